@@ -1,0 +1,100 @@
+"""Log-mel spectrograms of packed waveforms, on their device, with no padding between clips.
+
+B clips, N samples, T frames of all clips, F mel bands, S samples of a window.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchaudio.functional import melscale_fbanks
+
+from slap.packed import Layout, Packed
+
+CHUNK = 16_384
+"""Frames transformed at once, which bounds the memory of long batches."""
+
+
+class LogMel(nn.Module):
+    """Log-mel spectrogram; each clip as `torchaudio.transforms.MelSpectrogram` (centred, reflecting) gives it.
+
+    A clip of n samples has 1 + n // hop frames. Clips shorter than half a window reflect more than once, which torch's
+    own reflection refuses; so a clip of one sample is a constant.
+
+    Args:
+        sample_rate: Hz.
+        window: samples of the Hann window (the paper: 25 ms).
+        hop: samples from frame to frame (the paper: 10 ms).
+        bands: F (the paper: 64), on the HTK mel scale from 0 Hz to half the sample rate (our choice).
+        fft: samples of the Fourier transform; the window stands in its middle. The paper does not say; 512 is fast.
+        floor: added to the power before the logarithm (our choice; near the noise of 16-bit audio).
+        mean: subtracted from the logarithm.
+        scale: divides it, so that typical audio has values around -1 to 1 (our choice: fixed, so that a clip does
+            not depend on its batch and loudness is not lost).
+    """
+
+    def __init__(
+        self,
+        sample_rate: int = 16_000,
+        window: int = 400,
+        hop: int = 160,
+        bands: int = 64,
+        fft: int = 512,
+        floor: float = 1e-6,
+        mean: float = -6.0,
+        scale: float = 5.0,
+    ) -> None:
+        super().__init__()
+        self.hop = hop
+        self.fft = fft
+        self.floor = floor
+        self.mean = mean
+        self.scale = scale
+        margin = fft - window
+        hann = nn.functional.pad(torch.hann_window(window), (margin // 2, margin - margin // 2))
+        self.register_buffer("hann", hann, persistent=False)
+        bank = melscale_fbanks(fft // 2 + 1, 0.0, sample_rate / 2, bands, sample_rate)
+        self.register_buffer("bank", bank, persistent=False)
+        self.hann: Tensor
+        self.bank: Tensor
+
+    def forward(self, audio: Packed) -> Packed:
+        """Waveforms, (N,), to normalised log-mel frames, (T, F), float32.
+
+        Raises:
+            ValueError: a clip without samples.
+        """
+        power = self.power(audio)
+        return power.replace((torch.log(power.values + self.floor) - self.mean) / self.scale)
+
+    @torch.autocast("cuda", enabled=False)
+    @torch.autocast("cpu", enabled=False)
+    def power(self, audio: Packed) -> Packed:
+        """Waveforms, (N,), to mel power frames, (T, F), float32."""
+        if 0 in audio.sizes:
+            raise ValueError(f"clip {audio.sizes.index(0)} of the batch has no samples; the shortest clip has one")
+        sizes = tuple(1 + size // self.hop for size in audio.sizes)
+        lengths = torch.tensor(sizes, dtype=torch.int32).to(audio.values.device, non_blocking=True)
+        frames = Layout(lengths, sizes)
+        waves = audio.values.float()[_reflected(audio.layout, self.fft // 2)]
+        starts = audio.layout.cu_seqlens[:-1].long() + self.fft * torch.arange(len(sizes), device=waves.device)
+        starts = starts[frames.item] + self.hop * frames.index
+        windows = waves.unfold(0, self.fft, 1)  # a view: row s holds the samples from s on
+        parts = [self._mel(windows[chunk]) for chunk in starts.split(CHUNK)]
+        return Packed(torch.cat(parts), lengths, layout=frames)
+
+    def _mel(self, windows: Tensor) -> Tensor:
+        spectrum = torch.view_as_real(torch.fft.rfft(windows * self.hann))
+        return spectrum.square().sum(-1) @ self.bank
+
+
+def _reflected(layout: Layout, margin: int) -> Tensor:
+    """(N + 2 B margin,) the sample at each place when every clip is reflected by a margin at both its ends."""
+    lengths = layout.lengths.long() + 2 * margin
+    total = layout.total + 2 * margin * len(layout.sizes)
+    clip = torch.arange(len(layout.sizes), device=lengths.device).repeat_interleave(lengths, output_size=total)
+    place = torch.arange(total, device=lengths.device) - (lengths.cumsum(0) - lengths)[clip] - margin
+    last = (layout.lengths.long() - 1)[clip]
+    period = (2 * last).clamp(min=1)
+    place = (place + last).remainder(period) - last  # a triangle wave: ... 2 1 0 1 2 ... last ... 2 1 0 ...
+    return layout.cu_seqlens[:-1].long()[clip] + torch.minimum(place.abs(), last)

@@ -1,0 +1,34 @@
+"""The sizes that transformer encoders come in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Size:
+    """The shape of a transformer."""
+
+    layers: int
+    width: int
+    heads: int
+    hidden: int
+
+    @classmethod
+    def of(cls, name: str) -> Size:
+        """The size of a name.
+
+        Raises:
+            ValueError: there is none of that name; lists those that there are.
+        """
+        if name not in SIZES:
+            raise ValueError(f"there is no size {name!r}; valid are: {', '.join(SIZES)}")
+        return SIZES[name]
+
+
+SIZES = {
+    "tiny": Size(layers=6, width=256, heads=4, hidden=768),
+    "small": Size(layers=12, width=384, heads=6, hidden=1536),
+    "base": Size(layers=12, width=768, heads=12, hidden=3072),
+}
+"""`base` is the paper's audio encoder; the others keep its width of a head, 64."""

@@ -1,0 +1,273 @@
+"""Attention within the items of packed batches: full, causal or in a sliding window; one function, two back ends.
+
+B items, N query rows, M key rows, H heads, E width of a head; a group holds G items (or blocks of items) of similar
+length, padded to L rows, P = G x L padded rows.
+
+On CUDA in half precision the framework's variable-length FlashAttention does it all. Elsewhere rows are gathered into
+padded groups for `scaled_dot_product_attention`; windows are cut into blocks that see only their neighbours, so that
+they cost O(N x window). Both equal a naive masked attention (tests/test_attention.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from slap.packed import Layout
+
+GROUP_WASTE = 1.25
+"""An item joins a group if the padded scores of the group stay below this many times the real ones, ..."""
+
+GROUP_SLACK = 16_384
+"""... plus this many: about as many scores as cost what one more call costs."""
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    queries: Layout,
+    keys: Layout | None = None,
+    *,
+    window: int | None = None,
+    causal: bool = False,
+) -> Tensor:
+    """softmax(q k' / sqrt(E)) v, each item by itself.
+
+    Args:
+        q: (N, H, E) packed queries.
+        k: (M, H, E) packed keys.
+        v: (M, H, E) packed values.
+        queries: the layout of `q`.
+        keys: the layout of `k` and `v`, as many items as `queries`, none of them empty; by default that of `q`.
+        window: row i sees the rows j with |i - j| <= window // 2.
+        causal: row i sees the rows j <= i.
+
+    Returns:
+        (N, H, E); the rows of item b attend to the rows of item b alone.
+
+    Raises:
+        ValueError: a window or a causal mask with two layouts, or both at once.
+    """
+    keys = queries if keys is None else keys
+    if (window is not None or causal) and keys is not queries:
+        raise ValueError("a window or a causal mask needs queries and keys of one layout")
+    if window is not None and causal:
+        raise ValueError("a window and a causal mask at once are not supported; choose one")
+    k, v = k.to(q.dtype), v.to(q.dtype)
+    if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
+        return flash_attention(q, k, v, queries, keys, window, causal)
+    return grouped_attention(q, k, v, queries, keys, window, causal)
+
+
+def flash_attention(
+    q: Tensor, k: Tensor, v: Tensor, queries: Layout, keys: Layout, window: int | None, causal: bool
+) -> Tensor:
+    """The back end of `attention` for CUDA in half precision."""
+    from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 - its import touches the CUDA build
+
+    half = -1 if window is None else window // 2
+    bounds = (queries.cu_seqlens, keys.cu_seqlens, queries.max_length, keys.max_length)
+    out = varlen_attn(q, k, v, *bounds, window_size=(half, 0 if causal else half))
+    assert isinstance(out, Tensor)  # a tuple only when auxiliary outputs are asked for
+    return out
+
+
+@torch.compiler.disable
+def grouped_attention(
+    q: Tensor, k: Tensor, v: Tensor, queries: Layout, keys: Layout, window: int | None, causal: bool
+) -> Tensor:
+    """The back end of `attention` for everything else."""
+    key = (keys, window, causal)
+    if key not in queries.plans:  # once per batch: all layers, and all views of the same patches, share it
+        queries.plans[key] = _grouped(queries, keys, causal) if window is None else _windowed(queries, window)
+    plan: _Plan = queries.plans[key]
+    return plan.run(q, k, v)
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Which packed row stands at each padded place, and at which place each row stands.
+
+    Padding repeats a row of the same item, never of another: what one clip holds, NaN included, stays there.
+    """
+
+    source: Tensor  # (P,) int64
+    place: Tensor  # (N,) int64
+    real: Tensor  # (P, 1, 1) bool, False at padding
+
+
+class _Spread(torch.autograd.Function):
+    """Packed rows to padded places. The gradient is a gather too, which is much faster than adding up by index."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, rows: _Rows) -> Tensor:
+        ctx.rows = rows
+        return values.index_select(0, rows.source)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0].index_select(0, ctx.rows.place), None  # padding is masked: its gradient is 0
+
+
+class _Collect(torch.autograd.Function):
+    """Padded places back to packed rows."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, rows: _Rows) -> Tensor:
+        ctx.rows = rows
+        return values.index_select(0, rows.place)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0].index_select(0, ctx.rows.source).masked_fill_(~ctx.rows.real, 0), None
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Items (or blocks) that one call computes.
+
+    `mask`, (G, 1, Lq, Lk), is True where a query sees a key; None where all see all. Queries that are padding see
+    everything, since a softmax over nothing is NaN.
+    """
+
+    size: int
+    queries: int
+    keys: int
+    mask: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """How attention walks a layout.
+
+    Attributes:
+        first, last: (G, 1, 1, 1) bool, for windows: blocks that begin or end an item. They have no neighbour there.
+        reach: for windows: rows of the neighbouring blocks that a block sees on either side; else 0.
+    """
+
+    q_rows: _Rows
+    k_rows: _Rows
+    groups: list[_Group]
+    first: Tensor | None = None
+    last: Tensor | None = None
+    reach: int = 0
+
+    def run(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = _Spread.apply(q, self.q_rows), _Spread.apply(k, self.k_rows), _Spread.apply(v, self.k_rows)
+        q_parts = q.split([group.size * group.queries for group in self.groups])
+        k_parts = k.split([group.size * group.keys for group in self.groups])
+        v_parts = v.split([group.size * group.keys for group in self.groups])
+        outs = []
+        for group, q_part, k_part, v_part in zip(self.groups, q_parts, k_parts, v_parts, strict=True):
+            heads = [
+                self._with_neighbours(part.unflatten(0, (group.size, -1))).transpose(1, 2) for part in (k_part, v_part)
+            ]
+            out = scaled_dot_product_attention(
+                q_part.unflatten(0, (group.size, -1)).transpose(1, 2), *heads, attn_mask=group.mask
+            )
+            outs.append(out.transpose(1, 2).flatten(0, 1))
+        return _Collect.apply(torch.cat(outs), self.q_rows)
+
+    def _with_neighbours(self, blocks: Tensor) -> Tensor:
+        """(G, L, H, E) -> (G, reach + L + reach, H, E): each block between the ends of the blocks beside it."""
+        if not self.reach:
+            return blocks
+        assert self.first is not None
+        assert self.last is not None
+        before = blocks.roll(1, 0)[:, -self.reach :].masked_fill(self.first, 0)
+        after = blocks.roll(-1, 0)[:, : self.reach].masked_fill(self.last, 0)
+        return torch.cat([before, blocks, after], 1)
+
+
+def _grouped(queries: Layout, keys: Layout, causal: bool) -> _Plan:
+    """Items of similar length together."""
+    device = queries.lengths.device
+    members: list[list[int]] = []
+    real = padded = longest = 0
+    # From long to short: the first item of a group fixes its number of keys.
+    for i in sorted(range(len(queries.sizes)), key=lambda i: (keys.sizes[i], queries.sizes[i]), reverse=True):
+        scores = queries.sizes[i] * keys.sizes[i]
+        if members:
+            longest = max(longest, queries.sizes[i])
+            padded = (len(members[-1]) + 1) * longest * keys.sizes[members[-1][0]]
+        if not members or padded > GROUP_WASTE * (real + scores) + GROUP_SLACK:
+            members.append([])
+            real, longest = 0, queries.sizes[i]
+        members[-1].append(i)
+        real += scores
+    order = torch.tensor([i for group in members for i in group], device=device)
+    q_longest = [max(queries.sizes[i] for i in group) for group in members]
+    k_longest = [max(keys.sizes[i] for i in group) for group in members]
+    q_rows = _rows(queries, order, _repeat(q_longest, members, device))
+    k_rows = q_rows if keys is queries else _rows(keys, order, _repeat(k_longest, members, device))
+    groups = []
+    q_real = q_rows.real.flatten().split([len(g) * length for g, length in zip(members, q_longest, strict=True)])
+    k_real = k_rows.real.flatten().split([len(g) * length for g, length in zip(members, k_longest, strict=True)])
+    for g, q_length, k_length, q_ok, k_ok in zip(members, q_longest, k_longest, q_real, k_real, strict=True):
+        mask = None
+        if causal or any(queries.sizes[i] != q_length or keys.sizes[i] != k_length for i in g):
+            mask = k_ok.view(len(g), 1, 1, k_length).expand(-1, 1, q_length, -1)
+            if causal:
+                mask = mask & torch.ones(q_length, k_length, dtype=torch.bool, device=device).tril()
+            mask = mask | ~q_ok.view(len(g), 1, q_length, 1)
+        groups.append(_Group(len(g), q_length, k_length, mask))
+    return _Plan(q_rows, k_rows, groups)
+
+
+def _repeat(longest: list[int], members: list[list[int]], device: torch.device) -> Tensor:
+    """The padded length of each item, in the order of the groups."""
+    return torch.tensor(
+        [length for length, group in zip(longest, members, strict=True) for _ in group], device=device
+    )
+
+
+def _rows(layout: Layout, order: Tensor, padded: Tensor) -> _Rows:
+    """Lay items out in an order, each padded to a length.
+
+    Args:
+        layout: of the packed rows.
+        order: (B,) int64, the items in their new order.
+        padded: (B,) int64, the padded lengths in that order.
+    """
+    starts = layout.cu_seqlens[:-1].long()
+    lengths = layout.lengths.long()
+    ends = padded.cumsum(0)
+    slot = torch.arange(len(order), device=padded.device).repeat_interleave(padded)
+    within = torch.arange(len(slot), device=padded.device) - (ends - padded)[slot]
+    item = order[slot]
+    source = starts[item] + torch.minimum(within, (lengths[item] - 1).clamp(min=0))
+    begin = torch.empty_like(starts)
+    begin[order] = ends - padded
+    return _Rows(source, begin[layout.item] + layout.index, (within < lengths[item]).view(-1, 1, 1))
+
+
+def _windowed(layout: Layout, window: int) -> _Plan:
+    """Blocks as long as the window; each sees half a window of the blocks beside it."""
+    reach = window // 2
+    block = max(window, 1)
+    lengths = layout.lengths.long()
+    blocks = (lengths + block - 1) // block  # of each item
+    rows = _rows(layout, torch.arange(len(lengths), device=lengths.device), blocks * block)
+    count = len(rows.source) // block
+    last = torch.zeros(count, dtype=torch.bool, device=lengths.device)
+    last[blocks.cumsum(0) - 1] = True
+    first = last.roll(1)
+    real = rows.real.view(count, block)
+    seen = torch.cat(
+        [
+            real.roll(1, 0)[:, block - reach :] & ~first[:, None],
+            real,
+            real.roll(-1, 0)[:, :reach] & ~last[:, None],
+        ],
+        1,
+    )
+    i = torch.arange(block, device=lengths.device)[:, None]
+    j = torch.arange(-reach, block + reach, device=lengths.device)
+    mask = ((i - j).abs() <= reach) & seen[:, None, :] | ~real[:, :, None]
+    group = _Group(count, block, block, mask[:, None])
+    return _Plan(rows, rows, [group], first.view(-1, 1, 1, 1), last.view(-1, 1, 1, 1), reach)

@@ -1,0 +1,61 @@
+"""What a data module hands to the training step.
+
+B clips, C captions of these clips, N audio samples, M text tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+from slap.packed import Packed
+
+
+def fingerprint(texts: Sequence[str]) -> Tensor:
+    """(len(texts),) int64: equal for equal texts, and on every process and machine, unlike Python's `hash`."""
+    digests = (blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in digests], dtype=torch.int64)
+
+
+_TENSORS = ("audio", "text", "clip", "clip_key", "caption_key")
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Clips with their captions, packed.
+
+    Args:
+        audio: (N,) waveforms in [-1, 1], mono, at the audio encoder's sample rate; B items.
+        text: (M,) token ids of the captions; C items. Captions of one clip need not stand together.
+        clip: (C,) int64, for each caption the clip that it describes, counted within this batch.
+        clip_key: (B,) int64, fingerprints of the clips' ids: equal for the same clip on any process.
+        caption_key: (C,) int64, fingerprints of the captions: equal for equal text on any process.
+        ids: the clips' ids, B of them.
+        captions: the captions as text, C of them.
+        labels: per zero-shot task the B clips' labels, None where a clip has no label for the task.
+    """
+
+    audio: Packed
+    text: Packed
+    clip: Tensor
+    clip_key: Tensor
+    caption_key: Tensor
+    ids: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
+    labels: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """B, the number of clips."""
+        return len(self.audio)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on another device."""
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=non_blocking) for name in _TENSORS})
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory."""
+        return replace(self, **{name: getattr(self, name).pin_memory() for name in _TENSORS})

@@ -1,0 +1,121 @@
+"""What a plug-in promises: the base classes of audio encoders, text encoders and objectives.
+
+B clips, C captions, N packed rows (samples, patches or tokens), D the encoder's width, P coordinates of a row.
+`slap.testing` checks these promises for any plug-in.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from slap.packed import Packed
+
+if TYPE_CHECKING:
+    from slap.module import SLAP
+    from slap.views import Views
+
+
+class Encoder(nn.Module, ABC):
+    """What audio and text encoders share.
+
+    Attributes:
+        width: D, the width of the dense output.
+    """
+
+    width: int
+
+    def lr_scale(self, name: str) -> float:
+        """The factor on the learning rate of one parameter, e.g. below 1 for pretrained layers.
+
+        Args:
+            name: the parameter's name as `self.named_parameters()` gives it.
+        """
+        del name
+        return 1.0
+
+
+class AudioEncoder(Encoder):
+    """Turns waveforms of any duration into dense features.
+
+    Attributes:
+        width: D, the width of the dense output.
+        sample_rate: of the waveforms it wants, in Hz; the data module resamples to it.
+    """
+
+    sample_rate: int
+
+    @abstractmethod
+    def patchify(self, audio: Packed) -> Packed:
+        """Waveforms, (N,) in [-1, 1], to patches, (N', ...), at least one a clip.
+
+        Holds no trainable parameters, so that several views share its result. `positions` of the result hold each
+        patch's coordinates. Augments the features (SpecAugment) when `self.training`.
+        """
+
+    @abstractmethod
+    def forward(self, patches: Packed, hidden: Tensor | None = None) -> Packed:
+        """Patches to dense features, (N, D), with the lengths and positions of the patches.
+
+        Args:
+            patches: what `patchify` gave.
+            hidden: (N,) bool, the patches whose content must not be seen; their outputs are predictions of it.
+        """
+
+
+class TextEncoder(Encoder):
+    """Turns captions into dense features, and owns the tokens that a caption decoder speaks.
+
+    Attributes:
+        width: D, the width of the dense output.
+        vocab_size: token ids are below it.
+        bos: the token that begins every caption.
+        eos: the token that ends every caption.
+    """
+
+    vocab_size: int
+    bos: int
+    eos: int
+
+    def prepare(self, captions: Iterable[str]) -> None:  # noqa: B027 - most encoders have nothing to learn here
+        """Learn what is learnt from the training captions before the first step, e.g. a tokenizer.
+
+        Called on every process at the start of training, with the same captions in the same order, and must do the
+        same everywhere. `captions` is lazy: what is already known should not read it.
+        """
+
+    @abstractmethod
+    def tokenize(self, captions: Sequence[str]) -> Packed:
+        """Captions to token ids, (N,) int64 on the CPU, each `bos ... eos`. Runs in the data loader's workers."""
+
+    @abstractmethod
+    def detokenize(self, tokens: Packed) -> list[str]:
+        """Token ids back to captions, without the special tokens."""
+
+    @abstractmethod
+    def forward(self, tokens: Packed) -> Packed:
+        """Token ids, (N,), to dense features, (N, D), with the same lengths."""
+
+
+class Objective(nn.Module, ABC):
+    """One term of the loss. It never weighs itself and never calls the trainer.
+
+    It says which views of a batch it needs by reading them. Which views it reads may not depend on the data: in
+    distributed training the processes would wait for each other. Its loss is a mean over the *global* batch, see
+    `slap.distributed.global_mean`.
+
+    Attributes:
+        uses_teacher: set it to have the model keep an EMA teacher; reading `views.teacher` is an error otherwise.
+    """
+
+    uses_teacher: bool = False
+
+    def setup(self, model: SLAP) -> None:  # noqa: B027 - an objective without parameters needs no set-up
+        """Build heads that depend on the model. Runs once, before the optimiser and the strategy see the model."""
+
+    @abstractmethod
+    def forward(self, views: Views) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """The loss, a scalar, alone or with named scalars to log."""

@@ -1,0 +1,119 @@
+"""The views of one batch that objectives read, each computed on first use, once.
+
+B clips, C captions, N audio patches, M text tokens, D an encoder's width, E the shared dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from slap.batch import Batch
+from slap.packed import Packed
+
+if TYPE_CHECKING:
+    from slap.module import SLAP
+
+
+class View:
+    """What an encoder made of a batch.
+
+    Attributes:
+        tokens: (N, D) packed dense features, before pooling.
+    """
+
+    def __init__(self, tokens: Packed, pool: Callable[[Packed], Tensor]) -> None:
+        self.tokens = tokens
+        self._pool = pool
+
+    @cached_property
+    def embedding(self) -> Tensor:
+        """(B, E) for audio, (C, E) for text: one embedding an item, pooled, projected, of length 1."""
+        return self._pool(self.tokens)
+
+
+class Views:
+    """One batch as the objectives see it.
+
+    Attributes:
+        batch: what the data module gave.
+    """
+
+    def __init__(self, model: SLAP, batch: Batch) -> None:
+        self.batch = batch
+        self._model = model
+
+    @cached_property
+    def patches(self) -> Packed:
+        """The audio encoder's patches of all clips, packed (N)."""
+        with torch.no_grad():
+            return self._model.audio.patchify(self.batch.audio)
+
+    @cached_property
+    def hidden(self) -> Tensor:
+        """(N,) bool: the patches that the masked view hides, a random share `model.mask_ratio` of each clip."""
+        return random_mask(self.patches, self._model.mask_ratio)
+
+    @cached_property
+    def full(self) -> View:
+        """The audio encoder on all patches."""
+        return View(self._model.audio(self.patches), self._model.audio_pool)
+
+    @cached_property
+    def masked(self) -> View:
+        """The audio encoder on the patches that are not `hidden`."""
+        return View(self._model.audio(self.patches, self.hidden), self._model.audio_pool)
+
+    @cached_property
+    def teacher(self) -> View:
+        """The EMA teacher on all patches, without gradient.
+
+        Raises:
+            RuntimeError: no objective of the model declares `uses_teacher`.
+        """
+        teacher = self._model.teacher
+        if teacher is None:
+            raise RuntimeError(
+                "views.teacher was read, but the model keeps no teacher: "
+                "set `uses_teacher = True` on the objective that reads it"
+            )
+        with torch.no_grad():
+            pool = teacher.copy_of(self._model.audio_pool)
+            return View(teacher.copy_of(self._model.audio)(self.patches), torch.no_grad()(pool))
+
+    def teacher_of(self, module: nn.Module) -> nn.Module:
+        """The EMA copy of a head that an objective gave to `model.teacher.track` in its `setup`."""
+        if self._model.teacher is None:
+            raise RuntimeError("the model keeps no teacher: set `uses_teacher = True` on the objective that reads it")
+        return self._model.teacher.copy_of(module)
+
+    @cached_property
+    def text(self) -> View:
+        """The text encoder on all captions."""
+        return View(self._model.text(self.batch.text), self._model.text_pool)
+
+
+def random_mask(patches: Packed, ratio: float) -> Tensor:
+    """Hide a random share of each clip's patches.
+
+    The paper hides "a random half" without saying how; we draw single patches, without replacement.
+
+    Args:
+        patches: packed, N rows.
+        ratio: share to hide, 0 to 1. Of each clip round(ratio x patches) are hidden, but never all of them.
+
+    Returns:
+        (N,) bool, True where hidden.
+    """
+    noise = torch.rand(len(patches.values), device=patches.values.device)
+    # Sorted by clip, then by noise: a row's place in its clip is then a random rank.
+    order = torch.argsort(patches.item + noise.double())
+    rank = torch.empty_like(order)
+    rank[order] = patches.index  # the sort moves rows only within their clip, so places line up
+    lengths = patches.lengths[patches.item]
+    hide = torch.minimum((lengths * ratio).round().long(), lengths.long() - 1)
+    return rank < hide
