@@ -1,0 +1,154 @@
+"""Retrieval and zero-shot accuracy over a whole set, collected batch by batch, the same on every process.
+
+B clips and C captions of the whole set, E shared dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from slap.batch import Batch
+from slap.distributed import world_size
+from slap.results import Result, bootstrapped
+from slap.retrieval import audio_to_text_ranks, chance_recall, text_to_audio_ranks
+from slap.zeroshot import class_embeddings, class_prompts, predict
+
+CUTOFFS = (1, 5, 10)
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often each class was taken for which.
+
+    Attributes:
+        classes: their names, K of them.
+        counts: (K, K) int64, true class by predicted class.
+    """
+
+    classes: tuple[str, ...]
+    counts: Tensor
+
+
+@dataclass
+class _Collected:
+    """What one batch, or a whole set, contributes; everything on the CPU."""
+
+    audio: Tensor  # (B, E)
+    text: Tensor  # (C, E)
+    clip: Tensor  # (C,)
+    ids: list[str]
+    seconds: list[float]
+    labels: list[dict[str, str | None]] = field(default_factory=list)
+
+
+class Evaluation:
+    """Collects embeddings with `update` and turns them into figures with `compute`, which starts it anew.
+
+    Attributes:
+        results: the figures of the last `compute`.
+        confusions: the confusion matrix of each zero-shot task, of the last `compute`.
+        durations: seconds of each clip, in the order of `audio_ranks`.
+        audio_ranks: (B,) for each clip the best rank of its captions.
+    """
+
+    def __init__(self) -> None:
+        self.results: dict[str, Result] = {}
+        self.confusions: dict[str, Confusion] = {}
+        self.durations: list[float] = []
+        self.audio_ranks = torch.empty(0, dtype=torch.int64)
+        self._parts: list[_Collected] = []
+
+    def update(self, batch: Batch, audio: Tensor, text: Tensor, sample_rate: int) -> None:
+        """Add one batch with its embeddings, (B, E) and (C, E)."""
+        labels = [{task: names[i] for task, names in batch.labels.items()} for i in range(len(batch))]
+        seconds = [size / sample_rate for size in batch.audio.sizes]
+        embeddings = audio.detach().float().cpu(), text.detach().float().cpu()
+        self._parts.append(_Collected(*embeddings, batch.clip.cpu(), list(batch.ids), seconds, labels))
+
+    def compute(
+        self, prompts: Mapping[str, str], embed: Callable[[list[str]], Tensor]
+    ) -> dict[str, Result]:
+        """All figures: recall in both directions, and the accuracy of each zero-shot task that the clips have labels of.
+
+        Args:
+            prompts: for each task the template of its prompts, with `{label}`.
+            embed: captions to embeddings.
+
+        Raises:
+            ValueError: a task without a prompt, or nothing was collected.
+        """
+        parts, self._parts = self._parts, []
+        whole = _joined(_from_all_processes(parts))
+        self.results, self.confusions = {}, {}
+        self.durations = whole.seconds
+        self._retrieval(whole)
+        for task in sorted({task for labels in whole.labels for task, label in labels.items() if label is not None}):
+            if task not in prompts:
+                raise ValueError(f"the clips have labels of {task!r}, but there is no prompt for it, only {[*prompts]}")
+            self._zeroshot(whole, task, prompts[task], embed)
+        return self.results
+
+    def _retrieval(self, whole: _Collected) -> None:
+        clips, captions = len(whole.audio), len(whole.text)
+        text_ranks = text_to_audio_ranks(whole.audio, whole.text, whole.clip)
+        captioned, place = whole.clip.unique(return_inverse=True)  # a clip without caption is no query
+        self.audio_ranks = audio_to_text_ranks(whole.audio[captioned], whole.text, place)
+        self.durations = [whole.seconds[i] for i in captioned.tolist()]
+        each = captions // max(len(captioned), 1)
+        for k in CUTOFFS:
+            chance = chance_recall(k, clips, 1)
+            self.results[f"t2a_R@{k}"] = bootstrapped(text_ranks < k, place, chance)
+        for k in CUTOFFS:
+            chance = chance_recall(k, captions, each)
+            self.results[f"a2t_R@{k}"] = bootstrapped(self.audio_ranks < k, torch.arange(len(captioned)), chance)
+
+    def _zeroshot(self, whole: _Collected, task: str, template: str, embed: Callable[[list[str]], Tensor]) -> None:
+        names = [labels.get(task) for labels in whole.labels]
+        chosen = torch.tensor([i for i, name in enumerate(names) if name is not None])
+        classes = tuple(sorted({name for name in names if name is not None}))
+        truth = torch.tensor([classes.index(name) for name in names if name is not None])
+        vectors = class_embeddings(class_prompts(classes, [template]), embed).float().cpu()
+        guess = predict(whole.audio[chosen], vectors)
+        counts = torch.zeros(len(classes), len(classes), dtype=torch.int64)
+        counts.index_put_((truth, guess), torch.ones_like(truth), accumulate=True)
+        self.confusions[task] = Confusion(classes, counts)
+        hits = guess == truth
+        self.results[f"zeroshot_{task}"] = bootstrapped(hits, torch.arange(len(hits)), 100 / len(classes))
+
+
+def _from_all_processes(parts: list[_Collected]) -> list[_Collected]:
+    if world_size() == 1:
+        return parts
+    everyone: list[list[_Collected]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(everyone, parts)
+    return [part for theirs in everyone for part in theirs]
+
+
+def _joined(parts: list[_Collected]) -> _Collected:
+    """One set out of all parts; a clip that came twice, as samplers repeat some to even out processes, counts once."""
+    if not parts:
+        raise ValueError("no clips were evaluated: the manifest is empty or no batch was drawn")
+    ids = [name for part in parts for name in part.ids]
+    first: dict[str, int] = {}
+    for i, name in enumerate(ids):
+        first.setdefault(name, i)
+    kept = sorted(first.values())
+    place = torch.full((len(ids),), -1)
+    place[kept] = torch.arange(len(kept))
+    offsets = torch.tensor([0] + [len(part.ids) for part in parts]).cumsum(0).tolist()
+    clip = place[torch.cat([part.clip + offset for part, offset in zip(parts, offsets, strict=False)])]
+    seconds = [second for part in parts for second in part.seconds]
+    labels = [label for part in parts for label in part.labels]
+    return _Collected(
+        audio=torch.cat([part.audio for part in parts])[kept],
+        text=torch.cat([part.text for part in parts])[clip >= 0],
+        clip=clip[clip >= 0],
+        ids=[ids[i] for i in kept],
+        seconds=[seconds[i] for i in kept],
+        labels=[labels[i] for i in kept],
+    )

@@ -1,0 +1,207 @@
+"""SLAP: the model and its one training step.
+
+B clips, C captions, N packed rows, E shared dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from slap.batch import Batch
+from slap.composition import EncoderSpec, ObjectiveSpec, build_encoder, build_objectives, describe
+from slap.contracts import AudioEncoder, Objective, TextEncoder
+from slap.evaluation import Evaluation
+from slap.optim import parameter_groups, warmup_cosine
+from slap.packed import Packed
+from slap.pooling import AttentionPooling
+from slap.teacher import Teacher
+from slap.views import Views
+
+
+class SLAP(LightningModule):
+    """An audio and a text encoder, pooled into one space, trained by a weighted sum of objectives (arXiv 2601.12594).
+
+    Args:
+        audio: the audio encoder: a registered name, `{"name": ..., argument: value}`, or an instance.
+        text: the text encoder, likewise.
+        objectives: by name a weight, `{"weight": ..., argument: value}`, or an instance. Default: `contrastive`.
+        embedding_dim: E, the dimension that audio and text share (not in the paper; our choice).
+        mask_ratio: share of patches that the masked view hides (the paper: 0.5).
+        ema_momentum: of the teacher at the start and the end of training (the paper: 0.994 to 1, cosine).
+        lr: learning rate after warm-up (the paper: 1e-4).
+        weight_decay: of linear layers (not in the paper; our choice).
+        betas: AdamW's (the paper names no optimiser; our choice).
+        warmup_steps: linear warm-up (the paper: 2000); a cosine down to 0 at the trainer's `max_steps` follows.
+
+    Raises:
+        ValueError: an unknown plug-in or argument; lists the valid ones.
+
+    Example:
+        >>> from slap import SLAP
+        >>> tiny = {"name": "transformer", "size": "tiny"}
+        >>> model = SLAP(audio=tiny, text=tiny, objectives={"contrastive": 1.0, "sigmoid": {"weight": 0.5}})
+        >>> sorted(model.weights.items())
+        [('contrastive', 1.0), ('sigmoid', 0.5)]
+    """
+
+    def __init__(
+        self,
+        audio: EncoderSpec = "transformer",
+        text: EncoderSpec = "transformer",
+        objectives: Mapping[str, ObjectiveSpec] | None = None,
+        embedding_dim: int = 512,
+        mask_ratio: float = 0.5,
+        ema_momentum: tuple[float, float] = (0.994, 1.0),
+        lr: float = 1e-4,
+        weight_decay: float = 0.05,
+        betas: tuple[float, float] = (0.9, 0.98),
+        warmup_steps: int = 2000,
+    ) -> None:
+        super().__init__()
+        objectives = {"contrastive": 1.0} if objectives is None else objectives
+        self.save_hyperparameters(
+            {
+                "audio": describe(audio),
+                "text": describe(text),
+                "objectives": describe(objectives),
+                "embedding_dim": embedding_dim,
+                "mask_ratio": mask_ratio,
+                "ema_momentum": list(ema_momentum),
+                "lr": lr,
+                "weight_decay": weight_decay,
+                "betas": list(betas),
+                "warmup_steps": warmup_steps,
+            }
+        )
+        self.embedding_dim = embedding_dim
+        self.mask_ratio = mask_ratio
+        self.audio = build_encoder(AudioEncoder, audio)
+        self.text = build_encoder(TextEncoder, text)
+        self.audio_pool = AttentionPooling(self.audio.width, embedding_dim)
+        self.text_pool = AttentionPooling(self.text.width, embedding_dim)
+        self.objectives, self.weights = build_objectives(objectives)
+        self.teacher: Teacher | None = None
+        if any(objective.uses_teacher for objective in self.objectives.values()):
+            self.teacher = Teacher(ema_momentum)
+            self.teacher.track(self.audio)
+            self.teacher.track(self.audio_pool)
+        for objective in self.objectives.values():
+            assert isinstance(objective, Objective)
+            objective.setup(self)
+        self.evaluation = Evaluation()
+
+    # -- training -----------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Let the text encoder learn its tokenizer, if it needs one."""
+        if stage == "fit":
+            self.text.prepare(self.trainer.datamodule.captions())  # type: ignore[attr-defined]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The weighted sum of the objectives on the views of a batch."""
+        del batch_idx
+        views = Views(self, batch)
+        total = torch.zeros((), device=self.device)
+        for name, objective in self.objectives.items():
+            loss, extras = _with_extras(objective(views))
+            total = total + self.weights[name] * loss
+            self._log_objective(name, loss, extras, len(batch))
+        self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(batch))
+        return total
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """One optimiser step, then the teacher follows."""
+        super().optimizer_step(*args, **kwargs)
+        if self.teacher is not None:
+            self.teacher.update(self.trainer.global_step / self.trainer.max_steps)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with linear warm-up and cosine decay.
+
+        Raises:
+            ValueError: the trainer has no `max_steps`, which the schedules of learning rate and teacher need.
+        """
+        total = self.trainer.max_steps
+        if total < 1:
+            raise ValueError(f"the schedules need the number of steps: set the trainer's max_steps, which is {total}")
+        hparams = self.hparams
+        groups = parameter_groups(self, hparams["lr"], hparams["weight_decay"])
+        optimizer = AdamW(groups, betas=tuple(hparams["betas"]), eps=1e-6)
+        schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, hparams["warmup_steps"], total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the trainer says, and log the norm of the gradient before it."""
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+        self.log("train/lr", max(group["lr"] for group in optimizer.param_groups))
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def _log_objective(self, name: str, loss: Tensor, extras: Mapping[str, Tensor], clips: int) -> None:
+        self.log(f"train/{name}", loss.detach(), batch_size=clips, sync_dist=True)
+        self.log(f"train/weight/{name}", self.weights[name], batch_size=clips)
+        for extra, value in extras.items():
+            self.log(f"train/{name}/{extra}", value.detach(), batch_size=clips)
+
+    # -- use ----------------------------------------------------------------------------------------------------------
+
+    def embed_audio(self, audio: Packed) -> Tensor:
+        """Waveforms, (N,) at `audio.sample_rate`, to embeddings, (B, E), each of length 1."""
+        return self.audio_pool(self.audio(self.audio.patchify(audio)))
+
+    def embed_text(self, tokens: Packed) -> Tensor:
+        """Tokens, (N,), to embeddings, (C, E), each of length 1."""
+        return self.text_pool(self.text(tokens))
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Embeddings of the clips, (B, E), and of the captions, (C, E)."""
+        return self.embed_audio(batch.audio), self.embed_text(batch.text)
+
+    def embed_captions(self, captions: list[str]) -> Tensor:
+        """Captions as text to embeddings, (len(captions), E)."""
+        return self.embed_text(self.text.tokenize(captions).to(self.device))
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """The clips' ids with their embeddings, (B, E)."""
+        del batch_idx
+        return {"ids": batch.ids, "embeddings": self.embed_audio(batch.audio)}
+
+    # -- evaluation ---------------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect embeddings; the numbers need all of them."""
+        del batch_idx
+        self.evaluation.update(batch, *self(batch), self.audio.sample_rate)
+
+    def on_validation_epoch_end(self) -> None:
+        """Retrieval and zero-shot accuracy over the whole set."""
+        self._report("val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """As in validation."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """As in validation."""
+        self._report("test")
+
+    def _report(self, stage: str) -> None:
+        prompts: Mapping[str, str] = self.trainer.datamodule.prompts  # type: ignore[attr-defined]
+        results = self.evaluation.compute(prompts, self.embed_captions)
+        self.log_dict({f"{stage}/{name}": result.value for name, result in results.items()})
+
+
+def _with_extras(output: Tensor | tuple[Tensor, dict[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
+    return output if isinstance(output, tuple) else (output, {})
