@@ -1,0 +1,102 @@
+"""L_CAP: a decoder writes a clip's caption from the dense features before pooling.
+
+C captions, M of their tokens, m = M - C of them to predict, N audio tokens, D' their width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from slap.contracts import Objective
+from slap.distributed import all_sum, global_mean
+from slap.objectives.decoder import Decoder
+from slap.objectives.generation import beam_search, greedy
+from slap.packed import Layout, Packed
+from slap.registry import register
+from slap.views import Views
+
+if TYPE_CHECKING:
+    from slap.module import SLAP
+
+
+@register("captioning")
+class Captioning(Objective):
+    """Next-token cross-entropy of the captions, with teacher forcing (paper: L_CAP).
+
+    It reads the pass over all patches, `views.full`: the paper does not say which, and our captions may describe what
+    a mask would hide. The vocabulary is the text encoder's.
+
+    Args:
+        layers: of the decoder.
+        heads: of its attention.
+        width: of the decoder.
+        hidden: of its feed-forward layers.
+        label_smoothing: share of the target that is spread over the vocabulary.
+    """
+
+    def __init__(
+        self,
+        layers: int = 8,
+        heads: int = 8,
+        width: int = 512,
+        hidden: int = 2048,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be from 0 to below 1, got {label_smoothing}")
+        self.layers = layers
+        self.heads = heads
+        self.width = width
+        self.hidden = hidden
+        self.label_smoothing = label_smoothing
+
+    def setup(self, model: SLAP) -> None:
+        """Build the decoder, for the text encoder's vocabulary and the audio encoder's width."""
+        self.bos, self.eos = model.text.bos, model.text.eos
+        size = {"layers": self.layers, "heads": self.heads, "width": self.width, "hidden": self.hidden}
+        self.decoder = Decoder(model.text.vocab_size, model.audio.width, **size)
+
+    def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean over the tokens to predict of all processes; logs the share of them that come first."""
+        inputs, targets = shift(views.batch.text)
+        logits = self.decoder(inputs, views.full.tokens.take(views.batch.clip))
+        losses = cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
+        right = (logits.detach().argmax(1) == targets).sum()
+        right, count = all_sum(torch.stack([right, torch.full_like(right, len(targets))]))
+        return global_mean(losses), {"token_accuracy": right / count.clamp(min=1)}
+
+    def generate(self, audio: Packed, max_length: int = 64, beam: int = 1, length_penalty: float = 1.0) -> Packed:
+        """Write a caption for each clip.
+
+        Args:
+            audio: (N, D') dense features of B clips, as `model.audio` gives them.
+            max_length: the most tokens of a caption, with those that begin and end it.
+            beam: 1 takes the most probable token each time; more keep that many beginnings, see `beam_search`.
+            length_penalty: see `beam_search`; without effect when `beam` is 1.
+
+        Returns:
+            Tokens of B captions, int64, for `model.text.detokenize`.
+
+        Raises:
+            ValueError: `max_length` leaves no room for a token, or `beam` is not positive.
+        """
+        if max_length < 2:
+            raise ValueError(f"max_length must be at least 2, the first token being given; got {max_length}")
+        if beam < 1:
+            raise ValueError(f"beam must be at least 1, got {beam}")
+        if beam == 1:
+            return greedy(self.decoder, audio, self.bos, self.eos, max_length)
+        return beam_search(self.decoder, audio, self.bos, self.eos, max_length, beam, length_penalty)
+
+
+def shift(tokens: Packed) -> tuple[Packed, Tensor]:
+    """Captions without their last token, packed (m,), and the token that follows each of these, (m,)."""
+    layout = Layout(tokens.lengths - 1, tuple(size - 1 for size in tokens.sizes))
+    # Each caption before a row lost one token, so the row moved up by that many.
+    rows = torch.arange(layout.total, device=tokens.values.device) + layout.item
+    return Packed(tokens.values[rows], layout.lengths, layout=layout), tokens.values[rows + 1]

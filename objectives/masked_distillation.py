@@ -1,0 +1,143 @@
+"""L_SSL: where patches are hidden, the student predicts what the EMA teacher makes of them.
+
+N patches, n of them hidden, D width of the encoder, K prototypes.
+"""
+
+from __future__ import annotations
+
+from math import log
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, log_softmax, normalize
+
+from slap.contracts import Objective
+from slap.distributed import all_sum, global_mean
+from slap.layers import linear
+from slap.objectives.sinkhorn import sinkhorn
+from slap.registry import register
+from slap.views import Views
+
+if TYPE_CHECKING:
+    from slap.module import SLAP
+
+
+@register("masked_distillation")
+class MaskedDistillation(Objective):
+    """Cross-entropy from teacher's to student's prototypes at the hidden patches (paper: L_SSL; iBOT, 2111.07832).
+
+    The paper states MLP heads, prototype scores and cross-entropy. The rest is our choice: the head of DINO
+    (arXiv 2104.14294); the loss at the hidden patches only, as in iBOT, since only there must anything be predicted;
+    and Sinkhorn-Knopp on the teacher's side against collapse, as in SwAV, because it needs no running centre that
+    would have to be saved, and holds from the first step.
+
+    In the logs, `teacher_entropy` is the mean entropy of the teacher's targets as a share of log K, and
+    `prototype_usage` how many prototypes come first for some token before Sinkhorn balances them (exp of the entropy of
+    their shares) as a share of K. When features collapse, the first goes to 1 and the second to 1 / K.
+
+    Args:
+        prototypes: K.
+        hidden: width between the layers of the head.
+        bottleneck: width in which tokens and prototypes are compared.
+        student_temperature: the student's cosines are divided by it.
+        teacher_temperature: the teacher's; lower, so that the targets are sharper than the predictions (both: SwAV's).
+        iterations: of Sinkhorn-Knopp.
+    """
+
+    uses_teacher = True
+
+    def __init__(
+        self,
+        prototypes: int = 4096,
+        hidden: int = 2048,
+        bottleneck: int = 256,
+        student_temperature: float = 0.1,
+        teacher_temperature: float = 0.05,
+        iterations: int = 3,
+    ) -> None:
+        super().__init__()
+        if prototypes < 2:
+            raise ValueError(f"prototypes must be at least 2, or there is nothing to predict; got {prototypes}")
+        if min(student_temperature, teacher_temperature) <= 0:
+            raise ValueError(f"temperatures must be positive, got {student_temperature} and {teacher_temperature}")
+        if iterations < 1:
+            raise ValueError(f"iterations must be at least 1: without Sinkhorn the features collapse; got {iterations}")
+        self.prototypes = prototypes
+        self.hidden = hidden
+        self.bottleneck = bottleneck
+        self.student_temperature = student_temperature
+        self.teacher_temperature = teacher_temperature
+        self.iterations = iterations
+
+    def setup(self, model: SLAP) -> None:
+        """Build the head and have the teacher follow it.
+
+        Raises:
+            ValueError: the model hides no patches.
+        """
+        if model.mask_ratio <= 0:
+            raise ValueError(
+                f"masked_distillation needs hidden patches: mask_ratio is {model.mask_ratio}, set it above 0"
+            )
+        self.head = PrototypeHead(model.audio.width, self.hidden, self.bottleneck, self.prototypes)
+        assert model.teacher is not None  # the model makes one for every objective that declares `uses_teacher`
+        model.teacher.track(self.head)
+
+    def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean over the hidden patches of all processes, 0 if there are none; logs what reveals a collapse."""
+        rows = views.hidden.nonzero().squeeze(1)
+        with torch.no_grad():
+            head = views.teacher_of(self.head)
+            scores = head(views.teacher.tokens.values[rows]) / self.teacher_temperature
+            targets = sinkhorn(scores, self.iterations)
+        predictions = self.head(views.masked.tokens.values[rows]) / self.student_temperature
+        loss = global_mean(-(targets * log_softmax(predictions, dim=1)).sum(1))
+        return loss, collapse_signs(scores, targets)
+
+
+class PrototypeHead(nn.Module):
+    """Three linear layers, length 1, and cosines with learnt prototypes (DINO, arXiv 2104.14294), without biases.
+
+    Args:
+        width: D.
+        hidden: width between the layers.
+        bottleneck: width of the last layer.
+        prototypes: K.
+    """
+
+    def __init__(self, width: int, hidden: int, bottleneck: int, prototypes: int) -> None:
+        super().__init__()
+        self.enter = linear(width, hidden)
+        self.middle = linear(hidden, hidden)
+        self.leave = linear(hidden, bottleneck)
+        # No linear layer, so that weight decay leaves it alone: only its directions count.
+        self.prototypes = nn.Parameter(torch.randn(prototypes, bottleneck) * bottleneck**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, D) -> (n, K) cosines, at least float32."""
+        x = self.leave(gelu(self.middle(gelu(self.enter(x)))))
+        precise = torch.promote_types(x.dtype, torch.float32)
+        with torch.autocast(x.device.type, enabled=False):  # a low temperature magnifies what bfloat16 rounds away
+            return normalize(x.to(precise), dim=1) @ normalize(self.prototypes.to(precise), dim=1).T
+
+
+@torch.no_grad()
+def collapse_signs(scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """What the logs say about the teacher, over the tokens of all processes; 0 if there are none.
+
+    Args:
+        scores: (n, K) before Sinkhorn, which would hide that few prototypes are used.
+        targets: (n, K) after it.
+
+    Returns:
+        `teacher_entropy` and `prototype_usage`, see `MaskedDistillation`; the same on every process.
+    """
+    firsts = scores.new_zeros(scores.shape[1]).index_add_(0, scores.argmax(1), scores.new_ones(len(scores)))
+    sums = all_sum(torch.cat([torch.special.entr(targets).sum()[None], firsts]))
+    count = sums[1:].sum().clamp(min=1)
+    usage = torch.special.entr(sums[1:] / count).sum().exp() * (sums[1:].sum() > 0)
+    return {
+        "teacher_entropy": sums[0] / count / log(scores.shape[1]),
+        "prototype_usage": usage / scores.shape[1],
+    }

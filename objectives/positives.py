@@ -1,0 +1,44 @@
+"""Which clips and captions belong together, also when they never stood in one row of the manifest.
+
+B clips, C captions, K pairs of a clip and a caption.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from slap.batch import Batch
+
+
+def described(batch: Batch) -> Tensor:
+    """The pairs that a batch holds: (C, 2) int64, the key of each caption's clip and the caption's own key."""
+    return torch.stack([batch.clip_key[batch.clip], batch.caption_key], dim=1)
+
+
+def positives(clips: Tensor, captions: Tensor, pairs: Tensor) -> Tensor:
+    """The pairs of a clip and a caption that must not be pushed apart.
+
+    A clip and a caption are positives if somewhere in the batch a clip with that key is described by a caption with
+    that key. So a caption that several clips share is a positive of each, and so are all captions of one clip.
+
+    Args:
+        clips: (B,) int64 keys of clips.
+        captions: (C,) int64 keys of captions.
+        pairs: (K, 2) int64 keys of clip and caption, all pairs of the global batch, see `described`.
+
+    Returns:
+        (B, C) bool.
+
+    Example:
+        >>> clips, captions = torch.tensor([10, 11]), torch.tensor([7, 8, 7])
+        >>> pairs = torch.tensor([[10, 7], [10, 8], [11, 7]])  # both clips are described by caption 7
+        >>> positives(clips, captions, pairs).int().tolist()
+        [[1, 1, 1], [1, 0, 1]]
+    """
+    # Small integers in place of keys make this a look-up, O(B C), where comparing all keys would be O(B C K).
+    names, clip = torch.unique(torch.cat([clips, pairs[:, 0]]), return_inverse=True)
+    texts, caption = torch.unique(torch.cat([captions, pairs[:, 1]]), return_inverse=True)
+    known = torch.zeros(len(names), len(texts), dtype=torch.bool, device=clips.device)
+    known[clip[len(clips) :], caption[len(captions) :]] = True
+    return known[clip[: len(clips)]][:, caption[: len(captions)]]

@@ -1,0 +1,61 @@
+"""SigLIP's loss: every clip and caption of the global batch is a yes-no question of its own.
+
+B clips and C captions of the global batch, E shared dimension; n clips of this process.
+"""
+
+from __future__ import annotations
+
+from math import log
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from slap.contracts import Objective
+from slap.distributed import gather, global_mean
+from slap.objectives.positives import described, positives
+from slap.registry import register
+from slap.views import Views
+
+
+@register("sigmoid")
+class Sigmoid(Objective):
+    """Pairwise sigmoid loss (SigLIP, arXiv 2303.15343), a choice in place of `contrastive`.
+
+    Our choice, beyond SigLIP's one caption per image: captions that clips share, and all captions of a clip, are
+    positives, see `positives`.
+
+    Args:
+        scale: of the cosines, at the start; learnt as its logarithm.
+        bias: of the logits, at the start. Far below 0, because nearly all pairs are negatives.
+    """
+
+    def __init__(self, scale: float = 10.0, bias: float = -10.0) -> None:
+        super().__init__()
+        if scale <= 0:
+            raise ValueError(f"scale must be positive, since its logarithm is learnt; got {scale}")
+        self.log_scale = nn.Parameter(torch.tensor(log(scale)))
+        self.bias = nn.Parameter(torch.tensor(float(bias)))
+
+    def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum over all pairs, divided by the global number of clips; logs scale and bias."""
+        batch, audio, text = views.batch, views.full.embedding, views.text.embedding
+        pairs = gather(described(batch))
+        scale = self.log_scale.exp()
+        with torch.autocast(audio.device.type, enabled=False):  # as for `contrastive`: the logits are large
+            logits = scale * audio @ gather(text).T + self.bias
+            loss = global_mean(pair_losses(logits, positives(batch.clip_key, pairs[:, 1], pairs)).sum(1))
+        return loss, {"scale": scale.detach(), "bias": self.bias.detach().clone()}
+
+
+def pair_losses(logits: Tensor, positive: Tensor) -> Tensor:
+    """-log of the probability of the right answer for each pair (SigLIP, eq. 1).
+
+    Args:
+        logits: (n, C).
+        positive: (n, C) bool.
+
+    Returns:
+        (n, C).
+    """
+    return -logsigmoid(torch.where(positive, logits, -logits))
