@@ -1,0 +1,109 @@
+"""The trainer that recipes build on: logs, checkpoints, curves, and validation by steps, all in one folder.
+
+How a recipe's functions become the command line, and what they have to look like for it:
+
+    OBJECTIVES = {"contrastive": 1.0}
+
+    def model(objectives: Mapping[str, ObjectiveSpec] = OBJECTIVES, lr: float = 1e-4) -> SLAP:
+        "One sentence; then a section `Args`, which becomes the help of the options."
+        return SLAP(objectives=objectives, lr=lr)
+
+    def trainer(out: str = "runs/mine", max_steps: int = 1000, **options: Any) -> Trainer:
+        "Likewise."
+        return training.trainer(out=out, max_steps=max_steps, **options)
+
+Every argument has a type and a default, so that `slap fit --help` can show it; a default that is a dict is a constant
+of the module. `**options` is for the trainer alone, and goes straight into one call of `training.trainer` (or of the
+`trainer` of another recipe): the command line reads that call, offers each option of `training.trainer` and of
+Lightning's Trainer with its type, and leaves out those that the call sets itself. From Python, `training.trainer`
+checks the names. Nothing that is unknown gets through.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from slap.curves import LearningCurves
+from slap.run_folder import AppendingCSVLogger, LastCheckpoint, RunFolder
+from slap.throughput import Throughput
+
+
+def trainer(
+    out: str = "runs/slap",
+    max_steps: int = 10_000,
+    val_check_interval: int = 500,
+    monitor: str = "val/t2a_R@10",
+    mode: Literal["max", "min"] = "max",
+    gradient_clip_val: float | None = 1.0,
+    log_every_n_steps: int = 10,
+    overwrite: bool = False,
+    callbacks: list[Callback] | None = None,
+    **options: Any,
+) -> Trainer:
+    """A Lightning Trainer that writes to the folder `out` and nowhere else.
+
+    The folder gets `metrics.csv`, `tensorboard/`, `best.ckpt`, `last.ckpt`, at the end `curves.png`, and from the
+    command line `config.yaml`.
+
+    Args:
+        out: the run's folder. A run that it holds already is not touched, unless it is continued or `overwrite` is set.
+        max_steps: optimiser steps; the schedules of the learning rate and of the teacher end here.
+        val_check_interval: batches between validations; the last one comes at the end when `max_steps` is smaller.
+        monitor: the metric by which `best.ckpt` is chosen; our choice is the recall at 10 from text to audio.
+        mode: whether a higher or a lower value of `monitor` is better.
+        gradient_clip_val: the largest norm of the gradient (not in the paper; our choice).
+        log_every_n_steps: steps between the rows of the logs.
+        overwrite: begin anew in a folder that holds a run.
+        callbacks: more of them.
+        **options: any other option of Lightning's Trainer (precision, devices, strategy, accumulate_grad_batches, ...).
+
+    Raises:
+        ValueError: an unknown option.
+    """
+    _check(options)
+    accumulate = options.get("accumulate_grad_batches", 1)
+    if max_steps > 0:  # a short run is validated too: at its end
+        val_check_interval = min(val_check_interval, max_steps * accumulate)
+    quick = bool(options.get("fast_dev_run", False))
+    checkpoints: list[Callback] = [] if quick else [_best(out, monitor, mode), LastCheckpoint(out)]
+    return Trainer(
+        default_root_dir=out,
+        logger=[AppendingCSVLogger(out), TensorBoardLogger(out, name="", version="tensorboard")],
+        callbacks=[RunFolder(out, overwrite), Throughput(), LearningCurves(out), *checkpoints, *(callbacks or [])],
+        max_steps=max_steps,
+        val_check_interval=val_check_interval,
+        check_val_every_n_epoch=None,  # by steps, also across epochs
+        gradient_clip_val=gradient_clip_val,
+        log_every_n_steps=log_every_n_steps,
+        use_distributed_sampler=False,  # the data module's sampler splits the work itself
+        **options,
+    )
+
+
+def _best(out: str, monitor: str, mode: str) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        dirpath=Path(out).absolute(),
+        filename="best",
+        monitor=monitor,
+        mode=mode,
+        save_on_train_epoch_end=False,
+        enable_version_counter=False,
+    )
+
+
+def _check(options: dict[str, Any]) -> None:
+    ours = {"default_root_dir", "logger", "check_val_every_n_epoch", "use_distributed_sampler"}
+    known = {*inspect.signature(trainer).parameters, *inspect.signature(Trainer).parameters} - {"options"}
+    valid = sorted(known - ours)
+    for option in options:
+        if option not in valid:
+            near = difflib.get_close_matches(option, valid, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"the trainer has no option {option!r}; {hint}valid are: {', '.join(valid)}")
