@@ -14,7 +14,7 @@ from slap.contracts import AudioEncoder
 from slap.encoders.logmel import LogMel
 from slap.encoders.sizes import Size
 from slap.encoders.specaugment import SpecAugment
-from slap.layers import Block, linear, rotary
+from slap.layers import Block, RMSNorm, linear, rotary
 from slap.packed import Layout, Packed
 from slap.registry import register
 
@@ -74,7 +74,7 @@ class AudioTransformer(AudioEncoder):
             Block(shape.width, shape.heads, shape.hidden, window if i % (local + 1) < local else None)
             for i in range(shape.layers)
         )
-        self.norm = nn.RMSNorm(shape.width, eps=1e-6)
+        self.norm = RMSNorm(shape.width)
         if compile:
             for block in self.blocks:
                 block.compile()

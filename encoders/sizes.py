@@ -27,7 +27,7 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(layers=6, width=256, heads=4, hidden=768),
+    "tiny": Size(layers=6, width=192, heads=3, hidden=512),
     "small": Size(layers=12, width=384, heads=6, hidden=1536),
     "base": Size(layers=12, width=768, heads=12, hidden=3072),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import rms_norm, silu
 
 from slap.attention import attention
 from slap.packed import Layout
@@ -54,6 +54,21 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
     layer = nn.Linear(inputs, outputs, bias=False)
     nn.init.trunc_normal_(layer.weight, std=inputs**-0.5)
     return layer
+
+
+class RMSNorm(nn.RMSNorm):
+    """Root-mean-square norm (arXiv 1910.07467) that keeps the precision of its input under autocast.
+
+    Torch's own falls back to a slow path, with a warning, when input and weight differ in precision.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, D) -> (N, D)."""
+        assert self.weight is not None
+        return rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
 class SwiGLU(nn.Module):
@@ -140,9 +155,9 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int, window: int | None = None) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(width, eps=1e-6)
+        self.attention_norm = RMSNorm(width)
         self.attention = SelfAttention(width, heads, window)
-        self.feed_forward_norm = nn.RMSNorm(width, eps=1e-6)
+        self.feed_forward_norm = RMSNorm(width)
         self.feed_forward = SwiGLU(width, hidden)
 
     def forward(self, x: Tensor, layout: Layout, rotation: Rotation) -> Tensor:

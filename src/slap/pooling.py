@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from slap.layers import CrossAttention, SwiGLU, linear
+from slap.layers import CrossAttention, RMSNorm, SwiGLU, linear
 from slap.packed import Layout, Packed
 
 
@@ -27,9 +27,9 @@ class AttentionPooling(nn.Module):
     def __init__(self, width: int, out: int, heads: int = 8) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.randn(1, width) * 0.02)
-        self.context_norm = nn.RMSNorm(width, eps=1e-6)
+        self.context_norm = RMSNorm(width)
         self.attention = CrossAttention(width, heads, width)
-        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.norm = RMSNorm(width)
         self.feed_forward = SwiGLU(width, 2 * width)
         self.project = linear(width, out)
 

@@ -1,0 +1,107 @@
+import sys
+
+import pytest
+import torch
+
+from slap import Objective, register
+from slap.registry import build, load_module, plugins
+
+
+class Answer(Objective):
+    """An objective that is registered only inside a test."""
+
+    def __init__(self, value: float = 42.0):
+        super().__init__()
+        self.value = value
+
+    def forward(self, views):
+        return torch.tensor(self.value)
+
+
+@pytest.fixture
+def answer(monkeypatch):
+    monkeypatch.setattr("slap.registry._plugins", {kind: plugins(kind) for kind in ("audio encoder", "text encoder", "objective")})
+    return register("answer")(Answer)
+
+
+def test_a_registered_name_builds_with_its_arguments(answer):
+    assert build("objective", "answer", {}).value == 42.0
+    assert build("objective", "answer", {"value": 7.0}).value == 7.0
+
+
+def test_an_unknown_name_lists_the_valid_ones_and_the_nearest(answer):
+    with pytest.raises(ValueError, match=r"no objective 'anser'; did you mean 'answer'\? valid are: answer, .*contrastive"):
+        build("objective", "anser", {})
+
+
+def test_an_unknown_argument_lists_the_valid_ones(answer):
+    with pytest.raises(ValueError, match=r"'answer' has no argument 'valu'; did you mean 'value'\? valid are: value"):
+        build("objective", "answer", {"valu": 1})
+
+
+def test_a_name_cannot_be_taken_twice(answer):
+    other = type("Other", (Answer,), {})
+    with pytest.raises(ValueError, match="registered already, by .*Answer"):
+        register("answer")(other)
+
+
+def test_the_same_class_may_register_again_as_a_reload_does(answer):
+    assert register("answer")(Answer) is Answer
+
+
+def test_only_plugins_register():
+    with pytest.raises(TypeError, match="must derive from"):
+        register("x")(torch.nn.Linear)
+
+
+def test_arguments_must_be_named_and_may_not_shadow_the_specification():
+    class Swallows(Answer):
+        def __init__(self, **options):
+            super().__init__()
+
+    class Weighs(Answer):
+        def __init__(self, weight: float = 1.0):
+            super().__init__()
+
+    with pytest.raises(TypeError, match=r"must name its arguments instead of `\*\*options`"):
+        register("swallows")(Swallows)
+    with pytest.raises(TypeError, match="may not have an argument called 'weight'"):
+        register("weighs")(Weighs)
+
+
+def test_a_missing_argument_is_named():
+    class Needs(Answer):
+        def __init__(self, path: str):
+            super().__init__()
+
+    register("needs_for_test")(Needs)
+    try:
+        with pytest.raises(ValueError, match="'needs_for_test' needs path"):
+            build("objective", "needs_for_test", {})
+    finally:
+        from slap.registry import _plugins
+
+        del _plugins["objective"]["needs_for_test"]
+
+
+def test_a_module_loads_from_a_file_once(tmp_path):
+    path = tmp_path / "a_file_of_mine.py"
+    path.write_text("marker = object()\n")
+    try:
+        assert load_module(str(path)) is load_module(str(path))
+    finally:
+        sys.modules.pop("a_file_of_mine", None)
+    with pytest.raises(FileNotFoundError, match="nowhere.py"):
+        load_module(str(tmp_path / "nowhere.py"))
+    with pytest.raises(ImportError, match="loaded already"):
+        (tmp_path / "torch.py").write_text("")
+        load_module(str(tmp_path / "torch.py"))
+
+
+def test_a_module_that_fails_leaves_no_half_module_behind(tmp_path):
+    path = tmp_path / "fails_half_way.py"
+    path.write_text("raise RuntimeError('half way')\n")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="half way"):
+            load_module(str(path))
+    assert "fails_half_way" not in sys.modules
