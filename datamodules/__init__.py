@@ -1,0 +1,45 @@
+"""Data for SLAP on Lhotse: from a corpus to manifests, and from manifests to packed batches.
+
+- `AudioTextData`: the data module; train, val and test manifests in, `slap.batch.Batch` out.
+- `read_manifest`, `captions_of`: a CSV, JSON-lines or CutSet manifest as cuts, and its captions.
+- `Clip`, `write_manifest`: for corpora that write their own manifest.
+- `slap.datamodules.transforms`: augmentation of training clips.
+
+Names load on first use, so that a command's help does not wait for Lhotse.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slap.datamodules.audio_text import AudioTextData as AudioTextData
+    from slap.datamodules.clip import Clip as Clip
+    from slap.datamodules.clip import ManifestError as ManifestError
+    from slap.datamodules.clip import write_manifest as write_manifest
+    from slap.datamodules.manifest import captions_of as captions_of
+    from slap.datamodules.manifest import read_manifest as read_manifest
+
+_HOMES = {
+    "AudioTextData": "slap.datamodules.audio_text",
+    "Clip": "slap.datamodules.clip",
+    "ManifestError": "slap.datamodules.clip",
+    "captions_of": "slap.datamodules.manifest",
+    "read_manifest": "slap.datamodules.manifest",
+    "write_manifest": "slap.datamodules.clip",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'slap.datamodules' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,136 @@
+"""Manifests: the files that say which clips there are, where their audio lies and which captions they have.
+
+Three kinds are read. In the first two a row is an audio file with its caption.
+
+- `.csv` with a header. Columns `audio` and `caption`; several captions of a clip stand in repeated rows or in columns
+  caption_1, caption_2, ... Optional: `id` (else the path as written, with its segment), `start` (or `offset`) and
+  `duration` in seconds for a clip within a long file, `label` and `label_<task>` for the zero-shot tasks "label" and
+  "<task>". An empty cell is a value that is not given. Other columns are ignored.
+- `.jsonl` with the same names as keys; `caption` may be a list, and `labels` an object of task and label.
+- `.jsonl` holding Lhotse cuts (as `CutSet.to_file` writes them): each supervision's `text` is a caption, and the custom
+  field `labels` maps tasks to labels. A cut keeps the channels that it names. Only plain files are allowed as sources.
+
+The JSON kinds may be gzipped (`.jsonl.gz`). Relative paths start from the manifest's folder.
+
+The whole manifest is read and held at once, a few kB a clip, so that every fault in it shows before training starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+
+import soundfile
+from lhotse import AudioSource, CutSet, MonoCut, MultiCut, Recording, SupervisionSegment
+from lhotse.cut import Cut, MixedCut
+from lhotse.utils import fastcopy
+
+from slap.datamodules.clip import Clip, ManifestError, write_manifest
+from slap.datamodules.cutset import cut_of, is_cut
+from slap.datamodules.table import clips_of, csv_records, json_records
+from slap.datamodules.waveform import rendered
+
+__all__ = ["Clip", "ManifestError", "captions_of", "read_manifest", "write_manifest"]
+
+SUFFIXES = (".csv", ".jsonl", ".jsonl.gz")
+ROUNDING = 1e-3  # seconds by which a segment may overstep its file's end: times in manifests are rounded
+
+
+def read_manifest(path: str | Path) -> CutSet:
+    """Read a manifest of any kind; see this module's head for the kinds.
+
+    Args:
+        path: ends in .csv, .jsonl or .jsonl.gz.
+
+    Returns:
+        One cut a clip: its captions as the texts of its supervisions, the custom field `labels` (task to label), and
+        the custom field `where`, the file and line it came from.
+
+    Raises:
+        ManifestError: something is missing, empty, damaged or not allowed; names the file, the line and what would do.
+    """
+    path = Path(path)
+    if not path.name.endswith(SUFFIXES):
+        raise ManifestError(f"{path}: a manifest ends in {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise ManifestError(f"{path}: there is no such manifest")
+    cuts = _table_cuts(path) if path.suffix == ".csv" else _json_cuts(path)
+    seen: dict[str, str] = {}
+    for cut in cuts:
+        if cut.id in seen:
+            raise ManifestError(f"{cut.where}: the id {cut.id!r} was used before, in {seen[cut.id]}")
+        seen[cut.id] = cut.where
+    if not cuts:
+        raise ManifestError(f"{path}: the manifest is empty")
+    return CutSet(cuts)
+
+
+def captions_of(cuts: Iterable[Cut]) -> Iterator[str]:
+    """All captions of cuts, in their order, lazily."""
+    for cut in cuts:
+        for supervision in cut.supervisions:
+            yield supervision.text
+
+
+def _json_cuts(path: Path) -> list[Cut]:
+    records = json_records(path)
+    first = next(records, None)
+    if first is None:
+        return []
+    records = chain([first], records)
+    if not is_cut(first[1]):
+        return _table_cuts(path, clips_of(path, records))
+    cuts = []
+    for line, record in records:
+        where = f"{path}, line {line}"
+        cut = cut_of(record, path.parent, where)
+        custom = {"labels": (cut.custom or {}).get("labels", {}), "where": where}
+        # A mix has no custom fields of its own, so it becomes one track that reads it.
+        cuts.append(fastcopy(rendered(cut) if isinstance(cut, MixedCut) else cut, custom=custom))
+    return cuts
+
+
+def _table_cuts(path: Path, clips: list[tuple[int, Clip]] | None = None) -> list[Cut]:
+    recordings: dict[Path, Recording] = {}  # clips of one long file share its header
+    cuts = []
+    for line, clip in clips_of(path, csv_records(path)) if clips is None else clips:
+        where = f"{path}, line {line}"
+        audio = path.parent / clip.audio
+        if audio not in recordings:
+            recordings[audio] = _recording(audio, where)
+        cuts.append(_cut(clip, recordings[audio], where))
+    return cuts
+
+
+def _recording(audio: Path, where: str) -> Recording:
+    if not audio.is_file():
+        raise ManifestError(f"{where}: there is no file {audio}; relative paths start from the manifest's folder")
+    try:
+        header = soundfile.info(str(audio))
+    except soundfile.LibsndfileError as error:
+        raise ManifestError(
+            f"{where}: {audio} cannot be read as audio ({error.error_string}); wav, flac, mp3, ogg and opus can"
+        ) from error
+    if header.frames <= 0:
+        raise ManifestError(f"{where}: {audio} holds no samples")
+    source = AudioSource("file", list(range(header.channels)), str(audio))
+    return Recording(str(audio), [source], header.samplerate, header.frames, header.frames / header.samplerate)
+
+
+def _cut(clip: Clip, recording: Recording, where: str) -> Cut:
+    duration = recording.duration - clip.start if clip.duration is None else clip.duration
+    if duration <= 0 or clip.start + duration > recording.duration + ROUNDING:
+        raise ManifestError(
+            f"{where}: the clip from {clip.start} to {clip.start + max(duration, 0)} s lies outside of the file, "
+            f"which lasts {recording.duration:.3f} s; without `duration` a clip goes on to the end"
+        )
+    duration = min(duration, recording.duration - clip.start)
+    channels = recording.channel_ids
+    kind, channel = (MonoCut, channels[0]) if len(channels) == 1 else (MultiCut, channels)
+    supervisions = [
+        SupervisionSegment(f"{clip.id}-{n}", recording.id, 0.0, duration, channel, text)
+        for n, text in enumerate(clip.captions)
+    ]
+    custom = {"labels": dict(clip.labels), "where": where}
+    return kind(clip.id, clip.start, duration, channel, supervisions, None, recording, custom)

@@ -1,0 +1,167 @@
+"""Reads CSV and JSON lines, where a row is an audio file with its caption, into clips.
+
+Every complaint names the file and the line, as an editor counts lines.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from slap.datamodules.clip import Clip, ManifestError
+
+CAPTION = re.compile(r"caption(_\d+)?")
+
+Record = dict[str, Any]
+
+
+def csv_records(path: Path) -> Iterator[tuple[int, Record]]:
+    """The rows of a CSV file by their columns' names, each with the number of the line that it ends on."""
+    reader = csv.reader((text for _, text in text_lines(path)), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        if len(set(header)) < len(header):
+            raise ManifestError(f"{path}, line 1: two columns have the same name: {', '.join(header)}")
+        if "audio" not in header or not any(CAPTION.fullmatch(name) for name in header):
+            raise ManifestError(
+                f"{path}, line 1: the columns `audio` and `caption` (or caption_1, caption_2, ...) are needed; "
+                f"this file has {', '.join(header) or 'none'}"
+            )
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise ManifestError(
+                    f"{path}, line {reader.line_num}: {len(cells)} cells for the {len(header)} columns "
+                    f'{", ".join(header)}; a caption with a comma stands in "quotes"'
+                )
+            yield reader.line_num, {name: cell for name, cell in zip(header, cells, strict=True) if cell.strip()}
+    except csv.Error as error:
+        raise ManifestError(f"{path}, line {reader.line_num}: this is not CSV: {error}") from error
+
+
+def json_records(path: Path) -> Iterator[tuple[int, Record]]:
+    """The objects of a file with one JSON object a line, each with the number of its line."""
+    for number, text in text_lines(path):
+        if not text.strip():
+            continue
+        try:
+            record = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ManifestError(f"{path}, line {number}: this is not JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise ManifestError(f"{path}, line {number}: each line must be a JSON object, this is {text.strip()[:80]}")
+        yield number, {name: value for name, value in record.items() if value is not None}
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text file, plain or gzipped, numbered from 1."""
+    number = 0
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        try:
+            for number, raw in enumerate(file, start=1):
+                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise ManifestError(
+                f"{path}, line {number}: manifests are UTF-8 text, this line is not: {error}"
+            ) from error
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ManifestError(f"{path}, after line {number}: the gzip file is damaged: {error}") from error
+
+
+def clips_of(path: Path, records: Iterable[tuple[int, Record]]) -> list[tuple[int, Clip]]:
+    """The clips that records describe, in order of first mention, each with the line of that mention.
+
+    Records of one clip, by its `id` or else by its file, start and duration, bring one more caption each.
+    """
+    clips: dict[str, tuple[int, Clip]] = {}
+    for line, record in records:
+        try:
+            clip = _clip(record)
+            if clip.id in clips:
+                first, known = clips[clip.id]
+                clips[clip.id] = first, _merge(known, clip, first)
+            else:
+                clips[clip.id] = line, clip
+        except (TypeError, ValueError) as error:
+            raise ManifestError(f"{path}, line {line}: {error}") from error
+    return list(clips.values())
+
+
+def _clip(record: Record) -> Clip:
+    audio = _text(record, "audio")
+    if "start" in record and "offset" in record:
+        raise ValueError("`start` and `offset` are two names of the same thing; give one of them")
+    start = _seconds(record, "offset" if "offset" in record else "start") or 0.0
+    duration = _seconds(record, "duration")
+    segment = f"@{start}" + (f"+{duration}" if duration is not None else "") if start or duration is not None else ""
+    name = _text(record, "id") if "id" in record else os.path.normpath(audio) + segment
+    return Clip(name, audio, _captions(record), _labels(record), start, duration)
+
+
+def _merge(known: Clip, clip: Clip, line: int) -> Clip:
+    def place(clip: Clip) -> tuple[str, float, float | None]:
+        return os.path.normpath(clip.audio), clip.start, clip.duration
+
+    if place(known) != place(clip):
+        raise ValueError(f"clip {clip.id!r} is {place(clip)}, but on line {line} it is {place(known)}")
+    for task, label in clip.labels.items():
+        if known.labels.get(task, label) != label:
+            raise ValueError(
+                f"clip {clip.id!r} has the {task} label {label!r}, but on line {line} {known.labels[task]!r}"
+            )
+    return replace(known, captions=(*known.captions, *clip.captions), labels={**known.labels, **clip.labels})
+
+
+def _captions(record: Record) -> tuple[str, ...]:
+    found: list[str] = []
+    for name, value in record.items():
+        if CAPTION.fullmatch(name):
+            values = value if isinstance(value, list) else [value]
+            if not all(isinstance(caption, str) and caption.strip() for caption in values):
+                raise ValueError(f"`{name}` must be text that is not empty, got {value!r}")
+            found += [caption.strip() for caption in values]
+    if not found:
+        raise ValueError("the caption is empty; each row needs one, in `caption` or in caption_1, caption_2, ...")
+    return tuple(found)
+
+
+def _labels(record: Record) -> dict[str, str]:
+    labels = record.get("labels", {})
+    if not isinstance(labels, dict):
+        raise ValueError(f"`labels` must be an object of task and label, got {labels!r}")
+    # JSON has one more way to say it, so a task may be named twice.
+    named = {"label" if name == "label" else name[6:]: name for name in record if re.fullmatch("label(_.+)?", name)}
+    for task, name in named.items():
+        if labels.get(task, record[name]) != record[name]:
+            raise ValueError(f"`{name}` is {record[name]!r}, but `labels` says {labels[task]!r}")
+    labels = {**labels, **{task: record[name] for task, name in named.items()}}
+    for task, label in labels.items():
+        if not isinstance(label, str) or not label.strip():
+            raise ValueError(f"the {task} label must be text that is not empty, got {label!r}")
+    return {task: label.strip() for task, label in labels.items()}
+
+
+def _text(record: Record, name: str) -> str:
+    if name not in record:
+        raise ValueError(f"`{name}` is missing or empty; this row has {', '.join(record)}")
+    if not isinstance(record[name], str) or not record[name].strip():
+        raise ValueError(f"`{name}` must be text that is not empty, got {record[name]!r}")
+    return record[name].strip()
+
+
+def _seconds(record: Record, name: str) -> float | None:
+    if name not in record:
+        return None
+    try:
+        return float(record[name])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be a number of seconds, got {record[name]!r}") from error
