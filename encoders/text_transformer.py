@@ -1,0 +1,144 @@
+"""A text encoder from scratch: a bidirectional transformer over sentencepiece tokens, packed.
+
+C captions, N tokens of all captions, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from slap.contracts import TextEncoder
+from slap.encoders.sizes import Size
+from slap.layers import Block, RMSNorm, rotary
+from slap.packed import Packed
+from slap.registry import register
+from slap.tokenizer import BOS, EOS, Tokenizer, train_tokenizer
+
+
+@register("transformer")
+class TextTransformer(TextEncoder):
+    """A text encoder for runs without a pretrained one (the paper takes ModernBERT, see `modernbert`).
+
+    Its architecture is the paper's audio encoder's, with rotary positions along the caption and all blocks global:
+    captions are short. It learns its own tokenizer from the training captions, and checkpoints carry it.
+
+    Args:
+        size: `tiny` (trains in minutes on a CPU), `small` or `base` (12 blocks, width 768), as for audio.
+        vocab_size: rows of the token embedding; the tokenizer has at most that many pieces.
+        tokenizer: path of a sentencepiece model, e.g. from `slap tokenizer`; default: one is learnt in training.
+        max_tokens: of a caption, the two special ones among them. The end of a longer caption is cut off.
+        checkpointing: recompute blocks in the backward pass instead of keeping their activations.
+        compile: compile each block with `torch.compile`.
+
+    Attributes:
+        tokenizer: None until there is one.
+
+    Raises:
+        ValueError: an unknown size, `max_tokens` without room for a word, or a tokenizer that does not fit.
+        FileNotFoundError: there is no such tokenizer.
+    """
+
+    bos = BOS
+    eos = EOS
+
+    def __init__(
+        self,
+        size: str = "base",
+        vocab_size: int = 8000,
+        tokenizer: str | None = None,
+        max_tokens: int = 128,
+        checkpointing: bool = False,
+        compile: bool = False,  # noqa: A002 - the name that torch.nn.Module uses
+    ) -> None:
+        super().__init__()
+        if max_tokens < 3:
+            raise ValueError(f"max_tokens must be at least 3, for the beginning, a token and the end; got {max_tokens}")
+        shape = Size.of(size)
+        self.width = shape.width
+        self.head_width = shape.width // shape.heads
+        self.vocab_size = vocab_size
+        self.max_tokens = max_tokens
+        self.checkpointing = checkpointing
+        self.tokenizer = None if tokenizer is None else self._fitting(Tokenizer.load(tokenizer))
+        self.embed = nn.Embedding(vocab_size, shape.width)
+        nn.init.normal_(self.embed.weight, std=0.02)  # our choice; 0.06 and 0.25 learnt as fast
+        self.blocks = nn.ModuleList(Block(shape.width, shape.heads, shape.hidden) for _ in range(shape.layers))
+        self.norm = RMSNorm(shape.width)
+        if compile:
+            for block in self.blocks:
+                block.compile()
+
+    def prepare(self, captions: Iterable[str]) -> None:
+        """Learn a tokenizer, unless there is one; then `captions` is not read."""
+        if self.tokenizer is None:
+            self.tokenizer = self._fitting(train_tokenizer(captions, self.vocab_size))
+
+    def tokenize(self, captions: Sequence[str]) -> Packed:
+        """Captions to token ids, (N,) int64, each `bos ... eos` and at most `max_tokens` long.
+
+        Raises:
+            RuntimeError: there is no tokenizer yet.
+        """
+        ids = self._tokenizer().encode(captions, self.max_tokens)
+        return Packed.pack([torch.tensor(item) for item in ids])
+
+    def detokenize(self, tokens: Packed) -> list[str]:
+        """Token ids, (N,), back to captions, which are in lower case."""
+        return self._tokenizer().decode([item.tolist() for item in tokens.unpack()])
+
+    def forward(self, tokens: Packed) -> Packed:
+        """Token ids, (N,), to dense features, (N, D)."""
+        x = self.embed(tokens.values)
+        rotation = rotary(tokens.index[:, None], self.head_width)
+        for block in self.blocks:
+            if self.checkpointing and self.training:
+                x = checkpoint(block, x, tokens.layout, rotation, use_reentrant=False)
+            else:
+                x = block(x, tokens.layout, rotation)
+        return tokens.replace(self.norm(x))
+
+    # -- the tokenizer travels with the weights -----------------------------------------------------------------------
+
+    def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments that rebuild this encoder where its files are not: the state brings the tokenizer."""
+        return {name: value for name, value in options.items() if name != "tokenizer"}
+
+    def get_extra_state(self) -> Tensor:
+        """The tokenizer's bytes, none without one; uint8, so that weights-only loading and safetensors take it."""
+        proto = b"" if self.tokenizer is None else self.tokenizer.proto
+        return torch.frombuffer(bytearray(proto), dtype=torch.uint8) if proto else torch.empty(0, dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the tokenizer that the weights were trained with; weights that had none leave this one's as it is.
+
+        Raises:
+            ValueError: it does not fit `vocab_size`.
+        """
+        if state.numel():
+            self.tokenizer = self._fitting(Tokenizer(state.cpu().numpy().tobytes()))
+
+    def _tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise RuntimeError(
+                "the text encoder has no tokenizer yet: training learns one by itself; to have one before, make it "
+                "with `slap tokenizer MANIFEST words.model` and pass tokenizer='words.model', or load a checkpoint"
+            )
+        return self.tokenizer
+
+    def _fitting(self, tokenizer: Tokenizer) -> Tokenizer:
+        if tokenizer.vocab_size > self.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {tokenizer.vocab_size} pieces, the text encoder room for {self.vocab_size}: "
+                f"pass vocab_size={tokenizer.vocab_size} or more, or a smaller tokenizer"
+            )
+        if (tokenizer.bos, tokenizer.eos) != (self.bos, self.eos):
+            raise ValueError(
+                f"the tokenizer begins captions with {tokenizer.bos} and ends them with {tokenizer.eos}; "
+                f"these must be {self.bos} and {self.eos}, as `slap tokenizer` makes them"
+            )
+        return tokenizer
