@@ -27,6 +27,7 @@ class Size:
 
 
 SIZES = {
+    "nano": Size(layers=3, width=128, heads=2, hidden=384),
     "tiny": Size(layers=6, width=192, heads=3, hidden=512),
     "small": Size(layers=12, width=384, heads=6, hidden=1536),
     "base": Size(layers=12, width=768, heads=12, hidden=3072),

@@ -50,5 +50,5 @@ def test_a_batch_in_chunks_equals_the_batch_at_once(monkeypatch):
 
 
 def test_a_clip_without_samples_is_an_error():
-    with pytest.raises(ValueError, match="clip 1 .* no samples"):
+    with pytest.raises(ValueError, match=r"clip 1 .* no samples"):
         LogMel()(Packed.pack([torch.zeros(5), torch.zeros(0)]))

@@ -68,7 +68,9 @@ def test_an_empty_list_cannot_be_packed():
 def test_a_batch_pickles_and_moves_whole():
     text = Packed.pack([torch.tensor([1, 2])] * 2)
     keys = fingerprint(["a", "b"])
-    batch = Batch(ragged(), text, torch.tensor([0, 2]), fingerprint(["x", "y", "z"]), keys, labels={"t": ("u", None, "v")})
+    batch = Batch(
+        ragged(), text, torch.tensor([0, 2]), fingerprint(["x", "y", "z"]), keys, labels={"t": ("u", None, "v")}
+    )
     again = pickle.loads(pickle.dumps(batch)).to("cpu")
     assert len(again) == 3
     assert again.audio.sizes == (3, 1, 4)

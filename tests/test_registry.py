@@ -20,7 +20,9 @@ class Answer(Objective):
 
 @pytest.fixture
 def answer(monkeypatch):
-    monkeypatch.setattr("slap.registry._plugins", {kind: plugins(kind) for kind in ("audio encoder", "text encoder", "objective")})
+    monkeypatch.setattr(
+        "slap.registry._plugins", {kind: plugins(kind) for kind in ("audio encoder", "text encoder", "objective")}
+    )
     return register("answer")(Answer)
 
 
@@ -30,7 +32,9 @@ def test_a_registered_name_builds_with_its_arguments(answer):
 
 
 def test_an_unknown_name_lists_the_valid_ones_and_the_nearest(answer):
-    with pytest.raises(ValueError, match=r"no objective 'anser'; did you mean 'answer'\? valid are: answer, .*contrastive"):
+    with pytest.raises(
+        ValueError, match=r"no objective 'anser'; did you mean 'answer'\? valid are: answer, .*contrastive"
+    ):
         build("objective", "anser", {})
 
 
@@ -41,7 +45,7 @@ def test_an_unknown_argument_lists_the_valid_ones(answer):
 
 def test_a_name_cannot_be_taken_twice(answer):
     other = type("Other", (Answer,), {})
-    with pytest.raises(ValueError, match="registered already, by .*Answer"):
+    with pytest.raises(ValueError, match=r"registered already, by .*Answer"):
         register("answer")(other)
 
 
@@ -91,10 +95,10 @@ def test_a_module_loads_from_a_file_once(tmp_path):
         assert load_module(str(path)) is load_module(str(path))
     finally:
         sys.modules.pop("a_file_of_mine", None)
-    with pytest.raises(FileNotFoundError, match="nowhere.py"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.py"):
         load_module(str(tmp_path / "nowhere.py"))
+    (tmp_path / "torch.py").write_text("")
     with pytest.raises(ImportError, match="loaded already"):
-        (tmp_path / "torch.py").write_text("")
         load_module(str(tmp_path / "torch.py"))
 
 

@@ -12,7 +12,7 @@ CLIPS, EACH = 3, 5
 
 @pytest.fixture
 def reference():
-    """3 clips x 15 captions with scores S[a, t]; the embeddings of clips are unit vectors, those of captions columns."""
+    """3 clips x 15 captions with scores S[a, t]: clips are unit vectors, captions the columns of S."""
     scores = torch.tensor(
         [
             [

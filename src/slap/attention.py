@@ -68,7 +68,7 @@ def flash_attention(
     q: Tensor, k: Tensor, v: Tensor, queries: Layout, keys: Layout, window: int | None, causal: bool
 ) -> Tensor:
     """The back end of `attention` for CUDA in half precision."""
-    from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 - its import touches the CUDA build
+    from torch.nn.attention.varlen import varlen_attn
 
     half = -1 if window is None else window // 2
     bounds = (queries.cu_seqlens, keys.cu_seqlens, queries.max_length, keys.max_length)
@@ -221,9 +221,7 @@ def _grouped(queries: Layout, keys: Layout, causal: bool) -> _Plan:
 
 def _repeat(longest: list[int], members: list[list[int]], device: torch.device) -> Tensor:
     """The padded length of each item, in the order of the groups."""
-    return torch.tensor(
-        [length for length, group in zip(longest, members, strict=True) for _ in group], device=device
-    )
+    return torch.tensor([length for length, group in zip(longest, members, strict=True) for _ in group], device=device)
 
 
 def _rows(layout: Layout, order: Tensor, padded: Tensor) -> _Rows:

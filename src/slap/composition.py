@@ -16,6 +16,9 @@ EncoderSpec = str | Mapping[str, Any] | Encoder
 ObjectiveSpec = float | Mapping[str, Any] | Objective
 """A weight, `{"weight": ..., argument: value}`, an instance, or `{"weight": ..., "objective": instance}`."""
 
+INSTANCE = "instance of "
+"""How a checkpoint names what it cannot hold."""
+
 E = TypeVar("E", AudioEncoder, TextEncoder)
 
 
@@ -34,7 +37,7 @@ def build_encoder(kind: type[E], spec: EncoderSpec) -> E:
     name = options.pop("name", None)
     if not isinstance(name, str):
         raise ValueError(f'an encoder is given by a name or by {{"name": ..., argument: value}}; got {spec!r}')
-    if name.startswith("instance of "):
+    if name.startswith(INSTANCE):
         raise ValueError(f"this model was made with an {name}, which a checkpoint cannot hold; pass the instance")
     what = "audio encoder" if kind is AudioEncoder else "text encoder"
     encoder = build(what, name, options)
@@ -52,11 +55,10 @@ def build_objectives(specs: Mapping[str, ObjectiveSpec]) -> tuple[nn.ModuleDict,
         raise ValueError("a model needs at least one objective, e.g. {'contrastive': 1.0}")
     objectives, weights = nn.ModuleDict(), {}
     for name, spec in specs.items():
-        options = dict(spec) if isinstance(spec, Mapping) else {}
-        weight = options.pop("weight", 1.0) if not isinstance(spec, int | float) else spec
+        options = _in_full(spec)
+        weight, instance = options.pop("weight", 1.0), options.pop("objective", None)
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) < float("inf"):
             raise ValueError(f"the weight of objective {name!r} must be a finite number, got {weight!r}")
-        instance = spec if isinstance(spec, Objective) else options.pop("objective", None)
         if isinstance(instance, str):
             raise ValueError(f"objective {name!r} was an {instance}, which a checkpoint cannot hold; pass the instance")
         if instance is not None and not isinstance(instance, Objective):
@@ -68,10 +70,17 @@ def build_objectives(specs: Mapping[str, ObjectiveSpec]) -> tuple[nn.ModuleDict,
     return objectives, weights
 
 
+def _in_full(spec: ObjectiveSpec) -> dict[str, Any]:
+    if isinstance(spec, Mapping):
+        return dict(spec)
+    described = isinstance(spec, str) and spec.startswith(INSTANCE)
+    return {"objective": spec} if described or isinstance(spec, nn.Module) else {"weight": spec}
+
+
 def describe(spec: Any) -> Any:
     """A specification as plain data, for a checkpoint; an instance becomes the name of its class."""
     if isinstance(spec, nn.Module):
-        return f"instance of {type(spec).__name__}"
+        return INSTANCE + type(spec).__name__
     if isinstance(spec, Mapping):
         return {key: describe(value) for key, value in spec.items()}
     if isinstance(spec, list | tuple):

@@ -70,10 +70,8 @@ class Evaluation:
         embeddings = audio.detach().float().cpu(), text.detach().float().cpu()
         self._parts.append(_Collected(*embeddings, batch.clip.cpu(), list(batch.ids), seconds, labels))
 
-    def compute(
-        self, prompts: Mapping[str, str], embed: Callable[[list[str]], Tensor]
-    ) -> dict[str, Result]:
-        """All figures: recall in both directions, and the accuracy of each zero-shot task that the clips have labels of.
+    def compute(self, prompts: Mapping[str, str], embed: Callable[[list[str]], Tensor]) -> dict[str, Result]:
+        """All figures: recall in both directions, and accuracy in each zero-shot task that the clips have labels of.
 
         Args:
             prompts: for each task the template of its prompts, with `{label}`.

@@ -5,6 +5,7 @@ B clips, C captions, N packed rows, E shared dimension.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -102,6 +103,8 @@ class SLAP(LightningModule):
     def setup(self, stage: str) -> None:
         """Let the text encoder learn its tokenizer, if it needs one."""
         if stage == "fit":
+            # Lightning warns of modules that do not train, which a teacher never does.
+            warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode at the start of training")
             self.text.prepare(self.trainer.datamodule.captions())  # type: ignore[attr-defined]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

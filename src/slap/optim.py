@@ -28,9 +28,7 @@ def parameter_groups(model: nn.Module, lr: float, weight_decay: float) -> list[d
         for name, parameter in module.named_parameters()
     }
     decaying = {
-        id(module.weight)
-        for module in model.modules()
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
+        id(module.weight) for module in model.modules() if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
     }
     # A weight that is shared with an embedding is an embedding.
     decaying -= {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}

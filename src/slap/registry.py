@@ -82,10 +82,15 @@ def plugins(kind: str) -> dict[str, type[nn.Module]]:
 def load_installed() -> None:
     """Import what installed packages, this one included, list in the entry-point group `slap.plugins`."""
     global _loaded
-    if not _loaded:
-        _loaded = True  # first, so that a plug-in that asks the registry while it loads does not start over
+    if _loaded:
+        return
+    _loaded = True  # first, so that a plug-in that asks the registry while it loads does not start over
+    try:
         for entry in entry_points(group="slap.plugins"):
             entry.load()
+    except BaseException:
+        _loaded = False  # or the next look-up would list half of the plug-ins as if they were all
+        raise
 
 
 def load_module(where: str) -> ModuleType:
