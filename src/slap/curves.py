@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,8 @@ Series = dict[int, float]
 """A metric's value by step."""
 
 COLUMNS = 3
-SMOOTHING = 0.9
-"""Of the exponential average that is drawn over a noisy curve of training."""
+SMOOTHING = 1 / 30
+"""Share of a curve over which the exponential average that is drawn over its noise reaches."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Panel:
         curves: by the names that the legend shows.
         smooth: draw an average over each curve.
         log: use a logarithmic vertical axis.
-        chance: by the names in the legend, what guessing reaches.
+        chance: by the names in the legend, what guessing reaches; drawn dashed.
     """
 
     title: str
@@ -106,15 +107,13 @@ def draw(series: Mapping[str, Series], path: Path, chance: Mapping[str, float]) 
         path: of the picture.
         chance: by metric, what guessing reaches, in percent; drawn as a dashed line of the same colour.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here: drawing is rare, and importing it slow
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # here: it is slow to import, and needed once a run
 
     drawn = panels(series, chance)
     if not drawn:
         return
     rows = -(-len(drawn) // COLUMNS)
     figure = Figure(figsize=(5 * COLUMNS, 3.4 * rows), layout="constrained")
-    FigureCanvasAgg(figure)  # by itself, so that no backend with a window is ever asked
     for i, panel in enumerate(drawn):
         _draw_panel(figure.add_subplot(rows, COLUMNS, i + 1), panel)
     figure.savefig(path, dpi=110)
@@ -130,8 +129,9 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
             values = smoothed(values)
         axes.plot(steps, values, color=colour, label=name, linewidth=1.6, marker="o" if few else None, markersize=3)
         if name in panel.chance:
-            label = "chance" if len(panel.chance) == 1 else f"chance {name}"
-            axes.axhline(panel.chance[name], color=colour, linestyle="--", linewidth=1, label=label)
+            axes.axhline(panel.chance[name], color=colour, linestyle="--", linewidth=1)
+    if panel.chance:
+        axes.plot([], [], color="grey", linestyle="--", linewidth=1, label="chance")
     if panel.log:
         axes.set_yscale("log")
     if panel.unit == "%":
@@ -139,20 +139,21 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     axes.set(title=panel.title, xlabel="step", ylabel=panel.unit)
     axes.grid(alpha=0.25)
     if len(panel.curves) > 1 or panel.chance:
-        axes.legend(fontsize="small", ncols=2 if len(panel.curves) > 1 else 1)
+        axes.legend(fontsize="small", loc="upper left")
 
 
-def smoothed(values: Iterable[float]) -> list[float]:
+def smoothed(values: Sequence[float]) -> list[float]:
     """The exponential average of the values so far, without a bias towards the start.
 
     Example:
-        >>> [round(value, 2) for value in smoothed([1.0, 1.0, 3.0])]
-        [1.0, 1.0, 1.74]
+        >>> [round(value, 2) for value in smoothed([1.0] * 30 + [2.0] * 30)[29:33]]
+        [1.0, 1.39, 1.63, 1.78]
     """
+    keep = exp(-1 / max(SMOOTHING * len(values), 0.1))
     total = weight = 0.0
     result = []
     for value in values:
-        total = SMOOTHING * total + (1 - SMOOTHING) * value
-        weight = SMOOTHING * weight + (1 - SMOOTHING)
+        total = keep * total + (1 - keep) * value
+        weight = keep * weight + (1 - keep)
         result.append(total / weight)
     return result

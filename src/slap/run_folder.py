@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from pathlib import Path
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
-from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.trainer.states import TrainerFn
 
 RUN_FILES = ("metrics.csv", "best.ckpt", "last.ckpt", "curves.png")
@@ -31,13 +32,13 @@ class RunFolder(Callback):
         self.out = Path(out)
         self.overwrite = overwrite
         self._found: list[Path] = []
+        self._old_events = sorted(self.out.glob("tensorboard/events.*"))  # now: the logger opens a new one early
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Look what is there before this run writes anything."""
         del trainer, pl_module
         if stage == "fit":
             self._found = [self.out / name for name in RUN_FILES if (self.out / name).exists()]
-            self._found += sorted(self.out.glob("tensorboard/events.*"))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse or clean the folder: only now it is known that no checkpoint is being continued."""
@@ -51,8 +52,34 @@ class RunFolder(Callback):
                 "continue that run with `--ckpt_path last`, or replace it with the trainer's `overwrite`"
             )
         if trainer.is_global_zero:
-            for path in self._found:
-                path.unlink()
+            for path in self._found + self._old_events:
+                path.unlink(missing_ok=True)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Saves `best.ckpt` after each validation that beats those before it.
+
+    Args:
+        out: the folder.
+        monitor: the metric that decides.
+        mode: whether `max` or `min` of it is best.
+    """
+
+    def __init__(self, out: str, monitor: str, mode: str) -> None:
+        super().__init__(
+            Path(out).absolute(),
+            "best",
+            monitor,
+            mode=mode,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """As the parent, but it may share the folder: `RunFolder` keeps other runs out."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+            super().setup(trainer, pl_module, stage)
 
 
 class LastCheckpoint(Checkpoint):
@@ -81,7 +108,7 @@ class LastCheckpoint(Checkpoint):
 
     def _save(self, trainer: Trainer) -> None:
         if trainer.global_step != self._saved:
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, weights_only=False)  # with the optimiser, to continue from
             self._saved = trainer.global_step
 
 

@@ -23,15 +23,15 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from slap.curves import LearningCurves
-from slap.run_folder import AppendingCSVLogger, LastCheckpoint, RunFolder
+from slap.report import Report
+from slap.run_folder import AppendingCSVLogger, BestCheckpoint, LastCheckpoint, RunFolder
 from slap.throughput import Throughput
 
 
@@ -43,6 +43,10 @@ def trainer(
     mode: Literal["max", "min"] = "max",
     gradient_clip_val: float | None = 1.0,
     log_every_n_steps: int = 10,
+    accumulate_grad_batches: int = 1,
+    enable_checkpointing: bool = True,
+    enable_progress_bar: bool = True,
+    fast_dev_run: int | bool = False,
     overwrite: bool = False,
     callbacks: list[Callback] | None = None,
     **options: Any,
@@ -60,41 +64,40 @@ def trainer(
         mode: whether a higher or a lower value of `monitor` is better.
         gradient_clip_val: the largest norm of the gradient (not in the paper; our choice).
         log_every_n_steps: steps between the rows of the logs.
+        accumulate_grad_batches: batches an optimiser step.
+        enable_checkpointing: write `best.ckpt` and `last.ckpt`.
+        enable_progress_bar: show one.
+        fast_dev_run: run this many batches of each kind, to find bugs, and write nothing.
         overwrite: begin anew in a folder that holds a run.
         callbacks: more of them.
-        **options: any other option of Lightning's Trainer (precision, devices, strategy, accumulate_grad_batches, ...).
+        **options: any other option of Lightning's Trainer (precision, devices, strategy, max_time, ...).
 
     Raises:
         ValueError: an unknown option.
     """
     _check(options)
-    accumulate = options.get("accumulate_grad_batches", 1)
     if max_steps > 0:  # a short run is validated too: at its end
-        val_check_interval = min(val_check_interval, max_steps * accumulate)
-    quick = bool(options.get("fast_dev_run", False))
-    checkpoints: list[Callback] = [] if quick else [_best(out, monitor, mode), LastCheckpoint(out)]
+        val_check_interval = min(val_check_interval, max_steps * accumulate_grad_batches)
+    own: list[Callback] = [RunFolder(out, overwrite), Throughput(), LearningCurves(out), Report()]
+    if enable_progress_bar:
+        own.append(TQDMProgressBar())  # Lightning would draw another one wherever `rich` happens to be installed
+    if enable_checkpointing and not fast_dev_run:
+        own += [BestCheckpoint(out, monitor, mode), LastCheckpoint(out)]
     return Trainer(
         default_root_dir=out,
-        logger=[AppendingCSVLogger(out), TensorBoardLogger(out, name="", version="tensorboard")],
-        callbacks=[RunFolder(out, overwrite), Throughput(), LearningCurves(out), *checkpoints, *(callbacks or [])],
+        logger=[AppendingCSVLogger(out), TensorBoardLogger(f"{out}/tensorboard", name="", version="")],
+        callbacks=[*own, *(callbacks or [])],
         max_steps=max_steps,
         val_check_interval=val_check_interval,
         check_val_every_n_epoch=None,  # by steps, also across epochs
         gradient_clip_val=gradient_clip_val,
         log_every_n_steps=log_every_n_steps,
+        accumulate_grad_batches=accumulate_grad_batches,
+        enable_checkpointing=enable_checkpointing,
+        enable_progress_bar=enable_progress_bar,
+        fast_dev_run=fast_dev_run,
         use_distributed_sampler=False,  # the data module's sampler splits the work itself
         **options,
-    )
-
-
-def _best(out: str, monitor: str, mode: str) -> ModelCheckpoint:
-    return ModelCheckpoint(
-        dirpath=Path(out).absolute(),
-        filename="best",
-        monitor=monitor,
-        mode=mode,
-        save_on_train_epoch_end=False,
-        enable_version_counter=False,
     )
 
 
