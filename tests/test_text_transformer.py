@@ -107,10 +107,13 @@ def test_max_tokens(trained):
 def test_recomputing_activations_changes_nothing(trained):
     other = encoder(checkpointing=True)
     other.load_state_dict(trained.state_dict())
+    passes = []
+    other.blocks[1].feed_forward.register_forward_pre_hook(lambda *_: passes.append(1))
     batch = trained.tokenize(CAPTIONS)
     weights = torch.randn(len(batch.values), trained.width)
     for mine, theirs in zip(gradients(trained, [batch], weights), gradients(other, [batch], weights), strict=True):
         torch.testing.assert_close(mine, theirs)
+    assert len(passes) == 2
 
 
 # -- the tokenizer ----------------------------------------------------------------------------------------------------
@@ -208,5 +211,5 @@ def test_copies(trained):
 
 
 def test_unknown_sizes_are_refused():
-    with pytest.raises(ValueError, match="there is no size 'huge'; valid are: .*tiny, small, base"):
+    with pytest.raises(ValueError, match=r"there is no size 'huge'; valid are: .*tiny, small, base"):
         TextTransformer(size="huge")

@@ -1,0 +1,225 @@
+"""The paper's text encoder: ModernBERT of the `transformers` library, over packed captions.
+
+N tokens of all captions, D width.
+
+By itself `transformers` pads captions to equal length, or needs the flash-attn package; here its layers run on SLAP's
+own attention (hub_attention.py): packed, with no padding, on any device.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slap.contracts import TextEncoder
+from slap.encoders.hub_attention import ATTENTION, recompute, use_packed_attention
+from slap.encoders.hub_tokenizer import HubTokenizer
+from slap.packed import Packed
+from slap.registry import register
+
+SIZES = {
+    "tiny": {"num_hidden_layers": 4, "hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 192},
+    "base": {"num_hidden_layers": 22, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 1152},
+}
+"""`base` is the published ModernBERT-base, whose other settings are transformers' defaults; `tiny` is ours."""
+
+NOT_OF_THE_MODEL = {"transformers_version", "architectures", "dtype", "model_type", "_name_or_path"}
+"""Entries of a saved configuration that say where it came from."""
+
+
+@register("modernbert")
+class ModernBERT(TextEncoder):
+    """ModernBERT (arXiv 2412.13663), pretrained as in the paper, or with random weights.
+
+    It needs `pip install 'slap-audio[hf]'`: transformers from 5.1 on, whose ModernBERT takes other attention functions.
+    What it reads from the hub or a folder goes into the checkpoint; `portable` gives the arguments that rebuild it
+    where neither is there.
+
+    Args:
+        pretrained: name on the hub, e.g. `answerdotai/ModernBERT-base`, or a folder that `save_pretrained` wrote.
+        size: `base` or `tiny`, with random weights. It is `base` when neither `pretrained` nor `config` is given.
+        config: arguments of transformers' `ModernBertConfig`, with random weights.
+        tokenizer: name on the hub, or folder, of a tokenizer with [CLS] and [SEP]; default: that of `pretrained`.
+            Without both, the model can only be filled from a checkpoint.
+        revision: of `pretrained` and `tokenizer` on the hub: a branch, tag or commit; default: the newest.
+        max_tokens: of a caption, the two special ones among them. The end of a longer caption is cut off.
+        lr_scale: the factor on the learning rate of this encoder. Default: 0.1 for pretrained weights, lest they are
+            washed out while the rest learns from scratch (the paper does not say; our choice), and 1 for random ones.
+        checkpointing: recompute layers in the backward pass instead of keeping their activations.
+
+    Attributes:
+        tokenizer: None until there is one.
+
+    Raises:
+        ImportError: transformers is missing or too old.
+        OSError: there is no such folder or name on the hub, or no connection to it.
+        ValueError: arguments that exclude each other or are unknown; files of another or an incomplete model; a
+            tokenizer that does not fit.
+    """
+
+    def __init__(
+        self,
+        pretrained: str | None = None,
+        size: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        tokenizer: str | None = None,
+        revision: str | None = None,
+        max_tokens: int = 128,
+        lr_scale: float | None = None,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        _one_at_most(pretrained=pretrained, size=size, config=config)
+        if max_tokens < 3:
+            raise ValueError(f"max_tokens must be at least 3, for the beginning, a token and the end; got {max_tokens}")
+        use_packed_attention()
+        source = tokenizer or pretrained
+        own = None if source is None else HubTokenizer.load(source, revision)
+        self.model = _pretrained(pretrained, revision) if pretrained else _random(size, config, own)
+        # Had transformers passed over the name, captions would see each other.
+        assert self.model.config._attn_implementation == ATTENTION
+        self.model.train()  # as new modules are; from_pretrained leaves it in evaluation mode
+        if checkpointing:
+            recompute(self.model)
+        shape = self.model.config
+        if shape.attention_dropout:
+            raise ValueError(
+                f"attention_dropout is {shape.attention_dropout}, but packed attention has none: set it to 0"
+            )
+        if own is not None:  # what captions are encoded with is the truth; configurations are often copied
+            shape.cls_token_id, shape.sep_token_id = own.bos, own.eos
+        self.width: int = shape.hidden_size
+        self.vocab_size: int = shape.vocab_size
+        self.bos: int = shape.cls_token_id
+        self.eos: int = shape.sep_token_id
+        self.max_tokens = max_tokens
+        self.tokenizer = None if own is None else self._fitting(own)
+        self._lr_scale = (0.1 if pretrained else 1.0) if lr_scale is None else lr_scale
+
+    def lr_scale(self, name: str) -> float:
+        """The argument `lr_scale`, for all parameters alike."""
+        del name
+        return self._lr_scale
+
+    def tokenize(self, captions: Sequence[str]) -> Packed:
+        """Captions to token ids, (N,) int64, each `bos ... eos` and at most `max_tokens` long.
+
+        Raises:
+            RuntimeError: there is no tokenizer.
+        """
+        ids = self._tokenizer().encode(captions, self.max_tokens)
+        return Packed.pack([torch.tensor(item) for item in ids])
+
+    def detokenize(self, tokens: Packed) -> list[str]:
+        """Token ids, (N,), back to captions."""
+        return self._tokenizer().decode([item.tolist() for item in tokens.unpack()])
+
+    def forward(self, tokens: Packed) -> Packed:
+        """Token ids, (N,), to dense features, (N, D)."""
+        features = self.model(
+            input_ids=tokens.values[None],
+            position_ids=tokens.index[None],
+            attention_mask=dict.fromkeys(self.model.config.layer_types),  # none made: the layout says who sees whom
+            layout=tokens.layout,
+        )
+        return tokens.replace(features.last_hidden_state[0])
+
+    # -- what it was made from travels with the weights ---------------------------------------------------------------
+
+    def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments that rebuild this encoder without hub and folders: the state brings weights and tokenizer."""
+        sources = ("pretrained", "size", "config", "tokenizer", "revision")
+        kept = {name: value for name, value in options.items() if name not in sources}
+        config = json.loads(self.model.config.to_json_string())
+        config = {name: value for name, value in config.items() if name not in NOT_OF_THE_MODEL}
+        return {**kept, "config": config, "lr_scale": self._lr_scale}
+
+    def get_extra_state(self) -> Tensor:
+        """The tokenizer's bytes, none without one; uint8, so that weights-only loading and safetensors take it."""
+        proto = b"" if self.tokenizer is None else self.tokenizer.proto
+        return torch.frombuffer(bytearray(proto), dtype=torch.uint8) if proto else torch.empty(0, dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the tokenizer that the weights were trained with; weights that had none leave this one's as it is.
+
+        Raises:
+            ValueError: it does not fit this model.
+        """
+        if state.numel():
+            self.tokenizer = self._fitting(HubTokenizer(state.cpu().numpy().tobytes()))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        use_packed_attention()  # this may be another process than that of the constructor
+        super().__setstate__(state)
+
+    def _tokenizer(self) -> HubTokenizer:
+        if self.tokenizer is None:
+            raise RuntimeError(
+                "the text encoder has no tokenizer: pass `pretrained` or `tokenizer` (a name on the hub or a folder, "
+                "e.g. 'answerdotai/ModernBERT-base'), or load a checkpoint"
+            )
+        return self.tokenizer
+
+    def _fitting(self, tokenizer: HubTokenizer) -> HubTokenizer:
+        if tokenizer.vocab_size > self.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {tokenizer.vocab_size} tokens, the text encoder room for {self.vocab_size}"
+            )
+        if (tokenizer.bos, tokenizer.eos) != (self.bos, self.eos):
+            raise ValueError(
+                f"the tokenizer begins and ends captions with {tokenizer.bos} and {tokenizer.eos}, "
+                f"the text encoder with {self.bos} and {self.eos}"
+            )
+        return tokenizer
+
+
+def _pretrained(source: str, revision: str | None) -> Any:
+    from transformers import AutoConfig, ModernBertModel
+
+    revision = revision or "main"
+    kind = AutoConfig.from_pretrained(source, revision=revision).model_type
+    if kind != "modernbert":  # transformers would fill a ModernBERT with whatever names happen to agree
+        raise ValueError(f"{source} is a {kind!r} model; this encoder runs 'modernbert' models")
+    # In float32 whatever the file holds: precision is the trainer's matter.
+    model, report = ModernBertModel.from_pretrained(
+        source, revision=revision, dtype=torch.float32, attn_implementation=ATTENTION, output_loading_info=True
+    )
+    if report["missing_keys"]:
+        raise ValueError(
+            f"{source} lacks weights, so they would stay random: {', '.join(sorted(report['missing_keys']))}"
+        )
+    return model
+
+
+def _random(size: str | None, config: Mapping[str, Any] | None, tokenizer: HubTokenizer | None) -> Any:
+    from transformers import ModernBertConfig, ModernBertModel
+
+    options = dict(_shape(size or "base", tokenizer) if config is None else config)
+    known = ModernBertConfig().to_dict()
+    unknown = [name for name in options if name not in known]
+    if unknown:  # transformers keeps them without a word
+        valid = ", ".join(sorted(set(known) - NOT_OF_THE_MODEL))
+        raise ValueError(f"ModernBertConfig has no {', '.join(unknown)}; valid are: {valid}")
+    return ModernBertModel(ModernBertConfig(**options, attn_implementation=ATTENTION))
+
+
+def _shape(size: str, tokenizer: HubTokenizer | None) -> dict[str, int | None]:
+    if size not in SIZES:
+        raise ValueError(f"there is no size {size!r}; valid are: {', '.join(SIZES)}")
+    if tokenizer is None:
+        return dict(SIZES[size])
+    special = {"cls_token_id": tokenizer.bos, "sep_token_id": tokenizer.eos}
+    special |= {"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eos}
+    return {**SIZES[size], **special, "vocab_size": tokenizer.vocab_size, "pad_token_id": None}
+
+
+def _one_at_most(**sources: Any) -> None:
+    given = [f"{name}={value!r}" for name, value in sources.items() if value is not None]
+    if len(given) > 1:
+        raise ValueError(
+            f"{', '.join(sources)} each say what the model is; give one of them, not {' and '.join(given)}"
+        )
