@@ -1,0 +1,132 @@
+"""Scenes of a few sounds, and a small grammar that says in English which they are and in what order they come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from numpy.random import Generator
+
+Length = Literal["short", "plain", "long"]
+
+NOUNS: dict[str, tuple[str, ...]] = {
+    "beep": ("beep", "steady tone"),
+    "rising": ("rising whistle", "upward sweep"),
+    "falling": ("falling whistle", "downward sweep"),
+    "hiss": ("hiss", "jet of steam"),
+    "rumble": ("rumble", "roll of thunder"),
+    "ticking": ("ticking clock", "run of clicks"),
+    "bell": ("bell", "chime"),
+    "siren": ("siren", "wailing alarm"),
+    "bird": ("bird", "chirping call"),
+    "buzz": ("buzz", "droning bee"),
+    "knock": ("knock", "rap on wood"),
+    "bubbles": ("gurgle", "stream of bubbles"),
+}
+"""What a sound of each kind is called; the first noun is its label."""
+
+CLAUSES: dict[str, str] = {
+    "beep": "a machine beeps",
+    "rising": "a pitch climbs",
+    "falling": "a pitch drops",
+    "hiss": "steam hisses",
+    "rumble": "thunder rumbles",
+    "ticking": "a clock ticks",
+    "bell": "a bell rings",
+    "siren": "a siren wails",
+    "bird": "a bird chirps",
+    "buzz": "a bee buzzes",
+    "knock": "somebody knocks",
+    "bubbles": "water bubbles",
+}
+"""The same as a short sentence."""
+
+ADJECTIVES: dict[Length, tuple[str, ...]] = {"short": ("short", "brief"), "plain": ("",), "long": ("long", "lengthy")}
+ADVERBS: dict[Length, str] = {"short": " briefly", "plain": "", "long": " for a long time"}
+
+SEQUENCES: dict[int, tuple[str, ...]] = {
+    2: ("{0}, then {1}", "{0} followed by {1}", "first {0}, then {1}", "{0} before {1}", "{1} after {0}"),
+    3: ("{0}, then {1}, then {2}", "first {0}, then {1} and finally {2}", "{0} followed by {1}, then {2}"),
+    4: ("{0}, then {1}, then {2}, then {3}", "first {0}, then {1}, then {2} and finally {3}"),
+}
+"""Ways to name steps in order, by their number. In `{1} after {0}` the words stand the other way round: only a model
+that reads the small words knows what came first."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One sound of a scene: a key of `NOUNS`, and how long it lasts."""
+
+    kind: str
+    length: Length = "plain"
+
+
+Step = tuple[Event, ...]
+"""Events that sound together, one or two."""
+
+Scene = tuple[Step, ...]
+"""Steps that follow each other."""
+
+
+def describe(scene: Scene, rng: Generator, mention: float = 1.0) -> str:
+    """One of the many captions of a scene.
+
+    Args:
+        scene: one to four steps.
+        rng: chooses the words.
+        mention: how often a short or long sound is called so; 1 always says it.
+
+    Example:
+        >>> import numpy as np
+        >>> scene = ((Event("bell", "long"),), (Event("siren"),))
+        >>> describe(scene, np.random.default_rng(1))
+        'a lengthy chime followed by a siren'
+    """
+    said = tuple(tuple(_maybe_plain(event, rng, mention) for event in step) for step in scene)
+    if len(said) > 1:
+        caption = _choose(SEQUENCES[len(said)], rng).format(*(_phrase(step, rng) for step in said))
+    elif len(said[0]) == 1:
+        return _alone(said[0][0], rng)
+    else:
+        caption = _choose((_phrase(said[0], rng), _while(said[0], rng)), rng)
+    return "the sound of " + caption if caption.startswith("a") and rng.random() < 0.2 else caption
+
+
+def noun(event: Event, rng: Generator | None = None) -> str:
+    """An event as a noun with its article, e.g. "a short bell"; without `rng` in the first words of the lists."""
+    words = ADJECTIVES[event.length], NOUNS[event.kind]
+    adjective, name = (_choose(options, rng) if rng else options[0] for options in words)
+    return f"a {adjective} {name}" if adjective else f"a {name}"
+
+
+def clause(event: Event) -> str:
+    """An event as a sentence, e.g. "a bell rings briefly"."""
+    return CLAUSES[event.kind] + ADVERBS[event.length]
+
+
+def _alone(event: Event, rng: Generator) -> str:
+    ways = [noun(event, rng), clause(event), f"the sound of {noun(event, rng)}"]
+    if event.length != "plain":
+        ways.append(f"a {_choose(ADJECTIVES[event.length], rng)} sound of {noun(Event(event.kind), rng)}")
+    return _choose(tuple(ways), rng)
+
+
+def _phrase(step: Step, rng: Generator) -> str:
+    """A step as a noun phrase that may stand anywhere in a sequence."""
+    if len(step) == 1:
+        return noun(step[0], rng)
+    one, other = (noun(step[i], rng) for i in rng.permutation(2))
+    return _choose((f"{one} together with {other}", f"{one} over {other}"), rng)
+
+
+def _while(step: Step, rng: Generator) -> str:
+    one, other = (step[i] for i in rng.permutation(2))
+    return f"{noun(one, rng)} while {clause(other)}"
+
+
+def _maybe_plain(event: Event, rng: Generator, mention: float) -> Event:
+    return event if rng.random() < mention else Event(event.kind)
+
+
+def _choose(options: tuple[str, ...], rng: Generator) -> str:
+    return options[rng.integers(len(options))]
