@@ -1,0 +1,192 @@
+"""What a test run leaves: a table on the terminal, and `report.md`, `results.json` and plots in the run's folder.
+
+B clips.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from matplotlib.figure import Figure
+
+from slap.batch import Batch
+from slap.report_plots import draw_confusion, draw_recall, draw_recall_by_duration
+from slap.results import Result
+
+if TYPE_CHECKING:
+    from slap.evaluation import Evaluation
+    from slap.module import SLAP
+
+SAMPLES = 12
+"""Clips whose captions a report shows, ..."""
+
+SAMPLES_PER_BATCH = 2
+"""... and how many of one batch, which holds clips of similar duration."""
+
+HEADINGS = ("metric", "value", "95 % interval", "chance", "count")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A caption that the model wrote, beside one that a clip has."""
+
+    clip: str
+    reference: str
+    written: str
+
+
+class Report(Callback):
+    """Prints and writes the report of a test run, at its end.
+
+    If an objective of the model has a method `generate`, as `captioning` has, the report shows a few of its captions.
+    Works with any model that keeps a `slap.evaluation.Evaluation` as `evaluation`.
+    """
+
+    def __init__(self) -> None:
+        self._samples: list[Sample] = []
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the samples of a test before this one."""
+        del trainer, pl_module
+        self._samples = []
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Have a few clips of the batch captioned."""
+        del outputs, batch_idx, dataloader_idx
+        if trainer.is_global_zero and len(self._samples) < SAMPLES:
+            self._samples += captioned(pl_module, batch, SAMPLES_PER_BATCH)  # type: ignore[arg-type]
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print and write."""
+        if trainer.is_global_zero:
+            evaluation: Evaluation = pl_module.evaluation  # type: ignore[assignment]
+            write(Path(trainer.default_root_dir), evaluation, self._samples)
+            print(f"\n{table(evaluation.results)}\n\nMore in {Path(trainer.default_root_dir) / 'report.md'}")
+
+
+def table(results: Mapping[str, Result]) -> str:
+    """The figures as text for a terminal of 80 columns.
+
+    Example:
+        >>> print(table({"t2a_R@1": Result(62.5, 56.25, 68.75, 0.3125, 320)}))
+        metric                           value     95 % interval    chance     count
+        text to audio, R@1                62.5      56.3 to 68.8       0.3       320
+    """
+    rows = [HEADINGS, *_rows(results)]
+    first = max(28, *(len(row[0]) for row in rows))
+    return "\n".join(f"{{:<{first}}}{{:>10}}{{:>18}}{{:>10}}{{:>10}}".format(*row) for row in rows)
+
+
+def markdown(results: Mapping[str, Result]) -> str:
+    """The figures as a table in Markdown.
+
+    Example:
+        >>> print(markdown({"zeroshot_order": Result(62.5, 56.25, 68.75, 8.333, 320)}))
+        | metric | value | 95 % interval | chance | count |
+        |---|---:|---:|---:|---:|
+        | zero-shot, order | 62.5 | 56.3 to 68.8 | 8.3 | 320 |
+    """
+    rows = [HEADINGS, ("---", "---:", "---:", "---:", "---:"), *_rows(results)]
+    lines = [("|{}|{}|{}|{}|{}|" if row[0] == "---" else "| {} | {} | {} | {} | {} |").format(*row) for row in rows]
+    return "\n".join(lines)
+
+
+def write(folder: Path, evaluation: Evaluation, samples: Sequence[Sample] = ()) -> None:
+    """Write `report.md`, `results.json` and the plots.
+
+    Args:
+        folder: where to; made if it is not there.
+        evaluation: after its `compute`.
+        samples: captions to show.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    plots = _plots(evaluation)
+    for name, figure in plots.items():
+        figure.savefig(folder / name)
+    results = {name: asdict(result) for name, result in evaluation.results.items()}
+    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    parts = ["# Held-out clips", markdown(evaluation.results), _NOTE]
+    parts += ["\n".join(f"![{name}]({name})" for name in plots)]
+    if samples:
+        parts += ["## Captions", _sample_table(samples)]
+    (folder / "report.md").write_text("\n\n".join(parts) + "\n")
+
+
+def captioned(model: SLAP, batch: Batch, count: int) -> list[Sample]:
+    """Captions that the model writes for the first clips of a batch; none if it has not learnt to.
+
+    Args:
+        model: any objective of it with a method `generate` will do.
+        batch: B clips.
+        count: clips, fewer if the batch or those with a caption are fewer.
+    """
+    writer: Any = next((objective for objective in model.objectives.values() if hasattr(objective, "generate")), None)
+    first: dict[int, str] = {}
+    for clip, caption in zip(batch.clip.tolist(), batch.captions, strict=True):
+        first.setdefault(clip, caption)
+    clips = sorted(first)[:count]
+    if writer is None or not clips:
+        return []
+    audio = batch.audio.take(torch.tensor(clips))
+    tokens = writer.generate(model.audio(model.audio.patchify(audio)))
+    written = model.text.detokenize(tokens)
+    return [Sample(batch.ids[i], first[i], caption) for i, caption in zip(clips, written, strict=True)]
+
+
+_NOTE = "Values in percent; 95 % bootstrap intervals over clips; chance is what guessing reaches."
+
+_NAMES = {"t2a_": "text to audio, ", "a2t_": "audio to text, ", "zeroshot_": "zero-shot, "}
+
+
+def _rows(results: Mapping[str, Result]) -> list[tuple[str, ...]]:
+    return [
+        (
+            _readable(name),
+            f"{result.value:.1f}",
+            f"{result.low:.1f} to {result.high:.1f}",
+            f"{result.chance:.1f}",
+            str(result.count),
+        )
+        for name, result in results.items()
+    ]
+
+
+def _readable(metric: str) -> str:
+    for prefix, words in _NAMES.items():
+        if metric.startswith(prefix):
+            return words + metric.removeprefix(prefix)
+    return metric
+
+
+def _plots(evaluation: Evaluation) -> dict[str, Figure]:
+    """The plots by the name of their file."""
+    plots = {"recall.png": draw_recall(evaluation.results)}
+    plots["recall_by_duration.png"] = draw_recall_by_duration(evaluation.durations, evaluation.audio_ranks)
+    for task, confusion in evaluation.confusions.items():
+        result = evaluation.results[f"zeroshot_{task}"]
+        title = f"Zero-shot, {task}\n{result.value:.1f} % right, chance {result.chance:.1f} %"
+        plots[f"confusion_{task}.png"] = draw_confusion(confusion, title)
+    return plots
+
+
+def _sample_table(samples: Sequence[Sample]) -> str:
+    rows = [f"| {sample.clip} | {_cell(sample.reference)} | {_cell(sample.written)} |" for sample in samples]
+    return "\n".join(["| clip | reference | written by the model |", "|---|---|---|", *rows])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
