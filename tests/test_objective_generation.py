@@ -1,0 +1,208 @@
+"""Greedy and beam generation: what the cache, the beams and the neighbours in a batch may not change."""
+
+from __future__ import annotations
+
+from itertools import product
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from slap.objectives.captioning import Captioning
+from slap.objectives.generation import beam_search
+from slap.packed import Packed
+
+BOS, EOS, WIDTH = 1, 2, 6
+
+
+def make_objective(vocabulary=9, sharpness=0.7, seed=2):
+    torch.manual_seed(seed)
+    objective = Captioning(layers=2, heads=2, width=8, hidden=12)
+    text = SimpleNamespace(vocab_size=vocabulary, bos=BOS, eos=EOS)
+    objective.setup(SimpleNamespace(audio=SimpleNamespace(width=WIDTH), text=text))
+    with torch.no_grad():
+        objective.decoder.norm.weight *= sharpness
+        for block in objective.decoder.blocks:  # else a token, being its own best match, repeats for ever
+            for layer in (block.self_attention.out, block.cross_attention.out, block.feed_forward.leave):
+                layer.weight *= 20
+    return objective.double().eval()
+
+
+def make_audio(lengths, seed=2):
+    torch.manual_seed(seed)
+    return Packed.pack([torch.randn(length, WIDTH, dtype=torch.float64) for length in lengths])
+
+
+def recompute(objective, prefix, clip):
+    """Log-probabilities of the token after `prefix`, without a cache."""
+    logits = objective.decoder(Packed.pack([torch.tensor(prefix)]), Packed.pack([clip]))
+    return logits[-1].log_softmax(0).detach()
+
+
+def scores(objective, captions, clip, penalty):
+    """The log-probabilities of captions, divided as `beam_search` divides them."""
+    tokens = Packed.pack([torch.tensor(caption[:-1]) for caption in captions])
+    audio = Packed.pack([clip]).take(torch.zeros(len(captions), dtype=torch.int64))
+    logs = objective.decoder(tokens, audio).detach().log_softmax(1).split(tokens.sizes)
+    return [
+        sum(float(row[token]) for row, token in zip(rows, caption[1:], strict=True)) / len(rows) ** penalty
+        for rows, caption in zip(logs, captions, strict=True)
+    ]
+
+
+def slow_greedy(objective, clip, max_length):
+    caption = [BOS]
+    while (len(caption) < max_length and caption[-1] != EOS) or len(caption) == 1:
+        caption.append(int(recompute(objective, caption, clip).argmax()))
+    return caption
+
+
+def slow_beam(objective, clip, max_length, beam, penalty):
+    """Beam search on lists, recomputing everything."""
+    beams = [([BOS], 0.0)]
+    for _ in range(max_length - 1):
+        longer = []
+        for caption, total in beams:
+            if len(caption) > 1 and caption[-1] == EOS:
+                longer.append((caption, total))
+                continue
+            following = recompute(objective, caption, clip)
+            longer += [([*caption, token], total + float(p)) for token, p in enumerate(following)]
+        beams = sorted(longer, key=lambda pair: pair[1], reverse=True)[:beam]
+    return max(beams, key=lambda pair: pair[1] / (len(pair[0]) - 1) ** penalty)[0]
+
+
+def as_lists(packed):
+    return [item.tolist() for item in packed.unpack()]
+
+
+def test_steps_with_a_cache_equal_one_pass():
+    decoder = make_objective().decoder
+    audio = make_audio((3, 1, 8))
+    captions = torch.randint(9, (3, 6))
+    at_once = decoder(Packed.pack(list(captions)), audio).view(3, 6, -1)
+    cache = decoder.begin(audio)
+    for t in range(6):
+        torch.testing.assert_close(decoder.step(captions[:, t], cache), at_once[:, t], rtol=1e-10, atol=1e-12)
+
+
+def test_the_cache_follows_the_beams_that_go_on():
+    decoder = make_objective().decoder
+    audio = make_audio((3, 5))
+    rows = torch.tensor([1, 1, 2, 3])  # both beams of the first clip go on from its second
+    captions = torch.randint(9, (4, 4))
+    cache = decoder.begin(audio, 2)
+    decoder.step(captions[:, 0], cache)
+    decoder.step(captions[:, 1], cache)
+    cache.select(rows)
+    captions[:, :2] = captions[rows, :2]
+    decoder.step(captions[:, 2], cache)
+    at_once = decoder(Packed.pack(list(captions)), audio.take(torch.tensor([0, 0, 1, 1]))).view(4, 4, -1)
+    torch.testing.assert_close(decoder.step(captions[:, 3], cache), at_once[:, 3], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 4])
+def test_greedy_equals_recomputing_everything(seed):
+    objective, audio = make_objective(seed=seed), make_audio((3, 1, 8, 2), seed)
+    expected = [slow_greedy(objective, clip, 9) for clip in audio.unpack()]
+    assert as_lists(objective.generate(audio, max_length=9)) == expected
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+@pytest.mark.parametrize("beam", [2, 3])
+@pytest.mark.parametrize("seed", [1, 2, 4])
+def test_beam_search_equals_recomputing_everything(seed, beam, penalty):
+    objective, audio = make_objective(vocabulary=5, seed=seed), make_audio((3, 1, 4), seed)
+    expected = [slow_beam(objective, clip, 7, beam, penalty) for clip in audio.unpack()]
+    assert as_lists(objective.generate(audio, max_length=7, beam=beam, length_penalty=penalty)) == expected
+
+
+@pytest.mark.parametrize("seed", [1, 2, 4])
+def test_one_beam_is_greedy(seed):
+    objective, audio = make_objective(seed=seed), make_audio((3, 1, 8, 2, 5), seed)
+    greedy = objective.generate(audio, max_length=12)
+    assert as_lists(beam_search(objective.decoder, audio, BOS, EOS, 12, 1, 1.0)) == as_lists(greedy)
+    assert as_lists(beam_search(objective.decoder, audio, BOS, EOS, 12, 1, 0.0)) == as_lists(greedy)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("seed", [1, 2, 4])
+def test_a_wide_beam_finds_the_best_of_all_captions(seed, penalty):
+    vocabulary, max_length = 4, 5
+    objective, audio = make_objective(vocabulary, seed=seed), make_audio((2, 4), seed)
+    words = product(range(vocabulary), repeat=max_length - 1)
+    captions = sorted({(BOS, *(w[: w.index(EOS) + 1] if EOS in w else w)) for w in words})
+    beam = vocabulary ** (max_length - 1)
+    found = as_lists(objective.generate(audio, max_length=max_length, beam=beam, length_penalty=penalty))
+    for clip, caption in zip(audio.unpack(), found, strict=True):
+        best = max(zip(scores(objective, captions, clip, penalty), captions, strict=True))
+        assert caption == list(best[1])
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_a_clips_caption_does_not_depend_on_the_others(beam):
+    objective, audio = make_objective(), make_audio((3, 1, 8, 2, 5))
+    together = as_lists(objective.generate(audio, max_length=10, beam=beam))
+    assert len({len(caption) for caption in together}) > 1  # some end before others
+    alone = [as_lists(objective.generate(Packed.pack([clip]), max_length=10, beam=beam))[0] for clip in audio.unpack()]
+    assert together == alone
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+@pytest.mark.parametrize("max_length", [2, 3, 6])
+def test_captions_begin_end_and_stop_as_they_should(beam, max_length):
+    never, at_once = make_objective(), make_objective()
+    audio = make_audio((3, 1, 8))
+    for objective, wanted in ((never, -100.0), (at_once, 100.0)):
+        step = objective.decoder.step
+
+        def biased(tokens, cache, step=step, wanted=wanted):
+            logits = step(tokens, cache).clone()
+            logits[:, EOS] = wanted
+            return logits
+
+        objective.decoder.step = biased
+    endless = never.generate(audio, max_length=max_length, beam=beam)
+    assert endless.sizes == (max_length,) * 3
+    assert endless.values.dtype == torch.int64
+    assert all(caption[0] == BOS and EOS not in caption[1:] for caption in as_lists(endless))
+    assert as_lists(at_once.generate(audio, max_length=max_length, beam=beam)) == [[BOS, EOS]] * 3
+
+
+def test_generation_stops_when_all_captions_are_complete():
+    objective, audio = make_objective(), make_audio((3, 1))
+    calls = []
+
+    def two_words(tokens, cache):
+        calls.append(tokens)
+        logits = torch.zeros(len(tokens), 9, dtype=torch.float64)
+        logits[:, EOS if len(calls) == 3 else 5] = 50
+        return logits
+
+    objective.decoder.step = two_words
+    assert as_lists(objective.generate(audio, max_length=1000)) == [[BOS, 5, 5, EOS]] * 2
+    assert len(calls) == 3
+
+
+def test_an_overfitted_decoder_says_its_captions_again():
+    torch.manual_seed(0)
+    objective = make_objective(vocabulary=9).train()
+    audio = make_audio((3, 1, 4))
+    captions = [[BOS, 4, 5, 6, EOS], [BOS, 7, EOS], [BOS, 5, 4, 8, 8, 7, EOS]]
+    batch = SimpleNamespace(text=Packed.pack([torch.tensor(c) for c in captions]), clip=torch.arange(3))
+    views = SimpleNamespace(batch=batch, full=SimpleNamespace(tokens=audio))
+    optimizer = torch.optim.Adam(objective.parameters(), lr=0.02)
+    for _ in range(120):
+        optimizer.zero_grad()
+        objective(views)[0].backward()
+        optimizer.step()
+    for beam in (1, 4):
+        assert as_lists(objective.generate(audio, beam=beam)) == captions
+
+
+def test_what_makes_no_sense_is_refused():
+    objective, audio = make_objective(), make_audio((3,))
+    with pytest.raises(ValueError, match=r"max_length must be at least 2.*got 1"):
+        objective.generate(audio, max_length=1)
+    with pytest.raises(ValueError, match="beam must be at least 1, got 0"):
+        objective.generate(audio, beam=0)
