@@ -64,7 +64,7 @@ def mono(cut: Cut, sample_rate: int) -> MonoCut:
     """
     single = isinstance(cut, MonoCut) and cut.recording.num_channels == 1
     resampled = (cut if single else rendered(cut)).resample(sample_rate)
-    # A tenth of a millisecond that rounds to no sample at all would make an empty clip.
+    # A clip may be shorter than half a sample at the new rate; it gives one sample all the same.
     return replace(resampled, duration=max(resampled.num_samples, 1) / sample_rate)
 
 
@@ -100,17 +100,18 @@ def load(cut: Cut) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(samples[0], dtype=np.float32))
 
 
+def files_read(cut: Cut) -> list[str]:
+    """The audio files behind a cut, also those that it reads through another cut."""
+    if isinstance(cut, MixedCut):
+        return [path for track in cut.tracks for path in files_read(track.cut)]
+    inner = [source.source for source in cut.recording.sources if isinstance(source, Rendered)]
+    return files_of(cut) + [path for other in inner for path in files_read(other)]
+
+
 def _complaint(cut: Cut, error: BaseException) -> str:
-    files = ", ".join(dict.fromkeys(_files(cut))) or "memory"
+    files = ", ".join(dict.fromkeys(files_read(cut))) or "memory"
     where = (cut.custom or {}).get("where", "no manifest")
     return f"clip {cut.id!r} ({where}) cannot be decoded from {files}: {type(error).__name__}: {error}"
-
-
-def _files(cut: Cut) -> list[str]:
-    if isinstance(cut, MixedCut):
-        return [path for track in cut.tracks for path in _files(track.cut)]
-    inner = [source.source for source in cut.recording.sources if isinstance(source, Rendered)]
-    return files_of(cut) + [path for other in inner for path in _files(other)]
 
 
 def _root(error: BaseException) -> BaseException:

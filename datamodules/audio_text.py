@@ -1,0 +1,257 @@
+"""The data module: manifests of clips with captions in, packed batches out.
+
+A batch holds B clips with C captions; see `slap.batch.Batch`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch.distributed as dist
+from lhotse import MonoCut
+from lhotse.cut import Cut
+from lightning.pytorch import LightningDataModule
+
+from slap.datamodules.clip import Seconds
+from slap.datamodules.corpus import check_lengths, long_enough, read_manifests, tasks_of, turns
+from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset, Transform
+from slap.datamodules.loader import Loader
+from slap.datamodules.manifest import captions_of
+from slap.datamodules.sampler import EvaluationSampler, TrainSampler
+from slap.datamodules.waveform import held, mono
+
+Manifests = str | Path | Sequence[str | Path]
+
+PROMPT = "This is a sound of {label}."
+"""The prompt of a zero-shot task that is given none."""
+
+STAGES = {"fit": "train", "validate": "val", "test": "test", "predict": "test"}
+"""The manifests that each stage cannot do without."""
+
+log = logging.getLogger(__name__)
+
+
+class AudioTextData(LightningDataModule):
+    """Batches of clips and captions from manifests (see `slap.datamodules.manifest` for their format).
+
+    In training each clip comes once an epoch (or `repeats` times), in a new order, with one of its captions drawn at
+    random. In evaluation each clip comes once, whole, with all its captions. Sample rate and tokeniser are the model's:
+    the trainer says which, or `connect` where there is no trainer. The same seed gives the same batches, whatever the
+    number of workers.
+
+    Args:
+        train: a manifest or several.
+        val: the same, for validation; may be left out.
+        test: the same, for `test` and `predict`.
+        max_duration: seconds of audio in a batch, before transforms. Never exceeded: nothing is padded, so this is
+            what a batch costs.
+        max_clips: clips in a batch at most, if that shall be limited too.
+        num_buckets: classes of similar length that training batches are made from; 1 mixes all lengths.
+        repeats: how often the clips of each training manifest come in an epoch: one number for each, or one for all.
+            Each time, caption, crop and transforms are drawn anew.
+        min_clip: training clips shorter than this are left out, and how many is logged. Never in evaluation.
+        max_clip: longer training clips are cropped to this, at a random place. The paper trains on up to 30 s.
+            Evaluation never crops: a clip's embedding would depend on chance. None crops nothing.
+        prompts: for each zero-shot task (a column `label` or `label_<task>`) its prompt, with `{label}` in it. Tasks
+            without one get "This is a sound of {label}."
+        transforms: applied to the cuts of each training batch, in order; see `slap.datamodules.transforms`.
+        in_memory: decode and resample all audio once, at 64 kB for a second of 16 kHz. Each process of distributed
+            training holds it all; forked workers share it.
+        num_workers: loading processes; 0 loads between training steps.
+        seed: of order, captions and crops.
+
+    Raises:
+        ValueError: an argument is out of range, or a clip does not fit into a batch.
+        ManifestError: a manifest cannot be used; raised by `setup`.
+    """
+
+    def __init__(
+        self,
+        train: Manifests = (),
+        val: Manifests = (),
+        test: Manifests = (),
+        *,
+        max_duration: Seconds = 200.0,
+        max_clips: int | None = None,
+        num_buckets: int = 10,
+        repeats: int | Sequence[int] = 1,
+        min_clip: Seconds = 0.0,
+        max_clip: Seconds | None = 30.0,
+        prompts: Mapping[str, str] | None = None,
+        transforms: Sequence[Transform] = (),
+        in_memory: bool = False,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.manifests = {"train": _paths(train), "val": _paths(val), "test": _paths(test)}
+        count = len(self.manifests["train"])
+        self.repeats = [repeats] * count if isinstance(repeats, int) else list(repeats)
+        if len(self.repeats) != count or not all(number >= 1 for number in self.repeats):
+            raise ValueError(f"repeats must be 1 or more for each of the {count} training manifests, got {repeats}")
+        if max_duration <= 0 or (max_clips is not None and max_clips < 1) or num_buckets < 1:
+            raise ValueError(
+                f"max_duration must be above 0, max_clips and num_buckets at least 1; "
+                f"got max_duration={max_duration}, max_clips={max_clips}, num_buckets={num_buckets}"
+            )
+        if max_clip is not None and not min_clip < max_clip <= max_duration:
+            raise ValueError(
+                f"min_clip < max_clip <= max_duration is needed, got min_clip={min_clip}, max_clip={max_clip}, "
+                f"max_duration={max_duration}; max_clip=None crops nothing"
+            )
+        for task, template in (prompts or {}).items():
+            if "{label}" not in template:
+                raise ValueError(f"the prompt of task {task!r} has no {{label}} in it: {template!r}")
+        self.max_duration, self.max_clips, self.num_buckets = max_duration, max_clips, num_buckets
+        self.min_clip, self.max_clip = min_clip, max_clip
+        self.transforms, self.in_memory = tuple(transforms), in_memory
+        self.num_workers, self.seed = num_workers, seed
+        if not self.manifests["val"]:
+            # Lightning's sign that there is no validation; an empty loader would make it validate on nothing.
+            self.val_dataloader = None  # type: ignore[method-assign, assignment]
+        self._given_prompts = dict(prompts or {})
+        self._connection: tuple[int, Tokenize] | None = None
+        self._read: dict[str, list[Cut]] = {}
+        self._mono: dict[tuple[str, int], list[MonoCut]] = {}
+        self._turns: list[int] = []  # an epoch's training clips, by index, each as often as it comes
+        self._loaders: list[Loader] = []
+
+    def connect(self, sample_rate: int, tokenize: Tokenize) -> None:
+        """Say what the model wants, where no trainer does.
+
+        Args:
+            sample_rate: of the waveforms, Hz.
+            tokenize: captions to packed token ids.
+        """
+        self._connection = sample_rate, tokenize
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and check the manifests of a stage, and decode their audio if it is to be held in memory."""
+        if stage is None:
+            splits = {split for split, paths in self.manifests.items() if paths}
+        else:
+            needed = STAGES[stage]
+            if not self.manifests[needed]:
+                raise ValueError(f"{stage} needs a manifest: give AudioTextData({needed}=...)")
+            splits = {needed, "val"} if stage == "fit" else {needed}
+        for split in sorted(splits):
+            self._cuts(split)
+            if self.in_memory:
+                self._mono_cuts(split)
+        self._check_prompts()
+
+    def teardown(self, stage: str) -> None:
+        """End the loading processes."""
+        del stage
+        for loader in self._loaders:
+            loader.close()
+        self._loaders.clear()
+
+    def captions(self) -> Iterator[str]:
+        """All captions of the training manifests, each once, lazily; a tokeniser learns from them."""
+        return captions_of(self._cuts("train"))
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """For each zero-shot task of the evaluation manifests read so far its prompt, with `{label}` in it."""
+        tasks = tasks_of(cut for split in ("val", "test") for cut in self._read.get(split, ()))
+        return {**dict.fromkeys(tasks, PROMPT), **self._given_prompts}
+
+    def train_dataloader(self) -> Loader:
+        """Batches of one training epoch; Lightning sets which."""
+        sample_rate, tokenize = self._model()
+        mono_cuts = self._mono_cuts("train")
+        cuts = [mono_cuts[i] for i in self._turns]
+        longest = max(cut.num_samples for cut in cuts) if self.max_clip is None else round(self.max_clip * sample_rate)
+        return self._loader(
+            TrainDataset(cuts, tokenize, tasks_of(cuts), self.transforms, self.max_clip, self.seed),
+            TrainSampler(
+                [min(cut.num_samples, longest) for cut in cuts],
+                round(self.max_duration * sample_rate),
+                self.max_clips,
+                self.num_buckets,
+                self.seed,
+                *self._process(),
+            ),
+        )
+
+    def val_dataloader(self) -> Loader:
+        """The validation clips, each once. The attribute is None if there is no such manifest."""
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> Loader:
+        """The test clips, each once."""
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> Loader:
+        """The test clips, each once."""
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, split: str) -> Loader:
+        sample_rate, tokenize = self._model()
+        cuts = self._mono_cuts(split)
+        budget = round(self.max_duration * sample_rate)
+        return self._loader(
+            EvaluationDataset(cuts, tokenize, tasks_of(cuts)),
+            EvaluationSampler([cut.num_samples for cut in cuts], budget, self.max_clips, *self._process()),
+        )
+
+    def _loader(self, dataset: TrainDataset | EvaluationDataset, sampler: TrainSampler | EvaluationSampler) -> Loader:
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        self._loaders.append(Loader(dataset, sampler, self.num_workers, pin_memory=on_gpu))
+        return self._loaders[-1]
+
+    def _cuts(self, split: str) -> list[Cut]:
+        """The clips of a split's manifests, read on first use."""
+        if split not in self._read:
+            parts = read_manifests(self.manifests[split])
+            if split == "train":
+                parts = [long_enough(part, self.min_clip) for part in parts]
+                self._turns = turns([len(part) for part in parts], self.repeats)
+                if not self._turns:
+                    raise ValueError(f"no training clip is left: all are shorter than min_clip={self.min_clip} s")
+            self._read[split] = [cut for part in parts for cut in part]
+            if split != "train":
+                check_lengths(self._read[split], self.max_duration, "raise max_duration; evaluation does not crop")
+            elif self.max_clip is None:
+                check_lengths(self._read[split], self.max_duration, "raise max_duration, or crop with max_clip")
+        return self._read[split]
+
+    def _mono_cuts(self, split: str) -> list[MonoCut]:
+        """The same clips as the model wants them, held in memory if that is asked for."""
+        sample_rate, _ = self._model()
+        if (split, sample_rate) not in self._mono:
+            cuts = [mono(cut, sample_rate) for cut in self._cuts(split)]
+            self._mono[split, sample_rate] = [held(cut) for cut in cuts] if self.in_memory else cuts
+        return self._mono[split, sample_rate]
+
+    def _model(self) -> tuple[int, Tokenize]:
+        """The sample rate and the tokeniser."""
+        if self.trainer is not None:
+            model = self.trainer.lightning_module
+            return model.audio.sample_rate, model.text.tokenize  # type: ignore[union-attr, return-value]
+        if self._connection is None:
+            raise RuntimeError("without a trainer, call connect(sample_rate, tokenize) first")
+        return self._connection
+
+    def _process(self) -> tuple[int, int]:
+        """Rank and world size."""
+        if self.trainer is not None:
+            return self.trainer.global_rank, self.trainer.world_size
+        if dist.is_available() and dist.is_initialized():
+            return dist.get_rank(), dist.get_world_size()
+        return 0, 1
+
+    def _check_prompts(self) -> None:
+        """Refuse prompts for tasks that no evaluation manifest has, once all of them are read."""
+        given = {split for split in ("val", "test") if self.manifests[split]}
+        tasks = tasks_of(cut for split in given for cut in self._read.get(split, ()))
+        unknown = sorted(set(self._given_prompts) - set(tasks))
+        if unknown and given and given <= set(self._read):
+            raise ValueError(f"prompts name the tasks {unknown}, but the clips have labels of {list(tasks) or 'none'}")
+
+
+def _paths(manifests: Manifests) -> list[Path]:
+    return [Path(manifests)] if isinstance(manifests, str | Path) else [Path(path) for path in manifests]
