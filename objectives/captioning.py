@@ -17,7 +17,7 @@ from slap.objectives.decoder import Decoder
 from slap.objectives.generation import beam_search, greedy
 from slap.packed import Layout, Packed
 from slap.registry import register
-from slap.views import Views
+from slap.views import Views, student_view
 
 if TYPE_CHECKING:
     from slap.module import SLAP
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 class Captioning(Objective):
     """Next-token cross-entropy of the captions, with teacher forcing (paper: L_CAP).
 
-    It reads the pass over all patches, `views.full`: the paper does not say which, and our captions may describe what
-    a mask would hide. The vocabulary is the text encoder's.
+    The vocabulary is the text encoder's.
 
     Args:
         layers: of the decoder.
@@ -36,6 +35,8 @@ class Captioning(Objective):
         width: of the decoder.
         hidden: of its feed-forward layers.
         label_smoothing: share of the target that is spread over the vocabulary.
+        view: of the audio; `full` (our choice, the paper does not say: captions may describe what a mask would hide)
+            or `masked`, as for `contrastive`.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Captioning(Objective):
         width: int = 512,
         hidden: int = 2048,
         label_smoothing: float = 0.0,
+        view: str = "full",
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
@@ -54,6 +56,7 @@ class Captioning(Objective):
         self.width = width
         self.hidden = hidden
         self.label_smoothing = label_smoothing
+        self.view = student_view(view)
 
     def setup(self, model: SLAP) -> None:
         """Build the decoder, for the text encoder's vocabulary and the audio encoder's width."""
@@ -64,7 +67,7 @@ class Captioning(Objective):
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean over the tokens to predict of all processes; logs the share of them that come first."""
         inputs, targets = shift(views.batch.text)
-        logits = self.decoder(inputs, views.full.tokens.take(views.batch.clip))
+        logits = self.decoder(inputs, getattr(views, self.view).tokens.take(views.batch.clip))
         losses = cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
         right = (logits.detach().argmax(1) == targets).sum()
         right, count = all_sum(torch.stack([right, torch.full_like(right, len(targets))]))

@@ -14,7 +14,7 @@ from slap.contracts import Objective
 from slap.distributed import gather, global_mean
 from slap.objectives.positives import described, positives
 from slap.registry import register
-from slap.views import Views
+from slap.views import Views, student_view
 
 MAX_SCALE = 100.0
 """The cap on the scale of the logits that CLIP (arXiv 2103.00020) sets, to keep training stable."""
@@ -31,10 +31,13 @@ class Contrastive(Objective):
 
     Args:
         temperature: at the start; the logits are cosines divided by it. Learnt as the logarithm of its inverse.
+        view: of the audio; `full` (our choice, the paper does not say) or `masked`, which hides what the masked view
+            hides and shares that view's pass, so that a step costs less.
     """
 
-    def __init__(self, temperature: float = 0.07) -> None:
+    def __init__(self, temperature: float = 0.07, view: str = "full") -> None:
         super().__init__()
+        self.view = student_view(view)
         if temperature < 1 / MAX_SCALE:
             raise ValueError(
                 f"temperature must be at least {1 / MAX_SCALE}, since the scale is capped; got {temperature}"
@@ -43,7 +46,7 @@ class Contrastive(Objective):
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean over the global clips and the mean over the global captions, averaged; logs the scale."""
-        batch, audio, text = views.batch, views.full.embedding, views.text.embedding
+        batch, audio, text = views.batch, getattr(views, self.view).embedding, views.text.embedding
         pairs = gather(described(batch))
         of_clips = positives(batch.clip_key, pairs[:, 1], pairs)
         of_captions = positives(gather(batch.clip_key), batch.caption_key, pairs).T

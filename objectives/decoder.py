@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from slap.attention import attention
-from slap.layers import CrossAttention, Rotation, SelfAttention, SwiGLU, rotary, rotate
+from slap.layers import CrossAttention, RMSNorm, Rotation, SelfAttention, SwiGLU, rotary, rotate
 from slap.packed import Layout, Packed
 
 KeysValues = tuple[Tensor, Tensor]
@@ -55,11 +55,11 @@ class DecoderBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int, context_width: int) -> None:
         super().__init__()
-        self.self_norm = nn.RMSNorm(width, eps=1e-6)
+        self.self_norm = RMSNorm(width)
         self.self_attention = SelfAttention(width, heads, causal=True)
-        self.cross_norm = nn.RMSNorm(width, eps=1e-6)
+        self.cross_norm = RMSNorm(width)
         self.cross_attention = CrossAttention(width, heads, context_width)
-        self.feed_forward_norm = nn.RMSNorm(width, eps=1e-6)
+        self.feed_forward_norm = RMSNorm(width)
         self.feed_forward = SwiGLU(width, hidden)
 
     def forward(self, x: Tensor, layout: Layout, rotation: Rotation, context: Tensor, context_layout: Layout) -> Tensor:
@@ -126,9 +126,9 @@ class Decoder(nn.Module):
         self.embedding = nn.Embedding(vocab_size, width)
         # As an output this gives logits of unit scale; as an input it is multiplied to unit scale.
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
-        self.context_norm = nn.RMSNorm(context_width, eps=1e-6)
+        self.context_norm = RMSNorm(context_width)
         self.blocks = nn.ModuleList(DecoderBlock(width, heads, hidden, context_width) for _ in range(layers))
-        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.norm = RMSNorm(width)
 
     def forward(self, tokens: Packed, context: Packed) -> Tensor:
         """The logits of the token after each token, all at once.

@@ -15,7 +15,7 @@ from slap.contracts import Objective
 from slap.distributed import gather, global_mean
 from slap.objectives.positives import described, positives
 from slap.registry import register
-from slap.views import Views
+from slap.views import Views, student_view
 
 
 @register("sigmoid")
@@ -28,10 +28,12 @@ class Sigmoid(Objective):
     Args:
         scale: of the cosines, at the start; learnt as its logarithm.
         bias: of the logits, at the start. Far below 0, because nearly all pairs are negatives.
+        view: of the audio, as for `contrastive`.
     """
 
-    def __init__(self, scale: float = 10.0, bias: float = -10.0) -> None:
+    def __init__(self, scale: float = 10.0, bias: float = -10.0, view: str = "full") -> None:
         super().__init__()
+        self.view = student_view(view)
         if scale <= 0:
             raise ValueError(f"scale must be positive, since its logarithm is learnt; got {scale}")
         self.log_scale = nn.Parameter(torch.tensor(log(scale)))
@@ -39,7 +41,7 @@ class Sigmoid(Objective):
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum over all pairs, divided by the global number of clips; logs scale and bias."""
-        batch, audio, text = views.batch, views.full.embedding, views.text.embedding
+        batch, audio, text = views.batch, getattr(views, self.view).embedding, views.text.embedding
         pairs = gather(described(batch))
         scale = self.log_scale.exp()
         with torch.autocast(audio.device.type, enabled=False):  # as for `contrastive`: the logits are large

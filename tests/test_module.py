@@ -104,6 +104,19 @@ def test_each_view_is_computed_once_and_only_when_read(batch, monkeypatch):
 
 
 @no_trainer
+def test_objectives_that_choose_the_masked_view_save_the_full_pass(batch):
+    small = {"layers": 1, "width": 64, "heads": 2, "hidden": 64, "view": "masked"}
+    objectives = {"contrastive": {"view": "masked"}, "sigmoid": {"view": "masked"}, "captioning": small}
+    model = SLAP(AUDIO, TEXT, objectives | {"masked_distillation": {"prototypes": 8, "hidden": 16, "bottleneck": 8}})
+    passes = []
+    model.audio.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs)))
+    model.training_step(batch, 0).backward()
+    assert passes == [2]  # one pass, and it was given what to hide
+    with pytest.raises(ValueError, match="view must be one of full, masked; got 'teacher'"):
+        SLAP(AUDIO, TEXT, {"contrastive": {"view": "teacher"}})
+
+
+@no_trainer
 def test_reading_the_teacher_without_declaring_it_is_an_error(batch):
     with pytest.raises(RuntimeError, match="set `uses_teacher = True`"):
         SLAP(AUDIO, TEXT, {"c": Reads("teacher")}).training_step(batch, 0)

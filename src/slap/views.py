@@ -97,6 +97,20 @@ class Views:
         return View(self._model.text(self.batch.text), self._model.text_pool)
 
 
+STUDENT_VIEWS = ("full", "masked")
+
+
+def student_view(name: str) -> str:
+    """The name of a view of the audio that trains, for objectives that let it be chosen: `getattr(views, name)`.
+
+    Raises:
+        ValueError: there is no such view.
+    """
+    if name not in STUDENT_VIEWS:
+        raise ValueError(f"view must be one of {', '.join(STUDENT_VIEWS)}; got {name!r}")
+    return name
+
+
 def random_mask(patches: Packed, ratio: float) -> Tensor:
     """Hide a random share of each clip's patches.
 
