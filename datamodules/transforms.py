@@ -18,6 +18,8 @@ from lhotse import CutSet, MonoCut
 from lhotse.cut import Cut, MixedCut
 from lhotse.utils import fastcopy
 
+from slap.datamodules.clip import Seconds
+
 Decibels = float
 
 
@@ -57,10 +59,12 @@ class RandomCrop:
 
     Args:
         shortest: the share of the clip that is kept at least.
+        at_least: what is kept at least in any case; clips that are not longer stay whole.
         seed: of the choice.
     """
 
     shortest: float = 0.75
+    at_least: Seconds = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -75,7 +79,8 @@ class RandomCrop:
         if isinstance(cut, MixedCut):
             raise ValueError("RandomCrop must stand before Mix: it could cut a clip away that the caption names")
         rng = _rng(self, cut)
-        size = max(round(cut.num_samples * rng.uniform(self.shortest, 1)), 1)
+        whole = min(round(self.at_least * cut.sampling_rate), cut.num_samples)
+        size = max(round(cut.num_samples * rng.uniform(self.shortest, 1)), whole, 1)
         start = rng.randint(0, cut.num_samples - size)
         rate = cut.sampling_rate
         return cut.truncate(offset=start / rate, duration=size / rate, preserve_id=True)

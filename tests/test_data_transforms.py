@@ -50,6 +50,13 @@ def test_gain_scales_within_its_range(cuts: CutSet) -> None:
     assert 1 < max(decibels) <= 3
 
 
+def test_crop_spares_clips_that_are_not_longer_than_asked(cuts: CutSet) -> None:
+    for epoch in range(5):
+        for cut, part in zip(cuts, RandomCrop(0.1, at_least=1.2)(drawn(cuts, epoch)), strict=True):
+            assert min(cut.num_samples, round(1.2 * RATE)) <= part.num_samples <= cut.num_samples
+    assert any(part.num_samples < cut.num_samples for cut, part in zip(cuts, RandomCrop(0.1)(cuts), strict=True))
+
+
 def test_crop_keeps_one_stretch(cuts: CutSet) -> None:
     shares, starts = [], []
     for epoch in range(10):
