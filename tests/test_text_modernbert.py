@@ -10,6 +10,7 @@ import torch
 from slap import Packed
 from slap.encoders.modernbert import SIZES, ModernBERT
 from slap.registry import build
+from slap.testing import check_text_encoder
 
 transformers = pytest.importorskip("transformers", reason="needs the extra `hf`")
 tokenizers = pytest.importorskip("tokenizers")
@@ -99,6 +100,10 @@ def close(mine, theirs):
         torch.testing.assert_close(mine[name] / scale, theirs[name] / scale, atol=1e-5, rtol=0, msg=name)
 
 
+def test_the_promises_of_text_encoders(encoder):
+    check_text_encoder(encoder)
+
+
 def test_equals_transformers_on_a_padded_batch(encoder, reference):
     """Values and gradients, with captions longer than the window, so that local and global layers differ."""
     batch = encoder.tokenize(CAPTIONS)
@@ -168,7 +173,7 @@ def test_long_captions_are_cut_off_and_still_end(encoder, text):
 
 
 def test_base_is_the_published_shape():
-    """Against ModernBERT-base's config.json: 149 M parameters, of which 768 x 768 + 768 are the prediction head."""
+    """22 layers of width 768 (attention, gated feed-forward, two norms but for the first), embedding and final norm."""
     with torch.device("meta"):
         model = transformers.ModernBertModel(transformers.ModernBertConfig(**SIZES["base"]))
     layer = 4 * 768 * 768 + 3 * 768 * 1152 + 2 * 768
@@ -179,6 +184,13 @@ def test_random_weights_take_the_vocabulary_of_their_tokenizer(folder):
     model = ModernBERT(size="tiny", tokenizer=str(folder))
     assert (model.width, model.vocab_size, model.bos, model.eos) == (128, model.tokenizer.vocab_size, 1, 2)
     assert model(model.tokenize(CAPTIONS)).values.shape == (sum(model.tokenize(CAPTIONS).sizes), 128)
+
+
+def test_the_tokenizer_says_how_captions_begin_and_end(folder):
+    """Configurations are copied and keep the ids of another tokenizer, here ModernBERT-base's."""
+    model = ModernBERT(config={**SMALL, "vocab_size": 320}, tokenizer=str(folder))
+    assert (model.bos, model.eos) == (1, 2)
+    assert model.portable({})["config"]["cls_token_id"] == 1
 
 
 def test_weights_are_in_float32_and_in_training_mode(encoder):

@@ -11,6 +11,7 @@ from slap.contracts import TextEncoder
 from slap.encoders.text_transformer import TextTransformer
 from slap.layers import rotary
 from slap.registry import build
+from slap.testing import check_text_encoder
 from slap.tokenizer import train_tokenizer
 
 CAPTIONS = ["a dog barks", "", "rain falls on a tin roof while two birds sing", "a man speaks", "a dog barks 😀"]
@@ -34,6 +35,10 @@ def gradients(model, batches, weights):
     outputs = [model(batch).values for batch in batches]
     (torch.cat(outputs) * weights).sum().backward()
     return torch.cat(outputs).detach(), {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def test_the_promises_of_text_encoders():
+    check_text_encoder(encoder(size="nano"))
 
 
 def test_a_packed_batch_equals_its_captions_one_by_one(trained):

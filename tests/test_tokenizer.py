@@ -124,6 +124,10 @@ def test_the_smallest_vocabulary_is_named_and_works():
     assert train_tokenizer(CAPTIONS, least).vocab_size == least
 
 
+def test_few_captions_give_fewer_pieces():
+    assert 259 < train_tokenizer(["a dog"], vocab_size=8000).vocab_size < 280
+
+
 def test_an_error_of_the_captions_source_is_passed_on():
     def broken():
         yield "a dog"
@@ -151,6 +155,8 @@ def test_a_failed_write_leaves_the_old_file(tokenizer, tmp_path, monkeypatch):
     target.write_bytes(b"old")
 
     def full(self, content):
+        with self.open("wb") as file:
+            file.write(content[:9])
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "write_bytes", full)
