@@ -107,14 +107,14 @@ def by_rank(tmp_path_factory):
     """What each of two processes got."""
     folder = tmp_path_factory.mktemp("ranks")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen([sys.executable, __file__, str(rank), str(folder)], env=environment, stderr=subprocess.PIPE)
-        for rank in range(PROCESSES)
-    ]
+    processes = []
+    for rank in range(PROCESSES):
+        with (folder / f"{rank}.err").open("w") as errors:
+            program = [sys.executable, __file__, str(rank), str(folder)]
+            processes.append(subprocess.Popen(program, env=environment, stderr=errors))
     try:
-        for process in processes:
-            _, errors = process.communicate(timeout=120)
-            assert process.returncode == 0, errors.decode()
+        for rank, process in enumerate(processes):
+            assert process.wait(timeout=120) == 0, (folder / f"{rank}.err").read_text()
     finally:
         for process in processes:
             process.kill()
