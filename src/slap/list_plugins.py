@@ -23,10 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the list."""
-    from slap.registry import load_module  # imports torch
+    from slap.recipe import load_plugins  # imports torch
 
-    for plugin in arguments.plugins:
-        load_module(plugin)
+    load_plugins(arguments.plugins)
     listed = listing()
     print(json.dumps(listed, indent=2, default=repr) if arguments.json else as_text(listed))
     return 0

@@ -18,8 +18,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from slap.cli import RECIPE_COMMANDS, suggestion
-from slap.recipe import Recipe, built_in, load
-from slap.registry import load_module
+from slap.recipe import Recipe, built_in, load, load_plugins
 
 SEED = 0
 """Of a run that names none: runs are repeatable unless asked otherwise."""
@@ -45,8 +44,7 @@ def run(command: str, arguments: Sequence[str]) -> int:
             print(_help_without_recipe(command))
             return 0
         raise ValueError(f"`slap {command}` needs --recipe: one of {', '.join(built_in())}, a path, or a module")
-    for plugin in asked.plugins:
-        load_module(plugin)
+    load_plugins(asked.plugins)
     recipe = load(asked.recipe)
     # Lightning's own use of torch, once a run; nothing that its user could mend.
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", module="lightning")

@@ -44,15 +44,16 @@ def data(batches: int = 3, max_duration: float = 1.0) -> LightningDataModule:
     return Noise(batches, max_duration)
 
 
-def trainer(out: str = "runs/toy", max_steps: int = 4, **options: Any) -> Trainer:
+def trainer(out: str = "runs/toy", max_steps: int = 4, log_every_n_steps: int = 1, **options: Any) -> Trainer:
     """A few steps.
 
     Args:
         out: the run's folder.
         max_steps: optimiser steps.
+        log_every_n_steps: steps between rows.
         **options: any other option of `slap.training.trainer`.
     """
-    return training.trainer(out=out, max_steps=max_steps, **options)
+    return training.trainer(out=out, max_steps=max_steps, log_every_n_steps=log_every_n_steps, **options)
 
 
 class Noise(LightningDataModule):

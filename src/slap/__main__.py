@@ -1,0 +1,8 @@
+"""`python -m slap` is `slap`."""
+
+import sys
+
+from slap.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
