@@ -7,8 +7,8 @@ B clips, C captions, N packed rows (samples, patches or tokens), D the encoder's
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -36,6 +36,14 @@ class Encoder(nn.Module, ABC):
         """
         del name
         return 1.0
+
+    def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments that rebuild this encoder from a checkpoint, where files and hubs may be out of reach.
+
+        Args:
+            options: the arguments that it was made with.
+        """
+        return dict(options)
 
 
 class AudioEncoder(Encoder):
@@ -80,7 +88,7 @@ class TextEncoder(Encoder):
     bos: int
     eos: int
 
-    def prepare(self, captions: Iterable[str]) -> None:  # noqa: B027 - most encoders have nothing to learn here
+    def prepare(self, captions: Iterable[str]) -> None:
         """Learn what is learnt from the training captions before the first step, e.g. a tokenizer.
 
         Called on every process at the start of training, with the same captions in the same order, and must do the
@@ -113,7 +121,7 @@ class Objective(nn.Module, ABC):
 
     uses_teacher: bool = False
 
-    def setup(self, model: SLAP) -> None:  # noqa: B027 - an objective without parameters needs no set-up
+    def setup(self, model: SLAP) -> None:
         """Build heads that depend on the model. Runs once, before the optimiser and the strategy see the model."""
 
     @abstractmethod

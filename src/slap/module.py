@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -105,6 +106,9 @@ class SLAP(LightningModule):
         if stage == "fit":
             # Lightning warns of modules that do not train, which a teacher never does.
             warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode at the start of training")
+            if isinstance(self.trainer.strategy, DDPStrategy):
+                # Some parameters serve only some objectives, e.g. the token of hidden patches.
+                self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
             self.text.prepare(self.trainer.datamodule.captions())  # type: ignore[attr-defined]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -151,6 +155,14 @@ class SLAP(LightningModule):
         self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
         self.log("train/lr", max(group["lr"] for group in optimizer.param_groups))
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Have a checkpoint name no file and no hub: what encoders took from there is in their state."""
+        arguments = checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
+        for side, encoder in (("audio", self.audio), ("text", self.text)):
+            if isinstance(arguments[side], Mapping):
+                options = dict(arguments[side])
+                arguments[side] = {"name": options.pop("name"), **encoder.portable(options)}
 
     def _log_objective(self, name: str, loss: Tensor, extras: Mapping[str, Tensor], clips: int) -> None:
         self.log(f"train/{name}", loss.detach(), batch_size=clips, sync_dist=True)
