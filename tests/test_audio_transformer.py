@@ -140,7 +140,7 @@ def test_half_precision_runs_without_warnings_and_close_to_full(encoder):
 
 
 def test_unknown_sizes_and_bands_are_errors():
-    with pytest.raises(ValueError, match="no size 'huge'; valid are: tiny, small, base"):
+    with pytest.raises(ValueError, match="no size 'huge'; valid are: nano, tiny, small, base"):
         AudioTransformer(size="huge")
     with pytest.raises(ValueError, match="multiple of 16"):
         AudioTransformer(size="tiny", bands=40)

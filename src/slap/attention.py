@@ -91,14 +91,23 @@ def grouped_attention(
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Which packed row stands at each padded place, and at which place each row stands.
+    """Which packed row stands at each padded place, and at which places each row stands.
 
     Padding repeats a row of the same item, never of another: what one clip holds, NaN included, stays there.
+
+    Attributes:
+        source: (P,) int64.
+        place: (N,) int64.
+        padding: (P, 1, 1) bool, None if there is none.
+        again: (N,) int64, for keys of windows: the place in a neighbouring block.
+        alone: (N, 1, 1) bool, True for rows that have no such place.
     """
 
-    source: Tensor  # (P,) int64
-    place: Tensor  # (N,) int64
-    real: Tensor  # (P, 1, 1) bool, False at padding
+    source: Tensor
+    place: Tensor
+    padding: Tensor | None = None
+    again: Tensor | None = None
+    alone: Tensor | None = None
 
 
 class _Spread(torch.autograd.Function):
@@ -111,7 +120,12 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0].index_select(0, ctx.rows.place), None  # padding is masked: its gradient is 0
+        rows: _Rows = ctx.rows
+        grad = grads[0].index_select(0, rows.place)  # padding is masked: its gradient is 0
+        if rows.again is not None:
+            assert rows.alone is not None
+            grad += grads[0].index_select(0, rows.again).masked_fill_(rows.alone, 0)
+        return grad, None
 
 
 class _Collect(torch.autograd.Function):
@@ -124,7 +138,8 @@ class _Collect(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0].index_select(0, ctx.rows.source).masked_fill_(~ctx.rows.real, 0), None
+        grad = grads[0].index_select(0, ctx.rows.source)
+        return grad if ctx.rows.padding is None else grad.masked_fill_(ctx.rows.padding, 0), None
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,19 +158,11 @@ class _Group:
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """How attention walks a layout.
-
-    Attributes:
-        first, last: (G, 1, 1, 1) bool, for windows: blocks that begin or end an item. They have no neighbour there.
-        reach: for windows: rows of the neighbouring blocks that a block sees on either side; else 0.
-    """
+    """How attention walks a layout."""
 
     q_rows: _Rows
     k_rows: _Rows
     groups: list[_Group]
-    first: Tensor | None = None
-    last: Tensor | None = None
-    reach: int = 0
 
     def run(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = _Spread.apply(q, self.q_rows), _Spread.apply(k, self.k_rows), _Spread.apply(v, self.k_rows)
@@ -163,25 +170,11 @@ class _Plan:
         k_parts = k.split([group.size * group.keys for group in self.groups])
         v_parts = v.split([group.size * group.keys for group in self.groups])
         outs = []
-        for group, q_part, k_part, v_part in zip(self.groups, q_parts, k_parts, v_parts, strict=True):
-            heads = [
-                self._with_neighbours(part.unflatten(0, (group.size, -1))).transpose(1, 2) for part in (k_part, v_part)
-            ]
-            out = scaled_dot_product_attention(
-                q_part.unflatten(0, (group.size, -1)).transpose(1, 2), *heads, attn_mask=group.mask
-            )
+        for group, *parts in zip(self.groups, q_parts, k_parts, v_parts, strict=True):
+            heads = [part.unflatten(0, (group.size, -1)).transpose(1, 2) for part in parts]
+            out = scaled_dot_product_attention(*heads, attn_mask=group.mask)
             outs.append(out.transpose(1, 2).flatten(0, 1))
-        return _Collect.apply(torch.cat(outs), self.q_rows)
-
-    def _with_neighbours(self, blocks: Tensor) -> Tensor:
-        """(G, L, H, E) -> (G, reach + L + reach, H, E): each block between the ends of the blocks beside it."""
-        if not self.reach:
-            return blocks
-        assert self.first is not None
-        assert self.last is not None
-        before = blocks.roll(1, 0)[:, -self.reach :].masked_fill(self.first, 0)
-        after = blocks.roll(-1, 0)[:, : self.reach].masked_fill(self.last, 0)
-        return torch.cat([before, blocks, after], 1)
+        return _Collect.apply(outs[0] if len(outs) == 1 else torch.cat(outs), self.q_rows)
 
 
 def _grouped(queries: Layout, keys: Layout, causal: bool) -> _Plan:
@@ -206,16 +199,15 @@ def _grouped(queries: Layout, keys: Layout, causal: bool) -> _Plan:
     q_rows = _rows(queries, order, _repeat(q_longest, members, device))
     k_rows = q_rows if keys is queries else _rows(keys, order, _repeat(k_longest, members, device))
     groups = []
-    q_real = q_rows.real.flatten().split([len(g) * length for g, length in zip(members, q_longest, strict=True)])
-    k_real = k_rows.real.flatten().split([len(g) * length for g, length in zip(members, k_longest, strict=True)])
-    for g, q_length, k_length, q_ok, k_ok in zip(members, q_longest, k_longest, q_real, k_real, strict=True):
+    for group, q_length, k_length in zip(members, q_longest, k_longest, strict=True):
         mask = None
-        if causal or any(queries.sizes[i] != q_length or keys.sizes[i] != k_length for i in g):
-            mask = k_ok.view(len(g), 1, 1, k_length).expand(-1, 1, q_length, -1)
-            if causal:
-                mask = mask & torch.ones(q_length, k_length, dtype=torch.bool, device=device).tril()
-            mask = mask | ~q_ok.view(len(g), 1, q_length, 1)
-        groups.append(_Group(len(g), q_length, k_length, mask))
+        if causal or any(queries.sizes[i] != q_length or keys.sizes[i] != k_length for i in group):
+            chosen = torch.tensor(group, device=device)
+            i, j = torch.arange(q_length, device=device)[:, None], torch.arange(k_length, device=device)
+            mask = j < keys.lengths[chosen].view(-1, 1, 1)
+            mask = mask & (j <= i) if causal else mask
+            mask = (mask | (i >= queries.lengths[chosen].view(-1, 1, 1)))[:, None]
+        groups.append(_Group(len(group), q_length, k_length, mask))
     return _Plan(q_rows, k_rows, groups)
 
 
@@ -241,31 +233,37 @@ def _rows(layout: Layout, order: Tensor, padded: Tensor) -> _Rows:
     source = starts[item] + torch.minimum(within, (lengths[item] - 1).clamp(min=0))
     begin = torch.empty_like(starts)
     begin[order] = ends - padded
-    return _Rows(source, begin[layout.item] + layout.index, (within < lengths[item]).view(-1, 1, 1))
+    padding = (within >= lengths[item]).view(-1, 1, 1) if len(slot) > layout.total else None
+    return _Rows(source, begin[layout.item] + layout.index, padding)
 
 
 def _windowed(layout: Layout, window: int) -> _Plan:
-    """Blocks as long as the window; each sees half a window of the blocks beside it."""
-    reach = window // 2
-    block = max(window, 1)
-    lengths = layout.lengths.long()
+    """Blocks as long as the window; each also sees half a window of the blocks beside it.
+
+    So a row stands at two places at most among the keys: in its own block, and in the nearer neighbour.
+    """
+    reach, block = window // 2, max(window, 1)
+    span = block + 2 * reach
+    device = layout.lengths.device
+    lengths, starts = layout.lengths.long(), layout.cu_seqlens[:-1].long()
     blocks = (lengths + block - 1) // block  # of each item
-    rows = _rows(layout, torch.arange(len(lengths), device=lengths.device), blocks * block)
-    count = len(rows.source) // block
-    last = torch.zeros(count, dtype=torch.bool, device=lengths.device)
-    last[blocks.cumsum(0) - 1] = True
-    first = last.roll(1)
-    real = rows.real.view(count, block)
-    seen = torch.cat(
-        [
-            real.roll(1, 0)[:, block - reach :] & ~first[:, None],
-            real,
-            real.roll(-1, 0)[:, :reach] & ~last[:, None],
-        ],
-        1,
+    count = sum(-(-size // block) for size in layout.sizes)
+    q_rows = _rows(layout, torch.arange(len(lengths), device=device), blocks * block)
+    item = torch.arange(len(lengths), device=device).repeat_interleave(blocks, output_size=count)
+    first = (torch.arange(count, device=device) - (blocks.cumsum(0) - blocks)[item]) * block  # each block's first row
+    i, j = torch.arange(block, device=device)[:, None], torch.arange(-reach, block + reach, device=device)
+    row = first[:, None] + j  # (G, span), of the item
+    inside = (row >= 0) & (row < lengths[item][:, None])
+    source = starts[item][:, None] + torch.minimum(row.clamp(min=0), (lengths[item] - 1)[:, None])
+    mask = ((i - j).abs() <= reach) & inside[:, None] | (first[:, None] + i.T >= lengths[item][:, None])[:, :, None]
+    # Of each row: its block among all blocks, its place there, and the neighbour that is near enough to see it.
+    own, within = q_rows.place // block, q_rows.place % block
+    other = (within >= block - reach).long() - (within < reach).long()
+    neighbour = own + other
+    alone = (other == 0) | (neighbour < 0) | (neighbour >= count)
+    alone |= item[neighbour.clamp(0, count - 1)] != layout.item
+    again = neighbour * span + within - other * block + reach
+    k_rows = _Rows(
+        source.flatten(), own * span + within + reach, None, again.masked_fill(alone, 0), alone.view(-1, 1, 1)
     )
-    i = torch.arange(block, device=lengths.device)[:, None]
-    j = torch.arange(-reach, block + reach, device=lengths.device)
-    mask = ((i - j).abs() <= reach) & seen[:, None, :] | ~real[:, :, None]
-    group = _Group(count, block, block, mask[:, None])
-    return _Plan(rows, rows, [group], first.view(-1, 1, 1, 1), last.view(-1, 1, 1, 1), reach)
+    return _Plan(q_rows, k_rows, [_Group(count, block, span, mask[:, None])])
