@@ -19,6 +19,14 @@ TOY = ["--recipe", str(TOYS / "toy_recipe.py")]
 QUICK = ["--trainer.num_sanity_val_steps", "0", "--trainer.enable_progress_bar", "false"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def rough_intervals():
+    """Validations without the second that exact bootstrap intervals take."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("slap.results.SAMPLES", 20)
+        yield
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The folder of a finished run."""
@@ -291,7 +299,16 @@ def test_best_and_last_are_those_of_the_folder(trained, tmp_path, capsys):
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")  # noise has no position
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")  # Lightning says that the best score starts anew there
 def test_a_run_is_continued(trained, tmp_path):
-    options = [*TOY, *QUICK, "--trainer.out", str(tmp_path), "--trainer.max_steps", "6"]
+    options = [
+        *TOY,
+        *QUICK,
+        "--trainer.out",
+        str(tmp_path),
+        "--trainer.max_steps",
+        "6",
+        "--trainer.val_check_interval",
+        "4",
+    ]
     assert main(["fit", *options, "--ckpt_path", str(trained / "last.ckpt")]) == 0
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 6
     steps = [line.split(",")[1] for line in (tmp_path / "metrics.csv").read_text().split("\n")[1:-1]]

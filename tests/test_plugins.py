@@ -67,6 +67,14 @@ def test_everything_that_the_issue_names_is_registered():
 # -- from outside the package -----------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module", autouse=True)
+def rough_intervals():
+    """Validations without the second that exact bootstrap intervals take."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("slap.results.SAMPLES", 20)
+        yield
+
+
 @pytest.fixture
 def outside():
     return load_module(str(TOYS / "my_plugins.py"))

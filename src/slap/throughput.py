@@ -38,7 +38,7 @@ class Throughput(Callback):
         self._worth = 0.0  # patches that the audio of the forward passes is worth
         self._time = 0.0
         self._since: float | None = None
-        self._logged = 0
+        self._step = 0
         self._batch_samples = 0
         self._rate = 0.0  # patches a sample
 
@@ -70,9 +70,9 @@ class Throughput(Callback):
         del outputs, batch_idx
         self._clips += len(batch)
         self._samples += self._batch_samples
-        every, step = trainer.log_every_n_steps, trainer.global_step  # type: ignore[attr-defined]
-        if every and step % every == 0 and step > self._logged:  # a step may take several batches
-            self._logged = step
+        stepped = trainer.global_step > self._step  # a step may take several batches
+        self._step = trainer.global_step
+        if stepped and trainer._logger_connector.should_update_logs:  # its rows may be numbered unlike the steps
             self._stop()
             self._log(pl_module)
             self._since = perf_counter()

@@ -59,7 +59,7 @@ def trainer(
     Args:
         out: the run's folder. A run that it holds already is not touched, unless it is continued or `overwrite` is set.
         max_steps: optimiser steps; the schedules of the learning rate and of the teacher end here.
-        val_check_interval: batches between validations; the last one comes at the end when `max_steps` is smaller.
+        val_check_interval: batches between validations; `max_steps` when that is less, so that there is one at least.
         monitor: the metric by which `best.ckpt` is chosen; our choice is the recall at 10 from text to audio.
         mode: whether a higher or a lower value of `monitor` is better.
         gradient_clip_val: the largest norm of the gradient (not in the paper; our choice).
@@ -76,8 +76,8 @@ def trainer(
         ValueError: an unknown option.
     """
     _check(options)
-    if max_steps > 0:  # a short run is validated too: at its end
-        val_check_interval = min(val_check_interval, max_steps * accumulate_grad_batches)
+    if max_steps > 0:  # a short run is validated too
+        val_check_interval = min(val_check_interval, max_steps)
     own: list[Callback] = [RunFolder(out, overwrite), Throughput(), LearningCurves(out), Report()]
     if enable_progress_bar:
         own.append(TQDMProgressBar())  # Lightning would draw another one wherever `rich` happens to be installed
