@@ -20,7 +20,7 @@ QUICK = ["--trainer.num_sanity_val_steps", "0", "--trainer.enable_progress_bar",
 
 
 @pytest.fixture(scope="module", autouse=True)
-def rough_intervals():
+def quick_validations():
     """Validations without the second that exact bootstrap intervals take."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("slap.results.SAMPLES", 20)
@@ -34,6 +34,12 @@ def trained(tmp_path_factory):
     options = ["--model.lr", "3e-4", "--data.max_duration", "0.8", "--trainer.max_steps", "4"]
     assert main(["fit", *TOY, *options, *QUICK, "--trainer.out", str(out)]) == 0
     return out
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Runs without the seconds that a picture takes; that of `trained` is there."""
+    monkeypatch.setattr("slap.curves.draw", lambda series, path, chance: path.write_bytes(b""))
 
 
 # -- the top level ----------------------------------------------------------------------------------------------------

@@ -68,10 +68,11 @@ def test_everything_that_the_issue_names_is_registered():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def rough_intervals():
-    """Validations without the second that exact bootstrap intervals take."""
+def quick_runs():
+    """Runs without the seconds that exact bootstrap intervals and pictures take."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("slap.results.SAMPLES", 20)
+        patch.setattr("slap.curves.draw", lambda series, path, chance: path.write_bytes(b""))
         yield
 
 

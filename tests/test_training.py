@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from slap.curves import panels, read_metrics
+from slap.curves import draw, panels, read_metrics
 from slap.registry import load_module
 from slap.training import trainer
 
@@ -18,10 +18,11 @@ QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanit
 
 
 @pytest.fixture(scope="module", autouse=True)
-def rough_intervals():
-    """Validations without the second that exact bootstrap intervals take."""
+def quick_runs():
+    """Runs without the seconds that exact bootstrap intervals and pictures take."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("slap.results.SAMPLES", 20)
+        patch.setattr("slap.curves.draw", lambda series, path, chance: path.write_bytes(b""))
         yield
 
 
@@ -179,3 +180,13 @@ def test_the_picture_has_a_panel_for_everything_that_matters(tmp_path):
     assert [*drawn["text to audio, validation"].curves] == ["R@1", "R@5", "R@10"]
     assert drawn["zero-shot accuracy, validation"].chance == {"parity": 50.0}
     assert drawn["text to audio, validation"].chance["R@1"] == pytest.approx(100 / 12)
+
+
+def test_the_picture_is_one(tmp_path):
+    series = {"train/loss": {step: 1 / step for step in range(1, 60)}, "val/t2a_R@1": {30: 10.0, 60: 20.0}}
+    draw(series, tmp_path / "curves.png", {"val/t2a_R@1": 1.0})
+    header = (tmp_path / "curves.png").read_bytes()[:24]
+    assert header.startswith(b"\x89PNG")
+    assert int.from_bytes(header[16:20], "big") == 1650  # three panels wide
+    draw({}, tmp_path / "nothing.png", {})
+    assert not (tmp_path / "nothing.png").exists()
