@@ -6,7 +6,7 @@ B clips, C captions, N audio samples of all clips, M text tokens.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,7 +71,8 @@ class TrainDataset(Dataset[Batch]):
         cuts = CutSet([self._drawn(draw.epoch, i) for i in draw.clips])
         for transform in self.transforms:
             cuts = transform(cuts)
-        return batch_of(list(cuts), self.tokenize, self.tasks)
+        known = {self.cuts[i].id: [supervision.text for supervision in self.cuts[i].supervisions] for i in draw.clips}
+        return batch_of(list(cuts), self.tokenize, self.tasks, known)
 
     def _drawn(self, epoch: int, index: int) -> MonoCut:
         cut = self.cuts[index]
@@ -86,13 +87,17 @@ class TrainDataset(Dataset[Batch]):
         return fastcopy(cut, supervisions=[supervision], custom={**(cut.custom or {}), "draw": draw})
 
 
-def batch_of(cuts: Sequence[Cut], tokenize: Tokenize, tasks: Sequence[str]) -> Batch:
+def batch_of(
+    cuts: Sequence[Cut], tokenize: Tokenize, tasks: Sequence[str], known: Mapping[str, Sequence[str]] | None = None
+) -> Batch:
     """Load clips and pack them with all captions that they have.
 
     Args:
         cuts: B mono cuts; the texts of their supervisions are the captions, the custom field `labels` the labels.
         tokenize: captions to token ids, (M,).
         tasks: the zero-shot tasks that the batch answers for, None where a clip has no label.
+        known: by the clip's id, captions that describe it beside those it has here. They count only while it still
+            has one of them: a transform that writes new captions makes another clip of it.
 
     Raises:
         ValueError: there are no clips, or one without a caption: a transform lost them.
@@ -104,12 +109,19 @@ def batch_of(cuts: Sequence[Cut], tokenize: Tokenize, tasks: Sequence[str]) -> B
         raise ValueError(f"after the transforms {f'clips {lost} have no caption' if lost else 'no clip is left'}")
     texts = [text for group in captions for text in group]
     labels = [(cut.custom or {}).get("labels", {}) for cut in cuts]
+    others = [(known or {}).get(cut.id, ()) for cut in cuts]
+    pairs = [
+        (cut.id, text)
+        for cut, group, other in zip(cuts, captions, others, strict=True)
+        for text in dict.fromkeys([*group, *(other if set(group) & set(other) else ())])
+    ]
     return Batch(
         audio=Packed.pack([load(cut) for cut in cuts]),
         text=tokenize(texts),
         clip=torch.arange(len(cuts)).repeat_interleave(torch.tensor([len(group) for group in captions])),
         clip_key=fingerprint([cut.id for cut in cuts]),
         caption_key=fingerprint(texts),
+        pairs=torch.stack([fingerprint(part) for part in zip(*pairs, strict=True)], 1),
         ids=tuple(cut.id for cut in cuts),
         captions=tuple(texts),
         labels={task: tuple(known.get(task) for known in labels) for task in tasks},

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from slap.contracts import Objective
 from slap.distributed import gather, global_mean
-from slap.objectives.positives import described, positives
+from slap.objectives.positives import positives
 from slap.registry import register
 from slap.views import Views, student_view
 
@@ -47,8 +47,8 @@ class Contrastive(Objective):
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean over the global clips and the mean over the global captions, averaged; logs the scale."""
         batch, audio, text = views.batch, getattr(views, self.view).embedding, views.text.embedding
-        pairs = gather(described(batch))
-        of_clips = positives(batch.clip_key, pairs[:, 1], pairs)
+        pairs = gather(batch.pairs)
+        of_clips = positives(batch.clip_key, gather(batch.caption_key), pairs)
         of_captions = positives(gather(batch.clip_key), batch.caption_key, pairs).T
         scale = self.log_scale.exp().clamp(max=MAX_SCALE)
         with torch.autocast(audio.device.type, enabled=False):  # bfloat16 would round logits of 100 to halves

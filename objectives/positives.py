@@ -8,24 +8,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from slap.batch import Batch
-
-
-def described(batch: Batch) -> Tensor:
-    """The pairs that a batch holds: (C, 2) int64, the key of each caption's clip and the caption's own key."""
-    return torch.stack([batch.clip_key[batch.clip], batch.caption_key], dim=1)
-
 
 def positives(clips: Tensor, captions: Tensor, pairs: Tensor) -> Tensor:
     """The pairs of a clip and a caption that must not be pushed apart.
 
-    A clip and a caption are positives if somewhere in the batch a clip with that key is described by a caption with
-    that key. So a caption that several clips share is a positive of each, and so are all captions of one clip.
+    A clip and a caption are positives if a caption with that key is known to describe a clip with that key. So a
+    caption that several clips share is a positive of each, and so are all captions of one clip.
 
     Args:
         clips: (B,) int64 keys of clips.
         captions: (C,) int64 keys of captions.
-        pairs: (K, 2) int64 keys of clip and caption, all pairs of the global batch, see `described`.
+        pairs: (K, 2) int64 keys of clip and caption, see `Batch.pairs`, of the global batch.
 
     Returns:
         (B, C) bool.

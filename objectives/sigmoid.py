@@ -13,7 +13,7 @@ from torch.nn.functional import logsigmoid
 
 from slap.contracts import Objective
 from slap.distributed import gather, global_mean
-from slap.objectives.positives import described, positives
+from slap.objectives.positives import positives
 from slap.registry import register
 from slap.views import Views, student_view
 
@@ -42,11 +42,11 @@ class Sigmoid(Objective):
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum over all pairs, divided by the global number of clips; logs scale and bias."""
         batch, audio, text = views.batch, getattr(views, self.view).embedding, views.text.embedding
-        pairs = gather(described(batch))
+        pairs = gather(batch.pairs)
         scale = self.log_scale.exp()
         with torch.autocast(audio.device.type, enabled=False):  # as for `contrastive`: the logits are large
             logits = scale * audio @ gather(text).T + self.bias
-            loss = global_mean(pair_losses(logits, positives(batch.clip_key, pairs[:, 1], pairs)).sum(1))
+            loss = global_mean(pair_losses(logits, positives(batch.clip_key, gather(batch.caption_key), pairs)).sum(1))
         return loss, {"scale": scale.detach(), "bias": self.bias.detach().clone()}
 
 

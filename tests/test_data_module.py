@@ -214,6 +214,20 @@ def test_audio_that_vanished_or_is_damaged(tmp_path: Path, folder: Path) -> None
         (tmp_path / "a.wav").write_bytes((folder / "v0.wav").read_bytes())
 
 
+def test_a_batch_knows_the_captions_that_were_not_drawn_but_of_mixes_only_the_new_one(folder: Path) -> None:
+    for batch in epoch(module(folder)):
+        both = [(f"t{name[1:]}", text) for name in batch.ids for text in (f"train {name[1:]}", f"clip {name[1:]}")]
+        expected = zip(*(fingerprint(part).tolist() for part in zip(*both, strict=True)), strict=True)
+        assert sorted(map(tuple, batch.pairs.tolist())) == sorted(expected)
+    mixed = epoch(module(folder, transforms=[Mix(probability=1.0)]))
+    for batch in mixed:
+        own = dict(zip(batch.ids, batch.captions, strict=True))
+        for name in (name for name in batch.ids if "+" in name):
+            rows = batch.pairs[batch.pairs[:, 0] == fingerprint([name])]
+            assert rows[:, 1].tolist() == fingerprint([own[name]]).tolist()
+    assert any("+" in name for batch in mixed for name in batch.ids)
+
+
 def test_a_transform_that_loses_captions_or_clips_is_told(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"after the transforms clips \['t\d+'.* have no caption"):
         epoch(module(folder, transforms=[lambda cuts: CutSet([cut.drop_supervisions() for cut in cuts])]))

@@ -171,8 +171,8 @@ class _Plan:
         v_parts = v.split([group.size * group.keys for group in self.groups])
         outs = []
         for group, *parts in zip(self.groups, q_parts, k_parts, v_parts, strict=True):
-            heads = [part.unflatten(0, (group.size, -1)).transpose(1, 2) for part in parts]
-            out = scaled_dot_product_attention(*heads, attn_mask=group.mask)
+            q, k, v = (part.unflatten(0, (group.size, -1)).transpose(1, 2) for part in parts)
+            out = scaled_dot_product_attention(q, k, v, group.mask)
             outs.append(out.transpose(1, 2).flatten(0, 1))
         return _Collect.apply(outs[0] if len(outs) == 1 else torch.cat(outs), self.q_rows)
 
@@ -203,10 +203,10 @@ def _grouped(queries: Layout, keys: Layout, causal: bool) -> _Plan:
         mask = None
         if causal or any(queries.sizes[i] != q_length or keys.sizes[i] != k_length for i in group):
             chosen = torch.tensor(group, device=device)
-            i, j = torch.arange(q_length, device=device)[:, None], torch.arange(k_length, device=device)
-            mask = j < keys.lengths[chosen].view(-1, 1, 1)
-            mask = mask & (j <= i) if causal else mask
-            mask = (mask | (i >= queries.lengths[chosen].view(-1, 1, 1)))[:, None]
+            row, column = torch.arange(q_length, device=device)[:, None], torch.arange(k_length, device=device)
+            mask = column < keys.lengths[chosen].view(-1, 1, 1)
+            mask = mask & (column <= row) if causal else mask
+            mask = (mask | (row >= queries.lengths[chosen].view(-1, 1, 1)))[:, None]
         groups.append(_Group(len(group), q_length, k_length, mask))
     return _Plan(q_rows, k_rows, groups)
 

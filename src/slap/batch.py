@@ -1,6 +1,6 @@
 """What a data module hands to the training step.
 
-B clips, C captions of these clips, N audio samples, M text tokens.
+B clips, C captions of these clips, K pairs of a clip and a caption, N audio samples, M text tokens.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def fingerprint(texts: Sequence[str]) -> Tensor:
     return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in digests], dtype=torch.int64)
 
 
-_TENSORS = ("audio", "text", "clip", "clip_key", "caption_key")
+_TENSORS = ("audio", "text", "clip", "clip_key", "caption_key", "pairs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,9 @@ class Batch:
         clip: (C,) int64, for each caption the clip that it describes, counted within this batch.
         clip_key: (B,) int64, fingerprints of the clips' ids: equal for the same clip on any process.
         caption_key: (C,) int64, fingerprints of the captions: equal for equal text on any process.
+        pairs: (K, 2) int64, fingerprints of clip and caption for everything that is known to describe a clip of the
+            batch, drawn for it or not: where clips share captions, none of theirs may be taken for a negative.
+            Default: what the batch itself holds.
         ids: the clips' ids, B of them.
         captions: the captions as text, C of them.
         labels: per zero-shot task the B clips' labels, None where a clip has no label for the task.
@@ -44,9 +47,14 @@ class Batch:
     clip: Tensor
     clip_key: Tensor
     caption_key: Tensor
+    pairs: Tensor = None  # type: ignore[assignment]  # never None once made
     ids: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()
     labels: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.pairs is None:
+            object.__setattr__(self, "pairs", torch.stack([self.clip_key[self.clip], self.caption_key], 1))
 
     def __len__(self) -> int:
         """B, the number of clips."""

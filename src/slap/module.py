@@ -198,7 +198,8 @@ class SLAP(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect embeddings; the numbers need all of them."""
         del batch_idx
-        self.evaluation.update(batch, *self(batch), self.audio.sample_rate)
+        audio, text = self(batch)
+        self.evaluation.update(batch, audio, text, self.audio.sample_rate)
 
     def on_validation_epoch_end(self) -> None:
         """Retrieval and zero-shot accuracy over the whole set."""

@@ -68,9 +68,10 @@ def register(name: str) -> Callable[[T], T]:
 
 def arguments(plugin: type) -> dict[str, inspect.Parameter]:
     """The arguments that a plug-in's constructor takes, without `self`."""
-    if plugin.__init__ in (nn.Module.__init__, object.__init__):  # it has no constructor of its own
+    constructor = plugin.__init__  # type: ignore[misc]
+    if constructor in (nn.Module.__init__, object.__init__):  # it has no constructor of its own
         return {}
-    return dict(list(inspect.signature(plugin.__init__).parameters.items())[1:])
+    return dict(list(inspect.signature(constructor).parameters.items())[1:])
 
 
 def plugins(kind: str) -> dict[str, type[nn.Module]]:

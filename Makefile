@@ -1,0 +1,43 @@
+# Everything works from a fresh checkout with only Python (with venv) and make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint format format-check types wheel
+
+# The environment, made anew when what it is made from changes.
+.venv/installed: pyproject.toml setup.cfg constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,hf]'
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/slap fit --recipe demo --trainer.overwrite true
+	$(BIN)/slap test --recipe demo --ckpt_path best
+
+# One thread a process: the tests are many small computations, and two processes share two cores.
+test: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 $(ARGS)
+
+lint: .venv/installed
+	$(BIN)/ruff check
+
+format: .venv/installed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+format-check: .venv/installed
+	$(BIN)/ruff format --check
+
+# In an ordinary install all parts of the package lie in one folder, where a type checker finds them.
+types: .venv/installed
+	rm -rf build
+	$(BIN)/pip install --quiet --no-deps --target build/types .
+	MYPYPATH=build/types $(BIN)/mypy --package slap
+
+# The wheel holds all five packages and works outside of the checkout.
+wheel: .venv/installed
+	rm -rf build dist
+	$(BIN)/python -m build --wheel --outdir dist . > /dev/null
+	$(BIN)/pip install --quiet --no-deps --target build/wheel dist/*.whl
+	cd build/wheel && PYTHONPATH=. ../../$(BIN)/python -c "import slap.encoders, slap.objectives, slap.datamodules, slap.recipes.base"
