@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from slap import SLAP, Batch, Objective, Packed
 from slap.batch import fingerprint
+from slap.tokenizer import train_tokenizer
 
 AUDIO = {"name": "transformer", "size": "nano"}
 TEXT = {"name": "transformer", "size": "nano", "vocab_size": 300}
@@ -56,7 +57,8 @@ class Data(LightningDataModule):
         audio = Packed.pack([torch.randn(n, generator=generator) * 0.1 for n in (3_000, 8_000, 1, 5_000)])
         keys = fingerprint(["a", "b", "c", "d"]), fingerprint(CAPTIONS)
         labels = {"animal": ("dog", None, None, "cat")}
-        batch = Batch(audio, tokenize(CAPTIONS), torch.arange(4), *keys, tuple("abcd"), tuple(CAPTIONS), labels)
+        names = {"ids": tuple("abcd"), "captions": tuple(CAPTIONS), "labels": labels}
+        batch = Batch(audio, tokenize(CAPTIONS), torch.arange(4), *keys, **names)
         return DataLoader([batch] * 2, batch_size=None)
 
     train_dataloader = val_dataloader = test_dataloader = _batches
@@ -171,6 +173,18 @@ def test_a_checkpoint_brings_back_the_model_with_its_tokenizer(tmp_path):
     assert again.weights == model.weights
     for old, new in zip(model.teacher.parameters(), again.teacher.parameters(), strict=True):
         assert torch.equal(old, new)
+
+
+def test_a_checkpoint_loads_where_the_files_it_was_made_from_are_gone(tmp_path):
+    words = tmp_path / "words.model"
+    train_tokenizer(CAPTIONS, 300).save(words)
+    model = SLAP(AUDIO, TEXT | {"tokenizer": str(words)})
+    trainer = quiet_trainer(tmp_path)
+    trainer.fit(model, datamodule=Data())
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    words.unlink()
+    again = SLAP.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
+    assert torch.equal(again.text.tokenize(CAPTIONS).values, model.text.tokenize(CAPTIONS).values)
 
 
 def test_a_checkpoint_of_an_instance_says_what_to_pass(tmp_path):

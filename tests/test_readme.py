@@ -1,0 +1,72 @@
+"""What the README shows works: its CSV, its commands, its Python and its loss."""
+
+import csv
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from slap.cli import main
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+SMALL = ["--data.num_workers=0", "--data.max_duration=8", "--data.max_clip=8", "--trainer.accelerator=cpu"]
+"""Appended to commands of the README, so that they run here in seconds; later options win."""
+
+TINY = ["--model.audio={name: transformer, size: nano}", "--model.text={name: transformer, size: nano}"]
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands(start):
+    lines = [line for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
+    found = [shlex.split(line, comments=True) for line in lines if line.startswith(start)]
+    assert found, f"the README has no command that starts with {start!r}"
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The README's CSV, with audio for it, three times over."""
+    (table,) = blocks("csv")
+    rng = np.random.default_rng(0)
+    for name in ("train", "val", "test"):
+        (tmp_path / f"{name}.csv").write_text(table)
+    for row in csv.DictReader(table.splitlines()):
+        (tmp_path / row["audio"]).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / row["audio"], rng.uniform(-0.5, 0.5, 8000), 16_000)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_training_on_a_csv_and_testing_the_run(folder, capsys):
+    (fit,) = [command for command in commands("slap fit --recipe base") if "--data.train" in command]
+    objectives = "--model.objectives={contrastive: 1.0}"
+    assert main([*fit[1:], *SMALL, *TINY, objectives, "--trainer.max_steps=2", "--trainer.precision=32-true"]) == 0
+    assert (folder / "runs/mine/config.yaml").is_file()
+    (test,) = commands("slap test --config")
+    assert main(test[1:]) == 0
+    assert "zero-shot, label" in capsys.readouterr().out
+
+
+def test_the_loss_of_the_readme_trains_from_the_command_line(folder, monkeypatch):
+    (source,) = [block for block in blocks("python") if "@register" in block]
+    (folder / "my_losses.py").write_text(source)
+    (fit,) = [command for command in commands("slap fit") if "my_losses" in command]
+    demo = ["--data.train=36", "--data.val=36", "--data.test=36", "--trainer.max_steps=1", "--trainer.accelerator=cpu"]
+    try:
+        assert main([*fit[1:], *demo]) == 0
+    finally:
+        sys.modules.pop("my_losses", None)
+
+
+def test_the_tokenizer_command(folder):
+    (found,) = re.findall(r"`(slap\s+tokenizer [^`]+)`", README)
+    assert main([*found.split()[1:], "--vocab-size", "300"]) == 0
+    assert (folder / "words.model").is_file()
