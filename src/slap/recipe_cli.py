@@ -7,6 +7,7 @@ import json
 import re
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from slap.cli import RECIPE_COMMANDS, suggestion
 from slap.recipe import Recipe, built_in, load, load_plugins
+from slap.report import Report
 
 SEED = 0
 """Of a run that names none: runs are repeatable unless asked otherwise."""
@@ -139,6 +141,8 @@ class RecipeCLI(LightningCLI):
         """Run the command."""
         path = _checkpoint(self.config["ckpt_path"], Path(self.trainer.default_root_dir))
         step = getattr(self.trainer, self.command)
+        if any(isinstance(callback, Report) for callback in self.trainer.callbacks):
+            step = partial(step, verbose=False) if self.command == "test" else step  # it prints a better table
         try:
             # weights_only: a checkpoint from elsewhere must not be able to run code.
             result = step(self.model, datamodule=self.datamodule, ckpt_path=path, weights_only=True)
