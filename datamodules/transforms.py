@@ -11,7 +11,7 @@ The batch's budget of seconds counts clips before transforms; only `RandomSpeed`
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lhotse import CutSet, MonoCut
@@ -167,6 +167,26 @@ class Mix:
         first = _with_caption(cut, caption.rstrip(" .") + self.joint + other.supervisions[0].text)
         mixed = first.mix(_with_caption(other, None), offset_other_by=offset, snr=rng.uniform(self.low, self.high))
         return fastcopy(mixed, id=f"{cut.id}+{other.id}")
+
+
+@dataclass(frozen=True)
+class Only:
+    """Applies another transform to some clips: those whose id begins with a text, e.g. the name of their corpus.
+
+    Args:
+        prefix: of the ids.
+        transform: gives as many cuts as it takes, as all of this module do.
+    """
+
+    prefix: str
+    transform: Callable[[CutSet], CutSet]
+
+    def __call__(self, cuts: CutSet) -> CutSet:
+        """Apply the transform to the clips that are meant; the others stay where they are, as they are."""
+        batch = list(cuts)
+        meant = [cut for cut in batch if cut.id.startswith(self.prefix)]
+        changed = iter(list(self.transform(CutSet(meant))) if meant else [])
+        return CutSet([next(changed) if cut.id.startswith(self.prefix) else cut for cut in batch])
 
 
 def _rng(transform: RandomGain | RandomCrop | RandomSpeed | Mix, cut: Cut) -> random.Random:

@@ -10,7 +10,7 @@ import torch
 from lhotse import CutSet, MonoCut
 
 from slap.datamodules import Clip, read_manifest, write_manifest
-from slap.datamodules.transforms import Mix, RandomCrop, RandomGain, RandomSpeed
+from slap.datamodules.transforms import Mix, Only, RandomCrop, RandomGain, RandomSpeed
 from slap.datamodules.waveform import held, load, mono
 
 RATE = 16000
@@ -48,6 +48,14 @@ def test_gain_scales_within_its_range(cuts: CutSet) -> None:
             decibels.append(20 * torch.log10(ratio.mean()).item())
     assert -6 <= min(decibels) < -4
     assert 1 < max(decibels) <= 3
+
+
+def test_only_some_clips_are_transformed(cuts: CutSet) -> None:
+    louder = list(Only("3", RandomGain(6, 6))(cuts))
+    for before, after in zip(cuts, louder, strict=True):
+        ratio = (load(after)[1:] / load(before)[1:]).mean().item()
+        assert ratio == pytest.approx(10 ** (6 / 20) if before.id == "3" else 1, rel=1e-3)
+    assert [cut.id for cut in Only("none of them", RandomGain())(cuts)] == [cut.id for cut in cuts]
 
 
 def test_crop_spares_clips_that_are_not_longer_than_asked(cuts: CutSet) -> None:
