@@ -141,7 +141,7 @@ class RecipeCLI(LightningCLI):
         """Run the command."""
         path = _checkpoint(self.config["ckpt_path"], Path(self.trainer.default_root_dir))
         step = getattr(self.trainer, self.command)
-        if any(isinstance(callback, Report) for callback in self.trainer.callbacks):
+        if any(isinstance(callback, Report) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
             step = partial(step, verbose=False) if self.command == "test" else step  # it prints a better table
         try:
             # weights_only: a checkpoint from elsewhere must not be able to run code.
