@@ -38,6 +38,7 @@ class AudioTransformer(AudioEncoder):
         bands: mel bands, a multiple of 16.
         mask_bands: widest SpecAugment mask in frequency, in mel bands; 0 for none.
         mask_share: widest SpecAugment mask in time, as a share of the clip; 0 for none.
+        mask_from: shorter clips get no SpecAugment, in seconds.
         checkpointing: recompute blocks in the backward pass instead of keeping their activations.
         compile: compile each block with `torch.compile`.
 
@@ -55,6 +56,7 @@ class AudioTransformer(AudioEncoder):
         bands: int = 64,
         mask_bands: int = 16,
         mask_share: float = 0.15,
+        mask_from: float = 0.0,
         checkpointing: bool = False,
         compile: bool = False,  # noqa: A002 - the name that torch.nn.Module uses
     ) -> None:
@@ -67,7 +69,9 @@ class AudioTransformer(AudioEncoder):
         self.head_width = shape.width // shape.heads
         self.checkpointing = checkpointing
         self.logmel = LogMel(self.sample_rate, bands=bands)
-        self.augment = SpecAugment(mask_bands, mask_share)
+        self.augment = SpecAugment(
+            mask_bands, mask_share, shortest=round(mask_from * self.sample_rate / self.logmel.hop)
+        )
         self.embed = linear(PATCH * PATCH, shape.width)
         self.mask_token = nn.Parameter(torch.randn(shape.width) * 0.02)
         self.blocks = nn.ModuleList(

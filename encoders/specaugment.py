@@ -22,9 +22,12 @@ class SpecAugment(nn.Module):
         share: the widest mask in time, as a share of the clip's frames.
         band_masks: K in frequency.
         time_masks: K in time.
+        shortest: frames; shorter clips are left as they are (our choice: half a second of speech has little to spare).
     """
 
-    def __init__(self, bands: int = 16, share: float = 0.15, band_masks: int = 2, time_masks: int = 2) -> None:
+    def __init__(
+        self, bands: int = 16, share: float = 0.15, band_masks: int = 2, time_masks: int = 2, shortest: int = 0
+    ) -> None:
         super().__init__()
         if not 0 <= share <= 1:
             raise ValueError(f"share must lie in 0 to 1, got {share}")
@@ -32,6 +35,7 @@ class SpecAugment(nn.Module):
         self.share = share
         self.band_masks = band_masks
         self.time_masks = time_masks
+        self.shortest = shortest
 
     def forward(self, frames: Packed) -> Packed:
         """(T, F) -> (T, F), hidden values 0: the mean of normalised log-mel frames."""
@@ -40,10 +44,11 @@ class SpecAugment(nn.Module):
         clips, device = len(frames), frames.values.device
         height = frames.values.shape[1]
         bands = torch.arange(height, device=device).expand(clips, -1)
-        limit = torch.full((clips,), float(min(self.bands, height)), device=device)
-        hide_bands = _masks(bands, limit, torch.full_like(limit, float(height)), self.band_masks)
         lengths = frames.lengths.float()
-        start, end = _spans(lengths * self.share, lengths, self.time_masks)
+        share = self.share * (lengths >= self.shortest)
+        limit = min(self.bands, height) * (lengths >= self.shortest)
+        hide_bands = _masks(bands, limit, torch.full_like(lengths, float(height)), self.band_masks)
+        start, end = _spans(lengths * share, lengths, self.time_masks)
         place = frames.index[:, None]
         hide_times = ((place >= start[frames.item]) & (place < end[frames.item])).any(1)
         return frames.replace(frames.values.masked_fill(hide_bands[frames.item] | hide_times[:, None], 0))

@@ -33,6 +33,14 @@ def test_each_clip_loses_bands_and_times_within_its_limits():
     assert sum(lost_times) / len(lost_times) == pytest.approx(0.1, abs=0.03)
 
 
+def test_short_clips_can_be_spared():
+    torch.manual_seed(0)
+    augment = SpecAugment(shortest=50).train()
+    short, long = zip(*(augment(frames(49, 50)).unpack() for _ in range(20)), strict=True)
+    assert all(clip.all() for clip in short)
+    assert sum(bool((clip == 0).any()) for clip in long) > 15
+
+
 def test_a_clip_of_one_frame_survives():
     torch.manual_seed(0)
     assert SpecAugment().train()(frames(1)).values.shape == (1, 64)
