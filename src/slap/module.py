@@ -216,7 +216,8 @@ class SLAP(LightningModule):
     def _report(self, stage: str) -> None:
         prompts: Mapping[str, str] = self.trainer.datamodule.prompts  # type: ignore[attr-defined]
         results = self.evaluation.compute(prompts, self.embed_captions)
-        self.log_dict({f"{stage}/{name}": result.value for name, result in results.items()})
+        # All processes have the same values; saying so spares a warning for each.
+        self.log_dict({f"{stage}/{name}": result.value for name, result in results.items()}, sync_dist=True)
 
 
 def _with_extras(output: Tensor | tuple[Tensor, dict[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -13,6 +13,9 @@ from torch import Tensor
 SAMPLES = 2000
 """S: bootstrap samples behind an interval."""
 
+AT_ONCE = 1_000_000
+"""Draws of all samples that are held in memory together."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -50,9 +53,9 @@ def bootstrapped(hits: Tensor, clip: Tensor, chance: float, seed: int = 0) -> Re
     sums = torch.zeros(clips, dtype=torch.float64).index_add_(0, clip, hits.double())
     counts = torch.zeros(clips, dtype=torch.float64).index_add_(0, clip, torch.ones(len(hits), dtype=torch.float64))
     generator = torch.Generator().manual_seed(seed)
-    shares = torch.empty(SAMPLES, dtype=torch.float64)
-    for i in range(SAMPLES):  # one at a time: S x N at once is large for large sets
-        drawn = torch.randint(clips, (clips,), generator=generator)
-        shares[i] = sums[drawn].sum() / counts[drawn].sum()
-    low, high = shares.nanquantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    shares = []
+    for part in torch.arange(SAMPLES).split(max(1, AT_ONCE // clips)):
+        drawn = torch.randint(clips, (len(part), clips), generator=generator)
+        shares.append(sums[drawn].sum(1) / counts[drawn].sum(1))
+    low, high = torch.cat(shares).nanquantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Result(100 * hits.double().mean().item(), 100 * low, 100 * high, chance, len(hits))
