@@ -74,19 +74,20 @@ def describe(scene: Scene, rng: Generator, mention: float = 1.0) -> str:
     Args:
         scene: one to four steps.
         rng: chooses the words.
-        mention: how often a short or long sound is called so; 1 always says it.
+        mention: how often a short or long sound is called so; 1 always says it. Below 1 a caption of a single such
+            sound may also say nothing but that: "a long sound".
 
     Example:
         >>> import numpy as np
         >>> scene = ((Event("bell", "long"),), (Event("siren"),))
         >>> describe(scene, np.random.default_rng(1))
-        'a lengthy chime followed by a siren'
+        'a long chime, then a wailing alarm'
     """
     said = tuple(tuple(_maybe_plain(event, rng, mention) for event in step) for step in scene)
     if len(said) > 1:
         caption = _choose(SEQUENCES[len(said)], rng).format(*(_phrase(step, rng) for step in said))
     elif len(said[0]) == 1:
-        return _alone(said[0][0], rng)
+        return _alone(said[0][0], rng, vague=mention < 1)
     else:
         caption = _choose((_phrase(said[0], rng), _while(said[0], rng)), rng)
     return "the sound of " + caption if caption.startswith("a") and rng.random() < 0.2 else caption
@@ -96,7 +97,7 @@ def noun(event: Event, rng: Generator | None = None) -> str:
     """An event as a noun with its article, e.g. "a short bell"; without `rng` in the first words of the lists."""
     words = ADJECTIVES[event.length], NOUNS[event.kind]
     adjective, name = (_choose(options, rng) if rng else options[0] for options in words)
-    return f"a {adjective} {name}" if adjective else f"a {name}"
+    return _with_article(f"{adjective} {name}" if adjective else name)
 
 
 def clause(event: Event) -> str:
@@ -104,10 +105,13 @@ def clause(event: Event) -> str:
     return CLAUSES[event.kind] + ADVERBS[event.length]
 
 
-def _alone(event: Event, rng: Generator) -> str:
+def _alone(event: Event, rng: Generator, vague: bool) -> str:
     ways = [noun(event, rng), clause(event), f"the sound of {noun(event, rng)}"]
     if event.length != "plain":
-        ways.append(f"a {_choose(ADJECTIVES[event.length], rng)} sound of {noun(Event(event.kind), rng)}")
+        adjective = _choose(ADJECTIVES[event.length], rng)
+        ways.append(f"a {adjective} sound of {noun(Event(event.kind), rng)}")
+        if vague:
+            ways.append(f"a {adjective} sound")
     return _choose(tuple(ways), rng)
 
 
@@ -122,6 +126,10 @@ def _phrase(step: Step, rng: Generator) -> str:
 def _while(step: Step, rng: Generator) -> str:
     one, other = (step[i] for i in rng.permutation(2))
     return f"{noun(one, rng)} while {clause(other)}"
+
+
+def _with_article(words: str) -> str:
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def _maybe_plain(event: Event, rng: Generator, mention: float) -> Event:

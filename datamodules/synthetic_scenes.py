@@ -14,7 +14,7 @@ from numpy.random import Generator
 from slap.datamodules.synthetic_captions import ADJECTIVES, NOUNS, Event, Length, Scene, Step, noun
 from slap.datamodules.synthetic_sounds import SAMPLE_RATE, Seconds, Sound, synthesise
 
-LENGTHS: dict[Length, tuple[Seconds, Seconds]] = {"short": (0.3, 0.6), "plain": (0.9, 1.3), "long": (2.0, 3.0)}
+LENGTHS: dict[Length, tuple[Seconds, Seconds]] = {"short": (0.3, 0.5), "plain": (0.8, 1.1), "long": (1.8, 2.8)}
 """Shortest and longest sound of each length; wide gaps between, so that the words mean something."""
 
 GAP: tuple[Seconds, Seconds] = (0.05, 0.25)
