@@ -82,9 +82,9 @@ def table(results: Mapping[str, Result]) -> str:
     """The figures as text for a terminal of 80 columns.
 
     Example:
-        >>> print(table({"t2a_R@1": Result(62.5, 56.25, 68.75, 0.3125, 320)}))
+        >>> print(table({"t2a_R@1": Result(62.5, 56.1, 68.9, 0.3125, 320)}))
         metric                           value     95 % interval    chance     count
-        text to audio, R@1                62.5      56.3 to 68.8       0.3       320
+        text to audio, R@1                62.5      56.1 to 68.9       0.3       320
     """
     rows = [HEADINGS, *_rows(results)]
     first = max(28, *(len(row[0]) for row in rows))
@@ -95,10 +95,10 @@ def markdown(results: Mapping[str, Result]) -> str:
     """The figures as a table in Markdown.
 
     Example:
-        >>> print(markdown({"zeroshot_order": Result(62.5, 56.25, 68.75, 8.333, 320)}))
+        >>> print(markdown({"zeroshot_order": Result(62.5, 56.1, 68.9, 8.333, 320)}))
         | metric | value | 95 % interval | chance | count |
         |---|---:|---:|---:|---:|
-        | zero-shot, order | 62.5 | 56.3 to 68.8 | 8.3 | 320 |
+        | zero-shot, order | 62.5 | 56.1 to 68.9 | 8.3 | 320 |
     """
     rows = [HEADINGS, ("---", "---:", "---:", "---:", "---:"), *_rows(results)]
     lines = [("|{}|{}|{}|{}|{}|" if row[0] == "---" else "| {} | {} | {} | {} | {} |").format(*row) for row in rows]
