@@ -134,7 +134,7 @@ SOUNDS: dict[str, Callable[[Sound, Generator], Sound]] = {
 
 
 def _times(seconds: Seconds) -> Sound:
-    return np.arange(max(2, round(seconds * SAMPLE_RATE)), dtype=np.float32) / SAMPLE_RATE
+    return np.arange(max(2, round(seconds * SAMPLE_RATE))).astype(np.float32) / np.float32(SAMPLE_RATE)
 
 
 def _cycles(frequency: Sound) -> NDArray[np.float64]:
