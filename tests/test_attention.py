@@ -89,3 +89,21 @@ def test_windows_cost_in_proportion_to_their_length_not_to_the_clip():
     attention(q, q, q, shape, window=24)
     (plan,) = shape.plans.values()
     assert sum(group.mask.numel() for group in plan.groups) <= 10_024 * 3 * 24
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="variable-length FlashAttention needs CUDA")
+@pytest.mark.parametrize("sizes", LENGTHS)
+@pytest.mark.parametrize("mask", [{}, {"causal": True}, {"window": 24}])
+def test_flash_attention_equals_naive_masked_attention(sizes, mask):
+    """To the precision of bfloat16: heads of 64, since kernels want multiples of 8."""
+    generator = torch.Generator().manual_seed(0)
+    values = [torch.randn(sum(sizes), 2, 64, generator=generator).bfloat16() for _ in range(3)]
+    ours = [x.cuda().requires_grad_() for x in values]
+    theirs = [x.double().requires_grad_() for x in values]
+    out = attention(*ours, Packed.pack([torch.zeros(size) for size in sizes]).to("cuda").layout, **mask)
+    expected = naive(*theirs, sizes, sizes, **mask)
+    torch.testing.assert_close(out.double().cpu(), expected, rtol=2e-2, atol=2e-2)
+    out.float().pow(2).sum().backward()
+    expected.pow(2).sum().backward()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad.double().cpu(), other.grad, rtol=5e-2, atol=5e-2)
