@@ -58,7 +58,7 @@ def test_objectives(name, tmp_path):
     check_objective(small("objective", name, tmp_path))
 
 
-def test_everything_that_the_issue_names_is_registered():
+def test_the_built_in_plugins_are_registered():
     assert {"transformer"} <= set(BUILT_IN["audio encoder"])
     assert {"transformer", "modernbert"} <= set(BUILT_IN["text encoder"])
     assert {"contrastive", "sigmoid", "masked_distillation", "captioning"} <= set(BUILT_IN["objective"])
