@@ -3,6 +3,7 @@
 - `AudioTextData`: the data module; train, val and test manifests in, `slap.batch.Batch` out.
 - `read_manifest`, `captions_of`: a CSV, JSON-lines or CutSet manifest as cuts, and its captions.
 - `Clip`, `write_manifest`: for corpora that write their own manifest.
+- `Corpus`: a corpus of the field in its official layout, for `slap prepare`; `slap.datamodules.corpora` has them.
 - `slap.datamodules.transforms`: augmentation of training clips.
 
 Names load on first use, so that a command's help does not wait for Lhotse.
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
     from slap.datamodules.clip import Clip as Clip
     from slap.datamodules.clip import ManifestError as ManifestError
     from slap.datamodules.clip import write_manifest as write_manifest
+    from slap.datamodules.corpora.base import Corpus as Corpus
     from slap.datamodules.manifest import captions_of as captions_of
     from slap.datamodules.manifest import read_manifest as read_manifest
 
 _HOMES = {
     "AudioTextData": "slap.datamodules.audio_text",
     "Clip": "slap.datamodules.clip",
+    "Corpus": "slap.datamodules.corpora.base",
     "ManifestError": "slap.datamodules.clip",
     "captions_of": "slap.datamodules.manifest",
     "read_manifest": "slap.datamodules.manifest",

@@ -30,14 +30,21 @@ class Clip:
         labels: for each zero-shot task that the clip belongs to, its label.
         start: where in the file the clip begins.
         duration: how long it is; None is up to the end of the file.
+        tags: for each task where a clip may have several labels, those it has.
+        corpus: the name of the corpus that it is from.
+        split: of which of the corpus' splits it is part.
+        fold: of which of the corpus' folds for cross-validation, where it has folds.
+        origin: where the audio was taken from, e.g. {"youtube": id} or {"freesound": id}: finds overlaps of corpora.
+        fields: for each caption what it is: "caption", "template", "tags", ...; or nothing.
 
     Raises:
-        TypeError: captions is a single text instead of a sequence of texts.
+        TypeError: captions, or the tags of a task, are a single text instead of a sequence of texts.
         ValueError: a value is empty or out of range.
 
     Example:
-        >>> Clip("dog", "dog.wav", ["a dog barks"], {"animal": "dog"})
-        Clip(id='dog', audio='dog.wav', captions=['a dog barks'], labels={'animal': 'dog'}, start=0.0, duration=None)
+        >>> clip = Clip("dog", "dog.wav", ["a dog barks"], {"animal": "dog"}, start=1.5)
+        >>> clip.captions, clip.start, clip.duration
+        (['a dog barks'], 1.5, None)
     """
 
     id: str
@@ -46,6 +53,12 @@ class Clip:
     labels: Mapping[str, str] = field(default_factory=dict)
     start: Seconds = 0.0
     duration: Seconds | None = None
+    tags: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    corpus: str = ""
+    split: str = ""
+    fold: int | None = None
+    origin: Mapping[str, str] = field(default_factory=dict)
+    fields: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.captions, str):
@@ -54,6 +67,10 @@ class Clip:
             raise ValueError(f"id and audio may not be empty, got id={self.id!r}, audio={str(self.audio)!r}")
         if not self.captions or not all(caption.strip() for caption in self.captions):
             raise ValueError(f"a clip needs captions, none of them empty; got {list(self.captions)!r}")
+        if isinstance(self.fields, str) or any(isinstance(tags, str) for tags in self.tags.values()):
+            raise TypeError(f"fields and tags must be sequences of texts, got {self.fields!r} and {self.tags!r}")
+        if self.fields and len(self.fields) != len(self.captions):
+            raise ValueError(f"{len(self.captions)} captions need as many fields, got {list(self.fields)!r}")
         if not 0 <= self.start < float("inf"):
             raise ValueError(f"start must be 0 or more seconds, got {self.start}")
         if self.duration is not None and not 0 < self.duration < float("inf"):
@@ -102,4 +119,9 @@ def _record(clip: Clip, folder: Path) -> dict[str, Any]:
         record["start"] = clip.start
     if clip.duration is not None:
         record["duration"] = clip.duration
-    return record
+    if clip.tags:
+        record["tags"] = {task: list(tags) for task, tags in clip.tags.items()}
+    if clip.fold is not None:
+        record["fold"] = clip.fold
+    rest = {"corpus": clip.corpus, "split": clip.split, "origin": dict(clip.origin), "fields": list(clip.fields)}
+    return record | {name: value for name, value in rest.items() if value}

@@ -77,6 +77,22 @@ def test_paths_start_from_the_manifests_folder(folder: Path, monkeypatch: pytest
     assert [Path(source).resolve() for source in sources] == [folder / "a.wav", folder / "b.wav"]
 
 
+def test_a_clip_says_where_it_is_from(folder: Path) -> None:
+    clip = Clip(
+        "x", folder / "a.wav", ["one", "two"], {}, tags={"events": ["dog", "rain"]}, corpus="c", split="train", fold=0,
+        origin={"youtube": "abc"}, fields=["caption", "tags"],
+    )  # fmt: skip
+    (record,) = [json.loads(line) for line in write_manifest(folder / "m.jsonl", [clip]).read_text().splitlines()]
+    assert record == {
+        "id": "x", "audio": "a.wav", "caption": ["one", "two"], "tags": {"events": ["dog", "rain"]}, "fold": 0,
+        "corpus": "c", "split": "train", "origin": {"youtube": "abc"}, "fields": ["caption", "tags"],
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="2 captions need as many fields"):
+        Clip("x", "a.wav", ["one", "two"], fields=["caption"])
+    with pytest.raises(TypeError, match="sequences of texts"):
+        Clip("x", "a.wav", ["one"], tags={"events": "dog"})
+
+
 def test_what_is_written_is_read(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     clips = [
         Clip("one", folder / "a.wav", ["ein Ton", "a tone"], {"digit": "1"}),

@@ -6,7 +6,7 @@ import pkgutil
 
 import pytest
 
-PACKAGES = ("slap", "slap.encoders", "slap.objectives", "slap.datamodules", "slap.recipes")
+PACKAGES = ("slap", "slap.encoders", "slap.objectives", "slap.datamodules", "slap.datamodules.corpora", "slap.recipes")
 
 MODULES = [
     f"{package}.{module.name}"

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from slap.cli import main
-from slap.registry import KINDS, arguments, build, load_module, plugins
+from slap.registry import arguments, build, kinds, load_module, plugins
 from slap.testing import check_audio_encoder, check_objective, check_text_encoder, tiny_batch, tiny_model
 from slap.tiny import CAPTIONS
 from slap.views import Views
 
 TOYS = Path(__file__).parent / "toys"
 
-BUILT_IN = {kind: [name for name in plugins(kind) if not name.startswith(("toy_", "doctest_"))] for kind in KINDS}
+BUILT_IN = {kind: [name for name in plugins(kind) if not name.startswith(("toy_", "doctest_"))] for kind in kinds()}
 
 SMALL = {
     "transformer": {"size": "nano", "vocab_size": 300},
@@ -164,7 +164,7 @@ def test_the_list_shows_arguments_and_defaults(capsys):
 def test_the_list_as_json_is_complete(outside, capsys):
     assert main(["plugins", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert {kind: [*names] for kind, names in listed.items()} == {kind: [*plugins(kind)] for kind in KINDS}
+    assert {kind: [*names] for kind, names in listed.items()} == {kind: [*plugins(kind)] for kind in kinds()}
     assert listed["objective"]["toy_spread"] == {
         "about": "Pushes the clips of a batch apart (uniformity, arXiv 2005.10242).",
         "class": "my_plugins.Spread",

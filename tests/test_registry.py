@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from slap import Objective, register
-from slap.registry import KINDS, build, load_module, plugins
+from slap.registry import add_kind, arguments, build, find, kinds, load_module, plugins
 
 
 class Answer(Objective):
@@ -20,7 +20,7 @@ class Answer(Objective):
 
 @pytest.fixture
 def answer(monkeypatch):
-    monkeypatch.setattr("slap.registry._plugins", {kind: plugins(kind) for kind in KINDS})
+    monkeypatch.setattr("slap.registry._plugins", {kind: plugins(kind) for kind in kinds()})
     return register("answer")(Answer)
 
 
@@ -52,6 +52,33 @@ def test_the_same_class_may_register_again_as_a_reload_does(answer):
 def test_only_plugins_register():
     with pytest.raises(TypeError, match="must derive from"):
         register("x")(torch.nn.Linear)
+
+
+def test_a_kind_of_plugin_is_added_by_whoever_owns_its_base(monkeypatch):
+    monkeypatch.setattr("slap.registry._kinds", dict(kinds()))
+    monkeypatch.setattr("slap.registry._plugins", {kind: plugins(kind) for kind in kinds()})
+
+    class Spice:
+        def __init__(self, heat: int):
+            self.heat = heat
+
+    class Mixin:
+        def __init__(self, heat: int = 3):
+            self.heat = heat
+
+    with pytest.raises(TypeError, match="must derive from one of AudioEncoder, "):
+        register("chili")(Spice)
+    add_kind("spice", Spice, plural="spices of the world", reserved={"taste"})
+    assert kinds()["spice"].plural == "spices of the world"
+    chili = register("chili")(type("Chili", (Spice,), {}))
+    assert find("spice", "chili") is chili
+    assert list(arguments(chili)) == ["heat"]
+    assert arguments(type("Mixed", (Mixin, Spice), {}))["heat"].default == 3
+    assert arguments(Answer.__mro__[1]) == {}  # nn.Module's constructor is not an Objective's own
+    with pytest.raises(ValueError, match=r"the kind 'spice' is .*Spice already"):
+        add_kind("spice", Answer)
+    with pytest.raises(ValueError, match=r"no kind 'spise' of plug-ins; did you mean 'spice'\?"):
+        plugins("spise")
 
 
 def test_arguments_must_be_named_and_may_not_shadow_the_specification():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from slap.packed import Packed
+from slap.registry import add_kind
 
 if TYPE_CHECKING:
     from slap.module import SLAP
@@ -127,3 +128,8 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def forward(self, views: Views) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """The loss, a scalar, alone or with named scalars to log."""
+
+
+add_kind("audio encoder", AudioEncoder, reserved={"name"})
+add_kind("text encoder", TextEncoder, reserved={"name"})
+add_kind("objective", Objective, reserved={"weight", "objective"})

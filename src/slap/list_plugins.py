@@ -1,4 +1,4 @@
-"""List the registered encoders and objectives with their arguments and defaults."""
+"""List the registered encoders, objectives and corpora with their arguments and defaults."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def listing() -> dict[str, dict[str, Any]]:
     """By kind and name, what `--json` prints: the first line of the docstring, the class, and the arguments."""
-    from slap.registry import KINDS, plugins
+    from slap.registry import kinds, plugins
 
-    return {kind: {name: _describe(plugin) for name, plugin in plugins(kind).items()} for kind in KINDS}
+    return {kind: {name: _describe(plugin) for name, plugin in plugins(kind).items()} for kind in kinds()}
 
 
 def _describe(plugin: type) -> dict[str, Any]:
@@ -53,9 +53,11 @@ def _describe(plugin: type) -> dict[str, Any]:
 
 def as_text(listed: dict[str, dict[str, Any]]) -> str:
     """The list for a terminal."""
+    from slap.registry import kinds
+
     lines: list[str] = []
     for kind, found in listed.items():
-        lines += [f"{kind}s", ""]
+        lines += [kinds()[kind].plural, ""]
         for name, plugin in found.items():
             lines.append(f"  {name}: {plugin['about']}")
             for argument, about in plugin["arguments"].items():

@@ -1,4 +1,8 @@
-"""Names for plug-ins: `@register("name")` on an encoder or an objective, and building them from plain arguments."""
+"""Names for plug-ins: `@register("name")` on a class of some kind, and building them from plain arguments.
+
+A kind is a base class with the name that messages use. Whoever owns the base class adds it: `slap.contracts` the
+encoders and objectives, `slap.datamodules.corpora` the corpora. So this module knows no plug-in, and needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -8,36 +12,61 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from torch import nn
+T = TypeVar("T", bound=type)
 
-from slap.contracts import AudioEncoder, Objective, TextEncoder
 
-T = TypeVar("T", bound=type[nn.Module])
+@dataclass(frozen=True)
+class Kind:
+    """Something that can be registered.
 
-KINDS: dict[str, type[nn.Module]] = {
-    "audio encoder": AudioEncoder,
-    "text encoder": TextEncoder,
-    "objective": Objective,
-}
-"""What can be registered, by the name that messages use. Each kind has names of its own."""
+    Attributes:
+        name: what messages call one, e.g. "objective". Each kind has names of its own.
+        base: the class that all of the kind derive from.
+        plural: what lists call several.
+        reserved: words that a specification uses itself, so that no plug-in may have an argument of that name.
+    """
 
-RESERVED = {"audio encoder": {"name"}, "text encoder": {"name"}, "objective": {"weight", "objective"}}
-"""Words that a specification uses itself, so that no plug-in may have an argument of that name."""
+    name: str
+    base: type
+    plural: str
+    reserved: frozenset[str]
 
-_plugins: dict[str, dict[str, type[nn.Module]]] = {kind: {} for kind in KINDS}
+
+_kinds: dict[str, Kind] = {}
+_plugins: dict[str, dict[str, type]] = {}
 _loaded = False
 
 
-def register(name: str) -> Callable[[T], T]:
-    """Class decorator: make an `AudioEncoder`, `TextEncoder` or `Objective` known by a name.
+def add_kind(name: str, base: type, plural: str | None = None, reserved: Iterable[str] = ()) -> None:
+    """Open the registry to the classes that derive from `base`; see `Kind` for the arguments.
 
     Raises:
-        TypeError: the class is none of the three, or its arguments cannot be listed or collide with a reserved word.
+        ValueError: another base class has this name.
+    """
+    known = _kinds.get(name)
+    if known is not None and _path(known.base) != _path(base):
+        raise ValueError(f"the kind {name!r} is {_path(known.base)} already")
+    _kinds[name] = Kind(name, base, plural or f"{name}s", frozenset(reserved))
+    _plugins.setdefault(name, {})
+
+
+def kinds() -> dict[str, Kind]:
+    """All kinds by name; loads the installed plug-in packages first."""
+    load_installed()
+    return dict(_kinds)
+
+
+def register(name: str) -> Callable[[T], T]:
+    """Class decorator: make an `AudioEncoder`, `TextEncoder`, `Objective` or `Corpus` known by a name.
+
+    Raises:
+        TypeError: the class is none of these, or its arguments cannot be listed or collide with a reserved word.
         ValueError: another class has this name.
 
     Example:
@@ -49,35 +78,60 @@ def register(name: str) -> Callable[[T], T]:
     """
 
     def add(plugin: T) -> T:
-        kind = next((kind for kind, base in KINDS.items() if issubclass(plugin, base)), None)
+        kind = _kind_of(plugin)
         if kind is None:
-            raise TypeError(f"{plugin.__qualname__} must derive from AudioEncoder, TextEncoder or Objective")
+            bases = ", ".join(kind.base.__name__ for kind in _kinds.values())
+            raise TypeError(f"{plugin.__qualname__} must derive from one of {bases}")
         for argument in arguments(plugin).values():
             if argument.kind in (argument.VAR_KEYWORD, argument.VAR_POSITIONAL):
                 raise TypeError(f"{plugin.__qualname__}.__init__ must name its arguments instead of `{argument}`")
-            if argument.name in RESERVED[kind]:
+            if argument.name in kind.reserved:
                 raise TypeError(f"{plugin.__qualname__}.__init__ may not have an argument called {argument.name!r}")
-        known = _plugins[kind].get(name)
-        if known is not None and (known.__module__, known.__qualname__) != (plugin.__module__, plugin.__qualname__):
-            raise ValueError(f"{kind} {name!r} is registered already, by {known.__module__}.{known.__qualname__}")
-        _plugins[kind][name] = plugin
+        known = _plugins[kind.name].get(name)
+        if known is not None and _path(known) != _path(plugin):
+            raise ValueError(f"{kind.name} {name!r} is registered already, by {_path(known)}")
+        _plugins[kind.name][name] = plugin
         return plugin
 
     return add
 
 
 def arguments(plugin: type) -> dict[str, inspect.Parameter]:
-    """The arguments that a plug-in's constructor takes, without `self`."""
-    constructor = plugin.__init__  # type: ignore[misc]
-    if constructor in (nn.Module.__init__, object.__init__):  # it has no constructor of its own
+    """The arguments that a plug-in's constructor takes, without `self`.
+
+    A constructor from beyond the kind's base class, as of nn.Module, is none of its own.
+    """
+    kind, line = _kind_of(plugin), plugin.__mro__
+    owner = next(cls for cls in line if "__init__" in vars(cls))
+    if owner is object or (kind is not None and line.index(owner) > line.index(kind.base)):
         return {}
-    return dict(list(inspect.signature(constructor).parameters.items())[1:])
+    return dict(list(inspect.signature(owner.__init__).parameters.items())[1:])  # type: ignore[misc]
 
 
-def plugins(kind: str) -> dict[str, type[nn.Module]]:
-    """All plug-ins of a kind by name, in the order of their names; loads the installed plug-in packages first."""
+def plugins(kind: str) -> dict[str, type]:
+    """All plug-ins of a kind by name, in the order of their names; loads the installed plug-in packages first.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
     load_installed()
+    if kind not in _plugins:
+        raise ValueError(f"there is no kind {kind!r} of plug-ins; {_choices(kind, _plugins)}")
     return dict(sorted(_plugins[kind].items()))
+
+
+def find(kind: str, name: str) -> type:
+    """The plug-in that is registered under a name; loads the installed plug-in packages only if it is not known yet.
+
+    Raises:
+        ValueError: there is none; lists what is valid.
+    """
+    if name in _plugins.get(kind, {}):
+        return _plugins[kind][name]
+    known = plugins(kind)
+    if name not in known:
+        raise ValueError(f"there is no {kind} {name!r}; {_choices(name, known)}")
+    return known[name]
 
 
 def load_installed() -> None:
@@ -126,23 +180,29 @@ def load_module(where: str) -> ModuleType:
     return module
 
 
-def build(kind: str, name: str, options: Mapping[str, Any]) -> nn.Module:
+def build(kind: str, name: str, options: Mapping[str, Any]) -> Any:
     """Make the plug-in that is registered under a name.
 
     Raises:
         ValueError: the name or an argument is unknown, or an argument without default is missing; lists what is valid.
     """
-    known = plugins(kind)
-    if name not in known:
-        raise ValueError(f"there is no {kind} {name!r}; {_choices(name, known)}")
-    valid = arguments(known[name])
+    plugin = find(kind, name)
+    valid = arguments(plugin)
     for option in options:
         if option not in valid:
             raise ValueError(f"{kind} {name!r} has no argument {option!r}; {_choices(option, valid)}")
     missing = [arg.name for arg in valid.values() if arg.default is arg.empty and arg.name not in options]
     if missing:
         raise ValueError(f"{kind} {name!r} needs {', '.join(missing)}; it takes {', '.join(valid)}")
-    return known[name](**options)
+    return plugin(**options)
+
+
+def _kind_of(plugin: type) -> Kind | None:
+    return next((kind for kind in _kinds.values() if issubclass(plugin, kind.base)), None)
+
+
+def _path(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _choices(wrong: str, valid: Iterable[str]) -> str:

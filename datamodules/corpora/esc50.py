@@ -1,0 +1,61 @@
+"""ESC-50: 2,000 environmental sounds of 5 s in 50 classes and 5 folds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from slap.datamodules.clip import Clip
+from slap.datamodules.corpora.base import Corpus, templated, words
+from slap.datamodules.corpora.lists import rows
+from slap.registry import register
+
+TEMPLATE = "the sound of {label}"
+
+COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take")
+
+
+@register("esc50")
+class ESC50(Corpus):
+    """Environmental sounds of 5 s, 44.1 kHz, mono, 40 a class: `audio/*.wav` and `meta/esc50.csv`.
+
+    K. J. Piczak, "ESC: Dataset for Environmental Sound Classification", ACM Multimedia 2015. CC BY-NC 3.0, the subset
+    ESC-10 CC BY 3.0. Get it from github.com/karolpiczak/ESC-50.
+
+    There are no splits, only folds; clips cut from one Freesound recording share a fold. The label's task is called as
+    the subset, and labels are words: "crying baby" for `crying_baby`.
+
+    Args:
+        root: the folder with `audio` and `meta` in it.
+        subset: all 50 classes, or the 10 of ESC-10.
+    """
+
+    SPLITS: ClassVar[tuple[str, ...]] = ("all",)
+
+    def __init__(self, root: Path, subset: Literal["esc50", "esc10"] = "esc50") -> None:
+        super().__init__(root)
+        self.subset = subset
+
+    def clips(self, split: str) -> Iterator[Clip]:
+        """The rows of `meta/esc50.csv`, in their order."""
+        for row in rows(self.root / "meta" / "esc50.csv", COLUMNS):
+            if self.subset == "esc10" and row["esc10"] != "True":
+                continue
+            label = words(row["category"])
+            yield Clip(
+                id=f"esc50/{Path(row['filename']).stem}",
+                audio=self.root / "audio" / row["filename"],
+                captions=[templated(TEMPLATE, label)],
+                fields=["template"],
+                labels={self.subset: label},
+                corpus="esc50",
+                split=split,
+                fold=int(row["fold"]),
+                origin={"freesound": row["src_file"]},
+            )
+
+    def official(self, split: str) -> int:
+        """2,000 clips, 400 of them in ESC-10."""
+        del split
+        return 400 if self.subset == "esc10" else 2000
