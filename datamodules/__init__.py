@@ -2,7 +2,7 @@
 
 - `AudioTextData`: the data module; train, val and test manifests in, `slap.batch.Batch` out.
 - `read_manifest`, `captions_of`: a CSV, JSON-lines or CutSet manifest as cuts, and its captions.
-- `Clip`, `write_manifest`: for corpora that write their own manifest.
+- `Clip`, `write_manifest`: for corpora that write their own manifest; `write_cuts`: the same for cuts, of any number.
 - `Corpus`: a corpus of the field in its official layout, for `slap prepare`; `slap.datamodules.corpora` has them.
 - `slap.datamodules.transforms`: augmentation of training clips.
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from slap.datamodules.clip import ManifestError as ManifestError
     from slap.datamodules.clip import write_manifest as write_manifest
     from slap.datamodules.corpora.base import Corpus as Corpus
+    from slap.datamodules.index import write_cuts as write_cuts
     from slap.datamodules.manifest import captions_of as captions_of
     from slap.datamodules.manifest import read_manifest as read_manifest
 
@@ -30,6 +31,7 @@ _HOMES = {
     "ManifestError": "slap.datamodules.clip",
     "captions_of": "slap.datamodules.manifest",
     "read_manifest": "slap.datamodules.manifest",
+    "write_cuts": "slap.datamodules.index",
     "write_manifest": "slap.datamodules.clip",
 }
 

@@ -2,11 +2,16 @@
 
 Lhotse executes a recording source of type `command`, and opens paths like `pipe:...` through a shell. A manifest is
 data from anywhere, so whatever is not a plain file is refused before Lhotse sees it.
+
+Custom fields that are kept, all optional: `labels` {task: label} and `tags` {task: [label, ...]} for the zero-shot
+tasks, `corpus`, `split`, `fold`, and `origin` {site: id}, where the audio is from. A supervision keeps `field`, the
+field of the corpus that its caption is from. Nothing here reads others, and they may hold audio sources too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -18,6 +23,17 @@ from slap.datamodules.clip import ManifestError
 from slap.datamodules.table import Record
 
 SOURCES = ("file", "memory")
+FIELDS = {
+    "labels": (lambda value: _texts(value, str), "map tasks to texts"),
+    "tags": (lambda value: _texts(value, list), "map tasks to lists of texts"),
+    "corpus": (lambda value: isinstance(value, str), "be text"),
+    "split": (lambda value: isinstance(value, str), "be text"),
+    "fold": (lambda value: isinstance(value, int), "be a whole number"),
+    "origin": (lambda value: _texts(value, str), "map sites to ids"),
+}
+"""The custom fields that are kept: what holds of their values, and how to say it."""
+
+KEPT_OF_CAPTIONS = ("field",)
 CUTS = ("MonoCut", "MultiCut", "MixedCut")
 
 
@@ -29,7 +45,7 @@ def is_cut(record: Record) -> bool:
 def cut_of(record: Record, folder: Path, where: str) -> Cut:
     """The cut that a record describes, its paths resolved, with captions as the texts of its supervisions.
 
-    Of custom fields only `labels` (task to label) is kept: nothing here reads others, and they may hold sources too.
+    Whether its files are there is seen when they are read.
 
     Args:
         record: the JSON object of the cut; it is taken apart.
@@ -37,30 +53,40 @@ def cut_of(record: Record, folder: Path, where: str) -> Cut:
         where: file and line, for messages.
 
     Raises:
-        ManifestError: the cut has no audio or no caption, a file is missing, or a source is not allowed.
+        ManifestError: the cut has no audio or no caption, a field has the wrong type, or a source is not allowed.
     """
     if record.get("type") not in CUTS:
         raise ManifestError(f"{where}: a cut of type {record.get('type')!r}; accepted are {', '.join(CUTS)}")
     refuse_commands(record, where)
-    _strip(record)
     try:
+        strip(record)
         cut = deserialize_cut(record)
-        labels = (cut.custom or {}).get("labels", {})
+        check_cut(cut, where)
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, ManifestError):
+            raise
         raise ManifestError(f"{where}: this is not a Lhotse cut: {type(error).__name__}: {error}") from error
+    return _resolved(cut, str(folder))
+
+
+def check_cut(cut: Cut, where: str) -> None:
+    """Refuse a cut that training could not use.
+
+    Raises:
+        ManifestError: the cut has no audio, no positive duration or no caption, or a field has the wrong type.
+    """
+    if not isinstance(cut.id, str) or not cut.id:
+        raise ManifestError(f"{where}: a cut needs an id that is text, got {cut.id!r}")
     if not cut.has_recording:
         raise ManifestError(f"{where}: cut {cut.id!r} has no recording")
     if not isfinite(cut.duration) or cut.duration <= 0 or not all(track.start >= 0 for track in tracks_of(cut)):
         raise ManifestError(f"{where}: cut {cut.id!r} lasts {cut.duration} s; it must be a positive, finite time")
     if not cut.supervisions or not all((part.text or "").strip() for part in cut.supervisions):
         raise ManifestError(f"{where}: cut {cut.id!r} needs supervisions, each with a caption as its `text`")
-    if not isinstance(labels, dict) or not all(isinstance(label, str) and label for label in labels.values()):
-        raise ManifestError(f"{where}: the custom field `labels` must map tasks to texts, got {labels!r}")
-    cut = cut.with_recording_path_prefix(folder)
-    for path in files_of(cut):
-        if not Path(path).is_file():
-            raise ManifestError(f"{where}: there is no file {path}; relative paths start from the manifest's folder")
-    return cut
+    custom = cut.custom or {}
+    for name, (fits, wanted) in FIELDS.items():
+        if custom.get(name) is not None and not fits(custom[name]):
+            raise ManifestError(f"{where}: the custom field `{name}` must {wanted}, got {custom[name]!r}")
 
 
 def tracks_of(cut: Cut) -> Iterator[MonoCut | MultiCut]:
@@ -70,6 +96,23 @@ def tracks_of(cut: Cut) -> Iterator[MonoCut | MultiCut]:
             yield from tracks_of(track.cut)
     elif isinstance(cut, MonoCut | MultiCut):
         yield cut
+
+
+def _resolved(cut: Cut, folder: str) -> Cut:
+    """The cut itself, which nobody else has yet, with the paths of its files starting from a folder."""
+    for track in tracks_of(cut):
+        for source in track.recording.sources:
+            if source.type == "file":
+                source.source = os.path.join(folder, source.source)  # noqa: PTH118  # Path takes thrice the time
+    return cut
+
+
+def _texts(value: Any, kind: type) -> bool:
+    """Whether a custom field maps texts to texts, or to lists of texts."""
+    if not isinstance(value, dict) or not all(isinstance(part, kind) for part in value.values()):
+        return False
+    texts = [text for part in value.values() for text in part] if kind is list else value.values()
+    return all(isinstance(text, str) and text for text in texts)
 
 
 def files_of(cut: Cut) -> list[str]:
@@ -100,14 +143,29 @@ def refuse_commands(value: Any, where: str) -> None:
             refuse_commands(part, where)
 
 
-def _strip(record: Record) -> None:
-    """Drop what nothing here reads from the record of a cut: features and custom fields other than labels."""
+def kept(custom: dict[str, Any] | None, names: Iterable[str] = tuple(FIELDS)) -> dict[str, Any]:
+    """Those of custom fields that are kept and say something."""
+    return {name: custom[name] for name in names if custom.get(name) is not None} if custom else {}
+
+
+def strip(record: Record) -> None:
+    """Drop what nothing here reads from the record of a cut: features and most custom fields."""
     record.pop("features", None)
-    custom = record.pop("custom", None)
-    if isinstance(custom, dict) and "labels" in custom:
-        record["custom"] = {"labels": custom["labels"]}
+    fields = kept(record.pop("custom", None))
+    if fields:
+        record["custom"] = fields
     for supervision in record.get("supervisions", []):
-        for name in ("custom", "alignment"):
-            supervision.pop(name, None)
+        supervision.pop("alignment", None)
+        fields = kept(supervision.pop("custom", None), KEPT_OF_CAPTIONS)
+        if fields:
+            supervision["custom"] = fields
     for track in [*record.get("tracks", []), *([record["snr_reference"]] if "snr_reference" in record else [])]:
-        _strip(track["cut"])
+        strip(track["cut"])
+
+
+def recordings(record: Record) -> Iterator[Record]:
+    """The recordings in the record of a cut, as records."""
+    if "recording" in record:
+        yield record["recording"]
+    for track in [*record.get("tracks", []), *([record["snr_reference"]] if "snr_reference" in record else [])]:
+        yield from recordings(track["cut"])

@@ -7,45 +7,47 @@ Three kinds are read. In the first two a row is an audio file with its caption.
   `duration` in seconds for a clip within a long file, `label` and `label_<task>` for the zero-shot tasks "label" and
   "<task>". An empty cell is a value that is not given. Other columns are ignored.
 - `.jsonl` with the same names as keys; `caption` may be a list, and `labels` an object of task and label.
-- `.jsonl` holding Lhotse cuts (as `CutSet.to_file` writes them): each supervision's `text` is a caption, and the custom
-  field `labels` maps tasks to labels. A cut keeps the channels that it names. Only plain files are allowed as sources.
+- `.jsonl` holding Lhotse cuts (as `write_cuts`, or Lhotse's `CutSet.to_file`, writes them): each supervision's `text`
+  is a caption, and the custom field `labels` maps tasks to labels. A cut keeps the channels that it names. Only plain
+  files are allowed as sources. See `slap.datamodules.cutset` for the other fields that are kept.
 
 The JSON kinds may be gzipped (`.jsonl.gz`). Relative paths start from the manifest's folder.
 
-The whole manifest is read and held at once, a few kB a clip, so that every fault in it shows before training starts.
+The first two are read and held as a whole, a few kB a clip, with the headers of all files. Of cuts only an index is
+held, 17 bytes a clip, so manifests of any size are read: see `slap.datamodules.index`. Faults in what a manifest says
+show when it is opened; that the file of a cut is absent shows when it is loaded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from pathlib import Path
 
 import soundfile
-from lhotse import AudioSource, CutSet, MonoCut, MultiCut, Recording, SupervisionSegment
-from lhotse.cut import Cut, MixedCut
-from lhotse.utils import fastcopy
+from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
+from lhotse.cut import Cut
 
 from slap.datamodules.clip import Clip, ManifestError, write_manifest
-from slap.datamodules.cutset import cut_of, is_cut
-from slap.datamodules.table import clips_of, csv_records, json_records
-from slap.datamodules.waveform import rendered
+from slap.datamodules.clips import Clips, Listed
+from slap.datamodules.cutset import is_cut
+from slap.datamodules.index import open_cuts, write_cuts
+from slap.datamodules.table import Record, clips_of, csv_records, json_records
 
-__all__ = ["Clip", "ManifestError", "captions_of", "read_manifest", "write_manifest"]
+__all__ = ["Clip", "ManifestError", "captions_of", "read_manifest", "write_cuts", "write_manifest"]
 
 SUFFIXES = (".csv", ".jsonl", ".jsonl.gz")
 ROUNDING = 1e-3  # seconds by which a segment may overstep its file's end: times in manifests are rounded
 
 
-def read_manifest(path: str | Path) -> CutSet:
+def read_manifest(path: str | Path) -> Clips:
     """Read a manifest of any kind; see this module's head for the kinds.
 
     Args:
         path: ends in .csv, .jsonl or .jsonl.gz.
 
     Returns:
-        One cut a clip: its captions as the texts of its supervisions, the custom field `labels` (task to label), and
-        the custom field `where`, the file and line it came from.
+        A sequence of one cut a clip: its captions as the texts of its supervisions, the custom field `labels` (task to
+        label), and the custom field `where`, the file and line it came from.
 
     Raises:
         ManifestError: something is missing, empty, damaged or not allowed; names the file, the line and what would do.
@@ -55,15 +57,10 @@ def read_manifest(path: str | Path) -> CutSet:
         raise ManifestError(f"{path}: a manifest ends in {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise ManifestError(f"{path}: there is no such manifest")
-    cuts = _table_cuts(path) if path.suffix == ".csv" else _json_cuts(path)
-    seen: dict[str, str] = {}
-    for cut in cuts:
-        if cut.id in seen:
-            raise ManifestError(f"{cut.where}: the id {cut.id!r} was used before, in {seen[cut.id]}")
-        seen[cut.id] = cut.where
-    if not cuts:
+    clips = _table(path, csv_records(path)) if path.suffix == ".csv" else _json(path)
+    if not len(clips):
         raise ManifestError(f"{path}: the manifest is empty")
-    return CutSet(cuts)
+    return clips
 
 
 def captions_of(cuts: Iterable[Cut]) -> Iterator[str]:
@@ -73,34 +70,21 @@ def captions_of(cuts: Iterable[Cut]) -> Iterator[str]:
             yield supervision.text
 
 
-def _json_cuts(path: Path) -> list[Cut]:
-    records = json_records(path)
-    first = next(records, None)
-    if first is None:
-        return []
-    records = chain([first], records)
-    if not is_cut(first[1]):
-        return _table_cuts(path, clips_of(path, records))
-    cuts = []
-    for line, record in records:
-        where = f"{path}, line {line}"
-        cut = cut_of(record, path.parent, where)
-        custom = {"labels": (cut.custom or {}).get("labels", {}), "where": where}
-        # A mix has no custom fields of its own, so it becomes one track that reads it.
-        cuts.append(fastcopy(rendered(cut) if isinstance(cut, MixedCut) else cut, custom=custom))
-    return cuts
+def _json(path: Path) -> Clips:
+    first = next(json_records(path), None)
+    return open_cuts(path) if first is not None and is_cut(first[1]) else _table(path, json_records(path))
 
 
-def _table_cuts(path: Path, clips: list[tuple[int, Clip]] | None = None) -> list[Cut]:
+def _table(path: Path, records: Iterable[tuple[int, Record]]) -> Clips:
     recordings: dict[Path, Recording] = {}  # clips of one long file share its header
     cuts = []
-    for line, clip in clips_of(path, csv_records(path)) if clips is None else clips:
+    for line, clip in clips_of(path, records):
         where = f"{path}, line {line}"
         audio = path.parent / clip.audio
         if audio not in recordings:
             recordings[audio] = _recording(audio, where)
         cuts.append(_cut(clip, recordings[audio], where))
-    return cuts
+    return Listed(cuts)
 
 
 def _recording(audio: Path, where: str) -> Recording:

@@ -50,31 +50,45 @@ def csv_records(path: Path) -> Iterator[tuple[int, Record]]:
 
 def json_records(path: Path) -> Iterator[tuple[int, Record]]:
     """The objects of a file with one JSON object a line, each with the number of its line."""
-    for number, text in text_lines(path):
-        if not text.strip():
-            continue
-        try:
-            record = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ManifestError(f"{path}, line {number}: this is not JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise ManifestError(f"{path}, line {number}: each line must be a JSON object, this is {text.strip()[:80]}")
-        yield number, {name: value for name, value in record.items() if value is not None}
+    for number, raw in raw_lines(path):
+        if raw.strip():
+            yield number, record_of(raw, path, number)
 
 
-def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file, plain or gzipped, numbered from 1."""
+def record_of(raw: bytes, path: Path, number: int) -> Record:
+    """The JSON object on a line, without those of its values that are null."""
+    text = _decoded(raw, path, number)
+    try:
+        record = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ManifestError(f"{path}, line {number}: this is not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise ManifestError(f"{path}, line {number}: each line must be a JSON object, this is {text.strip()[:80]}")
+    return {name: value for name, value in record.items() if value is not None}
+
+
+def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file, plain or gzipped, numbered from 1, with their ends."""
     number = 0
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
         try:
             for number, raw in enumerate(file, start=1):
-                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise ManifestError(
-                f"{path}, line {number}: manifests are UTF-8 text, this line is not: {error}"
-            ) from error
+                yield number, raw
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise ManifestError(f"{path}, after line {number}: the gzip file is damaged: {error}") from error
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text file, plain or gzipped, numbered from 1."""
+    for number, raw in raw_lines(path):
+        yield number, _decoded(raw, path, number)
+
+
+def _decoded(raw: bytes, path: Path, number: int) -> str:
+    try:
+        return raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}, line {number}: manifests are UTF-8 text, this line is not: {error}") from error
 
 
 def clips_of(path: Path, records: Iterable[tuple[int, Record]]) -> list[tuple[int, Clip]]:

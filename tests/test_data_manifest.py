@@ -11,6 +11,7 @@ from lhotse import CutSet, Recording, SupervisionSegment
 from lhotse.cut import MixedCut, MonoCut
 
 from slap.datamodules import Clip, ManifestError, captions_of, read_manifest, write_manifest
+from slap.datamodules.waveform import DecodeError, load
 
 
 @pytest.fixture
@@ -268,6 +269,10 @@ def test_manifests_cannot_run_commands(folder: Path, source: dict) -> None:
         ({"duration": -1.0}, "lasts -1.0 s"),
         ({"start": -1.0}, "must be a positive, finite time"),
         ({"custom": {"labels": ["3"]}}, "`labels` must map tasks to texts"),
+        ({"custom": {"labels": {"digit": 3}}}, "`labels` must map tasks to texts"),
+        ({"custom": {"tags": {"scene": "rain"}}}, "`tags` must map tasks to lists of texts"),
+        ({"custom": {"fold": "two"}}, "`fold` must be a whole number"),
+        ({"id": 3}, "needs an id that is text, got 3"),
         ({"nonsense": 1}, "this is not a Lhotse cut: TypeError"),
     ],
 )
@@ -279,12 +284,28 @@ def test_faults_in_cuts(folder: Path, changes: dict, message: str) -> None:
 def test_missing_file_and_repeated_id_in_cuts(folder: Path) -> None:
     lost = cut(folder)
     lost["recording"]["sources"][0]["source"] = "gone.wav"
-    with pytest.raises(ManifestError, match=r"line 1: there is no file .*gone\.wav"):
-        read_manifest(cuts_file(folder, lost))
+    (read,) = read_manifest(cuts_file(folder, lost))
+    with pytest.raises(DecodeError, match=r"cuts\.jsonl, line 1\) cannot be decoded from .*gone\.wav"):
+        load(read)
     with pytest.raises(ManifestError, match=r"line 2: the id 'a' was used before, in .*line 1"):
         read_manifest(cuts_file(folder, cut(folder), cut(folder)))
 
 
-def test_of_custom_fields_only_labels_are_kept(folder: Path) -> None:
-    (read,) = read_manifest(cuts_file(folder, cut(folder)))
-    assert set(read.custom) == {"labels", "where"}
+def test_custom_fields_that_are_known_are_kept(folder: Path) -> None:
+    known = {
+        "labels": {"digit": "3"},
+        "tags": {"scene": ["street", "rain"]},
+        "corpus": "esc50",
+        "split": "train",
+        "fold": 0,
+        "origin": {"freesound": "17"},
+    }
+    record = cut(folder, custom={**known, "snr": 3, "other": {"labels": "x"}})
+    record["supervisions"][0]["custom"] = {"field": "tags", "snr": 3}
+    (read,) = read_manifest(cuts_file(folder, record))
+    where = read.custom.pop("where")
+    assert where.endswith("line 1")
+    assert read.custom == known
+    assert read.supervisions[0].custom == {"field": "tags"}
+    (bare,) = read_manifest(cuts_file(folder, cut(folder, custom={"snr": 3})))
+    assert set(bare.custom) == {"labels", "where"}
