@@ -5,7 +5,14 @@ import torch
 from torchmetrics.retrieval import RetrievalHitRate
 
 from slap.results import bootstrapped
-from slap.retrieval import audio_to_text_ranks, chance_recall, text_to_audio_ranks
+from slap.retrieval import (
+    audio_to_text_ranks,
+    average_precision_at,
+    caption_ranks,
+    chance_average_precision,
+    chance_recall,
+    text_to_audio_ranks,
+)
 
 CLIPS, EACH = 3, 5
 
@@ -31,7 +38,10 @@ def test_reference_case(reference):
     assert ranks.tolist() == [1, 0, 0, 0, 0, 1, 0, 1, 1, 0, 0, 1, 1, 0, 1]
     assert (ranks < 1).double().mean().item() == pytest.approx(0.53333333)
     assert (ranks < 5).double().mean().item() == 1.0
+    assert average_precision_at(10, ranks, torch.arange(15)).mean().item() == pytest.approx(0.76666667)
     assert audio_to_text_ranks(*reference).tolist() == [0, 0, 0]
+    _, _, clip = reference
+    assert average_precision_at(10, caption_ranks(*reference), clip).mean().item() == pytest.approx(0.74476190)
 
 
 @pytest.mark.parametrize("k", [1, 5, 10])
@@ -49,6 +59,35 @@ def test_recall_equals_torchmetrics_hit_rate(k, monkeypatch):
     queries = torch.arange(20)[:, None].expand(-1, 50)
     expected = RetrievalHitRate(top_k=k)(scores.T.flatten(), right.T.flatten(), indexes=queries.flatten())
     assert (audio_to_text_ranks(audio, text, clip) < k).float().mean() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("levels", [5, 1000], ids=["ties", "no ties"])
+def test_ranks_of_captions_and_average_precision_by_loops(levels, monkeypatch):
+    monkeypatch.setattr("slap.retrieval.CHUNK", 4)
+    generator = torch.Generator().manual_seed(levels)
+    audio, text = torch.eye(9), torch.randint(levels, (30, 9), generator=generator).float()
+    clip = torch.cat([torch.arange(9), torch.randint(9, (21,), generator=generator)])
+    scores = (audio @ text.T).tolist()
+    expected = [sum(other >= scores[a][t] for other in scores[a]) - 1 for t, a in enumerate(clip.tolist())]
+    ranks = caption_ranks(audio, text, clip)
+    assert ranks.tolist() == expected
+    if levels == 1000:
+        for by in ("all", "found"):
+            precisions = []
+            for a in range(9):
+                mine = sorted(rank for rank, owner in zip(expected, clip.tolist(), strict=True) if owner == a)
+                terms = [(i + 1) / (rank + 1) for i, rank in enumerate(mine) if rank < 10]
+                precisions.append(sum(terms) / (len(mine) if by == "all" else max(len(terms), 1)))
+            assert average_precision_at(10, ranks, clip, by).tolist() == pytest.approx(precisions)
+
+
+@pytest.mark.parametrize("by", ["all", "found"])
+def test_chance_of_average_precision_equals_simulation(by):
+    generator = torch.Generator().manual_seed(0)
+    order = torch.rand(20_000, 30, generator=generator).argsort(1).argsort(1)[:, :3]
+    query = torch.arange(20_000)[:, None].expand(-1, 3)
+    simulated = 100 * average_precision_at(10, order.flatten(), query.flatten(), by).mean().item()
+    assert chance_average_precision(10, 30, 3, by) == pytest.approx(simulated, abs=0.5)
 
 
 def test_a_collapsed_model_does_not_look_perfect():

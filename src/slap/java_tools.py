@@ -15,7 +15,7 @@ from pathlib import Path
 PUNCTUATION = frozenset(
     ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
 )
-"""Tokens that the field leaves out before scoring: coco-caption's list (in lower case brackets are "-lrb-", so they stay)."""
+"""Tokens that the field leaves out before scoring: coco-caption's list; brackets, then in lower case, stay."""
 
 
 class MissingToolError(ImportError):

@@ -5,7 +5,9 @@ B clips, C captions, E shared dimension.
 
 from __future__ import annotations
 
+from itertools import product
 from math import comb
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -54,6 +56,87 @@ def audio_to_text_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
         best = scores.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
         ranks.append(((scores >= best) & ~own).sum(1))
     return torch.cat(ranks)
+
+
+def caption_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
+    """For each caption its rank among all captions when its own clip is the query, from 0; ties count against it.
+
+    Args:
+        audio: (B, E) embeddings of clips.
+        text: (C, E) embeddings of captions.
+        clip: (C,) int64, the clip of each caption.
+
+    Returns:
+        (C,) int64.
+    """
+    ranks = torch.empty_like(clip)
+    for start in range(0, len(audio), CHUNK):
+        scores = audio[start : start + CHUNK] @ text.T
+        own = ((clip >= start) & (clip < start + len(scores))).nonzero().squeeze(1)
+        query = clip[own] - start
+        ranks[own] = _not_below(scores.sort(1).values, scores[query, own], query) - 1
+    return ranks
+
+
+def _not_below(rows: Tensor, values: Tensor, row: Tensor) -> Tensor:
+    """How many entries of a row, sorted upwards, are not below a value: (B, C), (n,) and (n,) int64 -> (n,)."""
+    order = torch.argsort(row, stable=True)
+    counts = torch.bincount(row, minlength=len(rows))
+    found = torch.cat(
+        [
+            torch.searchsorted(scores, wanted)
+            for scores, wanted in zip(rows, values[order].split(counts.tolist()), strict=True)
+        ]
+    )
+    below = torch.empty_like(found)
+    below[order] = found
+    return rows.shape[1] - below
+
+
+def average_precision_at(k: int, ranks: Tensor, query: Tensor, divide_by: Literal["all", "found"] = "all") -> Tensor:
+    """Average precision at k of each query: the sum over right items in the first k of i / rank_i, divided.
+
+    Both definitions are in use and differ, so name the one you report.
+
+    Args:
+        k: the cut-off.
+        ranks: (C,) int64, the rank of each right item in its query's order, from 0; each rank of a query once.
+        query: (C,) int64, the query of each, counted from 0 without gaps.
+        divide_by: "all" right items of the query, as audio retrieval does (c captions: at most k / c when c > k), or
+            those "found" in the first k, as torchmetrics does.
+
+    Returns:
+        (Q,) float64, 0 to 1.
+
+    Example:
+        >>> ranks, query = torch.tensor([0, 3, 25]), torch.tensor([0, 0, 0])
+        >>> [round(average_precision_at(10, ranks, query, by).item(), 4) for by in ("all", "found")]
+        [0.5, 0.75]
+    """
+    queries = int(query.max()) + 1
+    order = torch.argsort(query * (int(ranks.max()) + 1) + ranks)
+    ranks, query = ranks[order], query[order]
+    size = torch.bincount(query, minlength=queries)
+    place = torch.arange(len(ranks)) - (size.cumsum(0) - size)[query] + 1
+    inside = ranks < k
+    total = torch.zeros(queries, dtype=torch.float64).index_add_(0, query, inside * place.double() / (ranks + 1))
+    found = torch.bincount(query[inside], minlength=queries)
+    return total / (size if divide_by == "all" else found).clamp(min=1)
+
+
+def chance_average_precision(k: int, items: int, right: int, divide_by: Literal["all", "found"] = "all") -> float:
+    """What `average_precision_at` is in the mean over random orders, in percent; exact, by going through all 2^k."""
+    k = min(k, items)
+    total = 0.0
+    for pattern in product((False, True), repeat=k):
+        probability, found, score = 1.0, 0, 0.0
+        for rank, hit in enumerate(pattern):
+            share = (right - found) / (items - rank)
+            probability *= share if hit else 1 - share
+            found += hit
+            score += hit * found / (rank + 1)
+        total += probability * score / max(right if divide_by == "all" else found, 1)
+    return 100 * total
 
 
 def chance_recall(k: int, items: int, right: int) -> float:
