@@ -20,7 +20,7 @@ from slap.registry import register
 from slap.views import Views, student_view
 
 if TYPE_CHECKING:
-    from slap.module import SLAP
+    from slap.network import Network
 
 
 @register("captioning")
@@ -58,7 +58,7 @@ class Captioning(Objective):
         self.label_smoothing = label_smoothing
         self.view = student_view(view)
 
-    def setup(self, model: SLAP) -> None:
+    def setup(self, model: Network) -> None:
         """Build the decoder, for the text encoder's vocabulary and the audio encoder's width."""
         self.bos, self.eos = model.text.bos, model.text.eos
         size = {"layers": self.layers, "heads": self.heads, "width": self.width, "hidden": self.hidden}

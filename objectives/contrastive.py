@@ -10,6 +10,7 @@ from math import log
 import torch
 from torch import Tensor, nn
 
+from slap.calibration import Calibration
 from slap.contracts import Objective
 from slap.distributed import gather, global_mean
 from slap.objectives.positives import positives
@@ -56,6 +57,10 @@ class Contrastive(Objective):
             text_to_audio = cross_entropy(scale * text @ gather(audio).T, of_captions)
         loss = (global_mean(audio_to_text) + global_mean(text_to_audio)) / 2
         return loss, {"scale": scale.detach()}
+
+    def calibration(self) -> Calibration:
+        """Which of some texts belongs to a clip: a softmax with the learnt scale."""
+        return Calibration("softmax", float(self.log_scale.detach().exp().clamp(max=MAX_SCALE)))
 
 
 def cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:

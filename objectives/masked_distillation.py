@@ -20,7 +20,7 @@ from slap.registry import register
 from slap.views import Views
 
 if TYPE_CHECKING:
-    from slap.module import SLAP
+    from slap.network import Network
 
 
 @register("masked_distillation")
@@ -70,7 +70,7 @@ class MaskedDistillation(Objective):
         self.teacher_temperature = teacher_temperature
         self.iterations = iterations
 
-    def setup(self, model: SLAP) -> None:
+    def setup(self, model: Network) -> None:
         """Build the head and have the teacher follow it.
 
         Raises:

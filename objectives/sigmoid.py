@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from slap.calibration import Calibration
 from slap.contracts import Objective
 from slap.distributed import gather, global_mean
 from slap.objectives.positives import positives
@@ -48,6 +49,10 @@ class Sigmoid(Objective):
             logits = scale * audio @ gather(text).T + self.bias
             loss = global_mean(pair_losses(logits, positives(batch.clip_key, gather(batch.caption_key), pairs)).sum(1))
         return loss, {"scale": scale.detach(), "bias": self.bias.detach().clone()}
+
+    def calibration(self) -> Calibration:
+        """Whether a text belongs to a clip: a sigmoid with the learnt scale and bias."""
+        return Calibration("sigmoid", float(self.log_scale.detach().exp()), float(self.bias.detach()))
 
 
 def pair_losses(logits: Tensor, positive: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from slap.contracts import AudioEncoder as AudioEncoder
     from slap.contracts import Objective as Objective
     from slap.contracts import TextEncoder as TextEncoder
+    from slap.inference import Model as Model
+    from slap.loading import load as load
     from slap.module import SLAP as SLAP
     from slap.packed import Packed as Packed
     from slap.registry import plugins as plugins
@@ -23,12 +25,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "AudioEncoder": "slap.contracts",
     "Batch": "slap.batch",
+    "Model": "slap.inference",
     "Objective": "slap.contracts",
     "Packed": "slap.packed",
     "SLAP": "slap.module",
     "TextEncoder": "slap.contracts",
     "View": "slap.views",
     "Views": "slap.views",
+    "load": "slap.loading",
     "plugins": "slap.registry",
     "register": "slap.registry",
 }

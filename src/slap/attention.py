@@ -61,6 +61,10 @@ def attention(
     k, v = k.to(q.dtype), v.to(q.dtype)
     if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
         return flash_attention(q, k, v, queries, keys, window, causal)
+    if torch.compiler.is_compiling():
+        from slap.attention_uncompiled import grouped_attention as uncompiled
+
+        return uncompiled(q, k, v, queries, keys, window, causal)
     return grouped_attention(q, k, v, queries, keys, window, causal)
 
 
@@ -77,7 +81,6 @@ def flash_attention(
     return out
 
 
-@torch.compiler.disable
 def grouped_attention(
     q: Tensor, k: Tensor, v: Tensor, queries: Layout, keys: Layout, window: int | None, causal: bool
 ) -> Tensor:

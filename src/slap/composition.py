@@ -49,10 +49,8 @@ def build_objectives(specs: Mapping[str, ObjectiveSpec]) -> tuple[nn.ModuleDict,
     """The objectives and the weights of a mapping from names to specifications.
 
     Raises:
-        ValueError: no objective, an unknown name or argument, or a weight that is no finite number.
+        ValueError: an unknown name or argument, or a weight that is no finite number.
     """
-    if not specs:
-        raise ValueError("a model needs at least one objective, e.g. {'contrastive': 1.0}")
     objectives, weights = nn.ModuleDict(), {}
     for name, spec in specs.items():
         options = _in_full(spec)

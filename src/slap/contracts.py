@@ -16,7 +16,7 @@ from slap.packed import Packed
 from slap.registry import add_kind
 
 if TYPE_CHECKING:
-    from slap.module import SLAP
+    from slap.network import Network
     from slap.views import Views
 
 
@@ -122,7 +122,7 @@ class Objective(nn.Module, ABC):
 
     uses_teacher: bool = False
 
-    def setup(self, model: SLAP) -> None:
+    def setup(self, model: Network) -> None:
         """Build heads that depend on the model. Runs once, before the optimiser and the strategy see the model."""
 
     @abstractmethod

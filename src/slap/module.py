@@ -17,17 +17,14 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from slap.batch import Batch
-from slap.composition import EncoderSpec, ObjectiveSpec, build_encoder, build_objectives, describe
-from slap.contracts import AudioEncoder, Objective, TextEncoder
+from slap.composition import EncoderSpec, ObjectiveSpec, describe
 from slap.evaluation import Evaluation
+from slap.network import MAX_SECONDS, Network
 from slap.optim import parameter_groups, warmup_cosine
-from slap.packed import Packed
-from slap.pooling import AttentionPooling
-from slap.teacher import Teacher
 from slap.views import Views
 
 
-class SLAP(LightningModule):
+class SLAP(Network, LightningModule):
     """An audio and a text encoder, pooled into one space, trained by a weighted sum of objectives (arXiv 2601.12594).
 
     Args:
@@ -66,8 +63,10 @@ class SLAP(LightningModule):
         betas: tuple[float, float] = (0.9, 0.98),
         warmup_steps: int = 2000,
     ) -> None:
-        super().__init__()
         objectives = {"contrastive": 1.0} if objectives is None else objectives
+        if not objectives:
+            raise ValueError("a model needs at least one objective, e.g. {'contrastive': 1.0}")
+        super().__init__(audio, text, objectives, embedding_dim, mask_ratio, ema_momentum)
         self.save_hyperparameters(
             {
                 "audio": describe(audio),
@@ -82,22 +81,8 @@ class SLAP(LightningModule):
                 "warmup_steps": warmup_steps,
             }
         )
-        self.embedding_dim = embedding_dim
-        self.mask_ratio = mask_ratio
-        self.audio = build_encoder(AudioEncoder, audio)
-        self.text = build_encoder(TextEncoder, text)
-        self.audio_pool = AttentionPooling(self.audio.width, embedding_dim)
-        self.text_pool = AttentionPooling(self.text.width, embedding_dim)
-        self.objectives, self.weights = build_objectives(objectives)
-        self.teacher: Teacher | None = None
-        if any(objective.uses_teacher for objective in self.objectives.values()):
-            self.teacher = Teacher(ema_momentum)
-            self.teacher.track(self.audio)
-            self.teacher.track(self.audio_pool)
-        for objective in self.objectives.values():
-            assert isinstance(objective, Objective)
-            objective.setup(self)
         self.evaluation = Evaluation()
+        self.max_seconds: float | None = None  # the longest clip of training; a checkpoint carries it
 
     # -- training -----------------------------------------------------------------------------------------------------
 
@@ -110,6 +95,7 @@ class SLAP(LightningModule):
                 # Some parameters serve only some objectives, e.g. the token of hidden patches.
                 self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
             self.text.prepare(self.trainer.datamodule.captions())  # type: ignore[attr-defined]
+            self.max_seconds = getattr(self.trainer.datamodule, "max_clip", None)  # type: ignore[attr-defined]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The weighted sum of the objectives on the views of a batch."""
@@ -157,12 +143,18 @@ class SLAP(LightningModule):
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Have a checkpoint name no file and no hub: what encoders took from there is in their state."""
+        """Have a checkpoint name no file and no hub, and say how long clips may be (see `slap.windows`)."""
+        if self.max_seconds is not None:
+            checkpoint[MAX_SECONDS] = self.max_seconds
         arguments = checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
         for side, encoder in (("audio", self.audio), ("text", self.text)):
             if isinstance(arguments[side], Mapping):
                 options = dict(arguments[side])
                 arguments[side] = {"name": options.pop("name"), **encoder.portable(options)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember how long the clips were that it was trained on."""
+        self.max_seconds = checkpoint.get(MAX_SECONDS, self.max_seconds)
 
     def _log_objective(self, name: str, loss: Tensor, extras: Mapping[str, Tensor], clips: int) -> None:
         self.log(f"train/{name}", loss.detach(), batch_size=clips, sync_dist=True)
@@ -172,21 +164,9 @@ class SLAP(LightningModule):
 
     # -- use ----------------------------------------------------------------------------------------------------------
 
-    def embed_audio(self, audio: Packed) -> Tensor:
-        """Waveforms, (N,) at `audio.sample_rate`, to embeddings, (B, E), each of length 1."""
-        return self.audio_pool(self.audio(self.audio.patchify(audio)))
-
-    def embed_text(self, tokens: Packed) -> Tensor:
-        """Tokens, (N,), to embeddings, (C, E), each of length 1."""
-        return self.text_pool(self.text(tokens))
-
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Embeddings of the clips, (B, E), and of the captions, (C, E)."""
         return self.embed_audio(batch.audio), self.embed_text(batch.text)
-
-    def embed_captions(self, captions: list[str]) -> Tensor:
-        """Captions as text to embeddings, (len(captions), E)."""
-        return self.embed_text(self.text.tokenize(captions).to(self.device))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """The clips' ids with their embeddings, (B, E)."""

@@ -6,6 +6,8 @@ B clips, C captions, N packed rows (samples, patches or tokens), D = 16 width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -142,3 +144,35 @@ def tiny_batch(
         captions=captions,
         labels={"parity": tuple("even" if i % 2 == 0 else "odd" for i in range(len(sizes)))},
     )
+
+
+def tiny_checkpoint(
+    path: str | Path,
+    objectives: Mapping[str, ObjectiveSpec] | None = None,
+    max_seconds: float | None = 2.0,
+    seed: int = 0,
+) -> SLAP:
+    """Write a checkpoint, as training would, of a small random model whose encoders have names; return the model.
+
+    Args:
+        path: the file.
+        objectives: default: contrastive, and captioning with one layer.
+        max_seconds: the longest clip of the training that was not.
+        seed: of the weights.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        nano = {"name": "transformer", "size": "nano"}
+        decoder = {"layers": 1, "heads": 2, "width": 32, "hidden": 64}
+        model = SLAP(
+            audio=nano,
+            text={**nano, "vocab_size": 320},
+            objectives=objectives or {"contrastive": 1.0, "captioning": {"weight": 0.5, **decoder}},
+            embedding_dim=WIDTH,
+        )
+    model.text.prepare(CAPTIONS)
+    model.max_seconds = max_seconds
+    content: dict[str, Any] = {"hyper_parameters": dict(model.hparams), "state_dict": model.state_dict()}
+    model.on_save_checkpoint(content)
+    torch.save(content, path)
+    return model.eval()

@@ -16,7 +16,7 @@ from slap.batch import Batch
 from slap.packed import Packed
 
 if TYPE_CHECKING:
-    from slap.module import SLAP
+    from slap.network import Network
 
 
 class View:
@@ -43,7 +43,7 @@ class Views:
         batch: what the data module gave.
     """
 
-    def __init__(self, model: SLAP, batch: Batch) -> None:
+    def __init__(self, model: Network, batch: Batch) -> None:
         self.batch = batch
         self._model = model
 

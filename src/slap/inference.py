@@ -1,0 +1,223 @@
+"""Using a trained model: `slap.load(path)` gives a `Model`, whatever was trained.
+
+n recordings, m texts, K labels, E shared dimension.
+
+`Model` holds what is the same for all models: reading audio, windows, batches, prompts. What differs is behind the
+small protocol `AudioTextModel`, which SLAP's own checkpoints and the models of others fulfil.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from slap.audio_input import Audio, as_list
+from slap.calibration import Calibration
+from slap.embedding import Embedded, embed
+from slap.zeroshot import class_embeddings, class_prompts
+
+PROMPTS = ("This is a sound of {label}.",)
+"""What stands around a label where nothing else is asked for."""
+
+BATCH_SECONDS = 120.0
+"""Audio that is encoded together; more is faster on a GPU, less takes less memory."""
+
+
+class AudioTextModel(Protocol):
+    """What a model must offer to be used as a `Model`; everything runs without gradient and in evaluation mode.
+
+    Attributes:
+        sample_rate: of the clips that it takes, Hz.
+        max_seconds: the longest clip that it takes at once.
+        embedding_dim: E.
+    """
+
+    sample_rate: int
+    max_seconds: float
+    embedding_dim: int
+
+    @property
+    def name(self) -> str:
+        """Tells models apart: equal for equal weights, different otherwise (a content hash)."""
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """How cosines become probabilities; None if the model learnt nothing of the kind."""
+
+    def encode_audio(self, clips: Sequence[Tensor]) -> Tensor:
+        """Clips, each (T_i,) float32 on the CPU with 1 to `max_seconds` x `sample_rate` samples, to (n, E).
+
+        Rows have length 1, are float32 on the CPU, and each depends on its clip alone.
+        """
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Texts to (m, E), likewise."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a label fits a recording.
+
+    Attributes:
+        label: the label.
+        cosine: between the recording and the label's prompts, -1 to 1.
+        probability: see `slap.calibration`; None if the model was trained without an objective that gives any.
+    """
+
+    label: str
+    cosine: float
+    probability: float | None
+
+
+class Model:
+    """A trained model in use.
+
+    Recordings are passed alone or in a list: a path, `(array, rate)` with a numpy array or tensor, or a tensor at
+    `sample_rate`. Files may have any rate, channels (which are averaged) and length: up to `max_seconds` in one pass,
+    beyond it in overlapping windows, see `slap.windows`. The same recording always has the same embedding, alone or
+    among others. What cannot be used raises `slap.audio_files.AudioError`, which names it.
+
+    Args:
+        backend: the model proper.
+
+    Attributes:
+        backend: the same.
+        calibration: how `classify` makes probabilities; `calibrate` replaces it.
+    """
+
+    def __init__(self, backend: AudioTextModel) -> None:
+        self.backend = backend
+        self.calibration = backend.calibration
+
+    @property
+    def name(self) -> str:
+        """A content hash: equal for equal weights."""
+        return self.backend.name
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the audio that the model works on, Hz; other audio is resampled to it."""
+        return self.backend.sample_rate
+
+    @property
+    def max_seconds(self) -> float:
+        """The longest recording that is embedded in one pass."""
+        return self.backend.max_seconds
+
+    @property
+    def embedding_dim(self) -> int:
+        """E."""
+        return self.backend.embedding_dim
+
+    def stream(self, audio: Sequence[Audio], batch_seconds: float = BATCH_SECONDS) -> Iterator[Embedded]:
+        """Embed many recordings, those among them that cannot be used included, as they are done.
+
+        Args:
+            audio: the recordings.
+            batch_seconds: audio that is encoded together.
+        """
+        window, batch = (round(seconds * self.sample_rate) for seconds in (self.max_seconds, batch_seconds))
+        return embed(audio, self.backend.encode_audio, self.sample_rate, window, batch)
+
+    def embed_audio(self, audio: Audio | Sequence[Audio], batch_seconds: float = BATCH_SECONDS) -> Tensor:
+        """Recordings to embeddings, (n, E) float32 on the CPU, rows of length 1, in the order of the recordings.
+
+        Raises:
+            AudioError: one of them cannot be used.
+        """
+        recordings = as_list(audio)
+        rows = torch.empty(len(recordings), self.embedding_dim)
+        for done in self.stream(recordings, batch_seconds):
+            if done.embedding is None:
+                raise done.error or AssertionError("neither embedding nor error")
+            rows[done.index] = done.embedding
+        return rows
+
+    def embed_text(self, texts: str | Sequence[str]) -> Tensor:
+        """Texts to embeddings, (m, E) float32 on the CPU, rows of length 1.
+
+        Raises:
+            ValueError: an empty text.
+            TypeError: something else than text.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise TypeError(f"text {i} is a {type(text).__name__}, not a str")
+            if not text.strip():
+                raise ValueError(f"text {i} is empty")
+        return self.backend.encode_text(texts) if texts else torch.empty(0, self.embedding_dim)
+
+    def similarity(self, audio: Audio | Sequence[Audio], texts: str | Sequence[str]) -> Tensor:
+        """Cosines between recordings and texts, (n, m)."""
+        return self.embed_audio(audio) @ self.embed_text(texts).T
+
+    def classify(
+        self, audio: Audio | Sequence[Audio], labels: Sequence[str], prompts: str | Sequence[str] = PROMPTS
+    ) -> list[list[Score]]:
+        """The labels of each recording, the best first.
+
+        Args:
+            audio: the recordings.
+            labels: K different ones.
+            prompts: templates with `{label}`; of several, a label's embedding is the mean direction.
+
+        Raises:
+            ValueError: no label, or one twice, or a prompt without `{label}`.
+        """
+        return self.scores(self.embed_audio(audio), labels, prompts)
+
+    def scores(
+        self, embeddings: Tensor, labels: Sequence[str], prompts: str | Sequence[str] = PROMPTS
+    ) -> list[list[Score]]:
+        """As `classify`, from the recordings' embeddings, (n, E)."""
+        cosines = embeddings @ self.embed_labels(labels, prompts).T
+        found = None if self.calibration is None else self.calibration.probabilities(cosines)
+        scores = []
+        for i, row in enumerate(cosines.tolist()):
+            given = [None] * len(row) if found is None else found[i].tolist()
+            scores.append(
+                sorted(map(Score, labels, row, given), key=lambda score: score.cosine, reverse=True)  # stable
+            )
+        return scores
+
+    def embed_labels(self, labels: Sequence[str], prompts: str | Sequence[str] = PROMPTS) -> Tensor:
+        """Labels within prompts to embeddings, (K, E); see `classify`."""
+        if isinstance(labels, str) or not labels or len(set(labels)) != len(labels):
+            raise ValueError(f"labels must be a list of one or more different ones, got {labels!r}")
+        templates = [prompts] if isinstance(prompts, str) else list(prompts)
+        return class_embeddings(class_prompts(labels, templates), self.embed_text)
+
+    def calibrate(
+        self,
+        audio: Audio | Sequence[Audio],
+        truth: Sequence[str],
+        labels: Sequence[str],
+        prompts: str | Sequence[str] = PROMPTS,
+    ) -> Calibration:
+        """Fit the probabilities of `classify` to labelled recordings, see `slap.calibration`; the order stays.
+
+        Args:
+            audio: n recordings.
+            truth: the right label of each.
+            labels: all labels, as `classify` will be asked for.
+            prompts: likewise.
+
+        Raises:
+            ValueError: other than one label a recording, or a label that is none of `labels`.
+        """
+        embeddings = self.embed_audio(audio)
+        unknown = sorted(set(truth) - set(labels))
+        if len(truth) != len(embeddings) or unknown:
+            raise ValueError(
+                f"{len(embeddings)} recordings need as many labels out of {list(labels)}; got {len(truth)}"
+                + (f", among them {unknown}" if unknown else "")
+            )
+        cosines = embeddings @ self.embed_labels(labels, prompts).T
+        right = torch.tensor([list(labels).index(label) for label in truth])
+        self.calibration = (self.calibration or Calibration("softmax", 1.0)).fit(cosines, right)
+        return self.calibration

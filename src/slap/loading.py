@@ -1,0 +1,85 @@
+"""`slap.load`: from a path to a model in use. Nothing here runs code that a file brings."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slap.inference import AudioTextModel, Model
+from slap.network import MAX_SECONDS
+from slap.trained import DEFAULT_MAX_SECONDS, TrainedModel, build, for_use
+
+READERS = "slap.models"
+"""Entry-point group of those who read folders of others: modules with `recognises(folder)` and `load(folder, device)`,
+which gives an `AudioTextModel`."""
+
+
+def load(path: str | Path, device: str | torch.device | None = None, trust: bool = False) -> Model:
+    """A trained model, ready for use.
+
+    Args:
+        path: a checkpoint that training wrote (`.ckpt`), a folder that `slap export` wrote, or a folder of another
+            library for which a reader is installed.
+        device: where it computes; default: the first GPU if there is one, else the CPU.
+        trust: take files from places and with endings that are refused otherwise. Nothing is unpickled all the same.
+
+    Raises:
+        ValueError: an address on the net, a file of another kind, or a model that cannot be rebuilt; says why.
+        FileNotFoundError: there is nothing.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(path)):
+        raise ValueError(f"{path} is an address; models are loaded from files and folders: download it first")
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    found = Path(path)
+    if not found.exists():
+        raise FileNotFoundError(f"there is no model {path}")
+    return Model(_from_folder(found, place) if found.is_dir() else _from_file(found, place, trust))
+
+
+def _from_file(path: Path, device: torch.device, trust: bool) -> AudioTextModel:
+    if path.suffix != ".ckpt" and not trust:
+        raise ValueError(f"{path} is no checkpoint (.ckpt) and no folder that `slap export` wrote; these are loaded")
+    return checkpoint(path, device)
+
+
+def checkpoint(path: Path, device: torch.device) -> TrainedModel:
+    """The model of a checkpoint that training wrote.
+
+    Raises:
+        ValueError: it is damaged, of something else, or would run code.
+    """
+    content = read_checkpoint(path)
+    arguments, absent = for_use(content["hyper_parameters"])
+    network = build(arguments, content["state_dict"]).to(device)
+    return TrainedModel(network, arguments, content.get(MAX_SECONDS, DEFAULT_MAX_SECONDS), absent)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content; only tensors and plain data are read.
+
+    Raises:
+        ValueError: it is damaged, of something else, or would run code.
+    """
+    try:
+        # weights_only: a checkpoint from elsewhere must not be able to run code.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
+        raise ValueError(f"{path} is damaged or no checkpoint: {error}") from error
+    except Exception as error:  # pickle's own errors, which torch raises where something else than data is inside
+        raise ValueError(f"{path} holds more than tensors and plain data, so it is not read: {error}") from error
+    if not isinstance(content, dict) or not {"hyper_parameters", "state_dict"} <= set(content):
+        raise ValueError(f"{path} is no checkpoint of SLAP: it lacks hyper_parameters or state_dict")
+    return content
+
+
+def _from_folder(folder: Path, device: torch.device) -> AudioTextModel:
+    for entry in entry_points(group=READERS):
+        reader = entry.load()
+        if reader.recognises(folder):
+            model: AudioTextModel = reader.load(folder, device)
+            return model
+    raise ValueError(f"{folder} holds no model that is known here: no folder of `slap export`, nor of another library")

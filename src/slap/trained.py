@@ -1,0 +1,180 @@
+"""SLAP's own network behind the protocol `AudioTextModel`, and how it is rebuilt from plain data.
+
+n clips or texts, E shared dimension.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from slap.calibration import Calibration
+from slap.network import Network
+from slap.packed import Packed
+from slap.registry import plugins
+
+TEXTS = 256
+"""Texts that are encoded together."""
+
+DEFAULT_MAX_SECONDS = 30.0
+"""The trained maximum of a checkpoint that does not say; the paper's."""
+
+ARGUMENTS = ("audio", "text", "embedding_dim")
+"""Of a checkpoint's hyperparameters, those that the network in use depends on, beside its objectives."""
+
+DRAWS = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "erfinv_", "mul_", "add_", "clamp_"}
+"""What first weights are made with."""
+
+
+@runtime_checkable
+class Calibrated(Protocol):
+    """An objective that learns how cosines become probabilities."""
+
+    def calibration(self) -> Calibration:
+        """What it learnt."""
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """An objective that learns to write captions."""
+
+    def generate(self, audio: Packed, max_length: int = 64, beam: int = 1, length_penalty: float = 1.0) -> Packed:
+        """Tokens of a caption for each clip, from dense features."""
+
+
+class TrainedModel:
+    """A SLAP network in use; see `slap.inference.AudioTextModel`.
+
+    Args:
+        network: in any mode; it is set to evaluation.
+        arguments: what `network` was made with, as plain data.
+        max_seconds: the longest clip of its training.
+        absent: objectives that it was trained with, but which are not in `network`, by name with the reason.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        arguments: Mapping[str, Any],
+        max_seconds: float = DEFAULT_MAX_SECONDS,
+        absent: Mapping[str, str] | None = None,
+    ) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.arguments = dict(arguments)
+        self.max_seconds = max_seconds
+        self.absent = dict(absent or {})
+        self.sample_rate = network.audio.sample_rate
+        self.embedding_dim = network.embedding_dim
+
+    @cached_property
+    def name(self) -> str:
+        """The first 16 digits of `digest`."""
+        return digest(self.arguments, self.network.state_dict())[:16]
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.network.audio_pool.query.device
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Of the first objective that learns one."""
+        found = (part.calibration() for part in self.network.objectives.values() if isinstance(part, Calibrated))
+        return next(found, None)
+
+    @torch.no_grad()
+    def encode_audio(self, clips: Sequence[Tensor]) -> Tensor:
+        """Clips, (T_i,) each, to (n, E)."""
+        return self.network.embed_audio(Packed.pack(clips).to(self.device)).float().cpu()
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Texts to (m, E)."""
+        parts = [list(texts[i : i + TEXTS]) for i in range(0, len(texts), TEXTS)]
+        return torch.cat([self.network.embed_captions(part).float().cpu() for part in parts])
+
+
+def for_use(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Of a model's arguments those that its use depends on, and the objectives that are left out, with the reason.
+
+    Kept are objectives that learn something of use after training: a calibration, or to write captions.
+    """
+    kept, absent = {}, {}
+    known = plugins("objective")
+    for name, spec in arguments["objectives"].items():
+        plugin = known.get(name)
+        if plugin is None:
+            absent[name] = "it is not registered here; import the plug-in that defines it first"
+        elif not (issubclass(plugin, Calibrated) or issubclass(plugin, Writes)):
+            absent[name] = "only training needs it"
+        elif isinstance(spec, str) or (isinstance(spec, Mapping) and "objective" in spec):
+            absent[name] = "it was an instance, which a checkpoint cannot hold"
+        else:
+            kept[name] = spec
+    return {**{key: arguments[key] for key in ARGUMENTS}, "objectives": kept}, absent
+
+
+def build(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Network:
+    """The network of plain arguments, filled with a state; what the state has beyond it is ignored.
+
+    Args:
+        arguments: from `for_use`.
+        state: of the whole model or of the network in use alone.
+
+    Raises:
+        ValueError: an unknown plug-in or argument, or a state that lacks weights or has others.
+    """
+    with uninitialised():
+        network = Network(**arguments)
+    wanted = network.state_dict()
+    missing = sorted(set(wanted) - set(state))
+    shapes = [
+        f"{name} has {tuple(state[name].shape)} for {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in state and isinstance(value, Tensor) and not _extra(name) and state[name].shape != value.shape
+    ]
+    if missing or shapes:
+        raise ValueError(f"the weights do not fit the model: missing are {missing or 'none'}; of other shape: {shapes}")
+    network.load_state_dict({name: state[name] for name in wanted}, assign=False)
+    return network
+
+
+def _extra(name: str) -> bool:
+    return name.endswith("_extra_state")
+
+
+def digest(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
+    """SHA-256, in hexadecimal, of a model: its arguments, and the names, shapes, types and bytes of its weights."""
+    total = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode())
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        total.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        total.update(value.reshape(-1).view(torch.uint8).numpy().data if value.numel() else b"")
+    return total.hexdigest()
+
+
+@contextmanager
+def uninitialised() -> Iterator[None]:
+    """Make modules without drawing their first weights, which takes seconds for large ones, for a state to fill."""
+    with _NoDraws():
+        yield
+
+
+class _NoDraws(TorchFunctionMode):
+    """Leaves parameters as they are where they would be filled at random."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in DRAWS:
+            target = args[0] if args else kwargs.get("tensor")
+            if isinstance(target, nn.Parameter):
+                return target
+        return func(*args, **kwargs)

@@ -1,0 +1,124 @@
+"""Audio that is longer than a model was trained on: cut into overlapping windows, whose embeddings are merged.
+
+T samples of a recording, W windows of all recordings, B recordings, E shared dimension.
+
+The rule: a recording of at most `window` samples is one window, itself. A longer one is cut into windows of exactly
+`window` samples, one every `hop` samples, and the last one ends where the recording ends, so that none is shorter than
+the model is used to and nothing is padded or dropped. Its embedding is the mean of its windows' embeddings, each
+weighted by the samples that it stands for, scaled to length 1; a sample that several windows cover counts for each of
+them in equal parts. The rule depends on the recording alone, so embeddings are repeatable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+OVERLAP = 1 / 3
+"""Share of a window that the next one covers too (our choice): of 30 s, every sound of up to 10 s is whole in one."""
+
+
+def hop_of(window: int) -> int:
+    """Samples from the start of a window to the start of the next, for the default overlap."""
+    return max(window - round(window * OVERLAP), 1)
+
+
+def windows(samples: int, window: int, hop: int) -> list[tuple[int, int]]:
+    """Where each window of a recording begins and ends.
+
+    Args:
+        samples: T, at least 1.
+        window: samples of a window.
+        hop: samples from window to window, at most `window`.
+
+    Raises:
+        ValueError: no samples, or a hop that would leave samples out.
+
+    Example:
+        >>> windows(25, window=10, hop=6)
+        [(0, 10), (6, 16), (12, 22), (15, 25)]
+        >>> windows(7, window=10, hop=6)
+        [(0, 7)]
+    """
+    _check(window, hop)
+    if samples < 1:
+        raise ValueError(f"a recording needs at least one sample, got {samples}")
+    if samples <= window:
+        return [(0, samples)]
+    starts = list(range(0, samples - window + 1, hop))
+    if starts[-1] + window < samples:
+        starts.append(samples - window)
+    return [(start, start + window) for start in starts]
+
+
+def cut(blocks: Iterable[Tensor], window: int, hop: int) -> Iterator[tuple[int, Tensor]]:
+    """The windows of a recording that comes in blocks, with where they start; it is never held as a whole.
+
+    Args:
+        blocks: (n_i,) samples, in order.
+        window: as for `windows`, whose places these windows have.
+        hop: likewise.
+    """
+    _check(window, hop)
+    held, start, after = torch.empty(0), 0, 0  # `held` begins at sample `start`; the next window at `after`
+    found = False
+    for block in blocks:
+        held = torch.cat([held, block])
+        while after + window <= start + len(held):
+            yield after, held[after - start : after - start + window].clone()
+            found, after = True, after + hop
+        keep = min(after, start + len(held) - window) - start  # the last window may begin before `after`
+        if keep > 0:
+            held, start = held[keep:].clone(), start + keep
+    total = start + len(held)
+    if not found and total:
+        yield 0, held
+    elif total > after - hop + window:
+        yield total - window, held[len(held) - window :].clone()
+
+
+def shares(spans: Sequence[tuple[int, int]]) -> list[float]:
+    """The samples that each window of one recording stands for; they sum to the samples that any window covers.
+
+    Example:
+        >>> shares([(0, 10), (6, 16)])  # 6 alone, 4 in halves
+        [8.0, 8.0]
+    """
+    edges = sorted({edge for span in spans for edge in span})
+    counts = [0] * len(edges)
+    place = {edge: i for i, edge in enumerate(edges)}
+    for start, stop in spans:
+        for i in range(place[start], place[stop]):
+            counts[i] += 1
+    share = [(edges[i + 1] - edges[i]) / max(counts[i], 1) for i in range(len(edges) - 1)]
+    return [sum(share[place[start] : place[stop]]) for start, stop in spans]
+
+
+def merge(embeddings: Tensor, owner: Tensor, lengths: Tensor) -> Tensor:
+    """One embedding a recording from those of its windows.
+
+    Args:
+        embeddings: (W, E), each row of length 1.
+        owner: (W,) int64, the recording of each window, counted from 0 without gaps.
+        lengths: (W,) the samples that each window stands for, from `shares`.
+
+    Returns:
+        (B, E), each row of length 1; the row of a recording with one window is that window's, to the bit.
+    """
+    count = int(owner.max()) + 1
+    weights = lengths.to(embeddings)[:, None]
+    sums = embeddings.new_zeros(count, embeddings.shape[1]).index_add_(0, owner, embeddings * weights)
+    merged = normalize(sums, dim=1)
+    single = owner.bincount(minlength=count)[owner] == 1
+    merged[owner[single]] = embeddings[single]
+    return merged
+
+
+def _check(window: int, hop: int) -> None:
+    if not 1 <= hop <= window:
+        raise ValueError(
+            f"the hop must lie in 1 to the window's {window} samples, or some would be left out; got {hop}"
+        )
