@@ -120,6 +120,11 @@ def plugins(kind: str) -> dict[str, type]:
     return dict(sorted(_plugins[kind].items()))
 
 
+def registered(kind: str) -> dict[str, type]:
+    """The plug-ins of a kind that are registered by now, in the order of their names; loads nothing."""
+    return dict(sorted(_plugins.get(kind, {}).items()))
+
+
 def find(kind: str, name: str) -> type:
     """The plug-in that is registered under a name; loads the installed plug-in packages only if it is not known yet.
 
