@@ -174,10 +174,11 @@ def draw(corpus: str, splits: Mapping[str, Record]) -> Figure:
     shown = {split: record for split, record in splits.items() if record["found"]}
     figure = Figure(figsize=(7, 0.9 + 2.1 * max(len(shown), 1)), dpi=150, layout="constrained")
     figure.suptitle(f"{corpus}: durations of clips", fontsize=11)
-    panels: Sequence[Axes] = figure.subplots(len(shown), squeeze=False, sharex=True)[:, 0] if shown else []
+    panels = [figure.add_subplot(len(shown), 1, place) for place in range(1, len(shown) + 1)]
+    _share_seconds(panels, shown.values())
     for axes, (split, record) in zip(panels, shown.items(), strict=True):
         ranges = _occupied(record["histogram"])
-        begins = [begin for begin, *_ in ranges]
+        begins = [part[0] for part in ranges]
         widths = [end - begin for begin, end, _ in ranges]
         axes.bar(begins, [count for *_, count in ranges], widths, align="edge", color=COLOUR, edgecolor="white")
         axes.axvline(record["seconds"]["median"], color="black", linestyle="dashed", linewidth=1.0)
@@ -190,20 +191,21 @@ def draw(corpus: str, splits: Mapping[str, Record]) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
-    if shown:
-        _seconds_axis(panels[-1], shown.values())
     return figure
 
 
-def _seconds_axis(axes: Axes, records: Iterable[Record]) -> None:
-    """A logarithmic axis with a tick at round durations."""
+def _share_seconds(panels: Sequence[Axes], records: Iterable[Record]) -> None:
+    """The same logarithmic axis for all panels, with ticks at round durations and at least a factor of ten wide."""
     ranges = [part for record in records for part in _occupied(record["histogram"])]
-    low, high = min(begin for begin, *_ in ranges), max(end for _, end, _ in ranges)
-    axes.set_xscale("log")
-    axes.set_xlim(low / 1.2, high * 1.2)
-    wide = high / low > 100
-    ticks = [edge for edge in EDGES if low / 1.2 <= edge <= high * 1.2]
-    ticks = [tick for tick in ticks if f"{tick:e}"[0] in "13" and f"{tick:e}"[2] == "0"] if wide else ticks
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_xticks([], minor=True)
-    axes.set_xlabel("seconds")
+    low, high = min(part[0] for part in ranges) / 1.2, max(part[1] for part in ranges) * 1.2
+    spread = max(10 * low / high, 1) ** 0.5
+    low, high = low / spread, high * spread
+    ticks = [edge for edge in EDGES if low <= edge <= high]
+    if high / low > 50:  # else they would overlap
+        ticks = [tick for tick in ticks if f"{tick:e}"[0] in "13" and f"{tick:e}"[2] == "0"]
+    for axes in panels:
+        axes.set_xscale("log")
+        axes.set_xlim(low, high)
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+    panels[-1].set_xlabel("seconds")

@@ -95,13 +95,13 @@ def cut_of_clip(clip: Clip, header: Header, duration: Seconds) -> Cut:
     path = str(Path(clip.audio).absolute())
     channels = list(range(header.channels))
     source = AudioSource("file", channels, path)
-    recording = Recording(path, [source], header.rate, header.samples, header.samples / header.rate)
+    recording = Recording(clip.id, [source], header.rate, header.samples, header.samples / header.rate)
     channel: Any = channels if header.channels > 1 else 0
     kind = MultiCut if header.channels > 1 else MonoCut
     fields: Sequence[str | None] = clip.fields or [None] * len(clip.captions)
     supervisions = [
         SupervisionSegment(
-            f"{clip.id}-{n}", path, 0.0, duration, channel, text, custom={"field": field} if field else None
+            f"{clip.id}-{n}", clip.id, 0.0, duration, channel, text, custom={"field": field} if field else None
         )
         for n, (text, field) in enumerate(zip(clip.captions, fields, strict=True))
     ]

@@ -60,7 +60,7 @@ def test_help_is_quick_and_loads_nothing_heavy():
 def test_help_lists_every_command_with_what_it_does(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for command in ("fit", "validate", "test", "predict", "plugins", "tokenizer"):
+    for command in ("fit", "validate", "test", "predict", "plugins", "prepare", "tokenizer"):
         line = next(line for line in text.split("\n") if line.startswith(f"  {command} "))
         assert len(line.split()) > 3
     assert "cannot be imported" not in text

@@ -4,11 +4,14 @@ import inspect
 import json
 import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
 from typing import get_type_hints
 
 import pytest
 
 from slap.cli import main
+from slap.datamodules import ManifestError, read_manifest
 from slap.datamodules.corpora.base import Corpus, templated, words
 from slap.registry import arguments, find, plugins
 
@@ -73,3 +76,48 @@ def test_captions_from_labels():
     assert words("crying_baby") == "crying baby"
     assert templated("the sound of {label}", "rain") == "the sound of rain"
     assert templated("{label} can be heard", ["rain", "wind"]) == "rain and wind can be heard"
+
+
+# -- ESC-50 -----------------------------------------------------------------------------------------------------------
+
+DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="module")
+def esc50(tmp_path_factory):
+    """The real clips of ESC-10 in the layout of ESC-50."""
+    if not (DATA / "esc50_layout.py").is_file():
+        pytest.skip("the real recordings are not here")
+    root = tmp_path_factory.mktemp("esc50")
+    subprocess.run([sys.executable, DATA / "esc50_layout.py", root], check=True, capture_output=True)
+    return root
+
+
+def test_esc50_in_its_official_layout(esc50, tmp_path):
+    assert main(["prepare", "esc50", str(esc50), str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "report.json").read_text())["splits"]["all"]
+    assert (found["official"], found["listed"], found["found"], found["missing"]["count"]) == (2000, 320, 320, 0)
+    cuts = read_manifest(tmp_path / "all.jsonl.gz")
+    first = cuts[0]
+    assert (first.id, first.duration, first.sampling_rate) == ("esc50/1-100032-A-0", 5.0, 44100)
+    assert first.custom["origin"] == {"freesound": "100032"}
+    assert (first.custom["labels"], first.custom["fold"]) == ({"esc50": "dog"}, 1)
+    assert [part.text for part in first.supervisions] == ["the sound of dog"]
+    assert {cut.custom["labels"]["esc50"] for cut in cuts} >= {"crying baby", "sea waves", "chainsaw"}
+    assert Counter(cut.custom["fold"] for cut in cuts) == {1: 80, 2: 80, 3: 80, 4: 80}
+
+
+def test_esc10_is_a_subset_of_esc50(tmp_path):
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "esc50.csv").write_text(
+        "filename,fold,target,category,esc10,src_file,take\n"
+        "1-100032-A-0.wav,1,0,dog,True,100032,A\n"
+        "1-100038-A-14.wav,1,14,chirping_birds,False,100038,A\n"
+    )
+    corpus = find("corpus", "esc50")
+    assert [clip.labels for clip in corpus(tmp_path).clips("all")] == [{"esc50": "dog"}, {"esc50": "chirping birds"}]
+    assert [clip.labels for clip in corpus(tmp_path, subset="esc10").clips("all")] == [{"esc10": "dog"}]
+    assert (corpus(tmp_path).official("all"), corpus(tmp_path, subset="esc10").official("all")) == (2000, 400)
+    (tmp_path / "meta" / "esc50.csv").write_text("filename,fold\n1.wav,1\n")
+    with pytest.raises(ManifestError, match=r"esc50\.csv, line 1: the column target, category, esc10, .* is missing"):
+        list(corpus(tmp_path).clips("all"))
