@@ -43,8 +43,9 @@ def _describe(plugin: type) -> dict[str, Any]:
 
     described = {}
     for argument in arguments(plugin).values():
-        annotation = inspect.formatannotation(argument.annotation) if argument.annotation is not argument.empty else ""
-        described[argument.name] = {"type": annotation.strip("'"), "required": argument.default is argument.empty}
+        annotation = "" if argument.annotation is argument.empty else argument.annotation
+        annotation = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+        described[argument.name] = {"type": annotation, "required": argument.default is argument.empty}
         if argument.default is not argument.empty:
             described[argument.name]["default"] = argument.default
     line = (plugin.__doc__ or "").strip().split("\n")[0]

@@ -57,9 +57,9 @@ def add_kind(name: str, base: type, plural: str | None = None, reserved: Iterabl
 
 
 def kinds() -> dict[str, Kind]:
-    """All kinds by name; loads the installed plug-in packages first."""
+    """All kinds, in the order of their names; loads the installed plug-in packages first."""
     load_installed()
-    return dict(_kinds)
+    return dict(sorted(_kinds.items()))
 
 
 def register(name: str) -> Callable[[T], T]:
