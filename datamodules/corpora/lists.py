@@ -11,6 +11,11 @@ from slap.datamodules.clip import ManifestError
 csv.field_size_limit(2**24)  # the default, 128 KiB, is less than some published captions and tag lists take
 
 
+def first_of(root: Path, *names: str) -> Path:
+    """The first of several places, below a folder, where a file is; the first of all if it is in none."""
+    return next((root / name for name in names if (root / name).is_file()), root / names[0])
+
+
 def rows(
     path: Path,
     columns: Sequence[str],

@@ -1,0 +1,89 @@
+"""CREMA-D: 7,442 sentences spoken by 91 actors with one of six emotions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from slap.datamodules.clip import Clip, ManifestError
+from slap.datamodules.corpora.base import Corpus, templated
+from slap.datamodules.corpora.lists import rows
+from slap.registry import register
+
+TEMPLATE = "a person is talking, feeling {label}"
+
+EMOTIONS = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
+LEVELS = {"LO": "low", "MD": "medium", "HI": "high"}  # and XX where no level was asked for
+SENTENCES = {
+    "DFA": "Don't forget a jacket",
+    "IEO": "It's eleven o'clock",
+    "IOM": "I'm on my way to the meeting",
+    "ITH": "I think I have a doctor's appointment",
+    "ITS": "I think I've seen this before",
+    "IWL": "I would like a new alarm clock",
+    "IWW": "I wonder what this is about",
+    "MTI": "Maybe tomorrow it will be cold",
+    "TAI": "The airplane is almost full",
+    "TIE": "That is exactly what happened",
+    "TSI": "The surface is slick",
+    "WSI": "We'll stop in a couple of minutes",
+}
+
+
+@register("cremad")
+class CREMAD(Corpus):
+    """Sentences that 91 actors speak with one of six emotions, 16 kHz: `AudioWAV/1001_DFA_ANG_XX.wav`.
+
+    H. Cao et al., "CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset", IEEE Transactions on Affective
+    Computing 5(4), 2014. Open Database License, from github.com/CheyneyComputerScience/CREMA-D (with Git LFS).
+
+    There is no official split. A name says the actor, the sentence, the emotion and its level. 1076_MTI_SAD_XX holds no
+    sound; `slap prepare` keeps it, since its header is in order, and training passes over it.
+
+    Args:
+        root: the folder with `AudioWAV` in it.
+        labels: "emotion" for the task "cremad" alone; "all" also for "cremad_sentence", "cremad_level" and
+            "cremad_actor".
+    """
+
+    SPLITS: ClassVar[tuple[str, ...]] = ("all",)
+
+    def __init__(self, root: Path, labels: Literal["emotion", "all"] = "emotion") -> None:
+        super().__init__(root)
+        self.labels = labels
+
+    def clips(self, split: str) -> Iterator[Clip]:
+        """The clips of `SentenceFilenames.csv` in their order, or, without that file, those of the folder by name."""
+        for name in self._names():
+            labels = _facts(name)
+            yield Clip(
+                id=f"cremad/{name}",
+                audio=self.root / "AudioWAV" / f"{name}.wav",
+                captions=[templated(TEMPLATE, labels["cremad"])],
+                fields=["template"],
+                labels=labels if self.labels == "all" else {"cremad": labels["cremad"]},
+                corpus="cremad",
+                split=split,
+            )
+
+    def official(self, split: str) -> int:
+        """7,442 clips."""
+        del split
+        return 7442
+
+    def _names(self) -> list[str]:
+        listed = self.root / "SentenceFilenames.csv"
+        if listed.is_file():
+            return [row["Filename"] for row in rows(listed, ("Filename",))]
+        return sorted(path.stem for path in (self.root / "AudioWAV").glob("[!.]*.wav"))
+
+
+def _facts(name: str) -> dict[str, str]:
+    """The labels that a clip's name says."""
+    parts = name.split("_")
+    if len(parts) != 4 or parts[1] not in SENTENCES or parts[2] not in EMOTIONS or parts[3] not in {*LEVELS, "XX", "X"}:
+        raise ManifestError(f"{name!r} is not named like 1001_DFA_ANG_XX (actor, sentence, emotion, level)")
+    actor, sentence, emotion, level = parts
+    facts = {"cremad": EMOTIONS[emotion], "cremad_sentence": SENTENCES[sentence], "cremad_actor": actor}
+    return facts | ({"cremad_level": LEVELS[level]} if level in LEVELS else {})

@@ -1,0 +1,57 @@
+"""UrbanSound8K: 8,732 urban sounds of up to 4 s in 10 classes and 10 folds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from slap.datamodules.clip import Clip
+from slap.datamodules.corpora.base import Corpus, templated, words
+from slap.datamodules.corpora.lists import rows
+from slap.registry import register
+
+TEMPLATE = "the sound of {label}"
+
+COLUMNS = ("slice_file_name", "fsID", "start", "end", "salience", "fold", "classID", "class")
+
+
+@register("urbansound8k")
+class UrbanSound8K(Corpus):
+    """Urban sounds of up to 4 s from Freesound, in 10 folds: `audio/fold*/*.wav` and `metadata/UrbanSound8K.csv`.
+
+    J. Salamon, C. Jacoby and J. P. Bello, "A Dataset and Taxonomy for Urban Sound Research", ACM Multimedia 2014.
+    CC BY-NC 3.0, from urbansounddataset.weebly.com/urbansound8k.html.
+
+    There are no splits, only folds, which are not to be made anew: clips cut from one recording share a fold. Rates,
+    bit depths and channels are those of the recordings. Labels are words ("dog bark" for `dog_bark`).
+
+    Args:
+        root: the folder with `audio` and `metadata` in it.
+    """
+
+    SPLITS: ClassVar[tuple[str, ...]] = ("all",)
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+
+    def clips(self, split: str) -> Iterator[Clip]:
+        """The rows of `metadata/UrbanSound8K.csv`, in their order; its times are those of the whole recording."""
+        for row in rows(self.root / "metadata" / "UrbanSound8K.csv", COLUMNS):
+            label = words(row["class"])
+            yield Clip(
+                id=f"urbansound8k/{Path(row['slice_file_name']).stem}",
+                audio=self.root / "audio" / f"fold{row['fold']}" / row["slice_file_name"],
+                captions=[templated(TEMPLATE, label)],
+                fields=["template"],
+                labels={"urbansound8k": label},
+                corpus="urbansound8k",
+                split=split,
+                fold=int(row["fold"]),
+                origin={"freesound": row["fsID"]},
+            )
+
+    def official(self, split: str) -> int:
+        """8,732 clips."""
+        del split
+        return 8732

@@ -1,0 +1,64 @@
+"""VGGSound: 200,000 clips of 10 s from YouTube with one of 309 labels each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from slap.datamodules.clip import Clip, ManifestError
+from slap.datamodules.corpora.base import Corpus, templated, words
+from slap.datamodules.corpora.lists import rows
+from slap.datamodules.corpora.youtube import Downloads
+from slap.registry import register
+
+TEMPLATE = "the sound of {label}"
+
+SIZES = {"train": 183_730, "test": 15_446}
+
+
+@register("vggsound")
+class VGGSound(Corpus):
+    """Clips of 10 s from YouTube whose sound can be seen, each with one of 309 labels: `vggsound.csv`.
+
+    H. Chen et al., "VGGSound: A Large-scale Audio-Visual Dataset", ICASSP 2020. CC BY 4.0, from
+    robots.ox.ac.uk/~vgg/data/vggsound; the audio has to be downloaded from YouTube, or from
+    huggingface.co/datasets/Loie/VGGSound.
+
+    The audio is found below `audio` as `<id>_<start, six digits>.wav` and in other common namings. Labels contain
+    commas ("bird chirping, tweeting"). Captions come from a template.
+
+    Args:
+        root: the folder with the list.
+        audio: the folder with the audio, in any sub-folders; None is the root.
+    """
+
+    SPLITS: ClassVar[tuple[str, ...]] = tuple(SIZES)
+
+    def __init__(self, root: Path, audio: Path | None = None) -> None:
+        super().__init__(root)
+        self.downloads = Downloads(self.root if audio is None else Path(audio))
+
+    def clips(self, split: str) -> Iterator[Clip]:
+        """The clips of a split, in the order of the list, which has no header."""
+        path = self.root / "vggsound.csv"
+        for row in rows(path, ("youtube", "start", "label", "split"), header=False):
+            if row["split"] not in SIZES:
+                raise ManifestError(f"{path}: {row['youtube']} is in the split {row['split']!r}, not in train or test")
+            if row["split"] != split:
+                continue
+            start, label = float(row["start"]), words(row["label"])
+            yield Clip(
+                id=f"vggsound/{row['youtube']}_{start:06.0f}",
+                audio=self.downloads.find(row["youtube"], start, start + 10),
+                captions=[templated(TEMPLATE, label)],
+                fields=["template"],
+                labels={"vggsound": label},
+                corpus="vggsound",
+                split=split,
+                origin={"youtube": row["youtube"]},
+            )
+
+    def official(self, split: str) -> int:
+        """The rows of the published list: 199,176 in all."""
+        return SIZES[split]
