@@ -39,7 +39,7 @@ class CREMAD(Corpus):
     Computing 5(4), 2014. Open Database License, from github.com/CheyneyComputerScience/CREMA-D (with Git LFS).
 
     There is no official split. A name says the actor, the sentence, the emotion and its level. 1076_MTI_SAD_XX holds no
-    sound; `slap prepare` keeps it, since its header is in order, and training passes over it.
+    sound.
 
     Args:
         root: the folder with `AudioWAV` in it.

@@ -9,7 +9,8 @@ from pathlib import Path
 
 ID_LENGTH = 11  # letters, digits, `-` and `_`: an id may begin with any of them, so a name is never split at `_`
 
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4")
+KINDS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4")
+SUFFIXES = tuple(suffix for kind in KINDS for suffix in (kind, kind.upper()))
 """The audio files that are looked for; where a clip has several, the first of these."""
 
 
@@ -59,8 +60,8 @@ class Downloads:
             folders.sort()
             for file in files:
                 name, dot, suffix = file.rpartition(".")
-                if (suffix := (dot + suffix).lower()) in SUFFIXES and not file.startswith("._"):
-                    self._add(name, len(self._places) * len(SUFFIXES) + SUFFIXES.index(suffix))
+                if dot + suffix in SUFFIXES and not file.startswith("._"):
+                    self._add(name, len(self._places) * len(SUFFIXES) + SUFFIXES.index(dot + suffix))
             self._places.append(place)
 
     def _add(self, name: str, code: int) -> None:
