@@ -6,7 +6,15 @@ import pkgutil
 
 import pytest
 
-PACKAGES = ("slap", "slap.encoders", "slap.objectives", "slap.datamodules", "slap.datamodules.corpora", "slap.recipes")
+PACKAGES = (
+    "slap",
+    "slap.search",
+    "slap.encoders",
+    "slap.objectives",
+    "slap.datamodules",
+    "slap.datamodules.corpora",
+    "slap.recipes",
+)
 
 MODULES = [
     f"{package}.{module.name}"

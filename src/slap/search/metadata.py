@@ -1,0 +1,109 @@
+"""What an index says of itself: by which model it was made, of which folder, in which windows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slap.inference import Model
+
+FILE = "slap-index.json"
+FORMAT = 1
+"""Raised when older programs could no longer read an index."""
+
+WINDOW = 10.0
+"""Seconds (our choice): the length of a clip in AudioCaps and AudioSet, on which such models are trained."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What `slap-index.json` holds.
+
+    Attributes:
+        model: path of the model, absolute, or its name.
+        model_name: the model's content hash; only its embeddings can be compared with those in the index.
+        embedding_dim: E.
+        folder: the folder whose sounds are indexed, absolute.
+        window: seconds of a window; shorter files are one window, themselves.
+        hop: seconds from window to window.
+        trained: rows on which the approximate index was made, or 0.
+        format: of the index.
+    """
+
+    model: str
+    model_name: str
+    embedding_dim: int
+    folder: str
+    window: float
+    hop: float
+    trained: int = 0
+    format: int = FORMAT
+
+    @classmethod
+    def of(cls, model: Model, path: str, folder: Path, window: float | None, hop: float | None) -> Metadata:
+        """That of a new index.
+
+        Raises:
+            ValueError: a window or a hop that the model or the windows do not allow.
+        """
+        window = min(WINDOW, model.max_seconds) if window is None else window
+        hop = window / 2 if hop is None else hop
+        if not 0.1 <= window <= model.max_seconds:
+            raise ValueError(f"--window is {window:g} s; this model takes 0.1 to {model.max_seconds:g} s in one pass")
+        if not 0.1 <= hop <= window:
+            raise ValueError(
+                f"--hop is {hop:g} s; at least 0.1 s and at most the window's {window:g} s leave nothing out"
+            )
+        return cls(path, model.name, model.embedding_dim, str(folder), window, hop)
+
+    @classmethod
+    def load(cls, index: Path) -> Metadata:
+        """Read that of an index.
+
+        Raises:
+            FileNotFoundError: there is no index.
+            ValueError: it is damaged, or of a newer format.
+        """
+        path = index / FILE
+        if not path.is_file():
+            raise FileNotFoundError(f"{index} is no index of sounds; make one with `slap index MODEL FOLDER {index}`")
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if values["format"] == FORMAT:
+                return cls(**values)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged ({error}); make the index anew with --rebuild") from error
+        raise ValueError(f"{path} has format {values['format']}, and this version of slap reads {FORMAT}")
+
+    def save(self, index: Path) -> None:
+        """Write it, whole or not at all."""
+        index.mkdir(parents=True, exist_ok=True)
+        draft = index / (FILE + ".new")
+        draft.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        draft.replace(index / FILE)
+
+    def updated(self, new: Metadata, window: float | None, hop: float | None, relocate: bool) -> Metadata:
+        """This index, going to be updated by what would make `new`, if the two go together.
+
+        Raises:
+            ValueError: another model, folder or windows than those the index was made with.
+        """
+        if new.model_name != self.model_name:
+            raise ValueError(
+                f"the index was made by the model {self.model_name} (then at {self.model}), and {new.model} is "
+                f"{new.model_name}; embeddings of two models cannot be compared. Name another index, or add --rebuild"
+            )
+        if new.folder != self.folder and not relocate:
+            raise ValueError(
+                f"the index is of the folder {self.folder}, not of {new.folder}, and updating it would remove all of "
+                "that. Name another index; or, if the folder was moved to there, add --relocate"
+            )
+        for option, asked, now in (("window", window, self.window), ("hop", hop, self.hop)):
+            if asked is not None and asked != now:
+                raise ValueError(
+                    f"the index has a {option} of {now:g} s, not {asked:g} s; leave --{option} out, or add --rebuild"
+                )
+        return replace(self, model=new.model, folder=new.folder)

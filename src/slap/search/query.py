@@ -1,0 +1,156 @@
+"""Ask an index: by text, by sound, or for what is like something in it.
+
+E shared dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+import slap
+from slap.inference import Model
+from slap.search.metadata import Metadata
+from slap.search.store import Match, Row, Store
+
+MOST = 1000
+"""Files that may be asked for at once."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A file that was found, by its best window.
+
+    Attributes:
+        rank: from 1.
+        score: cosine of the window and the query.
+        id: names the file without its path.
+        path: below the indexed folder.
+        start: of the window, seconds.
+        end: likewise.
+        duration: of the file, seconds.
+    """
+
+    rank: int
+    score: float
+    id: str
+    path: str
+    start: float
+    end: float
+    duration: float
+
+
+class Index:
+    """An index and the model that made it.
+
+    Args:
+        folder: of the index.
+        metadata: of the index.
+        load: gives the model; called when the model is first needed.
+    """
+
+    def __init__(self, folder: Path, metadata: Metadata, load: Callable[[], Model]) -> None:
+        self.folder, self.metadata, self._load = folder, metadata, load
+        self.store = Store(folder, metadata.embedding_dim)
+        self._model: Model | None = None
+
+    @classmethod
+    def open(cls, folder: str | Path, model: str | None = None, device: str | None = None) -> Index:
+        """Open an index.
+
+        Args:
+            folder: of the index.
+            model: where its model is now; default: where it was when the index was made.
+            device: that the model runs on.
+
+        Raises:
+            FileNotFoundError: there is no index, or its model is gone.
+            ValueError: the model is another one than the index was made by.
+        """
+        metadata = Metadata.load(Path(folder))
+        return cls(Path(folder), metadata, lambda: _load(metadata, model, device))
+
+    @property
+    def model(self) -> Model:
+        """The model, loaded on first use."""
+        if self._model is None:
+            self._model = self._load()
+        return self._model
+
+    def text(self, queries: Sequence[str], top: int = 10, exact: bool = False) -> list[list[Hit]]:
+        """For each text the files whose sound is nearest, best first.
+
+        Args:
+            queries: texts.
+            top: files.
+            exact: compare with every window, also where there is an approximate index.
+        """
+        return self._search(self.model.embed_text(list(queries)), top, exact)
+
+    def audio(self, queries: Sequence[str | Path], top: int = 10, exact: bool = False) -> list[list[Hit]]:
+        """For each audio file the files whose sound is nearest, as `text`."""
+        return self._search(self.model.embed_audio(list(queries)), top, exact)
+
+    def like(self, file: str, start: float, top: int = 10) -> list[Hit]:
+        """What sounds like a window of a file of the index, without this file.
+
+        Raises:
+            KeyError: there is no such file.
+        """
+        rows = self.store.rows_of(file)
+        if not rows:
+            raise KeyError(file)
+        row = min(rows, key=lambda row: abs(row.start - start))
+        hits = [hit for hit in self.nearest(row.vector, top + 1) if hit.id != file]
+        return [Hit(rank, *_values(hit)) for rank, hit in enumerate(hits[:top], 1)]
+
+    def nearest(self, vector: np.ndarray, top: int = 10, exact: bool = False) -> list[Hit]:
+        """The files with the windows nearest to an embedding, (E,), one hit a file.
+
+        Raises:
+            ValueError: `top` is out of range.
+        """
+        if not 1 <= top <= MOST:
+            raise ValueError(f"from 1 to {MOST} results can be asked for, not {top}")
+        total, k = len(self.store), top
+        while True:
+            k = min(k * 4, total)  # of the nearest windows several may be of one file
+            best = _best_of_files(self.store.nearest(vector, max(k, 1), exact))
+            if len(best) >= top or k >= total:
+                return [_hit(rank, match) for rank, match in enumerate(best[:top], 1)]
+
+    def _search(self, vectors: Tensor, top: int, exact: bool) -> list[list[Hit]]:
+        return [self.nearest(vector, top, exact) for vector in vectors.numpy()]
+
+
+def _best_of_files(matches: Iterable[Match]) -> list[Match]:
+    best: dict[str, Match] = {}
+    for match in matches:
+        best.setdefault(match.row.file, match)
+    return list(best.values())
+
+
+def _hit(rank: int, match: Match) -> Hit:
+    row: Row = match.row
+    return Hit(rank, match.score, row.file, row.path, row.start, row.end, row.duration)
+
+
+def _values(hit: Hit) -> tuple[float, str, str, float, float, float]:
+    return hit.score, hit.id, hit.path, hit.start, hit.end, hit.duration
+
+
+def _load(metadata: Metadata, path: str | None, device: str | None) -> Model:
+    path = path or metadata.model
+    if not Path(path).exists():
+        raise FileNotFoundError(f"the model that made the index is no longer at {path}; say where it is with --model")
+    model = slap.load(path, device=device)
+    if model.name != metadata.model_name:
+        raise ValueError(
+            f"the index was made by the model {metadata.model_name}, and {path} is {model.name}; name the right one "
+            "with --model, or make the index anew with `slap index --rebuild`"
+        )
+    return model

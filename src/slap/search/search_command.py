@@ -1,0 +1,105 @@
+"""Search an index by text, or by a sound that is like what is searched for.
+
+    slap search sounds.index "dog barking, then rain"
+    slap search sounds.index --audio query.wav --top 5
+    slap search sounds.index --queries queries.txt --json
+
+Each hit is a file with the cosine of its best window, and where in the file this window is. The model is found where it
+was when the index was made, or is named by --model.
+
+Exit status: 0 done; 2 the index, its model or a query cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from slap.search.query import Hit, Index
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("index", metavar="INDEX", type=Path, help="an index that `slap index` made")
+    parser.add_argument("query", metavar="QUERY", nargs="*", help="texts, each of which is searched for")
+    parser.add_argument("--audio", nargs="+", action="extend", default=[], metavar="FILE", help="sounds to search for")
+    parser.add_argument("--queries", metavar="FILE", help="a file with a text a line, or - for the standard input")
+    parser.add_argument(
+        "--top", type=int, default=10, metavar="N", help="files to show for a query (default: %(default)s)"
+    )
+    parser.add_argument("--exact", action="store_true", help="compare with every window, also in large indices")
+    parser.add_argument("--model", help="where the model is now, if it was moved")
+    parser.add_argument("--device", help="that the model runs on (default: a GPU if there is one)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Search and print what is found."""
+    texts = [*arguments.query, *_lines(arguments.queries)]
+    if not texts and not arguments.audio:
+        raise ValueError('nothing to search for; give a text, as in slap search INDEX "rain", or --audio FILE')
+    if any(not text.strip() for text in texts):
+        raise ValueError("a text to search for is empty")
+    from slap.search.query import Index
+
+    index = Index.open(arguments.index, arguments.model, arguments.device)
+    found = _search(index, texts, arguments)
+    if arguments.json:
+        results = [{**query, "hits": [asdict(hit) for hit in hits]} for query, hits in found]
+        print(json.dumps({"folder": index.metadata.folder, "results": results}, indent=2))
+    else:
+        print("\n\n".join(as_text(next(iter(query.values())), hits) for query, hits in found))
+    return 0
+
+
+def _lines(path: str | None) -> list[str]:
+    if path is None:
+        return []
+    text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _search(index: Index, texts: list[str], arguments: argparse.Namespace) -> list[tuple[dict[str, str], list[Hit]]]:
+    texts_found = index.text(texts, arguments.top, arguments.exact) if texts else []
+    audio_found = index.audio(arguments.audio, arguments.top, arguments.exact) if arguments.audio else []
+    named = [{"text": text} for text in texts] + [{"audio": path} for path in arguments.audio]
+    return list(zip(named, [*texts_found, *audio_found], strict=True))
+
+
+def as_text(query: str, hits: list[Hit]) -> str:
+    """The hits of a query for a terminal."""
+    if not hits:
+        return f"{query}\n  the index is empty"
+    lines = [
+        f"{hit.rank:4}  {hit.score:6.3f}  {clock(hit.start):>7} - {clock(hit.end):<7}  {printable(hit.path)}"
+        for hit in hits
+    ]
+    return "\n".join([printable(query), *lines])
+
+
+def printable(text: str) -> str:
+    r"""A text that cannot steer a terminal: what is not printable is escaped.
+
+    Example:
+        >>> print(printable("rain\x1b[2J"))
+        rain\x1b[2J
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def clock(seconds: float) -> str:
+    """A time as people read it.
+
+    Example:
+        >>> clock(3.25), clock(75), clock(3675)
+        ('3.2 s', '1:15', '1:01:15')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

@@ -1,0 +1,233 @@
+"""The vectors of windows and where they come from, in LanceDB: exact search for few, an approximate index for many.
+
+E shared dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+try:
+    import lancedb
+    import pyarrow as pa
+except ImportError as error:
+    raise ImportError(f"searching needs LanceDB: pip install 'slap-audio[search]' ({error})") from error
+
+APPROXIMATE_FROM = 100_000
+"""Windows from which on an approximate index is kept. Exact search of so many takes about 0.1 s on two cores."""
+
+PARTITIONS, REFINE = 50, 20
+"""Parts of the approximate index that a query looks into, and how many times k rows are compared exactly after it;
+`benchmarks/search.py` measures what they cost and find."""
+
+REGROWN = 4
+"""The approximate index is made anew when there are so many times more rows than when it was made."""
+
+AT_ONCE = 500
+"""Paths or hashes in one condition."""
+
+KEPT = timedelta(hours=1)
+"""Files of older states are removed after so long: a server may be reading them."""
+
+
+class State(NamedTuple):
+    """What is remembered of a file to see whether it has changed."""
+
+    size: int
+    mtime_ns: int
+    hash: str
+
+
+class Row(NamedTuple):
+    """A window of a file. `file` is its id, and `vector`, (E,), its embedding."""
+
+    file: str
+    path: str
+    duration: float
+    start: float
+    end: float
+    size: int
+    mtime_ns: int
+    hash: str
+    model: str
+    vector: np.ndarray
+
+
+class BadRow(NamedTuple):
+    """A file that could not be indexed, with the reason."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    reason: str
+    detail: str
+
+
+class Match(NamedTuple):
+    """A row that was found, with its cosine to the query."""
+
+    score: float
+    row: Row
+
+
+class Store:
+    """The tables of an index.
+
+    Args:
+        index: its folder.
+        dim: E.
+    """
+
+    def __init__(self, index: Path, dim: int) -> None:
+        self.dim = dim
+        self._database = lancedb.connect(index, read_consistency_interval=timedelta(0))
+        self.windows = self._database.create_table("windows", schema=_windows_schema(dim), exist_ok=True)
+        self.bad = self._database.create_table("bad", schema=_BAD_SCHEMA, exist_ok=True)
+
+    def __len__(self) -> int:
+        """Windows."""
+        return int(self.windows.count_rows())
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.windows = self._database.create_table("windows", schema=_windows_schema(self.dim), mode="overwrite")
+        self.bad = self._database.create_table("bad", schema=_BAD_SCHEMA, mode="overwrite")
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def files(self) -> dict[str, State]:
+        """The indexed files by path."""
+        found: dict[str, State] = {}
+        for batch in self.windows.search().select(["path", "size", "mtime_ns", "hash"]).to_batches():
+            for row in batch.to_pylist():
+                found[row["path"]] = State(row["size"], row["mtime_ns"], row["hash"])
+        return found
+
+    def bad_files(self) -> dict[str, BadRow]:
+        """The files that could not be indexed, by path."""
+        return {row["path"]: BadRow(**row) for row in self.bad.search().to_list()}
+
+    def rows_of(self, file: str) -> list[Row]:
+        """The windows of a file by its id, in order of time; none if there is no such file."""
+        return sorted(self._where("file", [file]), key=lambda row: row.start)
+
+    def rows_with(self, hashes: Sequence[str]) -> dict[str, list[Row]]:
+        """The windows of one file for each of the contents that are known."""
+        found: dict[str, list[Row]] = {}
+        for row in self._where("hash", hashes):
+            rows = found.setdefault(row.hash, [])
+            if not rows or rows[0].path == row.path:
+                rows.append(row)
+        return found
+
+    def replace(self, paths: Iterable[str], rows: Sequence[Row], bad: Sequence[BadRow]) -> None:
+        """Have these rows stand for these files, and no others.
+
+        Interrupted in between it leaves some of the files out, which the next update then finds to be new.
+
+        Args:
+            paths: of those about which anything is known.
+            rows: their windows, and those of further files.
+            bad: the files that have none.
+        """
+        paths = list(paths)
+        for condition in _conditions("path", paths):
+            self.windows.delete(condition)
+            self.bad.delete(condition)
+        if rows:
+            self.windows.add(_table(rows, _windows_schema(self.dim)))
+        if bad:
+            self.bad.add(pa.Table.from_pylist([row._asdict() for row in bad], schema=_BAD_SCHEMA))
+
+    def _where(self, column: str, values: Sequence[str]) -> Iterator[Row]:
+        for condition in _conditions(column, values):
+            for batch in self.windows.search().where(condition).to_batches():
+                for row in batch.select(list(Row._fields)).to_pylist():
+                    yield Row(**{**row, "vector": np.asarray(row["vector"], dtype=np.float32)})
+
+    # -- search -------------------------------------------------------------------------------------------------------
+
+    def nearest(self, vector: np.ndarray, k: int, exact: bool = False) -> list[Match]:
+        """The k windows with the largest cosine, best first.
+
+        Args:
+            vector: (E,) of length 1.
+            k: at most so many.
+            exact: compare with every window, also where there is an approximate index.
+        """
+        query = self.windows.search(np.asarray(vector, dtype=np.float32), vector_column_name="vector")
+        query = query.distance_type("dot").select([*Row._fields, "_distance"]).limit(k)
+        query = query.bypass_vector_index() if exact else query.nprobes(PARTITIONS).refine_factor(REFINE)
+        matches = []
+        for row in query.to_list():
+            score = 1 - row.pop("_distance")
+            matches.append(Match(score, Row(**{**row, "vector": np.asarray(row["vector"], dtype=np.float32)})))
+        return matches
+
+    @property
+    def approximate(self) -> bool:
+        """Whether there is an approximate index."""
+        return any(index.columns == ["vector"] for index in self.windows.list_indices())
+
+    def optimize(self, trained: int) -> int:
+        """Join small files, remove old ones, and bring the indices up to date, or make them where they are due.
+
+        Args:
+            trained: rows on which the approximate index was made; 0 if there is none.
+
+        Returns:
+            the rows on which it was made now.
+        """
+        rows = len(self)
+        if rows >= max(APPROXIMATE_FROM, trained * REGROWN) or (rows >= APPROXIMATE_FROM and not self.approximate):
+            from lancedb.index import BTree, IvfRq
+
+            self.windows.create_index("vector", config=IvfRq(distance_type="dot"), replace=True)
+            for column in ("file", "path", "hash"):
+                self.windows.create_index(column, config=BTree(), replace=True)
+            trained = rows
+        self.windows.optimize(cleanup_older_than=KEPT)
+        self.bad.optimize(cleanup_older_than=KEPT)
+        return trained
+
+
+def _windows_schema(dim: int) -> pa.Schema:
+    text = [pa.field(name, pa.string(), nullable=False) for name in ("file", "path")]
+    times = [pa.field(name, pa.float64(), nullable=False) for name in ("duration", "start", "end")]
+    state = [pa.field(name, pa.int64(), nullable=False) for name in ("size", "mtime_ns")]
+    hashes = [pa.field(name, pa.string(), nullable=False) for name in ("hash", "model")]
+    return pa.schema([*text, *times, *state, *hashes, pa.field("vector", pa.list_(pa.float32(), dim), nullable=False)])
+
+
+_BAD_SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("size", pa.int64()),
+        ("mtime_ns", pa.int64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+
+def _table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
+    columns = {name: [getattr(row, name) for row in rows] for name in Row._fields if name != "vector"}
+    vectors = pa.array(np.stack([row.vector for row in rows]).astype(np.float32).ravel())
+    return pa.Table.from_pydict(
+        {**columns, "vector": pa.FixedSizeListArray.from_arrays(vectors, schema.field("vector").type.list_size)},
+        schema=schema,
+    )
+
+
+def _conditions(column: str, values: Iterable[str]) -> Iterator[str]:
+    """SQL conditions that a column has one of the values, some values each."""
+    rest = iter(values)
+    while some := list(islice(rest, AT_ONCE)):
+        quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in some)
+        yield f"{column} IN ({quoted})"

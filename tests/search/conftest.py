@@ -1,0 +1,106 @@
+"""A folder of tones and a model that hears them: the embedding of a sound is its spectrum."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+pytest.importorskip("lancedb", reason="LanceDB is not installed (the extra `search`)")
+
+import slap
+from slap.audio_files import read
+from slap.search.metadata import Metadata
+from slap.search.store import Store
+from slap.search.update import Update
+
+RATE = 16_000
+
+
+class Spectral:
+    """Embeds a sound as its spectrum in 40 bands of 200 Hz, and a text as the sounds of the frequencies in it."""
+
+    sample_rate = RATE
+    embedding_dim = 40
+    max_seconds = 10.0
+
+    def __init__(self, name="spectral-1"):
+        self.name = name
+        self.embedded = 0
+
+    def embed_audio(self, audio):
+        rows = []
+        for clip in audio if isinstance(audio, list) else [audio]:
+            self.embedded += 1
+            samples = clip if isinstance(clip, torch.Tensor) else read(clip, RATE)
+            bands = torch.fft.rfft(samples, n=RATE * 10).abs()[: RATE * 5].view(40, -1).mean(1)
+            rows.append(bands / bands.norm())
+        return torch.stack(rows)
+
+    def embed_text(self, texts):
+        times = torch.arange(RATE * 3) / RATE
+        return self.embed_audio(
+            [sum(torch.sin(2 * torch.pi * float(hz) * times) for hz in re.findall(r"\d+", text)) for text in texts]
+        )
+
+
+class Sounds:
+    """A folder in which tests put sounds, and its index."""
+
+    def __init__(self, root, model):
+        self.folder, self.index, self.model = root / "sounds", root / "sounds.index", model
+        self.folder.mkdir()
+        self.weights = root / "model.ckpt"
+        self.weights.touch()
+
+    def tone(self, name, *hz, seconds=1.0, rate=RATE):
+        """A file of tones, one after the other, each so long."""
+        times = np.arange(int(seconds * rate)) / rate
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.concatenate([0.3 * np.sin(2 * np.pi * f * times) for f in hz]), rate)
+        return path
+
+    def metadata(self):
+        return Metadata.of(self.model, str(self.weights), self.folder, None, None)
+
+    def store(self):
+        return Store(self.index, self.model.embedding_dim)
+
+    def update(self, **options):
+        """Bring the index up to date; what was done, and how many windows were embedded for it."""
+        self.metadata().save(self.index)
+        before = self.model.embedded
+        report = Update(self.store(), self.metadata(), self.model, **options).run()
+        report.embedded = self.model.embedded - before
+        return report
+
+
+@pytest.fixture
+def model(monkeypatch):
+    """What `slap.load` gives, whatever the path."""
+    found = Spectral()
+    monkeypatch.setattr(slap, "load", lambda path, device=None: found, raising=False)
+    return found
+
+
+@pytest.fixture
+def sounds(tmp_path, model):
+    return Sounds(tmp_path, model)
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Real recordings."""
+    path = Path(__file__).parents[3] / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip("the real recordings in ../shared/data are not here")
+    return path
+
+
+@pytest.fixture
+def copy():
+    return shutil.copy2

@@ -1,0 +1,183 @@
+"""`slap index` and `slap search` with a real, tiny model, as people type them."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+from filelock import FileLock
+
+from slap.cli import main
+from slap.search.metadata import Metadata
+from slap.search.store import Store
+from slap.tiny import tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    tiny_checkpoint(folder / "model.ckpt")
+    tiny_checkpoint(folder / "other.ckpt", seed=1)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, checkpoints):
+    """A folder with sounds of noise in `sounds`, the models beside it, and the current folder."""
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        path = tmp_path / f"sounds/{i % 2}/{i}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, rng.uniform(-0.5, 0.5, 4000 * (i + 1)), 8000)
+    for name in ("model.ckpt", "other.ckpt"):
+        (tmp_path / name).symlink_to(checkpoints / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(capsys, *arguments):
+    """What a command prints."""
+    assert main(arguments) == 0
+    return capsys.readouterr().out
+
+
+def test_index_then_search_by_text_and_by_sound(folder, capsys):
+    printed = run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
+    assert "sounds.index: 4 files" in printed
+    assert "4 added; 0 as they were" in printed
+    lines = run(capsys, "search", "sounds.index", "a dog barks", "--top", "3").splitlines()
+    assert (lines[0], [line.split()[0] for line in lines[1:]]) == ("a dog barks", ["1", "2", "3"])
+    scores = [float(line.split()[1]) for line in lines[1:]]
+    assert scores == sorted(scores, reverse=True)
+    first = run(capsys, "search", "sounds.index", "--audio", "sounds/0/0.wav").splitlines()[1]
+    assert first.split()[:2] == ["1", "1.000"]
+    assert first.endswith("0/0.wav")
+
+
+def test_json(folder, capsys):
+    (folder / "sounds/bad.wav").write_bytes(b"junk")
+    report = json.loads(run(capsys, "index", "model.ckpt", "sounds", "sounds.index", "--json"))
+    assert (report["added"], report["files"], report["approximate"]) == (4, 4, False)
+    assert [(bad["path"], bad["reason"]) for bad in report["bad"]] == [("bad.wav", "unreadable")]
+    found = json.loads(run(capsys, "search", "sounds.index", "rain", "--audio", "sounds/0/0.wav", "--json"))
+    assert found["folder"] == str(folder / "sounds")
+    text, audio = found["results"]
+    assert (text["text"], audio["audio"]) == ("rain", "sounds/0/0.wav")
+    assert set(text["hits"][0]) == {"rank", "score", "id", "path", "start", "end", "duration"}
+    assert audio["hits"][0]["path"] == "0/0.wav"
+
+
+def test_queries_from_a_file_and_from_the_standard_input(folder, capsys, monkeypatch):
+    run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
+    (folder / "queries.txt").write_text("a dog\n\nrain\n")
+    printed = run(capsys, "search", "sounds.index", "an owl", "--queries", "queries.txt", "--top", "1")
+    assert [part.splitlines()[0] for part in printed.split("\n\n")] == ["an owl", "a dog", "rain"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("wind\n"))
+    assert run(capsys, "search", "sounds.index", "--queries", "-", "--top", "1").startswith("wind\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search", "nowhere", "rain"], "nowhere is no index of sounds; make one with"),
+        (["search", "sounds.index"], "nothing to search for"),
+        (["search", "sounds.index", " "], "a text to search for is empty"),
+        (["search", "sounds.index", "rain", "--top", "0"], "from 1 to 1000 results"),
+        (["search", "sounds.index", "--audio", "none.wav"], "none.wav"),
+        (["search", "sounds.index", "rain", "--model", "other.ckpt"], "the index was made by the model"),
+        (["search", "sounds.index", "rain", "--model", "gone.ckpt"], "say where it is with --model"),
+        (["index", "other.ckpt", "sounds", "sounds.index"], "embeddings of two models cannot be compared"),
+        (["index", "model.ckpt", "sounds/0", "sounds.index"], "add --relocate"),
+        (["index", "model.ckpt", "sounds", "sounds.index", "--window", "0.5"], "leave --window out, or add --rebuild"),
+        (["index", "model.ckpt", "sounds", "new.index", "--window", "1000"], "--window is 1000 s; this model takes"),
+        (["index", "model.ckpt", "sounds", "new.index", "--hop", "9"], "--hop is 9 s"),
+        (["index", "model.ckpt", "nowhere", "new.index"], "there is no folder nowhere"),
+        (["index", "model.ckpt", "sounds", "sounds"], "sounds holds other things than an index"),
+        (["index", "model.ckpt", "sounds", "new.index", "--workers", "0"], "--workers must be at least 1"),
+    ],
+)
+def test_what_cannot_be_done_is_said(folder, capsys, arguments, message):
+    run(capsys, "index", "model.ckpt", "sounds", "sounds.index", "--window", "1")
+    before = Metadata.load(folder / "sounds.index")
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert Metadata.load(folder / "sounds.index") == before
+    assert len(Store(folder / "sounds.index", before.embedding_dim).files()) == 4
+
+
+def test_another_model_after_rebuild_and_a_moved_folder_after_relocate(folder, capsys):
+    run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
+    printed = run(capsys, "index", "other.ckpt", "sounds", "sounds.index", "--rebuild", "--window", "0.5")
+    assert "4 added" in printed
+    (folder / "sounds").rename(folder / "elsewhere")
+    printed = run(capsys, "index", "other.ckpt", "elsewhere", "sounds.index", "--relocate")
+    assert "nothing new; 4 as they were" in printed
+    assert Metadata.load(folder / "sounds.index").folder == str(folder / "elsewhere")
+
+
+def test_two_updates_at_once_are_refused(folder, capsys):
+    (folder / "sounds.index").mkdir()
+    with FileLock(folder / "sounds.index/.lock"):
+        assert main(["index", "model.ckpt", "sounds", "sounds.index"]) == 2
+    assert "is being updated by another" in capsys.readouterr().err
+
+
+def test_names_cannot_steer_the_terminal(folder, capsys):
+    (folder / "sounds/0/0.wav").rename(folder / "sounds/\x1b[2J\nfake.wav")
+    (folder / "sounds/\x1b[31m.wav").write_bytes(b"junk")
+    printed = run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
+    printed += run(capsys, "search", "sounds.index", "rain")
+    assert "\x1b" not in printed
+    assert "\\x1b[2J\\nfake.wav" in printed
+
+
+def test_a_killed_update_goes_on_where_it_was(folder):
+    """With kill -9, after the first commit."""
+    rng = np.random.default_rng(1)
+    for i in range(60):
+        soundfile.write(folder / f"sounds/{i:02}.wav", rng.uniform(-0.5, 0.5, 800), 8000)
+    slow = (
+        "import sys, time; from slap.search import embedding, update; from slap.cli import main\n"
+        "update.COMMIT_ROWS = embedding.BATCH_WINDOWS = 8; flush = embedding.Embedding.flush\n"
+        "embedding.Embedding.flush = lambda self: (time.sleep(0.05), flush(self))[1]\n"
+        "sys.exit(main(['index', 'model.ckpt', 'sounds', 'sounds.index']))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", slow], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    files, until = {}, time.monotonic() + 60
+    while len(files) < 8 and time.monotonic() < until:
+        time.sleep(0.02)
+        if (folder / "sounds.index/slap-index.json").exists():
+            files = Store(folder / "sounds.index", 16).files()
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    kept = len(Store(folder / "sounds.index", 16).files())
+    assert 8 <= kept < 64
+    command = [sys.executable, "-m", "slap", "index", "model.ckpt", "sounds", "sounds.index", "--json"]
+    report = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert (report["unchanged"], report["added"], report["files"]) == (kept, 64 - kept, 64)
+
+
+def test_searching_does_not_import_lightning(folder, capsys):
+    run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
+    code = (
+        "import sys; from slap.cli import main; main(['search', 'sounds.index', 'rain'])\n"
+        "print([name for name in ('lightning', 'lhotse', 'transformers', 'matplotlib') if name in sys.modules])"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", ["index", "search"])
+def test_help_has_an_example_and_exit_statuses(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    printed = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert f"slap {command} " in printed
+    assert "Exit status: 0" in printed
