@@ -69,6 +69,7 @@ class AudioTransformer(AudioEncoder):
         self.head_width = shape.width // shape.heads
         self.checkpointing = checkpointing
         self.logmel = LogMel(self.sample_rate, bands=bands)
+        self.step = PATCH * self.logmel.hop / self.sample_rate
         self.augment = SpecAugment(
             mask_bands, mask_share, shortest=round(mask_from * self.sample_rate / self.logmel.hop)
         )

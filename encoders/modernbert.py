@@ -61,6 +61,8 @@ class ModernBERT(TextEncoder):
             tokenizer that does not fit.
     """
 
+    sources = ("pretrained", "tokenizer", "revision")
+
     def __init__(
         self,
         pretrained: str | None = None,

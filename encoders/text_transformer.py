@@ -43,6 +43,7 @@ class TextTransformer(TextEncoder):
         FileNotFoundError: there is no such tokenizer.
     """
 
+    sources = ("tokenizer",)
     bos = BOS
     eos = EOS
 

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import normalize
 
 import slap
-from slap.audio_files import AudioError
+from slap.audio_files import AudioError, read
 from slap.calibration import Calibration
 from slap.inference import Score
 from slap.packed import Packed
@@ -303,3 +303,66 @@ def test_real_recordings(model):
     torch.testing.assert_close(rows.norm(dim=1), torch.ones(len(paths)))
     torch.testing.assert_close(rows, torch.cat([model.embed_audio(path) for path in paths]), rtol=0, atol=1e-5)
     assert isinstance(model.classify(paths[0], ["seven", "rain"])[0][0], Score)
+
+
+# -- captions ---------------------------------------------------------------------------------------------------------
+
+
+def test_captions_are_what_the_decoder_writes(model, trained, clips):
+    short = [clips[i] for i in (0, 1, 2)]
+    audio = [read(path, model.sample_rate) for path in short]
+    with torch.no_grad():
+        dense = trained.audio(trained.audio.patchify(Packed.pack(audio)))
+        for beam in (1, 3):
+            tokens = trained.objectives["captioning"].generate(dense, max_length=12, beam=beam)
+            expected = trained.text.detokenize(tokens)
+            assert model.caption(short, beam=beam, max_length=12) == expected
+    assert model.caption(short[::-1], max_length=12, batch_seconds=0.1) == model.caption(short, max_length=12)[::-1]
+
+
+def test_a_long_recording_gets_the_most_fitting_of_its_windows_captions(model, clips):
+    audio = read(clips[3], model.sample_rate)
+    window = round(model.max_seconds * model.sample_rate)
+    spans = windows(len(audio), window, hop_of(window))
+    candidates = model.caption([audio[start:stop] for start, stop in spans], max_length=8)
+    fits = model.similarity(audio, [text or " " for text in candidates])[0] if all(candidates) else torch.zeros(1)
+    assert model.caption(clips[3], max_length=8) == [candidates[int(fits.argmax())]]
+
+
+def test_a_model_without_captioning_says_so(folder):
+    tiny_checkpoint(folder / "mute.ckpt", {"contrastive": 1.0})
+    with pytest.raises(ValueError, match="no captioning objective: it was not trained with one"):
+        slap.load(folder / "mute.ckpt").caption(torch.zeros(100))
+
+
+# -- hours ------------------------------------------------------------------------------------------------------------
+
+HOUR = """
+import resource, sys, slap
+from slap.tiny import tiny_model
+from slap.trained import TrainedModel
+model = slap.Model(TrainedModel(tiny_model(), {}, max_seconds=30.0))
+model.embed_audio(sys.argv[1], batch_seconds=60)
+model.frames(sys.argv[1], ["rain"], hop=0.01)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model.embed_audio(sys.argv[2], batch_seconds=60)
+between = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(len(model.frames(sys.argv[2], ["rain"], hop=0.01).times))
+print((between - before) / 1024, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def test_an_hour_takes_no_more_memory_than_minutes(tmp_path):
+    rate, rng = 11_025, np.random.default_rng(0)
+    block = rng.integers(-9000, 9000, 60 * rate).astype(np.int16)
+    for name, minutes in (("short.wav", 3), ("hour.wav", 60)):
+        with soundfile.SoundFile(tmp_path / name, "w", rate, 1, "PCM_16") as file:
+            for _ in range(minutes):
+                file.write(block)
+    paths = [str(tmp_path / name) for name in ("short.wav", "hour.wav")]
+    done = subprocess.run([sys.executable, "-c", HOUR, *paths], capture_output=True, text=True, check=True)
+    frames, growth = done.stdout.splitlines()
+    assert int(frames) == 360_000
+    embedding, listening = map(float, growth.split())
+    assert embedding < 30  # MiB; the hour is 151 MiB of float32 samples at 11 kHz
+    assert listening < 60  # with the similarity of 360,000 frames

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -25,9 +25,11 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         width: D, the width of the dense output.
+        sources: its arguments that name files or hubs; saved models may not hold any, see `portable`.
     """
 
     width: int
+    sources: ClassVar[tuple[str, ...]] = ()
 
     def lr_scale(self, name: str) -> float:
         """The factor on the learning rate of one parameter, e.g. below 1 for pretrained layers.
@@ -53,9 +55,12 @@ class AudioEncoder(Encoder):
     Attributes:
         width: D, the width of the dense output.
         sample_rate: of the waveforms it wants, in Hz; the data module resamples to it.
+        step: seconds from one time coordinate of its patches (`positions[:, 0]`) to the next; None if they have none.
+            Needed for similarity over time, see `slap.frames`.
     """
 
     sample_rate: int
+    step: float | None = None
 
     @abstractmethod
     def patchify(self, audio: Packed) -> Packed:

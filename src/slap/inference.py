@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from slap.audio_input import Audio, as_list
+from slap.audio_input import Audio, as_list, source
 from slap.calibration import Calibration
-from slap.embedding import Embedded, embed
+from slap.embedding import Done, Embedded, Plan, Span, embed, joined, run
+from slap.frames import Frames, over_time
 from slap.zeroshot import class_embeddings, class_prompts
 
 PROMPTS = ("This is a sound of {label}.",)
@@ -56,6 +57,26 @@ class AudioTextModel(Protocol):
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Texts to (m, E), likewise."""
+
+
+@runtime_checkable
+class Captioner(Protocol):
+    """A backend that writes captions."""
+
+    def write(self, clips: Sequence[Tensor], max_length: int, beam: int, length_penalty: float) -> list[str]:
+        """A caption for each clip; clips as for `encode_audio`."""
+
+
+@runtime_checkable
+class Localiser(Protocol):
+    """A backend that tells when in a clip something sounds."""
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples that a frame spans."""
+
+    def encode_frames(self, clip: Tensor, hop: int) -> Tensor:
+        """A clip, (T,), to embeddings of its frames, (F, E), one every `hop` samples; see `slap.frames`."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +212,95 @@ class Model:
             raise ValueError(f"labels must be a list of one or more different ones, got {labels!r}")
         templates = [prompts] if isinstance(prompts, str) else list(prompts)
         return class_embeddings(class_prompts(labels, templates), self.embed_text)
+
+    def caption(
+        self,
+        audio: Audio | Sequence[Audio],
+        beam: int = 1,
+        max_length: int = 64,
+        length_penalty: float = 1.0,
+        batch_seconds: float = BATCH_SECONDS,
+    ) -> list[str]:
+        """Describe recordings.
+
+        Of a recording that takes several windows, each is described, and the description is taken whose embedding is
+        nearest to that of the whole.
+
+        Args:
+            audio: the recordings.
+            beam: 1 takes the most probable token each time; more keep that many beginnings.
+            max_length: the most tokens of a caption, with those that begin and end it.
+            length_penalty: 0 prefers the most probable caption, and so short ones; 1 the highest mean over tokens.
+            batch_seconds: audio that is described together.
+
+        Raises:
+            ValueError: the model did not learn to write captions.
+            AudioError: one of the recordings cannot be used.
+        """
+        recordings = as_list(audio)
+        captions = [""] * len(recordings)
+        for done in self.stream_captions(recordings, beam, max_length, length_penalty, batch_seconds):
+            if done.result is None:
+                raise done.error or AssertionError("neither caption nor error")
+            captions[done.index] = done.result
+        return captions
+
+    def stream_captions(
+        self,
+        audio: Sequence[Audio],
+        beam: int = 1,
+        max_length: int = 64,
+        length_penalty: float = 1.0,
+        batch_seconds: float = BATCH_SECONDS,
+    ) -> Iterator[Done[str]]:
+        """As `caption`, as they are done, the recordings that cannot be used among them."""
+        backend = self.backend
+        if not isinstance(backend, Captioner):
+            raise ValueError(f"a {type(backend).__name__} writes no captions")
+
+        def describe(clips: Sequence[Tensor]) -> list[tuple[str, Tensor]]:
+            texts = backend.write(clips, max_length, beam, length_penalty)
+            return list(zip(texts, backend.encode_audio(clips), strict=True))
+
+        def nearest(parts: list[tuple[str, Tensor]], spans: list[Span]) -> str:
+            if len(parts) == 1:
+                return parts[0][0]
+            texts = [text or " " for text, _ in parts]
+            whole = joined([embedding for _, embedding in parts], spans)
+            return parts[int((backend.encode_text(texts) @ whole).argmax())][0]
+
+        window, batch = (round(seconds * self.sample_rate) for seconds in (self.max_seconds, batch_seconds))
+        yield from run(audio, Plan(describe, nearest, self.sample_rate, window, batch))
+
+    def frames(self, audio: Audio, texts: str | Sequence[str], hop: float = 0.04) -> Frames:
+        """The similarity of texts to one recording over time, and events from it: see `slap.frames`.
+
+        Args:
+            audio: one recording of any length.
+            texts: m of them.
+            hop: seconds from frame to frame; that of the audio encoder's patches (SLAP: 0.16) or a whole fraction.
+
+        Raises:
+            ValueError: the model cannot tell, or has no such step.
+            AudioError: the recording cannot be used.
+        """
+        backend, rate = self.backend, self.sample_rate
+        if not isinstance(backend, Localiser):
+            raise ValueError(
+                f"a {type(backend).__name__} has no dense features, so it cannot tell when something sounds"
+            )
+        words = (texts,) if isinstance(texts, str) else tuple(texts)
+        directions, step, width = self.embed_text(words), round(hop * rate), backend.frame_samples
+        found = source(audio, 0, rate)
+        similarity, samples = over_time(
+            found.blocks(),
+            lambda clip: backend.encode_frames(clip, step) @ directions.T,
+            round(self.max_seconds * rate),
+            step,
+            width,
+        )
+        times = (torch.arange(len(similarity)) * step + width / 2) / rate
+        return Frames(times.clamp(max=samples / rate), similarity, words, samples / rate, step / rate)
 
     def calibrate(
         self,

@@ -50,6 +50,7 @@ class TinyAudio(AudioEncoder):
 
     width = WIDTH
     sample_rate = 8_000
+    step = FRAME / 8_000
 
     def __init__(self) -> None:
         super().__init__()

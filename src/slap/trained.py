@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from slap.calibration import Calibration
+from slap.frames import frame_count
 from slap.network import Network
 from slap.packed import Packed
 from slap.registry import plugins
@@ -26,6 +27,10 @@ TEXTS = 256
 
 DEFAULT_MAX_SECONDS = 30.0
 """The trained maximum of a checkpoint that does not say; the paper's."""
+
+CONTEXT = 1
+"""Time steps before and after a frame whose features are pooled with its own (our choice): 480 ms, where one step of
+160 ms alone is far from the whole clips that the pooling head learnt on."""
 
 ARGUMENTS = ("audio", "text", "embedding_dim")
 """Of a checkpoint's hyperparameters, those that the network in use depends on, beside its objectives."""
@@ -96,17 +101,96 @@ class TrainedModel:
         return self.network.embed_audio(Packed.pack(clips).to(self.device)).float().cpu()
 
     @torch.no_grad()
+    def encode_frames(self, clip: Tensor, hop: int) -> Tensor:
+        """A clip, (T,), to an embedding every `hop` samples, (F, E); see `slap.frames`.
+
+        Raises:
+            ValueError: the patches have no time, or their step is no multiple of `hop`.
+        """
+        step = self.frame_samples
+        if hop < 1 or step % hop:
+            raise ValueError(f"frames come every {step} samples or a whole fraction of it; got {hop}")
+        passes = [clip[start:] for start in range(0, min(step, len(clip)), hop)]
+        patches = self.network.audio.patchify(Packed.pack(passes).to(self.device))
+        assert patches.positions is not None
+        near, shift, time = neighbourhoods(self.network.audio(patches), patches.positions[:, 0].long())
+        embeddings = self.network.audio_pool(near).float().cpu()
+        frame = (time * (step // hop) + shift).cpu()
+        count = frame_count(len(clip), hop, step)
+        frames = torch.empty(count, self.embedding_dim)
+        frames[frame[frame < count]] = embeddings[frame < count]
+        return frames
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples that a time step of the patches spans.
+
+        Raises:
+            ValueError: they have no time.
+        """
+        step = self.network.audio.step
+        if step is None:
+            raise ValueError("the audio encoder does not say what time its patches stand for (its attribute `step`)")
+        return round(step * self.sample_rate)
+
+    @torch.no_grad()
+    def write(self, clips: Sequence[Tensor], max_length: int, beam: int, length_penalty: float) -> list[str]:
+        """A caption for each clip.
+
+        Raises:
+            ValueError: the model did not learn to write.
+        """
+        writer = next((part for part in self.network.objectives.values() if isinstance(part, Writes)), None)
+        if writer is None:
+            why = self.absent.get("captioning", "it was not trained with one")
+            raise ValueError(f"the model writes no captions, for it has no captioning objective: {why}")
+        patches = self.network.audio.patchify(Packed.pack(clips).to(self.device))
+        tokens = writer.generate(self.network.audio(patches), max_length, beam, length_penalty)
+        return self.network.text.detokenize(tokens.to("cpu"))
+
+    @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Texts to (m, E)."""
         parts = [list(texts[i : i + TEXTS]) for i in range(0, len(texts), TEXTS)]
         return torch.cat([self.network.embed_captions(part).float().cpu() for part in parts])
 
 
+def neighbourhoods(tokens: Packed, time: Tensor) -> tuple[Packed, Tensor, Tensor]:
+    """The tokens around each time step of each item, as items of their own.
+
+    Args:
+        tokens: (N, D), B items.
+        time: (N,) int64, the time step of each.
+
+    Returns:
+        For each of S time steps the tokens of that step and of `CONTEXT` steps before and after, packed; the item, and
+        the step within it, (S,) each.
+    """
+    span = int(time.max()) + 1
+    key, order = (tokens.item * span + time).sort(stable=True)
+    step, counts = key.unique_consecutive(return_counts=True)
+    starts = counts.cumsum(0) - counts
+    item, place = step // span, torch.arange(len(step), device=step.device)
+    ends = [torch.searchsorted(item, item, right=right) for right in (False, True)]  # of each item's steps
+    first = torch.maximum(place - CONTEXT, ends[0])
+    last = torch.minimum(place + CONTEXT, ends[1] - 1)
+    lengths = starts[last] + counts[last] - starts[first]
+    owner = torch.arange(len(step), device=step.device).repeat_interleave(lengths)
+    within = torch.arange(len(owner), device=step.device) - (lengths.cumsum(0) - lengths)[owner]
+    rows = order[starts[first][owner] + within]
+    return Packed(tokens.values[rows], lengths.int()), item, step % span
+
+
 def for_use(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Of a model's arguments those that its use depends on, and the objectives that are left out, with the reason.
 
     Kept are objectives that learn something of use after training: a calibration, or to write captions.
+
+    Raises:
+        ValueError: an encoder would be read from a file or a hub.
     """
+    for side, kind in (("audio", "audio encoder"), ("text", "text encoder")):
+        _refuse_sources(kind, arguments[side])
     kept, absent = {}, {}
     known = plugins("objective")
     for name, spec in arguments["objectives"].items():
@@ -120,6 +204,15 @@ def for_use(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str
         else:
             kept[name] = spec
     return {**{key: arguments[key] for key in ARGUMENTS}, "objectives": kept}, absent
+
+
+def _refuse_sources(kind: str, spec: Any) -> None:
+    """A model that was received may not send its reader to other files or hubs."""
+    if isinstance(spec, Mapping):
+        sources = getattr(plugins(kind).get(spec.get("name", "")), "sources", ())
+        named = {name: spec[name] for name in sources if spec.get(name) is not None}
+        if named:
+            raise ValueError(f"the model's {kind} names {named}; a saved model brings everything with it")
 
 
 def build(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Network:
