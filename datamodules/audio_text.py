@@ -17,10 +17,13 @@ from lightning.pytorch import LightningDataModule
 from slap.datamodules.clip import Seconds
 from slap.datamodules.corpus import check_lengths, long_enough, read_manifests, tasks_of, turns
 from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset, Transform
+from slap.datamodules.decode import LARGEST, MEGABYTE
 from slap.datamodules.loader import Loader
 from slap.datamodules.manifest import captions_of
+from slap.datamodules.quarantine import Quarantine
+from slap.datamodules.replacement import Replacements
 from slap.datamodules.sampler import EvaluationSampler, TrainSampler
-from slap.datamodules.waveform import held, mono
+from slap.datamodules.waveform import held_if_good, mono
 
 Manifests = str | Path | Sequence[str | Path]
 
@@ -41,6 +44,10 @@ class AudioTextData(LightningDataModule):
     the trainer says which, or `connect` where there is no trainer. The same seed gives the same batches, whatever the
     number of workers.
 
+    Clips that are bad (absent, unreadable, truncated, silent, ...: see `slap.bad_clip`) stop nothing and are not
+    hidden: training replaces each by one of nearly the same length, evaluation leaves it out and says so. They are
+    counted and listed in `bad_clips.jsonl` in the run's folder.
+
     Args:
         train: a manifest or several.
         val: the same, for validation; may be left out.
@@ -57,6 +64,10 @@ class AudioTextData(LightningDataModule):
         prompts: for each zero-shot task (a column `label` or `label_<task>`) its prompt, with `{label}` in it. Tasks
             without one get "This is a sound of {label}."
         transforms: applied to the cuts of each training batch, in order; see `slap.datamodules.transforms`.
+        max_bad: the share of clips that may be bad; the run stops with an error when more are. See
+            `slap.datamodules.quarantine` for when that is judged.
+        max_decoded: MB that the stretch of a clip which is read may take when decoded (seconds x channels x rate x 4
+            bytes, by its header). One that would take more is bad; nothing is allocated for it.
         in_memory: decode and resample all audio once, at 64 kB for a second of 16 kHz. Each process of distributed
             training holds it all; forked workers share it.
         num_workers: loading processes; 0 loads between training steps.
@@ -81,6 +92,8 @@ class AudioTextData(LightningDataModule):
         max_clip: Seconds | None = 30.0,
         prompts: Mapping[str, str] | None = None,
         transforms: Sequence[Transform] = (),
+        max_bad: float = 0.05,
+        max_decoded: float = LARGEST / MEGABYTE,
         in_memory: bool = False,
         num_workers: int = 0,
         seed: int = 0,
@@ -104,6 +117,10 @@ class AudioTextData(LightningDataModule):
         for task, template in (prompts or {}).items():
             if "{label}" not in template:
                 raise ValueError(f"the prompt of task {task!r} has no {{label}} in it: {template!r}")
+        if max_decoded <= 0:
+            raise ValueError(f"max_decoded is a number of MB above 0, got {max_decoded}")
+        self.quarantine = Quarantine(max_bad)
+        self.largest = round(max_decoded * MEGABYTE)
         self.max_duration, self.max_clips, self.num_buckets = max_duration, max_clips, num_buckets
         self.min_clip, self.max_clip = min_clip, max_clip
         self.transforms, self.in_memory = tuple(transforms), in_memory
@@ -136,6 +153,10 @@ class AudioTextData(LightningDataModule):
             if not self.manifests[needed]:
                 raise ValueError(f"{stage} needs a manifest: give AudioTextData({needed}=...)")
             splits = {needed, "val"} if stage == "fit" else {needed}
+        if self.trainer is not None and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.quarantine.out = Path(self.trainer.default_root_dir)
+            # Only once training has begun it is known that the folder holds no other run.
+            self.quarantine.may_write = lambda: self.trainer is not None and not self.trainer.sanity_checking
         for split in sorted(splits):
             self._cuts(split)
             if self.in_memory:
@@ -165,16 +186,21 @@ class AudioTextData(LightningDataModule):
         mono_cuts = self._mono_cuts("train")
         cuts = [mono_cuts[i] for i in self._turns]
         longest = max(cut.num_samples for cut in cuts) if self.max_clip is None else round(self.max_clip * sample_rate)
+        lengths = [min(cut.num_samples, longest) for cut in cuts]
+        replacements = Replacements(lengths, self.seed)
         return self._loader(
-            TrainDataset(cuts, tokenize, tasks_of(cuts), self.transforms, self.max_clip, self.seed),
+            TrainDataset(
+                cuts, tokenize, tasks_of(cuts), self.transforms, self.max_clip, self.seed, replacements, self.largest
+            ),
             TrainSampler(
-                [min(cut.num_samples, longest) for cut in cuts],
+                lengths,
                 round(self.max_duration * sample_rate),
                 self.max_clips,
                 self.num_buckets,
                 self.seed,
                 *self._process(),
             ),
+            "train",
         )
 
     def val_dataloader(self) -> Loader:
@@ -194,13 +220,17 @@ class AudioTextData(LightningDataModule):
         cuts = self._mono_cuts(split)
         budget = round(self.max_duration * sample_rate)
         return self._loader(
-            EvaluationDataset(cuts, tokenize, tasks_of(cuts)),
+            EvaluationDataset(cuts, tokenize, tasks_of(cuts), self.largest),
             EvaluationSampler([cut.num_samples for cut in cuts], budget, self.max_clips, *self._process()),
+            split,
         )
 
-    def _loader(self, dataset: TrainDataset | EvaluationDataset, sampler: TrainSampler | EvaluationSampler) -> Loader:
+    def _loader(
+        self, dataset: TrainDataset | EvaluationDataset, sampler: TrainSampler | EvaluationSampler, stage: str
+    ) -> Loader:
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        self._loaders.append(Loader(dataset, sampler, self.num_workers, pin_memory=on_gpu))
+        loader = Loader(dataset, sampler, self.quarantine, stage, num_workers=self.num_workers, pin_memory=on_gpu)
+        self._loaders.append(loader)
         return self._loaders[-1]
 
     def _cuts(self, split: str) -> list[Cut]:
@@ -224,7 +254,9 @@ class AudioTextData(LightningDataModule):
         sample_rate, _ = self._model()
         if (split, sample_rate) not in self._mono:
             cuts = [mono(cut, sample_rate) for cut in self._cuts(split)]
-            self._mono[split, sample_rate] = [held(cut) for cut in cuts] if self.in_memory else cuts
+            self._mono[split, sample_rate] = (
+                [held_if_good(cut, self.largest) for cut in cuts] if self.in_memory else cuts
+            )
         return self._mono[split, sample_rate]
 
     def _model(self) -> tuple[int, Tokenize]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
+from slap.bad_clip import BadClip
 from slap.batch import Batch
+from slap.datamodules.quarantine import Quarantine
 from slap.datamodules.sampler import EvaluationSampler, TrainSampler
 
 
@@ -21,6 +23,9 @@ class Loader:
     Args:
         dataset: gives a batch for each draw of the sampler.
         sampler: says which clips make which batch.
+        quarantine: takes note of bad clips.
+        stage: `train`, or `val` or `test`, where batches that are empty for bad clips are passed over.
+        before: clips of the manifests that were left out already; evaluations report them.
         num_workers: processes that load; 0 loads in this one.
         pin_memory: put batches into page-locked memory, which makes copies to a GPU faster.
     """
@@ -31,11 +36,17 @@ class Loader:
         self,
         dataset: Dataset[Batch],
         sampler: TrainSampler | EvaluationSampler,
+        quarantine: Quarantine,
+        stage: str,
+        before: Sequence[BadClip] = (),
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
         self.dataset = dataset
         self.sampler = sampler
+        self.quarantine = quarantine
+        self.stage = stage
+        self.before = before
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self._loader: DataLoader[Any] | None = None
@@ -51,7 +62,10 @@ class Loader:
                 pin_memory=self.pin_memory,
                 persistent_workers=self.num_workers > 0,
             )
-        yield from self._loader
+        if self.stage == "train":
+            yield from self.quarantine.training(self._loader)
+        else:
+            yield from self.quarantine.evaluation(self._loader, self.stage, self.before)
 
     def close(self) -> None:
         """Let the workers end; iterating starts new ones."""

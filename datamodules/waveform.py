@@ -1,4 +1,4 @@
-"""From a cut to its samples: mono, at one rate, decoded by soundfile through Lhotse.
+"""From a cut to its samples: mono, at one rate, decoded through Lhotse by `slap.datamodules.decode`.
 
 T samples of a clip. A cut stays lazy until `load`: transforms change what will be read, not what was read.
 """
@@ -11,27 +11,41 @@ from typing import Any
 import numpy as np
 import torch
 from lhotse import AudioSource, MonoCut, Recording
-from lhotse.audio import set_current_audio_backend
-from lhotse.audio.backend import get_current_audio_backend
 from lhotse.cut import Cut, MixedCut
 from lhotse.utils import compute_num_samples
 from torch import Tensor
 
+from slap.bad_clip import BadClip, Reason
 from slap.datamodules.cutset import files_of
+from slap.datamodules.decode import LARGEST, FileError, checked
+from slap.datamodules.quarantine import ClipError
+
+LOUDEST = 2.0**31
+"""The largest value of a sample: that of integers of 32 bits which were never scaled. A spectrum of much more than
+that leaves the range of float32."""
+
+GLANCE = 4096  # samples that usually show that a clip is not silent
 
 
-class DecodeError(RuntimeError):
-    """A clip's audio cannot be read; the message names the clip, its file and its line in the manifest."""
+class DecodeError(ClipError, RuntimeError):
+    """A clip's audio cannot be used; the message names the clip, its file and its line in the manifest."""
+
+    def __str__(self) -> str:
+        bad = self.bad
+        where = bad.where or "no manifest"
+        return f"clip {bad.id!r} ({where}) cannot be decoded from {bad.file}: {bad.reason}: {bad.detail}"
 
 
 @dataclass
 class Rendered(AudioSource):
     """A source that reads another cut and averages its channels; `source` is that cut."""
 
+    largest: int = LARGEST
+
     def load_audio(self, offset: float = 0.0, duration: float | None = None, **_: Any) -> np.ndarray:
         """(1, T) float32, the mean of the channels of a stretch of the cut."""
         cut = self.source if not offset and duration is None else self.source.truncate(offset=offset, duration=duration)
-        return cut.load_audio().mean(axis=0, keepdims=True)
+        return checked(cut, self.largest).load_audio().mean(axis=0, keepdims=True)
 
 
 @dataclass
@@ -68,36 +82,60 @@ def mono(cut: Cut, sample_rate: int) -> MonoCut:
     return replace(resampled, duration=max(resampled.num_samples, 1) / sample_rate)
 
 
-def held(cut: MonoCut) -> MonoCut:
-    """The same cut with its samples decoded, resampled and in memory."""
-    samples = load(cut).numpy()[None]
+def held(cut: MonoCut, largest: int = LARGEST) -> MonoCut:
+    """The same cut with its samples decoded, resampled and in memory.
+
+    Raises:
+        DecodeError: as `load`.
+    """
+    return holding(cut, load(cut, largest))
+
+
+def held_if_good(cut: MonoCut, largest: int = LARGEST) -> MonoCut:
+    """As `held`; but a clip that cannot be read stays as it is, so that whoever loads it learns why."""
+    try:
+        return held(cut, largest)
+    except DecodeError:
+        return cut
+
+
+def holding(cut: MonoCut, samples: Tensor) -> MonoCut:
+    """The same cut with samples, (T,), that stand for what it would read."""
     rate = cut.sampling_rate
-    source = Held("memory", [0], samples, rate=rate)
-    recording = Recording(cut.id, [source], rate, samples.shape[1], samples.shape[1] / rate)
+    source = Held("memory", [0], samples.numpy()[None], rate=rate)
+    recording = Recording(cut.id, [source], rate, len(samples), len(samples) / rate)
     return replace(cut, start=0.0, duration=recording.duration, channel=0, recording=recording)
 
 
-def load(cut: Cut) -> Tensor:
+def load(cut: Cut, largest: int = LARGEST) -> Tensor:
     """The samples of a mono cut.
 
+    Args:
+        cut: of one channel.
+        largest: bytes that may be decoded at once.
+
     Returns:
-        (T,) float32.
+        (T,) float32, all finite.
 
     Raises:
-        DecodeError: they cannot be read.
+        DecodeError: they cannot be read, or are not finite.
     """
-    before = get_current_audio_backend()
-    # Lhotse's default tries programs after libraries, some through a shell with the file's name in it.
-    set_current_audio_backend("LibsndfileBackend")
     try:
-        samples = cut.load_audio()
+        samples = checked(cut, largest).load_audio()
     except Exception as error:
-        raise DecodeError(_complaint(cut, _root(error))) from error
-    finally:
-        set_current_audio_backend(before)
+        raise _complaint(cut, error) from error
     if samples.shape[0] != 1 or samples.shape[1] == 0:
-        raise DecodeError(_complaint(cut, ValueError(f"expected samples of one channel, got {samples.shape}")))
+        raise _complaint(cut, FileError(f"expected samples of one channel, got {samples.shape}"))
+    # One pass each, with nothing allocated; a NaN is the maximum and the minimum of everything.
+    low, high = float(samples.min()), float(samples.max())
+    if not (low >= -LOUDEST and high <= LOUDEST):
+        raise _complaint(cut, FileError(f"its samples lie in {low:.3g} to {high:.3g}", "not_finite"))
     return torch.from_numpy(np.ascontiguousarray(samples[0], dtype=np.float32))
+
+
+def is_silent(samples: Tensor) -> bool:
+    """Whether every sample, (T,), is zero."""
+    return not bool(samples[:GLANCE].any()) and not bool(samples.any())
 
 
 def files_read(cut: Cut) -> list[str]:
@@ -108,14 +146,25 @@ def files_read(cut: Cut) -> list[str]:
     return files_of(cut) + [path for other in inner for path in files_read(other)]
 
 
-def _complaint(cut: Cut, error: BaseException) -> str:
-    files = ", ".join(dict.fromkeys(files_read(cut))) or "memory"
-    where = (cut.custom or {}).get("where", "no manifest")
-    return f"clip {cut.id!r} ({where}) cannot be decoded from {files}: {type(error).__name__}: {error}"
+def complaint(cut: Cut, detail: str, reason: Reason) -> DecodeError:
+    """The error to raise about a clip."""
+    return _complaint(cut, FileError(detail, reason))
 
 
-def _root(error: BaseException) -> BaseException:
-    """The first cause: Lhotse wraps errors in ones of the same type whose messages hold everything it knows."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return error
+def _complaint(cut: Cut, error: BaseException) -> DecodeError:
+    fault = _cause(error)
+    file = fault.file or ", ".join(dict.fromkeys(files_read(cut))) or "memory"
+    return DecodeError(BadClip(cut.id, fault.reason, fault.detail, file, (cut.custom or {}).get("where", "")))
+
+
+def _cause(error: BaseException) -> FileError:
+    """What is wrong, from errors that Lhotse wrapped in others, whose messages hold everything it knows."""
+    chain = [error]
+    while chain[-1].__context__ is not None:
+        chain.append(chain[-1].__context__)
+    named = [link for link in chain if isinstance(link, FileError)]
+    if named:
+        return named[-1]  # the first one raised; those that wrap it have lost the reason
+    if any("number of declared samples" in str(link) for link in chain):
+        return FileError("it has not as many samples as the manifest says", "wrong_duration")
+    return FileError(f"{type(chain[-1]).__name__}: {chain[-1]}")

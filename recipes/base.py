@@ -71,6 +71,8 @@ def data(
     min_clip: float = 0.0,
     max_clip: float | None = 30.0,
     prompts: Mapping[str, str] | None = None,
+    max_bad: float = 0.05,
+    max_decoded: float = 512.0,
     in_memory: bool = False,
     num_workers: int = 4,
     seed: int = 0,
@@ -88,6 +90,8 @@ def data(
         min_clip: shorter training clips are left out, in seconds.
         max_clip: longer training clips are cropped to this, in seconds (the paper: 30).
         prompts: for each zero-shot task its prompt, with `{label}`.
+        max_bad: share of clips that may be bad (absent, unreadable, silent, ...) before the run stops.
+        max_decoded: MB that a clip may take when decoded; what would take more is bad.
         in_memory: decode all audio once.
         num_workers: loading processes.
         seed: of order, captions and crops.
@@ -103,6 +107,8 @@ def data(
         min_clip=min_clip,
         max_clip=max_clip,
         prompts=prompts,
+        max_bad=max_bad,
+        max_decoded=max_decoded,
         in_memory=in_memory,
         num_workers=num_workers,
         seed=seed,

@@ -19,7 +19,6 @@ import slap.datamodules
 from slap.batch import Batch, fingerprint
 from slap.datamodules import AudioTextData, Clip, write_manifest
 from slap.datamodules.transforms import Mix, RandomCrop, RandomGain, RandomSpeed
-from slap.datamodules.waveform import DecodeError
 from slap.packed import Packed
 
 RATE = 16000
@@ -198,20 +197,6 @@ def test_a_clip_that_no_batch_can_hold_is_named_at_setup(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"val\.jsonl, line 5: clip 'v4' lasts 1\.10 s.*evaluation does not crop"):
         AudioTextData(val=folder / "val.jsonl", max_duration=1.0, max_clip=1.0).setup("validate")
     AudioTextData(folder / "train.jsonl", max_duration=1.0, max_clip=1.0).setup("fit")
-
-
-def test_audio_that_vanished_or_is_damaged(tmp_path: Path, folder: Path) -> None:
-    (tmp_path / "a.wav").write_bytes((folder / "v0.wav").read_bytes())
-    manifest = write_manifest(tmp_path / "m.jsonl", [Clip("x", tmp_path / "a.wav", ["y"])])
-    for workers in (0, 1):
-        data = AudioTextData(manifest, num_workers=workers)
-        data.connect(RATE, tokenize)
-        data.setup("fit")
-        (tmp_path / "a.wav").write_bytes(b"junk")
-        with pytest.raises(DecodeError, match=r"clip 'x' \(.*m\.jsonl, line 1\) cannot be decoded from .*a\.wav"):
-            next(iter(data.train_dataloader()))
-        data.teardown("fit")
-        (tmp_path / "a.wav").write_bytes((folder / "v0.wav").read_bytes())
 
 
 def test_a_batch_knows_the_captions_that_were_not_drawn_but_of_mixes_only_the_new_one(folder: Path) -> None:

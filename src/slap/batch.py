@@ -12,6 +12,7 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
+from slap.bad_clip import BadClip
 from slap.packed import Packed
 
 
@@ -40,6 +41,8 @@ class Batch:
         ids: the clips' ids, B of them.
         captions: the captions as text, C of them.
         labels: per zero-shot task the B clips' labels, None where a clip has no label for the task.
+        bad: clips that were to be in the batch and could not be used.
+        read: clips that were read for the batch, those that transforms joined included. Default: B.
     """
 
     audio: Packed
@@ -51,10 +54,21 @@ class Batch:
     ids: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()
     labels: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    bad: tuple[BadClip, ...] = ()
+    read: int = None  # type: ignore[assignment]  # never None once made
 
     def __post_init__(self) -> None:
+        if self.read is None:
+            object.__setattr__(self, "read", len(self.audio))
         if self.pairs is None:
             object.__setattr__(self, "pairs", torch.stack([self.clip_key[self.clip], self.caption_key], 1))
+
+    @classmethod
+    def without_clips(cls, bad: Sequence[BadClip]) -> Batch:
+        """A batch of which nothing could be used: B = C = 0."""
+        nothing = Packed(torch.zeros(0), torch.zeros(0, dtype=torch.int32))
+        none = torch.zeros(0, dtype=torch.int64)
+        return cls(nothing, nothing.replace(none), none, none, none, bad=tuple(bad))
 
     def __len__(self) -> int:
         """B, the number of clips."""

@@ -5,6 +5,7 @@ B clips and C captions of the whole set, E shared dimension.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from slap.bad_clip import REASONS, BadClip
 from slap.batch import Batch
 from slap.distributed import world_size
 from slap.results import Result, bootstrapped
@@ -44,6 +46,7 @@ class _Collected:
     ids: list[str]
     seconds: list[float]
     labels: list[dict[str, str | None]] = field(default_factory=list)
+    bad: tuple[BadClip, ...] = ()
 
 
 class Evaluation:
@@ -54,6 +57,7 @@ class Evaluation:
         confusions: the confusion matrix of each zero-shot task, of the last `compute`.
         durations: seconds of each clip, in the order of `audio_ranks`.
         audio_ranks: (B,) for each clip the best rank of its captions.
+        left_out: by reason, how many clips could not be used.
     """
 
     def __init__(self) -> None:
@@ -61,6 +65,7 @@ class Evaluation:
         self.confusions: dict[str, Confusion] = {}
         self.durations: list[float] = []
         self.audio_ranks = torch.empty(0, dtype=torch.int64)
+        self.left_out: dict[str, int] = {}
         self._parts: list[_Collected] = []
 
     def update(self, batch: Batch, audio: Tensor, text: Tensor, sample_rate: int) -> None:
@@ -68,7 +73,7 @@ class Evaluation:
         labels = [{task: names[i] for task, names in batch.labels.items()} for i in range(len(batch))]
         seconds = [size / sample_rate for size in batch.audio.sizes]
         embeddings = audio.detach().float().cpu(), text.detach().float().cpu()
-        self._parts.append(_Collected(*embeddings, batch.clip.cpu(), list(batch.ids), seconds, labels))
+        self._parts.append(_Collected(*embeddings, batch.clip.cpu(), list(batch.ids), seconds, labels, batch.bad))
 
     def compute(self, prompts: Mapping[str, str], embed: Callable[[list[str]], Tensor]) -> dict[str, Result]:
         """All figures: recall in both directions, and accuracy in each zero-shot task that the clips have labels of.
@@ -81,8 +86,12 @@ class Evaluation:
             ValueError: a task without a prompt, or nothing was collected.
         """
         parts, self._parts = self._parts, []
-        whole = _joined(_from_all_processes(parts))
+        parts = _from_all_processes(parts)
+        whole = _joined(parts)
         self.results, self.confusions = {}, {}
+        bad = {(clip.id, clip.where): clip.reason for part in parts for clip in part.bad}
+        counts = Counter(bad.values())
+        self.left_out = {reason: counts[reason] for reason in REASONS if counts[reason]}
         self.durations = whole.seconds
         self._retrieval(whole)
         for task in sorted({task for labels in whole.labels for task, label in labels.items() if label is not None}):

@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 
+from slap.bad_clip import BAD_CLIPS
 from slap.batch import Batch
 from slap.report_plots import draw_confusion, draw_recall, draw_recall_by_duration
 from slap.results import Result
@@ -75,7 +76,8 @@ class Report(Callback):
         if trainer.is_global_zero:
             evaluation: Evaluation = pl_module.evaluation  # type: ignore[assignment]
             write(Path(trainer.default_root_dir), evaluation, self._samples)
-            print(f"\n{table(evaluation.results)}\n\nMore in {Path(trainer.default_root_dir) / 'report.md'}")
+            lines = [table(evaluation.results), *left_out(evaluation)]
+            print("\n" + "\n\n".join(lines) + f"\n\nMore in {Path(trainer.default_root_dir) / 'report.md'}")
 
 
 def table(results: Mapping[str, Result]) -> str:
@@ -105,6 +107,14 @@ def markdown(results: Mapping[str, Result]) -> str:
     return "\n".join(lines)
 
 
+def left_out(evaluation: Evaluation) -> list[str]:
+    """A line on the clips that could not be used; none if all could."""
+    if not evaluation.left_out:
+        return []
+    reasons = ", ".join(f"{count} {reason}" for reason, count in evaluation.left_out.items())
+    return [f"Clips left out, since they could not be used: {reasons}; see {BAD_CLIPS}."]
+
+
 def write(folder: Path, evaluation: Evaluation, samples: Sequence[Sample] = ()) -> None:
     """Write `report.md`, `results.json` and the plots.
 
@@ -119,7 +129,7 @@ def write(folder: Path, evaluation: Evaluation, samples: Sequence[Sample] = ()) 
         figure.savefig(folder / name)
     results = {name: asdict(result) for name, result in evaluation.results.items()}
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    parts = ["# Held-out clips", markdown(evaluation.results), _NOTE]
+    parts = ["# Held-out clips", markdown(evaluation.results), _NOTE, *left_out(evaluation)]
     parts += ["\n".join(f"![{name}]({name})" for name in plots)]
     if samples:
         parts += ["## Captions", _sample_table(samples)]

@@ -13,6 +13,8 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.trainer.states import TrainerFn
 
+from slap.bad_clip import BAD_CLIPS
+
 RUN_FILES = ("metrics.csv", "best.ckpt", "last.ckpt", "curves.png")
 """What a run leaves in its folder, besides the TensorBoard log."""
 
@@ -32,7 +34,8 @@ class RunFolder(Callback):
         self.out = Path(out)
         self.overwrite = overwrite
         self._found: list[Path] = []
-        self._old_events = sorted(self.out.glob("tensorboard/events.*"))  # now: the logger opens a new one early
+        # Now: the logger opens a new one early.
+        self._old = [*sorted(self.out.glob("tensorboard/events.*")), self.out / BAD_CLIPS]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Look what is there before this run writes anything."""
@@ -52,7 +55,7 @@ class RunFolder(Callback):
                 "continue that run with `--ckpt_path last`, or replace it with the trainer's `overwrite`"
             )
         if trainer.is_global_zero:
-            for path in self._found + self._old_events:
+            for path in self._found + self._old:
                 path.unlink(missing_ok=True)
 
 

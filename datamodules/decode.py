@@ -1,0 +1,235 @@
+"""From an audio file to samples, with the distrust that files from anywhere deserve.
+
+T frames at the file's own rate, C channels. Lhotse reads through the sources of a recording; a `Checked` source stands
+in for them. It reads with libsndfile alone (wav, flac, ogg, mp3, opus, aiff, ...), or with FFmpeg what that cannot (m4a
+and other MPEG-4, see `slap.datamodules.mpeg4`): Lhotse's own choice tries programs after libraries, some through a
+shell with the file's name in it. The header is looked at before memory is asked for, and only the stretch that is
+wanted is decoded.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from lhotse import AudioSource, Recording
+from lhotse.augmentation import Resample, Volume
+from lhotse.cut import Cut, MixedCut
+from lhotse.utils import compute_num_samples, fastcopy
+
+from slap.bad_clip import Reason
+from slap.datamodules.clip import Seconds
+from slap.datamodules.mpeg4 import Mpeg4File, is_mpeg4
+
+FORMATS = "wav, flac, mp3, ogg and opus can, and m4a with the extra `m4a`"
+
+MEGABYTE = 1 << 20
+LARGEST = 512 * MEGABYTE
+"""Bytes of one stretch of a clip, decoded as float32 and not resampled yet, unless a cut says otherwise."""
+
+ROUNDING: Seconds = 1e-3
+"""By which a stretch may overstep its file's end: times in manifests are rounded."""
+
+PADDING: Seconds = 0.1
+"""By which a file's length may differ from what a manifest says: decoders disagree on what an encoder added."""
+
+LOSSY = ("MPEG", "OGG", "MPEG-4")
+"""Formats whose decoders disagree so."""
+
+UNKNOWN = 0x7FFFF000
+"""A WAV's data of this size or more was written to a pipe, with the size not known."""
+
+_CUT_SHORT = re.compile(r"^data : (\d+) \(should be (\d+)\)|Junk after the last page", re.MULTILINE)
+"""How libsndfile's log says that a WAV's data, or an Ogg stream, ends too early."""
+
+
+class FileError(Exception):
+    """What is wrong with a file. Lhotse wraps errors into others of their type, made of one text."""
+
+    def __init__(self, detail: str, reason: Reason = "unreadable", file: str = "") -> None:
+        super().__init__(detail)
+        self.detail, self.reason, self.file = detail, reason, file
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself.
+
+    Args:
+        frames: T.
+        rate: Hz.
+        channels: C.
+    """
+
+    frames: int
+    rate: int
+    channels: int
+
+    @property
+    def duration(self) -> Seconds:
+        """Of the whole file."""
+        return self.frames / self.rate
+
+
+def header(path: str | Path) -> Header:
+    """The header of an audio file.
+
+    Raises:
+        FileError: the file is absent, unreadable, truncated or empty.
+    """
+    with _opened(str(path)) as file:
+        return Header(file.frames, file.samplerate, file.channels)
+
+
+@dataclass
+class Checked(AudioSource):
+    """A source that checks what it reads against what its recording says.
+
+    Args:
+        rate: of the recording before any transform, Hz; None if that is not known.
+        length: of the recording, likewise.
+        largest: bytes that may be decoded at once.
+    """
+
+    rate: int | None = None
+    length: Seconds | None = None
+    largest: int = LARGEST
+
+    def load_audio(self, offset: Seconds = 0.0, duration: Seconds | None = None, **_: Any) -> np.ndarray:
+        """(C, T) float32, a stretch of the file.
+
+        Raises:
+            FileError: see `slap.bad_clip.Reason`.
+        """
+        name = self.source if isinstance(self.source, str) else "memory"
+        with _opened(BytesIO(self.source) if isinstance(self.source, bytes) else self.source) as file:
+            self._compare(Header(file.frames, file.samplerate, file.channels), name)
+            start = compute_num_samples(offset, file.samplerate) if offset else 0
+            count = file.frames - start
+            if duration is not None:
+                count = max(compute_num_samples(duration, file.samplerate), 1)
+            elif self.length is not None and not offset:
+                declared = compute_num_samples(self.length, file.samplerate)
+                # After resampling, a recording has rounded its length to its new rate.
+                count = declared if abs(declared - count) > ROUNDING * file.samplerate else count
+            samples = _read(file, start, count, self.largest, name)
+            rate = file.samplerate
+        if self.rate is None or self.rate == rate:
+            return samples
+        resampled: np.ndarray = Resample(rate, self.rate)(samples, rate)
+        return resampled
+
+    def _compare(self, found: Header, name: str) -> None:
+        if self.length is None:
+            return
+        # Rates alone may differ: libsndfile says of Opus what rate the encoder was given, others that it is 48 kHz.
+        if abs(found.duration - self.length) > PADDING + 0.01 * self.length:
+            raise FileError(
+                f"the file lasts {found.duration:.3f} s, but the manifest says {self.length:.3f} s",
+                "wrong_duration",
+                name,
+            )
+
+
+def checked(cut: Cut, largest: int = LARGEST) -> Cut:
+    """The same cut, with sources that check what they read."""
+    if isinstance(cut, MixedCut):
+        return fastcopy(cut, tracks=[fastcopy(track, cut=checked(track.cut, largest)) for track in cut.tracks])
+    if not cut.has_recording:
+        return cut
+    rate, length = _before_transforms(cut.recording)
+    sources = [
+        Checked(source.type, source.channels, source.source, None, rate, length, largest)
+        if type(source) is AudioSource
+        else source
+        for source in cut.recording.sources
+    ]
+    return fastcopy(cut, recording=fastcopy(cut.recording, sources=sources))
+
+
+def _before_transforms(recording: Recording) -> tuple[int | None, Seconds | None]:
+    """Rate and duration of a recording's files, as far as it says."""
+    rate = recording.sampling_rate
+    for transform in reversed(recording.transforms or []):
+        if isinstance(transform, Resample):
+            rate = transform.source_sampling_rate
+        elif not isinstance(transform, Volume):
+            return None, None
+    return rate, recording.duration
+
+
+def _opened(source: str | BytesIO) -> soundfile.SoundFile | Mpeg4File:
+    """An open file whose header makes sense.
+
+    Raises:
+        FileError: the file is absent, unreadable, truncated or empty.
+    """
+    name = source if isinstance(source, str) else "memory"
+    try:
+        file = soundfile.SoundFile(source)
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a headerless format, by the file's name
+        if isinstance(source, str) and not Path(source).is_file():
+            raise FileError(f"there is no file {source}", "absent", name) from error
+        if is_mpeg4(source):
+            return _checked_mpeg4(source, name)
+        what = f"{type(error).__name__}: {getattr(error, 'error_string', error)}"
+        raise FileError(f"{name} cannot be read as audio ({what}); {FORMATS}", "unreadable", name) from error
+    short = _CUT_SHORT.search(file.extra_info) if file.format in ("WAV", "WAVEX", "RF64", "OGG") else None
+    if short and not (short[1] and int(short[1]) >= UNKNOWN):
+        ends = f"{short[2]} of its {short[1]} bytes of audio are there" if short[1] else "it ends within a page"
+        file.close()
+        raise FileError(f"{name} was cut short: {ends}", "truncated", name)
+    if file.frames <= 0:
+        file.close()
+        raise FileError(f"{name} holds no samples", "empty", name)
+    return file
+
+
+def _checked_mpeg4(source: str | BytesIO, name: str) -> Mpeg4File:
+    try:
+        file = Mpeg4File(source)
+    except (ImportError, ValueError, OSError) as error:
+        raise FileError(f"{name} cannot be read as audio: {error}", "unreadable", name) from error
+    if file.frames <= 0:
+        file.close()
+        raise FileError(f"{name} holds no samples", "empty", name)
+    return file
+
+
+def _read(file: soundfile.SoundFile | Mpeg4File, start: int, count: int, largest: int, name: str) -> np.ndarray:
+    """(C, count) float32 from frame `start` on."""
+    short = start + count - file.frames
+    slack = min(PADDING, count / file.samplerate / 10) if file.format in LOSSY else ROUNDING
+    if short > max(slack * file.samplerate, 2):
+        raise FileError(
+            f"the clip goes on to {(start + count) / file.samplerate:.3f} s, but the file ends at "
+            f"{file.frames / file.samplerate:.3f} s",
+            "wrong_duration",
+            name,
+        )
+    if count * file.channels * 4 > largest:
+        raise FileError(
+            f"{count / file.samplerate:.1f} s x {file.channels} channels x {file.samplerate} Hz take "
+            f"{count * file.channels * 4 / MEGABYTE:.0f} MB, but {largest / MEGABYTE:.0f} MB may be decoded at once",
+            "too_large",
+            name,
+        )
+    try:
+        if start:
+            file.seek(min(start, file.frames))
+        samples = file.read(count, dtype="float32", always_2d=True).T
+    except RuntimeError as error:  # LibsndfileError is one
+        raise FileError(f"decoding broke off before the end: {error}", "truncated", name) from error
+    missing = count - samples.shape[1]
+    if missing > max(short, 0) + ROUNDING * file.samplerate:
+        raise FileError(
+            f"the data ends {missing / file.samplerate:.3f} s before the end that the header declares",
+            "truncated",
+            name,
+        )
+    return np.pad(samples, ((0, 0), (0, missing))) if missing else samples

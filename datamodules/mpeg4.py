@@ -1,0 +1,115 @@
+"""Reads m4a and other MPEG-4 audio, which libsndfile does not, through FFmpeg as PyAV brings it (extra `m4a`).
+
+T frames, C channels.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LEAD = 4096
+"""Frames that are decoded before a stretch and dropped: a block of AAC needs those before it."""
+
+
+def is_mpeg4(source: str | BytesIO) -> bool:
+    """Whether a file, or what is in memory, begins as MPEG-4 containers do."""
+    if isinstance(source, str):
+        with Path(source).open("rb") as file:
+            start = file.read(8)
+    else:
+        source.seek(0)
+        start = source.read(8)
+        source.seek(0)
+    return start[4:8] == b"ftyp"
+
+
+class Mpeg4File:
+    """An open file with those methods of `soundfile.SoundFile` that are needed here.
+
+    Attributes:
+        frames: T; containers may be wrong about it by one block.
+        samplerate: Hz.
+        channels: C.
+        format: "MPEG-4".
+
+    Raises:
+        ImportError: PyAV is not installed.
+        ValueError: this is not MPEG-4 with audio in it.
+        OSError: the file cannot be read.
+    """
+
+    format = "MPEG-4"
+
+    def __init__(self, source: str | BytesIO) -> None:
+        try:
+            import av
+        except ImportError as error:
+            raise ImportError("m4a and mp4 need PyAV: pip install 'slap-audio[m4a]'") from error
+        self._container: Any = av.open(source, metadata_errors="ignore")
+        if not self._container.streams.audio:
+            self._container.close()
+            raise ValueError("there is no audio in it")
+        self._stream: Any = self._container.streams.audio[0]
+        self._stream.codec_context.thread_count = 1
+        self.samplerate: int = self._stream.rate
+        self.channels: int = self._stream.channels
+        self._unit = Fraction(self._stream.time_base)
+        self._begin: int = self._stream.start_time or 0  # of the first frame, in the container's units
+        ticks = self._stream.duration
+        seconds = ticks * self._unit if ticks is not None else Fraction(self._container.duration or 0, av.time_base)
+        self.frames = round(seconds * self.samplerate)
+        self._at = 0
+
+    def seek(self, frame: int) -> int:
+        """Read from a frame on."""
+        self._at = frame
+        lead = Fraction(max(frame - LEAD, 0), self.samplerate)
+        self._container.seek(int(lead / self._unit) + self._begin, stream=self._stream)
+        return frame
+
+    def read(self, frames: int, dtype: str = "float32", always_2d: bool = True) -> np.ndarray:
+        """(frames, C) float32 from here on; fewer where the file ends.
+
+        Raises:
+            RuntimeError: the data is damaged.
+        """
+        from av.error import FFmpegError
+
+        assert (dtype, always_2d) == ("float32", True)
+        parts: list[np.ndarray] = []
+        found, stop = 0, self._at + frames
+        try:
+            for block in self._blocks():
+                start = round((block.pts - self._begin) * self._unit * self.samplerate)
+                part = block.to_ndarray()[:, max(self._at - start, 0) : max(stop - start, 0)]
+                parts.append(part)
+                found += part.shape[1]
+                if start + block.samples >= stop:
+                    break
+        except FFmpegError as error:
+            raise RuntimeError(str(error)) from error
+        self._at += found
+        return np.concatenate([np.zeros((self.channels, 0), np.float32), *parts], axis=1).T
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+    def __enter__(self) -> Mpeg4File:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _blocks(self) -> Any:
+        """Decoded blocks as planes of float32."""
+        from av import AudioResampler
+
+        planes = AudioResampler(format="fltp")
+        for block in self._container.decode(self._stream):
+            yield from planes.resample(block)
