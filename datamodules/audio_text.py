@@ -14,6 +14,7 @@ from lhotse import MonoCut
 from lhotse.cut import Cut
 from lightning.pytorch import LightningDataModule
 
+from slap.bad_clip import BadClip
 from slap.datamodules.clip import Seconds
 from slap.datamodules.corpus import check_lengths, long_enough, read_manifests, tasks_of, turns
 from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset, Transform
@@ -131,6 +132,7 @@ class AudioTextData(LightningDataModule):
         self._given_prompts = dict(prompts or {})
         self._connection: tuple[int, Tokenize] | None = None
         self._read: dict[str, list[Cut]] = {}
+        self._left_out: dict[str, list[BadClip]] = {}
         self._mono: dict[tuple[str, int], list[MonoCut]] = {}
         self._turns: list[int] = []  # an epoch's training clips, by index, each as often as it comes
         self._loaders: list[Loader] = []
@@ -155,8 +157,7 @@ class AudioTextData(LightningDataModule):
             splits = {needed, "val"} if stage == "fit" else {needed}
         if self.trainer is not None and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.quarantine.out = Path(self.trainer.default_root_dir)
-            # Only once training has begun it is known that the folder holds no other run.
-            self.quarantine.may_write = lambda: self.trainer is not None and not self.trainer.sanity_checking
+            self.quarantine.waiting = stage == "fit"
         for split in sorted(splits):
             self._cuts(split)
             if self.in_memory:
@@ -229,14 +230,18 @@ class AudioTextData(LightningDataModule):
         self, dataset: TrainDataset | EvaluationDataset, sampler: TrainSampler | EvaluationSampler, stage: str
     ) -> Loader:
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        loader = Loader(dataset, sampler, self.quarantine, stage, num_workers=self.num_workers, pin_memory=on_gpu)
+        before = self._left_out.get(stage, ())
+        loader = Loader(dataset, sampler, self.quarantine, stage, before, self.num_workers, on_gpu)
         self._loaders.append(loader)
         return self._loaders[-1]
 
     def _cuts(self, split: str) -> list[Cut]:
         """The clips of a split's manifests, read on first use."""
         if split not in self._read:
-            parts = read_manifests(self.manifests[split])
+            bad = self._left_out.setdefault(split, [])
+            parts = read_manifests(self.manifests[split], self.quarantine.max_bad, bad)
+            if self._process()[0] == 0:  # every process finds the same
+                self.quarantine.add(split, bad)
             if split == "train":
                 parts = [long_enough(part, self.min_clip) for part in parts]
                 self._turns = turns([len(part) for part in parts], self.repeats)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lhotse.cut import Cut
 
+from slap.bad_clip import BadClip
 from slap.datamodules.clip import ManifestError, Seconds
 from slap.datamodules.cutset import tracks_of
 from slap.datamodules.manifest import read_manifest
@@ -16,14 +17,19 @@ from slap.datamodules.waveform import files_read
 log = logging.getLogger(__name__)
 
 
-def read_manifests(paths: Sequence[Path]) -> list[list[Cut]]:
+def read_manifests(paths: Sequence[Path], max_bad: float, bad: list[BadClip]) -> list[list[Cut]]:
     """The clips of each manifest.
+
+    Args:
+        paths: of the manifests.
+        max_bad: the share of the clips of each that may be bad, 0 to 1.
+        bad: gets those that are, and are left out.
 
     Raises:
         ManifestError: a manifest cannot be used, or an id names different audio in two of them: clips of equal id
             count as the same clip in the losses and the figures.
     """
-    parts = [list(read_manifest(path)) for path in paths]
+    parts = [list(read_manifest(path, max_bad, bad)) for path in paths]
     seen: dict[str, Cut] = {}
     for part in parts:
         for cut in part:

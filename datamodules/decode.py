@@ -143,13 +143,15 @@ def checked(cut: Cut, largest: int = LARGEST) -> Cut:
     if not cut.has_recording:
         return cut
     rate, length = _before_transforms(cut.recording)
-    sources = [
-        Checked(source.type, source.channels, source.source, None, rate, length, largest)
-        if type(source) is AudioSource
-        else source
-        for source in cut.recording.sources
-    ]
+    sources = [_checked(source, rate, length, largest) for source in cut.recording.sources]
     return fastcopy(cut, recording=fastcopy(cut.recording, sources=sources))
+
+
+def _checked(source: AudioSource, rate: int | None, length: Seconds | None, largest: int) -> AudioSource:
+    if type(source) is AudioSource:
+        return Checked(source.type, source.channels, source.source, None, rate, length, largest)
+    # One that reads another cut passes the limit on; what is in memory has none.
+    return fastcopy(source, largest=largest) if hasattr(source, "largest") else source
 
 
 def _before_transforms(recording: Recording) -> tuple[int | None, Seconds | None]:

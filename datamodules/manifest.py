@@ -15,7 +15,8 @@ The JSON kinds may be gzipped (`.jsonl.gz`). Relative paths start from the manif
 
 The first two are read and held as a whole, a few kB a clip, with the headers of all files. Of cuts only an index is
 held, 17 bytes a clip, so manifests of any size are read: see `slap.datamodules.index`. Faults in what a manifest says
-show when it is opened; that the file of a cut is absent shows when it is loaded.
+show when it is opened; that the file of a cut is absent shows when it is loaded. Of what is wrong with single clips
+`slap.datamodules.quarantine` takes care.
 """
 
 from __future__ import annotations
@@ -23,41 +24,53 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import soundfile
 from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
 
+from slap.bad_clip import BadClip
 from slap.datamodules.clip import Clip, ManifestError, write_manifest
 from slap.datamodules.clips import Clips, Listed
 from slap.datamodules.cutset import is_cut
+from slap.datamodules.decode import ROUNDING, FileError, header
 from slap.datamodules.index import open_cuts, write_cuts
+from slap.datamodules.quarantine import RowError, judge
 from slap.datamodules.table import Record, clips_of, csv_records, json_records
 
 __all__ = ["Clip", "ManifestError", "captions_of", "read_manifest", "write_cuts", "write_manifest"]
 
 SUFFIXES = (".csv", ".jsonl", ".jsonl.gz")
-ROUNDING = 1e-3  # seconds by which a segment may overstep its file's end: times in manifests are rounded
+MAX_BAD = 0.05  # of the clips of a table, unless told otherwise
 
 
-def read_manifest(path: str | Path) -> Clips:
+def read_manifest(path: str | Path, max_bad: float = MAX_BAD, bad: list[BadClip] | None = None) -> Clips:
     """Read a manifest of any kind; see this module's head for the kinds.
+
+    Rows of a table whose clip cannot be used (its file is absent, unreadable, truncated or empty, it lies outside of
+    the file, or its caption is empty or no text) are left out.
 
     Args:
         path: ends in .csv, .jsonl or .jsonl.gz.
+        max_bad: the share of clips that may be bad, 0 to 1.
+        bad: gets those that are.
 
     Returns:
         A sequence of one cut a clip: its captions as the texts of its supervisions, the custom field `labels` (task to
         label), and the custom field `where`, the file and line it came from.
 
     Raises:
-        ManifestError: something is missing, empty, damaged or not allowed; names the file, the line and what would do.
+        ManifestError: something is missing, empty, damaged or not allowed, or too many clips are bad; names the file,
+            the line and what would do.
     """
     path = Path(path)
+    found: list[BadClip] = []
     if not path.name.endswith(SUFFIXES):
         raise ManifestError(f"{path}: a manifest ends in {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise ManifestError(f"{path}: there is no such manifest")
-    clips = _table(path, csv_records(path)) if path.suffix == ".csv" else _json(path)
+    clips = _table(path, csv_records(path), found) if path.suffix == ".csv" else _json(path, found)
+    judge(path, found, len(clips), max_bad)
+    if bad is not None:
+        bad += found
     if not len(clips):
         raise ManifestError(f"{path}: the manifest is empty")
     return clips
@@ -70,45 +83,47 @@ def captions_of(cuts: Iterable[Cut]) -> Iterator[str]:
             yield supervision.text
 
 
-def _json(path: Path) -> Clips:
+def _json(path: Path, bad: list[BadClip]) -> Clips:
     first = next(json_records(path), None)
-    return open_cuts(path) if first is not None and is_cut(first[1]) else _table(path, json_records(path))
+    return open_cuts(path) if first is not None and is_cut(first[1]) else _table(path, json_records(path), bad)
 
 
-def _table(path: Path, records: Iterable[tuple[int, Record]]) -> Clips:
-    recordings: dict[Path, Recording] = {}  # clips of one long file share its header
+def _table(path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip]) -> Clips:
+    recordings: dict[Path, Recording | FileError] = {}  # clips of one long file share its header
     cuts = []
-    for line, clip in clips_of(path, records):
+    for line, clip in clips_of(path, records, bad):
         where = f"{path}, line {line}"
         audio = path.parent / clip.audio
         if audio not in recordings:
-            recordings[audio] = _recording(audio, where)
-        cuts.append(_cut(clip, recordings[audio], where))
+            recordings[audio] = _recording(audio)
+        try:
+            cuts.append(_cut(clip, recordings[audio], where))
+        except RowError as error:
+            bad.append(error.bad)
     return Listed(cuts)
 
 
-def _recording(audio: Path, where: str) -> Recording:
-    if not audio.is_file():
-        raise ManifestError(f"{where}: there is no file {audio}; relative paths start from the manifest's folder")
+def _recording(audio: Path) -> Recording | FileError:
+    """The recording that a file is, or what is wrong with it."""
     try:
-        header = soundfile.info(str(audio))
-    except soundfile.LibsndfileError as error:
-        raise ManifestError(
-            f"{where}: {audio} cannot be read as audio ({error.error_string}); wav, flac, mp3, ogg and opus can"
-        ) from error
-    if header.frames <= 0:
-        raise ManifestError(f"{where}: {audio} holds no samples")
-    source = AudioSource("file", list(range(header.channels)), str(audio))
-    return Recording(str(audio), [source], header.samplerate, header.frames, header.frames / header.samplerate)
+        found = header(audio)
+    except FileError as error:
+        return error
+    source = AudioSource("file", list(range(found.channels)), str(audio))
+    return Recording(str(audio), [source], found.rate, found.frames, found.duration)
 
 
-def _cut(clip: Clip, recording: Recording, where: str) -> Cut:
+def _cut(clip: Clip, recording: Recording | FileError, where: str) -> Cut:
+    if isinstance(recording, FileError):
+        hint = "; relative paths start from the manifest's folder" if recording.reason == "absent" else ""
+        raise RowError(BadClip(clip.id, recording.reason, recording.detail + hint, recording.file, where))
     duration = recording.duration - clip.start if clip.duration is None else clip.duration
     if duration <= 0 or clip.start + duration > recording.duration + ROUNDING:
-        raise ManifestError(
-            f"{where}: the clip from {clip.start} to {clip.start + max(duration, 0)} s lies outside of the file, "
+        detail = (
+            f"the clip from {clip.start} to {clip.start + max(duration, 0)} s lies outside of the file, "
             f"which lasts {recording.duration:.3f} s; without `duration` a clip goes on to the end"
         )
+        raise RowError(BadClip(clip.id, "wrong_duration", detail, recording.id, where))
     duration = min(duration, recording.duration - clip.start)
     channels = recording.channel_ids
     kind, channel = (MonoCut, channels[0]) if len(channels) == 1 else (MultiCut, channels)

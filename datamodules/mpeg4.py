@@ -50,18 +50,19 @@ class Mpeg4File:
             import av
         except ImportError as error:
             raise ImportError("m4a and mp4 need PyAV: pip install 'slap-audio[m4a]'") from error
-        self._container: Any = av.open(source, metadata_errors="ignore")
-        if not self._container.streams.audio:
-            self._container.close()
+        container: Any = av.open(source, metadata_errors="ignore")  # what it knows depends on the kind of file
+        self._container = container
+        if not container.streams.audio:
+            container.close()
             raise ValueError("there is no audio in it")
-        self._stream: Any = self._container.streams.audio[0]
+        self._stream = container.streams.audio[0]
         self._stream.codec_context.thread_count = 1
         self.samplerate: int = self._stream.rate
         self.channels: int = self._stream.channels
         self._unit = Fraction(self._stream.time_base)
         self._begin: int = self._stream.start_time or 0  # of the first frame, in the container's units
         ticks = self._stream.duration
-        seconds = ticks * self._unit if ticks is not None else Fraction(self._container.duration or 0, av.time_base)
+        seconds = ticks * self._unit if ticks is not None else Fraction(container.duration or 0, av.time_base)
         self.frames = round(seconds * self.samplerate)
         self._at = 0
 

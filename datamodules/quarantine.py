@@ -22,7 +22,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from math import sqrt
 from pathlib import Path
@@ -48,8 +48,9 @@ class ClipError(Exception):
         self.bad = bad
 
     def __str__(self) -> str:
-        file = f" of {self.bad.file}" if self.bad.file else ""
-        return f"clip {self.bad.id!r}{file} ({self.bad.where or 'no manifest'}) is {self.bad.reason}: {self.bad.detail}"
+        bad = self.bad
+        file = f" of {bad.file}" if bad.file not in bad.detail else ""
+        return f"clip {bad.id!r}{file} ({bad.where or 'no manifest'}), {bad.reason}: {bad.detail}"
 
 
 class RowError(ClipError, ManifestError):
@@ -92,7 +93,7 @@ class Quarantine:
 
     Attributes:
         out: the run's folder; None writes no file.
-        may_write: asked before writing; what is not written yet is kept.
+        waiting: write nothing before training begins, which shows whether the folder holds another run.
         counts: for each stage how many different clips were bad, by reason.
     """
 
@@ -100,7 +101,7 @@ class Quarantine:
         check_share(max_bad)
         self.max_bad = max_bad
         self.out: Path | None = None
-        self.may_write: Callable[[], bool] = lambda: True
+        self.waiting = False
         self.counts: dict[str, Counter[str]] = {}
         self._known: set[tuple[str, str, str, str]] = set()
         self._unwritten: list[str] = []
@@ -126,6 +127,7 @@ class Quarantine:
         Raises:
             ValueError: too many clips are bad, or of a batch all are.
         """
+        self.waiting = False
         watch = _Watch(self.max_bad)
         for batch in batches:
             self.add("train", batch.bad)
@@ -178,7 +180,7 @@ class Quarantine:
         return f"{counts.total()} clips left out: {_by_reason(counts)}" if counts else ""
 
     def _write(self) -> None:
-        if self.out is None or not self._unwritten or not self.may_write():
+        if self.out is None or self.waiting or not self._unwritten:
             return
         self.out.mkdir(parents=True, exist_ok=True)
         file = os.open(self.out / BAD_CLIPS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -216,7 +218,7 @@ class _Watch:
 
 
 def _too_many(counts: Counter[str], read: int, max_bad: float, bad: Sequence[BadClip]) -> str:
-    first = "\n".join(f"  {clip.where or clip.id}: {clip.reason}: {clip.detail}" for clip in bad[:SHOWN])
+    first = "\n".join(f"  {clip.where or clip.id}: {clip.detail}" for clip in bad[:SHOWN])
     return (
         f"{counts.total()} of {read} clips are bad ({_by_reason(counts)}), more than max_bad={max_bad:g} allows; "
         f"mend or drop them, or raise max_bad. The first:\n{first}"

@@ -16,16 +16,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from slap.bad_clip import BadClip
 from slap.datamodules.clip import Clip, ManifestError
 
 CAPTION = re.compile(r"caption(_\d+)?")
+NO_TEXT = re.compile("[\ud800-\udfff]")  # what is left of bytes that are not UTF-8, and of halves of characters in JSON
+LONGEST_CELL = 1 << 27  # characters; Python's csv refuses more than 2^17 unless told
 
 Record = dict[str, Any]
+
+
+class CaptionError(ValueError):
+    """A caption that is empty or no text."""
 
 
 def csv_records(path: Path) -> Iterator[tuple[int, Record]]:
     """The rows of a CSV file by their columns' names, each with the number of the line that it ends on."""
     reader = csv.reader((text for _, text in text_lines(path)), strict=True)
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
     try:
         header = [name.strip() for name in next(reader, [])]
         if len(set(header)) < len(header):
@@ -52,12 +60,19 @@ def json_records(path: Path) -> Iterator[tuple[int, Record]]:
     """The objects of a file with one JSON object a line, each with the number of its line."""
     for number, raw in raw_lines(path):
         if raw.strip():
-            yield number, record_of(raw, path, number)
+            yield number, record_of(raw, path, number, errors="surrogateescape")
 
 
-def record_of(raw: bytes, path: Path, number: int) -> Record:
-    """The JSON object on a line, without those of its values that are null."""
-    text = _decoded(raw, path, number)
+def record_of(raw: bytes, path: Path, number: int, errors: str = "strict") -> Record:
+    """The JSON object on a line, without those of its values that are null.
+
+    Args:
+        raw: the line.
+        path: the file, for messages.
+        number: of the line.
+        errors: what `bytes.decode` does about bytes that are not UTF-8.
+    """
+    text = _decoded(raw, path, number, errors)
     try:
         record = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
@@ -79,35 +94,59 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file, plain or gzipped, numbered from 1."""
+    """The lines of a text file, plain or gzipped, numbered from 1; bytes that are not UTF-8 become `NO_TEXT`."""
     for number, raw in raw_lines(path):
-        yield number, _decoded(raw, path, number)
+        yield number, _decoded(raw, path, number, errors="surrogateescape")
 
 
-def _decoded(raw: bytes, path: Path, number: int) -> str:
+def _decoded(raw: bytes, path: Path, number: int, errors: str = "strict") -> str:
     try:
-        return raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        return raw.decode("utf-8-sig" if number == 1 else "utf-8", errors)
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}, line {number}: manifests are UTF-8 text, this line is not: {error}") from error
 
 
-def clips_of(path: Path, records: Iterable[tuple[int, Record]]) -> list[tuple[int, Clip]]:
+def clips_of(path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip]) -> list[tuple[int, Clip]]:
     """The clips that records describe, in order of first mention, each with the line of that mention.
 
     Records of one clip, by its `id` or else by its file, start and duration, bring one more caption each.
+
+    Args:
+        path: the manifest, for messages.
+        records: each with its line.
+        bad: gets those whose caption is empty or no text.
+
+    Raises:
+        ManifestError: another fault; names the line.
     """
     clips: dict[str, tuple[int, Clip]] = {}
     for line, record in records:
         try:
+            _check_text(record)
             clip = _clip(record)
             if clip.id in clips:
                 first, known = clips[clip.id]
                 clips[clip.id] = first, _merge(known, clip, first)
             else:
                 clips[clip.id] = line, clip
+        except CaptionError as error:
+            name, audio = (_shown(record.get(key)) for key in ("id", "audio"))
+            bad.append(BadClip(name or audio, "caption", str(error), audio, f"{path}, line {line}"))
         except (TypeError, ValueError) as error:
             raise ManifestError(f"{path}, line {line}: {error}") from error
     return list(clips.values())
+
+
+def _check_text(record: Record) -> None:
+    for name, value in record.items():
+        for text in value if isinstance(value, list) else (value,):
+            if isinstance(text, str) and NO_TEXT.search(text):
+                raise CaptionError(f"manifests are UTF-8 text, this line is not: `{name}` is {_shown(text)!r}")
+
+
+def _shown(value: Any) -> str:
+    """A value as text that can be written, however damaged."""
+    return value.encode("utf-8", "backslashreplace").decode()[:80] if isinstance(value, str) else ""
 
 
 def _clip(record: Record) -> Clip:
@@ -141,10 +180,10 @@ def _captions(record: Record) -> tuple[str, ...]:
         if CAPTION.fullmatch(name):
             values = value if isinstance(value, list) else [value]
             if not all(isinstance(caption, str) and caption.strip() for caption in values):
-                raise ValueError(f"`{name}` must be text that is not empty, got {value!r}")
+                raise CaptionError(f"`{name}` must be text that is not empty, got {value!r}")
             found += [caption.strip() for caption in values]
     if not found:
-        raise ValueError("the caption is empty; each row needs one, in `caption` or in caption_1, caption_2, ...")
+        raise CaptionError("the caption is empty; each row needs one, in `caption` or in caption_1, caption_2, ...")
     return tuple(found)
 
 

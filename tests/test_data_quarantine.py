@@ -17,7 +17,7 @@ from lhotse import Recording, SupervisionSegment
 from slap import SLAP
 from slap.bad_clip import REASONS, BadClip
 from slap.batch import Batch
-from slap.datamodules import AudioTextData, Clip, read_manifest, write_manifest
+from slap.datamodules import AudioTextData, Clip, ManifestError, read_manifest, write_manifest
 from slap.datamodules.decode import FileError, header
 from slap.datamodules.quarantine import FIRST, Quarantine
 from slap.datamodules.replacement import Replacements
@@ -209,7 +209,7 @@ def test_more_than_the_share_stops_the_run_and_less_does_not(folder: Path, loade
     list(getattr(data, loader)())  # 3 of 60 are 5 %
     for i in range(6):
         unreadable(folder / f"c{30 + i}.wav")
-    message = r"\d+ of [67]\d clips are bad \(\d+ unreadable\), more than max_bad=0\.05 allows; .*\n  .*m\.jsonl, line \d+: un"
+    message = r"\d+ of [67]\d clips are bad \(\d+ unreadable\), more than max_bad=0\.05 allows; .*\n  .*m\.jsonl, line"
     with pytest.raises(ValueError, match=message):
         list(getattr(opened_like(data, 0.05), loader)())
 
@@ -252,7 +252,7 @@ def test_they_are_listed_once_whatever_the_epochs(folder: Path, caplog: pytest.L
         assert {line["id"]: line["reason"] for line in lines if line["stage"] == stage} == bad
     assert len(lines) == 2 * len(bad)
     assert all(set(line) == {"stage", "id", "reason", "detail", "file", "where"} for line in lines)
-    assert caplog.text.count("left out: clip 'c4' of") == 2
+    assert caplog.text.count("left out: clip 'c4' (") == 2
     assert data.quarantine.summary("train").startswith(f"{len(bad)} clips left out: 1 absent, 1 unreadable")
 
 
@@ -334,6 +334,13 @@ def test_the_run_goes_on_and_its_report_says_so(folder: Path, capsys: pytest.Cap
     listed = [json.loads(line) for line in (folder / "run" / "bad_clips.jsonl").read_text().splitlines()]
     assert {line["id"] for line in listed if line["stage"] == "test"} == set(bad)
     assert model.evaluation.results["t2a_R@1"].count == COUNT - len(bad)
+    assert listed[0]["stage"] == "val"  # from before training, held back until then
+    again = slap_trainer(out=str(folder / "run"), max_steps=1, accelerator="cpu", enable_progress_bar=False)
+    with pytest.raises(FileExistsError):
+        again.fit(
+            model, datamodule=AudioTextData(*[folder / "m.jsonl"] * 2, max_duration=8.0, max_clip=None, max_bad=0.5)
+        )
+    assert len((folder / "run" / "bad_clips.jsonl").read_text().splitlines()) == len(listed)
 
 
 def test_a_lying_header_or_a_bomb_takes_no_memory(tmp_path: Path) -> None:
@@ -414,6 +421,33 @@ def test_headers_of_bad_files(tmp_path: Path) -> None:
         with pytest.raises(FileError) as caught:
             header(tmp_path / "a.wav")
         assert caught.value.reason == reason
+
+
+def test_rows_of_a_table_that_cannot_be_used_are_left_out_and_reported(folder: Path) -> None:
+    rows = [f"c{i}.wav,sound {i}" for i in range(COUNT)]
+    rows[3] = "gone.wav,x"
+    rows[5] = "c5.wav, "
+    soundfile.write(folder / "none.wav", np.zeros(0), RATE)
+    rows[8] = "none.wav,x"
+    table = "\n".join(["audio,caption", *rows]).encode()
+    (folder / "m.csv").write_bytes(table.replace(b"sound 9", b"caf\xe9"))
+    bad: list[BadClip] = []
+    cuts = read_manifest(folder / "m.csv", max_bad=0.1, bad=bad)
+    assert len(cuts) == COUNT - 4
+    assert {(clip.id, clip.reason, clip.where.split(", ")[1]) for clip in bad} == {
+        ("gone.wav", "absent", "line 5"),
+        ("c5.wav", "caption", "line 7"),
+        ("none.wav", "empty", "line 10"),
+        ("c9.wav", "caption", "line 11"),
+    }
+    with pytest.raises(ManifestError, match=r"m\.csv: 4 of 60 clips are bad \(1 absent, 1 empty, 2 caption\)"):
+        read_manifest(folder / "m.csv")
+    data = AudioTextData(val=folder / "m.csv", max_duration=4.0, max_bad=0.1)
+    data.connect(RATE, tokenize)
+    data.setup("validate")
+    batches = list(data.val_dataloader())
+    assert {clip.id for batch in batches for clip in batch.bad} == {clip.id for clip in bad}
+    assert sum(len(batch) for batch in batches) == COUNT - 4
 
 
 def test_reasons_are_a_closed_list() -> None:
