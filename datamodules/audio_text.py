@@ -167,6 +167,7 @@ class AudioTextData(LightningDataModule):
     def teardown(self, stage: str) -> None:
         """End the loading processes."""
         del stage
+        self.quarantine.flush()
         for loader in self._loaders:
             loader.close()
         self._loaders.clear()

@@ -127,7 +127,6 @@ class Quarantine:
         Raises:
             ValueError: too many clips are bad, or of a batch all are.
         """
-        self.waiting = False
         watch = _Watch(self.max_bad)
         for batch in batches:
             self.add("train", batch.bad)
@@ -138,6 +137,8 @@ class Quarantine:
                     f"{_too_many(watch.counts, watch.read, self.max_bad, batch.bad)}"
                 )
             yield batch
+            self.waiting = False  # Lightning asks for the first batch before training begins, but not for another one
+        self.flush()
         watch.end()
 
     def evaluation(self, batches: Iterable[Batch], stage: str, before: Sequence[BadClip] = ()) -> Iterator[Batch]:
@@ -166,6 +167,11 @@ class Quarantine:
         watch.end()
         if held is not None:
             yield replace(held, bad=held.bad + lost)
+
+    def flush(self) -> None:
+        """Write whatever waits to be written."""
+        self.waiting = False
+        self._write()
 
     def summary(self, stage: str) -> str:
         """How many clips of a stage were left out, by reason; empty if none was.

@@ -256,6 +256,19 @@ def test_they_are_listed_once_whatever_the_epochs(folder: Path, caplog: pytest.L
     assert data.quarantine.summary("train").startswith(f"{len(bad)} clips left out: 1 absent, 1 unreadable")
 
 
+def test_nothing_is_written_before_training_begins(tmp_path: Path) -> None:
+    quarantine = Quarantine()
+    quarantine.out, quarantine.waiting = tmp_path, True
+    quarantine.add("val", [BadClip("a", "silent", "")])
+    assert not list(tmp_path.iterdir())
+    batches = quarantine.training([Batch.without_clips([]) for _ in range(3)])
+    with pytest.raises(ValueError, match="no clip left"):
+        next(batches)
+    assert not list(tmp_path.iterdir())
+    list(quarantine.training([]))
+    assert json.loads((tmp_path / "bad_clips.jsonl").read_text())["id"] == "a"
+
+
 def _many(folder: Path, process: int) -> None:
     quarantine = Quarantine()
     quarantine.out = folder
@@ -334,7 +347,6 @@ def test_the_run_goes_on_and_its_report_says_so(folder: Path, capsys: pytest.Cap
     listed = [json.loads(line) for line in (folder / "run" / "bad_clips.jsonl").read_text().splitlines()]
     assert {line["id"] for line in listed if line["stage"] == "test"} == set(bad)
     assert model.evaluation.results["t2a_R@1"].count == COUNT - len(bad)
-    assert listed[0]["stage"] == "val"  # from before training, held back until then
     again = slap_trainer(out=str(folder / "run"), max_steps=1, accelerator="cpu", enable_progress_bar=False)
     with pytest.raises(FileExistsError):
         again.fit(
@@ -442,7 +454,7 @@ def test_rows_of_a_table_that_cannot_be_used_are_left_out_and_reported(folder: P
     }
     with pytest.raises(ManifestError, match=r"m\.csv: 4 of 60 clips are bad \(1 absent, 1 empty, 2 caption\)"):
         read_manifest(folder / "m.csv")
-    data = AudioTextData(val=folder / "m.csv", max_duration=4.0, max_bad=0.1)
+    data = AudioTextData(val=folder / "m.csv", max_duration=4.0, max_clip=None, max_bad=0.1)
     data.connect(RATE, tokenize)
     data.setup("validate")
     batches = list(data.val_dataloader())
