@@ -9,22 +9,22 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch.distributed as dist
-from lhotse import MonoCut
-from lhotse.cut import Cut
 from lightning.pytorch import LightningDataModule
 
 from slap.bad_clip import BadClip
 from slap.datamodules.clip import Seconds
-from slap.datamodules.corpus import check_lengths, long_enough, read_manifests, tasks_of, turns
+from slap.datamodules.clips import Clips, Joined
+from slap.datamodules.corpus import Mono, check_lengths, long_enough, read_manifests, sources_of
 from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset, Transform
 from slap.datamodules.decode import LARGEST, MEGABYTE
+from slap.datamodules.epoch import Source
 from slap.datamodules.loader import Loader
 from slap.datamodules.manifest import captions_of
 from slap.datamodules.quarantine import Quarantine
 from slap.datamodules.replacement import Replacements
 from slap.datamodules.sampler import EvaluationSampler, TrainSampler
-from slap.datamodules.waveform import held_if_good, mono
 
 Manifests = str | Path | Sequence[str | Path]
 
@@ -131,10 +131,10 @@ class AudioTextData(LightningDataModule):
             self.val_dataloader = None  # type: ignore[method-assign, assignment]
         self._given_prompts = dict(prompts or {})
         self._connection: tuple[int, Tokenize] | None = None
-        self._read: dict[str, list[Cut]] = {}
+        self._read: dict[str, Clips] = {}
         self._left_out: dict[str, list[BadClip]] = {}
-        self._mono: dict[tuple[str, int], list[MonoCut]] = {}
-        self._turns: list[int] = []  # an epoch's training clips, by index, each as often as it comes
+        self._mono: dict[tuple[str, int], Mono] = {}
+        self._sources: list[Source] = []  # what an epoch takes of the training clips
         self._loaders: list[Loader] = []
 
     def connect(self, sample_rate: int, tokenize: Tokenize) -> None:
@@ -159,7 +159,7 @@ class AudioTextData(LightningDataModule):
             self.quarantine.out = Path(self.trainer.default_root_dir)
             self.quarantine.waiting = stage == "fit"
         for split in sorted(splits):
-            self._cuts(split)
+            self._clips(split)
             if self.in_memory:
                 self._mono_cuts(split)
         self._check_prompts()
@@ -174,25 +174,24 @@ class AudioTextData(LightningDataModule):
 
     def captions(self) -> Iterator[str]:
         """All captions of the training manifests, each once, lazily; a tokeniser learns from them."""
-        return captions_of(self._cuts("train"))
+        return captions_of(self._clips("train"))
 
     @property
     def prompts(self) -> dict[str, str]:
         """For each zero-shot task of the evaluation manifests read so far its prompt, with `{label}` in it."""
-        tasks = tasks_of(cut for split in ("val", "test") for cut in self._read.get(split, ()))
-        return {**dict.fromkeys(tasks, PROMPT), **self._given_prompts}
+        return {**dict.fromkeys(self._tasks(), PROMPT), **self._given_prompts}
 
     def train_dataloader(self) -> Loader:
         """Batches of one training epoch; Lightning sets which."""
         sample_rate, tokenize = self._model()
-        mono_cuts = self._mono_cuts("train")
-        cuts = [mono_cuts[i] for i in self._turns]
-        longest = max(cut.num_samples for cut in cuts) if self.max_clip is None else round(self.max_clip * sample_rate)
-        lengths = [min(cut.num_samples, longest) for cut in cuts]
+        clips, cuts = self._clips("train"), self._mono_cuts("train")
+        lengths = clips.samples(sample_rate)
+        if self.max_clip is not None:
+            np.minimum(lengths, round(self.max_clip * sample_rate), out=lengths)
         replacements = Replacements(lengths, self.seed)
         return self._loader(
             TrainDataset(
-                cuts, tokenize, tasks_of(cuts), self.transforms, self.max_clip, self.seed, replacements, self.largest
+                cuts, tokenize, clips.tasks, self.transforms, self.max_clip, self.seed, replacements, self.largest
             ),
             TrainSampler(
                 lengths,
@@ -201,6 +200,7 @@ class AudioTextData(LightningDataModule):
                 self.num_buckets,
                 self.seed,
                 *self._process(),
+                self._sources,
             ),
             "train",
         )
@@ -219,11 +219,10 @@ class AudioTextData(LightningDataModule):
 
     def _evaluation_loader(self, split: str) -> Loader:
         sample_rate, tokenize = self._model()
-        cuts = self._mono_cuts(split)
-        budget = round(self.max_duration * sample_rate)
+        clips, budget = self._clips(split), round(self.max_duration * sample_rate)
         return self._loader(
-            EvaluationDataset(cuts, tokenize, tasks_of(cuts), self.largest),
-            EvaluationSampler([cut.num_samples for cut in cuts], budget, self.max_clips, *self._process()),
+            EvaluationDataset(self._mono_cuts(split), tokenize, clips.tasks, self.largest),
+            EvaluationSampler(clips.samples(sample_rate), budget, self.max_clips, *self._process()),
             split,
         )
 
@@ -236,8 +235,8 @@ class AudioTextData(LightningDataModule):
         self._loaders.append(loader)
         return self._loaders[-1]
 
-    def _cuts(self, split: str) -> list[Cut]:
-        """The clips of a split's manifests, read on first use."""
+    def _clips(self, split: str) -> Clips:
+        """The clips of a split's manifests, opened on first use."""
         if split not in self._read:
             bad = self._left_out.setdefault(split, [])
             parts = read_manifests(self.manifests[split], self.quarantine.max_bad, bad)
@@ -245,24 +244,22 @@ class AudioTextData(LightningDataModule):
                 self.quarantine.add(split, bad)
             if split == "train":
                 parts = [long_enough(part, self.min_clip) for part in parts]
-                self._turns = turns([len(part) for part in parts], self.repeats)
-                if not self._turns:
+                self._sources = sources_of(parts, self.repeats)
+                if not self._sources:
                     raise ValueError(f"no training clip is left: all are shorter than min_clip={self.min_clip} s")
-            self._read[split] = [cut for part in parts for cut in part]
+            clips = Joined(parts)
             if split != "train":
-                check_lengths(self._read[split], self.max_duration, "raise max_duration; evaluation does not crop")
+                check_lengths(clips, self.max_duration, "raise max_duration; evaluation does not crop")
             elif self.max_clip is None:
-                check_lengths(self._read[split], self.max_duration, "raise max_duration, or crop with max_clip")
+                check_lengths(clips, self.max_duration, "raise max_duration, or crop with max_clip")
+            self._read[split] = clips
         return self._read[split]
 
-    def _mono_cuts(self, split: str) -> list[MonoCut]:
+    def _mono_cuts(self, split: str) -> Mono:
         """The same clips as the model wants them, held in memory if that is asked for."""
         sample_rate, _ = self._model()
         if (split, sample_rate) not in self._mono:
-            cuts = [mono(cut, sample_rate) for cut in self._cuts(split)]
-            self._mono[split, sample_rate] = (
-                [held_if_good(cut, self.largest) for cut in cuts] if self.in_memory else cuts
-            )
+            self._mono[split, sample_rate] = Mono(self._clips(split), sample_rate, self.in_memory, self.largest)
         return self._mono[split, sample_rate]
 
     def _model(self) -> tuple[int, Tokenize]:
@@ -282,13 +279,17 @@ class AudioTextData(LightningDataModule):
             return dist.get_rank(), dist.get_world_size()
         return 0, 1
 
+    def _tasks(self) -> list[str]:
+        """The zero-shot tasks of the evaluation manifests read so far."""
+        return sorted({task for split in ("val", "test") if split in self._read for task in self._read[split].tasks})
+
     def _check_prompts(self) -> None:
         """Refuse prompts for tasks that no evaluation manifest has, once all of them are read."""
         given = {split for split in ("val", "test") if self.manifests[split]}
-        tasks = tasks_of(cut for split in given for cut in self._read.get(split, ()))
+        tasks = self._tasks()
         unknown = sorted(set(self._given_prompts) - set(tasks))
         if unknown and given and given <= set(self._read):
-            raise ValueError(f"prompts name the tasks {unknown}, but the clips have labels of {list(tasks) or 'none'}")
+            raise ValueError(f"prompts name the tasks {unknown}, but the clips have labels of {tasks or 'none'}")
 
 
 def _paths(manifests: Manifests) -> list[Path]:

@@ -108,16 +108,19 @@ class Joined(Clips):
         self.firsts = [0]
         for clips in sources:
             self.firsts.append(self.firsts[-1] + len(clips))
-        # One source is not copied: it may have a hundred million clips.
-        one = len(sources) == 1
-        self.durations = sources[0].durations if one else np.concatenate([clips.durations for clips in sources])
-        self.keys = sources[0].keys if one else np.concatenate([clips.keys for clips in sources])
+        self.durations = _joined([clips.durations for clips in sources], np.float64)
+        self.keys = _joined([clips.keys for clips in sources], np.int64)
         self.tasks = tuple(sorted({task for clips in sources for task in clips.tasks}))
 
     def cut(self, number: int) -> Cut:
         """The clip of a number."""
         source = bisect_right(self.firsts, number) - 1
         return self.sources[source].cut(number - self.firsts[source])
+
+
+def _joined(arrays: Sequence[np.ndarray], kind: type) -> np.ndarray:
+    # One array is not copied: it may tell of a hundred million clips.
+    return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(0, kind), *arrays])
 
 
 def key_of(name: str) -> int:

@@ -3,21 +3,53 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+from lhotse import MonoCut
 from lhotse.cut import Cut
 
 from slap.bad_clip import BadClip
 from slap.datamodules.clip import ManifestError, Seconds
+from slap.datamodules.clips import Chosen, Clips, Joined, repeated
 from slap.datamodules.cutset import tracks_of
+from slap.datamodules.decode import LARGEST
+from slap.datamodules.epoch import Source
 from slap.datamodules.manifest import read_manifest
-from slap.datamodules.waveform import files_read
+from slap.datamodules.waveform import files_read, held_if_good, mono
 
 log = logging.getLogger(__name__)
 
 
-def read_manifests(paths: Sequence[Path], max_bad: float, bad: list[BadClip]) -> list[list[Cut]]:
+class Mono(Sequence[MonoCut]):
+    """Clips as the model wants them, one by one, when they are asked for.
+
+    Args:
+        clips: n of them.
+        rate: the model's, Hz.
+        in_memory: decode and resample all of them now, but for those that are bad.
+        largest: bytes of a clip that may be decoded at once.
+    """
+
+    def __init__(self, clips: Clips, rate: int, in_memory: bool = False, largest: int = LARGEST) -> None:
+        self.clips, self.rate = clips, rate
+        self.held = [held_if_good(mono(cut, rate), largest) for cut in clips] if in_memory else None
+
+    def __len__(self) -> int:
+        """How many clips there are, n."""
+        return len(self.clips)
+
+    def __getitem__(self, turn: int) -> MonoCut:  # type: ignore[override]  # no slices
+        """The clip of a turn, any number from 0 on: that of clip `turn % n`."""
+        number = turn % len(self.clips)
+        return mono(self.clips.cut(number), self.rate) if self.held is None else self.held[number]
+
+    def __iter__(self) -> Iterator[MonoCut]:
+        return (self[number] for number in range(len(self)))
+
+
+def read_manifests(paths: Sequence[Path], max_bad: float, bad: list[BadClip]) -> list[Clips]:
     """The clips of each manifest.
 
     Args:
@@ -29,70 +61,67 @@ def read_manifests(paths: Sequence[Path], max_bad: float, bad: list[BadClip]) ->
         ManifestError: a manifest cannot be used, or an id names different audio in two of them: clips of equal id
             count as the same clip in the losses and the figures.
     """
-    parts = [list(read_manifest(path, max_bad, bad)) for path in paths]
-    seen: dict[str, Cut] = {}
-    for part in parts:
-        for cut in part:
-            known = seen.setdefault(cut.id, cut)
-            if known is not cut and _place(known) != _place(cut):
+    parts = [read_manifest(path, max_bad, bad) for path in paths]
+    if len({path.resolve() for path in paths}) > 1:
+        joined = Joined(parts)
+        for first, second in repeated(joined.keys):
+            known, cut = joined.cut(first), joined.cut(second)
+            if known.id == cut.id and _place(known) != _place(cut):
                 raise ManifestError(
                     f"{cut.where}: the id {cut.id!r} names other audio in {known.where}; give ids that differ"
                 )
     return parts
 
 
-def check_lengths(cuts: Iterable[Cut], max_duration: Seconds, remedy: str) -> None:
+def check_lengths(clips: Clips, max_duration: Seconds, remedy: str) -> None:
     """Refuse clips that no batch can hold.
 
     Args:
-        cuts: the clips.
+        clips: the clips.
         max_duration: seconds of audio in a batch.
         remedy: what to do about it, for the message.
 
     Raises:
         ValueError: a clip is longer; names it.
     """
-    for cut in cuts:
-        if cut.duration > max_duration:
-            raise ValueError(
-                f"{cut.where}: clip {cut.id!r} lasts {cut.duration:.2f} s, but a batch holds "
-                f"max_duration={max_duration} s of audio; {remedy}"
-            )
-
-
-def long_enough(cuts: Sequence[Cut], min_clip: Seconds) -> list[Cut]:
-    """The clips that last at least `min_clip`; the log says how many do not."""
-    short = [cut for cut in cuts if cut.duration < min_clip]
-    if short:
-        log.warning(
-            "%d of %d clips are shorter than min_clip=%s s and left out; the first is %r (%s)",
-            len(short),
-            len(cuts),
-            min_clip,
-            short[0].id,
-            short[0].where,
+    long = np.flatnonzero(clips.durations > max_duration)
+    if len(long):
+        cut = clips.cut(int(long[0]))
+        raise ValueError(
+            f"{cut.where}: clip {cut.id!r} lasts {cut.duration:.2f} s, but a batch holds "
+            f"max_duration={max_duration} s of audio; {remedy}"
         )
-    return [cut for cut in cuts if cut.duration >= min_clip]
 
 
-def turns(sizes: Sequence[int], repeats: Sequence[int]) -> list[int]:
-    """The clips of an epoch, by their index over all manifests, each as often as its manifest says.
+def long_enough(clips: Clips, min_clip: Seconds) -> Clips:
+    """The clips that last at least `min_clip`; the log says how many do not."""
+    short = np.flatnonzero(clips.durations < min_clip)
+    if not len(short):
+        return clips
+    first = clips.cut(int(short[0]))
+    log.warning(
+        "%d of %d clips are shorter than min_clip=%s s and left out; the first is %r (%s)",
+        len(short),
+        len(clips),
+        min_clip,
+        first.id,
+        first.where,
+    )
+    return Chosen(clips, np.flatnonzero(clips.durations >= min_clip))
 
-    Example:
-        >>> turns([2, 1], [1, 3])
-        [0, 1, 2, 2, 2]
+
+def sources_of(parts: Sequence[Clips], repeats: Sequence[int]) -> list[Source]:
+    """What an epoch takes of each manifest.
+
+    Args:
+        parts: the clips of each.
+        repeats: how often those of each come.
     """
-    epoch: list[int] = []
-    first = 0
-    for size, times in zip(sizes, repeats, strict=True):
-        epoch += list(range(first, first + size)) * times
-        first += size
-    return epoch
-
-
-def tasks_of(cuts: Iterable[Cut]) -> tuple[str, ...]:
-    """The zero-shot tasks for which any of the clips has a label, in alphabetical order."""
-    return tuple(sorted({task for cut in cuts for task in cut.custom["labels"]}))
+    sources, first = [], 0
+    for clips, times in zip(parts, repeats, strict=True):
+        sources.append(Source(first, len(clips), times, clips.parts))
+        first += len(clips)
+    return [source for source in sources if source.size]
 
 
 def _place(cut: Cut) -> tuple[list[str], list[Seconds], Seconds]:

@@ -15,11 +15,11 @@ class Replacements:
     """For each clip others that are nearly as long and not longer, so that batches stay full and within their budget.
 
     Args:
-        lengths: of the clips, in samples.
+        lengths: of the n clips, in samples.
         seed: of the choice.
     """
 
-    def __init__(self, lengths: Sequence[int], seed: int = 0) -> None:
+    def __init__(self, lengths: Sequence[int] | np.ndarray, seed: int = 0) -> None:
         self.seed = seed
         self._lengths = np.asarray(lengths)
         self._order = np.argsort(self._lengths, kind="stable")
@@ -30,10 +30,11 @@ class Replacements:
 
         Args:
             epoch: counted from 0.
-            index: the bad clip.
+            index: the bad clip, or a turn of it (`slap.datamodules.epoch`).
             attempt: counted from 0; each gives another choice.
         """
-        stop = int(np.searchsorted(self._sorted, self._lengths[index], side="right"))
-        others = [int(i) for i in self._order[max(stop - NEIGHBOURS - 1, 0) : stop] if i != index]
+        clip = index % len(self._lengths)
+        stop = int(np.searchsorted(self._sorted, self._lengths[clip], side="right"))
+        others = [int(i) for i in self._order[max(stop - NEIGHBOURS - 1, 0) : stop] if i != clip]
         rng = random.Random(f"replacement {self.seed} {epoch} {index} {attempt}")
         return rng.choice(others) if others else None

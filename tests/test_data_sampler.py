@@ -1,12 +1,16 @@
 """Batches from lengths: the hard cap, every clip once, the same steps everywhere."""
 
 import random
+import time
 from collections import Counter
 from itertools import chain
 
+import numpy as np
 import pytest
 
-from slap.datamodules.budget import Budget, Item, share_out
+from slap.datamodules import epoch as epoch_module
+from slap.datamodules.budget import bucket_bounds, fill, share_out
+from slap.datamodules.epoch import Source
 from slap.datamodules.sampler import Draw, EvaluationSampler, TrainSampler
 
 RATE = 1000
@@ -134,22 +138,98 @@ def test_evaluation_with_more_processes_than_clips() -> None:
 
 
 def test_share_out_is_even_and_respects_its_limits() -> None:
-    items = [Item(i, size) for i, size in enumerate([7, 5, 4, 3, 3, 2])]  # 24 in all
-    batches = share_out(items, max_samples=12, max_clips=None, multiple=1)
-    assert [sum(item.samples for item in batch) for batch in batches] == [12, 12]
-    batches = share_out(items, max_samples=12, max_clips=2, multiple=2)
+    sizes = np.array([7, 5, 4, 3, 3, 2])  # 24 in all
+    batches = share_out(sizes, max_samples=12, max_clips=None, multiple=1)
+    assert [sizes[batch].sum() for batch in batches] == [12, 12]
+    batches = share_out(sizes, max_samples=12, max_clips=2, multiple=2)
     assert len(batches) == 4
     assert max(len(batch) for batch in batches) <= 2
-    assert sorted(item.index for batch in batches for item in batch) == list(range(6))
-    batches = share_out([Item(0, 3), Item(1, 3), Item(2, 3)], max_samples=5, max_clips=None, multiple=2)
+    assert sorted(i for batch in batches for i in batch.tolist()) == list(range(6))
+    batches = share_out(np.array([3, 3, 3]), max_samples=5, max_clips=None, multiple=2)
     assert len(batches) == 3
 
 
-def test_budget_ends_a_batch_before_it_can_overflow() -> None:
-    budget = Budget(max_samples=100, max_clips=None, bounds=[20, 50])
-    for size in (15, 18, 17, 19):  # up to 20 may follow each
-        budget.add(Item(0, size))
-        assert not budget.close_to_exceeding()
-    budget.add(Item(0, 12))  # 81
-    assert budget.close_to_exceeding()
-    assert not budget.exceeded()
+@pytest.mark.parametrize("max_clips", [None, 7])
+def test_fill_does_what_a_loop_would(max_clips: int | None) -> None:
+    sizes = np.array(lengths(2000, 20.0))
+    bounds = bucket_bounds(sizes, 6)
+    cap = 50 * RATE
+    full: list[list[int]] = []
+    opened: dict[int, list[int]] = {}
+    for place, size in enumerate(sizes.tolist()):
+        bucket = sum(size > bound for bound in bounds.tolist())
+        batch = opened.setdefault(bucket, [])
+        if batch and (sum(sizes[batch]) + size > cap or len(batch) == max_clips):
+            full.append(batch)
+            batch = opened[bucket] = []
+        batch.append(place)
+    batches, rest = fill(sizes, bounds, cap, max_clips)
+    assert [batch.tolist() for batch in batches] == sorted(full, key=lambda batch: batch[-1])
+    assert sorted(rest.tolist()) == sorted(place for batch in opened.values() for place in batch)
+
+
+def test_buckets_hold_equally_much_audio() -> None:
+    sizes = np.array(lengths(3000, 30.0))
+    buckets = np.searchsorted(bucket_bounds(sizes, 5), sizes)
+    shares = [sizes[buckets == bucket].sum() / sizes.sum() for bucket in range(5)]
+    assert shares == pytest.approx([0.2] * 5, abs=0.02)
+    assert bucket_bounds(np.array([5, 5, 5]), 10).tolist() == [5]
+
+
+def test_a_million_clips_within_the_cap_in_seconds() -> None:
+    sizes = np.clip(np.random.default_rng(0).lognormal(1.6, 0.8, 1_000_000) * 16000, 8000, 480_000).astype(np.int64)
+    started = time.perf_counter()
+    sampler = TrainSampler(sizes, 200 * 16000, None, 10, 0, rank=1, world_size=2)
+    first = next(iter(sampler))
+    assert time.perf_counter() - started < 10
+    assert sizes[list(first.clips)].sum() <= 200 * 16000
+    seen = np.zeros(len(sizes), dtype=np.int8)
+    for step in sampler._steps(0):
+        for batch in step:
+            assert sizes[batch].sum() <= 200 * 16000
+            seen[batch] += 1
+    assert (seen == 1).all()
+
+
+def parted(sizes: list[int], part: int) -> Source:
+    return Source(0, len(sizes), parts=np.array([*range(0, len(sizes), part), len(sizes)]))
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize(("count", "part"), [(3000, 50), (3000, 2000), (40, 7), (5, 2)])
+def test_storage_in_parts_every_clip_once_capped_and_in_step(count: int, part: int, world: int) -> None:
+    sizes = lengths(count, 4.0)
+    ranks = epoch(sizes, 20.0, world=world, sources=[parted(sizes, part)])
+    draws = list(chain.from_iterable(ranks))
+    assert max(sum(sizes[i] for i in draw.clips) for draw in draws) <= 20 * RATE
+    assert len({len(rank) for rank in ranks}) == 1
+    counts = Counter(chain.from_iterable(draw.clips for draw in draws))
+    assert set(counts) == set(range(count))
+    assert max(counts.values()) == 1 or count < 10
+
+
+def test_processes_read_different_parts_and_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(epoch_module, "WINDOW", 100)
+    sizes = lengths(6000, 4.0)
+    ranks = epoch(sizes, 20.0, world=3, sources=[parted(sizes, 50)])
+    parts = [{i // 50 for draw in rank[:-20] for i in draw.clips} for rank in ranks]
+    assert len(parts[0] & parts[1]) + len(parts[1] & parts[2]) + len(parts[0] & parts[2]) <= 2
+    for rank in ranks:
+        stretches = [{i // 50 for draw in rank[k : k + 4] for i in draw.clips} for k in range(0, len(rank) - 20, 4)]
+        assert sum(map(len, stretches)) / len(stretches) < 12  # of 120, with the long clips' batches that fill slowly
+    other = epoch(sizes, 20.0, world=3, number=1, sources=[parted(sizes, 50)])
+    assert other != ranks
+    assert epoch(sizes, 20.0, world=3, sources=[parted(sizes, 50)]) == ranks
+
+
+def test_sources_advance_alike_and_repeats_are_turns_of_their_own() -> None:
+    sizes = [RATE] * 1000
+    sources = [Source(0, 600, repeats=1), Source(600, 400, repeats=3, parts=np.arange(0, 401, 10))]
+    for world in (1, 2):
+        ranks = epoch(sizes, 20.0, world=world, sources=sources)
+        turns = Counter(chain.from_iterable(draw.clips for rank in ranks for draw in rank))
+        assert set(turns.values()) == {1}
+        assert Counter(turn % 1000 for turn in turns) == {i: 1 if i < 600 else 3 for i in range(1000)}
+        for rank in ranks:
+            half = [turn % 1000 < 600 for draw in rank[: len(rank) // 2] for turn in draw.clips]
+            assert sum(half) / len(half) == pytest.approx(1 / 3, abs=0.05)
