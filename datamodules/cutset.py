@@ -21,6 +21,7 @@ from lhotse.cut.set import deserialize_cut
 
 from slap.datamodules.clip import ManifestError
 from slap.datamodules.table import Record
+from slap.datamodules.tar_member import TarMember
 
 SOURCES = ("file", "memory")
 FIELDS = {
@@ -116,8 +117,9 @@ def _texts(value: Any, kind: type) -> bool:
 
 
 def files_of(cut: Cut) -> list[str]:
-    """The audio files that a cut reads."""
-    return [source.source for track in tracks_of(cut) for source in track.recording.sources if source.type == "file"]
+    """The files that a cut reads."""
+    sources = (source for track in tracks_of(cut) for source in track.recording.sources)
+    return [source.source for source in sources if source.type == "file" or isinstance(source, TarMember)]
 
 
 def refuse_commands(value: Any, where: str) -> None:

@@ -15,7 +15,7 @@ import json
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,12 @@ class CutManifest(Clips):
     Args:
         path: of the manifest.
         index: of it.
+        decode: the cut on a line, of which file, of which number; it checks the cut. Default is `decoded`.
     """
 
-    def __init__(self, path: Path, index: Index) -> None:
-        self.path, self.contents = path, index
-        self.durations, self.keys, self.tasks = index.durations, index.keys, index.tasks
+    def __init__(self, path: Path, index: Index, decode: Callable[[bytes, Path, int], Cut] | None = None) -> None:
+        self.path, self.contents, self._decode = path, index, decode
+        self.durations, self.keys, self.tasks, self.parts = index.durations, index.keys, index.tasks, index.parts
         self._lines: OrderedDict[int, list[tuple[int, Cut | bytes]]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -64,7 +65,7 @@ class CutManifest(Clips):
         place = number - int(self.contents.firsts[block])
         line, known = lines[place]
         if isinstance(known, bytes):
-            known = decoded(known, self.path, line)
+            known = (self._decode or decoded)(known, self.path, line)
             lines[place] = line, known
         return known
 

@@ -1,5 +1,7 @@
 """The index of a manifest of cuts: what it holds, how it is made in one pass, and the file that keeps it.
 
+A manifest may be a folder of shards; then the index lies beside the folder.
+
 n cuts in K blocks.
 """
 
@@ -12,8 +14,8 @@ import os
 import shutil
 import tempfile
 from array import array
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 from zipfile import BadZipFile
@@ -44,6 +46,7 @@ class Index:
         lines: (K,) int64, the line on which each block begins, from 1.
         tasks: the zero-shot tasks for which any cut has a label, in alphabetical order.
         blocks: where they lie.
+        parts: where shards begin, ascending from 0, with n at the end; None if there are none.
     """
 
     durations: np.ndarray
@@ -52,6 +55,7 @@ class Index:
     lines: np.ndarray
     tasks: tuple[str, ...]
     blocks: Blocks
+    parts: np.ndarray | None = None
 
 
 class Gathered:
@@ -118,6 +122,34 @@ def build_index(path: Path, decode: Callable[[bytes, Path, int], Cut]) -> Index:
         return gathered.index(_kept_blocks(path, copy, np.array(writer.offsets), len(gathered.keys)))
 
 
+def build_copied(path: Path, parts: Iterable[Iterable[bytes]], decode: Callable[[bytes, Path, int], Cut]) -> Index:
+    """Index what is not in the lines of one file, by lines that are made for it.
+
+    Args:
+        path: of the manifest.
+        parts: of each shard the lines, one a cut, that its cuts can be decoded from later.
+        decode: as for `build_index`.
+
+    Raises:
+        ManifestError: `decode` refuses a line.
+    """
+    gathered, shards, number = Gathered(), [0], 0
+    with tempfile.SpooledTemporaryFile(IN_MEMORY) as copy:
+        writer = BlockWriter(copy)  # type: ignore[arg-type]
+        for part in parts:
+            for line in part:
+                number += 1
+                gathered.add(decode(line, path, number))
+                writer.write(line)
+                if number % LINES == 0:
+                    gathered.end_block(number)
+            shards.append(number)
+            log.info("indexing %s: %d cuts so far, in %d shards", path, number, len(shards) - 1)
+        writer.flush()
+        blocks = _kept_blocks(path, copy, np.array(writer.offsets), number)
+    return replace(gathered.index(blocks), parts=np.array(shards))
+
+
 def _kept_blocks(path: Path, copy: IO[bytes], offsets: np.ndarray, cuts: int) -> Blocks:
     """The blocks of a copy, in a file beside the manifest if that is worth while and possible, else in memory."""
     target = _beside(path, "blocks")
@@ -137,6 +169,8 @@ def save_index(path: Path, index: Index) -> None:
     known = {"version": VERSION, "tasks": index.tasks, **_identity(path), "copied": index.blocks.path != path}
     known["blocks"] = index.blocks.path.stat().st_size
     arrays = {name: getattr(index, name) for name in ("durations", "keys", "firsts", "lines")}
+    if index.parts is not None:
+        arrays["parts"] = index.parts
     about = np.frombuffer(json.dumps(known).encode(), dtype=np.uint8)
     try:
         _write(_beside(path, "index"), lambda file: np.savez(file, about=about, offsets=index.blocks.offsets, **arrays))
@@ -153,7 +187,9 @@ def load_index(path: Path) -> Index | None:
         if known["version"] != VERSION or not _same(path, known):
             return None
         blocks = Blocks(
-            arrays.pop("offsets"), _beside(path, "blocks") if known["copied"] else path, path.suffix == ".gz"
+            arrays.pop("offsets"),
+            _beside(path, "blocks") if known["copied"] else path,
+            gzipped=known["copied"] or path.suffix == ".gz",
         )
         index = Index(**arrays, tasks=tuple(known["tasks"]), blocks=blocks)
         fits = blocks.path.stat().st_size == known["blocks"] == blocks.offsets[-1]
@@ -170,6 +206,8 @@ def load_index(path: Path) -> Index | None:
 def _same(path: Path, known: dict[str, Any]) -> bool:
     """Whether a manifest is still the one that an index was made of: by size and time, or else by its content."""
     status = path.stat()
+    if path.is_dir():
+        return _digest(path) == known["digest"]
     if status.st_size != known["size"]:
         return False
     return status.st_mtime_ns == known["time"] or _digest(path) == known["digest"]
@@ -181,6 +219,11 @@ def _identity(path: Path) -> dict[str, Any]:
 
 
 def _digest(path: Path) -> str:
+    """Of a file's content; of a folder's listing, with the sizes and times of its files."""
+    if path.is_dir():
+        files = [(file.name, file.stat()) for file in sorted(path.iterdir())]
+        listing = [(name, status.st_size, status.st_mtime_ns) for name, status in files]
+        return hashlib.blake2b(json.dumps(listing).encode(), digest_size=16).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 

@@ -1,6 +1,6 @@
 """Manifests: the files that say which clips there are, where their audio lies and which captions they have.
 
-Three kinds are read. In the first two a row is an audio file with its caption.
+Four kinds are read. In the first two a row is an audio file with its caption.
 
 - `.csv` with a header. Columns `audio` and `caption`; several captions of a clip stand in repeated rows or in columns
   caption_1, caption_2, ... Optional: `id` (else the path as written, with its segment), `start` (or `offset`) and
@@ -10,6 +10,8 @@ Three kinds are read. In the first two a row is an audio file with its caption.
 - `.jsonl` holding Lhotse cuts (as `write_cuts`, or Lhotse's `CutSet.to_file`, writes them): each supervision's `text`
   is a caption, and the custom field `labels` maps tasks to labels. A cut keeps the channels that it names. Only plain
   files are allowed as sources. See `slap.datamodules.cutset` for the other fields that are kept.
+
+- a folder in Lhotse's Shar format, cuts and audio in shards, as `slap pack` writes it; see `slap.datamodules.shar`.
 
 The JSON kinds may be gzipped (`.jsonl.gz`). Relative paths start from the manifest's folder.
 
@@ -34,6 +36,7 @@ from slap.datamodules.cutset import is_cut
 from slap.datamodules.decode import ROUNDING, FileError, header
 from slap.datamodules.index import open_cuts, write_cuts
 from slap.datamodules.quarantine import RowError, judge
+from slap.datamodules.shar import open_shar
 from slap.datamodules.table import Record, clips_of, csv_records, json_records
 
 __all__ = ["Clip", "ManifestError", "captions_of", "read_manifest", "write_cuts", "write_manifest"]
@@ -49,7 +52,7 @@ def read_manifest(path: str | Path, max_bad: float = MAX_BAD, bad: list[BadClip]
     the file, or its caption is empty or no text) are left out.
 
     Args:
-        path: ends in .csv, .jsonl or .jsonl.gz.
+        path: ends in .csv, .jsonl or .jsonl.gz, or is a folder of shards.
         max_bad: the share of clips that may be bad, 0 to 1.
         bad: gets those that are.
 
@@ -63,17 +66,21 @@ def read_manifest(path: str | Path, max_bad: float = MAX_BAD, bad: list[BadClip]
     """
     path = Path(path)
     found: list[BadClip] = []
-    if not path.name.endswith(SUFFIXES):
-        raise ManifestError(f"{path}: a manifest ends in {', '.join(SUFFIXES)}")
-    if not path.is_file():
-        raise ManifestError(f"{path}: there is no such manifest")
-    clips = _table(path, csv_records(path), found) if path.suffix == ".csv" else _json(path, found)
+    clips = open_shar(path) if path.is_dir() else _file(path, found)
     judge(path, found, len(clips), max_bad)
     if bad is not None:
         bad += found
     if not len(clips):
         raise ManifestError(f"{path}: the manifest is empty")
     return clips
+
+
+def _file(path: Path, bad: list[BadClip]) -> Clips:
+    if not path.name.endswith(SUFFIXES):
+        raise ManifestError(f"{path}: a manifest ends in {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise ManifestError(f"{path}: there is no such manifest")
+    return _table(path, csv_records(path), bad) if path.suffix == ".csv" else _json(path, bad)
 
 
 def captions_of(cuts: Iterable[Cut]) -> Iterator[str]:
