@@ -259,7 +259,7 @@ def test_the_command(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     )
     assert f"{out}: {N} clips, 0.00 hours" in capsys.readouterr().out
     assert [cut.id for cut in read_manifest(out)] == [cut.id for cut in read_manifest(corpus / "m.jsonl")]
-    assert main(["pack", str(corpus / "m.jsonl"), str(out)]) == 1
+    assert main(["pack", str(corpus / "m.jsonl"), str(out)]) == 2
     assert f"{out} exists; name a folder that does not, or remove it" in capsys.readouterr().err
 
 
