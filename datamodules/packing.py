@@ -109,6 +109,7 @@ def pack(
     part.rename(out)
     packed = open_shar(out)
     size = sum(path.stat().st_size for path in out.iterdir())
+    assert packed.parts is not None
     return Packed(len(packed), float(packed.durations.sum()), size, len(packed.parts) - 1, tuple(bad))
 
 

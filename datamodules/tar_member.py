@@ -70,7 +70,6 @@ def tar_members(path: Path) -> Iterator[tarfile.TarInfo]:
                 if member.offset_data + member.size > size:
                     raise ManifestError(f"{path} was cut off within its member {member.name!r}")
                 yield member
-                tar.members.clear()  # tarfile remembers them all  # type: ignore[attr-defined]
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ManifestError(f"{path} cannot be read as a tar file: {error}") from error
 
