@@ -25,6 +25,7 @@ from lhotse.utils import compute_num_samples, fastcopy
 from slap.bad_clip import Reason
 from slap.datamodules.clip import Seconds
 from slap.datamodules.mpeg4 import Mpeg4File, is_mpeg4
+from slap.datamodules.tar_member import TarMember
 
 FORMATS = "wav, flac, mp3, ogg and opus can, and m4a with the extra `m4a`"
 
@@ -106,8 +107,8 @@ class Checked(AudioSource):
         Raises:
             FileError: see `slap.bad_clip.Reason`.
         """
-        name = self.source if isinstance(self.source, str) else "memory"
-        with _opened(BytesIO(self.source) if isinstance(self.source, bytes) else self.source) as file:
+        name = self.source if isinstance(self.source, str) else getattr(self.source, "source", "memory")
+        with _opened(self._content()) as file:
             self._compare(Header(file.frames, file.samplerate, file.channels), name)
             start = compute_num_samples(offset, file.samplerate) if offset else 0
             count = file.frames - start
@@ -123,6 +124,18 @@ class Checked(AudioSource):
             return samples
         resampled: np.ndarray = Resample(rate, self.rate)(samples, rate)
         return resampled
+
+    def _content(self) -> str | BytesIO:
+        """What to open: a path, or what a member of a tar file or memory holds."""
+        if isinstance(self.source, TarMember):
+            if self.source.size > self.largest:
+                raise FileError(f"{self.source.size / MEGABYTE:.0f} MB of a tar file", "too_large", self.source.source)
+            try:
+                return BytesIO(self.source.read())
+            except OSError as error:
+                reason: Reason = "absent" if isinstance(error, FileNotFoundError) else "truncated"
+                raise FileError(str(error), reason, self.source.source) from error
+        return BytesIO(self.source) if isinstance(self.source, bytes) else self.source
 
     def _compare(self, found: Header, name: str) -> None:
         if self.length is None:
@@ -148,6 +161,8 @@ def checked(cut: Cut, largest: int = LARGEST) -> Cut:
 
 
 def _checked(source: AudioSource, rate: int | None, length: Seconds | None, largest: int) -> AudioSource:
+    if isinstance(source, TarMember):
+        return Checked(source.type, source.channels, source, None, rate, length, largest)
     if type(source) is AudioSource:
         return Checked(source.type, source.channels, source.source, None, rate, length, largest)
     # One that reads another cut passes the limit on; what is in memory has none.
