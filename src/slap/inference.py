@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,6 +21,9 @@ from slap.calibration import Calibration
 from slap.embedding import Done, Embedded, Plan, Span, embed, joined, run
 from slap.frames import Frames, over_time
 from slap.zeroshot import class_embeddings, class_prompts
+
+if TYPE_CHECKING:
+    from slap.model_card import Card
 
 PROMPTS = ("This is a sound of {label}.",)
 """What stands around a label where nothing else is asked for."""
@@ -301,6 +305,80 @@ class Model:
         )
         times = (torch.arange(len(similarity)) * step + width / 2) / rate
         return Frames(times.clamp(max=samples / rate), similarity, words, samples / rate, step / rate)
+
+    # -- saving -------------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | Path, card: Card | None = None, allow_collapsed: bool = False) -> None:
+        """Write the model into a folder that `slap.load` and `from_pretrained` read, see `slap.saved`.
+
+        Raises:
+            ValueError: a collapsed model, unless `allow_collapsed`.
+        """
+        from slap.saved import save
+
+        save(self, folder, card, allow_collapsed)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        card: Card | None = None,
+        allow_collapsed: bool = False,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        commit_message: str = "Push a SLAP model",
+    ) -> str:
+        """Upload the model to the Hugging Face hub, and return the commit's address; needs the extra `hub`.
+
+        Args:
+            repo_id: `user/name`.
+            card: what the model card shall say beyond the model itself.
+            allow_collapsed: upload a collapsed model too.
+            private: whether a new repository is.
+            token: of the user; default: the one that `hf auth login` stored.
+            revision: branch to push to.
+            commit_message: of the commit.
+        """
+        from slap.hub import HubModel
+
+        hub = HubModel(self, card, allow_collapsed)
+        return hub.push_to_hub(repo_id, commit_message=commit_message, private=private, token=token, branch=revision)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        device: str | torch.device = "cpu",
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+    ) -> Model:
+        """A model from the Hugging Face hub, or from a folder; needs the extra `hub`.
+
+        Args:
+            name: `user/name`, or a folder that `save_pretrained` wrote.
+            device: where it computes.
+            revision: branch, tag or commit.
+            cache_dir: where downloads are kept.
+            force_download: download what is there already.
+            local_files_only: download nothing.
+            token: of the user.
+        """
+        from slap.hub import HubModel
+
+        return HubModel.from_pretrained(
+            name,
+            device=device,
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+        ).model
+
+    # -- probabilities ------------------------------------------------------------------------------------------------
 
     def calibrate(
         self,

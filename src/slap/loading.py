@@ -37,13 +37,13 @@ def load(path: str | Path, device: str | torch.device | None = None, trust: bool
     found = Path(path)
     if not found.exists():
         raise FileNotFoundError(f"there is no model {path}")
-    return Model(_from_folder(found, place) if found.is_dir() else _from_file(found, place, trust))
+    return _from_folder(found, place, trust) if found.is_dir() else _from_file(found, place, trust)
 
 
-def _from_file(path: Path, device: torch.device, trust: bool) -> AudioTextModel:
+def _from_file(path: Path, device: torch.device, trust: bool) -> Model:
     if path.suffix != ".ckpt" and not trust:
         raise ValueError(f"{path} is no checkpoint (.ckpt) and no folder that `slap export` wrote; these are loaded")
-    return checkpoint(path, device)
+    return Model(checkpoint(path, device))
 
 
 def checkpoint(path: Path, device: torch.device) -> TrainedModel:
@@ -76,10 +76,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def _from_folder(folder: Path, device: torch.device) -> AudioTextModel:
+def _from_folder(folder: Path, device: torch.device, trust: bool) -> Model:
+    from slap import saved
+
+    if saved.recognises(folder):
+        return saved.read(folder, device, trust)
     for entry in entry_points(group=READERS):
         reader = entry.load()
         if reader.recognises(folder):
-            model: AudioTextModel = reader.load(folder, device)
-            return model
+            backend: AudioTextModel = reader.load(folder, device)
+            return Model(backend)
     raise ValueError(f"{folder} holds no model that is known here: no folder of `slap export`, nor of another library")
