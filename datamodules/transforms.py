@@ -3,7 +3,7 @@
 Each takes and gives a CutSet, so `AudioTextData(transforms=[...])` applies them in order, beside any function or
 `lhotse.dataset.cut_transforms` object that does the same. What is drawn depends on `seed` and on the cut's custom field
 `draw`, which the data module makes different for each clip and epoch; so it does not depend on workers or on the batch.
-Give two transforms of one kind different seeds.
+Give two transforms of one kind different seeds. More of them: `transforms_event`, `transforms_filter`.
 
 The batch's budget of seconds counts clips before transforms; only `RandomSpeed` makes clips longer.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lhotse import CutSet, MonoCut
 from lhotse.cut import Cut, MixedCut
@@ -46,7 +47,7 @@ class RandomGain:
         return CutSet([self._one(cut) for cut in cuts])
 
     def _one(self, cut: Cut) -> Cut:
-        gain = _rng(self, cut).uniform(self.low, self.high)
+        gain = draw_of(self, cut).uniform(self.low, self.high)
         return cut.perturb_volume(10 ** (gain / 20), affix_id=False)
 
 
@@ -78,7 +79,7 @@ class RandomCrop:
     def _one(self, cut: Cut) -> Cut:
         if isinstance(cut, MixedCut):
             raise ValueError("RandomCrop must stand before Mix: it could cut a clip away that the caption names")
-        rng = _rng(self, cut)
+        rng = draw_of(self, cut)
         whole = min(round(self.at_least * cut.sampling_rate), cut.num_samples)
         size = max(round(cut.num_samples * rng.uniform(self.shortest, 1)), whole, 1)
         start = rng.randint(0, cut.num_samples - size)
@@ -112,7 +113,7 @@ class RandomSpeed:
         return CutSet([self._one(cut) for cut in cuts])
 
     def _one(self, cut: Cut) -> Cut:
-        factor = _rng(self, cut).choice(self.factors)
+        factor = draw_of(self, cut).choice(self.factors)
         return cut if factor == 1 else cut.perturb_speed(factor, affix_id=False)
 
 
@@ -151,7 +152,7 @@ class Mix:
         return CutSet([self._one(cut, single) for cut in cuts])
 
     def _one(self, cut: Cut, batch: Sequence[MonoCut]) -> Cut:
-        rng = _rng(self, cut)
+        rng = draw_of(self, cut)
         if isinstance(cut, MixedCut) or rng.random() >= self.probability:
             return cut
         caption = cut.supervisions[0].text
@@ -189,7 +190,8 @@ class Only:
         return CutSet([next(changed) if cut.id.startswith(self.prefix) else cut for cut in batch])
 
 
-def _rng(transform: RandomGain | RandomCrop | RandomSpeed | Mix, cut: Cut) -> random.Random:
+def draw_of(transform: Any, cut: Cut) -> random.Random:
+    """What a transform with a `seed` draws from for a clip: different for each kind of transform, seed and draw."""
     draw = (cut.custom or {}).get("draw", cut.id)
     return random.Random(f"{type(transform).__name__} {transform.seed} {draw}")
 

@@ -39,6 +39,9 @@ class AudioTransformer(AudioEncoder):
         mask_bands: widest SpecAugment mask in frequency, in mel bands; 0 for none.
         mask_share: widest SpecAugment mask in time, as a share of the clip; 0 for none.
         mask_from: shorter clips get no SpecAugment, in seconds.
+        row_embedding: add to each patch a learnt vector of its row (of 16 mel bands). Rotary positions say only how far
+            patches are apart, and norms without biases take a patch's level away; with this, a block sees which bands
+            are loud from the first step. Not in the paper (our choice for small corpora, see docs/log.md).
         checkpointing: recompute blocks in the backward pass instead of keeping their activations.
         compile: compile each block with `torch.compile`.
 
@@ -57,6 +60,7 @@ class AudioTransformer(AudioEncoder):
         mask_bands: int = 16,
         mask_share: float = 0.15,
         mask_from: float = 0.0,
+        row_embedding: bool = False,
         checkpointing: bool = False,
         compile: bool = False,  # noqa: A002 - the name that torch.nn.Module uses
     ) -> None:
@@ -74,6 +78,7 @@ class AudioTransformer(AudioEncoder):
             mask_bands, mask_share, shortest=round(mask_from * self.sample_rate / self.logmel.hop)
         )
         self.embed = linear(PATCH * PATCH, shape.width)
+        self.row_embedding = nn.Parameter(torch.randn(self.rows, shape.width)) if row_embedding else None
         self.mask_token = nn.Parameter(torch.randn(shape.width) * 0.02)
         self.blocks = nn.ModuleList(
             Block(shape.width, shape.heads, shape.hidden, window if i % (local + 1) < local else None)
@@ -113,6 +118,8 @@ class AudioTransformer(AudioEncoder):
         if hidden is not None:
             x = torch.where(hidden[:, None], self.mask_token.to(x.dtype), x)
         assert patches.positions is not None
+        if self.row_embedding is not None:
+            x = x + self.row_embedding[patches.positions[:, 1]].to(x.dtype)
         rotation = rotary(patches.positions, self.head_width)
         for block in self.blocks:
             if self.checkpointing and self.training:

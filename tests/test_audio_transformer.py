@@ -9,6 +9,7 @@ import torch
 from slap import Packed
 from slap.encoders import AudioTransformer
 from slap.layers import rotary, rotate
+from slap.testing import check_audio_encoder
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,36 @@ def test_what_is_hidden_does_not_reach_the_output(encoder):
     other = patches.replace(torch.where(hidden[:, None], torch.randn_like(patches.values), patches.values))
     torch.testing.assert_close(encoder(patches, hidden).values, encoder(other, hidden).values)
     assert not torch.allclose(encoder(patches).values, encoder(other).values)
+
+
+def test_row_embedding_tells_levels_and_rows_apart():
+    """Without it, a patch by itself looks the same in every row."""
+
+    def outputs(row_embedding):
+        torch.manual_seed(0)
+        encoder = AudioTransformer(size="nano", row_embedding=row_embedding).eval()
+        patch = torch.randn(1, 256, generator=torch.Generator().manual_seed(1))
+        alone = torch.ones(3, dtype=torch.int32)
+        positions = torch.tensor([[0, 0], [0, 0], [0, 3]])
+        patches = Packed(torch.cat([patch, 3 * patch, patch]), alone, positions)  # one patch, louder, higher
+        shown = encoder(patches).values.detach()
+        hidden = encoder(patches, torch.ones(3, dtype=torch.bool)).values.detach()
+        return shown, hidden
+
+    def alike(a, b):
+        return torch.cosine_similarity(a, b, dim=0).item()
+
+    (first, _, higher), hidden = outputs(row_embedding=False)
+    assert alike(first, higher) == pytest.approx(1)
+    (first, louder, higher), hidden_with = outputs(row_embedding=True)
+    assert alike(first, higher) < 0.9
+    assert alike(first, louder) < 0.9
+    assert alike(hidden[0], hidden[2]) == pytest.approx(1)
+    assert alike(hidden_with[0], hidden_with[2]) < 0.9  # where something is missing is known too
+
+
+def test_row_embedding_passes_the_contract():
+    check_audio_encoder(AudioTransformer(size="nano", row_embedding=True))
 
 
 def test_rotary_attention_depends_on_differences_of_positions_only():
