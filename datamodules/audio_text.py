@@ -25,6 +25,7 @@ from slap.datamodules.manifest import captions_of
 from slap.datamodules.quarantine import Quarantine
 from slap.datamodules.replacement import Replacements
 from slap.datamodules.sampler import EvaluationSampler, TrainSampler
+from slap.datamodules.stretches import stretches_of
 
 Manifests = str | Path | Sequence[str | Path]
 
@@ -41,9 +42,9 @@ class AudioTextData(LightningDataModule):
     """Batches of clips and captions from manifests (see `slap.datamodules.manifest` for their format).
 
     In training each clip comes once an epoch (or `repeats` times), in a new order, with one of its captions drawn at
-    random. In evaluation each clip comes once, whole, with all its captions. Sample rate and tokeniser are the model's:
-    the trainer says which, or `connect` where there is no trainer. The same seed gives the same batches, whatever the
-    number of workers.
+    random. In evaluation each clip comes once, whole or in windows, with all its captions. Sample rate and tokeniser
+    are the model's: the trainer says which, or `connect` where there is no trainer. The same seed gives the same
+    batches, whatever the number of workers.
 
     Clips that are bad (absent, unreadable, truncated, silent, ...: see `slap.bad_clip`) stop nothing and are not
     hidden: training replaces each by one of nearly the same length, evaluation leaves it out and says so. They are
@@ -62,6 +63,8 @@ class AudioTextData(LightningDataModule):
         min_clip: training clips shorter than this are left out, and how many is logged. Never in evaluation.
         max_clip: longer training clips are cropped to this, at a random place. The paper trains on up to 30 s.
             Evaluation never crops: a clip's embedding would depend on chance. None crops nothing.
+        window: evaluation takes longer clips in overlapping windows of this length and merges their embeddings, as
+            `slap.windows` says. At most, and by default, `max_duration`: whatever fits into a batch goes as a whole.
         prompts: for each zero-shot task (a column `label` or `label_<task>`) its prompt, with `{label}` in it. Tasks
             without one get "This is a sound of {label}."
         transforms: applied to the cuts of each training batch, in order; see `slap.datamodules.transforms`.
@@ -91,6 +94,7 @@ class AudioTextData(LightningDataModule):
         repeats: int | Sequence[int] = 1,
         min_clip: Seconds = 0.0,
         max_clip: Seconds | None = 30.0,
+        window: Seconds | None = None,
         prompts: Mapping[str, str] | None = None,
         transforms: Sequence[Transform] = (),
         max_bad: float = 0.05,
@@ -115,6 +119,8 @@ class AudioTextData(LightningDataModule):
                 f"min_clip < max_clip <= max_duration is needed, got min_clip={min_clip}, max_clip={max_clip}, "
                 f"max_duration={max_duration}; max_clip=None crops nothing"
             )
+        if window is not None and window <= 0:
+            raise ValueError(f"window must be above 0 seconds, got {window}")
         for task, template in (prompts or {}).items():
             if "{label}" not in template:
                 raise ValueError(f"the prompt of task {task!r} has no {{label}} in it: {template!r}")
@@ -124,6 +130,7 @@ class AudioTextData(LightningDataModule):
         self.largest = round(max_decoded * MEGABYTE)
         self.max_duration, self.max_clips, self.num_buckets = max_duration, max_clips, num_buckets
         self.min_clip, self.max_clip = min_clip, max_clip
+        self.window = max_duration if window is None else min(window, max_duration)
         self.transforms, self.in_memory = tuple(transforms), in_memory
         self.num_workers, self.seed = num_workers, seed
         if not self.manifests["val"]:
@@ -220,9 +227,10 @@ class AudioTextData(LightningDataModule):
     def _evaluation_loader(self, split: str) -> Loader:
         sample_rate, tokenize = self._model()
         clips, budget = self._clips(split), round(self.max_duration * sample_rate)
+        stretches = stretches_of(clips.samples(sample_rate), round(self.window * sample_rate))
         return self._loader(
-            EvaluationDataset(self._mono_cuts(split), tokenize, clips.tasks, self.largest),
-            EvaluationSampler(clips.samples(sample_rate), budget, self.max_clips, *self._process()),
+            EvaluationDataset(self._mono_cuts(split), tokenize, clips.tasks, stretches, self.largest),
+            EvaluationSampler(stretches.lengths, budget, self.max_clips, *self._process()),
             split,
         )
 
@@ -248,9 +256,7 @@ class AudioTextData(LightningDataModule):
                 if not self._sources:
                     raise ValueError(f"no training clip is left: all are shorter than min_clip={self.min_clip} s")
             clips = Joined(parts)
-            if split != "train":
-                check_lengths(clips, self.max_duration, "raise max_duration; evaluation does not crop")
-            elif self.max_clip is None:
+            if split == "train" and self.max_clip is None:
                 check_lengths(clips, self.max_duration, "raise max_duration, or crop with max_clip")
             self._read[split] = clips
         return self._read[split]

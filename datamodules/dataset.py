@@ -23,7 +23,8 @@ from slap.datamodules.decode import LARGEST
 from slap.datamodules.quarantine import ClipError
 from slap.datamodules.replacement import Replacements
 from slap.datamodules.sampler import Draw
-from slap.datamodules.waveform import complaint, holding, is_silent, load
+from slap.datamodules.stretches import Stretches
+from slap.datamodules.waveform import check_captions, check_not_silent, holding, is_silent, load
 from slap.packed import Packed
 
 Transform = Callable[[CutSet], CutSet]
@@ -35,30 +36,48 @@ TRIES = 10
 
 @dataclass
 class EvaluationDataset(Dataset[Batch]):
-    """Whole clips with all their captions; those that are bad are left out.
+    """Whole clips, or the windows of long ones, with all their captions; those that are bad are left out.
 
     Args:
         cuts: mono, at the model's sample rate, as `slap.datamodules.waveform.mono` makes them.
         tokenize: captions to token ids, (M,).
         tasks: the zero-shot tasks that every batch answers for.
+        stretches: of the clips; a draw names them. The first one of a clip brings its captions.
         largest: bytes of a clip that may be decoded at once.
     """
 
     cuts: Sequence[MonoCut]
     tokenize: Tokenize
-    tasks: tuple[str, ...] = ()
+    tasks: tuple[str, ...]
+    stretches: Stretches
     largest: int = LARGEST
 
     def __getitem__(self, draw: Draw) -> Batch:
         good: list[Loaded] = []
+        spans: list[Span] = []
         bad: list[BadClip] = []
-        for index in draw.clips:
+        for number in draw.clips:
             try:
-                cut = self.cuts[index]
-                good.append((cut, _audible(cut, load(cut, self.largest))))
+                good.append(self._stretch(number))
+                spans.append(self.stretches.span(number))
             except ClipError as error:
                 bad.append(error.bad)
-        return batch_of(good, self.tokenize, self.tasks, bad=bad)
+        return batch_of(good, self.tokenize, self.tasks, bad=bad, spans=spans)
+
+    def _stretch(self, number: int) -> Loaded:
+        whole = self.cuts[int(self.stretches.clip[number])]
+        check_captions(whole)
+        start, stop = self.stretches.span(number)
+        cut = whole
+        if stop - start < whole.num_samples:
+            rate = whole.sampling_rate
+            cut = whole.truncate(offset=start / rate, duration=(stop - start) / rate, preserve_id=True)
+            if start:
+                cut = fastcopy(cut, supervisions=[])
+        samples = load(cut, self.largest)
+        if is_silent(samples):
+            check_not_silent(whole, cut.duration, self.largest)
+        return cut, samples
 
 
 @dataclass
@@ -110,19 +129,19 @@ class TrainDataset(Dataset[Batch]):
                 break
             try:
                 whole = self.cuts[choice]
-                cut = self._drawn(epoch, choice, "" if choice == index else f" for {index}")
+                check_captions(whole)
+                instead = "" if choice == index else f" for {index}"
+                cut = self._drawn(whole, f"{self.seed} {epoch} {choice}{instead}")
                 samples = load(cut, self.largest)
                 if is_silent(samples):
-                    self._check_rest(whole, cut)
+                    check_not_silent(whole, cut.duration, self.largest)
                 return cut, samples, [supervision.text for supervision in whole.supervisions]
             except ClipError as error:
                 bad.append(error.bad)
             choice = None if self.replacements is None else self.replacements.of(epoch, index, attempt)
         return None
 
-    def _drawn(self, epoch: int, index: int, instead: str) -> MonoCut:
-        cut = self.cuts[index]
-        draw = f"{self.seed} {epoch} {index}{instead}"
+    def _drawn(self, cut: MonoCut, draw: str) -> MonoCut:
         rng = random.Random(draw)
         caption = rng.choice(cut.supervisions).text
         if self.max_clip is not None and cut.duration > self.max_clip:
@@ -131,17 +150,6 @@ class TrainDataset(Dataset[Batch]):
         # One that spans the whole clip, so that no crop loses it.
         supervision = SupervisionSegment(cut.id, cut.recording_id, 0.0, cut.duration, 0, caption)
         return fastcopy(cut, supervisions=[supervision], custom={**(cut.custom or {}), "draw": draw})
-
-    def _check_rest(self, whole: MonoCut, part: MonoCut) -> None:
-        """Raise if a clip is silent of which a part is; block by block, so that a long one is never held whole."""
-        start = 0.0
-        while start < whole.duration:
-            size = min(part.duration, whole.duration - start)
-            block = whole if size == whole.duration else whole.truncate(offset=start, duration=size)
-            if not is_silent(load(block, self.largest)):
-                return
-            start += part.duration
-        raise complaint(whole, SILENCE, "silent")
 
     def _transformed(self, clips: Sequence[Loaded], bad: list[BadClip]) -> list[Loaded]:
         cuts = CutSet([holding(cut, samples) for cut, samples in clips])
@@ -156,16 +164,11 @@ class TrainDataset(Dataset[Batch]):
         return made
 
 
-SILENCE = "every sample is zero"
-
 Loaded = tuple[Cut, Tensor]
 """A mono cut with its samples, (T,)."""
 
-
-def _audible(cut: Cut, samples: Tensor) -> Tensor:
-    if is_silent(samples):
-        raise complaint(cut, SILENCE, "silent")
-    return samples
+Span = tuple[int, int]
+"""The samples of a clip from the first up to the second."""
 
 
 def batch_of(
@@ -175,6 +178,7 @@ def batch_of(
     known: Mapping[str, Sequence[str]] | None = None,
     bad: Sequence[BadClip] = (),
     read: int | None = None,
+    spans: Sequence[Span] = (),
 ) -> Batch:
     """Pack clips with all captions that they have.
 
@@ -187,6 +191,8 @@ def batch_of(
             has one of them: a transform that writes new captions makes another clip of it.
         bad: clips that were left out.
         read: clips that were read for the batch, if not B.
+        spans: for each clip the stretch of it that this is, in an evaluation. One that begins later than its clip needs
+            no caption.
 
     Raises:
         ValueError: clips were read and none is left, or one has no caption: a transform lost them.
@@ -195,8 +201,8 @@ def batch_of(
     captions = [[supervision.text for supervision in cut.supervisions] for cut in cuts]
     if not cuts and (bad or not read):
         return Batch.without_clips(bad)
-    if not cuts or not all(captions):
-        lost = [cut.id for cut, texts in zip(cuts, captions, strict=True) if not texts]
+    lost = [] if spans else [cut.id for cut, texts in zip(cuts, captions, strict=True) if not texts]
+    if not cuts or lost:
         raise ValueError(f"after the transforms {f'clips {lost} have no caption' if lost else 'no clip is left'}")
     texts = [text for group in captions for text in group]
     labels = [(cut.custom or {}).get("labels", {}) for cut in cuts]
@@ -208,14 +214,15 @@ def batch_of(
     ]
     return Batch(
         audio=Packed.pack([samples for _, samples in clips]),
-        text=tokenize(texts),
+        text=tokenize(texts) if texts else Packed(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int32)),
         clip=torch.arange(len(cuts)).repeat_interleave(torch.tensor([len(group) for group in captions])),
         clip_key=fingerprint([cut.id for cut in cuts]),
         caption_key=fingerprint(texts),
-        pairs=torch.stack([fingerprint(part) for part in zip(*pairs, strict=True)], 1),
+        pairs=torch.stack([fingerprint([pair[side] for pair in pairs]) for side in (0, 1)], 1),
         ids=tuple(cut.id for cut in cuts),
         captions=tuple(texts),
         labels={task: tuple(known.get(task) for known in labels) for task in tasks},
+        spans=tuple(spans),
         bad=tuple(bad),
         read=len(cuts) if read is None else read,
     )

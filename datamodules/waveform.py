@@ -15,7 +15,8 @@ from lhotse.cut import Cut, MixedCut
 from lhotse.utils import compute_num_samples
 from torch import Tensor
 
-from slap.bad_clip import BadClip, Reason
+from slap.bad_clip import BadClip
+from slap.datamodules.clip import Seconds
 from slap.datamodules.cutset import files_of
 from slap.datamodules.decode import LARGEST, FileError, checked
 from slap.datamodules.quarantine import ClipError
@@ -146,9 +147,37 @@ def files_read(cut: Cut) -> list[str]:
     return files_of(cut) + [path for other in inner for path in files_read(other)]
 
 
-def complaint(cut: Cut, detail: str, reason: Reason) -> DecodeError:
-    """The error to raise about a clip."""
-    return _complaint(cut, FileError(detail, reason))
+def check_not_silent(cut: MonoCut, step: Seconds, largest: int = LARGEST) -> None:
+    """Raise if a whole clip is silent; it is read step by step, so that a long one is never held as a whole.
+
+    Raises:
+        DecodeError: it is, or it cannot be read.
+    """
+    start = 0.0
+    while start < cut.duration:
+        size = min(step, cut.duration - start)
+        part = cut if size == cut.duration else cut.truncate(offset=start, duration=size)
+        if not is_silent(load(part, largest)):
+            return
+        start += step
+    raise _complaint(cut, FileError("every sample is zero", "silent"))
+
+
+def check_captions(cut: Cut) -> None:
+    """Raise if a caption of a clip is empty or no text: half a character, as JSON can write it.
+
+    Raises:
+        DecodeError: one is.
+    """
+    for supervision in cut.supervisions:
+        text = supervision.text
+        if not text or not text.strip():
+            raise _complaint(cut, FileError("a caption is empty", "caption"))
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            shown = text[:80].encode("utf-8", "backslashreplace").decode()
+            raise _complaint(cut, FileError(f"a caption is no text: {shown!r}", "caption")) from error
 
 
 def _complaint(cut: Cut, error: BaseException) -> DecodeError:

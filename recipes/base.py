@@ -70,6 +70,7 @@ def data(
     repeats: Sequence[int] = (1,),
     min_clip: float = 0.0,
     max_clip: float | None = 30.0,
+    window: float | None = 30.0,
     prompts: Mapping[str, str] | None = None,
     max_bad: float = 0.05,
     max_decoded: float = 512.0,
@@ -89,6 +90,7 @@ def data(
         repeats: how often the clips of each training manifest come in an epoch: one number for each, or one for all.
         min_clip: shorter training clips are left out, in seconds.
         max_clip: longer training clips are cropped to this, in seconds (the paper: 30).
+        window: evaluation takes longer clips in overlapping windows of this length, in seconds.
         prompts: for each zero-shot task its prompt, with `{label}`.
         max_bad: share of clips that may be bad (absent, unreadable, silent, ...) before the run stops.
         max_decoded: MB that a clip may take when decoded; what would take more is bad.
@@ -106,6 +108,7 @@ def data(
         repeats=repeats[0] if len(repeats) == 1 else repeats,
         min_clip=min_clip,
         max_clip=max_clip,
+        window=window,
         prompts=prompts,
         max_bad=max_bad,
         max_decoded=max_decoded,

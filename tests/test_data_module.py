@@ -194,8 +194,6 @@ def test_a_clip_that_no_batch_can_hold_is_named_at_setup(folder: Path) -> None:
         ValueError, match=r"train\.jsonl, line 18: clip 't17' lasts 1\.05 s.*max_duration=1\.0.*max_clip"
     ):
         AudioTextData(folder / "train.jsonl", max_duration=1.0, max_clip=None).setup("fit")
-    with pytest.raises(ValueError, match=r"val\.jsonl, line 5: clip 'v4' lasts 1\.10 s.*evaluation does not crop"):
-        AudioTextData(val=folder / "val.jsonl", max_duration=1.0, max_clip=1.0).setup("validate")
     AudioTextData(folder / "train.jsonl", max_duration=1.0, max_clip=1.0).setup("fit")
 
 

@@ -41,6 +41,9 @@ class Batch:
         ids: the clips' ids, B of them.
         captions: the captions as text, C of them.
         labels: per zero-shot task the B clips' labels, None where a clip has no label for the task.
+        spans: in an evaluation, for each of the B items which samples of its clip it is, from one up to the other.
+            Items of equal id are windows of one clip; the first of them has the captions (see `slap.windows`). Empty:
+            items are whole clips.
         bad: clips that were to be in the batch and could not be used.
         read: clips that were read for the batch, those that transforms joined included. Default: B.
     """
@@ -54,6 +57,7 @@ class Batch:
     ids: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()
     labels: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    spans: tuple[tuple[int, int], ...] = ()
     bad: tuple[BadClip, ...] = ()
     read: int = None  # type: ignore[assignment]  # never None once made
 

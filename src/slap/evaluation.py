@@ -18,6 +18,7 @@ from slap.batch import Batch
 from slap.distributed import world_size
 from slap.results import Result, bootstrapped
 from slap.retrieval import audio_to_text_ranks, chance_recall, text_to_audio_ranks
+from slap.windows import merge_by_name
 from slap.zeroshot import class_embeddings, class_prompts, predict
 
 CUTOFFS = (1, 5, 10)
@@ -44,7 +45,8 @@ class _Collected:
     text: Tensor  # (C, E)
     clip: Tensor  # (C,)
     ids: list[str]
-    seconds: list[float]
+    spans: list[tuple[int, int]]  # which samples of the clip, W of them while they are not joined
+    seconds: list[float]  # up to the end of the span
     labels: list[dict[str, str | None]] = field(default_factory=list)
     bad: tuple[BadClip, ...] = ()
 
@@ -71,9 +73,12 @@ class Evaluation:
     def update(self, batch: Batch, audio: Tensor, text: Tensor, sample_rate: int) -> None:
         """Add one batch with its embeddings, (B, E) and (C, E)."""
         labels = [{task: names[i] for task, names in batch.labels.items()} for i in range(len(batch))]
-        seconds = [size / sample_rate for size in batch.audio.sizes]
+        spans = list(batch.spans) or [(0, size) for size in batch.audio.sizes]
+        seconds = [stop / sample_rate for _, stop in spans]
         embeddings = audio.detach().float().cpu(), text.detach().float().cpu()
-        self._parts.append(_Collected(*embeddings, batch.clip.cpu(), list(batch.ids), seconds, labels, batch.bad))
+        self._parts.append(
+            _Collected(*embeddings, batch.clip.cpu(), list(batch.ids), spans, seconds, labels, batch.bad)
+        )
 
     def compute(self, prompts: Mapping[str, str], embed: Callable[[list[str]], Tensor]) -> dict[str, Result]:
         """All figures: recall in both directions, and accuracy in each zero-shot task that the clips have labels of.
@@ -137,25 +142,32 @@ def _from_all_processes(parts: list[_Collected]) -> list[_Collected]:
 
 
 def _joined(parts: list[_Collected]) -> _Collected:
-    """One set out of all parts; a clip that came twice, as samplers repeat some to even out processes, counts once."""
-    if not parts:
-        raise ValueError("no clips were evaluated: the manifest is empty or no batch was drawn")
+    """One set out of all parts.
+
+    Windows of a clip become one. A clip that came twice, as samplers repeat some to even out processes, counts once.
+    One of which a window is bad does not count.
+    """
     ids = [name for part in parts for name in part.ids]
-    first: dict[str, int] = {}
-    for i, name in enumerate(ids):
-        first.setdefault(name, i)
-    kept = sorted(first.values())
+    bad = {clip.id for part in parts for clip in part.bad if clip.reason != "caption"}
+    rows = [row for row, name in enumerate(ids) if name not in bad]
+    if not rows:
+        raise ValueError("no clips were evaluated: the manifest is empty, no batch was drawn, or all clips are bad")
+    spans = [span for part in parts for span in part.spans]
+    audio = torch.cat([part.audio for part in parts])[rows]
+    merged = merge_by_name([ids[row] for row in rows], [spans[row] for row in rows], audio)
+    first = [rows[i] for i in merged.first]
     place = torch.full((len(ids),), -1)
-    place[kept] = torch.arange(len(kept))
+    place[first] = torch.arange(len(first))
     offsets = torch.tensor([0] + [len(part.ids) for part in parts]).cumsum(0).tolist()
     clip = place[torch.cat([part.clip + offset for part, offset in zip(parts, offsets, strict=False)])]
     seconds = [second for part in parts for second in part.seconds]
     labels = [label for part in parts for label in part.labels]
     return _Collected(
-        audio=torch.cat([part.audio for part in parts])[kept],
+        audio=merged.embeddings,
         text=torch.cat([part.text for part in parts])[clip >= 0],
         clip=clip[clip >= 0],
-        ids=[ids[i] for i in kept],
-        seconds=[seconds[i] for i in kept],
-        labels=[labels[i] for i in kept],
+        ids=[ids[row] for row in first],
+        spans=[(0, spans[rows[i]][1]) for i in merged.last],
+        seconds=[seconds[rows[i]] for i in merged.last],
+        labels=[labels[row] for row in first],
     )

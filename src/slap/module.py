@@ -82,7 +82,7 @@ class SLAP(Network, LightningModule):
             }
         )
         self.evaluation = Evaluation()
-        self.max_seconds: float | None = None  # the longest clip of training; a checkpoint carries it
+        self.max_seconds: float | None = None  # the longest clip taken at once; a checkpoint carries it
 
     # -- training -----------------------------------------------------------------------------------------------------
 
@@ -95,7 +95,8 @@ class SLAP(Network, LightningModule):
                 # Some parameters serve only some objectives, e.g. the token of hidden patches.
                 self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
             self.text.prepare(self.trainer.datamodule.captions())  # type: ignore[attr-defined]
-            self.max_seconds = getattr(self.trainer.datamodule, "max_clip", None)  # type: ignore[attr-defined]
+            # Whoever uses the model cuts audio into windows as the evaluation during training did.
+            self.max_seconds = getattr(self.trainer.datamodule, "window", None)  # type: ignore[attr-defined]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The weighted sum of the objectives on the views of a batch."""
@@ -153,7 +154,7 @@ class SLAP(Network, LightningModule):
                 arguments[side] = {"name": options.pop("name"), **encoder.portable(options)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember how long the clips were that it was trained on."""
+        """Remember how long clips may be before they are cut into windows."""
         self.max_seconds = checkpoint.get(MAX_SECONDS, self.max_seconds)
 
     def _log_objective(self, name: str, loss: Tensor, extras: Mapping[str, Tensor], clips: int) -> None:
@@ -165,13 +166,15 @@ class SLAP(Network, LightningModule):
     # -- use ----------------------------------------------------------------------------------------------------------
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Embeddings of the clips, (B, E), and of the captions, (C, E)."""
-        return self.embed_audio(batch.audio), self.embed_text(batch.text)
+        """Embeddings of the clips, or of windows of long ones, (B, E), and of the captions, (C, E)."""
+        audio = self.embed_audio(batch.audio)
+        return audio, self.embed_text(batch.text) if len(batch.text) else audio.new_zeros(0, self.embedding_dim)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """The clips' ids with their embeddings, (B, E)."""
+        """The clips' ids with their embeddings, (B, E); `spans` says what is a window of a long clip (see `Batch`)."""
         del batch_idx
-        return {"ids": batch.ids, "embeddings": self.embed_audio(batch.audio)}
+        spans = batch.spans or tuple((0, size) for size in batch.audio.sizes)
+        return {"ids": batch.ids, "spans": spans, "embeddings": self.embed_audio(batch.audio)}
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 

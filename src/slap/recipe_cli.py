@@ -19,6 +19,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from slap.cli import RECIPE_COMMANDS, suggestion
+from slap.predictions import whole_clips, windows_elsewhere
 from slap.recipe import Recipe, built_in, load, load_plugins
 from slap.report import Report
 
@@ -177,12 +178,12 @@ def _checkpoint(asked: str | None, out: Path) -> str | None:
 
 
 def _save_predictions(batches: list[dict[str, Any]], trainer: Trainer) -> None:
-    """Write ids and embeddings, (B, E), of all clips that this process saw."""
+    """Write ids and embeddings, (B, E), of all clips whose first window this process saw."""
     process = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
     path = Path(trainer.default_root_dir) / f"predictions{process}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    ids = [name for batch in batches for name in batch["ids"]]
-    torch.save({"ids": ids, "embeddings": torch.cat([batch["embeddings"] for batch in batches])}, path)
+    ids, embeddings = whole_clips(batches, windows_elsewhere(batches))
+    torch.save({"ids": ids, "embeddings": embeddings}, path)
     print(f"wrote {path}")
 
 

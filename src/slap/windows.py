@@ -12,6 +12,7 @@ them in equal parts. The rule depends on the recording alone, so embeddings are 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -115,6 +116,44 @@ def merge(embeddings: Tensor, owner: Tensor, lengths: Tensor) -> Tensor:
     single = owner.bincount(minlength=count)[owner] == 1
     merged[owner[single]] = embeddings[single]
     return merged
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Clips whose windows came in any order, in any batch, and perhaps more than once.
+
+    Args:
+        first: for each clip the row of its first window, in the order in which clips were met.
+        last: likewise of its last window.
+        embeddings: (B, E), each row of length 1.
+    """
+
+    first: list[int]
+    last: list[int]
+    embeddings: Tensor
+
+
+def merge_by_name(names: Sequence[str], spans: Sequence[tuple[int, int]], embeddings: Tensor) -> Merged:
+    """One embedding a clip, from all of its windows.
+
+    Args:
+        names: of the clip that each window belongs to, W of them.
+        spans: where each window begins and ends in its clip.
+        embeddings: (W, E), each row of length 1.
+    """
+    rows: dict[str, dict[tuple[int, int], int]] = {}
+    for row, (name, span) in enumerate(zip(names, spans, strict=True)):
+        rows.setdefault(name, {}).setdefault(span, row)
+    first, last, chosen, owner, weights = [], [], [], [], []
+    for clip, found in enumerate(rows.values()):
+        places = sorted(found)
+        own = [found[span] for span in places]
+        first.append(own[0])
+        last.append(own[-1])
+        chosen += own
+        owner += [clip] * len(own)
+        weights += shares(places)
+    return Merged(first, last, merge(embeddings[chosen], torch.tensor(owner), torch.tensor(weights)))
 
 
 def _check(window: int, hop: int) -> None:
