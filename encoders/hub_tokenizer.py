@@ -13,11 +13,13 @@ class HubTokenizer:
     """Captions to token ids and back.
 
     Args:
-        proto: JSON in UTF-8: the content of a `tokenizer.json`, and the ids of the tokens that begin and end captions.
+        proto: JSON in UTF-8: the content of a `tokenizer.json`, the ids of the tokens that begin and end captions, and
+            whether the one that begins them is foreign to the model.
 
     Attributes:
         proto: the same bytes.
         vocab_size: token ids are below it.
+        foreign: the token that begins captions is there for our sake; the model was trained without one.
         bos: the token that begins every caption, [CLS] in ModernBERT's.
         eos: the token that ends every caption, [SEP] in ModernBERT's.
     """
@@ -33,11 +35,15 @@ class HubTokenizer:
         self._model.encode_special_tokens = True  # "[SEP]" in a caption is text; it must not end the caption
         self.bos: int = parts["bos"]
         self.eos: int = parts["eos"]
+        self.foreign: bool = parts.get("foreign", False)
         self.vocab_size = 1 + max(self._model.get_vocab(with_added_tokens=True).values())
 
     @classmethod
     def load(cls, source: str, revision: str | None = None) -> HubTokenizer:
         """Read a tokenizer by its name on the hub, or from a folder.
+
+        Captions begin with its cls_token, else its bos_token, else its pad_token, and end with its sep_token, else its
+        eos_token.
 
         Raises:
             OSError: there is none.
@@ -48,13 +54,17 @@ class HubTokenizer:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision or "main")
         if not tokenizer.is_fast:
             raise ValueError(f"the tokenizer of {source} has no tokenizer.json; save it with the `tokenizers` library")
-        bos, eos = tokenizer.cls_token_id, tokenizer.sep_token_id
+        own = [tokenizer.cls_token_id, tokenizer.bos_token_id]
+        bos = _first(*own, tokenizer.pad_token_id)
+        eos = _first(tokenizer.sep_token_id, tokenizer.eos_token_id)
         if bos is None or eos is None:
             raise ValueError(
-                f"the tokenizer of {source} must have a cls_token and a sep_token, which begin and end captions; "
-                f"it has {tokenizer.cls_token!r} and {tokenizer.sep_token!r}"
+                f"the tokenizer of {source} must have tokens to begin and end captions: a cls_token, bos_token or "
+                f"pad_token, and a sep_token or eos_token; it has {tokenizer.special_tokens_map}"
             )
         parts = {"tokenizer": json.loads(tokenizer.backend_tokenizer.to_str()), "bos": bos, "eos": eos}
+        if _first(*own) is None:
+            parts["foreign"] = True
         return cls(json.dumps(parts).encode())
 
     def encode(self, captions: Sequence[str], max_tokens: int | None = None) -> list[list[int]]:
@@ -75,3 +85,7 @@ class HubTokenizer:
 
     def __reduce__(self) -> tuple[type[HubTokenizer], tuple[bytes]]:
         return HubTokenizer, (self.proto,)
+
+
+def _first(*ids: int | None) -> int | None:
+    return next((i for i in ids if i is not None), None)

@@ -8,7 +8,6 @@ own attention (hub_attention.py): packed, with no padding, on any device.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,8 @@ import torch
 from torch import Tensor
 
 from slap.contracts import TextEncoder
-from slap.encoders.hub_attention import ATTENTION, recompute, use_packed_attention
+from slap.encoders.hub_attention import ATTENTION, use_packed_attention
+from slap.encoders.hub_model import describe_config, make_config, one_at_most, read_model, recompute
 from slap.encoders.hub_tokenizer import HubTokenizer
 from slap.packed import Packed
 from slap.registry import register
@@ -27,17 +27,13 @@ SIZES = {
 }
 """`base` is the published ModernBERT-base, whose other settings are transformers' defaults; `tiny` is ours."""
 
-NOT_OF_THE_MODEL = {"transformers_version", "architectures", "dtype", "model_type", "_name_or_path"}
-"""Entries of a saved configuration that say where it came from."""
-
 
 @register("modernbert")
 class ModernBERT(TextEncoder):
     """ModernBERT (arXiv 2412.13663), pretrained as in the paper, or with random weights.
 
-    It needs `pip install 'slap-audio[hf]'`: transformers from 5.1 on, whose ModernBERT takes other attention functions.
-    What it reads from the hub or a folder goes into the checkpoint; `portable` gives the arguments that rebuild it
-    where neither is there.
+    It needs `pip install 'slap-audio[hf]'`. What it reads from the hub or a folder goes into the checkpoint; `portable`
+    gives the arguments that rebuild it where neither is there.
 
     Args:
         pretrained: name on the hub, e.g. `answerdotai/ModernBERT-base`, or a folder that `save_pretrained` wrote.
@@ -75,7 +71,7 @@ class ModernBERT(TextEncoder):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        _one_at_most(pretrained=pretrained, size=size, config=config)
+        one_at_most(pretrained=pretrained, size=size, config=config)
         if max_tokens < 3:
             raise ValueError(f"max_tokens must be at least 3, for the beginning, a token and the end; got {max_tokens}")
         use_packed_attention()
@@ -84,7 +80,6 @@ class ModernBERT(TextEncoder):
         self.model = _pretrained(pretrained, revision) if pretrained else _random(size, config, own)
         # Had transformers passed over the name, captions would see each other.
         assert self.model.config._attn_implementation == ATTENTION
-        self.model.train()  # as new modules are; from_pretrained leaves it in evaluation mode
         if checkpointing:
             recompute(self.model)
         shape = self.model.config
@@ -136,9 +131,7 @@ class ModernBERT(TextEncoder):
         """The arguments that rebuild this encoder without hub and folders: the state brings weights and tokenizer."""
         sources = ("pretrained", "size", "config", "tokenizer", "revision")
         kept = {name: value for name, value in options.items() if name not in sources}
-        config = json.loads(self.model.config.to_json_string())
-        config = {name: value for name, value in config.items() if name not in NOT_OF_THE_MODEL}
-        return {**kept, "config": config, "lr_scale": self._lr_scale}
+        return {**kept, "config": describe_config(self.model.config), "lr_scale": self._lr_scale}
 
     def get_extra_state(self) -> Tensor:
         """The tokenizer's bytes, none without one; uint8, so that weights-only loading and safetensors take it."""
@@ -180,48 +173,23 @@ class ModernBERT(TextEncoder):
 
 
 def _pretrained(source: str, revision: str | None) -> Any:
-    from transformers import AutoConfig, ModernBertModel
+    from transformers import ModernBertModel
 
-    revision = revision or "main"
-    kind = AutoConfig.from_pretrained(source, revision=revision).model_type
-    if kind != "modernbert":  # transformers would fill a ModernBERT with whatever names happen to agree
-        raise ValueError(f"{source} is a {kind!r} model; this encoder runs 'modernbert' models")
-    # In float32 whatever the file holds: precision is the trainer's matter.
-    model, report = ModernBertModel.from_pretrained(
-        source, revision=revision, dtype=torch.float32, attn_implementation=ATTENTION, output_loading_info=True
-    )
-    if report["missing_keys"]:
-        raise ValueError(
-            f"{source} lacks weights, so they would stay random: {', '.join(sorted(report['missing_keys']))}"
-        )
-    return model
+    return read_model(ModernBertModel, source, revision, attn_implementation=ATTENTION)
 
 
 def _random(size: str | None, config: Mapping[str, Any] | None, tokenizer: HubTokenizer | None) -> Any:
     from transformers import ModernBertConfig, ModernBertModel
 
-    options = dict(_shape(size or "base", tokenizer) if config is None else config)
-    known = ModernBertConfig().to_dict()
-    unknown = [name for name in options if name not in known]
-    if unknown:  # transformers keeps them without a word
-        valid = ", ".join(sorted(set(known) - NOT_OF_THE_MODEL))
-        raise ValueError(f"ModernBertConfig has no {', '.join(unknown)}; valid are: {valid}")
-    return ModernBertModel(ModernBertConfig(**options, attn_implementation=ATTENTION))
+    sizes = {name: {**shape, **_vocabulary(tokenizer)} for name, shape in SIZES.items()}
+    made = make_config(ModernBertConfig, size, config, sizes)
+    made._attn_implementation = ATTENTION
+    return ModernBertModel(made)
 
 
-def _shape(size: str, tokenizer: HubTokenizer | None) -> dict[str, int | None]:
-    if size not in SIZES:
-        raise ValueError(f"there is no size {size!r}; valid are: {', '.join(SIZES)}")
+def _vocabulary(tokenizer: HubTokenizer | None) -> dict[str, int | None]:
     if tokenizer is None:
-        return dict(SIZES[size])
+        return {}
     special = {"cls_token_id": tokenizer.bos, "sep_token_id": tokenizer.eos}
     special |= {"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eos}
-    return {**SIZES[size], **special, "vocab_size": tokenizer.vocab_size, "pad_token_id": None}
-
-
-def _one_at_most(**sources: Any) -> None:
-    given = [f"{name}={value!r}" for name, value in sources.items() if value is not None]
-    if len(given) > 1:
-        raise ValueError(
-            f"{', '.join(sources)} each say what the model is; give one of them, not {' and '.join(given)}"
-        )
+    return {**special, "vocab_size": tokenizer.vocab_size, "pad_token_id": None}

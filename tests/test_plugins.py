@@ -14,11 +14,18 @@ from slap.views import Views
 
 TOYS = Path(__file__).parent / "toys"
 
+hub_models = load_module(str(TOYS / "hub_models.py"))
+
 BUILT_IN = {kind: [name for name in plugins(kind) if not name.startswith(("toy_", "doctest_"))] for kind in kinds()}
 
 SMALL = {
     "transformer": {"size": "nano", "vocab_size": 300},
     "modernbert": {"size": "tiny"},
+    "hf-ast": {"config": hub_models.AST},
+    "hf-whisper": {"config": hub_models.WHISPER},
+    "hf-wav2vec2": {"config": hub_models.WAV2VEC2},
+    "hf-clap": {"config": hub_models.CLAP, "extractor": hub_models.CLAP_EXTRACTOR},
+    "hf-text": {"config": hub_models.BERT},
     "captioning": {"layers": 2, "heads": 2, "width": 32, "hidden": 32},
     "masked_distillation": {"prototypes": 32, "hidden": 32, "bottleneck": 16},
 }
@@ -27,7 +34,9 @@ SMALL = {
 
 def small(kind, name, tmp_path):
     options = {key: value for key, value in SMALL.get(name, {}).items() if key in arguments(plugins(kind)[name])}
-    if name == "modernbert":
+    if name.startswith("hf-"):
+        pytest.importorskip("transformers", reason="needs the extra `hf`")
+    if name in ("modernbert", "hf-text"):
         options["tokenizer"] = str(word_tokenizer(tmp_path))
     return build(kind, name, options)
 
@@ -59,8 +68,8 @@ def test_objectives(name, tmp_path):
 
 
 def test_the_built_in_plugins_are_registered():
-    assert {"transformer"} <= set(BUILT_IN["audio encoder"])
-    assert {"transformer", "modernbert"} <= set(BUILT_IN["text encoder"])
+    assert {"transformer", "hf-ast", "hf-clap", "hf-wav2vec2", "hf-whisper"} <= set(BUILT_IN["audio encoder"])
+    assert {"transformer", "modernbert", "hf-text"} <= set(BUILT_IN["text encoder"])
     assert {"contrastive", "sigmoid", "masked_distillation", "captioning"} <= set(BUILT_IN["objective"])
 
 

@@ -1,0 +1,187 @@
+"""Any text encoder of the `transformers` library.
+
+C captions, N tokens of all captions, L tokens of the longest, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slap.contracts import TextEncoder
+from slap.encoders.hub_audio import scale_of
+from slap.encoders.hub_model import describe_config, one_at_most, read_model, recompute, require_transformers
+from slap.encoders.hub_tokenizer import HubTokenizer
+from slap.encoders.hub_windows import padded
+from slap.packed import Packed
+from slap.registry import register
+
+
+@register("hf-text")
+class HubText(TextEncoder):
+    """A text model of transformers that `AutoModel` knows, pretrained or with random weights: BERT, RoBERTa, T5, ...
+
+    It needs `pip install 'slap-audio[hf]'`. Of models with a decoder, the encoder is taken. Captions are padded for the
+    model and masked, which costs more than the packed `modernbert`. Nothing that such a model adds for its own ends is
+    kept (a pooling layer). Models that were trained without a token at the beginning of a text, such as T5, get their
+    padding token there, which they do not see. What is read from the hub or a folder goes into the checkpoint.
+
+    Args:
+        pretrained: name on the hub, e.g. `FacebookAI/roberta-base`, or a folder that `save_pretrained` wrote.
+        config: arguments of the model's configuration class and its `model_type`, e.g. `{model_type: bert,
+            num_hidden_layers: 4}`, with random weights.
+        tokenizer: name on the hub, or folder, of a tokenizer with a tokenizer.json; default: that of `pretrained`.
+            Without both, the model can only be filled from a checkpoint.
+        revision: of `pretrained` and `tokenizer` on the hub: a branch, tag or commit; default: the newest.
+        max_tokens: of a caption, the first and the last one among them. The end of a longer caption is cut off.
+        lr_scale: the factor on the learning rate of this encoder. Default: 0.1 for pretrained weights and 1 for random
+            ones (our choice).
+        checkpointing: recompute layers in the backward pass instead of keeping their activations.
+
+    Attributes:
+        tokenizer: None until there is one.
+
+    Raises:
+        ImportError: transformers is missing or too old.
+        OSError: there is no such folder or name on the hub, or no connection to it.
+        ValueError: neither or both of `pretrained` and `config`; an unknown argument or type of model; a model that is
+            incomplete or reads fewer than `max_tokens`; a tokenizer that does not fit.
+    """
+
+    sources = ("pretrained", "tokenizer", "revision")
+
+    def __init__(
+        self,
+        pretrained: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        tokenizer: str | None = None,
+        revision: str | None = None,
+        max_tokens: int = 128,
+        lr_scale: float | None = None,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        one_at_most(pretrained=pretrained, config=config)
+        if pretrained is None and config is None:
+            raise ValueError("this encoder has no shape of its own: pass `pretrained` or `config`")
+        if max_tokens < 3:
+            raise ValueError(f"max_tokens must be at least 3, for the beginning, a token and the end; got {max_tokens}")
+        require_transformers()
+        model = _pretrained(pretrained, revision) if pretrained else _random(config or {})
+        self.shape = model.config.get_text_config()
+        if self.shape is not model.config:
+            raise ValueError(f"{model.config.model_type!r} is not a text model; it has one among others")
+        self.model = model.get_encoder() if self.shape.is_encoder_decoder else model
+        if hasattr(self.model, "pooler"):
+            self.model.pooler = None
+        if checkpointing:
+            recompute(self.model)
+        most = getattr(self.shape, "max_position_embeddings", None) or max_tokens
+        if max_tokens > most:
+            raise ValueError(f"max_tokens is {max_tokens}, but the model reads {most} at most")
+        self.width: int = self.shape.hidden_size
+        self.vocab_size: int = self.shape.vocab_size
+        self.max_tokens = max_tokens
+        self.tokenizer: HubTokenizer | None = None
+        self.bos, self.eos = _ends(self.shape)
+        source = tokenizer or pretrained
+        if source is not None:
+            self._take(HubTokenizer.load(source, revision))
+        self._lr_scale = scale_of(lr_scale, pretrained)
+
+    def lr_scale(self, name: str) -> float:
+        """The argument `lr_scale`, for all parameters alike."""
+        del name
+        return self._lr_scale
+
+    def tokenize(self, captions: Sequence[str]) -> Packed:
+        """Captions to token ids, (N,) int64, each `bos ... eos` and at most `max_tokens` long.
+
+        Raises:
+            RuntimeError: there is no tokenizer.
+        """
+        ids = self._tokenizer().encode(captions, self.max_tokens)
+        return Packed.pack([torch.tensor(item) for item in ids])
+
+    def detokenize(self, tokens: Packed) -> list[str]:
+        """Token ids, (N,), back to captions."""
+        return self._tokenizer().decode([item.tolist() for item in tokens.unpack()])
+
+    def forward(self, tokens: Packed) -> Packed:
+        """Token ids, (N,), to dense features, (N, D)."""
+        length = tokens.max_length
+        filling = self.shape.pad_token_id if isinstance(self.shape.pad_token_id, int) else 0
+        ids = padded(tokens, length, filling)
+        seen = torch.arange(length, device=ids.device) < tokens.lengths[:, None]
+        if self.tokenizer is not None and self.tokenizer.foreign:
+            seen = seen & (torch.arange(length, device=ids.device) > 0)
+        features = self.model(input_ids=ids, attention_mask=seen.long()).last_hidden_state
+        return tokens.replace(features[tokens.item, tokens.index])
+
+    # -- what it was made from travels with the weights ---------------------------------------------------------------
+
+    def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments that rebuild this encoder without hub and folders: the state brings weights and tokenizer."""
+        kept = {name: value for name, value in options.items() if name not in (*self.sources, "config")}
+        config = {"model_type": self.shape.model_type, **describe_config(self.shape)}
+        return {**kept, "config": config, "lr_scale": self._lr_scale}
+
+    def get_extra_state(self) -> Tensor:
+        """The tokenizer's bytes, none without one; uint8, so that weights-only loading and safetensors take it."""
+        proto = b"" if self.tokenizer is None else self.tokenizer.proto
+        return torch.frombuffer(bytearray(proto), dtype=torch.uint8) if proto else torch.empty(0, dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the tokenizer that the weights were trained with; weights that had none leave this one's as it is.
+
+        Raises:
+            ValueError: it does not fit this model.
+        """
+        if state.numel():
+            self._take(HubTokenizer(state.cpu().numpy().tobytes()))
+
+    def _tokenizer(self) -> HubTokenizer:
+        if self.tokenizer is None:
+            raise RuntimeError(
+                "the text encoder has no tokenizer: pass `pretrained` or `tokenizer` (a name on the hub or a folder), "
+                "or load a checkpoint"
+            )
+        return self.tokenizer
+
+    def _take(self, tokenizer: HubTokenizer) -> None:
+        if tokenizer.vocab_size > self.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {tokenizer.vocab_size} tokens, the text encoder room for {self.vocab_size}"
+            )
+        self.tokenizer = tokenizer  # what captions are encoded with is the truth; configurations are often copied
+        self.bos, self.eos = tokenizer.bos, tokenizer.eos
+
+
+def _pretrained(source: str, revision: str | None) -> Any:
+    from transformers import AutoModel
+
+    return read_model(AutoModel, source, revision, unneeded=("pooler.",))
+
+
+def _random(config: Mapping[str, Any]) -> Any:
+    from transformers import CONFIG_MAPPING, AutoModel
+
+    options = dict(config)
+    kind = options.pop("model_type", None)
+    if kind not in CONFIG_MAPPING:
+        raise ValueError(f"config needs the `model_type` of a model in transformers, e.g. 'bert'; got {kind!r}")
+    known = CONFIG_MAPPING[kind]().to_dict()
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise ValueError(f"the configuration of {kind!r} has no {', '.join(unknown)}; it has: {', '.join(known)}")
+    return AutoModel.from_config(CONFIG_MAPPING[kind](**options))
+
+
+def _ends(config: Any) -> tuple[int, int]:
+    """The tokens that begin and end captions as a configuration has them, until there is a tokenizer."""
+    names = ("bos_token_id", "pad_token_id"), ("eos_token_id", "sep_token_id")
+    first, last = (next((i for n in group if isinstance(i := getattr(config, n, None), int)), 0) for group in names)
+    return first, last
