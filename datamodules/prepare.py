@@ -130,6 +130,9 @@ def _prepare(
 
     source = corpus(root.resolve(), **options)
     valid = list(source.splits())
+    for split in valid:
+        if not re.fullmatch(r"\w[\w. +-]*", split):  # they become names of files
+            raise ValueError(f"{name} in {root} has the split {split!r}; use letters, digits and `_ . + -` only")
     for split in splits or ():
         if split not in valid:
             raise ValueError(f"{name} has no split {split!r} in {root}; {suggestion(split, valid)}")

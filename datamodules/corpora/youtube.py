@@ -34,6 +34,15 @@ class Downloads:
         self._places: list[str] = []  # folders with audio in them
         self._files: dict[str, int] = {}  # name without suffix -> which of the folders and which suffix
 
+    def named(self, name: str) -> Path | None:
+        """The file of exactly this name, without its suffix, if there is one."""
+        if not self._places:
+            self._walk()
+        if name not in self._files:
+            return None
+        place, suffix = divmod(self._files[name], len(SUFFIXES))
+        return Path(self._places[place], name + SUFFIXES[suffix])
+
     def find(self, youtube: str, start: float | None = None, end: float | None = None) -> Path:
         """The file of a clip, or where it would be expected.
 
@@ -42,13 +51,8 @@ class Downloads:
             start: where in the video the clip begins, in seconds, if that is known.
             end: where it ends.
         """
-        if not self._places:
-            self._walk()
-        for name in names(youtube, start, end):
-            if name in self._files:
-                place, suffix = divmod(self._files[name], len(SUFFIXES))
-                return Path(self._places[place], name + SUFFIXES[suffix])
-        return self.folder / f"{youtube}.wav"
+        found = (path for name in names(youtube, start, end) if (path := self.named(name)) is not None)
+        return next(found, self.folder / f"{youtube}.wav")
 
     def _walk(self) -> None:
         seen: set[str] = set()

@@ -1,0 +1,75 @@
+"""Clotho: Freesound recordings of 15 to 30 s with five captions each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from slap.datamodules.clip import Clip
+from slap.datamodules.corpora.base import Corpus
+from slap.datamodules.corpora.lists import first_of, rows
+from slap.registry import register
+
+CAPTIONS = tuple(f"caption_{n}" for n in range(1, 6))
+
+
+@register("clotho")
+class Clotho(Corpus):
+    """Recordings of 15 to 30 s from Freesound, 44.1 kHz, each with five captions by different people.
+
+    K. Drossos, S. Lipping, T. Virtanen, "Clotho: An Audio Captioning Dataset", ICASSP 2020; version 2.1, whose test is
+    the split "evaluation". Captions under the Tampere University licence (not commercial), audio under Creative Commons
+    licences clip by clip. Get it from zenodo.org/records/4783391: `clotho_captions_*.csv`, `clotho_metadata_*.csv`, and
+    the audio unpacked to `development/`, `validation/`, `evaluation/`; the folders `clotho_audio_files/` and
+    `clotho_csv_files/` of aac-datasets are found too.
+
+    File names have spaces twice or in front, so names are joined exactly as they are. The metadata, which are
+    ISO-8859-1, say which Freesound recording a clip is from; without them, or where they do not know it, the clip's
+    origin stays open.
+
+    Args:
+        root: the folder with the lists and the audio.
+    """
+
+    SPLITS: ClassVar[tuple[str, ...]] = ("development", "validation", "evaluation")
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+
+    def clips(self, split: str) -> Iterator[Clip]:
+        """The rows of the split's captions, in their order."""
+        sounds = self._sounds(split)
+        folders = (self.root / split, self.root / "clotho_audio_files" / split)
+        folder = next((path for path in folders if path.is_dir()), folders[0])
+        for row in rows(self._list("captions", split), ("file_name", *CAPTIONS)):
+            captions = [row[column].strip() for column in CAPTIONS if row[column].strip()]
+            if not captions:
+                self.leave_out("no caption", row["file_name"])
+                continue
+            sound = sounds.get(row["file_name"])
+            yield Clip(
+                id=f"clotho/{split}/{row['file_name']}",
+                audio=folder / row["file_name"],
+                captions=captions,
+                fields=["caption"] * len(captions),
+                corpus="clotho",
+                split=split,
+                origin={"freesound": sound} if sound else {},
+            )
+
+    def official(self, split: str) -> int:
+        """3,839, 1,045 and 1,045 clips."""
+        return 3839 if split == "development" else 1045
+
+    def _list(self, kind: str, split: str) -> Path:
+        name = f"clotho_{kind}_{split}.csv"
+        return first_of(self.root, name, f"clotho_csv_files/{name}")
+
+    def _sounds(self, split: str) -> dict[str, str]:
+        """The Freesound id of each file, where the metadata know it."""
+        path = self._list("metadata", split)
+        if not path.is_file():
+            return {}
+        known = rows(path, ("file_name", "sound_id"), encoding="iso-8859-1")
+        return {row["file_name"]: row["sound_id"].strip() for row in known if row["sound_id"].strip().isdigit()}

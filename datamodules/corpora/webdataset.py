@@ -1,0 +1,175 @@
+"""WebDataset: tar files of audio and JSON, as LAION publishes them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from slap.datamodules.clip import Clip, ManifestError
+from slap.datamodules.corpora.base import Corpus, templated
+from slap.datamodules.corpora.tar_members import RefusedError, check, members, unpack
+from slap.registry import register
+
+log = logging.getLogger(__name__)
+
+TARS = (".tar", ".tar.gz", ".tgz")
+AUDIO = ("flac", "wav", "mp3", "ogg", "opus", "m4a")
+
+MOST_TEXT = 2**24
+"""Bytes that a JSON member may have."""
+
+TEMPLATE = "the sounds of {label}"
+"""For clips with tags only, as LAION itself words it."""
+
+
+@register("webdataset")
+class WebDataset(Corpus):
+    """Tar files of `N.flac` and `N.json`, in a folder a split, as LAION publishes audio.
+
+    `ROOT/train/*.tar`, `ROOT/test/*.tar`; tar files in ROOT itself are the split "all". The JSON holds `text`, a list
+    of captions, and `tag`, a list of tags, of which a caption is made where there is no text. `sizes.json` beside the
+    tar files says how many samples each holds. The form is described at github.com/LAION-AI/audio-dataset; licences are
+    those of what is inside.
+
+    Audio is unpacked to OUT/audio, once; links, names that lead out of their folder, and members that are too large are
+    refused, counted and named.
+
+    LAION's tar files of Clotho call its evaluation `valid` and its validation `test`: give
+    `--rename '{valid: evaluation, test: validation}'`.
+
+    Args:
+        root: the folder of a set, with a folder for each split.
+        rename: what to call splits instead of what their folders are called.
+        most_bytes: the largest audio file that is unpacked.
+        name: of the set, for ids and reports; None is that of ROOT.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        rename: Mapping[str, str] | None = None,
+        most_bytes: int = 2**30,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(root)
+        self.rename, self.most_bytes, self.name = dict(rename or {}), most_bytes, name or self.root.name
+        folders = [path for path in sorted(self.root.iterdir()) if path.is_dir() and _tars(path)]
+        if unknown := self.rename.keys() - {folder.name for folder in folders}:
+            there = ", ".join(folder.name for folder in folders) or "none"
+            raise ValueError(f"rename names the split {', '.join(sorted(unknown))}, but there are {there}")
+        self.folders = {self.rename.get(folder.name, folder.name): folder for folder in folders}
+        if _tars(self.root):
+            self.folders["all"] = self.root
+        if not self.folders:
+            raise FileNotFoundError(f"there is no tar file in {self.root}, nor in folders in it")
+        if "clotho" in self.root.name.lower() and not self.rename and "valid" in self.folders:
+            log.warning(
+                "LAION's tar files of Clotho call its evaluation `valid` and its validation `test`; if these are such, "
+                "give --rename '{valid: evaluation, test: validation}'"
+            )
+
+    def splits(self) -> Sequence[str]:
+        """The folders that hold tar files."""
+        return list(self.folders)
+
+    def official(self, split: str) -> int | None:
+        """The samples that `sizes.json` counts, if it is there."""
+        path = self.folders[split] / "sizes.json"
+        if not path.is_file():
+            return None
+        try:
+            return sum(int(size) for size in json.loads(path.read_text(encoding="utf-8")).values())
+        except (ValueError, AttributeError, TypeError) as error:
+            raise ManifestError(f"{path}: this is not {{tar file: samples}}: {error}") from error
+
+    def clips(self, split: str) -> Iterator[Clip]:
+        """The samples of the tar files, in their order; the audio of each is unpacked before it is yielded.
+
+        Raises:
+            ValueError: `out` is not set, so there is nowhere to unpack to.
+        """
+        if self.out is None:
+            raise ValueError("a WebDataset has to be unpacked: set `out`, the folder to do that in")
+        for tar in _tars(self.folders[split]):
+            folder = self.out / "audio" / split / tar.name.partition(".")[0]
+            try:
+                yield from self._clips(tar, split, folder)
+            except (tarfile.TarError, OSError, EOFError) as error:
+                self.leave_out("the rest of a damaged tar file", f"{tar}: {error}")
+
+    def _clips(self, tar: Path, split: str, folder: Path) -> Iterator[Clip]:
+        audio: dict[str, Path] = {}  # of samples whose JSON has not come yet
+        texts: dict[str, dict[str, Any]] = {}  # of samples whose audio has not come yet
+        seen: set[str] = set()
+        for member, content in members(tar):
+            key, suffix = _split(member.name)
+            if member.isdir() or (suffix not in AUDIO and suffix != "json"):
+                continue
+            where = f"{tar.name}: {member.name}"
+            if member.name in seen:
+                self.leave_out("a name that its tar file has twice", where)
+                continue
+            seen.add(member.name)
+            try:
+                check(member, MOST_TEXT if suffix == "json" else self.most_bytes)
+                assert content is not None
+                if suffix == "json":
+                    texts[key] = _described(content.read())
+                elif key not in audio:
+                    audio[key] = folder / f"{key}.{suffix}"
+                    unpack(content, member.size, audio[key])
+            except (RefusedError, ManifestError) as error:
+                self.leave_out(f"refused: {error}", where)
+                continue
+            if key in audio and key in texts:
+                yield from self._clip(f"{split}/{folder.name}/{key}", audio.pop(key), texts.pop(key), split)
+        for key in audio:
+            self.leave_out("audio without JSON", f"{tar.name}: {key}")
+        for key in texts:
+            self.leave_out("JSON without audio", f"{tar.name}: {key}")
+
+    def _clip(self, name: str, path: Path, about: dict[str, Any], split: str) -> Iterator[Clip]:
+        captions, tags = _texts(about.get("text")), _texts(about.get("tag"))
+        fields = ["caption"] * len(captions)
+        if not captions and tags:
+            captions, fields = [templated(TEMPLATE, tags)], ["tags"]
+        if captions:
+            yield Clip(f"{self.name}/{name}", path, captions, fields=fields, corpus=self.name, split=split)
+        else:
+            self.leave_out("neither text nor tags", name)
+
+
+def _tars(folder: Path) -> list[Path]:
+    """The tar files of a folder, 2.tar before 10.tar."""
+    found = (path for path in folder.iterdir() if path.name.endswith(TARS) and not path.name.startswith("."))
+    return sorted(
+        found, key=lambda path: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+    )
+
+
+def _split(name: str) -> tuple[str, str]:
+    """A member's key, up to the first dot of its file name, and what follows that dot."""
+    folder, _, file = name.removeprefix("./").rpartition("/")
+    key, _, suffix = file.partition(".")
+    return f"{folder}/{key}" if folder else key, suffix.lower()
+
+
+def _described(raw: bytes) -> dict[str, Any]:
+    try:
+        about = json.loads(raw)
+    except ValueError as error:  # not UTF-8 is one too
+        raise ManifestError("not JSON") from error
+    if not isinstance(about, dict):
+        raise ManifestError("JSON, but no object")
+    return about
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts of a list, or of one text, that are not empty, each once."""
+    values = value if isinstance(value, list) else [value]
+    return list(dict.fromkeys(text.strip() for text in values if isinstance(text, str) and text.strip()))
