@@ -27,7 +27,7 @@ def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
     with tarfile.open(path, "r:*") as file:
         for member in file:
             yield member, file.extractfile(member) if member.isreg() else None
-            file.members = []  # type: ignore[assignment]  # or it remembers every one
+            file.members = []  # type: ignore[attr-defined]  # or it remembers every one
 
 
 def check(member: tarfile.TarInfo, most_bytes: int) -> None:
