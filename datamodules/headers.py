@@ -18,26 +18,20 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
 
+from slap.datamodules.decode import FileError, Header, header
+
 T = TypeVar("T")
 
 BATCH = 64  # files that a process reads at a time
-FEW = 512  # files for which starting processes takes longer than reading
-ENDLESS = 2**62  # samples that libsndfile names when a stream does not say how long it is
+FEW = 1024  # files for which starting processes takes longer than reading
+ENDLESS = 2**62  # frames that libsndfile names when a stream does not say how long it is
 
-
-@dataclass(frozen=True)
-class Header:
-    """What an audio file says of itself.
-
-    Attributes:
-        rate: samples a second, in Hz.
-        channels: how many.
-        samples: of each channel.
-    """
-
-    rate: int
-    channels: int
-    samples: int
+KINDS: dict[str, Literal["missing", "unreadable", "truncated", "empty"]] = {
+    "absent": "missing",
+    "truncated": "truncated",
+    "empty": "empty",
+}
+"""The kinds of faults by the reasons that reading gives, see `slap.bad_clip`; any other is unreadable."""
 
 
 @dataclass(frozen=True)
@@ -45,31 +39,29 @@ class Fault:
     """Why a file has no usable header.
 
     Attributes:
-        kind: "missing": there is no such file; "empty": it holds no samples; "unreadable": anything else.
+        kind: as `slap prepare` counts it.
         detail: what was found, for people.
     """
 
-    kind: Literal["missing", "unreadable", "empty"]
+    kind: Literal["missing", "unreadable", "truncated", "empty"]
     detail: str
 
 
 def read_header(path: str) -> Header | Fault:
-    """The header of an audio file in any format that libsndfile knows; nothing is decoded."""
-    import soundfile  # here, since listing corpora must not wait for it
-
+    """The header of an audio file in any format that training reads; nothing is decoded."""
     try:
         if Path(path).stat().st_size == 0:
-            return Fault("empty", "a file of 0 bytes")
-        header = soundfile.info(path)
-        if header.frames >= ENDLESS:
-            return Fault("unreadable", "its header does not say how long it is")
-        if header.frames <= 0:
-            return Fault("empty", "no samples")
-        return Header(header.samplerate, header.channels, header.frames)
+            return Fault("empty", f"{path} is a file of 0 bytes")
+        found = header(path)
     except FileNotFoundError:
-        return Fault("missing", "no such file")
-    except (OSError, RuntimeError) as error:  # libsndfile's errors are RuntimeErrors
-        return Fault("unreadable", getattr(error, "error_string", None) or str(error))
+        return Fault("missing", f"there is no file {path}")
+    except FileError as error:
+        return Fault(KINDS.get(error.reason, "unreadable"), error.detail)
+    except OSError as error:
+        return Fault("unreadable", str(error))
+    if found.frames >= ENDLESS:
+        return Fault("unreadable", f"the header of {path} does not say how long it is")
+    return found
 
 
 def read_headers(
@@ -115,7 +107,7 @@ def _replayed(file: BinaryIO, items: Iterator[T], path_of: Callable[[T], str]) -
             break
         good += len(raw)
         # A file that was bad, or has changed, is looked at again.
-        unchanged = "samples" in line and stamp == _stamp(path)
+        unchanged = "frames" in line and stamp == _stamp(path)
         yield item, _parsed(line) if unchanged else read_header(path)
     file.truncate(good)
     file.seek(good)
@@ -131,7 +123,7 @@ def _read(items: Iterator[T], path_of: Callable[[T], str], workers: int) -> Iter
         for item in items:
             yield item, _line(path_of(item))
         return
-    # Spawned processes, since this one has threads; they import next to nothing.
+    # Spawned processes, since this one has threads.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_ignore_interrupts)
     waiting: deque[tuple[list[T], Future[list[dict[str, Any]]]]] = deque()
     try:
@@ -166,8 +158,8 @@ def _line(path: str) -> dict[str, Any]:
 
 
 def _parsed(line: dict[str, Any]) -> Header | Fault:
-    if "samples" in line:
-        return Header(line["rate"], line["channels"], line["samples"])
+    if "frames" in line:
+        return Header(line["frames"], line["rate"], line["channels"])
     return Fault(line["kind"], line["detail"])
 
 

@@ -7,8 +7,8 @@ The corpus lies in ROOT as its authors publish it; the manifests, one a split, a
     slap prepare esc50 --help
 
 The last one lists the options of a corpus. OUT/report.json says, split by split, how many clips of the official list
-are there, missing, unreadable, empty or duplicated, and OUT/durations.png shows how long they are. Interrupted, the
-same command goes on; a split that is done is not made again, unless with --overwrite.
+are there, and how many are missing, unreadable, truncated, empty or duplicated; OUT/durations.png shows how long they
+are. Interrupted, the same command goes on; a split that is done is not made again, unless with --overwrite.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ Record = dict[str, Any]
 
 FAULTS = {
     "missing": "no file where the layout says",
-    "unreadable": "libsndfile cannot read it",
+    "unreadable": "cannot be read as audio",
+    "truncated": "ends before its header says",
     "empty": "no samples",
     "outside": "begins or ends outside of its file",
     "duplicated": "a file or an id named before",

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from slap.datamodules.clip import Clip, Seconds
 from slap.datamodules.corpora.base import Corpus
-from slap.datamodules.headers import Fault, Header, read_headers
+from slap.datamodules.decode import Header
+from slap.datamodules.headers import Fault, read_headers
 from slap.datamodules.index import write_cuts
 from slap.datamodules.prepare_report import Findings, Record
 
@@ -72,9 +73,9 @@ def _listed(corpus: Corpus, split: str, findings: Findings, bar: tqdm[Any]) -> I
 def _cuts(clips: Iterator[Clip], findings: Findings, journal: Path, workers: int) -> Iterator[Cut]:
     for clip, header in read_headers(clips, lambda clip: str(Path(clip.audio).absolute()), journal, workers):
         if isinstance(header, Fault):
-            findings.bad(header.kind, clip, f"{clip.audio} ({header.detail})")
+            findings.bad(header.kind, clip, header.detail)
             continue
-        length = header.samples / header.rate
+        length = header.duration
         duration = length - clip.start if clip.duration is None else clip.duration
         if duration <= 0 or clip.start + duration > length + ROUNDING:
             detail = (
@@ -95,7 +96,7 @@ def cut_of_clip(clip: Clip, header: Header, duration: Seconds) -> Cut:
     path = str(Path(clip.audio).absolute())
     channels = list(range(header.channels))
     source = AudioSource("file", channels, path)
-    recording = Recording(clip.id, [source], header.rate, header.samples, header.samples / header.rate)
+    recording = Recording(clip.id, [source], header.rate, header.frames, header.duration)
     channel: Any = channels if header.channels > 1 else 0
     kind = MultiCut if header.channels > 1 else MonoCut
     fields: Sequence[str | None] = clip.fields or [None] * len(clip.captions)

@@ -34,7 +34,8 @@ def test_a_folder_of_csv_tables(mine, tmp_path):
     (mine / "dev.csv").write_text("audio,caption,start,duration\nclips/b.flac,the middle,0.25,0.5\n")
     made = tools.prepare("csv", mine, tmp_path / "out")
     assert tools.counts(made.report["train"]) == {"listed": 3, "found": 2, "missing": 1}
-    assert made.report["train"]["left_out"]["no caption"]["first"] == [f"{mine / 'train.csv'}, line 6"]
+    (left_out,) = made.report["train"]["left_out"]["no caption, or one that is no text"]["first"]
+    assert left_out.startswith(f"{mine / 'train.csv'}, line 6: the caption is empty")
     first, second = made.clips["train"].values()
     assert (first.id, first.duration, tools.captions(first)) == (
         "mine/clips/a.wav", 0.5, [("a beep", "caption"), ("again", "caption")]
@@ -71,7 +72,7 @@ def test_a_split_may_not_name_a_place_elsewhere(mine, tmp_path, capsys):
 
 def test_json_lines(mine, tmp_path):
     records = [
-        {"audio": "clips/a.wav", "caption": ["one", " ", "two"], "labels": {"digit": "3"}, "youtube": "abc", "fold": 1},
+        {"audio": "clips/a.wav", "caption": ["one", "two"], "labels": {"digit": "3"}, "youtube": "abc", "fold": 1},
         {"audio": "clips/b.flac", "caption": " "},
         {"audio": "clips/b.flac", "caption": []},
     ]
@@ -80,7 +81,7 @@ def test_json_lines(mine, tmp_path):
     (cut,) = made.clips["train"].values()
     assert tools.captions(cut) == [("one", "caption"), ("two", "caption")]
     assert (cut.custom["labels"], cut.custom["fold"], cut.custom["origin"]) == ({"digit": "3"}, 1, {"youtube": "abc"})
-    assert made.report["train"]["left_out"]["no caption"]["count"] == 2
+    assert made.report["train"]["left_out"]["no caption, or one that is no text"]["count"] == 2
     with pytest.raises(ManifestError, match="line 1: this is a Lhotse cut; train on the file as it is"):
         list(JSONLines(tmp_path / "out" / "train.jsonl.gz").clips("all"))
 

@@ -66,6 +66,13 @@ def test_the_loss_of_the_readme_trains_from_the_command_line(folder, monkeypatch
         sys.modules.pop("my_losses", None)
 
 
+def test_preparing_a_corpus(folder, capsys):
+    (prepare,) = commands("slap prepare csv")
+    assert main(prepare[1:]) == 0
+    assert "found               2" in capsys.readouterr().out
+    assert {path.name for path in (folder / "manifests/mine").glob("*.jsonl.gz")} >= {"train.jsonl.gz", "val.jsonl.gz"}
+
+
 def test_the_tokenizer_command(folder):
     (found,) = re.findall(r"`(slap\s+tokenizer [^`]+)`", README)
     assert main([*found.split()[1:], "--vocab-size", "300"]) == 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from slap.bad_clip import BadClip
 from slap.datamodules.clip import Clip, ManifestError
 from slap.datamodules.corpora.base import Corpus
-from slap.datamodules.table import CAPTION, Record, clips_of, csv_records, json_records
+from slap.datamodules.table import Record, clips_of, csv_records, json_records
 from slap.registry import register
 
 ORIGINS = ("youtube", "freesound")
@@ -46,7 +47,11 @@ class Table(Corpus):
         """The clips of a split, in the order of the table."""
         path = self.root if self.root.is_file() else self.tables[split]
         rows: dict[int, Record] = {}
-        for line, clip in clips_of(path, self._kept(path, split, rows)):
+        bad: list[BadClip] = []
+        clips = clips_of(path, self._kept(path, split, rows), bad)
+        for faulty in bad:
+            self.leave_out("no caption, or one that is no text", f"{faulty.where}: {faulty.detail}")
+        for line, clip in clips:
             row = rows[line]
             fold = row.get("fold")
             if fold is not None and not str(fold).strip().isdigit():
@@ -63,12 +68,9 @@ class Table(Corpus):
             )
 
     def _kept(self, path: Path, split: str, rows: dict[int, Record]) -> Iterator[tuple[int, Record]]:
-        """The rows of a split that have a caption; keeps in `rows` what a clip does not hold of its row."""
+        """The rows of a split; keeps in `rows` what a clip does not hold of its row."""
         for line, record in self._records(path):
             if self.root.is_file() and str(record.get("split", "all")) != split:
-                continue
-            if not any(value for name, value in record.items() if CAPTION.fullmatch(name)):
-                self.leave_out("no caption", f"{path}, line {line}")
                 continue
             rows[line] = {name: record[name] for name in ("fold", *ORIGINS) if name in record}
             yield line, record
@@ -132,15 +134,4 @@ class JSONLines(Table):
         for line, record in json_records(path):
             if "recording" in record or "tracks" in record:
                 raise ManifestError(f"{path}, line {line}: this is a Lhotse cut; train on the file as it is")
-            yield line, _flat(record)
-
-
-def _flat(record: Record) -> dict[str, Any]:
-    """A record whose lists of captions hold no empty ones."""
-    return {
-        name: [part for part in value if not isinstance(part, str) or part.strip()]
-        if CAPTION.fullmatch(name) and isinstance(value, list)
-        else value
-        for name, value in record.items()
-        if not (CAPTION.fullmatch(name) and isinstance(value, str) and not value.strip())
-    }
+            yield line, record
