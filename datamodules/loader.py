@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from time import perf_counter
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -28,6 +29,9 @@ class Loader:
         before: clips of the manifests that were left out already; evaluations report them.
         num_workers: processes that load; 0 loads in this one.
         pin_memory: put batches into page-locked memory, which makes copies to a GPU faster.
+
+    Attributes:
+        waited: seconds that whoever iterates has waited for batches so far.
     """
 
     batch_sampler = None  # Lightning looks for it on whatever has a `sampler`
@@ -49,6 +53,7 @@ class Loader:
         self.before = before
         self.num_workers = num_workers
         self.pin_memory = pin_memory
+        self.waited = 0.0
         self._loader: DataLoader[Any] | None = None
 
     def __iter__(self) -> Iterator[Batch]:
@@ -63,9 +68,19 @@ class Loader:
                 persistent_workers=self.num_workers > 0,
             )
         if self.stage == "train":
-            yield from self.quarantine.training(self._loader)
+            batches = self.quarantine.training(self._loader)
         else:
-            yield from self.quarantine.evaluation(self._loader, self.stage, self.before)
+            batches = self.quarantine.evaluation(self._loader, self.stage, self.before)
+        yield from self._timed(iter(batches))
+
+    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            started = perf_counter()
+            batch = next(batches, None)
+            self.waited += perf_counter() - started
+            if batch is None:
+                return
+            yield batch
 
     def close(self) -> None:
         """Let the workers end; iterating starts new ones."""

@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -309,6 +310,17 @@ def test_life_with_a_trainer(folder: Path, tmp_path: Path, workers: int) -> None
         assert sum(len(batch) for batch in model.of("val", number)) == 7
     trainer.test(model, datamodule=data, verbose=False)
     assert sum(len(batch) for batch in model.of("test", 3)) == 7
+
+
+def test_waiting_for_batches_is_counted_and_nothing_else(folder: Path) -> None:
+    data = module(folder, transforms=[lambda cuts: time.sleep(0.05) or cuts])
+    loader = data.train_dataloader()
+    assert loader.waited == 0
+    count = 0
+    for _ in loader:
+        count += 1
+        time.sleep(0.2)  # training
+    assert 0.05 * count <= loader.waited < 0.2 * count
 
 
 def test_fit_without_validation(folder: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from slap.cli import main
+from slap.datamodules import read_manifest
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -71,6 +72,12 @@ def test_preparing_a_corpus(folder, capsys):
     assert main(prepare[1:]) == 0
     assert "found               2" in capsys.readouterr().out
     assert {path.name for path in (folder / "manifests/mine").glob("*.jsonl.gz")} >= {"train.jsonl.gz", "val.jsonl.gz"}
+
+
+def test_the_shards_stand_for_the_manifest(folder):
+    (pack,) = commands("slap pack")
+    assert main(pack[1:]) == 0
+    assert [cut.id for cut in read_manifest("train_shards")] == [cut.id for cut in read_manifest("train.csv")]
 
 
 def test_the_tokenizer_command(folder):

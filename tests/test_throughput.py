@@ -20,10 +20,17 @@ class Clock:
         return self.now
 
 
+class FakeLoader:
+    """Has kept somebody waiting for a quarter of a second before each batch."""
+
+    waited = 7.0
+
+
 class FakeTrainer:
     """Writes a row every second step."""
 
     global_step = 0
+    train_dataloader = None
 
     @property
     def _logger_connector(self):
@@ -40,12 +47,15 @@ def logged(monkeypatch):
     return {}
 
 
-def run(model, batches, logged, validate_after=None):
+def run(model, batches, logged, validate_after=None, loader=None):
     """What a Trainer would do with a step a batch."""
     model.log = lambda name, value, **options: logged.setdefault(name, []).append((value, options.get("reduce_fx")))
     callback, trainer = Throughput(), FakeTrainer()
+    trainer.train_dataloader = loader
     callback.on_train_start(trainer, model)
     for i, batch in enumerate(batches):
+        if loader is not None:
+            loader.waited += 0.25
         callback.on_train_batch_start(trainer, model, batch, i)
         model.embed_audio(batch.audio)
         trainer.global_step += 1
@@ -65,6 +75,21 @@ def test_rates_are_clips_and_seconds_over_time(logged):
     # The clock is read at the start, at each row, and once more after it.
     assert logged["train/clips_per_s"] == [(3.0, "sum"), (5.0, "sum")]
     assert logged["train/audio_s_per_s"] == [(1.75, "sum"), (0.875, "sum")]
+
+
+def test_waiting_for_data_is_a_share_of_the_time(logged):
+    model = tiny_model()
+    batches = [tiny_batch(model, [0.5])] * 6
+    run(model, batches, logged, loader=FakeLoader())
+    # The first batch of all comes before the clock starts; then there are two to a row, and a second.
+    assert logged["train/data_wait"] == [(0.25, None), (0.5, None), (0.5, None)]
+
+
+def test_a_loader_that_does_not_count_has_no_figure(logged):
+    model = tiny_model()
+    run(model, [tiny_batch(model, [0.5])] * 2, logged)
+    assert "train/clips_per_s" in logged
+    assert "train/data_wait" not in logged
 
 
 def test_validation_does_not_count(logged):

@@ -21,11 +21,14 @@ PROBE_SECONDS = 16
 
 
 class Throughput(Callback):
-    """Logs clips a second, seconds of audio a second, and packing efficiency, over the steps since the last row.
+    """Logs clips and seconds of audio a second, waiting for data, and packing efficiency, over the steps since a row.
 
     `train/clips_per_s` and `train/audio_s_per_s` are sums over all processes. Time includes waiting for data and
     leaves out validation. Everything is counted on the host, from sizes that the batches carry, so that nothing waits
     for a GPU.
+
+    `train/data_wait` is the share of that time in which training waited for the next batch, 0 to 1, the mean over
+    processes. The loader has to keep count of it, as the attribute `waited` in seconds, as `slap.datamodules` do.
 
     `train/packing_efficiency` is real tokens / processed tokens. Processed are the patches that the audio encoder was
     given in its forward passes. Real are those that the audio is worth: its seconds times the encoder's patches a
@@ -36,8 +39,9 @@ class Throughput(Callback):
     def __init__(self) -> None:
         self._clips = self._samples = self._rows = 0
         self._worth = 0.0  # patches that the audio of the forward passes is worth
-        self._time = 0.0
+        self._time = self._waited = 0.0
         self._since: float | None = None
+        self._waited_before = 0.0  # when the clock started
         self._step = 0
         self._batch_samples = 0
         self._rate = 0.0  # patches a sample
@@ -58,10 +62,10 @@ class Throughput(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         """Note what the batch holds; the first time, start the clock."""
-        del trainer, pl_module, batch_idx
+        del pl_module, batch_idx
         self._batch_samples = batch.audio.layout.total
         if self._since is None:
-            self._since = perf_counter()
+            self._start(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -73,14 +77,14 @@ class Throughput(Callback):
         stepped = trainer.global_step > self._step  # a step may take several batches
         self._step = trainer.global_step
         if stepped and trainer._logger_connector.should_update_logs:  # its rows may be numbered unlike the steps
-            self._stop()
-            self._log(pl_module)
-            self._since = perf_counter()
+            self._stop(trainer)
+            self._log(pl_module, hasattr(trainer.train_dataloader, "waited"))
+            self._start(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock until the next training batch."""
-        del trainer, pl_module
-        self._stop()
+        del pl_module
+        self._stop(trainer)
 
     def _count(self, encoder: nn.Module, inputs: tuple[Any, ...]) -> None:
         if encoder.training:  # not in validation
@@ -88,21 +92,33 @@ class Throughput(Callback):
             self._rows += patches.layout.total
             self._worth += self._batch_samples * self._rate
 
-    def _stop(self) -> None:
+    def _start(self, trainer: Trainer) -> None:
+        self._since = perf_counter()
+        self._waited_before = _waited(trainer)
+
+    def _stop(self, trainer: Trainer) -> None:
         if self._since is not None:
             self._time += perf_counter() - self._since
+            self._waited += _waited(trainer) - self._waited_before
             self._since = None
 
-    def _log(self, pl_module: LightningModule) -> None:
+    def _log(self, pl_module: LightningModule, knows_waiting: bool) -> None:
         assert isinstance(pl_module.audio, AudioEncoder)
         seconds = self._samples / pl_module.audio.sample_rate
         rates = {"clips_per_s": self._clips / self._time, "audio_s_per_s": seconds / self._time}
         for name, value in rates.items():
             pl_module.log(f"train/{name}", value, sync_dist=True, reduce_fx="sum", batch_size=1)
+        if knows_waiting:
+            pl_module.log("train/data_wait", self._waited / self._time, sync_dist=True, batch_size=1)
         if self._rows:
             pl_module.log("train/packing_efficiency", self._worth / self._rows, sync_dist=True, batch_size=1)
         self._clips = self._samples = self._rows = 0
-        self._worth = self._time = 0.0
+        self._worth = self._time = self._waited = 0.0
+
+
+def _waited(trainer: Trainer) -> float:
+    """Seconds that training has waited for its loader so far, as far as that keeps count."""
+    return float(getattr(trainer.train_dataloader, "waited", 0.0))
 
 
 @torch.no_grad()
