@@ -30,10 +30,11 @@ from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
 
 from slap.bad_clip import BadClip
+from slap.datamodules.audio_header import FileError, header
 from slap.datamodules.clip import Clip, ManifestError, write_manifest
 from slap.datamodules.clips import Clips, Listed
 from slap.datamodules.cutset import is_cut
-from slap.datamodules.decode import ROUNDING, FileError, header
+from slap.datamodules.decode import ROUNDING
 from slap.datamodules.index import open_cuts, write_cuts
 from slap.datamodules.quarantine import RowError, judge
 from slap.datamodules.shar import open_shar

@@ -202,8 +202,10 @@ def _share_seconds(panels: Sequence[Axes], records: Iterable[Record]) -> None:
     spread = max(10 * low / high, 1) ** 0.5
     low, high = low / spread, high * spread
     ticks = [edge for edge in EDGES if low <= edge <= high]
-    if high / low > 50:  # else they would overlap
-        ticks = [tick for tick in ticks if f"{tick:e}"[0] in "13" and f"{tick:e}"[2] == "0"]
+    # As many as have room: 1, 1.5, 2, 3, 5, 7, 10; or 1, 3, 10; or 1, 10.
+    wanted = ("1.0", "1.5", "2.0", "3.0", "5.0", "7.0") if high / low < 50 else ("1.0", "3.0")
+    wanted = wanted if high / low < 1e5 else ("1.0",)
+    ticks = [tick for tick in ticks if f"{tick:e}"[:3] in wanted]
     for axes in panels:
         axes.set_xscale("log")
         axes.set_xlim(low, high)

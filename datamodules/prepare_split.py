@@ -11,9 +11,9 @@ from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
 from tqdm import tqdm
 
+from slap.datamodules.audio_header import Header
 from slap.datamodules.clip import Clip, Seconds
 from slap.datamodules.corpora.base import Corpus
-from slap.datamodules.decode import Header
 from slap.datamodules.headers import Fault, read_headers
 from slap.datamodules.index import write_cuts
 from slap.datamodules.prepare_report import Findings, Record

@@ -16,9 +16,10 @@ from lhotse.utils import compute_num_samples
 from torch import Tensor
 
 from slap.bad_clip import BadClip
+from slap.datamodules.audio_header import FileError
 from slap.datamodules.clip import Seconds
 from slap.datamodules.cutset import files_of
-from slap.datamodules.decode import LARGEST, FileError, checked
+from slap.datamodules.decode import LARGEST, checked
 from slap.datamodules.quarantine import ClipError
 
 LOUDEST = 2.0**31

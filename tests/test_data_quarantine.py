@@ -18,7 +18,7 @@ from slap import SLAP
 from slap.bad_clip import REASONS, BadClip
 from slap.batch import Batch
 from slap.datamodules import AudioTextData, Clip, ManifestError, read_manifest, write_manifest
-from slap.datamodules.decode import FileError, header
+from slap.datamodules.audio_header import FileError, header
 from slap.datamodules.quarantine import FIRST, Quarantine
 from slap.datamodules.replacement import Replacements
 from slap.datamodules.transforms import Mix, RandomGain

@@ -15,7 +15,7 @@ import soundfile
 
 from slap.cli import main
 from slap.datamodules import headers, read_manifest
-from slap.datamodules.decode import Header
+from slap.datamodules.audio_header import Header
 from slap.datamodules.headers import Fault, read_header, read_headers
 from slap.datamodules.prepare_report import Findings, as_text, draw
 from slap.registry import load_module
@@ -279,6 +279,11 @@ def test_headers_of_processes_come_in_order(tmp_path):
     assert [item for item, _ in read] == names
     expected = [Header(4000, 8000, 1), Header(4000, 16000, 2), Fault("missing", f"there is no file {names[2]}")]
     assert [header for _, header in read] == expected * 400
+
+
+def test_processes_that_read_headers_import_nothing_heavy():
+    code = "import sys, slap.datamodules.headers; print([name for name in ('torch', 'lhotse') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_what_has_no_usable_header(tmp_path):
