@@ -203,9 +203,9 @@ def _share_seconds(panels: Sequence[Axes], records: Iterable[Record]) -> None:
     low, high = low / spread, high * spread
     ticks = [edge for edge in EDGES if low <= edge <= high]
     # As many as have room: 1, 1.5, 2, 3, 5, 7, 10; or 1, 3, 10; or 1, 10.
-    wanted = ("1.0", "1.5", "2.0", "3.0", "5.0", "7.0") if high / low < 50 else ("1.0", "3.0")
-    wanted = wanted if high / low < 1e5 else ("1.0",)
-    ticks = [tick for tick in ticks if f"{tick:e}"[:3] in wanted]
+    wide = high / low
+    wanted = "1.0 1.5 2.0 3.0 5.0 7.0" if wide < 50 else "1.0 3.0" if wide < 1e5 else "1.0"
+    ticks = [tick for tick in ticks if f"{tick:e}"[:3] in wanted.split()]
     for axes in panels:
         axes.set_xscale("log")
         axes.set_xlim(low, high)
