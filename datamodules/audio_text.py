@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch.distributed as dist
 from lightning.pytorch import LightningDataModule
 
 from slap.bad_clip import BadClip
+from slap.datamodules.augmentation import augmentations
 from slap.datamodules.clip import Seconds
 from slap.datamodules.clips import Clips, Joined
 from slap.datamodules.corpus import Mono, check_lengths, long_enough, read_manifests, sources_of
@@ -67,7 +69,8 @@ class AudioTextData(LightningDataModule):
             `slap.windows` says. At most, and by default, `max_duration`: whatever fits into a batch goes as a whole.
         prompts: for each zero-shot task (a column `label` or `label_<task>`) its prompt, with `{label}` in it. Tasks
             without one get "This is a sound of {label}."
-        transforms: applied to the cuts of each training batch, in order; see `slap.datamodules.transforms`.
+        augment: augmentation of training clips by name and arguments, see `slap.datamodules.augmentation`.
+        transforms: applied to the cuts of each training batch after those, in order; see `slap.datamodules.transforms`.
         max_bad: the share of clips that may be bad; the run stops with an error when more are. See
             `slap.datamodules.quarantine` for when that is judged.
         max_decoded: MB that the stretch of a clip which is read may take when decoded (seconds x channels x rate x 4
@@ -96,6 +99,7 @@ class AudioTextData(LightningDataModule):
         max_clip: Seconds | None = 30.0,
         window: Seconds | None = None,
         prompts: Mapping[str, str] | None = None,
+        augment: Mapping[str, Mapping[str, Any] | None] | None = None,
         transforms: Sequence[Transform] = (),
         max_bad: float = 0.05,
         max_decoded: float = LARGEST / MEGABYTE,
@@ -131,7 +135,7 @@ class AudioTextData(LightningDataModule):
         self.max_duration, self.max_clips, self.num_buckets = max_duration, max_clips, num_buckets
         self.min_clip, self.max_clip = min_clip, max_clip
         self.window = max_duration if window is None else min(window, max_duration)
-        self.transforms, self.in_memory = tuple(transforms), in_memory
+        self.transforms, self.in_memory = (*augmentations(augment or {}), *transforms), in_memory
         self.num_workers, self.seed = num_workers, seed
         if not self.manifests["val"]:
             # Lightning's sign that there is no validation; an empty loader would make it validate on nothing.

@@ -3,7 +3,8 @@
 Each takes and gives a CutSet, so `AudioTextData(transforms=[...])` applies them in order, beside any function or
 `lhotse.dataset.cut_transforms` object that does the same. What is drawn depends on `seed` and on the cut's custom field
 `draw`, which the data module makes different for each clip and epoch; so it does not depend on workers or on the batch.
-Give two transforms of one kind different seeds. More of them: `transforms_event`, `transforms_filter`.
+Give two transforms of one kind different seeds. More of them: `transforms_event`, `transforms_filter`,
+`transforms_noise`, `transforms_reverb`, `transforms_sequence`; `augmentation` knows all by name.
 
 The batch's budget of seconds counts clips before transforms; only `RandomSpeed` makes clips longer.
 """

@@ -72,6 +72,7 @@ def data(
     max_clip: float | None = 30.0,
     window: float | None = 30.0,
     prompts: Mapping[str, str] | None = None,
+    augment: Mapping[str, Mapping[str, Any] | None] | None = None,
     max_bad: float = 0.05,
     max_decoded: float = 512.0,
     in_memory: bool = False,
@@ -92,6 +93,8 @@ def data(
         max_clip: longer training clips are cropped to this, in seconds (the paper: 30).
         window: evaluation takes longer clips in overlapping windows of this length, in seconds.
         prompts: for each zero-shot task its prompt, with `{label}`.
+        augment: augmentation of training clips, by name its arguments (the paper: SpecAugment alone, in the encoder):
+            concatenate, crop, event_crop, filter, gain, mix, noise, reverb, speed.
         max_bad: share of clips that may be bad (absent, unreadable, silent, ...) before the run stops.
         max_decoded: MB that a clip may take when decoded; what would take more is bad.
         in_memory: decode all audio once.
@@ -110,6 +113,7 @@ def data(
         max_clip=max_clip,
         window=window,
         prompts=prompts,
+        augment=augment,
         max_bad=max_bad,
         max_decoded=max_decoded,
         in_memory=in_memory,
