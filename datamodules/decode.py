@@ -35,7 +35,10 @@ ROUNDING: Seconds = 1e-3
 PADDING: Seconds = 0.1
 """By which a file's length may differ from what a manifest says: decoders disagree on what an encoder added."""
 
-LOSSY = ("MPEG", "OGG", "MPEG-4")
+ESTIMATE: Seconds = 0.05
+"""By which the data of an MP3 may end early: without a frame that counts the others, its length is an estimate."""
+
+LOSSY = ("MP3", "OGG", "MPEG-4")
 """Formats whose decoders disagree so."""
 
 
@@ -157,7 +160,7 @@ def _read(file: soundfile.SoundFile | Mpeg4File, start: int, count: int, largest
     except RuntimeError as error:  # LibsndfileError is one
         raise FileError(f"decoding broke off before the end: {error}", "truncated", name) from error
     missing = count - samples.shape[1]
-    if missing > max(short, 0) + ROUNDING * file.samplerate:
+    if missing > max(short, 0) + min(slack, ESTIMATE) * file.samplerate:
         raise FileError(
             f"the data ends {missing / file.samplerate:.3f} s before the end that the header declares",
             "truncated",
