@@ -12,9 +12,9 @@ from pathlib import Path
 from lhotse import AudioSource, MonoCut, MultiCut, Recording
 from lhotse.cut import Cut
 
+from slap.datamodules.audio_header import FileError, header
 from slap.datamodules.clip import Seconds
 from slap.datamodules.clips import Clips
-from slap.datamodules.decode import FileError, header
 from slap.datamodules.manifest import read_manifest
 from slap.datamodules.quarantine import ClipError
 from slap.datamodules.waveform import held, mono

@@ -11,7 +11,7 @@ import torch
 from lhotse import AudioSource, MonoCut, Recording
 
 from slap.datamodules import Clip, read_manifest, write_manifest
-from slap.datamodules.decode import FileError, header
+from slap.datamodules.audio_header import FileError, header
 from slap.datamodules.mpeg4 import Mpeg4File
 from slap.datamodules.waveform import DecodeError, load, mono
 
