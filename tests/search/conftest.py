@@ -12,7 +12,8 @@ import torch
 pytest.importorskip("lancedb", reason="LanceDB is not installed (the extra `search`)")
 
 import slap
-from slap.audio_files import read
+from slap.frames import frame_count
+from slap.inference import Model
 from slap.search.metadata import Metadata
 from slap.search.store import Store
 from slap.search.update import Update
@@ -26,25 +27,35 @@ class Spectral:
     sample_rate = RATE
     embedding_dim = 40
     max_seconds = 10.0
+    calibration = None
+    frame_samples = RATE // 10
 
-    def __init__(self, name="spectral-1"):
-        self.name = name
+    def __init__(self):
+        self.name = "spectral-1"
         self.embedded = 0
 
-    def embed_audio(self, audio):
-        rows = []
-        for clip in audio if isinstance(audio, list) else [audio]:
-            self.embedded += 1
-            samples = clip if isinstance(clip, torch.Tensor) else read(clip, RATE)
-            bands = torch.fft.rfft(samples, n=RATE * 10).abs()[: RATE * 5].view(40, -1).mean(1)
-            rows.append(bands / bands.norm())
-        return torch.stack(rows)
+    def encode_audio(self, clips):
+        self.embedded += len(clips)
+        return torch.stack([bands(clip) for clip in clips])
 
-    def embed_text(self, texts):
+    def encode_text(self, texts):
         times = torch.arange(RATE * 3) / RATE
-        return self.embed_audio(
-            [sum(torch.sin(2 * torch.pi * float(hz) * times) for hz in re.findall(r"\d+", text)) for text in texts]
+        return torch.stack(
+            [
+                bands(sum(torch.sin(2 * torch.pi * float(hz) * times) for hz in re.findall(r"\d+", text)))
+                for text in texts
+            ]
         )
+
+    def encode_frames(self, clip, hop):
+        count = frame_count(len(clip), hop, self.frame_samples)
+        return torch.stack([bands(clip[i * hop : i * hop + self.frame_samples]) for i in range(count)])
+
+
+def bands(samples):
+    """(T,) -> (40,) of length 1."""
+    spectrum = torch.fft.rfft(samples, n=RATE * 10).abs()[: RATE * 5].view(40, -1).mean(1)
+    return torch.nn.functional.normalize(spectrum + 1e-6, dim=0)
 
 
 class Sounds:
@@ -73,17 +84,17 @@ class Sounds:
     def update(self, **options):
         """Bring the index up to date; what was done, and how many windows were embedded for it."""
         self.metadata().save(self.index)
-        before = self.model.embedded
+        before = self.model.backend.embedded
         report = Update(self.store(), self.metadata(), self.model, **options).run()
-        report.embedded = self.model.embedded - before
+        report.embedded = self.model.backend.embedded - before
         return report
 
 
 @pytest.fixture
 def model(monkeypatch):
     """What `slap.load` gives, whatever the path."""
-    found = Spectral()
-    monkeypatch.setattr(slap, "load", lambda path, device=None: found, raising=False)
+    found = Model(Spectral())
+    monkeypatch.setattr(slap, "load", lambda path, device=None: found)
     return found
 
 

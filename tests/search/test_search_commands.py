@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 
 import numpy as np
 import pytest
@@ -92,6 +93,10 @@ def test_queries_from_a_file_and_from_the_standard_input(folder, capsys, monkeyp
         (["search", "sounds.index", "--audio", "none.wav"], "none.wav"),
         (["search", "sounds.index", "rain", "--model", "other.ckpt"], "the index was made by the model"),
         (["search", "sounds.index", "rain", "--model", "gone.ckpt"], "say where it is with --model"),
+        (["serve", "nowhere"], "nowhere is no index of sounds"),
+        (["serve", "sounds.index", "--host", "0.0.0.0"], "--host is 0.0.0.0, which others can reach"),
+        (["serve", "sounds.index", "--port", "99999"], "--port must be from 0 to 65535, got 99999"),
+        (["serve", "sounds.index", "--port", "0", "--model", "other.ckpt"], "the index was made by the model"),
         (["index", "other.ckpt", "sounds", "sounds.index"], "embeddings of two models cannot be compared"),
         (["index", "model.ckpt", "sounds/0", "sounds.index"], "add --relocate"),
         (["index", "model.ckpt", "sounds", "sounds.index", "--window", "0.5"], "leave --window out, or add --rebuild"),
@@ -173,7 +178,27 @@ def test_searching_does_not_import_lightning(folder, capsys):
     assert printed.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("command", ["index", "search"])
+def test_serving_until_interrupted(folder, capsys):
+    run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
+    code = (  # in the background of a shell, interruptions are ignored
+        "import signal, sys; from slap.cli import main; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.exit(main(['serve', 'sounds.index', '--port', '0', '--json']))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        url = json.loads(process.stdout.readline())["url"]
+        assert url.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(f"{url}api/search?q=rain&top=2") as answer:
+            assert len(json.load(answer)["hits"]) == 2
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()
+
+
+@pytest.mark.parametrize("command", ["index", "search", "serve"])
 def test_help_has_an_example_and_exit_statuses(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

@@ -64,7 +64,7 @@ def test_what_is_like_a_window_of_a_file(index, sounds):
 
 
 def test_the_model_is_refused_if_it_is_another_one(index, sounds):
-    sounds.model.name = "spectral-2"
+    sounds.model.backend.name = "spectral-2"
     with pytest.raises(ValueError, match=r"made by the model spectral-1, and .* is spectral-2"):
         Index.open(sounds.index).text(["300"])
     sounds.weights.rename(sounds.weights.with_name("moved.ckpt"))

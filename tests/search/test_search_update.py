@@ -48,7 +48,7 @@ def test_rows_hold_the_embeddings_of_the_windows(sounds):
     samples, rate = read(path, sounds.model.sample_rate), sounds.model.sample_rate
     for row in sounds.store().rows_of(file_id("two.wav")):
         window = samples[round(row.start * rate) : round(row.end * rate)]
-        np.testing.assert_allclose(row.vector, sounds.model.embed_audio([window])[0], atol=1e-6)
+        np.testing.assert_allclose(row.vector, sounds.model.embed_audio(window)[0], atol=1e-6)
         assert (row.path, row.model, row.size) == ("two.wav", "spectral-1", path.stat().st_size)
 
 
@@ -164,7 +164,7 @@ def test_what_was_embedded_before_an_interruption_is_not_embedded_again(sounds, 
     for i in range(8):
         sounds.tone(f"{i}.wav", 300 * (i + 1), seconds=9)
     monkeypatch.setattr("slap.search.embedding.BATCH_SECONDS", 18)
-    embed, calls = sounds.model.embed_audio, []
+    embed, calls = sounds.model.backend.encode_audio, []
 
     def interrupted(audio):
         calls.append(len(audio))
@@ -172,11 +172,11 @@ def test_what_was_embedded_before_an_interruption_is_not_embedded_again(sounds, 
             raise KeyboardInterrupt
         return embed(audio)
 
-    sounds.model.embed_audio = interrupted
+    sounds.model.backend.encode_audio = interrupted
     with pytest.raises(KeyboardInterrupt):
         sounds.update(workers=1)
     assert len(sounds.store().files()) == 4
-    sounds.model.embed_audio = embed
+    sounds.model.backend.encode_audio = embed
     rest = sounds.update()
     assert (counts(rest), rest.embedded) == ({"added": 4, "unchanged": 4}, 4)
 
@@ -187,8 +187,8 @@ def test_commits_happen_along_the_way(sounds, monkeypatch):
     monkeypatch.setattr(update_module, "COMMIT_ROWS", 2)
     monkeypatch.setattr("slap.search.embedding.BATCH_WINDOWS", 1)
     seen = []
-    embed = sounds.model.embed_audio
-    sounds.model.embed_audio = lambda audio: seen.append(len(sounds.store())) or embed(audio)
+    embed = sounds.model.backend.encode_audio
+    sounds.model.backend.encode_audio = lambda audio: seen.append(len(sounds.store())) or embed(audio)
     sounds.update(workers=1)
     assert seen == [0, 0, 2, 2, 4, 4]
 

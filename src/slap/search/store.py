@@ -22,9 +22,9 @@ except ImportError as error:
 APPROXIMATE_FROM = 100_000
 """Windows from which on an approximate index is kept. Exact search of so many takes about 0.1 s on two cores."""
 
-PARTITIONS, REFINE = 50, 20
-"""Parts of the approximate index that a query looks into, and how many times k rows are compared exactly after it;
-`benchmarks/search.py` measures what they cost and find."""
+PARTITIONS, CANDIDATES = 50, 1000
+"""Parts of the approximate index that a query looks into, and the rows that are compared exactly after it (at least;
+10 k if that is more). `benchmarks/search.py` measures what they cost and find."""
 
 REGROWN = 4
 """The approximate index is made anew when there are so many times more rows than when it was made."""
@@ -163,7 +163,10 @@ class Store:
         """
         query = self.windows.search(np.asarray(vector, dtype=np.float32), vector_column_name="vector")
         query = query.distance_type("dot").select([*Row._fields, "_distance"]).limit(k)
-        query = query.bypass_vector_index() if exact else query.nprobes(PARTITIONS).refine_factor(REFINE)
+        if exact:
+            query = query.bypass_vector_index()
+        else:
+            query = query.nprobes(PARTITIONS).refine_factor(max(10, CANDIDATES // k))
         matches = []
         for row in query.to_list():
             score = 1 - row.pop("_distance")
