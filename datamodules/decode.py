@@ -110,16 +110,16 @@ def checked(cut: Cut, largest: int = LARGEST) -> Cut:
         return fastcopy(cut, tracks=[fastcopy(track, cut=checked(track.cut, largest)) for track in cut.tracks])
     if not cut.has_recording:
         return cut
-    rate, length = _before_transforms(cut.recording)
-    sources = [_checked(source, rate, length, largest) for source in cut.recording.sources]
+    sources = [checked_source(source, cut.recording, largest) for source in cut.recording.sources]
     return fastcopy(cut, recording=fastcopy(cut.recording, sources=sources))
 
 
-def _checked(source: AudioSource, rate: int | None, length: Seconds | None, largest: int) -> AudioSource:
-    if isinstance(source, TarMember):
-        return Checked(source.type, source.channels, source, None, rate, length, largest)
-    if type(source) is AudioSource:
-        return Checked(source.type, source.channels, source.source, None, rate, length, largest)
+def checked_source(source: AudioSource, recording: Recording, largest: int = LARGEST) -> AudioSource:
+    """What stands in for a source of a recording, and checks what it reads."""
+    if type(source) in (AudioSource, TarMember):
+        rate, length = _before_transforms(recording)
+        content = source if isinstance(source, TarMember) else source.source
+        return Checked(source.type, source.channels, content, None, rate, length, largest)
     # One that reads another cut passes the limit on; what is in memory has none.
     return fastcopy(source, largest=largest) if hasattr(source, "largest") else source
 

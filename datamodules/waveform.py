@@ -20,6 +20,7 @@ from slap.datamodules.audio_header import FileError
 from slap.datamodules.clip import Seconds
 from slap.datamodules.cutset import files_of
 from slap.datamodules.decode import LARGEST, checked
+from slap.datamodules.direct import direct
 from slap.datamodules.quarantine import ClipError
 
 LOUDEST = 2.0**31
@@ -123,7 +124,9 @@ def load(cut: Cut, largest: int = LARGEST) -> Tensor:
         DecodeError: they cannot be read, or are not finite.
     """
     try:
-        samples = checked(cut, largest).load_audio()
+        samples = direct(cut, largest)
+        if samples is None:
+            samples = checked(cut, largest).load_audio()
     except Exception as error:
         raise _complaint(cut, error) from error
     if samples.shape[0] != 1 or samples.shape[1] == 0:
