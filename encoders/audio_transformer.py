@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from slap.contracts import AudioEncoder
+from slap.encoders.audio_graph import AudioGraph
 from slap.encoders.logmel import LogMel
 from slap.encoders.sizes import Size
 from slap.encoders.specaugment import SpecAugment
@@ -127,3 +128,7 @@ class AudioTransformer(AudioEncoder):
             else:
                 x = block(x, patches.layout, rotation)
         return patches.replace(self.norm(x))
+
+    def graph(self) -> AudioGraph:
+        """The same for one waveform, (T,), to (N, D)."""
+        return AudioGraph(self.logmel, self.embed, self.blocks, self.norm, self.head_width, PATCH)

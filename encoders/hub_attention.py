@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from slap.attention import attention
 from slap.encoders.hub_model import require_transformers
 from slap.packed import Layout
+from slap.single import attend
 
 ATTENTION = "slap_packed"
 """The name by which transformers finds `packed_attention`."""
@@ -37,7 +38,7 @@ def packed_attention(
     key: Tensor,
     value: Tensor,
     attention_mask: None,
-    layout: Layout,
+    layout: Layout | None,
     scaling: float | None = None,
     sliding_window: int | None = None,
     **settings: Any,
@@ -50,7 +51,7 @@ def packed_attention(
         key: (1, H, N, E), with its positions.
         value: (1, H, N, E).
         attention_mask: none.
-        layout: of the items.
+        layout: of the items; None for a single one in a graph that is being traced.
         scaling: of the products of query and key; default: 1 / sqrt(E).
         sliding_window: a row sees rows nearer than this; None: all of its item.
         settings: transformers passes a dropout, which the encoders keep at 0, and hints to other attention functions.
@@ -64,4 +65,6 @@ def packed_attention(
     usual = q.shape[-1] ** -0.5
     if scaling is not None and scaling != usual:
         q = q * (scaling / usual)
+    if layout is None:
+        return attend(q, k, v, window)[None], None
     return attention(q, k, v, layout, window=window)[None], None

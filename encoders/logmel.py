@@ -80,10 +80,11 @@ class LogMel(nn.Module):
         starts = audio.layout.cu_seqlens[:-1].long() + self.fft * torch.arange(len(sizes), device=waves.device)
         starts = starts[frames.item] + self.hop * frames.index
         windows = waves.unfold(0, self.fft, 1)  # a view: row s holds the samples from s on
-        parts = [self._mel(windows[chunk]) for chunk in starts.split(CHUNK)]
+        parts = [self.mel(windows[chunk]) for chunk in starts.split(CHUNK)]
         return Packed(torch.cat(parts), lengths, layout=frames)
 
-    def _mel(self, windows: Tensor) -> Tensor:
+    def mel(self, windows: Tensor) -> Tensor:
+        """Stretches of samples, (T, fft), to mel power frames, (T, F)."""
         spectrum = torch.view_as_real(torch.fft.rfft(windows * self.hann))
         return spectrum.square().sum(-1) @ self.bank
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from slap.contracts import TextEncoder
 from slap.encoders.hub_attention import ATTENTION, use_packed_attention
@@ -125,6 +125,10 @@ class ModernBERT(TextEncoder):
         )
         return tokens.replace(features.last_hidden_state[0])
 
+    def graph(self) -> TextGraph:
+        """The same for one text, (N,) token ids, to (N, D)."""
+        return TextGraph(self.model)
+
     # -- what it was made from travels with the weights ---------------------------------------------------------------
 
     def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,6 +174,24 @@ class ModernBERT(TextEncoder):
                 f"the text encoder with {self.bos} and {self.eos}"
             )
         return tokenizer
+
+
+class TextGraph(nn.Module):
+    """ModernBERT on one text, for torch.export and ONNX, at any length, with the same weights."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Token ids, (N,), to dense features, (N, D)."""
+        features = self.model(
+            input_ids=tokens[None],
+            position_ids=torch.arange(tokens.shape[0], device=tokens.device)[None],
+            attention_mask=dict.fromkeys(self.model.config.layer_types),
+            layout=None,
+        )
+        return features.last_hidden_state[0]
 
 
 def _pretrained(source: str, revision: str | None) -> Any:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from slap import single
 from slap.contracts import TextEncoder
 from slap.encoders.sizes import Size
 from slap.layers import Block, RMSNorm, rotary
@@ -103,6 +104,10 @@ class TextTransformer(TextEncoder):
                 x = block(x, tokens.layout, rotation)
         return tokens.replace(self.norm(x))
 
+    def graph(self) -> TextGraph:
+        """The same for one text, (N,) token ids, to (N, D)."""
+        return TextGraph(self)
+
     # -- the tokenizer travels with the weights -----------------------------------------------------------------------
 
     def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,3 +148,21 @@ class TextTransformer(TextEncoder):
                 f"these must be {self.bos} and {self.eos}, as `slap tokenizer` makes them"
             )
         return tokenizer
+
+
+class TextGraph(nn.Module):
+    """A `TextTransformer` on one text, for torch.export and ONNX, at any length, with the same weights."""
+
+    def __init__(self, encoder: TextTransformer) -> None:
+        super().__init__()
+        self.embed, self.blocks, self.norm = encoder.embed, encoder.blocks, encoder.norm
+        self.head_width = encoder.head_width
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Token ids, (N,), to dense features, (N, D)."""
+        x = self.embed(tokens)
+        rotation = rotary(torch.arange(tokens.shape[0], device=tokens.device)[:, None], self.head_width)
+        for layer in self.blocks:
+            assert isinstance(layer, Block)
+            x = single.block(layer, x, rotation)
+        return self.norm(x)

@@ -82,15 +82,31 @@ def read(path: str | Path, rate: int) -> Tensor:
     return torch.cat(list(blocks(path, rate)))
 
 
-def blocks(path: str | Path, rate: int, seconds: float = BLOCK) -> Iterator[Tensor]:
+def blocks(
+    path: str | Path, rate: int, seconds: float = BLOCK, start: float = 0.0, duration: float | None = None
+) -> Iterator[Tensor]:
     """A file in consecutive blocks, (n_i,) float32, mono at a rate; joined they are `read`.
+
+    Args:
+        path: of the file.
+        rate: Hz.
+        seconds: of a block.
+        start: where in the file to begin, in seconds; what lies before is not decoded where the format allows it.
+        duration: seconds to read; None is up to the end.
 
     Raises:
         AudioError: as `read`; while iterating.
     """
     with _opened(path) as file:
         empty = True
-        stream = _decoded(file, path, max(round(seconds * file.samplerate), 1))
+        first = round(start * file.samplerate)
+        most = None if duration is None else max(round(duration * file.samplerate), 1)
+        if first:
+            try:
+                file.seek(first)
+            except soundfile.LibsndfileError as error:
+                raise AudioError(f"{path} has no second {start:g}: {error}") from error
+        stream = _decoded(file, path, max(round(seconds * file.samplerate), 1), first, most)
         for block in resampled(stream, file.samplerate, rate):
             empty = False
             yield block
@@ -168,12 +184,12 @@ def _opened(path: str | Path) -> soundfile.SoundFile:
     return file
 
 
-def _decoded(file: soundfile.SoundFile, path: str | Path, size: int) -> Iterator[Tensor]:
-    """Blocks of `size` samples, the mean of the channels."""
-    start = 0
-    while True:
+def _decoded(file: soundfile.SoundFile, path: str | Path, size: int, start: int, most: int | None) -> Iterator[Tensor]:
+    """Blocks of `size` samples, the mean of the channels, from sample `start` on, `most` of them."""
+    stop = None if most is None else start + most
+    while stop is None or start < stop:
         try:
-            block = file.read(size, dtype="float32", always_2d=True)
+            block = file.read(size if stop is None else min(size, stop - start), dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             at = f"{start / file.samplerate:.2f} s"
             raise AudioError(f"{path} cannot be decoded beyond {at}: {error}") from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from os import PathLike
 from pathlib import Path
@@ -16,8 +17,31 @@ from torch import Tensor
 
 from slap.audio_files import AudioError, blocks, check_rate, from_array, header
 
-Audio = str | PathLike[str] | tuple[Any, int] | Tensor
-"""One recording: a path; `(array, rate)`, of numpy or torch; or a tensor at the model's rate."""
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a file.
+
+    Attributes:
+        path: of the file.
+        start: where it begins, in seconds.
+        duration: how long it is; None is up to the end of the file.
+    """
+
+    path: str
+    start: float = 0.0
+    duration: float | None = None
+
+    def __str__(self) -> str:
+        """The path, with the seconds where it is not the whole file."""
+        if not self.start and self.duration is None:
+            return self.path
+        end = "" if self.duration is None else f"{self.start + self.duration:g}"
+        return f"{self.path}#{self.start:g}-{end}"
+
+
+Audio = str | PathLike[str] | Segment | tuple[Any, int] | Tensor
+"""One recording: a path; a `Segment` of a file; `(array, rate)`, of numpy or torch; or a tensor at the model's rate."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +66,7 @@ def as_list(audio: Audio | Sequence[Audio]) -> list[Audio]:
 
 def name_of(item: Any, index: int) -> str:
     """How messages call a recording."""
-    return str(item) if isinstance(item, str | PathLike) else f"recording {index}"
+    return str(item) if isinstance(item, str | PathLike | Segment) else f"recording {index}"
 
 
 def source(item: Audio, index: int, rate: int) -> Source:
@@ -58,9 +82,14 @@ def source(item: Audio, index: int, rate: int) -> Source:
     """
     name = name_of(item, index)
     if isinstance(item, str | PathLike):
-        path = Path(item)
-        found = header(path)
-        return Source(name, max(ceil(found.samples * rate / found.rate), 1), lambda: blocks(path, rate))
+        item = Segment(str(Path(item)))
+    if isinstance(item, Segment):
+        path, start, duration = item.path, item.start, item.duration
+        seconds = min(header(path).seconds - start, duration or float("inf"))
+        if seconds <= 0:
+            raise AudioError(f"{name} begins beyond the end of the file, which has {seconds + start:g} s")
+        read = partial(blocks, path, rate, start=start, duration=duration)
+        return Source(name, max(ceil(seconds * rate), 1), read)
     if isinstance(item, Tensor):
         item = (item, rate)
     if not (isinstance(item, tuple) and len(item) == 2):

@@ -40,6 +40,17 @@ class Encoder(nn.Module, ABC):
         del name
         return 1.0
 
+    def graph(self) -> nn.Module:
+        """This encoder on one item, for torch.export and ONNX: (T,) samples, or (N,) token ids, to features, (N, D).
+
+        It shares the weights, and gives what `forward` gives (for audio, what `patchify` and `forward` give) to a batch
+        of one, by operations whose shapes can be traced at any length.
+
+        Raises:
+            NotImplementedError: it has no such form.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no `graph`, so it cannot be exported as one")
+
     def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments that rebuild this encoder from a checkpoint, where files and hubs may be out of reach.
 

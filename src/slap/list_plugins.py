@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the list."""
-    from slap.recipe import load_plugins  # imports torch
+    from slap.plugin_modules import load_plugins
 
     load_plugins(arguments.plugins)
     listed = listing()

@@ -5,15 +5,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 
 from lightning.pytorch import LightningDataModule, Trainer
 
-from slap.cli import suggestion
 from slap.module import SLAP
-from slap.registry import load_module
+from slap.plugin_modules import found_module
 
 PARTS = {"model": SLAP, "data": LightningDataModule, "trainer": Trainer}
 """The functions of a recipe, with what they return."""
@@ -54,7 +52,7 @@ def load(name: str) -> Recipe:
         FileNotFoundError: no such file.
     """
     valid = [*built_in(), "the path of a .py file", "the name of a module"]
-    module = _found(f"slap.recipes.{name}" if name in built_in() else name, f"recipe {name!r}", valid)
+    module = found_module(f"slap.recipes.{name}" if name in built_in() else name, f"recipe {name!r}", valid)
     for part, returns in PARTS.items():
         function = getattr(module, part, None)
         if not callable(function):
@@ -63,23 +61,3 @@ def load(name: str) -> Recipe:
         if not (isinstance(annotation, type) and issubclass(annotation, returns)):
             raise ValueError(f"`{part}` of the recipe {name!r} must be annotated to return {returns.__name__}")
     return Recipe(name, module.__name__, module.__doc__ or "", module.model, module.data, module.trainer)
-
-
-def load_plugins(names: Iterable[str]) -> None:
-    """Import modules, by dotted name or by the path of a .py file, that register plug-ins.
-
-    Raises:
-        ValueError: there is no such module.
-        FileNotFoundError: no such file.
-    """
-    for name in names:
-        _found(name, f"module {name!r} to load as plug-ins", ["the path of a .py file", "the name of a module"])
-
-
-def _found(where: str, what: str, valid: list[str]) -> ModuleType:
-    try:
-        return load_module(where)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{where}.".startswith(f"{error.name}."):
-            raise  # it is there, but something that it imports is not
-        raise ValueError(f"there is no {what}; {suggestion(where, valid)}") from error

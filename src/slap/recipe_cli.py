@@ -19,8 +19,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from slap.cli import RECIPE_COMMANDS, suggestion
+from slap.plugin_modules import load_plugins
 from slap.predictions import whole_clips, windows_elsewhere
-from slap.recipe import Recipe, built_in, load, load_plugins
+from slap.recipe import Recipe, built_in, load
 from slap.report import Report
 
 SEED = 0
