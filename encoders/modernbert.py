@@ -179,9 +179,9 @@ class ModernBERT(TextEncoder):
 class TextGraph(nn.Module):
     """ModernBERT on one text, for torch.export and ONNX, at any length, with the same weights."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids, (N,), to dense features, (N, D)."""

@@ -61,7 +61,7 @@ def graphs(model: Model, sides: Iterable[str] = tuple(SIDES)) -> dict[str, Expor
         encoder, pool, example = examples[side]
         module = Side(encoder.graph(), pool).cpu().eval()
         # Lengths of 1 are lengths like others, and what holds of all lengths need not be proved beforehand.
-        with _config.patch(backed_size_oblivious=True):
+        with _config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]  # torch adds it at import
             programs[side] = torch.export.export(
                 module,
                 (example,),

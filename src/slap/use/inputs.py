@@ -79,8 +79,8 @@ def _manifest(path: str) -> Iterator[Input]:
 
 
 def _segment(cut: Any, path: str) -> Segment:
-    recording = getattr(cut, "recording", None)
-    sources = [] if recording is None else recording.sources
+    recording: Any = getattr(cut, "recording", None)
+    sources = recording.sources if recording else []
     if len(sources) != 1 or sources[0].type != "file":
         raise ValueError(f"clip {cut.id!r} of {path} is no stretch of one audio file; only these can be used here")
     whole = cut.start == 0 and abs(cut.duration - recording.duration) < 1e-6

@@ -37,8 +37,14 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 def add_plugins(parser: argparse.ArgumentParser) -> None:
     """Add --plugins."""
-    options = {"nargs": "+", "action": "extend", "default": [], "metavar": "MODULE"}
-    parser.add_argument("--plugins", help="modules or .py files to import before", **options)
+    parser.add_argument(
+        "--plugins",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="MODULE",
+        help="modules or .py files to import before",
+    )
 
 
 def add_batch(parser: argparse.ArgumentParser) -> None:
