@@ -283,7 +283,7 @@ def test_embedding_by_two_processes(model, sounds):
     assert done.returncode == 3, done.stderr
     report = json.loads(done.stdout[done.stdout.index("{") :])
     assert (report["rows"], [failed["id"] for failed in report["failed"]]) == (3, ["sounds/bad.wav"])
-    main([*command[3:8], "one.parquet"])
+    main(["embed", str(model), "sounds", "--out", "one.parquet"])
     alone, together = rows("one.parquet"), rows("emb.parquet")
     assert list(alone) == list(together)
     for name, row in alone.items():
