@@ -73,8 +73,8 @@ class AudioTextData(LightningDataModule):
         transforms: applied to the cuts of each training batch after those, in order; see `slap.datamodules.transforms`.
         max_bad: the share of clips that may be bad; the run stops with an error when more are. See
             `slap.datamodules.quarantine` for when that is judged.
-        max_decoded: MB that the stretch of a clip which is read may take when decoded (seconds x channels x rate x 4
-            bytes, by its header). One that would take more is bad; nothing is allocated for it.
+        max_decoded: MB that reading the wanted stretch of a clip may take, by its header: seconds x channels x rate x 4
+            bytes, thrice, for the copies that are made. One that would take more is bad; nothing is allocated for it.
         in_memory: decode and resample all audio once, at 64 kB for a second of 16 kHz. Each process of distributed
             training holds it all; forked workers share it.
         num_workers: loading processes; 0 loads between training steps.

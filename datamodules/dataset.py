@@ -43,7 +43,7 @@ class EvaluationDataset(Dataset[Batch]):
         tokenize: captions to token ids, (M,).
         tasks: the zero-shot tasks that every batch answers for.
         stretches: of the clips; a draw names them. The first one of a clip brings its captions.
-        largest: bytes of a clip that may be decoded at once.
+        largest: bytes that reading a clip may take.
     """
 
     cuts: Sequence[MonoCut]
@@ -98,7 +98,7 @@ class TrainDataset(Dataset[Batch]):
         max_clip: what is longer is cropped to this, at a random place.
         seed: of everything random.
         replacements: says which clip replaces a bad one; None replaces none.
-        largest: bytes of a clip that may be decoded at once.
+        largest: bytes that reading a clip may take.
     """
 
     cuts: Sequence[MonoCut]

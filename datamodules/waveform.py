@@ -115,7 +115,7 @@ def load(cut: Cut, largest: int = LARGEST) -> Tensor:
 
     Args:
         cut: of one channel.
-        largest: bytes that may be decoded at once.
+        largest: bytes that reading it may take.
 
     Returns:
         (T,) float32, all finite.

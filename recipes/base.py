@@ -74,7 +74,7 @@ def data(
     prompts: Mapping[str, str] | None = None,
     augment: Mapping[str, Mapping[str, Any] | None] | None = None,
     max_bad: float = 0.05,
-    max_decoded: float = 512.0,
+    max_decoded: float = 1024.0,
     in_memory: bool = False,
     num_workers: int = 4,
     seed: int = 0,
@@ -96,7 +96,7 @@ def data(
         augment: augmentation of training clips, by name its arguments (the paper: SpecAugment alone, in the encoder):
             concatenate, crop, event_crop, filter, gain, mix, noise, reverb, speed.
         max_bad: share of clips that may be bad (absent, unreadable, silent, ...) before the run stops.
-        max_decoded: MB that a clip may take when decoded; what would take more is bad.
+        max_decoded: MB that reading a clip may take, by its header; what would take more is bad.
         in_memory: decode all audio once.
         num_workers: loading processes.
         seed: of order, captions and crops.

@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import pickle
+import subprocess
+import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
@@ -381,12 +383,33 @@ def test_a_lying_header_or_a_bomb_takes_no_memory(tmp_path: Path) -> None:
 
 
 def test_the_cap_is_settable(folder: Path) -> None:
-    data = opened(folder, max_decoded=0.04)  # 40 kB: 0.655 s of float32
+    data = opened(folder, max_decoded=0.12)  # 126 kB: thrice 0.655 s of float32
     reasons = {clip.id: clip.reason for batch in data.val_dataloader() for clip in batch.bad}
     assert set(reasons.values()) == {"too_large"}
-    assert set(reasons) == {f"c{i}" for i in range(COUNT) if (0.3 + 0.01 * i) * RATE * 4 > 0.04 * 2**20}
+    assert set(reasons) == {f"c{i}" for i in range(COUNT) if (0.3 + 0.01 * i) * RATE * 4 * 3 > 0.12 * 2**20}
     with pytest.raises(ValueError, match="max_decoded is a number of MB above 0, got 0"):
         opened(folder, max_decoded=0)
+
+
+def test_reading_takes_no_more_memory_than_the_cap_and_a_half(tmp_path: Path) -> None:
+    """The largest clip that the cap allows, of the kind that takes most: stereo that is resampled."""
+    cap, rate = 120 * 2**20, 48000
+    frames = cap // (3 * 4 * 2) - 1
+    with soundfile.SoundFile(tmp_path / "a.wav", "w", rate, 2, subtype="PCM_16") as file:
+        for _ in range(0, frames, 2**19):
+            file.write(np.full((min(2**19, frames - file.frames), 2), 999, dtype=np.int16))
+    manifest = write_manifest(tmp_path / "m.jsonl", [Clip("a", tmp_path / "a.wav", ["x"])])
+    code = f"""
+import resource
+from slap.datamodules import read_manifest
+from slap.datamodules.waveform import load, mono
+cut = mono(read_manifest({str(manifest)!r})[0], 16000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert len(load(cut, {cap})) == cut.num_samples
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) <= 1.5 * cap
 
 
 @pytest.mark.parametrize(
