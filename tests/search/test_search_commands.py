@@ -142,6 +142,17 @@ def test_names_cannot_steer_the_terminal(folder, capsys):
     assert "\\x1b[2J\\nfake.wav" in printed
 
 
+def test_an_interrupted_update_says_so(folder, capsys, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("slap.inference.Model.embed_audio", interrupted)
+        assert main(["index", "model.ckpt", "sounds", "sounds.index"]) == 130
+    assert "interrupted; 0 files are indexed, the same command goes on" in capsys.readouterr().err
+    assert "4 added" in run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
+
+
 def test_a_killed_update_goes_on_where_it_was(folder):
     """With kill -9, after the first commit."""
     rng = np.random.default_rng(1)

@@ -68,6 +68,7 @@ class App:
 
     def __init__(self, index: Index) -> None:
         self.index = index
+        self._files = (-1, 0)  # counted at this version of the index
         self._model = threading.Lock()  # one query at a time has the processor for itself
         self._routes = {
             "/": self._page,
@@ -97,10 +98,13 @@ class App:
     def _about(self, parameters: Mapping[str, str]) -> Answer:
         del parameters
         store, metadata = self.index.store, self.index.metadata
+        version = store.version
+        if self._files[0] != version:
+            self._files = (version, len(store.files()))
         return _json(
             {
                 "folder": Path(metadata.folder).name,
-                "files": len(store.files()),
+                "files": self._files[1],
                 "windows": len(store),
                 "model": Path(metadata.model).name,
                 "window": metadata.window,

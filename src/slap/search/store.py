@@ -94,6 +94,11 @@ class Store:
         """Windows."""
         return int(self.windows.count_rows())
 
+    @property
+    def version(self) -> int:
+        """Grows with every change of the windows."""
+        return int(self.windows.version)
+
     def clear(self) -> None:
         """Forget everything."""
         self.windows = self._database.create_table("windows", schema=_windows_schema(self.dim), mode="overwrite")

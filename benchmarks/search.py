@@ -1,0 +1,128 @@
+"""Searching an index: how long exact and approximate search take, and how much the approximate one finds.
+
+    python benchmarks/search.py --windows 100000 1000000 --json search.json
+
+Embeddings are synthetic, of length 1: `clustered` ones lie around 2,000 centres of 64 effective dimensions, as those of
+a trained model roughly do; `uniform` ones have no structure at all, the worst case of any approximate index. Queries
+are further draws. Recall is the share of the 10 nearest windows, by `slap.topk`, that the approximate index gives.
+
+N windows, Q queries, E dimensions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from slap.search.scan import file_id
+from slap.search.store import APPROXIMATE_FROM, Row, Store
+from slap.topk import topk
+
+DIM, K, PART = 512, 10, 20_000
+
+
+def draw(kind: str, count: int, seed: int) -> Tensor:
+    """(count, E) embeddings; equal seeds give equal ones."""
+    fixed, varied = torch.Generator().manual_seed(0), torch.Generator().manual_seed(seed + 1)
+    if kind == "uniform":
+        return normalize(torch.randn(count, DIM, generator=varied), dim=1)
+    basis, centres = torch.randn(64, DIM, generator=fixed) / 8, torch.randn(2000, 64, generator=fixed)
+    near = centres[torch.randint(2000, (count,), generator=varied)] + 0.7 * torch.randn(count, 64, generator=varied)
+    return normalize(near @ basis + 0.3 * torch.randn(count, DIM, generator=varied), dim=1)
+
+
+def parts(kind: str, count: int) -> Iterator[Tensor]:
+    """(N, E) embeddings in parts."""
+    for start in range(0, count, PART):
+        yield draw(kind, min(PART, count - start), start)
+
+
+def fill(store: Store, kind: str, count: int) -> float:
+    """Write windows as `slap index` does; seconds."""
+    begun, number = time.perf_counter(), 0
+    for part in parts(kind, count):
+        rows = []
+        for vector in part.numpy():
+            path = f"folder/{number // 3}.wav"
+            start = 5.0 * (number % 3)
+            rows.append(
+                Row(file_id(path), path, 20.0, start, start + 10, 1, 1, f"{number // 3:032x}", "m" * 64, vector)
+            )
+            number += 1
+        store.replace([], rows, [])
+    return time.perf_counter() - begun
+
+
+def queries_of(store: Store, queries: Tensor, exact: bool) -> tuple[list[list[int]], list[float]]:
+    """The windows found for each query, as numbers, and the seconds that each took."""
+    found, seconds = [], []
+    for query in queries.numpy():
+        begun = time.perf_counter()
+        matches = store.nearest(query, K, exact)
+        seconds.append(time.perf_counter() - begun)
+        found.append([int(match.row.hash, 16) * 3 + round(match.row.start / 5) for match in matches])
+    return found, seconds
+
+
+def measure(kind: str, count: int, queries: int) -> dict[str, object]:
+    """One row of the table."""
+    asked = draw(kind, queries, -1)
+    begun = time.perf_counter()
+    oracle = topk(asked, parts(kind, count), K).items.tolist()
+    result: dict[str, object] = {"embeddings": kind, "windows": count, "topk_s": time.perf_counter() - begun}
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder), DIM)
+        result["write_s"] = fill(store, kind, count)
+        few = min(queries, 20)
+        exact, seconds = queries_of(store, asked[:few], True)
+        result["exact_ms"] = 1000 * statistics.median(seconds)
+        result["exact_recall"] = recall(exact, oracle[:few])
+        begun = time.perf_counter()
+        store.optimize(0)
+        result["index_s"] = time.perf_counter() - begun
+        if store.approximate:
+            found, seconds = queries_of(store, asked, False)
+            result["approximate_ms"] = 1000 * statistics.median(seconds)
+            result["approximate_recall"] = recall(found, oracle)
+        begun = time.perf_counter()
+        store.files()
+        result["files_s"] = time.perf_counter() - begun
+        result["disk_mb"] = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 1e6
+    result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return result
+
+
+def recall(found: list[list[int]], oracle: list[list[int]]) -> float:
+    """Share of the K nearest that were found."""
+    return sum(len({*some} & {*right}) for some, right in zip(found, oracle, strict=True)) / (K * len(oracle))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--windows", type=int, nargs="+", default=[APPROXIMATE_FROM], help="(default: %(default)s)")
+    parser.add_argument("--embeddings", nargs="+", default=["clustered", "uniform"], choices=["clustered", "uniform"])
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
+    arguments = parser.parse_args()
+    results = []
+    for count in arguments.windows:
+        for kind in arguments.embeddings:
+            results.append(measure(kind, count, arguments.queries))
+            print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in results[-1].items()))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
