@@ -7,6 +7,7 @@ from torchaudio.datasets import SPEECHCOMMANDS
 
 from slap.datamodules.clip import ManifestError
 from slap.datamodules.corpora import CREMAD, RAVDESS, SpeechCommands
+from slap.datamodules.corpora.cremad import evar_split
 from slap.datamodules.corpora.speechcommands import WORDS
 from slap.registry import load_module
 
@@ -73,6 +74,16 @@ def test_crema_d_with_all_that_its_names_say(tmp_path):
         "cremad_actor": "1001",
     }
     assert "cremad_level" not in made.clips["all"]["1001_DFA_ANG_XX"].custom["labels"]
+
+
+def test_crema_d_by_actors_as_evar_splits_it(tmp_path):
+    tree.cremad(tmp_path / "cremad")
+    made = tools.prepare("cremad", tmp_path / "cremad", tmp_path / "out", "--actors", "evar")
+    found = {split: (report["official"], report["listed"], report["found"]) for split, report in made.report.items()}
+    assert found == {"train": (5155, 3, 1), "valid": (732, 0, 0), "test": (1551, 2, 2)}
+    assert list(made.clips["test"]) == ["1001_DFA_ANG_XX", "1001_IEO_HAP_HI"]
+    splits = [evar_split(actor) for actor in range(1001, 1092)]
+    assert {split: splits.count(split) for split in ("train", "valid", "test")} == {"train": 63, "valid": 9, "test": 19}
 
 
 def test_a_name_that_crema_d_does_not_have(tmp_path):

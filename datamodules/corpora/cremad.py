@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -30,6 +30,17 @@ SENTENCES = {
     "WSI": "We'll stop in a couple of minutes",
 }
 
+EVAR = {
+    "valid": (1009, 1011, 1022, 1034, 1039, 1047, 1066, 1070, 1082),
+    "test": (
+        *(1001, 1004, 1017, 1019, 1020, 1025, 1026, 1029, 1033, 1035),
+        *(1042, 1044, 1050, 1053, 1056, 1058, 1060, 1069, 1083),
+    ),
+}
+"""The actors of the split in EVAR's evar/metadata/cremad.csv; the other 63 are for training."""
+
+SIZES = {"all": 7442, "train": 5155, "valid": 732, "test": 1551}
+
 
 @register("cremad")
 class CREMAD(Corpus):
@@ -38,25 +49,36 @@ class CREMAD(Corpus):
     H. Cao et al., "CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset", IEEE Transactions on Affective
     Computing 5(4), 2014. Open Database License, from github.com/CheyneyComputerScience/CREMA-D (with Git LFS).
 
-    There is no official split. A name says the actor, the sentence, the emotion and its level. 1076_MTI_SAD_XX holds no
-    sound.
+    There is no official split. `actors` "evar" is that of github.com/nttcslab/eval-audio-repr, where no actor is in two
+    parts; it lists 4 clips fewer than the corpus has of these actors. A name says the actor, the sentence, the emotion
+    and its level (1040_ITH_SAD_X lacks a letter). 1076_MTI_SAD_XX holds no sound.
 
     Args:
         root: the folder with `AudioWAV` in it.
         labels: "emotion" for the task "cremad" alone; "all" also for "cremad_sentence", "cremad_level" and
             "cremad_actor".
+        actors: "all" for the single split "all"; "evar" for the splits train, valid and test of EVAR.
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = ("all",)
 
-    def __init__(self, root: Path, labels: Literal["emotion", "all"] = "emotion") -> None:
+    def __init__(
+        self, root: Path, labels: Literal["emotion", "all"] = "emotion", actors: Literal["all", "evar"] = "all"
+    ) -> None:
         super().__init__(root)
         self.labels = labels
+        self.actors = actors
+
+    def splits(self) -> Sequence[str]:
+        """The single split "all", or those of EVAR."""
+        return self.SPLITS if self.actors == "all" else ("train", *EVAR)
 
     def clips(self, split: str) -> Iterator[Clip]:
         """The clips of `SentenceFilenames.csv` in their order, or, without that file, those of the folder by name."""
         for name in self._names():
             labels = _facts(name)
+            if split != "all" and evar_split(int(labels["cremad_actor"])) != split:
+                continue
             yield Clip(
                 id=f"cremad/{name}",
                 audio=self.root / "AudioWAV" / f"{name}.wav",
@@ -68,15 +90,19 @@ class CREMAD(Corpus):
             )
 
     def official(self, split: str) -> int:
-        """7,442 clips."""
-        del split
-        return 7442
+        """7,442 clips, or the sizes of EVAR's split."""
+        return SIZES[split]
 
     def _names(self) -> list[str]:
         listed = self.root / "SentenceFilenames.csv"
         if listed.is_file():
             return [row["Filename"] for row in rows(listed, ("Filename",))]
         return sorted(path.stem for path in (self.root / "AudioWAV").glob("[!.]*.wav"))
+
+
+def evar_split(actor: int) -> str:
+    """The part of EVAR's split that an actor is in."""
+    return next((split for split, actors in EVAR.items() if actor in actors), "train")
 
 
 def _facts(name: str) -> dict[str, str]:
