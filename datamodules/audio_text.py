@@ -22,6 +22,7 @@ from slap.datamodules.corpus import Mono, check_lengths, long_enough, read_manif
 from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset, Transform
 from slap.datamodules.decode import LARGEST, MEGABYTE
 from slap.datamodules.epoch import Source
+from slap.datamodules.leakage import indexed, warn_of_overlap
 from slap.datamodules.loader import Loader
 from slap.datamodules.manifest import captions_of
 from slap.datamodules.quarantine import Quarantine
@@ -142,7 +143,7 @@ class AudioTextData(LightningDataModule):
             self.val_dataloader = None  # type: ignore[method-assign, assignment]
         self._given_prompts = dict(prompts or {})
         self._connection: tuple[int, Tokenize] | None = None
-        self._read: dict[str, Clips] = {}
+        self._read: dict[str, Joined] = {}
         self._left_out: dict[str, list[BadClip]] = {}
         self._mono: dict[tuple[str, int], Mono] = {}
         self._sources: list[Source] = []  # what an epoch takes of the training clips
@@ -174,6 +175,8 @@ class AudioTextData(LightningDataModule):
             if self.in_memory:
                 self._mono_cuts(split)
         self._check_prompts()
+        if stage == "fit" and self._process()[0] == 0:
+            warn_of_overlap(self._named("train"), [*self._named("val"), *self._named("test")])
 
     def teardown(self, stage: str) -> None:
         """End the loading processes."""
@@ -247,7 +250,7 @@ class AudioTextData(LightningDataModule):
         self._loaders.append(loader)
         return self._loaders[-1]
 
-    def _clips(self, split: str) -> Clips:
+    def _clips(self, split: str) -> Joined:
         """The clips of a split's manifests, opened on first use."""
         if split not in self._read:
             bad = self._left_out.setdefault(split, [])
@@ -292,6 +295,12 @@ class AudioTextData(LightningDataModule):
     def _tasks(self) -> list[str]:
         """The zero-shot tasks of the evaluation manifests read so far."""
         return sorted({task for split in ("val", "test") if split in self._read for task in self._read[split].tasks})
+
+    def _named(self, split: str) -> list[tuple[Path, Clips]]:
+        """The manifests of a split with their clips; those that are not read yet only if that takes no time."""
+        if split in self._read:
+            return list(zip(self.manifests[split], self._read[split].sources, strict=True))
+        return indexed(self.manifests[split])
 
     def _check_prompts(self) -> None:
         """Refuse prompts for tasks that no evaluation manifest has, once all of them are read."""

@@ -58,6 +58,10 @@ class Clips(Sequence[Cut]):
     def cut(self, number: int) -> Cut:
         """The clip of a number from 0 to n - 1."""
 
+    @abstractmethod
+    def origins(self) -> np.ndarray:
+        """(m, 2) int64, for each origin of a clip, where that is known, its fingerprint and the number of the clip."""
+
     def samples(self, rate: int) -> np.ndarray:
         """(n,) int64, how many samples each clip has at a rate, as `slap.datamodules.waveform.mono` gives them."""
         return samples_of(self.durations, rate)
@@ -75,6 +79,11 @@ class Listed(Clips):
     def cut(self, number: int) -> Cut:
         """The clip of a number."""
         return self.cuts[number]
+
+    def origins(self) -> np.ndarray:
+        """The origins of the clips."""
+        found = [(key, number) for number, cut in enumerate(self.cuts) for key in origin_keys(cut)]
+        return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
 class Chosen(Clips):
@@ -94,6 +103,14 @@ class Chosen(Clips):
     def cut(self, number: int) -> Cut:
         """The clip of a number."""
         return self.clips.cut(int(self.numbers[number]))
+
+    def origins(self) -> np.ndarray:
+        """The origins of the clips."""
+        known = self.clips.origins()
+        places = np.full(len(self.clips), -1)
+        places[self.numbers] = np.arange(len(self.numbers))
+        moved = np.stack([known[:, 0], places[known[:, 1]]], axis=1)
+        return moved[moved[:, 1] >= 0]
 
 
 class Joined(Clips):
@@ -117,6 +134,13 @@ class Joined(Clips):
         source = bisect_right(self.firsts, number) - 1
         return self.sources[source].cut(number - self.firsts[source])
 
+    def origins(self) -> np.ndarray:
+        """The origins of the clips."""
+        parts = [
+            clips.origins() + np.array([0, first]) for clips, first in zip(self.sources, self.firsts, strict=False)
+        ]
+        return np.concatenate([np.empty((0, 2), np.int64), *parts])
+
 
 def _joined(arrays: Sequence[np.ndarray], kind: type) -> np.ndarray:
     # One array is not copied: it may tell of a hundred million clips.
@@ -126,6 +150,16 @@ def _joined(arrays: Sequence[np.ndarray], kind: type) -> np.ndarray:
 def key_of(name: str) -> int:
     """The fingerprint of an id, as `slap.batch.fingerprint` has it."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
+
+
+def origin_keys(cut: Cut) -> list[int]:
+    """The fingerprints of where a clip is from, as its custom field `origin` {site: id} says."""
+    return [origin_key(site, name) for site, name in ((cut.custom or {}).get("origin") or {}).items()]
+
+
+def origin_key(site: str, name: str) -> int:
+    """The fingerprint of a place where clips are from."""
+    return key_of(f"{site}\0{name}")
 
 
 def samples_of(durations: np.ndarray, rate: int) -> np.ndarray:

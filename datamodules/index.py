@@ -69,6 +69,10 @@ class CutManifest(Clips):
             lines[place] = line, known
         return known
 
+    def origins(self) -> np.ndarray:
+        """The origins of the cuts."""
+        return self.contents.origins
+
     def _block(self, block: int) -> list[tuple[int, Cut | bytes]]:
         """The cuts of a block with their lines' numbers, those that were not asked for yet as text."""
         if block in self._lines:

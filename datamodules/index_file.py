@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from array import array
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 from zipfile import BadZipFile
@@ -24,10 +24,10 @@ import numpy as np
 from lhotse.cut import Cut
 
 from slap.datamodules.blocks import LINES, Blocks, BlockWriter, members
-from slap.datamodules.clips import key_of
+from slap.datamodules.clips import key_of, origin_keys
 from slap.datamodules.table import raw_lines
 
-VERSION = 1
+VERSION = 2
 SMALL = 2000  # cuts: reading them through takes a fraction of a second, which is not worth a file
 IN_MEMORY = 1 << 26  # bytes of blocks that wait in memory for their file, not on disk
 REPORT = 100_000  # cuts between lines in the log
@@ -47,6 +47,7 @@ class Index:
         tasks: the zero-shot tasks for which any cut has a label, in alphabetical order.
         blocks: where they lie.
         parts: where shards begin, ascending from 0, with n at the end; None if there are none.
+        origins: (m, 2) int64, for each origin of a cut its fingerprint and the number of the cut.
     """
 
     durations: np.ndarray
@@ -56,6 +57,7 @@ class Index:
     tasks: tuple[str, ...]
     blocks: Blocks
     parts: np.ndarray | None = None
+    origins: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.int64))
 
 
 class Gathered:
@@ -64,10 +66,13 @@ class Gathered:
     def __init__(self) -> None:
         self.durations, self.keys = array("d"), array("q")
         self.firsts, self.lines = array("q", [0]), array("q", [1])
+        self.origins = array("q")
         self.tasks: set[str] = set()
 
     def add(self, cut: Cut) -> None:
         """One more cut."""
+        for origin in origin_keys(cut):
+            self.origins.extend((origin, len(self.keys)))
         self.durations.append(cut.duration)
         self.keys.append(key_of(cut.id))
         self.tasks.update((cut.custom or {}).get("labels", {}))
@@ -84,7 +89,8 @@ class Gathered:
             self.lines.append(0)
         durations, keys = np.frombuffer(self.durations), np.frombuffer(self.keys, dtype=np.int64)
         firsts, lines = (np.array(values, dtype=np.int64) for values in (self.firsts, self.lines[:-1]))
-        return Index(durations, keys, firsts, lines, tuple(sorted(self.tasks)), blocks)
+        origins = np.frombuffer(self.origins, dtype=np.int64).reshape(-1, 2)
+        return Index(durations, keys, firsts, lines, tuple(sorted(self.tasks)), blocks, origins=origins)
 
 
 def build_index(path: Path, decode: Callable[[bytes, Path, int], Cut]) -> Index:
@@ -168,7 +174,7 @@ def save_index(path: Path, index: Index) -> None:
     """Keep an index beside its manifest; where that cannot be written, only the log says so."""
     known = {"version": VERSION, "tasks": index.tasks, **_identity(path), "copied": index.blocks.path != path}
     known["blocks"] = index.blocks.path.stat().st_size
-    arrays = {name: getattr(index, name) for name in ("durations", "keys", "firsts", "lines")}
+    arrays = {name: getattr(index, name) for name in ("durations", "keys", "firsts", "lines", "origins")}
     if index.parts is not None:
         arrays["parts"] = index.parts
     about = np.frombuffer(json.dumps(known).encode(), dtype=np.uint8)

@@ -80,6 +80,16 @@ def test_the_shards_stand_for_the_manifest(folder):
     assert [cut.id for cut in read_manifest("train_shards")] == [cut.id for cut in read_manifest("train.csv")]
 
 
+def test_the_overlap_commands(folder, capsys):
+    with (folder / "train.csv").open("a") as file:
+        file.write("clips/own.wav,a cat purrs,cat\n")
+    soundfile.write(folder / "clips/own.wav", np.random.default_rng(1).uniform(-0.5, 0.5, 8000), 16_000)
+    for command in commands("slap overlap"):
+        assert main(command[1:]) == 1
+        assert "clips/0001.wav" in capsys.readouterr().out
+    assert [cut.id for cut in read_manifest(folder / "train_clean.jsonl.gz")] == ["clips/own.wav"]
+
+
 def test_the_tokenizer_command(folder):
     (found,) = re.findall(r"`(slap\s+tokenizer [^`]+)`", README)
     assert main([*found.split()[1:], "--vocab-size", "300"]) == 0
