@@ -20,6 +20,7 @@ class AudioGraph(nn.Module):
     Args:
         logmel: the front-end.
         embed: patches to width D.
+        row_embedding: (rows, D) to add to the patches of each row, or None.
         blocks: of the transformer.
         norm: after them.
         head_width: of the attention.
@@ -27,10 +28,18 @@ class AudioGraph(nn.Module):
     """
 
     def __init__(
-        self, logmel: LogMel, embed: nn.Module, blocks: nn.ModuleList, norm: nn.Module, head_width: int, patch: int
+        self,
+        logmel: LogMel,
+        embed: nn.Module,
+        row_embedding: nn.Parameter | None,
+        blocks: nn.ModuleList,
+        norm: nn.Module,
+        head_width: int,
+        patch: int,
     ) -> None:
         super().__init__()
         self.logmel, self.embed, self.blocks, self.norm = logmel, embed, blocks, norm
+        self.row_embedding = row_embedding
         self.head_width, self.patch = head_width, patch
 
     def forward(self, audio: Tensor) -> Tensor:
@@ -41,6 +50,8 @@ class AudioGraph(nn.Module):
         patches = filled.reshape(steps, self.patch, rows, self.patch).transpose(1, 2)
         x = self.embed(patches.reshape(steps * rows, self.patch * self.patch))
         place = torch.arange(x.shape[0], device=x.device)
+        if self.row_embedding is not None:
+            x = x + self.row_embedding[place % rows]
         rotation = rotary(torch.stack([place // rows, place % rows], 1), self.head_width)
         for layer in self.blocks:
             assert isinstance(layer, Block)

@@ -131,4 +131,4 @@ class AudioTransformer(AudioEncoder):
 
     def graph(self) -> AudioGraph:
         """The same for one waveform, (T,), to (N, D)."""
-        return AudioGraph(self.logmel, self.embed, self.blocks, self.norm, self.head_width, PATCH)
+        return AudioGraph(self.logmel, self.embed, self.row_embedding, self.blocks, self.norm, self.head_width, PATCH)

@@ -70,10 +70,13 @@ def network(exported):
     return slap.load(exported, device="cpu").backend.network
 
 
-@pytest.mark.parametrize("bands", [64, 32])
-@pytest.mark.parametrize("local", [0, 2])
-def test_one_clip_by_itself_is_the_packed_encoder(bands, local):
-    audio = {"name": "transformer", "size": "nano", "bands": bands, "local": local, "window": 6}
+@pytest.mark.parametrize(
+    "options",
+    [{"local": 0}, {"bands": 32}, {"row_embedding": True}],
+    ids=lambda options: next(iter(options)),
+)
+def test_one_clip_by_itself_is_the_packed_encoder(options):
+    audio = {"name": "transformer", "size": "nano", "window": 6, **options}
     network = SLAP(audio=audio, text={"name": "transformer", "size": "nano", "vocab_size": 300}).eval()
     side = Side(network.audio.graph(), network.audio_pool)
     for clip in sounds():
