@@ -16,21 +16,22 @@ from lightning.pytorch import LightningDataModule
 
 from slap.bad_clip import BadClip
 from slap.datamodules.augmentation import augmentations
+from slap.datamodules.caption_choice import CaptionChoice
 from slap.datamodules.clip import Seconds
 from slap.datamodules.clips import Clips, Joined
-from slap.datamodules.corpus import Mono, check_lengths, long_enough, read_manifests, sources_of
+from slap.datamodules.corpus import Mono, check_lengths, every_source, long_enough, read_manifests, sources_of
 from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset, Transform
 from slap.datamodules.decode import LARGEST, MEGABYTE
 from slap.datamodules.epoch import Source
 from slap.datamodules.leakage import indexed, warn_of_overlap
 from slap.datamodules.loader import Loader
 from slap.datamodules.manifest import captions_of
+from slap.datamodules.mixture import Manifests, Named, mixed, shares
 from slap.datamodules.quarantine import Quarantine
 from slap.datamodules.replacement import Replacements
 from slap.datamodules.sampler import EvaluationSampler, TrainSampler
 from slap.datamodules.stretches import stretches_of
-
-Manifests = str | Path | Sequence[str | Path]
+from slap.datamodules.text_augment import AugmentSpec, augmentation
 
 PROMPT = "This is a sound of {label}."
 """The prompt of a zero-shot task that is given none."""
@@ -53,8 +54,15 @@ class AudioTextData(LightningDataModule):
     hidden: training replaces each by one of nearly the same length, evaluation leaves it out and says so. They are
     counted and listed in `bad_clips.jsonl` in the run's folder.
 
+    Manifests may go under names, `{"audiocaps": "a.jsonl", "clotho": ["b.jsonl", "c.jsonl"]}`: then the logs tell these
+    sources apart, in training by the losses of their clips and in validation by figures of their own, and `weights` or
+    `temperature` give each a share of every epoch. An epoch of such a mixture is `epoch_clips` long. Each source goes
+    through all its clips again and again, each time in a new order, and an epoch goes on where the last one stopped. So
+    clips of a source that is small for its share come several times an epoch, and of one that is large only some do,
+    other ones in the next epoch.
+
     Args:
-        train: a manifest or several.
+        train: a manifest, several, or by name the manifests of a source.
         val: the same, for validation; may be left out.
         test: the same, for `test` and `predict`.
         max_duration: seconds of audio in a batch, before transforms. Never exceeded: nothing is padded, so this is
@@ -63,11 +71,22 @@ class AudioTextData(LightningDataModule):
         num_buckets: classes of similar length that training batches are made from; 1 mixes all lengths.
         repeats: how often the clips of each training manifest come in an epoch: one number for each, or one for all.
             Each time, caption, crop and transforms are drawn anew.
+        weights: for each source of `train` its weight; the shares of an epoch are in proportion to them.
+        temperature: gives the sources of `train` shares in proportion to (number of clips)^(1 / temperature). 1 is
+            their own shares, more evens them out.
+        epoch_clips: clips of an epoch with `weights` or `temperature`. Default: as many as there are.
         min_clip: training clips shorter than this are left out, and how many is logged. Never in evaluation.
         max_clip: longer training clips are cropped to this, at a random place. The paper trains on up to 30 s.
             Evaluation never crops: a clip's embedding would depend on chance. None crops nothing.
         window: evaluation takes longer clips in overlapping windows of this length and merges their embeddings, as
             `slap.windows` says. At most, and by default, `max_duration`: whatever fits into a batch goes as a whole.
+        caption_fields: for each field of captions how probable it is that training draws one of it, e.g.
+            `{"caption": 0.7, "tags": 0.3}`. Where a clip lacks some of the fields, the others keep their proportions;
+            one that has none of them counts as bad. Default: all captions of a clip are equally probable. Evaluation
+            always takes all.
+        text_augment: changes the captions that training draws: the name of a registered text augmentation, `{"name":
+            ..., argument: value}`, the dotted path of a function or the function, see `slap.datamodules.text_augment`.
+            A caption that it changed still describes all clips of the caption as it was.
         prompts: for each zero-shot task (a column `label` or `label_<task>`) its prompt, with `{label}` in it. Tasks
             without one get "This is a sound of {label}."
         augment: augmentation of training clips by name and arguments, see `slap.datamodules.augmentation`.
@@ -96,9 +115,14 @@ class AudioTextData(LightningDataModule):
         max_clips: int | None = None,
         num_buckets: int = 10,
         repeats: int | Sequence[int] = 1,
+        weights: Mapping[str, float] | None = None,
+        temperature: float | None = None,
+        epoch_clips: int | None = None,
         min_clip: Seconds = 0.0,
         max_clip: Seconds | None = 30.0,
         window: Seconds | None = None,
+        caption_fields: Mapping[str, float] | None = None,
+        text_augment: AugmentSpec | None = None,
         prompts: Mapping[str, str] | None = None,
         augment: Mapping[str, Mapping[str, Any] | None] | None = None,
         transforms: Sequence[Transform] = (),
@@ -109,11 +133,15 @@ class AudioTextData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.manifests = {"train": _paths(train), "val": _paths(val), "test": _paths(test)}
+        self._named = {"train": Named.of(train), "val": Named.of(val), "test": Named.of(test)}
+        self.manifests = {split: list(named.paths) for split, named in self._named.items()}
         count = len(self.manifests["train"])
         self.repeats = [repeats] * count if isinstance(repeats, int) else list(repeats)
         if len(self.repeats) != count or not all(number >= 1 for number in self.repeats):
             raise ValueError(f"repeats must be 1 or more for each of the {count} training manifests, got {repeats}")
+        self._weights, self._temperature, self._epoch_clips = weights, temperature, epoch_clips
+        self._check_mixture()
+        self._choice = CaptionChoice(caption_fields, augmentation(text_augment))
         if max_duration <= 0 or (max_clips is not None and max_clips < 1) or num_buckets < 1:
             raise ValueError(
                 f"max_duration must be above 0, max_clips and num_buckets at least 1; "
@@ -147,6 +175,7 @@ class AudioTextData(LightningDataModule):
         self._left_out: dict[str, list[BadClip]] = {}
         self._mono: dict[tuple[str, int], Mono] = {}
         self._sources: list[Source] = []  # what an epoch takes of the training clips
+        self._firsts: dict[str, tuple[int, ...]] = {}  # of each source, the number of its first clip
         self._loaders: list[Loader] = []
 
     def connect(self, sample_rate: int, tokenize: Tokenize) -> None:
@@ -191,6 +220,11 @@ class AudioTextData(LightningDataModule):
         return captions_of(self._clips("train"))
 
     @property
+    def source_names(self) -> dict[str, tuple[str, ...]]:
+        """By split the names of its sources, in the order in which batches number them; none without names."""
+        return {split: named.names for split, named in self._named.items()}
+
+    @property
     def prompts(self) -> dict[str, str]:
         """For each zero-shot task of the evaluation manifests read so far its prompt, with `{label}` in it."""
         return {**dict.fromkeys(self._tasks(), PROMPT), **self._given_prompts}
@@ -205,7 +239,16 @@ class AudioTextData(LightningDataModule):
         replacements = Replacements(lengths, self.seed)
         return self._loader(
             TrainDataset(
-                cuts, tokenize, clips.tasks, self.transforms, self.max_clip, self.seed, replacements, self.largest
+                cuts,
+                tokenize,
+                clips.tasks,
+                self.transforms,
+                self.max_clip,
+                self.seed,
+                replacements,
+                self.largest,
+                self._firsts["train"],
+                self._choice,
             ),
             TrainSampler(
                 lengths,
@@ -236,7 +279,9 @@ class AudioTextData(LightningDataModule):
         clips, budget = self._clips(split), round(self.max_duration * sample_rate)
         stretches = stretches_of(clips.samples(sample_rate), round(self.window * sample_rate))
         return self._loader(
-            EvaluationDataset(self._mono_cuts(split), tokenize, clips.tasks, stretches, self.largest),
+            EvaluationDataset(
+                self._mono_cuts(split), tokenize, clips.tasks, stretches, self.largest, self._firsts[split]
+            ),
             EvaluationSampler(stretches.lengths, budget, self.max_clips, *self._process()),
             split,
         )
@@ -259,14 +304,47 @@ class AudioTextData(LightningDataModule):
                 self.quarantine.add(split, bad)
             if split == "train":
                 parts = [long_enough(part, self.min_clip) for part in parts]
-                self._sources = sources_of(parts, self.repeats)
+                self._sources = self._epoch_of(parts)
                 if not self._sources:
                     raise ValueError(f"no training clip is left: all are shorter than min_clip={self.min_clip} s")
+            self._firsts[split] = self._named[split].firsts([len(part) for part in parts])
             clips = Joined(parts)
             if split == "train" and self.max_clip is None:
                 check_lengths(clips, self.max_duration, "raise max_duration, or crop with max_clip")
             self._read[split] = clips
         return self._read[split]
+
+    def _epoch_of(self, parts: Sequence[Clips]) -> list[Source]:
+        """What an epoch takes of the training manifests."""
+        if self._weights is None and self._temperature is None:
+            return sources_of(parts, self.repeats)
+        named, sizes = self._named["train"], [len(part) for part in parts]
+        if not sum(sizes):
+            return []
+        totals = dict(zip(named.names, map(sum, named.grouped(sizes)), strict=True))
+        share = shares(totals, self._weights, self._temperature)
+        total = self._epoch_clips or sum(sizes)
+        for name, size in totals.items():
+            times = share[name] * total / size
+            log.info("%s: %.1f %% of an epoch of %d clips, each %.2f times", name, 100 * share[name], total, times)
+        return mixed(every_source(parts), named, share, total)
+
+    def _check_mixture(self) -> None:
+        """Refuse what makes no mixture."""
+        weights, temperature, names = self._weights, self._temperature, self._named["train"].names
+        if weights is None and temperature is None:
+            if self._epoch_clips is not None:
+                raise ValueError("epoch_clips is the length of a mixture's epoch: it needs weights or a temperature")
+            return
+        if weights is not None and temperature is not None:
+            raise ValueError("weights and temperature both say what the shares are; give one of them")
+        if not names:
+            raise ValueError("shares need sources with names: give train={name: manifest, ...}")
+        if set(self.repeats) != {1}:
+            raise ValueError(f"repeats and shares both say how often clips come; got repeats={self.repeats} too")
+        if self._epoch_clips is not None and self._epoch_clips < len(names):
+            raise ValueError(f"epoch_clips must be at least the {len(names)} sources, got {self._epoch_clips}")
+        shares(dict.fromkeys(names, 1), weights, temperature)  # complains, before anything is read
 
     def _mono_cuts(self, split: str) -> Mono:
         """The same clips as the model wants them, held in memory if that is asked for."""
@@ -309,7 +387,3 @@ class AudioTextData(LightningDataModule):
         unknown = sorted(set(self._given_prompts) - set(tasks))
         if unknown and given and given <= set(self._read):
             raise ValueError(f"prompts name the tasks {unknown}, but the clips have labels of {tasks or 'none'}")
-
-
-def _paths(manifests: Manifests) -> list[Path]:
-    return [Path(manifests)] if isinstance(manifests, str | Path) else [Path(path) for path in manifests]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -117,11 +119,13 @@ def sources_of(parts: Sequence[Clips], repeats: Sequence[int]) -> list[Source]:
         parts: the clips of each.
         repeats: how often those of each come.
     """
-    sources, first = [], 0
-    for clips, times in zip(parts, repeats, strict=True):
-        sources.append(Source(first, len(clips), times, clips.parts))
-        first += len(clips)
-    return [source for source in sources if source.size]
+    return [replace(s, repeats=times) for s, times in zip(every_source(parts), repeats, strict=True) if s.size]
+
+
+def every_source(parts: Sequence[Clips]) -> list[Source]:
+    """The clips of each manifest, once an epoch; of a manifest without clips too."""
+    firsts = accumulate((len(clips) for clips in parts), initial=0)
+    return [Source(first, len(clips), 1, clips.parts) for first, clips in zip(firsts, parts, strict=False)]
 
 
 def _place(cut: Cut) -> tuple[list[str], list[Seconds], Seconds]:

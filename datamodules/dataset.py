@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from lhotse import CutSet, MonoCut, SupervisionSegment
@@ -18,8 +18,11 @@ from torch.utils.data import Dataset
 
 from slap.bad_clip import BadClip
 from slap.batch import Batch, fingerprint
+from slap.datamodules.caption_choice import CaptionChoice, meant
 from slap.datamodules.clip import Seconds
+from slap.datamodules.cutset import tracks_of
 from slap.datamodules.decode import LARGEST
+from slap.datamodules.mixture import source_of
 from slap.datamodules.quarantine import ClipError
 from slap.datamodules.replacement import Replacements
 from slap.datamodules.sampler import Draw
@@ -44,6 +47,7 @@ class EvaluationDataset(Dataset[Batch]):
         tasks: the zero-shot tasks that every batch answers for.
         stretches: of the clips; a draw names them. The first one of a clip brings its captions.
         largest: bytes that reading a clip may take.
+        firsts: the number of the first clip of each source.
     """
 
     cuts: Sequence[MonoCut]
@@ -51,6 +55,7 @@ class EvaluationDataset(Dataset[Batch]):
     tasks: tuple[str, ...]
     stretches: Stretches
     largest: int = LARGEST
+    firsts: Sequence[int] = (0,)
 
     def __getitem__(self, draw: Draw) -> Batch:
         good: list[Loaded] = []
@@ -65,7 +70,8 @@ class EvaluationDataset(Dataset[Batch]):
         return batch_of(good, self.tokenize, self.tasks, bad=bad, spans=spans)
 
     def _stretch(self, number: int) -> Loaded:
-        whole = self.cuts[int(self.stretches.clip[number])]
+        clip = int(self.stretches.clip[number])
+        whole = self.cuts[clip]
         check_captions(whole)
         start, stop = self.stretches.span(number)
         cut = whole
@@ -74,6 +80,7 @@ class EvaluationDataset(Dataset[Batch]):
             cut = whole.truncate(offset=start / rate, duration=(stop - start) / rate, preserve_id=True)
             if start:
                 cut = fastcopy(cut, supervisions=[])
+        cut = fastcopy(cut, custom={**(cut.custom or {}), "source": source_of(self.firsts, clip)})
         samples = load(cut, self.largest)
         if is_silent(samples):
             check_not_silent(whole, cut.duration, self.largest)
@@ -99,6 +106,8 @@ class TrainDataset(Dataset[Batch]):
         seed: of everything random.
         replacements: says which clip replaces a bad one; None replaces none.
         largest: bytes that reading a clip may take.
+        firsts: the number of the first clip of each source.
+        choice: draws the captions; default: all of a clip are equally probable.
     """
 
     cuts: Sequence[MonoCut]
@@ -109,6 +118,8 @@ class TrainDataset(Dataset[Batch]):
     seed: int = 0
     replacements: Replacements | None = None
     largest: int = LARGEST
+    firsts: Sequence[int] = (0,)
+    choice: CaptionChoice = field(default_factory=CaptionChoice)
 
     def __getitem__(self, draw: Draw) -> Batch:
         bad: list[BadClip] = []
@@ -131,7 +142,8 @@ class TrainDataset(Dataset[Batch]):
                 whole = self.cuts[choice]
                 check_captions(whole)
                 instead = "" if choice == index else f" for {index}"
-                cut = self._drawn(whole, f"{self.seed} {epoch} {choice}{instead}")
+                source = source_of(self.firsts, choice % len(self.cuts))
+                cut = self._drawn(whole, f"{self.seed} {epoch} {choice}{instead}", source)
                 samples = load(cut, self.largest)
                 if is_silent(samples):
                     check_not_silent(whole, cut.duration, self.largest)
@@ -141,15 +153,16 @@ class TrainDataset(Dataset[Batch]):
             choice = None if self.replacements is None else self.replacements.of(epoch, index, attempt)
         return None
 
-    def _drawn(self, cut: MonoCut, draw: str) -> MonoCut:
+    def _drawn(self, cut: MonoCut, draw: str, source: int) -> MonoCut:
         rng = random.Random(draw)
-        caption = rng.choice(cut.supervisions).text
+        text, custom = self.choice.spoken(self.choice.draw(cut, rng), draw)
         if self.max_clip is not None and cut.duration > self.max_clip:
             start = rng.uniform(0, cut.duration - self.max_clip)
             cut = cut.truncate(offset=start, duration=self.max_clip, preserve_id=True)
         # One that spans the whole clip, so that no crop loses it.
-        supervision = SupervisionSegment(cut.id, cut.recording_id, 0.0, cut.duration, 0, caption)
-        return fastcopy(cut, supervisions=[supervision], custom={**(cut.custom or {}), "draw": draw})
+        supervision = SupervisionSegment(cut.id, cut.recording_id, 0.0, cut.duration, 0, text, custom=custom)
+        custom = {**(cut.custom or {}), "draw": draw, "source": source}
+        return fastcopy(cut, supervisions=[supervision], custom=custom)
 
     def _transformed(self, clips: Sequence[Loaded], bad: list[BadClip]) -> list[Loaded]:
         cuts = CutSet([holding(cut, samples) for cut, samples in clips])
@@ -162,6 +175,13 @@ class TrainDataset(Dataset[Batch]):
             except ClipError as error:  # e.g. a noise that cannot be read
                 bad.append(error.bad)
         return made
+
+
+def _source(cut: Cut) -> int:
+    """The source of a clip; a mix is of the source of the clip that it began with."""
+    first = next(tracks_of(cut), None)
+    source: int = ((first and first.custom) or {}).get("source", 0)
+    return source
 
 
 Loaded = tuple[Cut, Tensor]
@@ -183,8 +203,8 @@ def batch_of(
     """Pack clips with all captions that they have.
 
     Args:
-        clips: B mono cuts with their samples; the texts of the cuts' supervisions are the captions, the custom field
-            `labels` the labels.
+        clips: B mono cuts with their samples; the texts of the cuts' supervisions are the captions, the custom fields
+            `labels` the labels and `source` the number of the source.
         tokenize: captions to token ids, (M,).
         tasks: the zero-shot tasks that the batch answers for, None where a clip has no label.
         known: by the clip's id, captions that describe it beside those it has here. They count only while it still
@@ -205,11 +225,12 @@ def batch_of(
     if not cuts or lost:
         raise ValueError(f"after the transforms {f'clips {lost} have no caption' if lost else 'no clip is left'}")
     texts = [text for group in captions for text in group]
+    meanings = [[meant(supervision) for supervision in cut.supervisions] for cut in cuts]
     labels = [(cut.custom or {}).get("labels", {}) for cut in cuts]
     others = [(known or {}).get(cut.id, ()) for cut in cuts]
     pairs = [
         (cut.id, text)
-        for cut, group, other in zip(cuts, captions, others, strict=True)
+        for cut, group, other in zip(cuts, meanings, others, strict=True)
         for text in dict.fromkeys([*group, *(other if set(group) & set(other) else ())])
     ]
     return Batch(
@@ -217,12 +238,13 @@ def batch_of(
         text=tokenize(texts) if texts else Packed(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int32)),
         clip=torch.arange(len(cuts)).repeat_interleave(torch.tensor([len(group) for group in captions])),
         clip_key=fingerprint([cut.id for cut in cuts]),
-        caption_key=fingerprint(texts),
+        caption_key=fingerprint([text for group in meanings for text in group]),
         pairs=torch.stack([fingerprint([pair[side] for pair in pairs]) for side in (0, 1)], 1),
         ids=tuple(cut.id for cut in cuts),
         captions=tuple(texts),
         labels={task: tuple(known.get(task) for known in labels) for task in tasks},
         spans=tuple(spans),
         bad=tuple(bad),
+        source=torch.tensor([_source(cut) for cut in cuts]),
         read=len(cuts) if read is None else read,
     )

@@ -7,7 +7,7 @@ All is a pure function of seed, epoch and R, and every process computes it for a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import numpy as np
@@ -26,20 +26,37 @@ class Source:
         repeats: how often each comes in an epoch.
         parts: where parts begin that lie together in storage, from 0, with `size` at the end; None if clips are in any
             order equally quick to read.
+        taken: turns of an epoch, where its share decides and not `repeats`. Passes over all its clips, each in an order
+            of its own, follow each other, and an epoch goes on where the last one stopped: over a training, no clip
+            comes twice more often than another.
     """
 
     first: int
     size: int
     repeats: int = 1
     parts: np.ndarray | None = None
+    taken: int | None = None
 
-    def turns(self, n: int, rng: np.random.RandomState) -> np.ndarray:
-        """Its turns in an epoch, (size x repeats,) int64: shuffled, of storage in parts only the parts.
+    def turns(self, n: int, name: str, seed: int, epoch: int) -> np.ndarray:
+        """Its turns in an epoch, (size x repeats,) or (taken,) int64: shuffled, of storage in parts only the parts.
 
         Args:
             n: clips of all sources.
-            rng: of the source and the epoch.
+            name: tells sources apart.
+            seed: of the order.
+            epoch: counted from 0.
         """
+        if self.taken is None:
+            return self._shuffled(n, generator(name, seed, epoch))
+        first, after = epoch * self.taken, (epoch + 1) * self.taken
+        passes = range(first // self.size, -(-after // self.size))
+        whole = replace(self, repeats=1)
+        lines = [
+            whole._shuffled(n, generator(f"{name} pass", seed, number)) + n * (number - passes[0]) for number in passes
+        ]
+        return np.concatenate(lines)[first - passes[0] * self.size : after - passes[0] * self.size]
+
+    def _shuffled(self, n: int, rng: np.random.RandomState) -> np.ndarray:
         clips = np.arange(self.first, self.first + self.size)
         if self.parts is None:
             return rng.permutation((np.arange(self.repeats)[:, None] * n + clips).ravel())
@@ -70,7 +87,7 @@ def streams(sources: Sequence[Source], samples: np.ndarray, seed: int, epoch: in
         One stream or R, of turns.
     """
     n = len(samples)
-    lines = [source.turns(n, generator(f"turns {number}", seed, epoch)) for number, source in enumerate(sources)]
+    lines = [source.turns(n, f"turns {number}", seed, epoch) for number, source in enumerate(sources)]
     if all(source.parts is None for source in sources):
         return [generator("order", seed, epoch).permutation(np.concatenate(lines)) if len(lines) > 1 else lines[0]]
     ranks = []

@@ -3,10 +3,13 @@
 Four kinds are read. In the first two a row is an audio file with its caption.
 
 - `.csv` with a header. Columns `audio` and `caption`; several captions of a clip stand in repeated rows or in columns
-  caption_1, caption_2, ... Optional: `id` (else the path as written, with its segment), `start` (or `offset`) and
-  `duration` in seconds for a clip within a long file, `label` and `label_<task>` for the zero-shot tasks "label" and
-  "<task>". An empty cell is a value that is not given. Other columns are ignored.
-- `.jsonl` with the same names as keys; `caption` may be a list, and `labels` an object of task and label.
+  caption_1, caption_2, ... Captions of another field stand in `caption_<field>`, e.g. caption_tags; training can draw
+  fields with probabilities of their own, and `caption` is the field of those that say none. Optional: `id` (else the
+  path as written, with its segment), `start` (or `offset`) and `duration` in seconds for a clip within a long file,
+  `label` and `label_<task>` for the zero-shot tasks "label" and "<task>". An empty cell is a value that is not given.
+  Other columns are ignored.
+- `.jsonl` with the same names as keys; `caption` may be a list, `fields` says the field of each in it, and `labels` is
+  an object of task and label.
 - `.jsonl` holding Lhotse cuts (as `write_cuts`, or Lhotse's `CutSet.to_file`, writes them): each supervision's `text`
   is a caption, and the custom field `labels` maps tasks to labels. A cut keeps the channels that it names. Only plain
   files are allowed as sources. See `slap.datamodules.cutset` for the other fields that are kept.
@@ -136,8 +139,10 @@ def _cut(clip: Clip, recording: Recording | FileError, where: str) -> Cut:
     channels = recording.channel_ids
     kind, channel = (MonoCut, channels[0]) if len(channels) == 1 else (MultiCut, channels)
     supervisions = [
-        SupervisionSegment(f"{clip.id}-{n}", recording.id, 0.0, duration, channel, text)
-        for n, text in enumerate(clip.captions)
+        SupervisionSegment(
+            f"{clip.id}-{n}", recording.id, 0.0, duration, channel, text, custom={"field": field} if field else None
+        )
+        for n, (text, field) in enumerate(zip(clip.captions, clip.fields or [""] * len(clip.captions), strict=True))
     ]
     custom = {"labels": dict(clip.labels), "where": where}
     return kind(clip.id, clip.start, duration, channel, supervisions, None, recording, custom)

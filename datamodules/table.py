@@ -19,7 +19,8 @@ from typing import Any
 from slap.bad_clip import BadClip
 from slap.datamodules.clip import Clip, ManifestError
 
-CAPTION = re.compile(r"caption(_\d+)?")
+CAPTION = re.compile(r"caption(?:_(?P<field>.+?))??(?:_\d+)?")
+FIELD = "caption"  # of captions that do not say theirs
 NO_TEXT = re.compile("[\ud800-\udfff]")  # what is left of bytes that are not UTF-8, and of halves of characters in JSON
 LONGEST_CELL = 1 << 27  # characters; Python's csv refuses more than 2^17 unless told
 
@@ -157,7 +158,8 @@ def _clip(record: Record) -> Clip:
     duration = _seconds(record, "duration")
     segment = f"@{start}" + (f"+{duration}" if duration is not None else "") if start or duration is not None else ""
     name = _text(record, "id") if "id" in record else os.path.normpath(audio) + segment
-    return Clip(name, audio, _captions(record), _labels(record), start, duration)
+    captions, fields = _captions(record)
+    return Clip(name, audio, captions, _labels(record), start, duration, fields=fields)
 
 
 def _merge(known: Clip, clip: Clip, line: int) -> Clip:
@@ -171,20 +173,38 @@ def _merge(known: Clip, clip: Clip, line: int) -> Clip:
             raise ValueError(
                 f"clip {clip.id!r} has the {task} label {label!r}, but on line {line} {known.labels[task]!r}"
             )
-    return replace(known, captions=(*known.captions, *clip.captions), labels={**known.labels, **clip.labels})
+    fields = () if not known.fields and not clip.fields else (*_fields(known), *_fields(clip))
+    captions = (*known.captions, *clip.captions)
+    return replace(known, captions=captions, fields=fields, labels={**known.labels, **clip.labels})
 
 
-def _captions(record: Record) -> tuple[str, ...]:
+def _fields(clip: Clip) -> tuple[str, ...]:
+    return tuple(clip.fields) or (FIELD,) * len(clip.captions)
+
+
+def _captions(record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The captions of a record, and the field of each, or nothing if all are of the usual one."""
     found: list[str] = []
+    fields: list[str] = []
     for name, value in record.items():
-        if CAPTION.fullmatch(name):
+        match = CAPTION.fullmatch(name)
+        if match:
             values = value if isinstance(value, list) else [value]
             if not all(isinstance(caption, str) and caption.strip() for caption in values):
                 raise CaptionError(f"`{name}` must be text that is not empty, got {value!r}")
             found += [caption.strip() for caption in values]
+            fields += _told(record, len(values)) if name == "caption" else [match["field"] or FIELD] * len(values)
     if not found:
         raise CaptionError("the caption is empty; each row needs one, in `caption` or in caption_1, caption_2, ...")
-    return tuple(found)
+    return tuple(found), tuple(fields) if set(fields) != {FIELD} else ()
+
+
+def _told(record: Record, count: int) -> list[str]:
+    """The fields of the captions in `caption`."""
+    fields = record.get("fields", [FIELD] * count)
+    if not isinstance(fields, list) or len(fields) != count or not all(isinstance(f, str) and f for f in fields):
+        raise ValueError(f"`fields` must be a list with a name for each of the {count} captions, got {fields!r}")
+    return fields
 
 
 def _labels(record: Record) -> dict[str, str]:

@@ -17,7 +17,7 @@ from slap.objectives.decoder import Decoder
 from slap.objectives.generation import beam_search, greedy
 from slap.packed import Layout, Packed
 from slap.registry import register
-from slap.views import Views, student_view
+from slap.views import Views, by_clip, student_view
 
 if TYPE_CHECKING:
     from slap.network import Network
@@ -69,6 +69,7 @@ class Captioning(Objective):
         inputs, targets = shift(views.batch.text)
         logits = self.decoder(inputs, getattr(views, self.view).tokens.take(views.batch.clip))
         losses = cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
+        views.note(by_clip(losses, views.batch.clip[inputs.item], len(views.batch)))
         right = (logits.detach().argmax(1) == targets).sum()
         right, count = all_sum(torch.stack([right, torch.full_like(right, len(targets))]))
         return global_mean(losses), {"token_accuracy": right / count.clamp(min=1)}

@@ -15,7 +15,7 @@ from slap.contracts import Objective
 from slap.distributed import gather, global_mean
 from slap.objectives.positives import positives
 from slap.registry import register
-from slap.views import Views, student_view
+from slap.views import Views, by_clip, student_view
 
 MAX_SCALE = 100.0
 """The cap on the scale of the logits that CLIP (arXiv 2103.00020) sets, to keep training stable."""
@@ -55,6 +55,7 @@ class Contrastive(Objective):
         with torch.autocast(audio.device.type, enabled=False):  # bfloat16 would round logits of 100 to halves
             audio_to_text = cross_entropy(scale * audio @ gather(text).T, of_clips)
             text_to_audio = cross_entropy(scale * text @ gather(audio).T, of_captions)
+        views.note((audio_to_text + by_clip(text_to_audio, batch.clip, len(batch)).nan_to_num(0.0)) / 2)
         loss = (global_mean(audio_to_text) + global_mean(text_to_audio)) / 2
         return loss, {"scale": scale.detach()}
 

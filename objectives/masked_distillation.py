@@ -17,7 +17,7 @@ from slap.distributed import all_sum, global_mean
 from slap.layers import linear
 from slap.objectives.sinkhorn import sinkhorn
 from slap.registry import register
-from slap.views import Views
+from slap.views import Views, by_clip
 
 if TYPE_CHECKING:
     from slap.network import Network
@@ -92,8 +92,9 @@ class MaskedDistillation(Objective):
             scores = head(views.teacher.tokens.values[rows]) / self.teacher_temperature
             targets = sinkhorn(scores, self.iterations)
         predictions = self.head(views.masked.tokens.values[rows]) / self.student_temperature
-        loss = global_mean(-(targets * log_softmax(predictions, dim=1)).sum(1))
-        return loss, collapse_signs(scores, targets)
+        losses = -(targets * log_softmax(predictions, dim=1)).sum(1)
+        views.note(by_clip(losses, views.masked.tokens.item[rows], len(views.batch)))
+        return global_mean(losses), collapse_signs(scores, targets)
 
 
 class PrototypeHead(nn.Module):

@@ -47,7 +47,9 @@ class Sigmoid(Objective):
         scale = self.log_scale.exp()
         with torch.autocast(audio.device.type, enabled=False):  # as for `contrastive`: the logits are large
             logits = scale * audio @ gather(text).T + self.bias
-            loss = global_mean(pair_losses(logits, positives(batch.clip_key, gather(batch.caption_key), pairs)).sum(1))
+            losses = pair_losses(logits, positives(batch.clip_key, gather(batch.caption_key), pairs)).sum(1)
+        views.note(losses)
+        loss = global_mean(losses)
         return loss, {"scale": scale.detach(), "bias": self.bias.detach().clone()}
 
     def calibration(self) -> Calibration:

@@ -61,16 +61,21 @@ def model(
 
 
 def data(
-    train: Sequence[str],
-    val: Sequence[str] = (),
-    test: Sequence[str] = (),
+    train: Sequence[str] | Mapping[str, str | Sequence[str]],
+    val: Sequence[str] | Mapping[str, str | Sequence[str]] = (),
+    test: Sequence[str] | Mapping[str, str | Sequence[str]] = (),
     max_duration: float = 600.0,
     max_clips: int | None = None,
     num_buckets: int = 30,
     repeats: Sequence[int] = (1,),
+    weights: Mapping[str, float] | None = None,
+    temperature: float | None = None,
+    epoch_clips: int | None = None,
     min_clip: float = 0.0,
     max_clip: float | None = 30.0,
     window: float | None = 30.0,
+    caption_fields: Mapping[str, float] | None = None,
+    text_augment: str | Mapping[str, Any] | None = None,
     prompts: Mapping[str, str] | None = None,
     augment: Mapping[str, Mapping[str, Any] | None] | None = None,
     max_bad: float = 0.05,
@@ -82,16 +87,21 @@ def data(
     """Your manifests: CSV or JSON lines with `audio,caption`, or Lhotse CutSets.
 
     Args:
-        train: manifests to train on.
-        val: manifests for validation during training.
+        train: manifests to train on, or by name of a source its manifests.
+        val: manifests for validation during training, likewise.
         test: manifests for `slap test`.
         max_duration: seconds of audio in a batch, on each process. The paper has 2,048 clips a step over all.
         max_clips: clips in a batch at most.
         num_buckets: classes of similar length that batches are made from.
         repeats: how often the clips of each training manifest come in an epoch: one number for each, or one for all.
+        weights: for each source of `train` its weight in an epoch.
+        temperature: evens out the sources' shares of an epoch, which are in proportion to clips^(1 / temperature).
+        epoch_clips: clips of an epoch with `weights` or `temperature`; as many as there are.
         min_clip: shorter training clips are left out, in seconds.
         max_clip: longer training clips are cropped to this, in seconds (the paper: 30).
         window: evaluation takes longer clips in overlapping windows of this length, in seconds.
+        caption_fields: for each field of captions how probable it is, e.g. {caption: 0.7, tags: 0.3}.
+        text_augment: changes training captions: a registered name, {name: ..., argument: value}, or a function's path.
         prompts: for each zero-shot task its prompt, with `{label}`.
         augment: augmentation of training clips, by name its arguments (the paper: SpecAugment alone, in the encoder):
             concatenate, crop, event_crop, filter, gain, mix, noise, reverb, speed.
@@ -109,9 +119,14 @@ def data(
         max_clips=max_clips,
         num_buckets=num_buckets,
         repeats=repeats[0] if len(repeats) == 1 else repeats,
+        weights=weights,
+        temperature=temperature,
+        epoch_clips=epoch_clips,
         min_clip=min_clip,
         max_clip=max_clip,
         window=window,
+        caption_fields=caption_fields,
+        text_augment=text_augment,
         prompts=prompts,
         augment=augment,
         max_bad=max_bad,

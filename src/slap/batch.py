@@ -22,7 +22,7 @@ def fingerprint(texts: Sequence[str]) -> Tensor:
     return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in digests], dtype=torch.int64)
 
 
-_TENSORS = ("audio", "text", "clip", "clip_key", "caption_key", "pairs")
+_TENSORS = ("audio", "text", "clip", "clip_key", "caption_key", "pairs", "source")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,8 @@ class Batch:
         text: (M,) token ids of the captions; C items. Captions of one clip need not stand together.
         clip: (C,) int64, for each caption the clip that it describes, counted within this batch.
         clip_key: (B,) int64, fingerprints of the clips' ids: equal for the same clip on any process.
-        caption_key: (C,) int64, fingerprints of the captions: equal for equal text on any process.
+        caption_key: (C,) int64, fingerprints of the captions: equal for equal text on any process. Of a caption whose
+            text training changed at random, that of the caption as it was: it still describes the same clips.
         pairs: (K, 2) int64, fingerprints of clip and caption for everything that is known to describe a clip of the
             batch, drawn for it or not: where clips share captions, none of theirs may be taken for a negative.
             Default: what the batch itself holds.
@@ -45,6 +46,8 @@ class Batch:
             Items of equal id are windows of one clip; the first of them has the captions (see `slap.windows`). Empty:
             items are whole clips.
         bad: clips that were to be in the batch and could not be used.
+        source: (B,) int64, the number of the source that each clip is from, where the data module names several.
+            Default: 0.
         read: clips that were read for the batch, those that transforms joined included. Default: B.
     """
 
@@ -59,11 +62,14 @@ class Batch:
     labels: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
     spans: tuple[tuple[int, int], ...] = ()
     bad: tuple[BadClip, ...] = ()
+    source: Tensor = None  # type: ignore[assignment]  # never None once made
     read: int = None  # type: ignore[assignment]  # never None once made
 
     def __post_init__(self) -> None:
         if self.read is None:
             object.__setattr__(self, "read", len(self.audio))
+        if self.source is None:
+            object.__setattr__(self, "source", torch.zeros_like(self.clip_key))
         if self.pairs is None:
             object.__setattr__(self, "pairs", torch.stack([self.clip_key[self.clip], self.caption_key], 1))
 

@@ -143,7 +143,10 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, views: Views) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """The loss, a scalar, alone or with named scalars to log."""
+        """The loss, a scalar, alone or with named scalars to log.
+
+        It may tell the loss of each clip by `views.note`, so that the logs can tell sources of clips apart.
+        """
 
 
 add_kind("audio encoder", AudioEncoder, reserved={"name"})

@@ -6,7 +6,7 @@ B clips and C captions of the whole set, E shared dimension.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -49,6 +49,7 @@ class _Collected:
     seconds: list[float]  # up to the end of the span
     labels: list[dict[str, str | None]] = field(default_factory=list)
     bad: tuple[BadClip, ...] = ()
+    source: list[int] = field(default_factory=list)  # of each row
 
 
 class Evaluation:
@@ -77,26 +78,52 @@ class Evaluation:
         seconds = [stop / sample_rate for _, stop in spans]
         embeddings = audio.detach().float().cpu(), text.detach().float().cpu()
         self._parts.append(
-            _Collected(*embeddings, batch.clip.cpu(), list(batch.ids), spans, seconds, labels, batch.bad)
+            _Collected(
+                *embeddings,
+                batch.clip.cpu(),
+                list(batch.ids),
+                spans,
+                seconds,
+                labels,
+                batch.bad,
+                batch.source.tolist(),
+            )
         )
 
-    def compute(self, prompts: Mapping[str, str], embed: Callable[[list[str]], Tensor]) -> dict[str, Result]:
+    def compute(
+        self, prompts: Mapping[str, str], embed: Callable[[list[str]], Tensor], sources: Sequence[str] = ()
+    ) -> dict[str, Result]:
         """All figures: recall in both directions, and accuracy in each zero-shot task that the clips have labels of.
 
         Args:
             prompts: for each task the template of its prompts, with `{label}`.
             embed: captions to embeddings.
+            sources: names of the sources that batches number; each has its figures too, as `<source>/<figure>`, as if
+                its clips were all.
 
         Raises:
             ValueError: a task without a prompt, or nothing was collected.
         """
         parts, self._parts = self._parts, []
         parts = _from_all_processes(parts)
-        whole = _joined(parts)
-        self.results, self.confusions = {}, {}
         bad = {(clip.id, clip.where): clip.reason for part in parts for clip in part.bad}
         counts = Counter(bad.values())
         self.left_out = {reason: counts[reason] for reason in REASONS if counts[reason]}
+        unusable = {clip.id for part in parts for clip in part.bad}
+        apart: dict[str, Result] = {}
+        for number, name in enumerate(sources):
+            mine = [_of_source(part, number) for part in parts]
+            if {clip for part in mine for clip in part.ids} - unusable:
+                figures = self._figures(_joined(mine), prompts, embed)
+                apart |= {f"{name}/{figure}": result for figure, result in figures.items()}
+        self.results = self._figures(_joined(parts), prompts, embed) | apart
+        return self.results
+
+    def _figures(
+        self, whole: _Collected, prompts: Mapping[str, str], embed: Callable[[list[str]], Tensor]
+    ) -> dict[str, Result]:
+        """The figures of a set of clips; ranks, durations and confusions stay for those who draw them."""
+        self.results, self.confusions = {}, {}
         self.durations = whole.seconds
         self._retrieval(whole)
         for task in sorted({task for labels in whole.labels for task, label in labels.items() if label is not None}):
@@ -139,6 +166,25 @@ def _from_all_processes(parts: list[_Collected]) -> list[_Collected]:
     everyone: list[list[_Collected]] = [[] for _ in range(world_size())]
     dist.all_gather_object(everyone, parts)
     return [part for theirs in everyone for part in theirs]
+
+
+def _of_source(part: _Collected, number: int) -> _Collected:
+    """What a part has of one source, and all that is bad in it."""
+    rows = [row for row, source in enumerate(part.source) if source == number]
+    place = torch.full((len(part.ids),), -1)
+    place[rows] = torch.arange(len(rows))
+    clip = place[part.clip]
+    return _Collected(
+        audio=part.audio[rows],
+        text=part.text[clip >= 0],
+        clip=clip[clip >= 0],
+        ids=[part.ids[row] for row in rows],
+        spans=[part.spans[row] for row in rows],
+        seconds=[part.seconds[row] for row in rows],
+        labels=[part.labels[row] for row in rows],
+        bad=part.bad,
+        source=[number] * len(rows),
+    )
 
 
 def _joined(parts: list[_Collected]) -> _Collected:

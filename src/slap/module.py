@@ -21,6 +21,7 @@ from slap.composition import EncoderSpec, ObjectiveSpec, describe
 from slap.evaluation import Evaluation
 from slap.network import MAX_SECONDS, Network
 from slap.optim import parameter_groups, warmup_cosine
+from slap.source_losses import SourceLosses
 from slap.views import Views
 
 
@@ -82,6 +83,7 @@ class SLAP(Network, LightningModule):
             }
         )
         self.evaluation = Evaluation()
+        self.source_losses = SourceLosses([*self.objectives], ())
         self.max_seconds: float | None = None  # the longest clip taken at once; a checkpoint carries it
 
     # -- training -----------------------------------------------------------------------------------------------------
@@ -95,6 +97,7 @@ class SLAP(Network, LightningModule):
                 # Some parameters serve only some objectives, e.g. the token of hidden patches.
                 self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
             self.text.prepare(self.trainer.datamodule.captions())  # type: ignore[attr-defined]
+            self.source_losses = SourceLosses([*self.objectives], self._sources("train"))
             # Whoever uses the model cuts audio into windows as the evaluation during training did.
             self.max_seconds = getattr(self.trainer.datamodule, "window", None)  # type: ignore[attr-defined]
 
@@ -107,12 +110,15 @@ class SLAP(Network, LightningModule):
             loss, extras = _with_extras(objective(views))
             total = total + self.weights[name] * loss
             self._log_objective(name, loss, extras, len(batch))
+            self.source_losses.add(name, views.noted(), batch.source)
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(batch))
         return total
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One optimiser step, then the teacher follows."""
         super().optimizer_step(*args, **kwargs)
+        if self.trainer.global_step % max(self.trainer.log_every_n_steps, 1) == 0:  # type: ignore[attr-defined]
+            self.log_dict({f"train/{name}": mean for name, mean in self.source_losses.take(self.device).items()})
         if self.teacher is not None:
             self.teacher.update(self.trainer.global_step / self.trainer.max_steps)
 
@@ -198,9 +204,14 @@ class SLAP(Network, LightningModule):
 
     def _report(self, stage: str) -> None:
         prompts: Mapping[str, str] = self.trainer.datamodule.prompts  # type: ignore[attr-defined]
-        results = self.evaluation.compute(prompts, self.embed_captions)
+        results = self.evaluation.compute(prompts, self.embed_captions, self._sources(stage))
         # All processes have the same values; saying so spares a warning for each.
         self.log_dict({f"{stage}/{name}": result.value for name, result in results.items()}, sync_dist=True)
+
+    def _sources(self, split: str) -> tuple[str, ...]:
+        """The names of the sources of a split's clips, if the data module names any."""
+        names = getattr(self.trainer.datamodule, "source_names", {})  # type: ignore[attr-defined]
+        return tuple(names.get(split, ()))
 
 
 def _with_extras(output: Tensor | tuple[Tensor, dict[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -46,6 +46,20 @@ class Views:
     def __init__(self, model: Network, batch: Batch) -> None:
         self.batch = batch
         self._model = model
+        self._note: Tensor | None = None
+
+    def note(self, losses: Tensor) -> None:
+        """Tell the loss of each clip, for logs that tell sources of clips apart; an objective may, and need not.
+
+        Args:
+            losses: (B,) of this process's clips, NaN where a clip has none. No gradient is taken.
+        """
+        self._note = losses.detach()
+
+    def noted(self) -> Tensor | None:
+        """What the last objective noted, if it did; asking forgets it."""
+        note, self._note = self._note, None
+        return note
 
     @cached_property
     def patches(self) -> Packed:
@@ -95,6 +109,26 @@ class Views:
     def text(self) -> View:
         """The text encoder on all captions."""
         return View(self._model.text(self.batch.text), self._model.text_pool)
+
+
+def by_clip(losses: Tensor, clip: Tensor, clips: int) -> Tensor:
+    """The mean of each clip's losses, for `Views.note`.
+
+    Args:
+        losses: (n,) of captions, tokens or patches.
+        clip: (n,) int64, the clip of each.
+        clips: B.
+
+    Returns:
+        (B,) without gradient, NaN where a clip has none.
+
+    Example:
+        >>> by_clip(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 2]), 3).tolist()
+        [2.0, nan, 5.0]
+    """
+    losses = losses.detach()
+    sums = losses.new_zeros(clips).index_add_(0, clip, losses)
+    return sums / losses.new_zeros(clips).index_add_(0, clip, torch.ones_like(losses))
 
 
 STUDENT_VIEWS = ("full", "masked")
