@@ -31,7 +31,7 @@ from slap.datamodules.quarantine import Quarantine
 from slap.datamodules.replacement import Replacements
 from slap.datamodules.sampler import EvaluationSampler, TrainSampler
 from slap.datamodules.stretches import stretches_of
-from slap.datamodules.text_augment import AugmentSpec, augmentation
+from slap.datamodules.text_augment import AugmentSpec, text_augmentation
 
 PROMPT = "This is a sound of {label}."
 """The prompt of a zero-shot task that is given none."""
@@ -141,7 +141,7 @@ class AudioTextData(LightningDataModule):
             raise ValueError(f"repeats must be 1 or more for each of the {count} training manifests, got {repeats}")
         self._weights, self._temperature, self._epoch_clips = weights, temperature, epoch_clips
         self._check_mixture()
-        self._choice = CaptionChoice(caption_fields, augmentation(text_augment))
+        self._choice = CaptionChoice(caption_fields, text_augmentation(text_augment))
         if max_duration <= 0 or (max_clips is not None and max_clips < 1) or num_buckets < 1:
             raise ValueError(
                 f"max_duration must be above 0, max_clips and num_buckets at least 1; "
@@ -154,9 +154,7 @@ class AudioTextData(LightningDataModule):
             )
         if window is not None and window <= 0:
             raise ValueError(f"window must be above 0 seconds, got {window}")
-        for task, template in (prompts or {}).items():
-            if "{label}" not in template:
-                raise ValueError(f"the prompt of task {task!r} has no {{label}} in it: {template!r}")
+        _check_templates(prompts or {})
         if max_decoded <= 0:
             raise ValueError(f"max_decoded is a number of MB above 0, got {max_decoded}")
         self.quarantine = Quarantine(max_bad)
@@ -387,3 +385,9 @@ class AudioTextData(LightningDataModule):
         unknown = sorted(set(self._given_prompts) - set(tasks))
         if unknown and given and given <= set(self._read):
             raise ValueError(f"prompts name the tasks {unknown}, but the clips have labels of {tasks or 'none'}")
+
+
+def _check_templates(prompts: Mapping[str, str]) -> None:
+    for task, template in prompts.items():
+        if "{label}" not in template:
+            raise ValueError(f"the prompt of task {task!r} has no {{label}} in it: {template!r}")

@@ -155,12 +155,12 @@ class TrainDataset(Dataset[Batch]):
 
     def _drawn(self, cut: MonoCut, draw: str, source: int) -> MonoCut:
         rng = random.Random(draw)
-        text, custom = self.choice.spoken(self.choice.draw(cut, rng), draw)
+        text, about = self.choice.spoken(self.choice.draw(cut, rng), draw)
         if self.max_clip is not None and cut.duration > self.max_clip:
             start = rng.uniform(0, cut.duration - self.max_clip)
             cut = cut.truncate(offset=start, duration=self.max_clip, preserve_id=True)
         # One that spans the whole clip, so that no crop loses it.
-        supervision = SupervisionSegment(cut.id, cut.recording_id, 0.0, cut.duration, 0, text, custom=custom)
+        supervision = SupervisionSegment(cut.id, cut.recording_id, 0.0, cut.duration, 0, text, custom=about)
         custom = {**(cut.custom or {}), "draw": draw, "source": source}
         return fastcopy(cut, supervisions=[supervision], custom=custom)
 

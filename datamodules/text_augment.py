@@ -66,7 +66,7 @@ class DropWords(TextAugment):
         return " ".join(kept or [rng.choice(words)])
 
 
-def augmentation(spec: AugmentSpec | None) -> Augment | None:
+def text_augmentation(spec: AugmentSpec | None) -> Augment | None:
     """The augmentation of a specification.
 
     Raises:

@@ -14,7 +14,7 @@ from slap.batch import fingerprint
 from slap.datamodules import AudioTextData, Clip, ManifestError, read_manifest, write_manifest
 from slap.datamodules.caption_choice import CaptionChoice
 from slap.datamodules.quarantine import ClipError
-from slap.datamodules.text_augment import DropWords, augmentation
+from slap.datamodules.text_augment import DropWords, text_augmentation
 from slap.datamodules.transforms import Mix
 from slap.packed import Packed
 
@@ -239,18 +239,18 @@ def test_drop_words():
 def test_augmentations_by_name_and_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_texts.py").write_text("def whisper(text, rng):\n    return text.lower()\nNUMBER = 3\n")
-    assert augmentation(None) is None
-    assert augmentation(shout) is shout
-    assert augmentation("drop_words").share == 0.1
-    assert augmentation({"name": "drop_words", "share": 0.4}).share == 0.4
-    assert augmentation("my_texts.whisper")("A DOG", random.Random(0)) == "a dog"
+    assert text_augmentation(None) is None
+    assert text_augmentation(shout) is shout
+    assert text_augmentation("drop_words").share == 0.1
+    assert text_augmentation({"name": "drop_words", "share": 0.4}).share == 0.4
+    assert text_augmentation("my_texts.whisper")("A DOG", random.Random(0)) == "a dog"
     with pytest.raises(ValueError, match="there is no text augmentation 'drop_word'; did you mean 'drop_words'"):
-        augmentation("drop_word")
+        text_augmentation("drop_word")
     with pytest.raises(ValueError, match="has no argument 'p'"):
-        augmentation({"name": "drop_words", "p": 0.4})
+        text_augmentation({"name": "drop_words", "p": 0.4})
     with pytest.raises(ValueError, match="there is no function 'NUMBER' in my_texts"):
-        augmentation("my_texts.NUMBER")
+        text_augmentation("my_texts.NUMBER")
     with pytest.raises(ValueError, match="is a function, so it takes no share"):
-        augmentation({"name": "my_texts.whisper", "share": 1})
+        text_augmentation({"name": "my_texts.whisper", "share": 1})
     with pytest.raises(ModuleNotFoundError):
-        augmentation("no_such_module.function")
+        text_augmentation("no_such_module.function")

@@ -1,10 +1,13 @@
 """Figures over a whole set: owners of captions across batches, repeated clips, zero-shot tasks."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.functional import normalize
 
 from slap import Batch, Packed
+from slap.bad_clip import BadClip
 from slap.batch import fingerprint
 from slap.evaluation import Evaluation
 
@@ -62,6 +65,28 @@ def test_a_clip_that_a_sampler_repeats_counts_once():
     assert results["t2a_R@1"].count == 3
     assert results["t2a_R@1"].value == 100.0
     assert results["zeroshot_animal"].count == 1
+
+
+def test_each_source_has_the_figures_it_would_have_alone():
+    """The second source holds a clip of the first too; all of the third is bad."""
+    parts = {"pets": (["dog", "cat"], [0, 1]), "zoo": (["lion", "dog"], [2, 0])}
+    together = Evaluation()
+    alone = {}
+    for number, (source, (ids, rows)) in enumerate(parts.items()):
+        part = batch(ids, [0, 1], ["sea lion" if name == "lion" else f"a {name}" for name in ids])
+        part = replace(part, source=torch.full((2,), number))
+        single = Evaluation()
+        for evaluation in (together, single):
+            evaluation.update(part, ANIMALS[rows].flip(0), ANIMALS[rows], 16_000)
+        alone |= {f"{source}/{name}": result for name, result in single.compute({"animal": "{label}"}, embed).items()}
+    bad = BadClip("eel", "silent", "", "eel.wav")
+    lost = replace(batch(["eel"], [0], [None]), source=torch.tensor([2]), bad=(bad,))
+    together.update(lost, ANIMALS[[0]], ANIMALS[[0]], 16_000)
+    results = together.compute({"animal": "{label}"}, embed, ["pets", "zoo", "sea"])
+    assert {name: result for name, result in results.items() if "/" in name} == alone
+    assert results["t2a_R@1"].count == 3
+    assert alone["zoo/t2a_R@1"].count == 2
+    assert together.confusions["animal"].counts.sum() == 3
 
 
 def test_compute_starts_anew():

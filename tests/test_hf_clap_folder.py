@@ -167,6 +167,11 @@ def test_what_it_says_of_itself(folder, model, tmp_path):
     assert slap.load(tmp_path / "other", device="cpu").name != model.name
 
 
+def test_what_it_cannot_do_says_so(model):
+    with pytest.raises(ValueError, match="a ClapFolder writes no captions"):
+        model.caption(noise(4000))
+
+
 def test_long_texts_are_cut_off(model):
     assert model.embed_text(["x" * 10_000]).isfinite().all()
 

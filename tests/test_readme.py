@@ -1,6 +1,8 @@
 """What the README shows works: its CSV, its commands, its Python and its loss."""
 
 import csv
+import gzip
+import json
 import re
 import shlex
 import sys
@@ -54,6 +56,22 @@ def test_training_on_a_csv_and_testing_the_run(folder, capsys):
     (test,) = commands("slap test --config")
     assert main(test[1:]) == 0
     assert "zero-shot, label" in capsys.readouterr().out
+
+
+def test_the_mixture_trains(folder):
+    (fit,) = [command for command in commands("slap fit --config") if "--data.temperature" in command]
+    for name in ("wavcaps", "audiocaps", "clotho", "audiocaps_val", "clotho_val"):
+        with gzip.open(folder / f"{name}.jsonl.gz", "wt") as file:
+            for row in csv.DictReader((folder / "train.csv").read_text().splitlines()):
+                file.write(
+                    json.dumps({"audio": row["audio"], "caption": row["caption"], "caption_tags": "tags"}) + "\n"
+                )
+    options = [*SMALL, *TINY, "--model.objectives={contrastive: 1.0}", "--trainer.max_steps=2"]
+    assert main(["fit", "--recipe", "base", *options, "--trainer.log_every_n_steps=1", *fit[4:]]) == 0
+    with (folder / "runs/mixture/metrics.csv").open() as file:
+        logged = set(csv.DictReader(file).fieldnames or ())
+    assert {f"train/contrastive/{name}" for name in ("wavcaps", "audiocaps", "clotho")} <= logged
+    assert {"val/audiocaps/t2a_R@10", "val/clotho/t2a_R@10", "val/t2a_R@10"} <= logged
 
 
 def test_the_loss_of_the_readme_trains_from_the_command_line(folder, monkeypatch):

@@ -117,8 +117,7 @@ class SLAP(Network, LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One optimiser step, then the teacher follows."""
         super().optimizer_step(*args, **kwargs)
-        if self.trainer.global_step % max(self.trainer.log_every_n_steps, 1) == 0:  # type: ignore[attr-defined]
-            self.log_dict({f"train/{name}": mean for name, mean in self.source_losses.take(self.device).items()})
+        self._log_sources()
         if self.teacher is not None:
             self.teacher.update(self.trainer.global_step / self.trainer.max_steps)
 
@@ -168,6 +167,11 @@ class SLAP(Network, LightningModule):
         self.log(f"train/weight/{name}", self.weights[name], batch_size=clips)
         for extra, value in extras.items():
             self.log(f"train/{name}/{extra}", value.detach(), batch_size=clips)
+
+    def _log_sources(self) -> None:
+        """Where a row of the logs is due, the objectives' losses by source since the last one."""
+        if (self.trainer.global_step + 1) % max(self.trainer.log_every_n_steps, 1) == 0:  # type: ignore[attr-defined]
+            self.log_dict({f"train/{name}": mean for name, mean in self.source_losses.take(self.device).items()})
 
     # -- use ----------------------------------------------------------------------------------------------------------
 

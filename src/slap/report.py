@@ -101,6 +101,8 @@ def markdown(results: Mapping[str, Result]) -> str:
         | metric | value | 95 % interval | chance | count |
         |---|---:|---:|---:|---:|
         | zero-shot, order | 62.5 | 56.1 to 68.9 | 8.3 | 320 |
+        >>> print(markdown({"clotho/t2a_R@10": Result(62.5, 56.1, 68.9, 0.96, 1045)}).splitlines()[-1])
+        | clotho: text to audio, R@10 | 62.5 | 56.1 to 68.9 | 1.0 | 1045 |
     """
     rows = [HEADINGS, ("---", "---:", "---:", "---:", "---:"), *_rows(results)]
     lines = [("|{}|{}|{}|{}|{}|" if row[0] == "---" else "| {} | {} | {} | {} | {} |").format(*row) for row in rows]
@@ -176,9 +178,10 @@ def _rows(results: Mapping[str, Result]) -> list[tuple[str, ...]]:
 
 
 def _readable(metric: str) -> str:
+    source, _, figure = metric.rpartition("/")
     for prefix, words in _NAMES.items():
-        if metric.startswith(prefix):
-            return words + metric.removeprefix(prefix)
+        if figure.startswith(prefix):
+            return (f"{source}: " if source else "") + words + figure.removeprefix(prefix)
     return metric
 
 
