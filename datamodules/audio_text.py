@@ -133,8 +133,8 @@ class AudioTextData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self._named = {"train": Named.of(train), "val": Named.of(val), "test": Named.of(test)}
-        self.manifests = {split: list(named.paths) for split, named in self._named.items()}
+        self._groups = {"train": Named.of(train), "val": Named.of(val), "test": Named.of(test)}
+        self.manifests = {split: list(group.paths) for split, group in self._groups.items()}
         count = len(self.manifests["train"])
         self.repeats = [repeats] * count if isinstance(repeats, int) else list(repeats)
         if len(self.repeats) != count or not all(number >= 1 for number in self.repeats):
@@ -220,7 +220,7 @@ class AudioTextData(LightningDataModule):
     @property
     def source_names(self) -> dict[str, tuple[str, ...]]:
         """By split the names of its sources, in the order in which batches number them; none without names."""
-        return {split: named.names for split, named in self._named.items()}
+        return {split: group.names for split, group in self._groups.items()}
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -305,7 +305,7 @@ class AudioTextData(LightningDataModule):
                 self._sources = self._epoch_of(parts)
                 if not self._sources:
                     raise ValueError(f"no training clip is left: all are shorter than min_clip={self.min_clip} s")
-            self._firsts[split] = self._named[split].firsts([len(part) for part in parts])
+            self._firsts[split] = self._groups[split].firsts([len(part) for part in parts])
             clips = Joined(parts)
             if split == "train" and self.max_clip is None:
                 check_lengths(clips, self.max_duration, "raise max_duration, or crop with max_clip")
@@ -316,7 +316,7 @@ class AudioTextData(LightningDataModule):
         """What an epoch takes of the training manifests."""
         if self._weights is None and self._temperature is None:
             return sources_of(parts, self.repeats)
-        named, sizes = self._named["train"], [len(part) for part in parts]
+        named, sizes = self._groups["train"], [len(part) for part in parts]
         if not sum(sizes):
             return []
         totals = dict(zip(named.names, map(sum, named.grouped(sizes)), strict=True))
@@ -329,7 +329,7 @@ class AudioTextData(LightningDataModule):
 
     def _check_mixture(self) -> None:
         """Refuse what makes no mixture."""
-        weights, temperature, names = self._weights, self._temperature, self._named["train"].names
+        weights, temperature, names = self._weights, self._temperature, self._groups["train"].names
         if weights is None and temperature is None:
             if self._epoch_clips is not None:
                 raise ValueError("epoch_clips is the length of a mixture's epoch: it needs weights or a temperature")
