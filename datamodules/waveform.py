@@ -80,9 +80,11 @@ def mono(cut: Cut, sample_rate: int) -> MonoCut:
     Its duration is that of the samples which it will give, to the sample.
     """
     single = isinstance(cut, MonoCut) and cut.recording.num_channels == 1
-    resampled = (cut if single else rendered(cut)).resample(sample_rate)
+    whole = cut if single else rendered(cut)
     # A clip may be shorter than half a sample at the new rate; it gives one sample all the same.
-    return replace(resampled, duration=max(resampled.num_samples, 1) / sample_rate)
+    duration = max(compute_num_samples(whole.duration, sample_rate), 1) / sample_rate
+    # As `whole.resample` does, but with one copy for both changes.
+    return replace(whole, duration=duration, recording=whole.recording.resample(sample_rate), features=None)
 
 
 def held(cut: MonoCut, largest: int = LARGEST) -> MonoCut:
