@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+import slap
 from slap.cli import main
 from slap.datamodules import read_manifest
 
@@ -72,6 +74,28 @@ def test_the_mixture_trains(folder):
         logged = set(csv.DictReader(file).fieldnames or ())
     assert {f"train/contrastive/{name}" for name in ("wavcaps", "audiocaps", "clotho")} <= logged
     assert {"val/audiocaps/t2a_R@10", "val/clotho/t2a_R@10", "val/t2a_R@10"} <= logged
+
+
+def test_using_the_trained_model(folder, capsys):
+    """The run of the README with a captioning objective, then all that its section on use shows."""
+    (fit,) = [command for command in commands("slap fit --recipe base") if "--data.train" in command]
+    decoder = "{weight: 0.5, layers: 1, heads: 2, width: 32, hidden: 64}"
+    objectives = f"--model.objectives={{contrastive: 1.0, captioning: {decoder}}}"
+    short = ["--trainer.max_steps=1", "--trainer.precision=32-true"]
+    assert main([*fit[1:], *SMALL, *TINY, objectives, *short]) == 0
+    assert torch.load("runs/mine/best.ckpt", weights_only=True)["max_seconds"] == 8.0
+    (source,) = [block for block in blocks("python") if 'slap.load("runs/mine' in block]
+    exec(compile(source, "README.md", "exec"), {})
+    assert capsys.readouterr().out.split("\n")[-2].split()[0] in ("dog", "rain")
+    section = README[README.index("## Use a trained model") : README.index("## Search your sounds")]
+    shown = [line for block in re.findall(r"```bash\n(.*?)```", section, re.DOTALL) for line in block.splitlines()]
+    assert {line.split()[1] for line in shown} == {"classify", "caption", "frames", "embed", "export"}
+    for line in shown:
+        command = [word for word in shlex.split(line)[1:] if word not in ("--onnx", "--torch")]  # see test_graphs.py
+        assert main(command) == 0, line
+    assert (folder / "frames.png").is_file()
+    assert (folder / "embeddings.parquet").is_file()
+    assert slap.load(folder / "with_graphs").max_seconds == 8.0
 
 
 def test_the_loss_of_the_readme_trains_from_the_command_line(folder, monkeypatch):

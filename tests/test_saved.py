@@ -191,7 +191,7 @@ def test_a_model_may_not_send_its_reader_elsewhere(saved):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"format": 2}, "format 2; this version reads 1"), ({"model_type": "clap"}, "no model that is known here")],
+    [({"format": 2}, "format 2; this version reads 1"), ({"model_type": "other"}, "no model that is known here")],
 )
 def test_other_formats(saved, change, message):
     config = {**json.loads((saved / "config.json").read_text()), **change}

@@ -129,7 +129,7 @@ def read(folder: Path, device: torch.device, trust: bool = False, root: Path | N
         )
     state.setdefault(TOKENIZER_STATE, torch.empty(0, dtype=torch.uint8))
     arguments, absent = for_use(config["arguments"])
-    network = build(arguments, state)
+    network = build(arguments, state, take=True)
     model = Model(TrainedModel(network.to(device), arguments, config["max_seconds"], {**config["absent"], **absent}))
     if config["calibration"] is not None:
         model.calibration = Calibration(**config["calibration"])

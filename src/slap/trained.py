@@ -215,12 +215,13 @@ def _refuse_sources(kind: str, spec: Any) -> None:
             raise ValueError(f"the model's {kind} names {named}; a saved model brings everything with it")
 
 
-def build(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Network:
+def build(arguments: Mapping[str, Any], state: Mapping[str, Tensor], take: bool = False) -> Network:
     """The network of plain arguments, filled with a state; what the state has beyond it is ignored.
 
     Args:
         arguments: from `for_use`.
         state: of the whole model or of the network in use alone.
+        take: have the network keep these very tensors where their types are its own, which spares a copy.
 
     Raises:
         ValueError: an unknown plug-in or argument, or a state that lacks weights or has others.
@@ -236,7 +237,8 @@ def build(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> Network:
     ]
     if missing or shapes:
         raise ValueError(f"the weights do not fit the model: missing are {missing or 'none'}; of other shape: {shapes}")
-    network.load_state_dict({name: state[name] for name in wanted}, assign=False)
+    own = all(state[name].dtype == value.dtype for name, value in wanted.items())
+    network.load_state_dict({name: state[name] for name in wanted}, assign=take and own)
     return network
 
 
