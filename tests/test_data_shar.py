@@ -19,7 +19,16 @@ from lhotse.shar import SharWriter
 
 from slap.batch import Batch
 from slap.cli import main
-from slap.datamodules import AudioTextData, Clip, ManifestError, index_file, packing, read_manifest, write_manifest
+from slap.datamodules import (
+    AudioTextData,
+    Clip,
+    ManifestError,
+    index_file,
+    packing,
+    read_manifest,
+    write_cuts,
+    write_manifest,
+)
 from slap.datamodules import shar as shar_module
 from slap.datamodules.waveform import DecodeError, load, mono
 from slap.packed import Packed
@@ -297,20 +306,25 @@ def test_interrupted_it_goes_on_where_it_was(corpus: Path, tmp_path: Path, monke
     assert len(by_lhotse(out)) == N
 
 
+@LHOTSE
 def test_bad_clips_stop_it_or_are_left_out_and_named(corpus: Path, tmp_path: Path) -> None:
-    audio = [tmp_path / f"{i}.wav" for i in range(4)]
-    for path in audio:
-        path.write_bytes((corpus / "1.wav").read_bytes())
-    manifest = write_manifest(tmp_path / "m.jsonl", [Clip(path.stem, path, ["x"]) for path in audio])
-    out = tmp_path / "out"
-    clips = read_manifest(manifest)
-    audio[2].write_bytes(b"junk")
-    shard = packing.Shard(0, 0, 4, tmp_path, "flac", skip_bad=False)
-    with pytest.raises(DecodeError, match=r"clip '2' .* cannot be decoded from .*2\.wav"):
-        packing.write_shard(clips, shard)
-    audio[2].write_bytes((corpus / "1.wav").read_bytes())
-    packing.pack(manifest, out, shard_size=1, workers=0)
-    assert len(read_manifest(out)) == 4
+    for i in range(4):
+        (tmp_path / f"{i}.wav").write_bytes((corpus / "1.wav").read_bytes())
+    clips = [Clip(str(i), tmp_path / f"{i}.wav", ["x"]) for i in range(4)]
+    manifest = write_cuts(tmp_path / "m.jsonl.gz", read_manifest(write_manifest(tmp_path / "m.jsonl", clips)))
+    (tmp_path / "1.wav").write_bytes(b"junk")
+    with pytest.raises(DecodeError, match=r"clip '1' .* cannot be decoded from .*1\.wav"):
+        packing.pack(manifest, tmp_path / "out", shard_size=1, workers=0)
+    done = packing.pack(manifest, tmp_path / "out", shard_size=1, workers=0, skip_bad=True)
+    assert (done.clips, done.shards) == (3, 3)
+    assert "clip '1'" in done.bad[0]
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names[:3] == [f"cuts.00000{i}.jsonl.gz" for i in range(3)]
+    assert [cut.id for cut in by_lhotse(tmp_path / "out")] == ["0", "2", "3"]
+    for i in range(4):
+        (tmp_path / f"{i}.wav").write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"no clip of .*m\.jsonl\.gz could be read; the first: clip '0'"):
+        packing.pack(manifest, tmp_path / "none", workers=0, skip_bad=True)
 
 
 def test_ids_that_cannot_name_a_file_in_a_tar(corpus: Path, tmp_path: Path) -> None:
