@@ -1,6 +1,6 @@
 """Searching an index: how long exact and approximate search take, and how much the approximate one finds.
 
-    python benchmarks/search.py --windows 100000 1000000 --json search.json
+    python benchmarks/search.py --windows 100000 1000000 --update
 
 Embeddings are synthetic, of length 1: `clustered` ones lie around 2,000 centres of 64 effective dimensions, as those of
 a trained model roughly do; `uniform` ones have no structure at all, the worst case of any approximate index. Queries
@@ -12,15 +12,16 @@ N windows, Q queries, E dimensions.
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+from results import keep
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -29,6 +30,11 @@ from slap.search.store import APPROXIMATE_FROM, Row, Store
 from slap.topk import topk
 
 DIM, K, PART = 512, 10, 20_000
+
+ABOUT = """`python benchmarks/search.py --windows 100000 1000000`: windows of 512 dimensions. `topk`: all queries at
+once by `slap.topk`, with making the embeddings. `exact` and `approximate`: median of one query after another through
+the index, and the share of the 10 nearest that it finds. `index`: joining files and making the approximate index.
+Disk: for an hour the files before joining are kept too, after that it is half."""
 
 
 def draw(kind: str, count: int, seed: int) -> Tensor:
@@ -74,12 +80,12 @@ def queries_of(store: Store, queries: Tensor, exact: bool) -> tuple[list[list[in
     return found, seconds
 
 
-def measure(kind: str, count: int, queries: int) -> dict[str, object]:
+def measure(kind: str, count: int, queries: int) -> dict[str, Any]:
     """One row of the table."""
     asked = draw(kind, queries, -1)
     begun = time.perf_counter()
     oracle = topk(asked, parts(kind, count), K).items.tolist()
-    result: dict[str, object] = {"embeddings": kind, "windows": count, "topk_s": time.perf_counter() - begun}
+    result: dict[str, Any] = {"embeddings": kind, "windows": count, "topk_s": time.perf_counter() - begun}
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder), DIM)
         result["write_s"] = fill(store, kind, count)
@@ -90,13 +96,11 @@ def measure(kind: str, count: int, queries: int) -> dict[str, object]:
         begun = time.perf_counter()
         store.optimize(0)
         result["index_s"] = time.perf_counter() - begun
+        result["approximate_ms"] = result["approximate_recall"] = "none"
         if store.approximate:
             found, seconds = queries_of(store, asked, False)
             result["approximate_ms"] = 1000 * statistics.median(seconds)
             result["approximate_recall"] = recall(found, oracle)
-        begun = time.perf_counter()
-        store.files()
-        result["files_s"] = time.perf_counter() - begun
         result["disk_mb"] = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 1e6
     result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return result
@@ -112,16 +116,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--windows", type=int, nargs="+", default=[APPROXIMATE_FROM], help="(default: %(default)s)")
     parser.add_argument("--embeddings", nargs="+", default=["clustered", "uniform"], choices=["clustered", "uniform"])
-    parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures here as JSON")
+    parser.add_argument("--update", action="store_true", help="replace the section of RESULTS.md")
     arguments = parser.parse_args()
-    results = []
-    for count in arguments.windows:
-        for kind in arguments.embeddings:
-            results.append(measure(kind, count, arguments.queries))
-            print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in results[-1].items()))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+    rows = [measure(kind, n, arguments.queries) for n in arguments.windows for kind in arguments.embeddings]
+    keep("search", "Searching an index", ABOUT, rows, arguments.out, arguments.update)
 
 
 if __name__ == "__main__":

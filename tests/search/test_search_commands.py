@@ -165,7 +165,7 @@ def test_a_killed_update_goes_on_where_it_was(folder):
         "sys.exit(main(['index', 'model.ckpt', 'sounds', 'sounds.index']))"
     )
     process = subprocess.Popen([sys.executable, "-c", slow], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    files, until = {}, time.monotonic() + 60
+    files, until = {}, time.monotonic() + 300
     while len(files) < 8 and time.monotonic() < until:
         time.sleep(0.02)
         if (folder / "sounds.index/slap-index.json").exists():

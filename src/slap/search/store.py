@@ -20,7 +20,7 @@ except ImportError as error:
     raise ImportError(f"searching needs LanceDB: pip install 'slap-audio[search]' ({error})") from error
 
 APPROXIMATE_FROM = 100_000
-"""Windows from which on an approximate index is kept. Exact search of so many takes about 0.1 s on two cores."""
+"""Windows from which on an approximate index is kept. Exact search of so many takes about 0.15 s on two cores."""
 
 PARTITIONS, CANDIDATES = 50, 1000
 """Parts of the approximate index that a query looks into, and the rows that are compared exactly after it (at least;
