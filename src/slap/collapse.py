@@ -14,7 +14,7 @@ from slap.inference import Model
 
 NEARLY_IDENTICAL = 0.95
 """Collapsed is a model to which even the two most different inputs are closer than this cosine. Random models of all
-sizes lie below 0.2, trained ones below 0."""
+sizes lie below 0.1, a trained one at 0.24 for texts, whose wording it had never seen, and below 0 for sounds."""
 
 TEXTS = (
     "a dog barks",

@@ -49,7 +49,7 @@ class Frames:
     """Similarity of texts to a recording over time.
 
     Attributes:
-        times: (F,) the middle of each frame.
+        times: (F,) float64, the middle of each frame.
         similarity: (F, m) cosines.
         texts: the texts.
         seconds: duration of the recording.

@@ -303,7 +303,7 @@ class Model:
             step,
             width,
         )
-        times = (torch.arange(len(similarity)) * step + width / 2) / rate
+        times = (torch.arange(len(similarity), dtype=torch.float64) * step + width / 2) / rate
         return Frames(times.clamp(max=samples / rate), similarity, words, samples / rate, step / rate)
 
     # -- saving -------------------------------------------------------------------------------------------------------
