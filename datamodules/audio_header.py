@@ -1,7 +1,7 @@
 """What an audio file says of itself, and why one cannot be used; imports nothing heavy, for processes that read many.
 
 T frames at the file's own rate, C channels. Files are opened with libsndfile (wav, flac, ogg, mp3, opus, aiff, ...), or
-with FFmpeg what that cannot (m4a and other MPEG-4, see `slap.datamodules.mpeg4`).
+with FFmpeg what that cannot (m4a and other MPEG-4, see `slap.mpeg4`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import soundfile
 
 from slap.bad_clip import Reason
 from slap.datamodules.clip import Seconds
-from slap.datamodules.mpeg4 import Mpeg4File, is_mpeg4
+from slap.mpeg4 import Mpeg4File, is_mpeg4
 
 FORMATS = "wav, flac, mp3, ogg and opus can, and m4a with the extra `m4a`"
 

@@ -22,8 +22,8 @@ from lhotse.utils import compute_num_samples, fastcopy
 from slap.bad_clip import Reason
 from slap.datamodules.audio_header import FileError, Header, opened
 from slap.datamodules.clip import Seconds
-from slap.datamodules.mpeg4 import Mpeg4File
 from slap.datamodules.tar_member import TarMember
+from slap.mpeg4 import Mpeg4File
 
 MEGABYTE = 1 << 20
 LARGEST = 1024 * MEGABYTE

@@ -1,5 +1,6 @@
 """Files and arrays of any kind become mono audio at one rate, or an error that names them."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,37 @@ def test_files_in_blocks_equal_the_whole(ending, noise, tmp_path):
     torch.testing.assert_close(torch.cat(pieces), expected, rtol=0, atol=1e-6)
     assert header(path).channels == 2
     assert header(path).seconds == pytest.approx(len(whole) / 44_100, rel=0.1)
+
+
+def test_m4a_in_blocks_equals_the_whole(tmp_path):
+    av = pytest.importorskip("av", reason="m4a needs the extra `m4a`, which brings PyAV")
+    time = np.arange(3 * 44_100) / 44_100
+    tone = (0.5 * np.sin(2 * np.pi * (300 * time + 50 * time**2))).astype(np.float32)
+    path = tmp_path / "tone.m4a"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44_100, layout="mono", bit_rate=192_000)
+        frame = av.AudioFrame.from_ndarray(tone[None], "fltp", "mono")
+        frame.sample_rate, frame.time_base, frame.pts = 44_100, Fraction(1, 44_100), 0
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+    whole = read(path, RATE)
+    assert len(whole) / RATE == pytest.approx(3.0, abs=0.05)
+    torch.testing.assert_close(torch.cat(list(blocks(path, RATE, seconds=0.31))), whole, rtol=0, atol=1e-3)
+    later = torch.cat(list(blocks(path, RATE, start=1.0, duration=0.5)))
+    torch.testing.assert_close(later[800:-800], whole[RATE + 800 : RATE * 3 // 2 - 800], rtol=0, atol=1e-3)
+    (tmp_path / "cut.m4a").write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(AudioError, match=r"cut\.m4a cannot be read as audio"):
+        read(tmp_path / "cut.m4a", RATE)
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])
+def test_stretches_of_files(ending, noise, tmp_path):
+    path = tmp_path / f"noise.{ending}"
+    soundfile.write(path, noise.T[:, :2], 16_000)
+    whole = read(path, RATE)
+    found = torch.cat(list(blocks(path, RATE, seconds=0.1, start=0.25, duration=0.5)))
+    torch.testing.assert_close(found, whole[4000:12_000], rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.cat(list(blocks(path, RATE, start=1.0))), whole[16_000:], rtol=0, atol=1e-6)
 
 
 def test_files_that_cannot_be_used(tmp_path):

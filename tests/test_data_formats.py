@@ -12,8 +12,8 @@ from lhotse import AudioSource, MonoCut, Recording
 
 from slap.datamodules import Clip, read_manifest, write_manifest
 from slap.datamodules.audio_header import FileError, header
-from slap.datamodules.mpeg4 import Mpeg4File
 from slap.datamodules.waveform import DecodeError, load, mono
+from slap.mpeg4 import Mpeg4File
 
 RATE = 16000
 FORMATS = {

@@ -2,8 +2,9 @@
 
 T samples of a recording at the rate it has, T' at the rate that is wanted, C channels.
 
-Files are read by soundfile (wav, flac, ogg, mp3, opus, aiff, ...), in blocks where they are long; resampling is
-torchaudio's, and the same whether a recording comes whole or in blocks. Channels are averaged.
+Files are read by soundfile (wav, flac, ogg, mp3, opus, aiff, ...), and MPEG-4 (m4a) through the extra `m4a`, in blocks
+where they are long; resampling is torchaudio's, and the same whether a recording comes whole or in blocks. Channels are
+averaged.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import soundfile
 import torch
 from torch import Tensor
 from torchaudio.functional import resample
+
+from slap.mpeg4 import Mpeg4File, is_mpeg4
 
 BLOCK = 30.0
 """Seconds that are decoded at once."""
@@ -171,12 +174,13 @@ def resampled(stream: Iterator[Tensor], rate: int, wanted: int) -> Iterator[Tens
         yield resample(held, period, produced)[lead // period * produced :]
 
 
-def _opened(path: str | Path) -> soundfile.SoundFile:
+def _opened(path: str | Path) -> soundfile.SoundFile | Mpeg4File:
     if not Path(path).is_file():
         raise AudioError(f"there is no file {path}")
+    file: soundfile.SoundFile | Mpeg4File
     try:
-        file = soundfile.SoundFile(str(path))
-    except (soundfile.LibsndfileError, TypeError) as error:
+        file = Mpeg4File(str(path)) if is_mpeg4(str(path)) else soundfile.SoundFile(str(path))
+    except (soundfile.LibsndfileError, TypeError, ValueError, OSError, ImportError) as error:
         raise AudioError(f"{path} cannot be read as audio: {error}") from error
     if not RATES[0] <= file.samplerate <= RATES[1]:
         file.close()
@@ -184,13 +188,17 @@ def _opened(path: str | Path) -> soundfile.SoundFile:
     return file
 
 
-def _decoded(file: soundfile.SoundFile, path: str | Path, size: int, start: int, most: int | None) -> Iterator[Tensor]:
+def _decoded(
+    file: soundfile.SoundFile | Mpeg4File, path: str | Path, size: int, start: int, most: int | None
+) -> Iterator[Tensor]:
     """Blocks of `size` samples, the mean of the channels, from sample `start` on, `most` of them."""
     stop = None if most is None else start + most
     while stop is None or start < stop:
         try:
+            if isinstance(file, Mpeg4File):  # what a read leaves of a block is gone
+                file.seek(start)
             block = file.read(size if stop is None else min(size, stop - start), dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
+        except (soundfile.LibsndfileError, RuntimeError) as error:
             at = f"{start / file.samplerate:.2f} s"
             raise AudioError(f"{path} cannot be decoded beyond {at}: {error}") from error
         if not len(block):
