@@ -5,23 +5,22 @@ C captions, N tokens of all captions, L tokens of the longest, D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from slap.contracts import TextEncoder
 from slap.encoders.hub_audio import scale_of
 from slap.encoders.hub_model import describe_config, one_at_most, read_model, recompute, require_transformers
 from slap.encoders.hub_tokenizer import HubTokenizer
 from slap.encoders.hub_windows import padded
+from slap.encoders.with_tokenizer import WithTokenizer, check_max_tokens
 from slap.packed import Packed
 from slap.registry import register
 
 
 @register("hf-text")
-class HubText(TextEncoder):
+class HubText(WithTokenizer):
     """A text model of transformers that `AutoModel` knows, pretrained or with random weights: BERT, RoBERTa, T5, ...
 
     It needs `pip install 'slap-audio[hf]'`. Of models with a decoder, the encoder is taken. Captions are padded for the
@@ -51,6 +50,11 @@ class HubText(TextEncoder):
             incomplete or reads fewer than `max_tokens`; a tokenizer that does not fit.
     """
 
+    MISSING = (
+        "the text encoder has no tokenizer: pass `pretrained` or `tokenizer` (a name on the hub or a folder), "
+        "or load a checkpoint"
+    )
+
     sources = ("pretrained", "tokenizer", "revision")
 
     def __init__(
@@ -67,8 +71,7 @@ class HubText(TextEncoder):
         one_at_most(pretrained=pretrained, config=config)
         if pretrained is None and config is None:
             raise ValueError("this encoder has no shape of its own: pass `pretrained` or `config`")
-        if max_tokens < 3:
-            raise ValueError(f"max_tokens must be at least 3, for the beginning, a token and the end; got {max_tokens}")
+        check_max_tokens(max_tokens)
         require_transformers()
         model = _pretrained(pretrained, revision) if pretrained else _random(config or {})
         self.shape = model.config.get_text_config()
@@ -85,11 +88,9 @@ class HubText(TextEncoder):
         self.width: int = self.shape.hidden_size
         self.vocab_size: int = self.shape.vocab_size
         self.max_tokens = max_tokens
-        self.tokenizer: HubTokenizer | None = None
         self.bos, self.eos = _ends(self.shape)
         source = tokenizer or pretrained
-        if source is not None:
-            self._take(HubTokenizer.load(source, revision))
+        self.tokenizer = None if source is None else self._fitting(HubTokenizer.load(source, revision))
         self._lr_scale = scale_of(lr_scale, pretrained)
 
     def lr_scale(self, name: str) -> float:
@@ -97,26 +98,13 @@ class HubText(TextEncoder):
         del name
         return self._lr_scale
 
-    def tokenize(self, captions: Sequence[str]) -> Packed:
-        """Captions to token ids, (N,) int64, each `bos ... eos` and at most `max_tokens` long.
-
-        Raises:
-            RuntimeError: there is no tokenizer.
-        """
-        ids = self._tokenizer().encode(captions, self.max_tokens)
-        return Packed.pack([torch.tensor(item) for item in ids])
-
-    def detokenize(self, tokens: Packed) -> list[str]:
-        """Token ids, (N,), back to captions."""
-        return self._tokenizer().decode([item.tolist() for item in tokens.unpack()])
-
     def forward(self, tokens: Packed) -> Packed:
         """Token ids, (N,), to dense features, (N, D)."""
         length = tokens.max_length
         filling = self.shape.pad_token_id if isinstance(self.shape.pad_token_id, int) else 0
         ids = padded(tokens, length, filling)
         seen = torch.arange(length, device=ids.device) < tokens.lengths[:, None]
-        if self.tokenizer is not None and self.tokenizer.foreign:
+        if isinstance(self.tokenizer, HubTokenizer) and self.tokenizer.foreign:
             seen = seen & (torch.arange(length, device=ids.device) > 0)
         features = self.model(input_ids=ids, attention_mask=seen.long()).last_hidden_state
         return tokens.replace(features[tokens.item, tokens.index])
@@ -129,35 +117,17 @@ class HubText(TextEncoder):
         config = {"model_type": self.shape.model_type, **describe_config(self.shape)}
         return {**kept, "config": config, "lr_scale": self._lr_scale}
 
-    def get_extra_state(self) -> Tensor:
-        """The tokenizer's bytes, none without one; uint8, so that weights-only loading and safetensors take it."""
-        proto = b"" if self.tokenizer is None else self.tokenizer.proto
-        return torch.frombuffer(bytearray(proto), dtype=torch.uint8) if proto else torch.empty(0, dtype=torch.uint8)
+    def _read(self, proto: bytes) -> HubTokenizer:
+        return self._fitting(HubTokenizer(proto))
 
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take the tokenizer that the weights were trained with; weights that had none leave this one's as it is.
-
-        Raises:
-            ValueError: it does not fit this model.
-        """
-        if state.numel():
-            self._take(HubTokenizer(state.cpu().numpy().tobytes()))
-
-    def _tokenizer(self) -> HubTokenizer:
-        if self.tokenizer is None:
-            raise RuntimeError(
-                "the text encoder has no tokenizer: pass `pretrained` or `tokenizer` (a name on the hub or a folder), "
-                "or load a checkpoint"
-            )
-        return self.tokenizer
-
-    def _take(self, tokenizer: HubTokenizer) -> None:
+    def _fitting(self, tokenizer: HubTokenizer) -> HubTokenizer:
         if tokenizer.vocab_size > self.vocab_size:
             raise ValueError(
                 f"the tokenizer has {tokenizer.vocab_size} tokens, the text encoder room for {self.vocab_size}"
             )
-        self.tokenizer = tokenizer  # what captions are encoded with is the truth; configurations are often copied
+        # What captions are encoded with is the truth; configurations are often copied.
         self.bos, self.eos = tokenizer.bos, tokenizer.eos
+        return tokenizer
 
 
 def _pretrained(source: str, revision: str | None) -> Any:

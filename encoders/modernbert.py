@@ -8,16 +8,16 @@ own attention (hub_attention.py): packed, with no padding, on any device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from slap.contracts import TextEncoder
 from slap.encoders.hub_attention import ATTENTION, use_packed_attention
 from slap.encoders.hub_model import describe_config, make_config, one_at_most, read_model, recompute
 from slap.encoders.hub_tokenizer import HubTokenizer
+from slap.encoders.with_tokenizer import WithTokenizer, check_max_tokens
 from slap.packed import Packed
 from slap.registry import register
 
@@ -29,7 +29,7 @@ SIZES = {
 
 
 @register("modernbert")
-class ModernBERT(TextEncoder):
+class ModernBERT(WithTokenizer):
     """ModernBERT (arXiv 2412.13663), pretrained as in the paper, or with random weights.
 
     It needs `pip install 'slap-audio[hf]'`. What it reads from the hub or a folder goes into the checkpoint; `portable`
@@ -57,6 +57,11 @@ class ModernBERT(TextEncoder):
             tokenizer that does not fit.
     """
 
+    MISSING = (
+        "the text encoder has no tokenizer: pass `pretrained` or `tokenizer` (a name on the hub or a folder, "
+        "e.g. 'answerdotai/ModernBERT-base'), or load a checkpoint"
+    )
+
     sources = ("pretrained", "tokenizer", "revision")
 
     def __init__(
@@ -72,8 +77,7 @@ class ModernBERT(TextEncoder):
     ) -> None:
         super().__init__()
         one_at_most(pretrained=pretrained, size=size, config=config)
-        if max_tokens < 3:
-            raise ValueError(f"max_tokens must be at least 3, for the beginning, a token and the end; got {max_tokens}")
+        check_max_tokens(max_tokens)
         use_packed_attention()
         source = tokenizer or pretrained
         own = None if source is None else HubTokenizer.load(source, revision)
@@ -102,19 +106,6 @@ class ModernBERT(TextEncoder):
         del name
         return self._lr_scale
 
-    def tokenize(self, captions: Sequence[str]) -> Packed:
-        """Captions to token ids, (N,) int64, each `bos ... eos` and at most `max_tokens` long.
-
-        Raises:
-            RuntimeError: there is no tokenizer.
-        """
-        ids = self._tokenizer().encode(captions, self.max_tokens)
-        return Packed.pack([torch.tensor(item) for item in ids])
-
-    def detokenize(self, tokens: Packed) -> list[str]:
-        """Token ids, (N,), back to captions."""
-        return self._tokenizer().decode([item.tolist() for item in tokens.unpack()])
-
     def forward(self, tokens: Packed) -> Packed:
         """Token ids, (N,), to dense features, (N, D)."""
         features = self.model(
@@ -137,31 +128,12 @@ class ModernBERT(TextEncoder):
         kept = {name: value for name, value in options.items() if name not in sources}
         return {**kept, "config": describe_config(self.model.config), "lr_scale": self._lr_scale}
 
-    def get_extra_state(self) -> Tensor:
-        """The tokenizer's bytes, none without one; uint8, so that weights-only loading and safetensors take it."""
-        proto = b"" if self.tokenizer is None else self.tokenizer.proto
-        return torch.frombuffer(bytearray(proto), dtype=torch.uint8) if proto else torch.empty(0, dtype=torch.uint8)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take the tokenizer that the weights were trained with; weights that had none leave this one's as it is.
-
-        Raises:
-            ValueError: it does not fit this model.
-        """
-        if state.numel():
-            self.tokenizer = self._fitting(HubTokenizer(state.cpu().numpy().tobytes()))
-
     def __setstate__(self, state: dict[str, Any]) -> None:
         use_packed_attention()  # this may be another process than that of the constructor
         super().__setstate__(state)
 
-    def _tokenizer(self) -> HubTokenizer:
-        if self.tokenizer is None:
-            raise RuntimeError(
-                "the text encoder has no tokenizer: pass `pretrained` or `tokenizer` (a name on the hub or a folder, "
-                "e.g. 'answerdotai/ModernBERT-base'), or load a checkpoint"
-            )
-        return self.tokenizer
+    def _read(self, proto: bytes) -> HubTokenizer:
+        return self._fitting(HubTokenizer(proto))
 
     def _fitting(self, tokenizer: HubTokenizer) -> HubTokenizer:
         if tokenizer.vocab_size > self.vocab_size:

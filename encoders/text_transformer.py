@@ -5,7 +5,7 @@ C captions, N tokens of all captions, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from slap import single
-from slap.contracts import TextEncoder
 from slap.encoders.sizes import Size
+from slap.encoders.with_tokenizer import WithTokenizer, check_max_tokens
 from slap.layers import Block, RMSNorm, rotary
 from slap.packed import Packed
 from slap.registry import register
@@ -22,7 +22,7 @@ from slap.tokenizer import BOS, EOS, Tokenizer, train_tokenizer
 
 
 @register("transformer")
-class TextTransformer(TextEncoder):
+class TextTransformer(WithTokenizer):
     """A text encoder for runs without a pretrained one (the paper takes ModernBERT, see `modernbert`).
 
     Its architecture is the paper's audio encoder's, with rotary positions along the caption and all blocks global:
@@ -44,6 +44,11 @@ class TextTransformer(TextEncoder):
         FileNotFoundError: there is no such tokenizer.
     """
 
+    MISSING = (
+        "the text encoder has no tokenizer yet: training learns one by itself; to have one before, make it "
+        "with `slap tokenizer MANIFEST words.model` and pass tokenizer='words.model', or load a checkpoint"
+    )
+
     sources = ("tokenizer",)
     bos = BOS
     eos = EOS
@@ -58,8 +63,7 @@ class TextTransformer(TextEncoder):
         compile: bool = False,  # noqa: A002 - the name that torch.nn.Module uses
     ) -> None:
         super().__init__()
-        if max_tokens < 3:
-            raise ValueError(f"max_tokens must be at least 3, for the beginning, a token and the end; got {max_tokens}")
+        check_max_tokens(max_tokens)
         shape = Size.of(size)
         self.width = shape.width
         self.head_width = shape.width // shape.heads
@@ -79,19 +83,6 @@ class TextTransformer(TextEncoder):
         """Learn a tokenizer, unless there is one; then `captions` is not read."""
         if self.tokenizer is None:
             self.tokenizer = self._fitting(train_tokenizer(captions, self.vocab_size))
-
-    def tokenize(self, captions: Sequence[str]) -> Packed:
-        """Captions to token ids, (N,) int64, each `bos ... eos` and at most `max_tokens` long.
-
-        Raises:
-            RuntimeError: there is no tokenizer yet.
-        """
-        ids = self._tokenizer().encode(captions, self.max_tokens)
-        return Packed.pack([torch.tensor(item) for item in ids])
-
-    def detokenize(self, tokens: Packed) -> list[str]:
-        """Token ids, (N,), back to captions, which are in lower case."""
-        return self._tokenizer().decode([item.tolist() for item in tokens.unpack()])
 
     def forward(self, tokens: Packed) -> Packed:
         """Token ids, (N,), to dense features, (N, D)."""
@@ -114,27 +105,8 @@ class TextTransformer(TextEncoder):
         """The arguments that rebuild this encoder where its files are not: the state brings the tokenizer."""
         return {name: value for name, value in options.items() if name != "tokenizer"}
 
-    def get_extra_state(self) -> Tensor:
-        """The tokenizer's bytes, none without one; uint8, so that weights-only loading and safetensors take it."""
-        proto = b"" if self.tokenizer is None else self.tokenizer.proto
-        return torch.frombuffer(bytearray(proto), dtype=torch.uint8) if proto else torch.empty(0, dtype=torch.uint8)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take the tokenizer that the weights were trained with; weights that had none leave this one's as it is.
-
-        Raises:
-            ValueError: it does not fit `vocab_size`.
-        """
-        if state.numel():
-            self.tokenizer = self._fitting(Tokenizer(state.cpu().numpy().tobytes()))
-
-    def _tokenizer(self) -> Tokenizer:
-        if self.tokenizer is None:
-            raise RuntimeError(
-                "the text encoder has no tokenizer yet: training learns one by itself; to have one before, make it "
-                "with `slap tokenizer MANIFEST words.model` and pass tokenizer='words.model', or load a checkpoint"
-            )
-        return self.tokenizer
+    def _read(self, proto: bytes) -> Tokenizer:
+        return self._fitting(Tokenizer(proto))
 
     def _fitting(self, tokenizer: Tokenizer) -> Tokenizer:
         if tokenizer.vocab_size > self.vocab_size:
