@@ -67,9 +67,10 @@ class Captioning(Objective):
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean over the tokens to predict of all processes; logs the share of them that come first."""
         inputs, targets = shift(views.batch.text)
-        logits = self.decoder(inputs, getattr(views, self.view).tokens.take(views.batch.clip))
+        audio = getattr(views, self.view).tokens
+        logits = self.decoder(inputs, audio.take(views.batch.clip))
         losses = cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
-        views.note(by_clip(losses, views.batch.clip[inputs.item], len(views.batch)))
+        views.note(by_clip(losses, views.batch.clip[inputs.item], len(audio)))
         right = (logits.detach().argmax(1) == targets).sum()
         right, count = all_sum(torch.stack([right, torch.full_like(right, len(targets))]))
         return global_mean(losses), {"token_accuracy": right / count.clamp(min=1)}

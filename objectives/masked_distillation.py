@@ -93,7 +93,7 @@ class MaskedDistillation(Objective):
             targets = sinkhorn(scores, self.iterations)
         predictions = self.head(views.masked.tokens.values[rows]) / self.student_temperature
         losses = -(targets * log_softmax(predictions, dim=1)).sum(1)
-        views.note(by_clip(losses, views.masked.tokens.item[rows], len(views.batch)))
+        views.note(by_clip(losses, views.masked.tokens.item[rows], len(views.masked.tokens)))
         return global_mean(losses), collapse_signs(scores, targets)
 
 

@@ -50,6 +50,7 @@ def test_every_objective_is_trained_and_logged(run):
 def test_it_is_judged_beside_chance(run):
     results = json.loads((run / "results.json").read_text())
     directions = {f"{way}_R@{k}" for way in ("t2a", "a2t") for k in (1, 5, 10)}
+    directions |= {"t2a_mAP@10", "a2t_mAP@10", "a2t_mAP@10_found"}
     assert set(results) == directions | {"zeroshot_event", "zeroshot_order", "zeroshot_duration"}
     assert results["t2a_R@1"]["count"] == 40
     assert results["zeroshot_event"]["chance"] == pytest.approx(100 / 12)

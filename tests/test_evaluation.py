@@ -45,6 +45,11 @@ def test_recall_and_accuracy_over_several_batches():
     assert results["t2a_R@1"].value == pytest.approx(100 * 4 / 5)  # the cat's caption prefers the third clip
     assert results["a2t_R@1"].value == pytest.approx(100 * 2 / 3)
     assert results["a2t_R@5"].value == 100.0
+    assert results["t2a_mAP@10"].value == pytest.approx(100 * (4 + 1 / 2) / 5)
+    # The lion's two captions come behind the cat's one: (1/2 + 2/3) / 2.
+    assert results["a2t_mAP@10"].value == pytest.approx(100 * (1 + 1 + 7 / 12) / 3)
+    assert results["a2t_mAP@10_found"].value == pytest.approx(results["a2t_mAP@10"].value)
+    assert results["a2t_mAP@10"].count == 3
     assert results["t2a_R@1"].count == 5
     assert results["a2t_R@1"].count == 3
     assert results["t2a_R@1"].chance == pytest.approx(100 / 3)

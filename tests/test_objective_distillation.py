@@ -42,6 +42,7 @@ def make_views(teacher, lengths=(4, 1, 5), hidden=None, seed=1):
         masked=SimpleNamespace(tokens=Packed(student, layout)),
         teacher=SimpleNamespace(tokens=Packed(torch.randn(rows, WIDTH, dtype=torch.float64), layout)),
         teacher_of=teacher.copy_of,
+        note=lambda losses: None,
     )
 
 
@@ -207,6 +208,7 @@ def test_distillation_learns_without_collapse():
             masked=SimpleNamespace(tokens=Packed(clean + 0.2 * torch.randn_like(clean), layout)),
             teacher=SimpleNamespace(tokens=Packed(clean + 0.2 * torch.randn_like(clean), layout)),
             teacher_of=model.teacher.copy_of,
+            note=lambda losses: None,
         )
         loss, extras = objective(views)
         optimizer.zero_grad()

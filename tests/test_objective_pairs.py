@@ -32,7 +32,8 @@ def make_views(clip, clip_key, caption_key, pairs=None, width=5, seed=0):
         None if pairs is None else torch.tensor(pairs),
     )
     full = SimpleNamespace(embedding=audio.requires_grad_())
-    return SimpleNamespace(batch=batch, full=full, text=SimpleNamespace(embedding=text.requires_grad_()))
+    text_view = SimpleNamespace(embedding=text.requires_grad_())
+    return SimpleNamespace(batch=batch, full=full, text=text_view, note=lambda losses: None)
 
 
 CASES = {

@@ -87,12 +87,12 @@ def panels(series: Mapping[str, Series], chance: Mapping[str, float]) -> list[Pa
     for name, title in (("train/lr", "learning rate"), ("train/grad_norm", "gradient norm before clipping")):
         if name in series:
             found.append(Panel(title, title.split(" before")[0], {title: series[name]}, log=name == "train/grad_norm"))
-    for prefix, title in (("t2a_", "text to audio"), ("a2t_", "audio to text"), ("zeroshot_", "zero-shot accuracy")):
+    for prefix, title in (("t2a_R", "text to audio"), ("a2t_R", "audio to text"), ("zeroshot_", "zero-shot accuracy")):
         names = sorted(
             (name for name in series if name.startswith(f"val/{prefix}")), key=lambda name: (len(name), name)
         )
         if names:
-            start = len("val/zeroshot_" if prefix == "zeroshot_" else f"val/{prefix}")
+            start = len("val/") + prefix.index("_") + 1
             curves = {name[start:]: series[name] for name in names}
             guesses = {name[start:]: chance[name] for name in names if name in chance}
             found.append(Panel(f"{title}, validation", "%", curves, chance=guesses))

@@ -17,11 +17,22 @@ from slap.bad_clip import REASONS, BadClip
 from slap.batch import Batch
 from slap.distributed import world_size
 from slap.results import Result, bootstrapped
-from slap.retrieval import audio_to_text_ranks, chance_recall, text_to_audio_ranks
+from slap.retrieval import (
+    DivideBy,
+    audio_to_text_ranks,
+    average_precision_at,
+    caption_ranks,
+    chance_average_precision,
+    chance_recall,
+    text_to_audio_ranks,
+)
 from slap.windows import merge_by_name
 from slap.zeroshot import class_embeddings, class_prompts, predict
 
 CUTOFFS = (1, 5, 10)
+
+DEFINITIONS: dict[str, DivideBy] = {"mAP@10": "all", "mAP@10_found": "found"}
+"""What average precision of audio to text is divided by, both published as mAP@10; see `average_precision_at`."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,7 @@ class Evaluation:
     def compute(
         self, prompts: Mapping[str, str], embed: Callable[[list[str]], Tensor], sources: Sequence[str] = ()
     ) -> dict[str, Result]:
-        """All figures: recall in both directions, and accuracy in each zero-shot task that the clips have labels of.
+        """All figures: recall and mAP@10 in both directions, and accuracy in each zero-shot task with labels.
 
         Args:
             prompts: for each task the template of its prompts, with `{label}`.
@@ -145,6 +156,13 @@ class Evaluation:
         for k in CUTOFFS:
             chance = chance_recall(k, captions, each)
             self.results[f"a2t_R@{k}"] = bootstrapped(self.audio_ranks < k, torch.arange(len(captioned)), chance)
+        precision = average_precision_at(10, text_ranks, torch.arange(captions))
+        self.results["t2a_mAP@10"] = bootstrapped(precision, place, chance_average_precision(10, clips, 1))
+        ranks = caption_ranks(whole.audio[captioned], whole.text, place)
+        for name, divide_by in DEFINITIONS.items():
+            chance = chance_average_precision(10, captions, each, divide_by)
+            precision = average_precision_at(10, ranks, place, divide_by)
+            self.results[f"a2t_{name}"] = bootstrapped(precision, torch.arange(len(captioned)), chance)
 
     def _zeroshot(self, whole: _Collected, task: str, template: str, embed: Callable[[list[str]], Tensor]) -> None:
         names = [labels.get(task) for labels in whole.labels]

@@ -37,12 +37,12 @@ class Result:
 
 
 def bootstrapped(hits: Tensor, clip: Tensor, chance: float, seed: int = 0) -> Result:
-    """The share of hits with its 95 % percentile interval over clips.
+    """The mean over queries, of hits their share, with its 95 % percentile interval over clips.
 
     Clips are drawn with all their hits: five captions of one clip are not five independent observations.
 
     Args:
-        hits: (C,) bool, one a query.
+        hits: (C,) bool, or numbers from 0 to 1, one a query.
         clip: (C,) int64, the clip of each query, counted from 0 without gaps.
         chance: what guessing reaches, in percent.
         seed: of the bootstrap.

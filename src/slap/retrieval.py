@@ -15,6 +15,9 @@ from torch import Tensor
 CHUNK = 1024
 """Queries compared at once."""
 
+DivideBy = Literal["all", "found"]
+"""What average precision is divided by, see `average_precision_at`."""
+
 
 def text_to_audio_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
     """For each caption the rank of its clip among all clips, from 0.
@@ -59,7 +62,9 @@ def audio_to_text_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
 
 
 def caption_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
-    """For each caption its rank among all captions when its own clip is the query, from 0; ties count against it.
+    """For each caption its rank among all captions when its own clip is the query, from 0.
+
+    A caption of another clip that scores the same counts as better; equal ones of the same clip stand in their order.
 
     Args:
         audio: (B, E) embeddings of clips.
@@ -75,6 +80,11 @@ def caption_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
         own = ((clip >= start) & (clip < start + len(scores))).nonzero().squeeze(1)
         query = clip[own] - start
         ranks[own] = _not_below(scores.sort(1).values, scores[query, own], query) - 1
+    # Equal captions of a clip have the rank of the last of them by now.
+    key = clip * len(text) + ranks
+    order = key.argsort(stable=True)
+    _, alike = key[order].unique_consecutive(return_counts=True)
+    ranks[order] -= alike.cumsum(0).repeat_interleave(alike) - 1 - torch.arange(len(key), device=key.device)
     return ranks
 
 
@@ -93,7 +103,7 @@ def _not_below(rows: Tensor, values: Tensor, row: Tensor) -> Tensor:
     return rows.shape[1] - below
 
 
-def average_precision_at(k: int, ranks: Tensor, query: Tensor, divide_by: Literal["all", "found"] = "all") -> Tensor:
+def average_precision_at(k: int, ranks: Tensor, query: Tensor, divide_by: DivideBy = "all") -> Tensor:
     """Average precision at k of each query: the sum over right items in the first k of i / rank_i, divided.
 
     Both definitions are in use and differ, so name the one you report.
@@ -124,7 +134,7 @@ def average_precision_at(k: int, ranks: Tensor, query: Tensor, divide_by: Litera
     return total / (size if divide_by == "all" else found).clamp(min=1)
 
 
-def chance_average_precision(k: int, items: int, right: int, divide_by: Literal["all", "found"] = "all") -> float:
+def chance_average_precision(k: int, items: int, right: int, divide_by: DivideBy = "all") -> float:
     """What `average_precision_at` is in the mean over random orders, in percent; exact, by going through all 2^k."""
     k = min(k, items)
     total = 0.0
