@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -251,7 +252,11 @@ def test_ctrl_c_stops_a_parallel_run_that_goes_on_later(root, tmp_path):
     command = [sys.executable, "-m", "slap", "prepare", "toy_list", str(root), str(out), "--splits", "train"]
     command += ["--workers", "2", "--plugins", TOY]
     journal = out / "train.jsonl.gz.headers"
-    with subprocess.Popen([*command, str(slow)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # Whoever runs the tests in the background may ignore the signal, and children inherit that.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        [*command, str(slow)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard
+    ) as process:
         until = time.monotonic() + 60
         while time.monotonic() < until and not (journal.is_file() and journal.stat().st_size):
             time.sleep(0.05)
