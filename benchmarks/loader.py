@@ -41,8 +41,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--audio", type=Path, help="a folder of audio files, also in sub-folders")
     parser.add_argument("--short", type=Path, help="a folder of short WAV files")
-    parser.add_argument("--clips", type=int, default=240, help="of each kind at most (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=9, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--clips", type=int, default=320, help="of each kind at most (default: %(default)s)")
+    parser.add_argument("--passes", type=int, default=4, help="over the clips in an epoch (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="of each measurement (default: %(default)s)")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="of the loader (default: 0 1 2)")
     parser.add_argument("--out", type=Path, help="a JSON file for the results")
     parser.add_argument("--update", action="store_true", help="replace this benchmark's section of RESULTS.md")
@@ -52,7 +53,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, manifest, files in kinds(Path(folder), arguments.audio, arguments.short, arguments.clips):
             for workers in arguments.workers:
-                rows.append({"clips": name, "workers": workers, **measure(manifest, files, workers, arguments.rounds)})
+                figures = measure(manifest, files, workers, arguments.passes, arguments.rounds)
+                rows.append({"clips": name, "workers": workers, **figures})
     keep("loader", "The loader beside bare decoding", ABOUT, rows, arguments.out, arguments.update)
 
 
@@ -68,7 +70,7 @@ def kinds(folder: Path, audio: Path | None, short: Path | None, most: int) -> li
         found.append((kind, manifest_of(folder / f"{kind}.jsonl.gz", files), files))
     found.append(("Shar (flac)", packed(found[0][1], folder / "shards"), found[1][2]))
     if short:
-        files = sorted(short.rglob("*.wav"))[:: max(len(list(short.rglob("*.wav"))) // (8 * most), 1)][: 8 * most]
+        files = sorted(short.rglob("*.wav"))[: 4 * most]
         found.append(("wav, short", manifest_of(folder / "short.jsonl.gz", files), files))
     return found
 
@@ -109,12 +111,13 @@ def packed(manifest: Path, out: Path) -> Path:
     return out
 
 
-def measure(manifest: Path, files: Sequence[Path], workers: int, rounds: int) -> dict[str, Any]:
+def measure(manifest: Path, files: Sequence[Path], workers: int, passes: int, rounds: int) -> dict[str, Any]:
     """Both in turns."""
     from slap.datamodules import AudioTextData
     from slap.packed import Packed
 
-    data = AudioTextData(manifest, max_duration=100.0, num_workers=workers)
+    files = [*files] * passes
+    data = AudioTextData(manifest, max_duration=100.0, repeats=passes, num_workers=workers)
     data.connect(RATE, lambda captions: Packed.pack([torch.tensor(list(text.encode())) for text in captions]))
     loader = data.train_dataloader()
     bare = DataLoader(

@@ -1,4 +1,6 @@
 import pickle
+from io import BytesIO
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import torch
@@ -76,6 +78,28 @@ def test_a_batch_pickles_and_moves_whole():
     assert again.audio.sizes == (3, 1, 4)
     assert again.labels == {"t": ("u", None, "v")}
     assert torch.equal(again.caption_key, keys)
+
+
+def test_between_processes_small_tensors_go_as_bytes_and_waveforms_in_shared_memory():
+    """torch asks for each tensor in shared memory through a socket."""
+    shared = []
+
+    class Counting(ForkingPickler):
+        def reducer_override(self, value):
+            if isinstance(value, torch.Tensor):
+                shared.append(len(value))
+            return NotImplemented
+
+    batch = Batch(Packed.pack([torch.randn(20_000)] * 2), ragged(), torch.arange(3), *[torch.arange(3)] * 2)
+    batch.audio.cu_seqlens  # noqa: B018  # what is derived goes along
+    Counting(BytesIO(), pickle.HIGHEST_PROTOCOL).dump(batch)
+    assert shared == [40_000]
+    again = pickle.loads(pickle.dumps(batch))
+    assert torch.equal(again.audio.values, batch.audio.values)
+    assert torch.equal(again.audio.cu_seqlens, batch.audio.cu_seqlens)
+    assert torch.equal(again.pairs, batch.pairs)
+    assert (again.text.sizes, again.text.values.dtype) == ((3, 1, 4), ragged().values.dtype)
+    again.clip[0] = 7  # it may be written to
 
 
 def test_fingerprints_do_not_change_between_runs():

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from slap.bad_clip import BadClip
 from slap.packed import Packed
+from slap.shipping import Shipped
 
 
 def fingerprint(texts: Sequence[str]) -> Tensor:
@@ -26,7 +27,7 @@ _TENSORS = ("audio", "text", "clip", "clip_key", "caption_key", "pairs", "source
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class Batch(Shipped):
     """Clips with their captions, packed.
 
     Args:

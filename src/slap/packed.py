@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from slap.shipping import Shipped
 
-class Layout:
+
+class Layout(Shipped):
     """Where each item of a packed batch begins and ends, with what follows from it derived once.
 
     Batches that differ only in their values share one layout, so a forward pass derives these once, not per layer.
@@ -68,7 +70,7 @@ class Layout:
 
 
 @dataclass(frozen=True, eq=False)
-class Packed:
+class Packed(Shipped):
     """A ragged batch: items end to end, no padding.
 
     Args:
