@@ -18,7 +18,8 @@ RATE = 16_000
 SHORTEST, LONGEST = 0.5, 30.0
 """Seconds."""
 
-WORDS = "a dog rain on car engine bird two people talk while music plays far away and water runs door closes".split()
+WORDS = "a dog rain on car engine bird two people talk while music plays far away and water runs door closes"
+"""What captions are drawn from."""
 
 
 def durations(count: int, seed: int = 0) -> list[float]:
@@ -51,5 +52,6 @@ def waveforms(lengths: Sequence[float], rate: int = RATE, seed: int = 0) -> list
 def captions(count: int, seed: int = 0) -> list[str]:
     """So many captions of 6 to 16 words."""
     generator = torch.Generator().manual_seed(seed)
+    words = WORDS.split()
     sizes = torch.randint(6, 17, (count,), generator=generator).tolist()
-    return [" ".join(WORDS[i] for i in torch.randint(len(WORDS), (n,), generator=generator).tolist()) for n in sizes]
+    return [" ".join(words[i] for i in torch.randint(len(words), (n,), generator=generator).tolist()) for n in sizes]
