@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from slap.contracts import Objective
+from slap.decoding import GREEDY, Decoding
 from slap.distributed import all_sum, global_mean
 from slap.objectives.decoder import Decoder
-from slap.objectives.generation import beam_search, greedy
+from slap.objectives.generation import beam_search, greedy, nucleus
 from slap.packed import Layout, Packed
 from slap.registry import register
 from slap.views import Views, by_clip, student_view
@@ -75,28 +76,29 @@ class Captioning(Objective):
         right, count = all_sum(torch.stack([right, torch.full_like(right, len(targets))]))
         return global_mean(losses), {"token_accuracy": right / count.clamp(min=1)}
 
-    def generate(self, audio: Packed, max_length: int = 64, beam: int = 1, length_penalty: float = 1.0) -> Packed:
+    def generate(self, audio: Packed, decoding: Decoding = GREEDY, draws: Tensor | None = None) -> Packed:
         """Write a caption for each clip.
 
         Args:
             audio: (N, D') dense features of B clips, as `model.audio` gives them.
-            max_length: the most tokens of a caption, with those that begin and end it.
-            beam: 1 takes the most probable token each time; more keep that many beginnings, see `beam_search`.
-            length_penalty: see `beam_search`; without effect when `beam` is 1.
+            decoding: how; greedily if not said.
+            draws: where it says `top_p`, the uniform numbers to draw with, see `slap.decoding.draws`.
 
         Returns:
             Tokens of B captions, int64, for `model.text.detokenize`.
 
         Raises:
-            ValueError: `max_length` leaves no room for a token, or `beam` is not positive.
+            ValueError: there is something to draw, but no numbers to draw with.
         """
-        if max_length < 2:
-            raise ValueError(f"max_length must be at least 2, the first token being given; got {max_length}")
-        if beam < 1:
-            raise ValueError(f"beam must be at least 1, got {beam}")
-        if beam == 1:
-            return greedy(self.decoder, audio, self.bos, self.eos, max_length)
-        return beam_search(self.decoder, audio, self.bos, self.eos, max_length, beam, length_penalty)
+        ends, length = (self.bos, self.eos), decoding.max_length
+        if decoding.top_p is not None:
+            if draws is None or draws.shape != (len(audio), length - 1):
+                got = None if draws is None else tuple(draws.shape)
+                raise ValueError(f"drawing needs uniform numbers of shape {(len(audio), length - 1)}, got {got}")
+            return nucleus(self.decoder, audio, *ends, draws, decoding.top_p, decoding.temperature)
+        if decoding.beam == 1:
+            return greedy(self.decoder, audio, *ends, length)
+        return beam_search(self.decoder, audio, *ends, length, decoding.beam, decoding.length_penalty)
 
 
 def shift(tokens: Packed) -> tuple[Packed, Tensor]:

@@ -1,4 +1,4 @@
-"""Writing captions with a trained decoder: greedily, or with a beam.
+"""Writing captions with a trained decoder: greedily, with a beam, or by drawing.
 
 B clips, N audio tokens, D' their width, K beams, V vocabulary, T tokens written.
 """
@@ -79,6 +79,50 @@ def beam_search(
         done = done | (following == eos) | score.isneginf()
     best = (score / length.clamp(min=1) ** length_penalty).argmax(1, keepdim=True)
     return _pack(tokens[(first + best).flatten()], 1 + length.gather(1, best).flatten())
+
+
+@torch.no_grad()
+def nucleus(
+    decoder: Decoder, context: Packed, bos: int, eos: int, draws: Tensor, top_p: float, temperature: float = 1.0
+) -> Packed:
+    """Draw each token among the most probable ones that together have the probability `top_p` (arXiv 1904.09751).
+
+    Args:
+        decoder: what predicts the next token.
+        context: (N, D') audio tokens of B clips.
+        bos: the token to begin with.
+        eos: the token that ends a caption.
+        draws: (B, T - 1) uniform numbers from 0 to below 1, one a token; T is the most tokens of a caption, with `bos`
+            and `eos`; a caption that reaches it may lack `eos`.
+        top_p: above 0; 1 draws among all tokens, and a very small one is `greedy`.
+        temperature: divides the logits.
+
+    Returns:
+        Tokens of B captions, int64, each `bos ... eos`. What one clip gets depends on its own draws alone.
+    """
+    cache = decoder.begin(context)
+    draws = draws.to(context.values.device)
+    tokens = context.lengths.new_full((len(context), 1), bos, dtype=torch.int64)
+    lengths = torch.ones_like(context.lengths)
+    done = torch.zeros_like(lengths, dtype=torch.bool)
+    while tokens.shape[1] <= draws.shape[1] and not bool(done.all()):
+        following = _drawn(decoder.step(tokens[:, -1], cache), draws[:, tokens.shape[1] - 1], top_p, temperature)
+        tokens = torch.cat([tokens, following[:, None]], 1)
+        lengths = lengths + ~done
+        done = done | (following == eos)
+    return _pack(tokens, lengths)
+
+
+def _drawn(logits: Tensor, draws: Tensor, top_p: float, temperature: float) -> Tensor:
+    """A token of each row, (B, V) logits and (B,) uniform numbers -> (B,) int64."""
+    # In double precision, since single rounds sums of many small probabilities.
+    probabilities, order = (logits.double() / temperature).softmax(1).sort(dim=1, descending=True, stable=True)
+    reached = probabilities.cumsum(1)
+    kept = (reached - probabilities) < top_p  # the first is always kept
+    total = (probabilities * kept).sum(1, keepdim=True)
+    place = (reached <= draws[:, None] * total).sum(1, keepdim=True)
+    place = torch.minimum(place, kept.sum(1, keepdim=True) - 1)  # where rounding left the last one short
+    return order.gather(1, place).squeeze(1)
 
 
 def _extend(logits: Tensor, score: Tensor, done: Tensor, eos: int) -> tuple[Tensor, Tensor, Tensor]:

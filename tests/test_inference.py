@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 import slap
 from slap.audio_files import AudioError, read
 from slap.calibration import Calibration
+from slap.decoding import Decoding
 from slap.inference import Score
 from slap.packed import Packed
 from slap.tiny import tiny_checkpoint
@@ -314,10 +315,31 @@ def test_captions_are_what_the_decoder_writes(model, trained, clips):
     with torch.no_grad():
         dense = trained.audio(trained.audio.patchify(Packed.pack(audio)))
         for beam in (1, 3):
-            tokens = trained.objectives["captioning"].generate(dense, max_length=12, beam=beam)
+            tokens = trained.objectives["captioning"].generate(dense, Decoding(12, beam))
             expected = trained.text.detokenize(tokens)
             assert model.caption(short, beam=beam, max_length=12) == expected
     assert model.caption(short[::-1], max_length=12, batch_seconds=0.1) == model.caption(short, max_length=12)[::-1]
+
+
+def test_a_drawn_caption_depends_on_seed_and_recording_alone(model, clips, capsys):
+    options = {"top_p": 0.95, "temperature": 1.3, "max_length": 12}
+    torch.manual_seed(0)
+    together = model.caption(clips, seed=1, progress=True, **options)
+    assert "4/4" in capsys.readouterr().err
+    torch.manual_seed(1)
+    assert model.caption(clips[::-1], seed=1, batch_seconds=0.1, **options) == together[::-1]
+    assert [model.caption(clip, seed=1, **options)[0] for clip in clips] == together
+    assert model.caption(clips, seed=2, **options) != together
+    assert len(set(together)) == len(clips)
+    with pytest.raises(ValueError, match="a beam or top_p"):
+        model.caption(clips, beam=2, top_p=0.5)
+
+
+def test_captions_come_with_the_embeddings_of_their_clips(model, clips):
+    audio = [read(path, model.sample_rate) for path in clips[:3]]
+    texts, embeddings = model.backend.write(audio, Decoding(8))
+    assert len(texts) == 3
+    assert torch.equal(embeddings, model.backend.encode_audio(audio))
 
 
 def test_a_long_recording_gets_the_most_fitting_of_its_windows_captions(model, clips):

@@ -1,4 +1,4 @@
-"""Greedy and beam generation: what the cache, the beams and the neighbours in a batch may not change."""
+"""Generation, greedy, with a beam or drawn: what the cache, the beams and the neighbours in a batch may not change."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from slap.decoding import Decoding, draws
 from slap.objectives.captioning import Captioning
-from slap.objectives.generation import beam_search
+from slap.objectives.generation import _drawn, beam_search
 from slap.packed import Packed
 
 BOS, EOS, WIDTH = 1, 2, 6
@@ -105,7 +106,7 @@ def test_the_cache_follows_the_beams_that_go_on():
 def test_greedy_equals_recomputing_everything(seed):
     objective, audio = make_objective(seed=seed), make_audio((3, 1, 8, 2), seed)
     expected = [slow_greedy(objective, clip, 9) for clip in audio.unpack()]
-    assert as_lists(objective.generate(audio, max_length=9)) == expected
+    assert as_lists(objective.generate(audio, Decoding(max_length=9))) == expected
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
@@ -114,13 +115,13 @@ def test_greedy_equals_recomputing_everything(seed):
 def test_beam_search_equals_recomputing_everything(seed, beam, penalty):
     objective, audio = make_objective(vocabulary=5, seed=seed), make_audio((3, 1, 4), seed)
     expected = [slow_beam(objective, clip, 7, beam, penalty) for clip in audio.unpack()]
-    assert as_lists(objective.generate(audio, max_length=7, beam=beam, length_penalty=penalty)) == expected
+    assert as_lists(objective.generate(audio, Decoding(7, beam, penalty))) == expected
 
 
 @pytest.mark.parametrize("seed", [1, 2, 4])
 def test_one_beam_is_greedy(seed):
     objective, audio = make_objective(seed=seed), make_audio((3, 1, 8, 2, 5), seed)
-    greedy = objective.generate(audio, max_length=12)
+    greedy = objective.generate(audio, Decoding(12))
     assert as_lists(beam_search(objective.decoder, audio, BOS, EOS, 12, 1, 1.0)) == as_lists(greedy)
     assert as_lists(beam_search(objective.decoder, audio, BOS, EOS, 12, 1, 0.0)) == as_lists(greedy)
 
@@ -133,7 +134,7 @@ def test_a_wide_beam_finds_the_best_of_all_captions(seed, penalty):
     words = product(range(vocabulary), repeat=max_length - 1)
     captions = sorted({(BOS, *(w[: w.index(EOS) + 1] if EOS in w else w)) for w in words})
     beam = vocabulary ** (max_length - 1)
-    found = as_lists(objective.generate(audio, max_length=max_length, beam=beam, length_penalty=penalty))
+    found = as_lists(objective.generate(audio, Decoding(max_length, beam, penalty)))
     for clip, caption in zip(audio.unpack(), found, strict=True):
         best = max(zip(scores(objective, captions, clip, penalty), captions, strict=True))
         assert caption == list(best[1])
@@ -142,9 +143,9 @@ def test_a_wide_beam_finds_the_best_of_all_captions(seed, penalty):
 @pytest.mark.parametrize("beam", [1, 3])
 def test_a_clips_caption_does_not_depend_on_the_others(beam):
     objective, audio = make_objective(), make_audio((3, 1, 8, 2, 5))
-    together = as_lists(objective.generate(audio, max_length=10, beam=beam))
+    together = as_lists(objective.generate(audio, Decoding(10, beam)))
     assert len({len(caption) for caption in together}) > 1  # some end before others
-    alone = [as_lists(objective.generate(Packed.pack([clip]), max_length=10, beam=beam))[0] for clip in audio.unpack()]
+    alone = [as_lists(objective.generate(Packed.pack([clip]), Decoding(10, beam)))[0] for clip in audio.unpack()]
     assert together == alone
 
 
@@ -162,11 +163,11 @@ def test_captions_begin_end_and_stop_as_they_should(beam, max_length):
             return logits
 
         objective.decoder.step = biased
-    endless = never.generate(audio, max_length=max_length, beam=beam)
+    endless = never.generate(audio, Decoding(max_length, beam))
     assert endless.sizes == (max_length,) * 3
     assert endless.values.dtype == torch.int64
     assert all(caption[0] == BOS and EOS not in caption[1:] for caption in as_lists(endless))
-    assert as_lists(at_once.generate(audio, max_length=max_length, beam=beam)) == [[BOS, EOS]] * 3
+    assert as_lists(at_once.generate(audio, Decoding(max_length, beam))) == [[BOS, EOS]] * 3
 
 
 def test_generation_stops_when_all_captions_are_complete():
@@ -180,7 +181,7 @@ def test_generation_stops_when_all_captions_are_complete():
         return logits
 
     objective.decoder.step = two_words
-    assert as_lists(objective.generate(audio, max_length=1000)) == [[BOS, 5, 5, EOS]] * 2
+    assert as_lists(objective.generate(audio, Decoding(1000))) == [[BOS, 5, 5, EOS]] * 2
     assert len(calls) == 3
 
 
@@ -197,12 +198,123 @@ def test_an_overfitted_decoder_says_its_captions_again():
         objective(views)[0].backward()
         optimizer.step()
     for beam in (1, 4):
-        assert as_lists(objective.generate(audio, beam=beam)) == captions
+        assert as_lists(objective.generate(audio, Decoding(beam=beam))) == captions
 
 
-def test_what_makes_no_sense_is_refused():
-    objective, audio = make_objective(), make_audio((3,))
-    with pytest.raises(ValueError, match=r"max_length must be at least 2.*got 1"):
-        objective.generate(audio, max_length=1)
-    with pytest.raises(ValueError, match="beam must be at least 1, got 0"):
-        objective.generate(audio, beam=0)
+# -- drawing ----------------------------------------------------------------------------------------------------------
+
+
+def uniform(clips, length, seed=0):
+    return torch.rand(clips, length - 1, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def slow_nucleus(objective, clip, draws, top_p, temperature):
+    """Nucleus sampling on lists, as its paper has it: the smallest set that reaches `top_p`, renormalised."""
+    caption = [BOS]
+    for draw in draws.tolist():
+        logs = recompute(objective, caption, clip) / temperature
+        probabilities = logs.exp() / logs.exp().sum()
+        ranked = sorted(enumerate(probabilities.tolist()), key=lambda pair: pair[1], reverse=True)
+        chosen, total = [], 0.0
+        while total < top_p and ranked:
+            chosen.append(ranked.pop(0))
+            total += chosen[-1][1]
+        reached = 0.0
+        for token, probability in chosen:
+            reached += probability / total
+            if draw < reached or token == chosen[-1][0]:
+                caption.append(token)
+                break
+        if caption[-1] == EOS:
+            break
+    return caption
+
+
+@pytest.mark.parametrize(("top_p", "temperature"), [(1.0, 1.0), (0.9, 1.0), (0.5, 1.7), (0.3, 0.5)])
+@pytest.mark.parametrize("seed", [1, 2, 4])
+def test_drawing_equals_recomputing_everything(seed, top_p, temperature):
+    objective, audio = make_objective(seed=seed), make_audio((3, 1, 8, 2, 5, 4), seed)
+    numbers = uniform(6, 9, seed)
+    expected = [
+        slow_nucleus(objective, clip, row, top_p, temperature)
+        for clip, row in zip(audio.unpack(), numbers, strict=True)
+    ]
+    how = Decoding(9, top_p=top_p, temperature=temperature)
+    assert as_lists(objective.generate(audio, how, numbers)) == expected
+
+
+def test_tokens_are_drawn_with_their_probability():
+    logits = torch.tensor([0.1, 0.4, 0.2, 0.3], dtype=torch.float64).log()
+    draws = (torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000
+
+    def shares(top_p, temperature):
+        tokens = _drawn(logits.expand(10_000, 4), draws, top_p, temperature)
+        return [round(share, 3) for share in (tokens.bincount(minlength=4) / 10_000).tolist()]
+
+    assert shares(1.0, 1.0) == [0.1, 0.4, 0.2, 0.3]
+    assert shares(0.65, 1.0) == [0.0, 0.571, 0.0, 0.429]
+    squared = torch.tensor([0.01, 0.16, 0.04, 0.09]) / 0.3
+    assert shares(1.0, 0.5) == pytest.approx(squared.tolist(), abs=1e-3)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 4])
+def test_a_tiny_nucleus_is_greedy(seed):
+    objective, audio = make_objective(seed=seed), make_audio((3, 1, 8, 2, 5), seed)
+    drawn = objective.generate(audio, Decoding(12, top_p=1e-9), uniform(5, 12))
+    assert as_lists(drawn) == as_lists(objective.generate(audio, Decoding(12)))
+
+
+def test_what_one_clip_is_given_does_not_depend_on_the_others():
+    objective, audio = make_objective(), make_audio((3, 1, 8, 2, 5))
+    numbers, how = uniform(5, 10), Decoding(10, top_p=0.95)
+    together = as_lists(objective.generate(audio, how, numbers))
+    assert len({len(caption) for caption in together}) > 1
+    for i, clip in enumerate(audio.unpack()):
+        assert as_lists(objective.generate(Packed.pack([clip]), how, numbers[i : i + 1])) == [together[i]]
+
+
+def test_draws_follow_from_seed_and_clip_alone():
+    clips = [torch.randn(100), torch.randn(50), torch.randn(100)]
+    how = Decoding(5, top_p=0.9, seed=3)
+    found = draws(clips, how)
+    assert found.shape == (3, 4)
+    assert found.unique().numel() == 12
+    assert torch.equal(draws(clips[::-1], how), found.flip(0))
+    assert torch.equal(draws([clips[0]], Decoding(9, top_p=0.5, seed=3))[:, :4], found[:1])
+    assert not torch.equal(draws(clips, Decoding(5, top_p=0.9, seed=4)), found)
+    assert draws(clips, Decoding(5)) is None
+
+
+def test_drawing_needs_numbers_to_draw_with():
+    objective, audio = make_objective(), make_audio((3, 2))
+    with pytest.raises(ValueError, match=r"uniform numbers of shape \(2, 4\), got None"):
+        objective.generate(audio, Decoding(5, top_p=0.9))
+    with pytest.raises(ValueError, match=r"uniform numbers of shape \(2, 4\), got \(1, 4\)"):
+        objective.generate(audio, Decoding(5, top_p=0.9), uniform(1, 5))
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"max_length": 1}, "max_length must be at least 2.*got 1"),
+        ({"beam": 0}, "beam must be at least 1, got 0"),
+        ({"top_p": 0.0}, "top_p must be above 0 and at most 1, got 0.0"),
+        ({"top_p": 1.5}, "top_p must be above 0 and at most 1, got 1.5"),
+        ({"top_p": 0.5, "temperature": 0.0}, "temperature must be above 0, got 0.0"),
+        ({"top_p": 0.5, "beam": 3}, "a beam or top_p"),
+        ({"length_penalty": 0.5}, "length_penalty compares the captions of a beam; set beam too"),
+        ({"top_p": 0.5, "length_penalty": 0.5}, "length_penalty compares the captions of a beam"),
+        ({"temperature": 0.5}, "temperature and seed are for drawing; set top_p too"),
+        ({"seed": 5, "beam": 2}, "temperature and seed are for drawing; set top_p too"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        Decoding(**options)
+
+
+def test_settings_name_what_has_an_effect():
+    assert Decoding(9).settings() == {"method": "greedy", "max_length": 9}
+    assert Decoding(9, 4, 0.5).settings() == {"method": "beam", "max_length": 9, "beam": 4, "length_penalty": 0.5}
+    drawn = Decoding(9, top_p=0.9, seed=2).settings()
+    assert drawn == {"method": "nucleus", "max_length": 9, "top_p": 0.9, "temperature": 1.0, "seed": 2}

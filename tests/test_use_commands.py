@@ -159,6 +159,18 @@ def test_caption(model, sounds, capsys):
     assert capsys.readouterr().out == f"sounds/a.wav\t{expected[0]}\n"
 
 
+def test_caption_by_drawing(model, sounds, capsys):
+    drawn = ["--max-length", "10", "--top-p", "0.9", "--temperature", "1.5", "--seed", "7"]
+    assert main(["caption", str(model), "sounds/a.wav", "sounds/b.flac", *drawn]) == 0
+    shown = [line.split("\t")[1] for line in capsys.readouterr().out.splitlines()]
+    files = ["sounds/a.wav", "sounds/b.flac"]
+    assert shown == slap.load(model).caption(files, max_length=10, top_p=0.9, temperature=1.5, seed=7)
+    assert main(["caption", str(model), "sounds/a.wav", "--seed", "7"]) == 2
+    assert "temperature and seed are for drawing; set top_p too" in capsys.readouterr().err
+    assert main(["caption", str(model), "sounds/a.wav", "--top-p", "0.9", "--beam", "2"]) == 2
+    assert "choose a beam or top_p" in capsys.readouterr().err
+
+
 # -- frames -----------------------------------------------------------------------------------------------------------
 
 

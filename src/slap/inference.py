@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from slap.audio_input import Audio, as_list, source
 from slap.calibration import Calibration
+from slap.decoding import GREEDY, Decoding
 from slap.embedding import Done, Embedded, Plan, Span, embed, joined, run
 from slap.frames import Frames, over_time
 from slap.zeroshot import class_embeddings, class_prompts
@@ -67,8 +69,8 @@ class AudioTextModel(Protocol):
 class Captioner(Protocol):
     """A backend that writes captions."""
 
-    def write(self, clips: Sequence[Tensor], max_length: int, beam: int, length_penalty: float) -> list[str]:
-        """A caption for each clip; clips as for `encode_audio`."""
+    def write(self, clips: Sequence[Tensor], decoding: Decoding) -> tuple[list[str], Tensor]:
+        """A caption for each clip, and what `encode_audio` gives for the clips, (n, E)."""
 
 
 @runtime_checkable
@@ -224,38 +226,45 @@ class Model:
         max_length: int = 64,
         length_penalty: float = 1.0,
         batch_seconds: float = BATCH_SECONDS,
+        top_p: float | None = None,
+        temperature: float = 1.0,
+        seed: int = 0,
+        progress: bool = False,
     ) -> list[str]:
-        """Describe recordings.
+        """Describe recordings: greedily, with a beam, or drawn (see `slap.decoding.Decoding`).
 
-        Of a recording that takes several windows, each is described, and the description is taken whose embedding is
-        nearest to that of the whole.
+        A recording has the same caption alone or among others, also when it is drawn: what is drawn depends on the seed
+        and on the recording itself. Of a recording that takes several windows, each is described, and the description
+        is taken whose embedding is nearest to that of the whole.
 
         Args:
             audio: the recordings.
             beam: 1 takes the most probable token each time; more keep that many beginnings.
             max_length: the most tokens of a caption, with those that begin and end it.
-            length_penalty: 0 prefers the most probable caption, and so short ones; 1 the highest mean over tokens.
+            length_penalty: of a beam; 0 prefers the most probable caption, and so short ones; 1 the highest mean over
+                tokens.
             batch_seconds: audio that is described together.
+            top_p: draw each token among the most probable ones that together have this probability, instead of beams.
+            temperature: with `top_p`, divides the logits.
+            seed: with `top_p`, of what is drawn.
+            progress: show a progress bar on stderr.
 
         Raises:
-            ValueError: the model did not learn to write captions.
+            ValueError: the model did not learn to write captions, or options that make no sense, alone or together.
             AudioError: one of the recordings cannot be used.
         """
         recordings = as_list(audio)
         captions = [""] * len(recordings)
-        for done in self.stream_captions(recordings, beam, max_length, length_penalty, batch_seconds):
+        decoding = Decoding(max_length, beam, length_penalty, top_p, temperature, seed)
+        found = self.stream_captions(recordings, decoding, batch_seconds)
+        for done in tqdm(found, total=len(recordings), unit=" clips", disable=not progress):
             if done.result is None:
                 raise done.error or AssertionError("neither caption nor error")
             captions[done.index] = done.result
         return captions
 
     def stream_captions(
-        self,
-        audio: Sequence[Audio],
-        beam: int = 1,
-        max_length: int = 64,
-        length_penalty: float = 1.0,
-        batch_seconds: float = BATCH_SECONDS,
+        self, audio: Sequence[Audio], decoding: Decoding = GREEDY, batch_seconds: float = BATCH_SECONDS
     ) -> Iterator[Done[str]]:
         """As `caption`, as they are done, the recordings that cannot be used among them."""
         backend = self.backend
@@ -263,8 +272,8 @@ class Model:
             raise ValueError(f"a {type(backend).__name__} writes no captions")
 
         def describe(clips: Sequence[Tensor]) -> list[tuple[str, Tensor]]:
-            texts = backend.write(clips, max_length, beam, length_penalty)
-            return list(zip(texts, backend.encode_audio(clips), strict=True))
+            texts, embeddings = backend.write(clips, decoding)
+            return list(zip(texts, embeddings, strict=True))
 
         def nearest(parts: list[tuple[str, Tensor]], spans: list[Span]) -> str:
             if len(parts) == 1:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from slap.calibration import Calibration
+from slap.decoding import GREEDY, Decoding, draws
 from slap.frames import frame_count
 from slap.network import Network
 from slap.packed import Packed
@@ -51,8 +52,8 @@ class Calibrated(Protocol):
 class Writes(Protocol):
     """An objective that learns to write captions."""
 
-    def generate(self, audio: Packed, max_length: int = 64, beam: int = 1, length_penalty: float = 1.0) -> Packed:
-        """Tokens of a caption for each clip, from dense features."""
+    def generate(self, audio: Packed, decoding: Decoding = GREEDY, draws: Tensor | None = None) -> Packed:
+        """Tokens of a caption for each clip, from dense features; `draws` as `slap.decoding.draws` gives them."""
 
 
 class TrainedModel:
@@ -134,8 +135,8 @@ class TrainedModel:
         return round(step * self.sample_rate)
 
     @torch.no_grad()
-    def write(self, clips: Sequence[Tensor], max_length: int, beam: int, length_penalty: float) -> list[str]:
-        """A caption for each clip.
+    def write(self, clips: Sequence[Tensor], decoding: Decoding) -> tuple[list[str], Tensor]:
+        """A caption for each clip, and the clips' embeddings, (n, E), from the same pass of the encoder.
 
         Raises:
             ValueError: the model did not learn to write.
@@ -144,9 +145,9 @@ class TrainedModel:
         if writer is None:
             why = self.absent.get("captioning", "it was not trained with one")
             raise ValueError(f"the model writes no captions, for it has no captioning objective: {why}")
-        patches = self.network.audio.patchify(Packed.pack(clips).to(self.device))
-        tokens = writer.generate(self.network.audio(patches), max_length, beam, length_penalty)
-        return self.network.text.detokenize(tokens.to("cpu"))
+        dense = self.network.audio(self.network.audio.patchify(Packed.pack(clips).to(self.device)))
+        tokens = writer.generate(dense, decoding, draws(clips, decoding))
+        return self.network.text.detokenize(tokens.to("cpu")), self.network.audio_pool(dense).float().cpu()
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Tensor:

@@ -2,6 +2,10 @@
 
     slap caption runs/demo/best.ckpt sounds/clip.wav "more/*.flac"
     slap caption exported sounds --beam 4 --json
+    slap caption exported sounds --top-p 0.9 --temperature 0.8 --seed 1
+
+Without options each next token is the most probable one (greedy); --beam searches for the most probable caption;
+--top-p draws: another --seed gives another caption. A clip's caption never depends on the other clips.
 
 Exit status: 0 done; 3 done, but for files that are listed on stderr; 2 nothing was done.
 """
@@ -10,37 +14,33 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
-from slap.use.options import PATHS, add_batch, add_common, add_model, load, tell_failed
+from slap.use.options import PATHS, add_batch, add_common, add_decoding, add_model, decoding, load, tell_failed
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_model(parser)
     parser.add_argument("paths", metavar="PATH", nargs="+", help=PATHS)
-    parser.add_argument("--beam", type=int, default=1, metavar="N", help="beginnings kept; 1 is greedy (default: 1)")
-    parser.add_argument("--max-length", type=int, default=64, metavar="N", help="tokens at most (default: 64)")
-    parser.add_argument(
-        "--length-penalty",
-        type=float,
-        default=1.0,
-        metavar="X",
-        help="of a beam; 0 prefers short captions (default: 1)",
-    )
+    add_decoding(parser)
     add_batch(parser)
     add_common(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Caption and print."""
+    from tqdm import tqdm
+
     from slap.use.inputs import inputs
 
+    how = decoding(arguments)
     items = inputs(arguments.paths)
     model = load(arguments)
     captions: dict[int, str] = {}
     failed = []
-    options = (arguments.beam, arguments.max_length, arguments.length_penalty, arguments.batch_seconds)
-    for done in model.stream_captions([item.audio for item in items], *options):
+    stream = model.stream_captions([item.audio for item in items], how, arguments.batch_seconds)
+    for done in tqdm(stream, total=len(items), unit=" clips", disable=None, file=sys.stderr):
         if done.result is None:
             failed.append((items[done.index].id, str(done.error)))
         else:

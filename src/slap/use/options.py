@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from slap.decoding import Decoding
     from slap.inference import Model
 
 DONE, SOME_FAILED = 0, 3
@@ -56,6 +57,46 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="audio that is computed together (default: %(default)g)",
     )
+
+
+def add_decoding(parser: argparse.ArgumentParser) -> None:
+    """Add the options of writing captions."""
+    group = parser.add_argument_group("how captions are written", "a beam or drawing; greedily with neither")
+    group.add_argument("--max-length", type=int, default=64, metavar="N", help="tokens at most (default: 64)")
+    group.add_argument("--beam", type=int, default=1, metavar="N", help="beginnings kept; 1 is greedy (default: 1)")
+    group.add_argument(
+        "--length-penalty",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="of a beam; 0 prefers short captions (default: 1)",
+    )
+    group.add_argument(
+        "--top-p",
+        type=float,
+        metavar="P",
+        help="draw each token among the most probable ones that together have this probability; 1 among all",
+    )
+    group.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        metavar="T",
+        help="with --top-p; below 1 unlikely tokens become rarer (default: 1)",
+    )
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="with --top-p, of what is drawn (default: 0)")
+
+
+def decoding(arguments: argparse.Namespace) -> Decoding:
+    """What the options of `add_decoding` say.
+
+    Raises:
+        ValueError: a value out of range, or options that have no effect together.
+    """
+    from slap.decoding import Decoding
+
+    names = ("max_length", "beam", "length_penalty", "top_p", "temperature", "seed")
+    return Decoding(**{name: getattr(arguments, name) for name in names})
 
 
 def load(arguments: argparse.Namespace) -> Model:

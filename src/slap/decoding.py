@@ -1,0 +1,104 @@
+"""How captions are written: greedily, with a beam, or drawn from the nucleus of each next token's distribution.
+
+B clips, T tokens at most.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What there is to choose when captions are written.
+
+    Attributes:
+        max_length: T, the most tokens of a caption, with those that begin and end it.
+        beam: 1 takes the most probable token each time; more keep that many beginnings, see `beam_search`.
+        length_penalty: of a beam; 0 prefers the most probable caption, and so short ones; 1 the highest mean over
+            tokens.
+        top_p: draw each token among the most probable ones that together have this probability (nucleus sampling,
+            arXiv 1904.09751); 1 draws among all; None does not draw.
+        temperature: divides the logits before a token is drawn; below 1 bolder choices become rarer.
+        seed: of what is drawn.
+
+    Raises:
+        ValueError: a value out of range, or options that have no effect together.
+    """
+
+    max_length: int = 64
+    beam: int = 1
+    length_penalty: float = 1.0
+    top_p: float | None = None
+    temperature: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_length < 2:
+            raise ValueError(f"max_length must be at least 2, the first token being given; got {self.max_length}")
+        if self.beam < 1:
+            raise ValueError(f"beam must be at least 1, got {self.beam}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature must be above 0, got {self.temperature}; greedy decoding is without top_p")
+        self._refuse_what_has_no_effect()
+
+    def _refuse_what_has_no_effect(self) -> None:
+        if self.top_p is not None and self.beam > 1:
+            raise ValueError(
+                f"choose a beam or top_p: captions are searched for or drawn; got {self.beam}, {self.top_p}"
+            )
+        if self.beam == 1 and self.length_penalty != 1:
+            raise ValueError(f"length_penalty compares the captions of a beam; set beam too; got {self.length_penalty}")
+        if self.top_p is None and (self.temperature, self.seed) != (1, 0):
+            what = f"temperature {self.temperature:g}, seed {self.seed}"
+            raise ValueError(f"temperature and seed are for drawing; set top_p too (1 draws among all); got {what}")
+
+    @property
+    def method(self) -> str:
+        """`greedy`, `beam` or `nucleus`."""
+        return "nucleus" if self.top_p is not None else "beam" if self.beam > 1 else "greedy"
+
+    def settings(self) -> dict[str, float | int | str]:
+        """What has an effect, as plain data, for the record beside captions."""
+        shown = {
+            "greedy": ("max_length",),
+            "beam": ("max_length", "beam", "length_penalty"),
+            "nucleus": ("max_length", "top_p", "temperature", "seed"),
+        }
+        values = asdict(self)
+        return {"method": self.method, **{name: values[name] for name in shown[self.method]}}
+
+
+GREEDY = Decoding()
+"""The most probable token each time."""
+
+
+def draws(clips: Sequence[Tensor], decoding: Decoding) -> Tensor | None:
+    """The uniform numbers that the tokens of each clip's caption are drawn with, None where nothing is drawn.
+
+    They follow from the seed and from the samples of the clip alone, so a caption depends neither on the other clips,
+    nor on their order, nor on the device.
+
+    Args:
+        clips: B of them, (T_i,) float32 on the CPU.
+        decoding: how captions are written.
+
+    Returns:
+        (B, max_length - 1) float64 from 0 to below 1.
+    """
+    if decoding.top_p is None:
+        return None
+    rows = []
+    for clip in clips:
+        digest = blake2b(clip.contiguous().numpy().data, digest_size=16).hexdigest()
+        stream = random.Random(f"{decoding.seed} {digest}")
+        rows.append([stream.random() for _ in range(decoding.max_length - 1)])
+    return torch.tensor(rows, dtype=torch.float64).view(len(rows), decoding.max_length - 1)
