@@ -22,18 +22,28 @@ class MissingToolError(ImportError):
     """Something that a metric needs is not installed; the message says what and how to get it."""
 
 
-def package_folder() -> Path:
+def coco_folder() -> Path:
     """Where pycocoevalcap is installed.
 
     Raises:
-        MissingToolError: it is not, or there is no Java.
+        MissingToolError: it is not.
     """
     spec = find_spec("pycocoevalcap")
     if spec is None or not spec.submodule_search_locations:
         raise MissingToolError("captioning metrics need pycocoevalcap: pip install 'slap-audio[captioning]'")
+    return Path(spec.submodule_search_locations[0])
+
+
+def package_folder() -> Path:
+    """Where pycocoevalcap is installed, with a Java to run its programs.
+
+    Raises:
+        MissingToolError: it is not, or there is no Java.
+    """
+    folder = coco_folder()
     if shutil.which("java") is None:
         raise MissingToolError("captioning metrics need Java (17 is tested): install a JRE, so that `java` is found")
-    return Path(spec.submodule_search_locations[0])
+    return folder
 
 
 def ptb_tokenize(captions: Sequence[str]) -> list[str]:
@@ -72,39 +82,60 @@ def meteor(written: Sequence[str], references: Sequence[Sequence[str]]) -> tuple
         MissingToolError: pycocoevalcap or Java is missing.
         RuntimeError: METEOR failed; says what it printed.
     """
-    folder = package_folder() / "meteor"
-    command = [
-        "java",
-        "-Dfile.encoding=UTF-8",
-        "-Xmx2G",
-        "-jar",
-        "meteor-1.5.jar",
-        "-",
-        "-",
-        "-stdio",
-        "-l",
-        "en",
-        "-norm",
+    return meteor_of(meteor_counts(written, references))
+
+
+def meteor_counts(written: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[float]]:
+    """What METEOR counts in each clip; of the sums over clips it makes the corpus' score. See `meteor`."""
+    questions = [
+        " ||| ".join(("SCORE", *group, caption)).replace("\n", " ")
+        for caption, group in zip(written, references, strict=True)
     ]
-    with subprocess.Popen(
-        command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8"
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
+    with _Meteor() as program:
+        return [[float(number) for number in program.ask(question).split()] for question in questions]
 
-        def ask(line: str) -> str:
-            print(line, file=process.stdin, flush=True)
-            return process.stdout.readline().strip()  # type: ignore[union-attr]
 
-        try:
-            stats = [
-                ask(" ||| ".join(("SCORE", *group, caption)).replace("\n", " "))
-                for caption, group in zip(written, references, strict=True)
-            ]
-            scores = [float(ask(" ||| ".join(("EVAL", *stats))))]  # one line a clip, then that of the corpus
-            scores += [float(process.stdout.readline()) for _ in stats]
-        except (OSError, ValueError) as error:
-            process.kill()
-            raise RuntimeError(f"METEOR stopped after {len(written)} captions were given to it: {error}") from error
-        process.stdin.close()
+def meteor_of(counts: Sequence[Sequence[float]]) -> tuple[float, list[float]]:
+    """METEOR of the sum of counts, and of each row of them: those of clips, or sums of these. See `meteor`."""
+    stats = [" ".join(f"{number:.1f}" for number in row) for row in counts]
+    with _Meteor() as program:
+        scores = [float(program.ask(" ||| ".join(("EVAL", *stats))))]  # one line a row, then that of the sum
+        scores += [float(program.answer()) for _ in stats]
     return scores[-1], scores[:-1]
+
+
+class _Meteor:
+    """The running program; leaving it without an error lets it end, and anything else ends it.
+
+    Raises:
+        RuntimeError: it stopped, or answered something else than numbers.
+    """
+
+    def __enter__(self) -> _Meteor:
+        options = ["-", "-", "-stdio", "-l", "en", "-norm"]
+        self._asked = 0
+        self._process = subprocess.Popen(
+            ["java", "-Dfile.encoding=UTF-8", "-Xmx2G", "-jar", "meteor-1.5.jar", *options],
+            cwd=package_folder() / "meteor",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+        )
+        return self
+
+    def ask(self, line: str) -> str:
+        self._asked += 1
+        print(line, file=self._process.stdin, flush=True)
+        return self.answer()
+
+    def answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            self._process.kill()
+        self._process.communicate()  # closes its input, at which it ends
+        if isinstance(error, OSError | ValueError):
+            raise RuntimeError(f"METEOR stopped after {self._asked} questions: {error}") from error
