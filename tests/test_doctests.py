@@ -8,6 +8,7 @@ import pytest
 
 PACKAGES = (
     "slap",
+    "slap.judge",
     "slap.search",
     "slap.encoders",
     "slap.objectives",

@@ -15,37 +15,14 @@ from torch import Tensor
 
 from slap.bad_clip import REASONS, BadClip
 from slap.batch import Batch
+from slap.confusion import Confusion as Confusion
 from slap.distributed import world_size
 from slap.results import Result, bootstrapped
-from slap.retrieval import (
-    DivideBy,
-    audio_to_text_ranks,
-    average_precision_at,
-    caption_ranks,
-    chance_average_precision,
-    chance_recall,
-    text_to_audio_ranks,
-)
+from slap.retrieval_figures import CUTOFFS as CUTOFFS
+from slap.retrieval_figures import DEFINITIONS as DEFINITIONS
+from slap.retrieval_figures import retrieval_figures
 from slap.windows import merge_by_name
 from slap.zeroshot import class_embeddings, class_prompts, predict
-
-CUTOFFS = (1, 5, 10)
-
-DEFINITIONS: dict[str, DivideBy] = {"mAP@10": "all", "mAP@10_found": "found"}
-"""What average precision of audio to text is divided by, both published as mAP@10; see `average_precision_at`."""
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """How often each class was taken for which.
-
-    Attributes:
-        classes: their names, K of them.
-        counts: (K, K) int64, true class by predicted class.
-    """
-
-    classes: tuple[str, ...]
-    counts: Tensor
 
 
 @dataclass
@@ -144,25 +121,10 @@ class Evaluation:
         return self.results
 
     def _retrieval(self, whole: _Collected) -> None:
-        clips, captions = len(whole.audio), len(whole.text)
-        text_ranks = text_to_audio_ranks(whole.audio, whole.text, whole.clip)
-        captioned, place = whole.clip.unique(return_inverse=True)  # a clip without caption is no query
-        self.audio_ranks = audio_to_text_ranks(whole.audio[captioned], whole.text, place)
-        self.durations = [whole.seconds[i] for i in captioned.tolist()]
-        each = captions // max(len(captioned), 1)
-        for k in CUTOFFS:
-            chance = chance_recall(k, clips, 1)
-            self.results[f"t2a_R@{k}"] = bootstrapped(text_ranks < k, place, chance)
-        for k in CUTOFFS:
-            chance = chance_recall(k, captions, each)
-            self.results[f"a2t_R@{k}"] = bootstrapped(self.audio_ranks < k, torch.arange(len(captioned)), chance)
-        precision = average_precision_at(10, text_ranks, torch.arange(captions))
-        self.results["t2a_mAP@10"] = bootstrapped(precision, place, chance_average_precision(10, clips, 1))
-        ranks = caption_ranks(whole.audio[captioned], whole.text, place)
-        for name, divide_by in DEFINITIONS.items():
-            chance = chance_average_precision(10, captions, each, divide_by)
-            precision = average_precision_at(10, ranks, place, divide_by)
-            self.results[f"a2t_{name}"] = bootstrapped(precision, torch.arange(len(captioned)), chance)
+        found = retrieval_figures(whole.audio, whole.text, whole.clip)
+        self.results |= found.results
+        self.audio_ranks = found.audio_ranks
+        self.durations = [whole.seconds[i] for i in found.captioned.tolist()]
 
     def _zeroshot(self, whole: _Collected, task: str, template: str, embed: Callable[[list[str]], Tensor]) -> None:
         names = [labels.get(task) for labels in whole.labels]

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from slap.evaluation import Confusion
+from slap.confusion import Confusion
 from slap.results import Result, bootstrapped
 
 Seconds = float
@@ -25,11 +25,12 @@ NUMBERED = 20
 """Confusion matrices with more classes go without numbers in their cells."""
 
 
-def draw_recall(results: Mapping[str, Result]) -> Figure:
+def draw_recall(results: Mapping[str, Result], title: str = "Retrieval of held-out clips") -> Figure:
     """Recall in both directions as bars, with 95 % intervals and, as dashes, chance.
 
     Args:
         results: holds `t2a_R@k` and `a2t_R@k` for some k; anything else is left out.
+        title: over the plot.
 
     Raises:
         ValueError: no recall among the results.
@@ -37,7 +38,7 @@ def draw_recall(results: Mapping[str, Result]) -> Figure:
     cutoffs = sorted({int(name.rpartition("@")[2]) for name in results if name.startswith(("t2a_R@", "a2t_R@"))})
     if not cutoffs:
         raise ValueError(f"there is no recall to draw among {[*results]}")
-    figure, axes = _canvas(1.6 + 1.6 * len(cutoffs), 3.8, "Retrieval of held-out clips")
+    figure, axes = _canvas(1.6 + 1.6 * len(cutoffs), 3.8, title)
     width = 0.38
     for shift, (short, direction) in zip((-width / 2, width / 2), DIRECTIONS.items(), strict=True):
         bars = [results[f"{short}_R@{k}"] for k in cutoffs]
@@ -51,18 +52,32 @@ def draw_recall(results: Mapping[str, Result]) -> Figure:
     return figure
 
 
-def draw_recall_by_duration(durations: Sequence[Seconds], ranks: Tensor, k: int = 1) -> Figure:
+def draw_recall_by_duration(
+    durations: Sequence[Seconds], ranks: Tensor, k: int = 1, title: str | None = None
+) -> Figure:
     """Recall from audio to text for clips of similar duration, each range twice as long as the one before.
 
     Args:
         durations: seconds of each clip, B of them.
         ranks: (B,) for each clip the best rank of its captions, from 0.
         k: of R@k.
+        title: over the plot; default: it says what is drawn.
+    """
+    return draw_shares_by_duration(durations, ranks < k, title or f"Audio to text R@{k} by duration")
+
+
+def draw_shares_by_duration(durations: Sequence[Seconds], hits: Tensor, title: str) -> Figure:
+    """The share of hits among clips of similar duration, each range twice as long as the one before.
+
+    Args:
+        durations: seconds of each clip, B of them.
+        hits: (B,) bool.
+        title: over the plot.
     """
     bins = _by_duration(durations)
     names = [f"{_number(2.0**i)} to {_number(2.0 ** (i + 1))}" for i in bins]
-    bars = [bootstrapped(ranks[rows] < k, torch.arange(len(rows)), 0.0) for rows in bins.values()]
-    figure, axes = _canvas(1.8 + 0.95 * len(bars), 3.8, f"Audio to text R@{k} by duration")
+    bars = [bootstrapped(hits[rows], torch.arange(len(rows)), 0.0) for rows in bins.values()]
+    figure, axes = _canvas(1.8 + 0.95 * len(bars), 3.8, title)
     _bars(axes, list(range(len(bars))), bars, 0.7, COLOURS["a2t"], None)
     ticks = [f"{name}\n{bar.count} clip{'s' * (bar.count > 1)}" for name, bar in zip(names, bars, strict=True)]
     axes.set_xticks(range(len(bars)), ticks, fontsize=9)

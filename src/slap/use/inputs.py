@@ -75,10 +75,15 @@ def _manifest(path: str) -> Iterator[Input]:
     # By name: the framework knows no data module. A manifest with bad rows is used as far as it goes.
     read_manifest = importlib.import_module("slap.datamodules.manifest").read_manifest
     for cut in read_manifest(path, max_bad=1.0):
-        yield Input(cut.id, _segment(cut, path))
+        yield Input(cut.id, segment(cut, path))
 
 
-def _segment(cut: Any, path: str) -> Segment:
+def segment(cut: Any, path: str) -> Segment:
+    """The stretch of a file that a cut of a manifest is.
+
+    Raises:
+        ValueError: it is none, but a mix, in memory or in several files.
+    """
     recording: Any = getattr(cut, "recording", None)
     sources = recording.sources if recording else []
     if len(sources) != 1 or sources[0].type != "file":

@@ -1,0 +1,17 @@
+"""Progress bars on the terminal, on stderr; none where nobody watches."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+
+def bar(total: int, what: str, unit: str) -> tqdm:
+    """A bar that counts up to `total`."""
+    return tqdm(total=total, desc=what, unit=f" {unit}", disable=None, file=sys.stderr, dynamic_ncols=True)
+
+
+def silent(total: int, what: str, unit: str) -> tqdm:
+    """A bar that shows nothing."""
+    return tqdm(total=total, desc=what, unit=unit, disable=True)

@@ -1,0 +1,78 @@
+"""Retrieval of clips by their captions, and of captions by their clips.
+
+B clips, C captions.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from slap.judge.intervals import median_rank
+from slap.judge.judged_set import JudgedSet
+from slap.judge.plots import recall, recall_by_duration
+from slap.judge.subject import Subject
+from slap.judge.task import Progress, Task, TaskResult, result_of
+from slap.registry import register
+from slap.retrieval_figures import IN_WORDS, retrieval_figures
+
+
+@register("retrieval")
+class Retrieval(Task):
+    """Find clips by captions and captions by clips: R@1, R@5, R@10, mAP@10 in both definitions, median rank."""
+
+    uses = ("captions",)
+    headline = ("t2a_R@1", "t2a_R@10", "a2t_R@1", "a2t_R@10", "t2a_mAP@10")
+
+    def run(self, subject: Subject, data: JudgedSet, progress: Progress) -> TaskResult:
+        """Every caption of the clips that can be used is a query, and so is every clip with a caption.
+
+        Raises:
+            ValueError: no clip with captions can be used.
+        """
+        judged = data.part("test")
+        features = subject.features(judged, progress)
+        captions = [judged.clips[row].captions for row in features.rows]
+        clip = torch.arange(len(captions)).repeat_interleave(torch.tensor([len(part) for part in captions]).long())
+        if not len(clip):
+            raise ValueError(f"no clip of {data.name} has captions and audio that can be used")
+        text = subject.text([text for part in captions for text in part], progress, f"{data.name}: captions")
+        found = retrieval_figures(features.embeddings, text, clip)
+        metrics = dict(found.results)
+        _, place = clip.unique(return_inverse=True)
+        metrics["t2a_median_rank"] = median_rank(found.text_ranks, place, (len(captions) + 1) / 2)
+        best, queries = found.audio_ranks, torch.arange(len(found.captioned))
+        metrics["a2t_median_rank"] = median_rank(best, queries, chance_best_rank(len(clip), place.bincount()))
+        settings = {
+            "captions_per_clip": _range([len(part) for part in captions]),
+            "captions": len(clip),
+            "text": "captions as they are published",
+            "ties": "an equal score counts as better than the right one",
+        }
+        result = result_of("retrieval", subject, data, features, metrics, IN_WORDS, settings)
+        seconds = [features.seconds[row] for row in found.captioned.tolist()]
+        result.plots["recall.png"] = partial(recall, metrics, data.name)
+        result.plots["recall_by_duration.png"] = partial(recall_by_duration, seconds, best, data.name)
+        return result
+
+
+def chance_best_rank(captions: int, sizes: torch.Tensor) -> float:
+    """The median over random orders of the best rank, from 1, of a clip's captions.
+
+    Args:
+        captions: C.
+        sizes: (Q,) int64, the captions of each clip.
+    """
+    kinds, frequency = sizes.unique(return_counts=True)
+    weights = frequency.double() / frequency.sum()
+    missed = torch.ones(len(kinds), dtype=torch.float64)  # that none is among the first `rank`
+    for rank in range(1, captions + 1):
+        missed *= (1 - kinds.double() / (captions - rank + 1)).clamp(min=0)
+        if 1 - float((weights * missed).sum()) >= 0.5:
+            return float(rank)
+    return float(captions)
+
+
+def _range(sizes: list[int]) -> str:
+    return str(sizes[0]) if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)}"

@@ -1,0 +1,134 @@
+"""Runs the rows of an evaluation one after the other, and keeps what is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slap.judge import record as records
+from slap.judge import tables
+from slap.judge.feature_store import stamp
+from slap.judge.judged_set import JudgedSet
+from slap.judge.plan import Row
+from slap.judge.provenance import software
+from slap.judge.subject import Subject
+from slap.judge.task import Progress, Task, TaskResult
+
+Located = tuple[JudgedSet, Sequence[str]]
+"""The clips of a row, and warnings about overlap with training data."""
+
+
+class UnavailableError(ValueError):
+    """There is no data for a row, or nothing here can run it; the message says why."""
+
+
+@dataclass
+class Evaluation:
+    """Rows to run, and where everything is written.
+
+    Args:
+        subject: the model.
+        model: about it, see `slap.judge.provenance`.
+        out: the JSON file; tables and plots stand beside it.
+        locate: the data of a row; raises `UnavailableError`.
+        task: makes the task of a row; raises `UnavailableError`.
+        options: of the tasks, by task.
+        progress: makes progress bars.
+        draw: whether to draw plots.
+        say: tells the user what happens.
+    """
+
+    subject: Subject
+    model: dict[str, Any]
+    out: Path
+    locate: Callable[[Row], Located]
+    task: Callable[[str], Task]
+    progress: Progress
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    draw: bool = True
+    say: Callable[[str], None] = print
+
+    def run(self, rows: Sequence[Row], known: Mapping[str, Any]) -> dict[str, Any]:
+        """Run the rows and write the record after each.
+
+        A row that cannot be run stops no other: it is `skipped` where it was not named and there is no data for it, and
+        `failed` otherwise. A row of an earlier record with equal model, clips, prompts, options and software is kept.
+
+        Args:
+            rows: in their order.
+            known: the record of an earlier run, or nothing.
+
+        Returns:
+            The record.
+        """
+        before = {result["key"]: result for result in known.get("results", [])}
+        record: dict[str, Any] = {
+            "schema": records.SCHEMA,
+            "model": self.model,
+            "software": software(),
+            "results": [],
+            "skipped": [],
+            "failed": [],
+        }
+        for row in rows:
+            try:
+                record["results"].append(self._row(row, before))
+            except UnavailableError as error:
+                record["failed" if row.asked else "skipped"].append({"row": str(row), "reason": str(error)})
+                self.say(f"{row}: {'no data' if row.asked else 'skipped'}: {error}")
+            except (ValueError, ImportError, OSError) as error:
+                record["failed"].append({"row": str(row), "reason": f"{type(error).__name__}: {error}"})
+                self.say(f"{row}: failed: {error}")
+            self._write(record)
+        return record
+
+    def _row(self, row: Row, before: Mapping[str, Any]) -> dict[str, Any]:
+        task = self.task(row.task)
+        data, warnings = self.locate(row)
+        key = self._key(row, data)
+        if key in before and all((self.out.parent / plot).exists() for plot in before[key]["plot_files"]):
+            self.say(f"{row}: done before; --overwrite makes it anew")
+            return dict(before[key])
+        result = task.run(self.subject, data, self.progress)
+        result.warnings += warnings
+        if data.about:
+            result.settings = {"about": data.about, **result.settings}
+        for warning in result.warnings:
+            self.say(f"{row}: {warning}")
+        done = {**records.as_record(result), "key": key, "options": dict(self.options.get(row.task, {}))}
+        return {**done, "plot_files": self._plots(result)}
+
+    def _key(self, row: Row, data: JudgedSet) -> str:
+        """A hash of what the figures of a row depend on."""
+        clips = [(clip.id, str(clip.audio), stamp(str(clip.audio)), clip.captions, clip.labels) for clip in data.clips]
+        parts = [clip.part for clip in data.clips]
+        folds = [clip.fold for clip in data.clips]
+        prompts = self.subject.prompts.current
+        name = data.worded_as
+        wording = prompts.record(name) if prompts.general or name in prompts.own else {}
+        settings = [str(row), self.model["hash"], dict(self.options.get(row.task, {})), wording, software()]
+        content = json.dumps([settings, clips, parts, folds, data.classes], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def _plots(self, result: TaskResult) -> list[str]:
+        """Draw the plots into a folder beside the record; their paths from there."""
+        if not self.draw:
+            return []
+        folder = self.out.with_name(f"{self.out.stem}_plots")
+        folder.mkdir(parents=True, exist_ok=True)
+        names = []
+        for name, drawing in sorted(result.plots.items()):
+            file = folder / f"{result.task}_{result.dataset}_{name}".replace("/", "_")
+            drawing().savefig(file)
+            names.append(str(file.relative_to(self.out.parent)))
+        return names
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        records.write(self.out, record)
+        self.out.with_suffix(".md").write_text(tables.markdown(record), encoding="utf-8")
+        self.out.with_suffix(".tex").write_text(tables.latex(record), encoding="utf-8")
