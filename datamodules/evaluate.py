@@ -41,7 +41,7 @@ NOTHING = 2
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    many = {"nargs": "+", "action": "extend", "default": []}
+    many: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
     parser.add_argument("model", metavar="MODEL", nargs="?", help="a checkpoint, or a folder that slap.load reads")
     parser.add_argument("--tasks", **many, metavar="ROW", help="what to run, see above")
     parser.add_argument("--data", **many, metavar="FOLDER", help="folders of corpora, or NAME=FOLDER")
@@ -100,7 +100,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from slap.registry import plugins
 
     out: Path = arguments.out
-    tasks = plugins("task")
+    tasks: dict[str, type[Task]] = plugins("task")
     manifests = named_manifests(arguments.manifest)
     rows = rows_of(arguments.tasks, tasks, list(manifests))
     options = task_options(arguments.set, tasks)

@@ -272,7 +272,7 @@ def _use_of(name: str, path: Path, uses: Sequence[Use], label: str) -> tuple[Use
     known: dict[Use, set[str]] = {"labels": set(), "tags": set()}
     for cut in read_manifest(path, max_bad=1.0):
         for kind in ("labels", "tags"):
-            known[kind] |= set((cut.custom or {}).get(kind, {}))  # type: ignore[index]
+            known[kind] |= set((cut.custom or {}).get(kind, {}))
     offered = [(use, task) for use in uses if use != "captions" for task in sorted(known[use])]
     chosen = [pair for pair in offered if not label or pair[1] == label]
     if len(chosen) == 1:

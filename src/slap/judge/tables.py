@@ -18,7 +18,7 @@ NOTE = (
 
 def rows(record: Record) -> list[tuple[str, ...]]:
     """The cells of the table, a row a metric."""
-    found = []
+    found: list[tuple[str, ...]] = []
     for result in record["results"]:
         for name, metric in result["metrics"].items():
             found.append(
