@@ -1,5 +1,7 @@
 """The plots of an evaluation: those of a test run, and scores by class and by duration.
 
+What draws is imported when something is drawn, so that tasks can be listed without it.
+
 n clips, K classes.
 """
 
@@ -7,21 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from slap.confusion import Confusion
-from slap.report_plots import (
-    COLOURS,
-    GREY,
-    Seconds,
-    draw_confusion,
-    draw_recall,
-    draw_recall_by_duration,
-    draw_shares_by_duration,
-)
 from slap.results import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Seconds = float
 
 SHOWN = 60
 """Classes that a plot of scores names; of more, the best and the worst."""
@@ -29,21 +27,29 @@ SHOWN = 60
 
 def recall(results: Mapping[str, Result], dataset: str) -> Figure:
     """Recall in both directions."""
+    from slap.report_plots import draw_recall
+
     return draw_recall(results, f"{dataset}: retrieval")
 
 
 def recall_by_duration(seconds: Sequence[Seconds], ranks: Tensor, dataset: str) -> Figure:
     """R@10 from audio to text for clips of similar duration: (n,) and (n,) int64."""
+    from slap.report_plots import draw_recall_by_duration
+
     return draw_recall_by_duration(seconds, ranks, 10, f"{dataset}: audio to text R@10 by duration")
 
 
 def score_by_duration(seconds: Sequence[Seconds], hits: Tensor, dataset: str) -> Figure:
     """Accuracy for clips of similar duration: (n,) and (n,) bool."""
+    from slap.report_plots import draw_shares_by_duration
+
     return draw_shares_by_duration(seconds, hits, f"{dataset}: accuracy by duration")
 
 
 def confusion_matrix(confusion: Confusion, title: str) -> Figure:
     """Which class was taken for which."""
+    from slap.report_plots import draw_confusion
+
     return draw_confusion(confusion, title)
 
 
@@ -54,6 +60,10 @@ def score_by_class(scores: Sequence[tuple[str, float, int]], title: str) -> Figu
         scores: name, percent and number of clips of each of K classes.
         title: over the plot.
     """
+    from matplotlib.figure import Figure
+
+    from slap.report_plots import COLOURS, GREY
+
     ordered = sorted(scores, key=lambda row: (-row[1], row[0]))
     gap = len(ordered) > SHOWN
     rows = [*ordered[: SHOWN // 2], *ordered[-(SHOWN // 2) :]] if gap else ordered
