@@ -6,10 +6,11 @@ Four kinds are read. In the first two a row is an audio file with its caption.
   caption_1, caption_2, ... Captions of another field stand in `caption_<field>`, e.g. caption_tags; training can draw
   fields with probabilities of their own, and `caption` is the field of those that say none. Optional: `id` (else the
   path as written, with its segment), `start` (or `offset`) and `duration` in seconds for a clip within a long file,
-  `label` and `label_<task>` for the zero-shot tasks "label" and "<task>". An empty cell is a value that is not given.
-  Other columns are ignored.
-- `.jsonl` with the same names as keys; `caption` may be a list, `fields` says the field of each in it, and `labels` is
-  an object of task and label.
+  `label` and `label_<task>` for the zero-shot tasks "label" and "<task>", `tags` with `;` between them for clips with
+  several labels, `fold` (a whole number), `corpus`, `split`. An empty cell is a value that is not given. Other columns
+  are ignored.
+- `.jsonl` with the same names as keys; `caption` may be a list, `fields` says the field of each in it, `labels` is an
+  object of task and label, `tags` a list, or an object of task and list, and `origin` an object of site and id.
 - `.jsonl` holding Lhotse cuts (as `write_cuts`, or Lhotse's `CutSet.to_file`, writes them): each supervision's `text`
   is a caption, and the custom field `labels` maps tasks to labels. A cut keeps the channels that it names. Only plain
   files are allowed as sources. See `slap.datamodules.cutset` for the other fields that are kept.
@@ -124,6 +125,12 @@ def _recording(audio: Path) -> Recording | FileError:
     return Recording(str(audio), [source], found.rate, found.frames, found.duration)
 
 
+def _rest(clip: Clip) -> dict[str, object]:
+    """The custom fields of what else a clip says of itself."""
+    rest = {"tags": clip.tags, "corpus": clip.corpus, "split": clip.split, "fold": clip.fold, "origin": clip.origin}
+    return {name: value for name, value in rest.items() if value not in ({}, "", None)}
+
+
 def _cut(clip: Clip, recording: Recording | FileError, where: str) -> Cut:
     if isinstance(recording, FileError):
         hint = "; relative paths start from the manifest's folder" if recording.reason == "absent" else ""
@@ -144,5 +151,5 @@ def _cut(clip: Clip, recording: Recording | FileError, where: str) -> Cut:
         )
         for n, (text, field) in enumerate(zip(clip.captions, clip.fields or [""] * len(clip.captions), strict=True))
     ]
-    custom = {"labels": dict(clip.labels), "where": where}
+    custom = {"labels": dict(clip.labels), "where": where, **_rest(clip)}
     return kind(clip.id, clip.start, duration, channel, supervisions, None, recording, custom)

@@ -159,7 +159,7 @@ def _clip(record: Record) -> Clip:
     segment = f"@{start}" + (f"+{duration}" if duration is not None else "") if start or duration is not None else ""
     name = _text(record, "id") if "id" in record else os.path.normpath(audio) + segment
     captions, fields = _captions(record)
-    return Clip(name, audio, captions, _labels(record), start, duration, fields=fields)
+    return Clip(name, audio, captions, _labels(record), start, duration, fields=fields, **_rest(record))
 
 
 def _merge(known: Clip, clip: Clip, line: int) -> Clip:
@@ -221,6 +221,30 @@ def _labels(record: Record) -> dict[str, str]:
         if not isinstance(label, str) or not label.strip():
             raise ValueError(f"the {task} label must be text that is not empty, got {label!r}")
     return {task: label.strip() for task, label in labels.items()}
+
+
+def _rest(record: Record) -> dict[str, Any]:
+    """Tags, corpus, split, fold and origin of a clip; tags and origins of another form are passed over."""
+    found: dict[str, Any] = {name: str(record[name]).strip() for name in ("corpus", "split") if name in record}
+    if "fold" in record:
+        try:
+            found["fold"] = int(record["fold"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"`fold` must be a whole number, got {record['fold']!r}") from error
+    tags = record.get("tags")
+    if isinstance(tags, str):
+        tags = [tag.strip() for tag in tags.split(";") if tag.strip()]
+    tags = {"tags": tags} if isinstance(tags, list) else tags
+    if isinstance(tags, dict) and all(_are_texts(part) for part in tags.values()):
+        found["tags"] = tags
+    origin = record.get("origin")
+    if isinstance(origin, dict) and _are_texts(list(origin.values())):
+        found["origin"] = origin
+    return found
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) and text.strip() for text in value)
 
 
 def _text(record: Record, name: str) -> str:

@@ -309,3 +309,17 @@ def test_custom_fields_that_are_known_are_kept(folder: Path) -> None:
     assert read.supervisions[0].custom == {"field": "tags"}
     (bare,) = read_manifest(cuts_file(folder, cut(folder, custom={"snr": 3})))
     assert set(bare.custom) == {"labels", "where"}
+
+
+def test_tables_keep_fold_tags_and_origin(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(800), 8_000)
+    known = {"fold": 3, "tags": {"events": ["dog", "rain"]}, "origin": {"freesound": "7"}, "corpus": "c", "split": "s"}
+    clip = Clip("a", tmp_path / "a.wav", ["a dog"], **known)
+    (read,) = read_manifest(write_manifest(tmp_path / "clips.jsonl", [clip]))
+    assert {name: read.custom[name] for name in known} == known
+    (tmp_path / "clips.csv").write_text("audio,caption,fold,tags\na.wav,a dog,2,dog; rain\n")
+    (read,) = read_manifest(tmp_path / "clips.csv")
+    assert (read.custom["fold"], read.custom["tags"]) == (2, {"tags": ["dog", "rain"]})
+    (tmp_path / "clips.csv").write_text("audio,caption,fold\na.wav,a dog,first\n")
+    with pytest.raises(ManifestError, match=r"line 2: `fold` must be a whole number, got 'first'"):
+        read_manifest(tmp_path / "clips.csv")
