@@ -39,8 +39,11 @@ def compile_blocks(module: nn.Module, backend: str | Callable[..., Any] = "induc
         How many parts are compiled.
     """
     import torch._dynamo.config as settings  # takes a second, which those who do not compile should not wait
+    import torch.fx.experimental._config as symbols
 
     settings.recompile_limit = max(settings.recompile_limit, GRAPHS)
+    # Two numbers that happen to be equal in the first batch, such as rows of captions and of audio, are two symbols.
+    symbols.use_duck_shape = False
     parts = [part for part in module.modules() if getattr(part, "compiles", False)]
     for part in parts:
         if part._compiled_call_impl is None:

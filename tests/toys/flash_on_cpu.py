@@ -7,7 +7,6 @@ N query rows, M key rows, H heads, E width of a head.
 import torch
 
 from slap import attention
-from slap.blocks import compile_blocks
 
 
 def use(monkeypatch):
@@ -22,12 +21,6 @@ def use(monkeypatch):
 
 
 registered: list[bool] = []
-
-
-def compiled(model):
-    """Compile a model's blocks by a back end that only traces."""
-    compile_blocks(model, backend="aot_eager")
-    return model
 
 
 def weights(q, k, bounds, causal, scale, window):
