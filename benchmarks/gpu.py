@@ -404,19 +404,17 @@ def time_steps(
 def profiled(report: Report, options: argparse.Namespace) -> None:
     """Where the time of a step goes, by kernels."""
     batches = [make_batch(options.tokens + ROWS_A_SECOND * 30, seed) for seed in range(2)]
-    activities = [torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities) as recorder:
-        recorder.toggle_collection_dynamic(False, activities)
+    recorder = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
 
-        def begin() -> None:
-            torch.cuda.synchronize()
-            recorder.toggle_collection_dynamic(True, activities)
+    def begin() -> None:
+        torch.cuda.synchronize()
+        recorder.start()
 
-        def end() -> None:
-            torch.cuda.synchronize()
-            recorder.toggle_collection_dynamic(False, activities)
+    def end() -> None:
+        torch.cuda.synchronize()
+        recorder.stop()
 
-        fit(make_model(), batches, 6, [Watch(4, 6, begin, end)])
+    fit(make_model(), batches, 6, [Watch(4, 6, begin, end)])
     breakdown(report, "step", recorder, 2)
 
 

@@ -90,7 +90,7 @@ class Batch(Shipped):
         return len(self.audio)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on another device. Nothing waits for copies to a GPU: what uses them there comes after them."""
+        """The same batch on another device. Nobody waits for copies to a GPU: what uses them there comes after them."""
         later = non_blocking or torch.device(device).type == "cuda"
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=later) for name in _TENSORS})
 

@@ -138,8 +138,8 @@ class SLAP(Network, LightningModule):
             raise ValueError(f"the schedules need the number of steps: set the trainer's max_steps, which is {total}")
         hparams = self.hparams
         groups = parameter_groups(self, hparams["lr"], hparams["weight_decay"])
-        # One kernel for all parameters. Not with a gradient scaler: the fused optimiser would want to unscale by itself,
-        # which is after gradients are clipped.
+        # One kernel for all parameters. Not with a gradient scaler: the fused optimiser unscales by itself, after
+        # gradients are clipped.
         fused = self.device.type == "cuda" and self.trainer.precision != "16-mixed"
         optimizer = AdamW(groups, betas=tuple(hparams["betas"]), eps=1e-6, fused=fused or None)
         schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, hparams["warmup_steps"], total))

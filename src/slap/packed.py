@@ -15,7 +15,6 @@ from torch import Tensor
 
 from slap.shipping import Shipped
 
-
 TILE = 128
 """Rows that FlashAttention takes at once."""
 
