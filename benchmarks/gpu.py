@@ -37,6 +37,7 @@ from slap.blocks import compile_blocks
 from slap.encoders.audio_transformer import PATCH, AudioTransformer
 
 RATE = 16_000
+DEVICE = "cuda"
 ROOT = Path(__file__).parent.parent
 BASE = {"name": "transformer", "size": "base"}
 OBJECTIVES: dict[str, Any] = {"contrastive": 1.0, "masked_distillation": 1.0, "captioning": 0.5}
@@ -280,7 +281,8 @@ def encode(report: Report, options: argparse.Namespace) -> None:
     ):
         clear()
         torch.manual_seed(0)
-        encoder = AudioTransformer("base", checkpointing=again).cuda().train()
+        with torch.device(DEVICE):
+            encoder = AudioTransformer("base", checkpointing=again).train()
         if compiled:
             compile_blocks(encoder)
         before = torch.cuda.memory_allocated()
@@ -346,7 +348,8 @@ def fit(model: LightningModule, batches: Sequence[Batch], steps: int, callbacks:
 def make_model(compiled: bool = True, recompute: bool = False, objectives: Any = None) -> SLAP:
     torch.manual_seed(0)
     encoder = {**BASE, "checkpointing": recompute}
-    return SLAP(encoder, encoder, objectives or OBJECTIVES, compile=compiled)
+    with torch.device(DEVICE):  # random weights are soon made there
+        return SLAP(encoder, encoder, objectives or OBJECTIVES, compile=compiled)
 
 
 def step(report: Report, options: argparse.Namespace) -> None:
