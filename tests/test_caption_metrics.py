@@ -8,7 +8,7 @@ import pytest
 from slap import java_tools
 from slap.caption_metrics import caption_scores
 from slap.cider import cider_d
-from slap.java_tools import MissingToolError, ptb_tokenize
+from slap.java_tools import Meteor, MissingToolError, ptb_tokenize
 
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java on this machine")
 
@@ -87,7 +87,8 @@ def test_the_tokenizer_keeps_count_of_strange_captions():
 @needs_java
 def test_an_empty_written_caption_scores_nothing(monkeypatch):
     pytest.importorskip("pycocoevalcap")
-    monkeypatch.setattr("slap.caption_metrics.meteor", lambda ours, theirs: (0.0, [0.0] * len(ours)))  # takes seconds
+    nothing = Meteor(0.0, [0.0, 0.0], [[0.0] * 23] * 2)
+    monkeypatch.setattr("slap.caption_metrics.meteor", lambda ours, theirs: nothing)  # it takes seconds
     scores = caption_scores(["", "rain falls"], [["a dog"], ["rain falls", "it rains"]])
     assert [scores[name].clips[0] for name in ("bleu_1", "rouge_l", "cider_d")] == pytest.approx([0, 0, 0], abs=1e-9)
     assert scores["rouge_l"].clips[1] == 1.0

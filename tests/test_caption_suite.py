@@ -11,7 +11,8 @@ import torch
 from slap import caption_metrics, caption_suite, java_tools, spice
 from slap.caption_metrics import CaptionScore, bleu, bleu_of, mean_of
 from slap.caption_suite import NAMES, CaptionTools, caption_result, caption_tools
-from slap.java_tools import MissingToolError, meteor_counts, meteor_of, ptb_tokenize
+from slap.java_tools import MissingToolError, meteor, ptb_tokenize
+from slap.meteor_formula import COUNTS, added, meteor_of
 from slap.plain_tokens import plain_tokenize
 from slap.spice import PARSER, Spice, find_spice
 
@@ -210,12 +211,18 @@ def test_the_sum_of_bleu_counts_gives_the_corpus_value():
 
 
 @needs_java
-def test_the_sum_of_meteor_counts_gives_the_corpus_value():
+def test_meteors_formula_gives_what_its_program_gives():
+    """Also where nothing matches, all does, there is nothing, or matches are stems, synonyms and paraphrases."""
     pytest.importorskip("pycocoevalcap")
-    counts = meteor_counts(WRITTEN, REFERENCES)
-    corpus, clips = meteor_of(counts)
-    sums = [[sum(column) for column in zip(*counts, strict=True)], counts[2]]
-    assert meteor_of(sums)[1] == pytest.approx([corpus, clips[2]], abs=1e-12)
+    written = [*WRITTEN, "", "it", "rain falls", "a canine is barking", "the dogs barked very loudly indeed"]
+    references = [*REFERENCES, ["a dog"], ["snow"], ["rain falls"], ["the dog barks"], ["a dog barks", "a dog"]]
+    found = meteor(written, references)
+    counts = torch.tensor(found.counts)
+    assert counts.shape == (len(written), COUNTS)
+    assert meteor_of(counts).tolist() == pytest.approx(found.clips, abs=1e-9)
+    assert meteor_of(added(counts).sum(0, keepdim=True)).item() == pytest.approx(found.corpus, abs=1e-9)
+    assert min(found.clips) == 0
+    assert max(found.clips) == 1
 
 
 def test_an_interval_of_a_mean_is_that_of_its_clips():

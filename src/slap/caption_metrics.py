@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from slap.cider import cider_d
-from slap.java_tools import meteor_counts, meteor_of, package_folder, ptb_tokenize
+from slap.java_tools import meteor, package_folder, ptb_tokenize
+from slap.meteor_formula import added, meteor_of
 
 TINY, SMALL = 1e-15, 1e-9
 """What coco-caption's BLEU adds to numerators and denominators."""
@@ -145,10 +146,6 @@ def rouge_l(written: Sequence[str], references: Sequence[Sequence[str]]) -> Capt
 
 def meteor_score(written: Sequence[str], references: Sequence[Sequence[str]]) -> CaptionScore:
     """METEOR of tokens, by its authors' program."""
-    counts = meteor_counts(written, references)
-    corpus, clips = meteor_of(counts)
-
-    def value(sums: Tensor) -> Tensor:
-        return torch.tensor(meteor_of(sums.tolist())[1], dtype=torch.float64)
-
-    return CaptionScore(corpus, tuple(clips), Totals(torch.tensor(counts, dtype=torch.float64), value))
+    found = meteor(written, references)
+    totals = Totals(added(torch.tensor(found.counts)), meteor_of)
+    return CaptionScore(found.corpus, tuple(found.clips), totals)

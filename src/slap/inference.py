@@ -67,7 +67,13 @@ class AudioTextModel(Protocol):
 
 @runtime_checkable
 class Captioner(Protocol):
-    """A backend that writes captions."""
+    """A backend that writes captions.
+
+    Attributes:
+        no_captions: why it does not write any after all; "" if it does.
+    """
+
+    no_captions: str
 
     def write(self, clips: Sequence[Tensor], decoding: Decoding) -> tuple[list[str], Tensor]:
         """A caption for each clip, and what `encode_audio` gives for the clips, (n, E)."""
@@ -269,7 +275,7 @@ class Model:
         """As `caption`, as they are done, the recordings that cannot be used among them."""
         backend = self.backend
         if not isinstance(backend, Captioner):
-            raise ValueError(f"a {type(backend).__name__} writes no captions")
+            raise ValueError(self.no_captions)
 
         def describe(clips: Sequence[Tensor]) -> list[tuple[str, Tensor]]:
             texts, embeddings = backend.write(clips, decoding)
@@ -284,6 +290,14 @@ class Model:
 
         window, batch = (round(seconds * self.sample_rate) for seconds in (self.max_seconds, batch_seconds))
         yield from run(audio, Plan(describe, nearest, self.sample_rate, window, batch))
+
+    @property
+    def no_captions(self) -> str:
+        """Why the model writes no captions; "" if it does."""
+        backend = self.backend
+        return (
+            backend.no_captions if isinstance(backend, Captioner) else f"a {type(backend).__name__} writes no captions"
+        )
 
     def frames(self, audio: Audio, texts: str | Sequence[str], hop: float = 0.04) -> Frames:
         """The similarity of texts to one recording over time, and events from it: see `slap.frames`.

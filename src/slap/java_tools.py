@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -71,8 +72,23 @@ def ptb_tokenize(captions: Sequence[str]) -> list[str]:
     return [" ".join(token for token in line.split() if token not in PUNCTUATION) for line in tokenized[:-1]]
 
 
-def meteor(written: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, list[float]]:
-    """METEOR 1.5 of the corpus, and of each clip, 0 to 1; English, with its own normalisation.
+@dataclass(frozen=True)
+class Meteor:
+    """METEOR of G clips.
+
+    Attributes:
+        corpus: of all of them.
+        clips: of each.
+        counts: what it counted in each; `corpus` is what follows from their sums, see `slap.meteor_formula`.
+    """
+
+    corpus: float
+    clips: list[float]
+    counts: list[list[float]]
+
+
+def meteor(written: Sequence[str], references: Sequence[Sequence[str]]) -> Meteor:
+    """METEOR 1.5, 0 to 1; English, with its own normalisation.
 
     Args:
         written: captions as `ptb_tokenize` gives them.
@@ -82,26 +98,15 @@ def meteor(written: Sequence[str], references: Sequence[Sequence[str]]) -> tuple
         MissingToolError: pycocoevalcap or Java is missing.
         RuntimeError: METEOR failed; says what it printed.
     """
-    return meteor_of(meteor_counts(written, references))
-
-
-def meteor_counts(written: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[float]]:
-    """What METEOR counts in each clip; of the sums over clips it makes the corpus' score. See `meteor`."""
     questions = [
         " ||| ".join(("SCORE", *group, caption)).replace("\n", " ")
         for caption, group in zip(written, references, strict=True)
     ]
     with _Meteor() as program:
-        return [[float(number) for number in program.ask(question).split()] for question in questions]
-
-
-def meteor_of(counts: Sequence[Sequence[float]]) -> tuple[float, list[float]]:
-    """METEOR of the sum of counts, and of each row of them: those of clips, or sums of these. See `meteor`."""
-    stats = [" ".join(f"{number:.1f}" for number in row) for row in counts]
-    with _Meteor() as program:
-        scores = [float(program.ask(" ||| ".join(("EVAL", *stats))))]  # one line a row, then that of the sum
+        stats = [program.ask(question) for question in questions]
+        scores = [float(program.ask(" ||| ".join(("EVAL", *stats))))]  # one line a clip, then that of the corpus
         scores += [float(program.answer()) for _ in stats]
-    return scores[-1], scores[:-1]
+    return Meteor(scores[-1], scores[:-1], [[float(number) for number in line.split()] for line in stats])
 
 
 class _Meteor:

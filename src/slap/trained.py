@@ -134,6 +134,16 @@ class TrainedModel:
             raise ValueError("the audio encoder does not say what time its patches stand for (its attribute `step`)")
         return round(step * self.sample_rate)
 
+    @property
+    def no_captions(self) -> str:
+        """Why it writes no captions; "" if it does."""
+        why = self.absent.get("captioning", "it was not trained with one")
+        return "" if self._writer else f"the model writes no captions, for it has no captioning objective: {why}"
+
+    @property
+    def _writer(self) -> Writes | None:
+        return next((part for part in self.network.objectives.values() if isinstance(part, Writes)), None)
+
     @torch.no_grad()
     def write(self, clips: Sequence[Tensor], decoding: Decoding) -> tuple[list[str], Tensor]:
         """A caption for each clip, and the clips' embeddings, (n, E), from the same pass of the encoder.
@@ -141,10 +151,9 @@ class TrainedModel:
         Raises:
             ValueError: the model did not learn to write.
         """
-        writer = next((part for part in self.network.objectives.values() if isinstance(part, Writes)), None)
+        writer = self._writer
         if writer is None:
-            why = self.absent.get("captioning", "it was not trained with one")
-            raise ValueError(f"the model writes no captions, for it has no captioning objective: {why}")
+            raise ValueError(self.no_captions)
         dense = self.network.audio(self.network.audio.patchify(Packed.pack(clips).to(self.device)))
         tokens = writer.generate(dense, decoding, draws(clips, decoding))
         return self.network.text.detokenize(tokens.to("cpu")), self.network.audio_pool(dense).float().cpu()

@@ -8,6 +8,7 @@
 Importing this package registers the tasks of its own.
 """
 
+from slap.judge.captioning import Captioning as Captioning
 from slap.judge.judged_set import JudgedClip as JudgedClip
 from slap.judge.judged_set import JudgedSet as JudgedSet
 from slap.judge.retrieval import Retrieval as Retrieval

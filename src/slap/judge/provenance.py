@@ -10,7 +10,7 @@ from slap.inference import Model
 
 PACKAGES = (
     *("slap-audio", "torch", "torchaudio", "lhotse", "numpy", "soundfile", "sentencepiece", "transformers"),
-    *("scikit-learn", "pycocoevalcap", "av"),
+    *("scikit-learn", "pycocoevalcap", "sentence-transformers", "av"),
 )
 """What figures can depend on."""
 

@@ -90,7 +90,8 @@ class Evaluation:
         task = self.task(row.task)
         data, warnings = self.locate(row)
         key = self._key(row, data)
-        if key in before and all((self.out.parent / plot).exists() for plot in before[key]["plot_files"]):
+        beside = [*before[key]["plot_files"], *before[key].get("files", [])] if key in before else []
+        if key in before and all((self.out.parent / file).exists() for file in beside):
             self.say(f"{row}: done before; --overwrite makes it anew")
             return dict(before[key])
         result = task.run(self.subject, data, self.progress)
@@ -100,7 +101,7 @@ class Evaluation:
         for warning in result.warnings:
             self.say(f"{row}: {warning}")
         done = {**records.as_record(result), "key": key, "options": dict(self.options.get(row.task, {}))}
-        return {**done, "plot_files": self._plots(result)}
+        return {**done, "plot_files": self._plots(result), "files": self._files(result)}
 
     def _key(self, row: Row, data: JudgedSet) -> str:
         """A hash of what the figures of a row depend on."""
@@ -125,6 +126,16 @@ class Evaluation:
             file = folder / f"{result.task}_{result.dataset}_{name}".replace("/", "_")
             drawing().savefig(file)
             names.append(str(file.relative_to(self.out.parent)))
+        return names
+
+    def _files(self, result: TaskResult) -> list[str]:
+        """Write what stands beside the record; the paths from there."""
+        names = []
+        for name, text in sorted(result.files.items()):
+            file = f"{self.out.stem}_{result.task}_{result.dataset}_{name}".replace("/", "_")
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            self.out.with_name(file).write_text(text, encoding="utf-8")
+            names.append(file)
         return names
 
     def _write(self, record: Mapping[str, Any]) -> None:

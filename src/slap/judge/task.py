@@ -53,6 +53,7 @@ class TaskResult:
         warnings: what a reader must know.
         per_class: for each class its name, figures and number of clips; plain data.
         failed: the clips that could not be used, with the reason.
+        files: what stands beside the record, by the name of its file: the captions that were written, for instance.
         plots: drawings by the name of their file, made when they are asked for.
     """
 
@@ -67,6 +68,7 @@ class TaskResult:
     warnings: list[str] = field(default_factory=list)
     per_class: list[dict[str, Any]] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
     plots: dict[str, Callable[[], Figure]] = field(default_factory=dict)
 
 
