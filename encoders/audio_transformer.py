@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from slap.blocks import compile_blocks, through
 from slap.contracts import AudioEncoder
 from slap.encoders.audio_graph import AudioGraph
 from slap.encoders.logmel import LogMel
@@ -44,7 +44,8 @@ class AudioTransformer(AudioEncoder):
             patches are apart, and norms without biases take a patch's level away; with this, a block sees which bands
             are loud from the first step. Not in the paper (our choice for small corpora, see docs/log.md).
         checkpointing: recompute blocks in the backward pass instead of keeping their activations.
-        compile: compile each block with `torch.compile`.
+        compile: compile each block with `torch.compile`, see `slap.blocks`. The `compile` of `SLAP` does so for all
+            parts of a model.
 
     Raises:
         ValueError: an unknown size, or bands that are no multiple of 16.
@@ -87,8 +88,7 @@ class AudioTransformer(AudioEncoder):
         )
         self.norm = RMSNorm(shape.width)
         if compile:
-            for block in self.blocks:
-                block.compile()
+            compile_blocks(self)
 
     def patchify(self, audio: Packed) -> Packed:
         """Waveforms, (N,), to patches, (N', 16 x 16), with (time, frequency) positions.
@@ -98,7 +98,7 @@ class AudioTransformer(AudioEncoder):
         frames = self.augment(self.logmel(audio))
         columns = tuple(-(-size // PATCH) for size in frames.sizes)
         device = frames.values.device
-        lengths = torch.tensor(columns, dtype=torch.int32).to(device, non_blocking=True)
+        lengths = (frames.lengths + (PATCH - 1)) // PATCH
         steps = Layout(lengths, columns)
         # Each clip's frames move up by the filling of the clips before it.
         filled = frames.values.new_zeros(steps.total * PATCH, frames.values.shape[1])
@@ -122,11 +122,7 @@ class AudioTransformer(AudioEncoder):
         if self.row_embedding is not None:
             x = x + self.row_embedding[patches.positions[:, 1]].to(x.dtype)
         rotation = rotary(patches.positions, self.head_width)
-        for block in self.blocks:
-            if self.checkpointing and self.training:
-                x = checkpoint(block, x, patches.layout, rotation, use_reentrant=False)
-            else:
-                x = block(x, patches.layout, rotation)
+        x = through(self.blocks, x, patches.layout, rotation, self.checkpointing and self.training)
         return patches.replace(self.norm(x))
 
     def graph(self) -> AudioGraph:

@@ -74,7 +74,7 @@ class LogMel(nn.Module):
         if 0 in audio.sizes:
             raise ValueError(f"clip {audio.sizes.index(0)} of the batch has no samples; the shortest clip has one")
         sizes = tuple(1 + size // self.hop for size in audio.sizes)
-        lengths = torch.tensor(sizes, dtype=torch.int32).to(audio.values.device, non_blocking=True)
+        lengths = 1 + audio.lengths // self.hop
         frames = Layout(lengths, sizes)
         waves = audio.values.float()[_reflected(audio.layout, self.fft // 2)]
         starts = audio.layout.cu_seqlens[:-1].long() + self.fft * torch.arange(len(sizes), device=waves.device)

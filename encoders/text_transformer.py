@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from slap import single
+from slap.blocks import compile_blocks, through
 from slap.encoders.sizes import Size
 from slap.encoders.with_tokenizer import WithTokenizer, check_max_tokens
 from slap.layers import Block, RMSNorm, rotary
@@ -34,7 +34,8 @@ class TextTransformer(WithTokenizer):
         tokenizer: path of a sentencepiece model, e.g. from `slap tokenizer`; default: one is learnt in training.
         max_tokens: of a caption, the two special ones among them. The end of a longer caption is cut off.
         checkpointing: recompute blocks in the backward pass instead of keeping their activations.
-        compile: compile each block with `torch.compile`.
+        compile: compile each block with `torch.compile`, see `slap.blocks`. The `compile` of `SLAP` does so for all
+            parts of a model.
 
     Attributes:
         tokenizer: None until there is one.
@@ -76,8 +77,7 @@ class TextTransformer(WithTokenizer):
         self.blocks = nn.ModuleList(Block(shape.width, shape.heads, shape.hidden) for _ in range(shape.layers))
         self.norm = RMSNorm(shape.width)
         if compile:
-            for block in self.blocks:
-                block.compile()
+            compile_blocks(self)
 
     def prepare(self, captions: Iterable[str]) -> None:
         """Learn a tokenizer, unless there is one; then `captions` is not read."""
@@ -88,11 +88,7 @@ class TextTransformer(WithTokenizer):
         """Token ids, (N,), to dense features, (N, D)."""
         x = self.embed(tokens.values)
         rotation = rotary(tokens.index[:, None], self.head_width)
-        for block in self.blocks:
-            if self.checkpointing and self.training:
-                x = checkpoint(block, x, tokens.layout, rotation, use_reentrant=False)
-            else:
-                x = block(x, tokens.layout, rotation)
+        x = through(self.blocks, x, tokens.layout, rotation, self.checkpointing and self.training)
         return tokens.replace(self.norm(x))
 
     def graph(self) -> TextGraph:

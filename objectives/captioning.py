@@ -69,7 +69,7 @@ class Captioning(Objective):
         """The mean over the tokens to predict of all processes; logs the share of them that come first."""
         inputs, targets = shift(views.batch.text)
         audio = getattr(views, self.view).tokens
-        logits = self.decoder(inputs, audio.take(views.batch.clip))
+        logits = self.decoder(inputs, audio.take(views.batch.clip_index))
         losses = cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
         views.note(by_clip(losses, views.batch.clip[inputs.item], len(audio)))
         right = (logits.detach().argmax(1) == targets).sum()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from slap.attention import attention
+from slap.blocks import fill, is_compiled
 from slap.layers import CrossAttention, RMSNorm, Rotation, SelfAttention, SwiGLU, rotary, rotate
 from slap.packed import Layout, Packed
 
@@ -52,6 +53,8 @@ class DecoderBlock(nn.Module):
         hidden: of the feed-forward layer.
         context_width: D'.
     """
+
+    compiles = True  # see slap.blocks
 
     def __init__(self, width: int, heads: int, hidden: int, context_width: int) -> None:
         super().__init__()
@@ -143,9 +146,14 @@ class Decoder(nn.Module):
         x = self._embed(tokens.values)
         rotation = rotary(tokens.index[:, None], self.head_width)
         heard = self.context_norm(context.values)
+        layout, heard_layout = tokens.layout, context.layout
+        if is_compiled(self.blocks):
+            layout, x, cos, sin = fill(layout, x, *rotation)
+            rotation = cos, sin
+            heard_layout, heard = fill(heard_layout, heard)
         for block in self._blocks():
-            x = block(x, tokens.layout, rotation, heard, context.layout)
-        return self._logits(x)
+            x = block(x, layout, rotation, heard, heard_layout)
+        return self._logits(x[: len(tokens.values)])
 
     def begin(self, context: Packed, rows: int = 1) -> Cache:
         """Listen to clips, (N, D') in B items, and get ready to write `rows` captions for each: S = B x rows."""

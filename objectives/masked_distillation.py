@@ -86,7 +86,7 @@ class MaskedDistillation(Objective):
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean over the hidden patches of all processes, 0 if there are none; logs what reveals a collapse."""
-        rows = views.hidden.nonzero().squeeze(1)
+        rows = views.hidden_rows
         with torch.no_grad():
             head = views.teacher_of(self.head)
             scores = head(views.teacher.tokens.values[rows]) / self.teacher_temperature

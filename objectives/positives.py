@@ -29,9 +29,19 @@ def positives(clips: Tensor, captions: Tensor, pairs: Tensor) -> Tensor:
         >>> positives(clips, captions, pairs).int().tolist()
         [[1, 1, 1], [1, 0, 1]]
     """
-    # Small integers in place of keys make this a look-up, O(B C), where comparing all keys would be O(B C K).
-    names, clip = torch.unique(torch.cat([clips, pairs[:, 0]]), return_inverse=True)
-    texts, caption = torch.unique(torch.cat([captions, pairs[:, 1]]), return_inverse=True)
-    known = torch.zeros(len(names), len(texts), dtype=torch.bool, device=clips.device)
-    known[clip[len(clips) :], caption[len(captions) :]] = True
-    return known[clip[: len(clips)]][:, caption[: len(captions)]]
+    # Small integers in place of keys make this a look-up, O(B C), where comparing all keys would be O(B C K). They are
+    # places among sorted keys: torch.unique would do, but makes the host wait for a GPU.
+    if not len(clips) or not len(captions):
+        return torch.zeros(len(clips), len(captions), dtype=torch.bool, device=clips.device)
+    clip, clip_of_pair = _places(clips, pairs[:, 0])
+    caption, caption_of_pair = _places(captions, pairs[:, 1])
+    known = torch.zeros(len(clips) + 1, len(captions) + 1, dtype=torch.bool, device=clips.device)
+    known[clip_of_pair, caption_of_pair] = True
+    return known[clip][:, caption]
+
+
+def _places(own: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Integers, equal for equal keys, for keys (n,) and for others, (K,); n for others that are not among the keys."""
+    ordered = own.sort().values
+    place = torch.searchsorted(ordered, others.contiguous()).clamp(max=len(own) - 1)
+    return torch.searchsorted(ordered, own), torch.where(ordered[place] == others, place, len(own))

@@ -143,7 +143,9 @@ def test_local_blocks_see_half_a_window_to_either_side():
 def test_options_do_not_change_values_or_gradients(option, monkeypatch):
     if "compile" in option:  # the default back end needs a compiler for minutes; the graph is what may differ
         compiled = torch.nn.Module.compile
-        monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled(self, backend="aot_eager"))
+        monkeypatch.setattr(
+            torch.nn.Module, "compile", lambda self, **options: compiled(self, **options | {"backend": "aot_eager"})
+        )
     results = []
     for options in ({}, option):
         torch.manual_seed(0)

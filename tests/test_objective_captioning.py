@@ -31,7 +31,8 @@ def make_objective(label_smoothing=0.0):
 def make_views(clip, audio_lengths, captions=CAPTIONS):
     torch.manual_seed(1)
     rows = torch.randn(sum(audio_lengths), WIDTH, dtype=torch.float64, requires_grad=True)
-    batch = SimpleNamespace(text=Packed.pack([torch.tensor(c) for c in captions]), clip=torch.tensor(clip))
+    text = Packed.pack([torch.tensor(c) for c in captions])
+    batch = SimpleNamespace(text=text, clip=torch.tensor(clip), clip_index=tuple(clip))
     tokens = Packed(rows, torch.tensor(audio_lengths, dtype=torch.int32))
     return SimpleNamespace(batch=batch, full=SimpleNamespace(tokens=tokens), note=lambda losses: None)
 

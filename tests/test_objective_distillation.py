@@ -39,6 +39,7 @@ def make_views(teacher, lengths=(4, 1, 5), hidden=None, seed=1):
         hidden = torch.tensor([True, False, True, False, False, True, True, False, True, False])
     return SimpleNamespace(
         hidden=hidden,
+        hidden_rows=hidden.nonzero().squeeze(1),
         masked=SimpleNamespace(tokens=Packed(student, layout)),
         teacher=SimpleNamespace(tokens=Packed(torch.randn(rows, WIDTH, dtype=torch.float64), layout)),
         teacher_of=teacher.copy_of,
@@ -204,7 +205,7 @@ def test_distillation_learns_without_collapse():
         clean = kinds[torch.randint(8, (256,))]
         layout = torch.tensor([256], dtype=torch.int32)
         views = SimpleNamespace(
-            hidden=torch.ones(256, dtype=torch.bool),
+            hidden_rows=torch.arange(256),
             masked=SimpleNamespace(tokens=Packed(clean + 0.2 * torch.randn_like(clean), layout)),
             teacher=SimpleNamespace(tokens=Packed(clean + 0.2 * torch.randn_like(clean), layout)),
             teacher_of=model.teacher.copy_of,

@@ -190,7 +190,8 @@ def test_an_overfitted_decoder_says_its_captions_again():
     objective = make_objective(vocabulary=9).train()
     audio = make_audio((3, 1, 4))
     captions = [[BOS, 4, 5, 6, EOS], [BOS, 7, EOS], [BOS, 5, 4, 8, 8, 7, EOS]]
-    batch = SimpleNamespace(text=Packed.pack([torch.tensor(c) for c in captions]), clip=torch.arange(3))
+    text = Packed.pack([torch.tensor(c) for c in captions])
+    batch = SimpleNamespace(text=text, clip=torch.arange(3), clip_index=(0, 1, 2))
     views = SimpleNamespace(batch=batch, full=SimpleNamespace(tokens=audio), note=lambda losses: None)
     optimizer = torch.optim.Adam(objective.parameters(), lr=0.02)
     for _ in range(120):

@@ -81,7 +81,7 @@ class Model(nn.Module):
             text=SimpleNamespace(embedding=normalize(self.text(text[chosen]), dim=1)),
             teacher=SimpleNamespace(tokens=patches),
             teacher_of=self.teacher.copy_of,
-            hidden=torch.cat([hidden[i] for i in clips]),
+            hidden_rows=torch.cat([hidden[i] for i in clips]).nonzero().squeeze(1),
             note=lambda losses: None,
         )
 

@@ -59,13 +59,18 @@ def attention(
     if window is not None and causal:
         raise ValueError("a window and a causal mask at once are not supported; choose one")
     k, v = k.to(q.dtype), v.to(q.dtype)
-    if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
+    if flashes(q):
         return flash_attention(q, k, v, queries, keys, window, causal)
     if torch.compiler.is_compiling():
         from slap.attention_uncompiled import grouped_attention as uncompiled
 
         return uncompiled(q, k, v, queries, keys, window, causal)
     return grouped_attention(q, k, v, queries, keys, window, causal)
+
+
+def flashes(q: Tensor) -> bool:
+    """Whether `flash_attention` takes such queries."""
+    return q.is_cuda and q.dtype in (torch.float16, torch.bfloat16)
 
 
 def flash_attention(
@@ -75,7 +80,7 @@ def flash_attention(
     from torch.nn.attention.varlen import varlen_attn
 
     half = -1 if window is None else window // 2
-    bounds = (queries.cu_seqlens, keys.cu_seqlens, queries.max_length, keys.max_length)
+    bounds = (queries.cu_seqlens, keys.cu_seqlens, queries.reach, keys.reach)
     out = varlen_attn(q, k, v, *bounds, window_size=(half, 0 if causal else half))
     assert isinstance(out, Tensor)  # a tuple only when auxiliary outputs are asked for
     return out

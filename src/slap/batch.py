@@ -50,6 +50,7 @@ class Batch(Shipped):
         source: (B,) int64, the number of the source that each clip is from, where the data module names several.
             Default: 0.
         read: clips that were read for the batch, those that transforms joined included. Default: B.
+        clip_index: the numbers of `clip` on the host, where it is known without waiting for a GPU. Default: read.
     """
 
     audio: Packed
@@ -65,10 +66,13 @@ class Batch(Shipped):
     bad: tuple[BadClip, ...] = ()
     source: Tensor = None  # type: ignore[assignment]  # never None once made
     read: int = None  # type: ignore[assignment]  # never None once made
+    clip_index: tuple[int, ...] = None  # type: ignore[assignment]  # never None once made
 
     def __post_init__(self) -> None:
         if self.read is None:
             object.__setattr__(self, "read", len(self.audio))
+        if self.clip_index is None:
+            object.__setattr__(self, "clip_index", tuple(self.clip.tolist()))
         if self.source is None:
             object.__setattr__(self, "source", torch.zeros_like(self.clip_key))
         if self.pairs is None:
@@ -86,8 +90,9 @@ class Batch(Shipped):
         return len(self.audio)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on another device."""
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=non_blocking) for name in _TENSORS})
+        """The same batch on another device. Nobody waits for copies to a GPU: what uses them there comes after them."""
+        later = non_blocking or torch.device(device).type == "cuda"
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=later) for name in _TENSORS})
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory."""

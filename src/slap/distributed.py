@@ -44,7 +44,7 @@ def global_mean(values: Tensor) -> Tensor:
     Returns:
         A scalar. Its average over processes, in value and in gradient, is the mean over all rows; 0 if there are none.
     """
-    count = all_sum(torch.tensor(float(values.numel()), device=values.device))
+    count = all_sum(torch.full((), float(values.numel()), device=values.device))
     return values.sum() * world_size() / count.clamp(min=1)  # in this order, so that float64 stays exact
 
 

@@ -153,6 +153,8 @@ class Block(nn.Module):
         window: of local attention; None sees the whole item.
     """
 
+    compiles = True  # see slap.blocks
+
     def __init__(self, width: int, heads: int, hidden: int, window: int | None = None) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(width)

@@ -17,6 +17,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from slap.batch import Batch
+from slap.blocks import compile_blocks
 from slap.composition import EncoderSpec, ObjectiveSpec, describe
 from slap.evaluation import Evaluation
 from slap.network import MAX_SECONDS, Network
@@ -39,6 +40,7 @@ class SLAP(Network, LightningModule):
         weight_decay: of linear layers (not in the paper; our choice).
         betas: AdamW's (the paper names no optimiser; our choice).
         warmup_steps: linear warm-up (the paper: 2000); a cosine down to 0 at the trainer's `max_steps` follows.
+        compile: compile the blocks of encoders, decoder and teacher when training begins, see `slap.blocks`.
 
     Raises:
         ValueError: an unknown plug-in or argument; lists the valid ones.
@@ -63,6 +65,7 @@ class SLAP(Network, LightningModule):
         weight_decay: float = 0.05,
         betas: tuple[float, float] = (0.9, 0.98),
         warmup_steps: int = 2000,
+        compile: bool = False,  # noqa: A002 - the name that torch.nn.Module uses
     ) -> None:
         objectives = {"contrastive": 1.0} if objectives is None else objectives
         if not objectives:
@@ -80,6 +83,7 @@ class SLAP(Network, LightningModule):
                 "weight_decay": weight_decay,
                 "betas": list(betas),
                 "warmup_steps": warmup_steps,
+                "compile": compile,
             }
         )
         self.evaluation = Evaluation()
@@ -89,8 +93,10 @@ class SLAP(Network, LightningModule):
     # -- training -----------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Let the text encoder learn its tokenizer, if it needs one."""
+        """Let the text encoder learn its tokenizer, if it needs one, and compile what is to be compiled."""
         if stage == "fit":
+            if self.hparams["compile"]:
+                compile_blocks(self)
             # Lightning warns of modules that do not train, which a teacher never does.
             warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode at the start of training")
             if isinstance(self.trainer.strategy, DDPStrategy):
@@ -132,7 +138,10 @@ class SLAP(Network, LightningModule):
             raise ValueError(f"the schedules need the number of steps: set the trainer's max_steps, which is {total}")
         hparams = self.hparams
         groups = parameter_groups(self, hparams["lr"], hparams["weight_decay"])
-        optimizer = AdamW(groups, betas=tuple(hparams["betas"]), eps=1e-6)
+        # One kernel for all parameters. Not with a gradient scaler: the fused optimiser unscales by itself, after
+        # gradients are clipped.
+        fused = self.device.type == "cuda" and self.trainer.precision != "16-mixed"
+        optimizer = AdamW(groups, betas=tuple(hparams["betas"]), eps=1e-6, fused=fused or None)
         schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, hparams["warmup_steps"], total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -143,10 +152,15 @@ class SLAP(Network, LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip as the trainer says, and log the norm of the gradient before it."""
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
-        self.log("train/lr", max(group["lr"] for group in optimizer.param_groups))
-        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        parameters = [p for p in self.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        self.log("train/grad_norm", norm)
+        self.log("train/lr", self._number(max(group["lr"] for group in optimizer.param_groups)))
+        if gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
+            # Lightning would compute the norm again, and refuses the fused optimiser.
+            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Have a checkpoint name no file and no hub, and say how long clips may be (see `slap.windows`)."""
@@ -164,9 +178,13 @@ class SLAP(Network, LightningModule):
 
     def _log_objective(self, name: str, loss: Tensor, extras: Mapping[str, Tensor], clips: int) -> None:
         self.log(f"train/{name}", loss.detach(), batch_size=clips, sync_dist=True)
-        self.log(f"train/weight/{name}", self.weights[name], batch_size=clips)
+        self.log(f"train/weight/{name}", self._number(self.weights[name]), batch_size=clips)
         for extra, value in extras.items():
             self.log(f"train/{name}/{extra}", value.detach(), batch_size=clips)
+
+    def _number(self, value: float) -> Tensor:
+        """A number to log, written on the device: a copy from the host would wait for what the GPU is doing."""
+        return torch.full((), value, device=self.device)
 
     def _log_sources(self) -> None:
         """Where a row of the logs is due, the objectives' losses by source since the last one."""

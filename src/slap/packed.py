@@ -15,6 +15,9 @@ from torch import Tensor
 
 from slap.shipping import Shipped
 
+TILE = 128
+"""Rows that FlashAttention takes at once."""
+
 
 class Layout(Shipped):
     """Where each item of a packed batch begins and ends, with what follows from it derived once.
@@ -31,6 +34,7 @@ class Layout(Shipped):
         if sizes is not None:
             self.sizes = sizes
         self.plans: dict[Any, Any] = {}  # how attention walks this layout, see slap.attention
+        self._filled: dict[int, Layout] = {}
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -48,6 +52,11 @@ class Layout(Shipped):
         return max(self.sizes, default=0)
 
     @cached_property
+    def reach(self) -> int:
+        """`max_length` rounded up to a whole tile of FlashAttention: fewer different numbers, at no cost."""
+        return -(-self.max_length // TILE) * TILE
+
+    @cached_property
     def cu_seqlens(self) -> Tensor:
         """(B + 1,) int32: item i holds the rows from `cu_seqlens[i]` up to `cu_seqlens[i + 1]`."""
         return torch.nn.functional.pad(self.lengths.cumsum(0, dtype=torch.int32), (1, 0))
@@ -63,6 +72,18 @@ class Layout(Shipped):
     def index(self) -> Tensor:
         """(N,) int64: the place of each row within its item, from 0."""
         return torch.arange(self.total, device=self.lengths.device) - self.cu_seqlens[:-1].long()[self.item]
+
+    def filled(self, multiple: int) -> Layout:
+        """The same items and one more at the end, of 1 to `multiple` rows, which makes N a multiple of it.
+
+        What is derived from a layout is derived by now, since compiled code should find it, not derive it.
+        """
+        if multiple not in self._filled:
+            rest = multiple - self.total % multiple
+            longer = Layout(torch.cat([self.lengths, self.lengths.new_full((1,), rest)]), (*self.sizes, rest))
+            _ = longer.cu_seqlens, longer.reach
+            self._filled[multiple] = longer
+        return self._filled[multiple]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Layout:
         """The same layout with its tensors on another device."""
@@ -123,21 +144,22 @@ class Packed(Shipped):
         """The same items with other values, (N, ...); layout and positions are shared."""
         return replace(self, values=values)
 
-    def take(self, items: Tensor) -> Packed:
+    def take(self, items: Tensor | Sequence[int]) -> Packed:
         """Some of the items, in the order given, repeats allowed.
 
         Args:
-            items: (C,) int64, the items wanted, on any device.
+            items: C of them, the items wanted. A tensor, (C,) int64, may be on any device; numbers on the host spare
+                the wait for a GPU.
         """
-        chosen = items.tolist()
+        chosen = items.tolist() if isinstance(items, Tensor) else list(items)
         if chosen == list(range(len(self))):
             return self
-        starts = self.cu_seqlens.tolist()
-        rows = torch.cat([torch.arange(starts[i], starts[i + 1]) for i in chosen]).to(self.values.device)
-        sizes = tuple(self.sizes[i] for i in chosen)
-        lengths = torch.tensor(sizes, dtype=torch.int32).to(self.values.device)
+        device = self.values.device
+        wanted = torch.tensor(chosen, dtype=torch.int64).to(device, non_blocking=True)
+        layout = Layout(self.lengths[wanted], tuple(self.sizes[i] for i in chosen))
+        rows = self.cu_seqlens[:-1].long()[wanted][layout.item] + layout.index
         positions = None if self.positions is None else self.positions[rows]
-        return Packed(self.values[rows], lengths, positions, Layout(lengths, sizes))
+        return Packed(self.values[rows], layout.lengths, positions, layout)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Packed:
         """The same batch on another device; what is known on the host stays known."""

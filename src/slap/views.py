@@ -5,7 +5,7 @@ B clips, C captions, N audio patches, M text tokens, D an encoder's width, E the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -71,6 +71,12 @@ class Views:
     def hidden(self) -> Tensor:
         """(N,) bool: the patches that the masked view hides, a random share `model.mask_ratio` of each clip."""
         return random_mask(self.patches, self._model.mask_ratio)
+
+    @cached_property
+    def hidden_rows(self) -> Tensor:
+        """(n,) int64: where `hidden` is True, in order. Their number is known on the host, so no GPU is waited for."""
+        count = sum(hidden_sizes(self.patches.sizes, self._model.mask_ratio).tolist())
+        return torch.nonzero_static(self.hidden, size=count).squeeze(1)
 
     @cached_property
     def full(self) -> View:
@@ -162,6 +168,10 @@ def random_mask(patches: Packed, ratio: float) -> Tensor:
     order = torch.argsort(patches.item + noise.double())
     rank = torch.empty_like(order)
     rank[order] = patches.index  # the sort moves rows only within their clip, so places line up
-    lengths = patches.lengths[patches.item]
-    hide = torch.minimum((lengths * ratio).round().long(), lengths.long() - 1)
-    return rank < hide
+    return rank < hidden_sizes(patches.lengths, ratio)[patches.item]
+
+
+def hidden_sizes(lengths: Tensor | Sequence[int], ratio: float) -> Tensor:
+    """(B,) int64: of each clip the patches that `random_mask` hides, from the clips' patches."""
+    lengths = torch.as_tensor(lengths, dtype=torch.int32)
+    return torch.minimum((lengths * ratio).round().long(), lengths.long() - 1)
