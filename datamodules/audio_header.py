@@ -6,7 +6,9 @@ with FFmpeg what that cannot (m4a and other MPEG-4, see `slap.mpeg4`).
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +18,7 @@ import soundfile
 from slap.bad_clip import Reason
 from slap.datamodules.clip import Seconds
 from slap.mpeg4 import Mpeg4File, is_mpeg4
+from slap.rates import RATES
 
 FORMATS = "wav, flac, mp3, ogg and opus can, and m4a with the extra `m4a`"
 
@@ -68,14 +71,14 @@ def opened(source: str | BytesIO) -> soundfile.SoundFile | Mpeg4File:
     """An open file whose header makes sense.
 
     Raises:
-        FileError: the file is absent, unreadable, truncated or empty.
+        FileError: the file is absent, unreadable, truncated or empty, or has a rate that none has.
     """
     name = source if isinstance(source, str) else "memory"
+    if isinstance(source, str):
+        _check_plain(source)
     try:
         file = soundfile.SoundFile(source)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a headerless format, by the file's name
-        if isinstance(source, str) and not Path(source).is_file():
-            raise FileError(f"there is no file {source}", "absent", name) from error
         if is_mpeg4(source):
             return _checked_mpeg4(source, name)
         what = f"{type(error).__name__}: {getattr(error, 'error_string', error)}"
@@ -85,10 +88,18 @@ def opened(source: str | BytesIO) -> soundfile.SoundFile | Mpeg4File:
         ends = f"{short[2]} of its {short[1]} bytes of audio are there" if short[1] else "it ends within a page"
         file.close()
         raise FileError(f"{name} was cut short: {ends}", "truncated", name)
-    if file.frames <= 0:
-        file.close()
-        raise FileError(f"{name} holds no samples", "empty", name)
+    _check_content(file, name)
     return file
+
+
+def _check_plain(path: str) -> None:
+    """Refuse what is no plain file, before it is opened: a pipe would wait for ever, and a device never ends."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  # Path takes twice the time, for every clip
+    except (OSError, ValueError) as error:  # ValueError: a name with NUL in it, which libsndfile would cut off there
+        raise FileError(f"there is no file {path}", "absent", path) from error
+    if not stat.S_ISREG(mode):
+        raise FileError(f"{path} is no plain file", "unreadable", path)
 
 
 def _checked_mpeg4(source: str | BytesIO, name: str) -> Mpeg4File:
@@ -96,7 +107,16 @@ def _checked_mpeg4(source: str | BytesIO, name: str) -> Mpeg4File:
         file = Mpeg4File(source)
     except (ImportError, ValueError, OSError) as error:
         raise FileError(f"{name} cannot be read as audio: {error}", "unreadable", name) from error
+    _check_content(file, name)
+    return file
+
+
+def _check_content(file: soundfile.SoundFile | Mpeg4File, name: str) -> None:
+    """Close a file that holds nothing, or whose rate none has, and say so."""
     if file.frames <= 0:
         file.close()
         raise FileError(f"{name} holds no samples", "empty", name)
-    return file
+    if not RATES[0] <= file.samplerate <= RATES[1]:
+        file.close()
+        detail = f"{name} says that its rate is {file.samplerate} Hz; {RATES[0]} to {RATES[1]} are read"
+        raise FileError(detail, "wrong_rate", name)

@@ -13,15 +13,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from math import isfinite
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from lhotse.cut import Cut, MixedCut, MonoCut, MultiCut
 from lhotse.cut.set import deserialize_cut
 
+from slap.datamodules.caption_text import NO_TEXT, shown
 from slap.datamodules.clip import ManifestError
 from slap.datamodules.table import Record
 from slap.datamodules.tar_member import TarMember
+from slap.rates import RATES
 
 SOURCES = ("file", "memory")
 FIELDS = {
@@ -58,12 +61,12 @@ def cut_of(record: Record, folder: Path, where: str) -> Cut:
     """
     if record.get("type") not in CUTS:
         raise ManifestError(f"{where}: a cut of type {record.get('type')!r}; accepted are {', '.join(CUTS)}")
-    refuse_commands(record, where)
     try:
+        refuse_commands(record, where)
         strip(record)
         cut = deserialize_cut(record)
         check_cut(cut, where)
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, ManifestError):
             raise
         raise ManifestError(f"{where}: this is not a Lhotse cut: {type(error).__name__}: {error}") from error
@@ -78,6 +81,10 @@ def check_cut(cut: Cut, where: str) -> None:
     """
     if not isinstance(cut.id, str) or not cut.id:
         raise ManifestError(f"{where}: a cut needs an id that is text, got {cut.id!r}")
+    if NO_TEXT.search(cut.id):
+        raise ManifestError(f"{where}: a cut needs an id that is UTF-8 text, got {shown(cut.id)}")
+    for track in tracks_of(cut):
+        _check_rate(track, where)
     if not cut.has_recording:
         raise ManifestError(f"{where}: cut {cut.id!r} has no recording")
     if not isfinite(cut.duration) or cut.duration <= 0 or not all(track.start >= 0 for track in tracks_of(cut)):
@@ -88,6 +95,15 @@ def check_cut(cut: Cut, where: str) -> None:
     for name, (fits, wanted) in FIELDS.items():
         if custom.get(name) is not None and not fits(custom[name]):
             raise ManifestError(f"{where}: the custom field `{name}` must {wanted}, got {custom[name]!r}")
+        if name in custom and NO_TEXT.search(str(custom[name])):
+            raise ManifestError(f"{where}: the custom field `{name}` is not UTF-8 text: {shown(str(custom[name]))}")
+
+
+def _check_rate(track: MonoCut | MultiCut, where: str) -> None:
+    """Refuse a recording of a rate that none has: what it reads would be resampled to it."""
+    rate = track.recording.sampling_rate
+    if not isinstance(rate, Real) or not RATES[0] <= rate <= RATES[1]:
+        raise ManifestError(f"{where}: a recording at {rate!r} Hz; {RATES[0]} to {RATES[1]} are read")
 
 
 def tracks_of(cut: Cut) -> Iterator[MonoCut | MultiCut]:
@@ -138,9 +154,8 @@ def refuse_commands(value: Any, where: str) -> None:
                 f"{where}: a recording source of type {value.get('type')!r} ({source!r}) is refused, "
                 f"since it may run commands or fetch from a network; accepted are {' and '.join(SOURCES)}"
             )
-        # Kaldi's pipes end in a bar; Lhotse's begin with a scheme, as URLs do.
-        if isinstance(source, str) and (source.strip().startswith("pipe:") or "://" in source or source.endswith("|")):
-            raise ManifestError(f"{where}: the source {source!r} is refused: it must be the path of a file")
+        if isinstance(source, str) and _runs(source):
+            raise ManifestError(f"{where}: the source {shown(source)} is refused: it must be the path of a file")
         for part in value.values():
             refuse_commands(part, where)
 
@@ -171,3 +186,8 @@ def recordings(record: Record) -> Iterator[Record]:
         yield record["recording"]
     for track in [*record.get("tracks", []), *([record["snr_reference"]] if "snr_reference" in record else [])]:
         yield from recordings(track["cut"])
+
+
+def _runs(source: str) -> bool:
+    """Whether a source is more than a path: Kaldi's pipes end in a bar, Lhotse's begin with a scheme, as URLs do."""
+    return source.strip().startswith("pipe:") or "://" in source or source.rstrip().endswith("|") or "\0" in source

@@ -22,6 +22,7 @@ from lhotse.utils import compute_num_samples, fastcopy
 from slap.bad_clip import Reason
 from slap.datamodules.audio_header import FileError, Header, opened
 from slap.datamodules.clip import Seconds
+from slap.datamodules.resampling import check_resampling, check_transforms, forget_filters
 from slap.datamodules.tar_member import TarMember
 from slap.mpeg4 import Mpeg4File
 
@@ -54,11 +55,13 @@ class Checked(AudioSource):
         rate: of the recording before any transform, Hz; None if that is not known.
         length: of the recording, likewise.
         largest: bytes that reading may take.
+        final: rate that the recording has after its transforms.
     """
 
     rate: int | None = None
     length: Seconds | None = None
     largest: int = LARGEST
+    final: int = 0
 
     def load_audio(self, offset: Seconds = 0.0, duration: Seconds | None = None, **_: Any) -> np.ndarray:
         """(C, T) float32, a stretch of the file.
@@ -77,10 +80,12 @@ class Checked(AudioSource):
                 declared = compute_num_samples(self.length, file.samplerate)
                 # After resampling, a recording has rounded its length to its new rate.
                 count = declared if abs(declared - count) > ROUNDING * file.samplerate else count
-            samples = _read(file, start, count, self.largest, name)
             rate = file.samplerate
+            growth = max(self.rate or 0, self.final, rate) / rate
+            samples = _read(file, start, count, self.largest, name, growth)
         if self.rate is None or self.rate == rate:
             return samples
+        check_resampling(rate, self.rate, self.largest, name)
         resampled: np.ndarray = Resample(rate, self.rate)(samples, rate)
         return resampled
 
@@ -123,7 +128,9 @@ def checked_source(source: AudioSource, recording: Recording, largest: int = LAR
     if type(source) in (AudioSource, TarMember):
         rate, length = _before_transforms(recording)
         content = source if isinstance(source, TarMember) else source.source
-        return Checked(source.type, source.channels, content, None, rate, length, largest)
+        check_transforms(recording, largest, content if isinstance(content, str) else "")
+        forget_filters()
+        return Checked(source.type, source.channels, content, None, rate, length, largest, recording.sampling_rate)
     # One that reads another cut passes the limit on; what is in memory has none.
     return fastcopy(source, largest=largest) if hasattr(source, "largest") else source
 
@@ -139,8 +146,10 @@ def _before_transforms(recording: Recording) -> tuple[int | None, Seconds | None
     return rate, recording.duration
 
 
-def _read(file: soundfile.SoundFile | Mpeg4File, start: int, count: int, largest: int, name: str) -> np.ndarray:
-    """(C, count) float32 from frame `start` on."""
+def _read(
+    file: soundfile.SoundFile | Mpeg4File, start: int, count: int, largest: int, name: str, growth: float = 1.0
+) -> np.ndarray:
+    """(C, count) float32 from frame `start` on; resampling makes them `growth` times as many."""
     short = start + count - file.frames
     slack = min(PADDING, count / file.samplerate / 10) if file.format in LOSSY else ROUNDING
     if short > max(slack * file.samplerate, 2):
@@ -150,7 +159,7 @@ def _read(file: soundfile.SoundFile | Mpeg4File, start: int, count: int, largest
             "wrong_duration",
             name,
         )
-    needed = count * file.channels * 4 * COPIES
+    needed = count * file.channels * 4 * COPIES * growth
     if needed > largest:
         raise FileError(
             f"to read {count / file.samplerate:.1f} s x {file.channels} channels x {file.samplerate} Hz takes "

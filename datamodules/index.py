@@ -100,7 +100,8 @@ def decoded(line: bytes, path: Path, number: int) -> Cut:
         ManifestError: it is not a cut, or not one that is allowed; names file and line.
     """
     where = f"{path}, line {number}"
-    cut = cut_of(record_of(line, path, number), path.parent, where)
+    # Bytes of a caption that are not UTF-8 make the clip bad when it is loaded, and stop nothing here.
+    cut = cut_of(record_of(line, path, number, errors="surrogateescape"), path.parent, where)
     custom = {"labels": {}, **kept(cut.custom), "where": where}
     # A mix has no custom fields of its own, so it becomes one track that reads it.
     if isinstance(cut, MixedCut):

@@ -19,6 +19,7 @@ from typing import Any
 
 from lhotse.cut import Cut, MixedCut
 
+from slap.datamodules.caption_text import NO_TEXT
 from slap.datamodules.clip import ManifestError
 from slap.datamodules.cutset import cut_of, kept, tracks_of
 from slap.datamodules.index import CutManifest, refuse_repeated
@@ -89,7 +90,9 @@ def _lines(cuts: Path, audio: Path) -> Iterator[bytes]:
             raise ManifestError(f"{where}: cut {record.get('id')!r} has no recording")
         place = {"cuts": cuts.name, "line": number, "tar": audio.name, "offset": data.offset_data, "size": data.size}
         record["recording"] = _about(audio, about.offset_data, about.size)
-        yield json.dumps([place, record], ensure_ascii=False).encode() + b"\n"
+        text = json.dumps([place, record], ensure_ascii=False)
+        # Bytes that are not UTF-8 make the clip bad when it is loaded, and stop nothing here.
+        yield (json.dumps([place, record]) if NO_TEXT.search(text) else text).encode() + b"\n"
     if next(members, None) is not None:
         raise ManifestError(f"{cuts} was cut off: {audio} holds audio beyond its last cut")
 

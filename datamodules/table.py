@@ -13,16 +13,19 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from slap.bad_clip import BadClip
+from slap.datamodules.caption_text import NO_TEXT, fault_of, shown
 from slap.datamodules.clip import Clip, ManifestError
 
 CAPTION = re.compile(r"caption(?:_(?P<field>.+?))??(?:_\d+)?")
 FIELD = "caption"  # of captions that do not say theirs
-NO_TEXT = re.compile("[\ud800-\udfff]")  # what is left of bytes that are not UTF-8, and of halves of characters in JSON
-LONGEST_CELL = 1 << 27  # characters; Python's csv refuses more than 2^17 unless told
+LONGEST_LINE = 1 << 26
+"""Bytes, and characters of a cell of CSV, where Python's own limit is 2^17. A few kB of gzip can hold a line that would
+fill the memory."""
 
 Record = dict[str, Any]
 
@@ -34,7 +37,7 @@ class CaptionError(ValueError):
 def csv_records(path: Path) -> Iterator[tuple[int, Record]]:
     """The rows of a CSV file by their columns' names, each with the number of the line that it ends on."""
     reader = csv.reader((text for _, text in text_lines(path)), strict=True)
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
     try:
         header = [name.strip() for name in next(reader, [])]
         if len(set(header)) < len(header):
@@ -88,7 +91,9 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     number = 0
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
         try:
-            for number, raw in enumerate(file, start=1):
+            for number, raw in enumerate(iter(partial(file.readline, LONGEST_LINE + 1), b""), start=1):
+                if len(raw) > LONGEST_LINE:
+                    raise ManifestError(f"{path}, line {number} has more than {LONGEST_LINE} bytes, which are refused")
                 yield number, raw
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise ManifestError(f"{path}, after line {number}: the gzip file is damaged: {error}") from error
@@ -131,23 +136,35 @@ def clips_of(path: Path, records: Iterable[tuple[int, Record]], bad: list[BadCli
             else:
                 clips[clip.id] = line, clip
         except CaptionError as error:
-            name, audio = (_shown(record.get(key)) for key in ("id", "audio"))
+            name, audio = (_writable(record.get(key)) for key in ("id", "audio"))
             bad.append(BadClip(name or audio, "caption", str(error), audio, f"{path}, line {line}"))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ManifestError(f"{path}, line {line}: {error}") from error
     return list(clips.values())
 
 
 def _check_text(record: Record) -> None:
+    """Refuse a row that holds what is no text, wherever in it."""
     for name, value in record.items():
-        for text in value if isinstance(value, list) else (value,):
-            if isinstance(text, str) and NO_TEXT.search(text):
-                raise CaptionError(f"manifests are UTF-8 text, this line is not: `{name}` is {_shown(text)!r}")
+        for text in _texts(value):
+            if NO_TEXT.search(text):
+                raise CaptionError(f"manifests are UTF-8 text, this line is not: `{name}` is {shown(text)}")
+            if "\0" in text:
+                raise CaptionError(f"`{name}` has a character NUL in it: {shown(text)}")
 
 
-def _shown(value: Any) -> str:
-    """A value as text that can be written, however damaged."""
-    return value.encode("utf-8", "backslashreplace").decode()[:80] if isinstance(value, str) else ""
+def _texts(value: Any) -> Iterator[str]:
+    """All texts within a value as JSON has them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for part in value if isinstance(value, list) else (*value, *value.values()):
+            yield from _texts(part)
+
+
+def _writable(value: Any) -> str:
+    """The beginning of a value as text that can be written, however damaged."""
+    return value[:80].encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""
 
 
 def _clip(record: Record) -> Clip:
@@ -191,7 +208,9 @@ def _captions(record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if match:
             values = value if isinstance(value, list) else [value]
             if not all(isinstance(caption, str) and caption.strip() for caption in values):
-                raise CaptionError(f"`{name}` must be text that is not empty, got {value!r}")
+                raise CaptionError(f"`{name}` must be text that is not empty, got {repr(value)[:80]}")
+            for fault in filter(None, map(fault_of, values)):
+                raise CaptionError(f"`{name}` is no caption: {fault}")
             found += [caption.strip() for caption in values]
             fields += _told(record, len(values)) if name == "caption" else [match["field"] or FIELD] * len(values)
     if not found:

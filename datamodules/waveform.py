@@ -17,6 +17,7 @@ from torch import Tensor
 
 from slap.bad_clip import BadClip
 from slap.datamodules.audio_header import FileError
+from slap.datamodules.caption_text import fault_of
 from slap.datamodules.clip import Seconds
 from slap.datamodules.cutset import files_of
 from slap.datamodules.decode import LARGEST, checked
@@ -170,20 +171,15 @@ def check_not_silent(cut: MonoCut, step: Seconds, largest: int = LARGEST) -> Non
 
 
 def check_captions(cut: Cut) -> None:
-    """Raise if a caption of a clip is empty or no text: half a character, as JSON can write it.
+    """Raise if a caption of a clip is none, as `slap.datamodules.caption_text` says.
 
     Raises:
         DecodeError: one is.
     """
     for supervision in cut.supervisions:
-        text = supervision.text
-        if not text or not text.strip():
-            raise _complaint(cut, FileError("a caption is empty", "caption"))
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            shown = text[:80].encode("utf-8", "backslashreplace").decode()
-            raise _complaint(cut, FileError(f"a caption is no text: {shown!r}", "caption")) from error
+        fault = fault_of(supervision.text or "")
+        if fault:
+            raise _complaint(cut, FileError(f"a caption is none: {fault}", "caption"))
 
 
 def _complaint(cut: Cut, error: BaseException) -> DecodeError:

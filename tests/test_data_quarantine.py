@@ -486,7 +486,7 @@ def test_rows_of_a_table_that_cannot_be_used_are_left_out_and_reported(folder: P
 
 
 def test_reasons_are_a_closed_list() -> None:
-    assert set(SPOILT) | {"too_large", "caption"} == set(REASONS)
+    assert set(SPOILT) | {"too_large", "wrong_rate", "caption"} == set(REASONS)
     with pytest.raises(ValueError, match="'ugly' is no reason to leave a clip out; valid are: absent, unreadable"):
         BadClip("x", "ugly", "")
     with pytest.raises(ValueError, match=r"max_bad is the share of clips that may be bad, 0 to 1; got 5"):

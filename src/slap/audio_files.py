@@ -23,6 +23,7 @@ from torch import Tensor
 from torchaudio.functional import resample
 
 from slap.mpeg4 import Mpeg4File, is_mpeg4
+from slap.rates import RATES
 
 BLOCK = 30.0
 """Seconds that are decoded at once."""
@@ -37,9 +38,6 @@ KERNEL = 6
 FINEST = 2000
 """Largest denominator of a ratio of rates. That of 44.1 and 16 kHz is 160; rates without a common divisor would need
 gigabytes of filters, and are taken to about a millionth."""
-
-RATES = (100, 768_000)
-"""Hz; what is outside is a mistake in a header or a swap of arguments."""
 
 
 class AudioError(ValueError):

@@ -16,8 +16,9 @@ Reason = Literal[
     "not_finite",  # NaN, infinity, or values beyond what any format's scale explains
     "silent",  # every sample of the whole clip is zero
     "wrong_duration",  # it is not as long as the manifest says, or the clip lies outside of it
+    "wrong_rate",  # no recording has such a sample rate, or resampling from it takes too much
     "too_large",  # its header declares more than may be decoded at once
-    "caption",  # a caption is empty or no text
+    "caption",  # a caption is empty or no text, see `slap.datamodules.caption_text`
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 

@@ -1,0 +1,49 @@
+"""What is no caption: text that cannot be text, or that was made to deceive or to exhaust.
+
+Bytes that are not UTF-8 come here as half characters (Python's surrogates). NUL and other control characters come from
+broken exports, and end strings early in what is written in C. Bidirectional controls that embed or override make a
+reader see another text than a tokeniser (Unicode TR36); marks that only hint, as texts in Arabic and Hebrew have them,
+are left alone.
+"""
+
+from __future__ import annotations
+
+import re
+
+LONGEST = 20_000
+"""Characters of a caption. Written captions have some ten to some thousand; encoders cut off what is beyond a few
+hundred tokens, but tokenising a million characters holds up a whole batch."""
+
+NO_TEXT = re.compile("[\ud800-\udfff]")
+"""What is left of bytes that are not UTF-8, and of halves of characters in JSON."""
+
+_CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
+_BIDIRECTIONAL = re.compile("[\u202a-\u202e\u2066-\u2069]")
+SHOWN = 80  # characters of a text in a message
+
+
+def fault_of(text: str) -> str | None:
+    """What is wrong with a caption, or None.
+
+    Example:
+        >>> fault_of("a dog barks") is None
+        True
+        >>> fault_of("a dog\\x00barks")
+        "a control character, U+0000, in 'a dog\\\\x00barks'"
+    """
+    if not text.strip():
+        return "it is empty"
+    if len(text) > LONGEST:
+        return f"it has {len(text)} characters, and at most {LONGEST} are taken: {shown(text)}"
+    if NO_TEXT.search(text):
+        return f"it is no text: {shown(text)}"
+    for what, pattern in (("a control character", _CONTROLS), ("a bidirectional control", _BIDIRECTIONAL)):
+        found = pattern.search(text)
+        if found:
+            return f"{what}, U+{ord(found[0]):04X}, in {shown(text[max(found.start() - SHOWN // 2, 0) :])}"
+    return None
+
+
+def shown(text: str) -> str:
+    """The beginning of a text, in quotes, so that it can be written and shows what it holds."""
+    return ascii(text[:SHOWN]) if NO_TEXT.search(text) or _BIDIRECTIONAL.search(text) else repr(text[:SHOWN])
