@@ -5,7 +5,7 @@
 What it plays is an operator with a job scheduler: it starts `slap fit` on `benchmarks/soak_recipe.py`, and whenever the
 run ends before its time, starts it again with `--ckpt_path last`. Meanwhile it does harm:
 
-- bad files: every 20 s a file is removed, cut short, emptied, silenced, or filled with NaN or noise of bytes, and mended
+- bad files: every 20 s a file is removed, cut short, emptied, silenced, or filled with NaN or random bytes, and mended
   three minutes later; 2 % of the files are bad from the beginning;
 - killed workers: a loading process gets SIGKILL, at times that `FAULTS` lists; so do runs as a whole, and one SIGTERM;
 - a slow disk: every batch waits, and one in a hundred waits for long.
@@ -240,7 +240,7 @@ class Operator:
 
 
 def windows(memory: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The median memory of two windows of a life, of five minutes or a quarter of it: from a tenth on, and at its end."""
+    """The median memory in two windows of a life, of five minutes or a quarter of it: soon after its start, and last."""
     begin, end = memory[0][0], memory[-1][0]
     span = min(300.0, (end - begin) / 4)
     start = begin + (end - begin) / 10

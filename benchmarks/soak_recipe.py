@@ -66,6 +66,7 @@ class Record(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Append the line with one write, so that a killed run leaves whole lines."""
+        del pl_module
         line = {
             "process": os.getpid(),
             "time": time.time(),
@@ -84,6 +85,7 @@ class Record(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop if that is wanted."""
+        del pl_module
         trainer.should_stop = trainer.should_stop or (self.out / "stop").exists()
 
 
@@ -131,9 +133,7 @@ def data(
     )
 
 
-def trainer(
-    out: str = "runs/soak", max_steps: int = STEPS, val_check_interval: int = 40, **options: Any
-) -> Trainer:
+def trainer(out: str = "runs/soak", max_steps: int = STEPS, val_check_interval: int = 40, **options: Any) -> Trainer:
     """Until somebody says stop.
 
     Args:

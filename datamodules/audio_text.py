@@ -20,6 +20,7 @@ from slap.datamodules.caption_choice import CaptionChoice
 from slap.datamodules.clip import Seconds
 from slap.datamodules.clips import Clips, Joined
 from slap.datamodules.corpus import Mono, check_lengths, every_source, long_enough, read_manifests, sources_of
+from slap.datamodules.data_root import Folders
 from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset, Transform
 from slap.datamodules.decode import LARGEST, MEGABYTE
 from slap.datamodules.epoch import Source
@@ -95,6 +96,8 @@ class AudioTextData(LightningDataModule):
             `slap.datamodules.quarantine` for when that is judged.
         max_decoded: MB that reading the wanted stretch of a clip may take, by its header: seconds x channels x rate x 4
             bytes, thrice, for the copies that are made. One that would take more is bad; nothing is allocated for it.
+        data_root: folders below which the audio of the manifests must lie; default: those of the environment variable
+            SLAP_DATA_ROOT, or anywhere. See `slap.datamodules.data_root`.
         in_memory: decode and resample all audio once, at 64 kB for a second of 16 kHz. Each process of distributed
             training holds it all; forked workers share it.
         num_workers: loading processes; 0 loads between training steps.
@@ -128,6 +131,7 @@ class AudioTextData(LightningDataModule):
         transforms: Sequence[Transform] = (),
         max_bad: float = 0.05,
         max_decoded: float = LARGEST / MEGABYTE,
+        data_root: Folders | None = None,
         in_memory: bool = False,
         num_workers: int = 0,
         seed: int = 0,
@@ -158,6 +162,7 @@ class AudioTextData(LightningDataModule):
         if max_decoded <= 0:
             raise ValueError(f"max_decoded is a number of MB above 0, got {max_decoded}")
         self.quarantine = Quarantine(max_bad)
+        self.data_root = data_root
         self.largest = round(max_decoded * MEGABYTE)
         self.max_duration, self.max_clips, self.num_buckets = max_duration, max_clips, num_buckets
         self.min_clip, self.max_clip = min_clip, max_clip
@@ -297,7 +302,7 @@ class AudioTextData(LightningDataModule):
         """The clips of a split's manifests, opened on first use."""
         if split not in self._read:
             bad = self._left_out.setdefault(split, [])
-            parts = read_manifests(self.manifests[split], self.quarantine.max_bad, bad)
+            parts = read_manifests(self.manifests[split], self.quarantine.max_bad, bad, self.data_root)
             if self._process()[0] == 0:  # every process finds the same
                 self.quarantine.add(split, bad)
             if split == "train":

@@ -23,13 +23,13 @@ SHOWN = 80  # characters of a text in a message
 
 
 def fault_of(text: str) -> str | None:
-    """What is wrong with a caption, or None.
+    r"""What is wrong with a caption, or None.
 
     Example:
         >>> fault_of("a dog barks") is None
         True
-        >>> fault_of("a dog\\x00barks")
-        "a control character, U+0000, in 'a dog\\\\x00barks'"
+        >>> fault_of("a dog\x00barks")
+        "a control character, U+0000, in 'a dog\\x00barks'"
     """
     if not text.strip():
         return "it is empty"

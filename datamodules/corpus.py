@@ -16,6 +16,7 @@ from slap.bad_clip import BadClip
 from slap.datamodules.clip import ManifestError, Seconds
 from slap.datamodules.clips import Chosen, Clips, Joined, repeated
 from slap.datamodules.cutset import tracks_of
+from slap.datamodules.data_root import Folders
 from slap.datamodules.decode import LARGEST
 from slap.datamodules.epoch import Source
 from slap.datamodules.manifest import read_manifest
@@ -51,19 +52,22 @@ class Mono(Sequence[MonoCut]):
         return (self[number] for number in range(len(self)))
 
 
-def read_manifests(paths: Sequence[Path], max_bad: float, bad: list[BadClip]) -> list[Clips]:
+def read_manifests(
+    paths: Sequence[Path], max_bad: float, bad: list[BadClip], data_root: Folders | None = None
+) -> list[Clips]:
     """The clips of each manifest.
 
     Args:
         paths: of the manifests.
         max_bad: the share of the clips of each that may be bad, 0 to 1.
         bad: gets those that are, and are left out.
+        data_root: folders below which audio must lie; see `slap.datamodules.data_root`.
 
     Raises:
         ManifestError: a manifest cannot be used, or an id names different audio in two of them: clips of equal id
             count as the same clip in the losses and the figures.
     """
-    parts = [read_manifest(path, max_bad, bad) for path in paths]
+    parts = [read_manifest(path, max_bad, bad, data_root) for path in paths]
     if len({path.resolve() for path in paths}) > 1:
         joined = Joined(parts)
         for first, second in repeated(joined.keys):

@@ -11,7 +11,7 @@ field of the corpus that its caption is from. Nothing here reads others, and the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from math import isfinite
 from numbers import Real
 from pathlib import Path
@@ -22,6 +22,7 @@ from lhotse.cut.set import deserialize_cut
 
 from slap.datamodules.caption_text import NO_TEXT, shown
 from slap.datamodules.clip import ManifestError
+from slap.datamodules.data_root import refuse_elsewhere
 from slap.datamodules.table import Record
 from slap.datamodules.tar_member import TarMember
 from slap.rates import RATES
@@ -46,7 +47,7 @@ def is_cut(record: Record) -> bool:
     return "type" in record and ("recording" in record or "tracks" in record)
 
 
-def cut_of(record: Record, folder: Path, where: str) -> Cut:
+def cut_of(record: Record, folder: Path, where: str, roots: Sequence[str] = ()) -> Cut:
     """The cut that a record describes, its paths resolved, with captions as the texts of its supervisions.
 
     Whether its files are there is seen when they are read.
@@ -55,6 +56,7 @@ def cut_of(record: Record, folder: Path, where: str) -> Cut:
         record: the JSON object of the cut; it is taken apart.
         folder: what relative paths start from.
         where: file and line, for messages.
+        roots: below one of them its files must lie, if there are any; see `slap.datamodules.data_root`.
 
     Raises:
         ManifestError: the cut has no audio or no caption, a field has the wrong type, or a source is not allowed.
@@ -70,7 +72,7 @@ def cut_of(record: Record, folder: Path, where: str) -> Cut:
         if isinstance(error, ManifestError):
             raise
         raise ManifestError(f"{where}: this is not a Lhotse cut: {type(error).__name__}: {error}") from error
-    return _resolved(cut, str(folder))
+    return _resolved(cut, str(folder), where, roots)
 
 
 def check_cut(cut: Cut, where: str) -> None:
@@ -115,12 +117,13 @@ def tracks_of(cut: Cut) -> Iterator[MonoCut | MultiCut]:
         yield cut
 
 
-def _resolved(cut: Cut, folder: str) -> Cut:
+def _resolved(cut: Cut, folder: str, where: str, roots: Sequence[str]) -> Cut:
     """The cut itself, which nobody else has yet, with the paths of its files starting from a folder."""
     for track in tracks_of(cut):
         for source in track.recording.sources:
             if source.type == "file":
                 source.source = os.path.join(folder, source.source)  # noqa: PTH118  # Path takes thrice the time
+                refuse_elsewhere(source.source, roots, where)
     return cut
 
 

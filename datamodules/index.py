@@ -15,8 +15,9 @@ import json
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,15 +94,15 @@ class CutManifest(Clips):
         return lines
 
 
-def decoded(line: bytes, path: Path, number: int) -> Cut:
-    """The cut that a line of a manifest holds, checked.
+def decoded(line: bytes, path: Path, number: int, roots: Sequence[str] = ()) -> Cut:
+    """The cut that a line of a manifest holds, checked; its audio must lie below one of the roots, if there are any.
 
     Raises:
         ManifestError: it is not a cut, or not one that is allowed; names file and line.
     """
     where = f"{path}, line {number}"
     # Bytes of a caption that are not UTF-8 make the clip bad when it is loaded, and stop nothing here.
-    cut = cut_of(record_of(line, path, number, errors="surrogateescape"), path.parent, where)
+    cut = cut_of(record_of(line, path, number, errors="surrogateescape"), path.parent, where, roots)
     custom = {"labels": {}, **kept(cut.custom), "where": where}
     # A mix has no custom fields of its own, so it becomes one track that reads it.
     if isinstance(cut, MixedCut):
@@ -148,16 +149,21 @@ def write_cuts(path: str | Path, cuts: Iterable[Cut]) -> Path:
     return path
 
 
-def open_cuts(path: Path) -> CutManifest:
+def open_cuts(path: Path, roots: Sequence[str] = ()) -> CutManifest:
     """A manifest of cuts, by its index; that is made, and kept, where there is none that fits.
+
+    Args:
+        path: of the manifest.
+        roots: below which audio must lie, see `slap.datamodules.data_root`. With an index, that is seen cut by cut.
 
     Raises:
         ManifestError: a fault in the manifest, found when it was read through.
     """
+    decode = partial(decoded, roots=tuple(roots)) if roots else decoded
     index = load_index(path)
     if index is not None:
-        return CutManifest(path, index)
-    clips = CutManifest(path, build_index(path, decoded))
+        return CutManifest(path, index, decode)
+    clips = CutManifest(path, build_index(path, decode), decode)
     refuse_repeated(clips)
     if len(clips) > SMALL:
         save_index(path, clips.contents)

@@ -27,7 +27,7 @@ show when it is opened; that the file of a cut is absent shows when it is loaded
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
@@ -38,6 +38,7 @@ from slap.datamodules.audio_header import FileError, header
 from slap.datamodules.clip import Clip, ManifestError, write_manifest
 from slap.datamodules.clips import Clips, Listed
 from slap.datamodules.cutset import is_cut
+from slap.datamodules.data_root import Folders, refuse_elsewhere, resolved_roots
 from slap.datamodules.decode import ROUNDING
 from slap.datamodules.index import open_cuts, write_cuts
 from slap.datamodules.quarantine import RowError, judge
@@ -50,7 +51,12 @@ SUFFIXES = (".csv", ".jsonl", ".jsonl.gz")
 MAX_BAD = 0.05  # of the clips of a table, unless told otherwise
 
 
-def read_manifest(path: str | Path, max_bad: float = MAX_BAD, bad: list[BadClip] | None = None) -> Clips:
+def read_manifest(
+    path: str | Path,
+    max_bad: float = MAX_BAD,
+    bad: list[BadClip] | None = None,
+    data_root: Folders | None = None,
+) -> Clips:
     """Read a manifest of any kind; see this module's head for the kinds.
 
     Rows of a table whose clip cannot be used (its file is absent, unreadable, truncated or empty, it lies outside of
@@ -60,6 +66,7 @@ def read_manifest(path: str | Path, max_bad: float = MAX_BAD, bad: list[BadClip]
         path: ends in .csv, .jsonl or .jsonl.gz, or is a folder of shards.
         max_bad: the share of clips that may be bad, 0 to 1.
         bad: gets those that are.
+        data_root: folders below which audio must lie; see `slap.datamodules.data_root`.
 
     Returns:
         A sequence of one cut a clip: its captions as the texts of its supervisions, the custom field `labels` (task to
@@ -71,7 +78,7 @@ def read_manifest(path: str | Path, max_bad: float = MAX_BAD, bad: list[BadClip]
     """
     path = Path(path)
     found: list[BadClip] = []
-    clips = open_shar(path) if path.is_dir() else _file(path, found)
+    clips = open_shar(path) if path.is_dir() else _file(path, found, resolved_roots(data_root))
     judge(path, found, len(clips), max_bad)
     if bad is not None:
         bad += found
@@ -80,12 +87,12 @@ def read_manifest(path: str | Path, max_bad: float = MAX_BAD, bad: list[BadClip]
     return clips
 
 
-def _file(path: Path, bad: list[BadClip]) -> Clips:
+def _file(path: Path, bad: list[BadClip], roots: Sequence[str]) -> Clips:
     if not path.name.endswith(SUFFIXES):
         raise ManifestError(f"{path}: a manifest ends in {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise ManifestError(f"{path}: there is no such manifest")
-    return _table(path, csv_records(path), bad) if path.suffix == ".csv" else _json(path, bad)
+    return _table(path, csv_records(path), bad, roots) if path.suffix == ".csv" else _json(path, bad, roots)
 
 
 def captions_of(cuts: Iterable[Cut]) -> Iterator[str]:
@@ -95,17 +102,20 @@ def captions_of(cuts: Iterable[Cut]) -> Iterator[str]:
             yield supervision.text
 
 
-def _json(path: Path, bad: list[BadClip]) -> Clips:
+def _json(path: Path, bad: list[BadClip], roots: Sequence[str]) -> Clips:
     first = next(json_records(path), None)
-    return open_cuts(path) if first is not None and is_cut(first[1]) else _table(path, json_records(path), bad)
+    if first is not None and is_cut(first[1]):
+        return open_cuts(path, roots)
+    return _table(path, json_records(path), bad, roots)
 
 
-def _table(path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip]) -> Clips:
+def _table(path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip], roots: Sequence[str]) -> Clips:
     recordings: dict[Path, Recording | FileError] = {}  # clips of one long file share its header
     cuts = []
     for line, clip in clips_of(path, records, bad):
         where = f"{path}, line {line}"
         audio = path.parent / clip.audio
+        refuse_elsewhere(str(audio), roots, where)
         if audio not in recordings:
             recordings[audio] = _recording(audio)
         try:

@@ -83,6 +83,7 @@ def data(
     augment: Mapping[str, Mapping[str, Any] | None] | None = None,
     max_bad: float = 0.05,
     max_decoded: float = 1024.0,
+    data_root: str | None = None,
     in_memory: bool = False,
     num_workers: int = 4,
     seed: int = 0,
@@ -110,6 +111,7 @@ def data(
             concatenate, crop, event_crop, filter, gain, mix, noise, reverb, speed.
         max_bad: share of clips that may be bad (absent, unreadable, silent, ...) before the run stops.
         max_decoded: MB that reading a clip may take, by its header; what would take more is bad.
+        data_root: a folder below which the audio of the manifests must lie.
         in_memory: decode all audio once.
         num_workers: loading processes.
         seed: of order, captions and crops.
@@ -134,6 +136,7 @@ def data(
         augment=augment,
         max_bad=max_bad,
         max_decoded=max_decoded,
+        data_root=data_root,
         in_memory=in_memory,
         num_workers=num_workers,
         seed=seed,
