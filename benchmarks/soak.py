@@ -240,7 +240,7 @@ class Operator:
 
 
 def windows(memory: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The median memory in two windows of a life, of five minutes or a quarter of it: soon after its start, and last."""
+    """The median memory in two windows of a life, five minutes or a quarter of it: soon after its start, and last."""
     begin, end = memory[0][0], memory[-1][0]
     span = min(300.0, (end - begin) / 4)
     start = begin + (end - begin) / 10

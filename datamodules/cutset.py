@@ -10,13 +10,14 @@ field of the corpus that its caption is from. Nothing here reads others, and the
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from math import isfinite
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from lhotse import Recording
 from lhotse.cut import Cut, MixedCut, MonoCut, MultiCut
 from lhotse.cut.set import deserialize_cut
 
@@ -26,6 +27,9 @@ from slap.datamodules.data_root import refuse_elsewhere
 from slap.datamodules.table import Record
 from slap.datamodules.tar_member import TarMember
 from slap.rates import RATES
+
+LONGEST = 1e9
+"""Seconds, thirty years: what is beyond is no duration, and numbers of samples would lose their last digits."""
 
 SOURCES = ("file", "memory")
 FIELDS = {
@@ -68,11 +72,11 @@ def cut_of(record: Record, folder: Path, where: str, roots: Sequence[str] = ()) 
         strip(record)
         cut = deserialize_cut(record)
         check_cut(cut, where)
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        return _resolved(cut, str(folder), where, roots)
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         if isinstance(error, ManifestError):
             raise
         raise ManifestError(f"{where}: this is not a Lhotse cut: {type(error).__name__}: {error}") from error
-    return _resolved(cut, str(folder), where, roots)
 
 
 def check_cut(cut: Cut, where: str) -> None:
@@ -85,11 +89,11 @@ def check_cut(cut: Cut, where: str) -> None:
         raise ManifestError(f"{where}: a cut needs an id that is text, got {cut.id!r}")
     if NO_TEXT.search(cut.id):
         raise ManifestError(f"{where}: a cut needs an id that is UTF-8 text, got {shown(cut.id)}")
-    for track in tracks_of(cut):
-        _check_rate(track, where)
     if not cut.has_recording:
         raise ManifestError(f"{where}: cut {cut.id!r} has no recording")
-    if not isfinite(cut.duration) or cut.duration <= 0 or not all(track.start >= 0 for track in tracks_of(cut)):
+    for track in tracks_of(cut):
+        _check_recording(track.recording, where)
+    if not 0 < cut.duration <= LONGEST or not all(track.start >= 0 for track in tracks_of(cut)):
         raise ManifestError(f"{where}: cut {cut.id!r} lasts {cut.duration} s; it must be a positive, finite time")
     if not cut.supervisions or not all((part.text or "").strip() for part in cut.supervisions):
         raise ManifestError(f"{where}: cut {cut.id!r} needs supervisions, each with a caption as its `text`")
@@ -97,15 +101,23 @@ def check_cut(cut: Cut, where: str) -> None:
     for name, (fits, wanted) in FIELDS.items():
         if custom.get(name) is not None and not fits(custom[name]):
             raise ManifestError(f"{where}: the custom field `{name}` must {wanted}, got {custom[name]!r}")
-        if name in custom and NO_TEXT.search(str(custom[name])):
-            raise ManifestError(f"{where}: the custom field `{name}` is not UTF-8 text: {shown(str(custom[name]))}")
+        written = json.dumps(custom[name], ensure_ascii=False) if name in custom else ""
+        if NO_TEXT.search(written):
+            raise ManifestError(f"{where}: the custom field `{name}` is not UTF-8 text: {shown(written)}")
 
 
-def _check_rate(track: MonoCut | MultiCut, where: str) -> None:
-    """Refuse a recording of a rate that none has: what it reads would be resampled to it."""
-    rate = track.recording.sampling_rate
+def _check_recording(recording: Recording, where: str) -> None:
+    """Refuse a recording that is none, or of a rate that none has: what it reads would be resampled to it."""
+    rate = recording.sampling_rate
     if not isinstance(rate, Real) or not RATES[0] <= rate <= RATES[1]:
         raise ManifestError(f"{where}: a recording at {rate!r} Hz; {RATES[0]} to {RATES[1]} are read")
+    seconds, samples = recording.duration, recording.num_samples
+    if not all(isinstance(value, Real) and 0 < value <= LONGEST * RATES[1] for value in (seconds, samples)):
+        raise ManifestError(f"{where}: a recording of {seconds!r} s and {samples!r} samples; both must be above 0")
+    of_sources = [source.channels for source in recording.sources]
+    for channels in (recording.channel_ids, *of_sources):
+        if not isinstance(channels, list) or not channels or not all(isinstance(one, int) for one in channels):
+            raise ManifestError(f"{where}: channels are a list of whole numbers, got {channels!r}")
 
 
 def tracks_of(cut: Cut) -> Iterator[MonoCut | MultiCut]:

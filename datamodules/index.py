@@ -159,11 +159,11 @@ def open_cuts(path: Path, roots: Sequence[str] = ()) -> CutManifest:
     Raises:
         ManifestError: a fault in the manifest, found when it was read through.
     """
-    decode = partial(decoded, roots=tuple(roots)) if roots else decoded
+    decode = partial(decoded, roots=tuple(roots)) if roots else None
     index = load_index(path)
     if index is not None:
         return CutManifest(path, index, decode)
-    clips = CutManifest(path, build_index(path, decode), decode)
+    clips = CutManifest(path, build_index(path, decode or decoded), decode)
     refuse_repeated(clips)
     if len(clips) > SMALL:
         save_index(path, clips.contents)

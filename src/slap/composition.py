@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -15,6 +16,8 @@ EncoderSpec = str | Mapping[str, Any] | Encoder
 
 ObjectiveSpec = float | Mapping[str, Any] | Objective
 """A weight, `{"weight": ..., argument: value}`, an instance, or `{"weight": ..., "objective": instance}`."""
+
+LARGEST = sys.float_info.max  # a number that a float can be; whole ones may be larger
 
 INSTANCE = "instance of "
 """How a checkpoint names what it cannot hold."""
@@ -55,7 +58,7 @@ def build_objectives(specs: Mapping[str, ObjectiveSpec]) -> tuple[nn.ModuleDict,
     for name, spec in specs.items():
         options = _in_full(spec)
         weight, instance = options.pop("weight", 1.0), options.pop("objective", None)
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) < float("inf"):
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) <= LARGEST:
             raise ValueError(f"the weight of objective {name!r} must be a finite number, got {weight!r}")
         if isinstance(instance, str):
             raise ValueError(f"objective {name!r} was an {instance}, which a checkpoint cannot hold; pass the instance")

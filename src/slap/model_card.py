@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from slap.inference import Model
+from slap.plain_yaml import read_yaml
 from slap.trained import TrainedModel
 
 NOT_STATED = "not stated"
@@ -42,11 +43,9 @@ class Card:
 
 
 def _data(config: Path) -> list[str]:
-    import yaml
-
     if not config.is_file():
         return []
-    options = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    options = read_yaml(config)
     train = (options.get("data") or {}).get("train")
     lines = [f"recipe `{options['recipe']}`"] if isinstance(options.get("recipe"), str) else []
     paths = [train] if isinstance(train, str) else train if isinstance(train, list) else []

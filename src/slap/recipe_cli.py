@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse.typing import class_from_function
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from slap.cli import RECIPE_COMMANDS, suggestion
+from slap.plain_yaml import read_yaml
 from slap.plugin_modules import load_plugins
 from slap.predictions import whole_clips, windows_elsewhere
 from slap.recipe import Recipe, built_in, load
@@ -78,7 +78,7 @@ def _ask_first(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
         rest = ["--config", str(beside), *rest]
     for path in map(Path, seen.config):
         if path.is_file():  # otherwise the parser proper complains
-            config = yaml.safe_load(path.read_text()) or {}
+            config = read_yaml(path)
             asked.recipe = seen.recipe or config.get("recipe") or asked.recipe
             asked.plugins += [plugin for plugin in config.get("plugins") or [] if plugin not in asked.plugins]
     return asked, rest

@@ -197,8 +197,9 @@ def for_use(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str
     Kept are objectives that learn something of use after training: a calibration, or to write captions.
 
     Raises:
-        ValueError: an encoder would be read from a file or a hub.
+        ValueError: they are no arguments of a model, or an encoder would be read from a file or a hub.
     """
+    _check_arguments(arguments)
     for side, kind in (("audio", "audio encoder"), ("text", "text encoder")):
         _refuse_sources(kind, arguments[side])
     kept, absent = {}, {}
@@ -214,6 +215,19 @@ def for_use(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str
         else:
             kept[name] = spec
     return {**{key: arguments[key] for key in ARGUMENTS}, "objectives": kept}, absent
+
+
+def _check_arguments(arguments: Any) -> None:
+    """Refuse what is not built like the arguments of a model; whether they fit is seen when it is built."""
+    wanted = {"audio": str | Mapping, "text": str | Mapping, "embedding_dim": int, "objectives": Mapping}
+    for name, kind in wanted.items():
+        value = arguments.get(name) if isinstance(arguments, Mapping) else None
+        if not isinstance(value, kind):
+            raise ValueError(f"the model's arguments are damaged: `{name}` is {repr(value)[:80]}")
+        if isinstance(value, Mapping) and not all(isinstance(key, str) for key in value):
+            raise ValueError(f"the model's arguments are damaged: `{name}` has other keys than texts")
+        if isinstance(value, Mapping) and name != "objectives" and not isinstance(value.get("name"), str):
+            raise ValueError(f"the model's arguments are damaged: the name of `{name}` is {value.get('name')!r}")
 
 
 def _refuse_sources(kind: str, spec: Any) -> None:

@@ -1,0 +1,94 @@
+"""Audio files of damaged bytes, through the ways of training and of use."""
+
+from __future__ import annotations
+
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from fuzz_tools import Rng, damaged, one_of, told
+from lhotse import AudioSource, Recording, SupervisionSegment
+
+from slap.audio_files import LOUDEST as LOUDEST_IN_USE
+from slap.audio_files import AudioError, read
+from slap.datamodules.audio_header import FileError, header
+from slap.datamodules.waveform import LOUDEST, DecodeError, load, mono
+
+RATE = 16000
+LARGEST = 1 << 24  # bytes that reading may take
+KINDS = {
+    "wav": [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "MS_ADPCM"), ("WAVEX", "PCM_24"), ("RF64", "PCM_16")],
+    "flac": [("FLAC", "PCM_16"), ("FLAC", "PCM_24")],
+    "ogg": [("OGG", "VORBIS")],
+    "opus": [("OGG", "OPUS")],
+    "mp3": [("MP3", "MPEG_LAYER_III")],
+    "aiff": [("AIFF", "PCM_16")],
+}
+
+
+@cache
+def whole() -> list[tuple[str, bytes]]:
+    """Short files of every kind, mono and stereo, with their suffixes."""
+    rng = np.random.default_rng(0)
+    files = []
+    for suffix, kinds in KINDS.items():
+        for container, coding in kinds:
+            for rate, channels in ((16000, 1), (44100, 2)):
+                rate = 48000 if coding == "OPUS" and rate == 44100 else rate
+                sound = rng.uniform(-0.3, 0.3, (round(0.1 * rate), channels))
+                memory = BytesIO()
+                soundfile.write(memory, sound, rate, format=container, subtype=coding)
+                files.append((suffix, memory.getvalue()))
+    return files
+
+
+def bytes_of_audio(rng: Rng, folder: Path) -> None:
+    """Damaged bytes give a header or a `FileError`; samples, all finite and as many as were promised, or an error."""
+    suffix, raw = one_of(whole(), rng)
+    path = folder / f"a.{suffix}"
+    path.write_bytes(damaged(raw, rng))
+    _in_use(path)
+    try:
+        found = header(path)
+    except FileError as error:
+        told(error)
+        return
+    frames, rate = (found.frames, found.rate) if rng.random() < 0.7 else (round(0.1 * RATE), RATE)
+    channels = list(range(found.channels if rng.random() < 0.9 else 1))
+    source = AudioSource("file", channels, str(path))
+    recording = Recording("a", [source], rate, frames, frames / rate)
+    whole_clip = recording.to_cut()
+    whole_clip.supervisions = [SupervisionSegment("a", "a", 0.0, recording.duration, text="a sound")]
+    clip = mono(whole_clip, RATE)
+    if rng.random() < 0.3 and clip.duration > 0.02:
+        clip = clip.truncate(offset=clip.duration / 3, duration=clip.duration / 3, preserve_id=True)
+    try:
+        samples = load(clip, LARGEST)
+    except DecodeError as error:
+        told(error)
+        return
+    assert samples.dtype == torch.float32
+    assert len(samples) == clip.num_samples
+    assert bool((samples.abs() <= LOUDEST).all())
+
+
+def _in_use(path: Path) -> None:
+    if path.stat().st_size and _seconds(path) > 60:
+        return  # hours are read in blocks; that takes its time
+    try:
+        samples = read(path, RATE)
+    except AudioError as error:
+        told(error)
+    else:
+        assert bool((samples.abs() <= 2 * LOUDEST_IN_USE).all())  # resampling overshoots
+
+
+def _seconds(path: Path) -> float:
+    try:
+        found = header(path)
+    except FileError:
+        return 0.0
+    return found.duration * max(1.0, found.rate / RATE)
