@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format format-check types wheel
+.PHONY: demo test fuzz lint format format-check types wheel
 
 # The environment, made anew when what it is made from changes.
 .venv/installed: pyproject.toml setup.cfg constraints.txt
@@ -18,6 +18,10 @@ demo: .venv/installed
 # One thread a process: the tests are many small computations, and two processes share two cores.
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 $(ARGS)
+
+# A hundred thousand random cases; the tests run a few thousand of them.
+fuzz: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py --cases 100000 $(ARGS)
 
 lint: .venv/installed
 	$(BIN)/ruff check

@@ -29,6 +29,8 @@ from slap.datamodules.tar_member import TarMember, tar_members
 
 SHARD = re.compile(r"(?P<field>cuts(?=\..*jsonl)|recording(?=\..*tar))(\.(?P<number>.+))?\.(jsonl|jsonl\.gz|tar)")
 
+MOST_TEXT = 1 << 24  # bytes by which a recording may be described
+
 JOURNAL = "packing.json"
 """A file in a folder that is not complete yet: what it is made of, and how."""
 
@@ -99,9 +101,11 @@ def _lines(cuts: Path, audio: Path) -> Iterator[bytes]:
 
 def _about(audio: Path, offset: int, size: int) -> Any:
     """What a shard says of a recording."""
+    if size > MOST_TEXT:
+        raise ManifestError(f"{audio}: byte {offset}: {size} bytes to describe a recording are refused")
     try:
         return json.loads(TarMember("memory", [0], str(audio), offset=offset, size=size).read())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(f"{audio}: byte {offset} should describe a recording: {error}") from error
 
 

@@ -15,6 +15,17 @@ from slap.datamodules.clip import ManifestError
 
 HEADER = tarfile.BLOCKSIZE  # bytes before a member's content, which say what it is
 
+SPEAKING = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+"""Types of members that only say a name or properties of the next one; tarfile reads them as a whole."""
+
+LONGEST_NAME = 1 << 20  # bytes of such a member
+
 
 @dataclass
 class TarMember(AudioSource):
@@ -46,6 +57,15 @@ class TarMember(AudioSource):
         return raw[HEADER:]
 
 
+class BoundedInfo(tarfile.TarInfo):
+    """A header of a tar file that does not have much read for a name: a few kB of gzip can hold gigabytes of one."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # the hook that tarfile offers to subclasses
+        if self.type in SPEAKING and self.size > LONGEST_NAME:
+            raise tarfile.ReadError(f"a name or properties of {self.size} bytes, which are refused")
+        return super()._proc_member(tar)  # type: ignore[misc, no-any-return]
+
+
 def _size(header: bytes) -> int | None:
     """The size of a member by its header, None if that is none."""
     try:
@@ -62,9 +82,9 @@ def tar_members(path: Path) -> Iterator[tarfile.TarInfo]:
     """
     size = path.stat().st_size
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:", tarinfo=BoundedInfo) as tar:
             for member in tar:
-                if not member.isreg():
+                if not member.isreg() or member.issparse():
                     raise ManifestError(f"{path}: the member {member.name!r} is no plain file, which is refused")
                 refuse_outside(member.name, str(path))
                 if member.offset_data + member.size > size:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from slap.datamodules.tar_member import BoundedInfo
+
 CHUNK = 2**20
 
 
@@ -24,7 +26,7 @@ def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
     Raises:
         tarfile.ReadError: the file is no tar file, or is cut off.
     """
-    with tarfile.open(path, "r:*") as file:
+    with tarfile.open(path, "r:*", tarinfo=BoundedInfo) as file:
         for member in file:
             yield member, file.extractfile(member) if member.isreg() else None
             file.members = []  # type: ignore[attr-defined]  # or it remembers every one
@@ -36,7 +38,7 @@ def check(member: tarfile.TarInfo, most_bytes: int) -> None:
     Raises:
         RefusedError: see the head of this file.
     """
-    if not member.isreg():
+    if not member.isreg() or member.issparse():  # a sparse one is as large as it says, and holds next to nothing
         raise RefusedError("a link" if member.issym() or member.islnk() else "no plain file")
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts or "\\" in member.name or "\0" in member.name or not name.name:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -74,6 +75,7 @@ def _ask_first(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
     seen, _ = parser.parse_known_args(arguments)
     beside = Path(seen.ckpt_path or "").parent / CONFIG
     if not asked.recipe and not seen.config and seen.ckpt_path and beside.is_file():
+        _refuse_code_beside(beside)
         seen.config = [str(beside)]
         rest = ["--config", str(beside), *rest]
     for path in map(Path, seen.config):
@@ -82,6 +84,32 @@ def _ask_first(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
             asked.recipe = seen.recipe or config.get("recipe") or asked.recipe
             asked.plugins += [plugin for plugin in config.get("plugins") or [] if plugin not in asked.plugins]
     return asked, rest
+
+
+def _refuse_code_beside(config: Path) -> None:
+    """Refuse a config that nobody named if it would import code from its own folder: it may have come with it.
+
+    Raises:
+        ValueError: it would; says how to do so knowingly.
+    """
+    named = read_yaml(config)
+    recipe, plugins = named.get("recipe"), named.get("plugins") or []
+    folder = config.resolve().parent
+    for module in [recipe, *plugins] if isinstance(plugins, list) else [recipe, plugins]:
+        if isinstance(module, str) and _file_of(module).is_relative_to(folder):
+            raise ValueError(
+                f"{config}, which lies beside the checkpoint, would import {module}, which came with it; look at it, "
+                f"and if you trust it, name the config yourself: --config {config}"
+            )
+
+
+def _file_of(module: str) -> Path:
+    """Where a module lies, by its path or its dotted name, as far as that can be told without importing anything."""
+    if module.endswith(".py"):
+        return Path(module).resolve()
+    top = module.split(".")[0]
+    here = [path for path in (Path(f"{top}.py"), Path(top)) if path.exists()]
+    return here[0].resolve() if here else Path(os.sep)
 
 
 def _help_without_recipe(command: str) -> str:
