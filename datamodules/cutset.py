@@ -109,10 +109,10 @@ def check_cut(cut: Cut, where: str) -> None:
 def _check_recording(recording: Recording, where: str) -> None:
     """Refuse a recording that is none, or of a rate that none has: what it reads would be resampled to it."""
     rate = recording.sampling_rate
-    if not isinstance(rate, Real) or not RATES[0] <= rate <= RATES[1]:
+    if not _within(rate, RATES[0], RATES[1]):
         raise ManifestError(f"{where}: a recording at {rate!r} Hz; {RATES[0]} to {RATES[1]} are read")
     seconds, samples = recording.duration, recording.num_samples
-    if not all(isinstance(value, Real) and 0 < value <= LONGEST * RATES[1] for value in (seconds, samples)):
+    if not all(_within(value, 0, LONGEST * RATES[1]) and value > 0 for value in (seconds, samples)):
         raise ManifestError(f"{where}: a recording of {seconds!r} s and {samples!r} samples; both must be above 0")
     of_sources = [source.channels for source in recording.sources]
     for channels in (recording.channel_ids, *of_sources):
@@ -127,6 +127,10 @@ def tracks_of(cut: Cut) -> Iterator[MonoCut | MultiCut]:
             yield from tracks_of(track.cut)
     elif isinstance(cut, MonoCut | MultiCut):
         yield cut
+
+
+def _within(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, Real) and bool(low <= float(value) <= high)
 
 
 def _resolved(cut: Cut, folder: str, where: str, roots: Sequence[str]) -> Cut:
