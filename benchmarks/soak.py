@@ -204,7 +204,6 @@ class Operator:
         with self._log(len(self.lives)).open("wb") as log:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        os.setpriority(os.PRIO_PROCESS, process.pid, 3)
         return process, self.lives[-1]
 
     def _log(self, life: int) -> Path:
