@@ -52,7 +52,8 @@ def unsafe(source: str) -> list[str]:
                 found.append(f"{name} with {word}={value}")
     for node in ast.walk(ast.parse(source)):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom) and not all(alias.name.endswith("Error") for alias in node.names):
+            names.append(node.module or "")
         found += [name for name in names if name.split(".")[0] in UNPICKLERS]
     return found
 
