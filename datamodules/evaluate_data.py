@@ -36,13 +36,13 @@ class Split:
         manifest: of the clips that are there; None if not one is.
         official: the published number of clips.
         lost: by reason, the clips that are not in the manifest.
-        labels: of all clips of the published list, where that was read.
+        classes: all labels of the data set's task; those of the clips alone where no list says more.
     """
 
     manifest: Path | None
     official: int | None
     lost: dict[str, int] = field(default_factory=dict)
-    labels: set[str] = field(default_factory=set)
+    classes: tuple[str, ...] = ()
 
 
 class Corpora:
@@ -114,16 +114,14 @@ class Corpora:
         for old in manifest.parent.glob(f"{manifest.name}*"):
             old.unlink()
         report = prepare_split(corpus, name, manifest, self.workers, show=False)
-        labels = {label for clip in corpus.clips(name) for label in _labels(clip, dataset)}
         lost = {fault: report[fault]["count"] for fault in FAULTS if report[fault]["count"]}
         lost |= {reason: about["count"] for reason, about in report["left_out"].items()}
-        return Split(manifest if report["found"] else None, report["official"], lost, labels)
-
-
-def _labels(clip: Any, dataset: Dataset) -> Iterable[str]:
-    if dataset.use == "tags":
-        return clip.tags.get(dataset.label, ())
-    return [clip.labels[dataset.label]] if dataset.label in clip.labels else []
+        return Split(
+            manifest if report["found"] else None,
+            report["official"],
+            lost,
+            tuple(corpus.classes().get(dataset.label, ())),
+        )
 
 
 def _prepared(dataset: Dataset, folder: Path, name: str) -> Split:
@@ -150,7 +148,8 @@ def _prepared(dataset: Dataset, folder: Path, name: str) -> Split:
     about = splits[name]
     lost = {fault: about[fault]["count"] for fault in FAULTS if about[fault]["count"]}
     lost |= {reason: names["count"] for reason, names in about["left_out"].items()}
-    return Split(folder / f"{name}.jsonl.gz" if about["found"] else None, about["official"], lost)
+    classes = tuple(report.get("classes", {}).get(dataset.label, ()))
+    return Split(folder / f"{name}.jsonl.gz" if about["found"] else None, about["official"], lost, classes)
 
 
 def _plain(name: str) -> str:
@@ -183,7 +182,7 @@ def judged(corpora: Corpora, dataset: Dataset, learns: bool) -> tuple[JudgedSet,
                 )
             found = list(clips_of(split.manifest, dataset.use, dataset.label, part))
             clips += found
-            labels |= split.labels | {label for clip in found for label in clip.labels}
+            labels |= {*split.classes, *(label for clip in found for label in clip.labels)}
             if part == "test":
                 manifests.append(split.manifest)
                 official = None if official is None or split.official is None else official + split.official

@@ -139,6 +139,7 @@ def _prepare(
     settings = {name_: value for name_, value in sorted(options.items()) if value is not None}
     made = {"version": VERSION, "corpus": name, "root": str(root.resolve()), "options": _plain(settings)}
     report = _open(out, made, overwrite)
+    report["classes"] = {task: list(names) for task, names in source.classes().items()}
     _save(out, report)  # at once: OUT is this command's from now on
     source.out = out
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -56,6 +56,11 @@ class AudioSet(Corpus):
                 split=split,
                 origin={"youtube": row["YTID"]},
             )
+
+    def classes(self) -> Mapping[str, Sequence[str]]:
+        """The display names of the ontology, 527."""
+        names = class_names(first_of(self.root, "class_labels_indices.csv", "metadata/class_labels_indices.csv"))
+        return {"audioset": list(names.values())}
 
     def official(self, split: str) -> int:
         """The rows of the published lists."""

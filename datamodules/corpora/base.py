@@ -16,7 +16,7 @@ The arguments of the constructor beyond `root`, typed and documented under `Args
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -72,6 +72,10 @@ class Corpus(ABC):
         """The published number of clips of a split, or None where none is published."""
         del split
         return None
+
+    def classes(self) -> Mapping[str, Sequence[str]]:
+        """All labels of each task, also those that no clip of a split has; nothing for tasks without a closed list."""
+        return {}
 
     def leave_out(self, reason: str, name: str) -> None:
         """Note that `clips` passes over a clip, e.g. as it is on a blacklist; the report says how many and which."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -88,6 +88,10 @@ class CREMAD(Corpus):
                 corpus="cremad",
                 split=split,
             )
+
+    def classes(self) -> Mapping[str, Sequence[str]]:
+        """The six emotions."""
+        return {"cremad": sorted(EMOTIONS.values())}
 
     def official(self, split: str) -> int:
         """7,442 clips, or the sizes of EVAR's split."""

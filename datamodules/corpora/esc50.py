@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -54,6 +54,10 @@ class ESC50(Corpus):
                 fold=int(row["fold"]),
                 origin={"freesound": row["src_file"]},
             )
+
+    def classes(self) -> Mapping[str, Sequence[str]]:
+        """The 50 or 10 classes of the list."""
+        return {self.subset: sorted({clip.labels[self.subset] for clip in self.clips("all")})}
 
     def official(self, split: str) -> int:
         """2,000 clips, 400 of them in ESC-10."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -60,6 +60,11 @@ class FSD50K(Corpus):
                 split=split,
                 origin={"freesound": row["fname"]},
             )
+
+    def classes(self) -> Mapping[str, Sequence[str]]:
+        """The vocabulary, 200 labels."""
+        known = rows(self.truth / "vocabulary.csv", ("index", "name", "mid"), header=False)
+        return {"fsd50k": [words(row["name"]) for row in known]}
 
     def official(self, split: str) -> int:
         """The rows of the published lists."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -63,6 +63,10 @@ class GTZAN(Corpus):
                 corpus="gtzan",
                 split=split,
             )
+
+    def classes(self) -> Mapping[str, Sequence[str]]:
+        """The 10 genres."""
+        return {"gtzan": GENRES}
 
     def official(self, split: str) -> int:
         """443, 197 and 290 filtered pieces, or 1,000."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -63,6 +63,10 @@ class RAVDESS(Corpus):
                 corpus="ravdess",
                 split=split,
             )
+
+    def classes(self) -> Mapping[str, Sequence[str]]:
+        """The eight emotions, of which songs have six."""
+        return {"ravdess": EMOTIONS}
 
     def official(self, split: str) -> int:
         """1,440 spoken and 1,012 sung clips."""

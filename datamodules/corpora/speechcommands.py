@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -59,6 +59,10 @@ class SpeechCommands(Corpus):
                 corpus="speechcommands",
                 split=split,
             )
+
+    def classes(self) -> Mapping[str, Sequence[str]]:
+        """The 35 words."""
+        return {"speechcommands": WORDS}
 
     def official(self, split: str) -> int:
         """The published number of recordings."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +12,11 @@ from slap.datamodules.corpora.lists import rows
 from slap.registry import register
 
 TEMPLATE = "the sound of {label}"
+
+CLASSES = (
+    *("air conditioner", "car horn", "children playing", "dog bark", "drilling", "engine idling", "gun shot"),
+    *("jackhammer", "siren", "street music"),
+)
 
 COLUMNS = ("slice_file_name", "fsID", "start", "end", "salience", "fold", "classID", "class")
 
@@ -50,6 +55,10 @@ class UrbanSound8K(Corpus):
                 fold=int(row["fold"]),
                 origin={"freesound": row["fsID"]},
             )
+
+    def classes(self) -> Mapping[str, Sequence[str]]:
+        """The 10 classes."""
+        return {"urbansound8k": CLASSES}
 
     def official(self, split: str) -> int:
         """8,732 clips."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -58,6 +58,11 @@ class VGGSound(Corpus):
                 split=split,
                 origin={"youtube": row["youtube"]},
             )
+
+    def classes(self) -> Mapping[str, Sequence[str]]:
+        """The labels of the whole list, 309."""
+        rows_of = rows(self.root / "vggsound.csv", ("youtube", "start", "label", "split"), header=False)
+        return {"vggsound": sorted({words(row["label"]) for row in rows_of})}
 
     def official(self, split: str) -> int:
         """The rows of the published list: 199,176 in all."""

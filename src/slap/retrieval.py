@@ -13,7 +13,10 @@ import torch
 from torch import Tensor
 
 CHUNK = 1024
-"""Queries compared at once."""
+"""Queries compared at once, ..."""
+
+SCORES = 1 << 22
+"""... fewer where they would have more scores than this together: 16 MB, and a few times that for comparing them."""
 
 DivideBy = Literal["all", "found"]
 """What average precision is divided by, see `average_precision_at`."""
@@ -34,7 +37,8 @@ def text_to_audio_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
         (C,) int64.
     """
     ranks = []
-    for queries, owners in zip(text.split(CHUNK), clip.split(CHUNK), strict=True):
+    size = _queries(len(audio))
+    for queries, owners in zip(text.split(size), clip.split(size), strict=True):
         scores = queries @ audio.T
         right = scores.gather(1, owners[:, None])
         ranks.append((scores >= right).sum(1) - 1)
@@ -53,8 +57,9 @@ def audio_to_text_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
         (B,) int64.
     """
     ranks = []
-    for start in range(0, len(audio), CHUNK):
-        scores = audio[start : start + CHUNK] @ text.T
+    size = _queries(len(text))
+    for start in range(0, len(audio), size):
+        scores = audio[start : start + size] @ text.T
         own = clip == torch.arange(start, start + len(scores), device=clip.device)[:, None]
         best = scores.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
         ranks.append(((scores >= best) & ~own).sum(1))
@@ -75,11 +80,12 @@ def caption_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
         (C,) int64.
     """
     ranks = torch.empty_like(clip)
-    for start in range(0, len(audio), CHUNK):
-        scores = audio[start : start + CHUNK] @ text.T
+    size = _queries(len(text))
+    for start in range(0, len(audio), size):
+        scores = audio[start : start + size] @ text.T
         own = ((clip >= start) & (clip < start + len(scores))).nonzero().squeeze(1)
         query = clip[own] - start
-        ranks[own] = _not_below(scores.sort(1).values, scores[query, own], query) - 1
+        ranks[own] = _not_below(scores, scores[query, own], query) - 1
     # Equal captions of a clip have the rank of the last of them by now.
     key = clip * len(text) + ranks
     order = key.argsort(stable=True)
@@ -88,19 +94,16 @@ def caption_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
     return ranks
 
 
-def _not_below(rows: Tensor, values: Tensor, row: Tensor) -> Tensor:
-    """How many entries of a row, sorted upwards, are not below a value: (B, C), (n,) and (n,) int64 -> (n,)."""
-    order = torch.argsort(row, stable=True)
-    counts = torch.bincount(row, minlength=len(rows))
-    found = torch.cat(
-        [
-            torch.searchsorted(scores, wanted)
-            for scores, wanted in zip(rows, values[order].split(counts.tolist()), strict=True)
-        ]
-    )
-    below = torch.empty_like(found)
-    below[order] = found
-    return rows.shape[1] - below
+def _queries(items: int) -> int:
+    """How many queries are compared with so many items at once."""
+    return max(1, min(CHUNK, SCORES // max(items, 1)))
+
+
+def _not_below(scores: Tensor, values: Tensor, row: Tensor) -> Tensor:
+    """How many entries of a row are not below a value: (B, C), (n,) and (n,) int64 -> (n,)."""
+    size = _queries(scores.shape[1])
+    parts = zip(values.split(size), row.split(size), strict=True)
+    return torch.cat([(scores[rows] >= wanted[:, None]).sum(1) for wanted, rows in parts])
 
 
 def average_precision_at(k: int, ranks: Tensor, query: Tensor, divide_by: DivideBy = "all") -> Tensor:
