@@ -85,4 +85,4 @@ def test_memory_is_bounded():
         text=True,
         check=True,
     ).stdout
-    assert float(printed.split("peak above start:")[1].split()[0]) < 200
+    assert float(printed.split("peak above start:")[1].split()[0]) < 100

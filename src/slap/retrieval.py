@@ -36,13 +36,14 @@ def text_to_audio_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
     Returns:
         (C,) int64.
     """
-    ranks = []
+    ranks = torch.empty_like(clip)
     size = _queries(len(audio))
-    for queries, owners in zip(text.split(size), clip.split(size), strict=True):
-        scores = queries @ audio.T
-        right = scores.gather(1, owners[:, None])
-        ranks.append((scores >= right).sum(1) - 1)
-    return torch.cat(ranks)
+    room = audio.new_empty(min(size, len(text)), len(audio))
+    for start in range(0, len(text), size):
+        scores = _product(text[start : start + size], audio, room)
+        right = scores.gather(1, clip[start : start + size, None])
+        ranks[start : start + size] = _ones(scores.ge_(right)) - 1
+    return ranks
 
 
 def audio_to_text_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
@@ -56,14 +57,15 @@ def audio_to_text_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
     Returns:
         (B,) int64.
     """
-    ranks = []
+    ranks = torch.empty(len(audio), dtype=torch.int64, device=clip.device)
     size = _queries(len(text))
+    room = audio.new_empty(min(size, len(audio)), len(text))
     for start in range(0, len(audio), size):
-        scores = audio[start : start + size] @ text.T
+        scores = _product(audio[start : start + size], text, room)
         own = clip == torch.arange(start, start + len(scores), device=clip.device)[:, None]
         best = scores.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
-        ranks.append(((scores >= best) & ~own).sum(1))
-    return torch.cat(ranks)
+        ranks[start : start + size] = _ones(scores.ge_(best).masked_fill_(own, 0))
+    return ranks
 
 
 def caption_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
@@ -81,11 +83,12 @@ def caption_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
     """
     ranks = torch.empty_like(clip)
     size = _queries(len(text))
+    room, more = (audio.new_empty(min(size, len(audio)), len(text)) for _ in range(2))
     for start in range(0, len(audio), size):
-        scores = audio[start : start + size] @ text.T
+        scores = _product(audio[start : start + size], text, room)
         own = ((clip >= start) & (clip < start + len(scores))).nonzero().squeeze(1)
         query = clip[own] - start
-        ranks[own] = _not_below(scores, scores[query, own], query) - 1
+        ranks[own] = _not_below(scores, scores[query, own], query, more) - 1
     # Equal captions of a clip have the rank of the last of them by now.
     key = clip * len(text) + ranks
     order = key.argsort(stable=True)
@@ -99,11 +102,28 @@ def _queries(items: int) -> int:
     return max(1, min(CHUNK, SCORES // max(items, 1)))
 
 
-def _not_below(scores: Tensor, values: Tensor, row: Tensor) -> Tensor:
-    """How many entries of a row are not below a value: (B, C), (n,) and (n,) int64 -> (n,)."""
-    size = _queries(scores.shape[1])
-    parts = zip(values.split(size), row.split(size), strict=True)
-    return torch.cat([(scores[rows] >= wanted[:, None]).sum(1) for wanted, rows in parts])
+def _product(queries: Tensor, items: Tensor, room: Tensor) -> Tensor:
+    """Scores, (n, m), in memory that is there: blocks of this size that come and go would scatter the memory."""
+    return torch.mm(queries, items.T, out=room[: len(queries)])
+
+
+def _not_below(scores: Tensor, values: Tensor, row: Tensor, room: Tensor) -> Tensor:
+    """How many entries of a row are not below a value: (B, C), (n,), (n,) int64, memory for (B, C) -> (n,)."""
+    counts = torch.empty_like(row)
+    for start in range(0, len(row), len(room)):
+        part = slice(start, start + len(room))
+        wanted = values[part, None]
+        counts[part] = _ones(torch.index_select(scores, 0, row[part], out=room[: len(wanted)]).ge_(wanted))
+    return counts
+
+
+def _ones(marks: Tensor) -> Tensor:
+    """How many entries of each row are 1, where the others are 0: (n, m) -> (n,) int64.
+
+    Marks take the place of scores, since torch takes eight bytes an entry to add up booleans. Single precision counts
+    exactly up to 2^24; beyond it the sum is one in double precision.
+    """
+    return marks.sum(1, dtype=torch.float64 if marks.shape[1] > 1 << 24 else None).long()
 
 
 def average_precision_at(k: int, ranks: Tensor, query: Tensor, divide_by: DivideBy = "all") -> Tensor:
