@@ -261,8 +261,9 @@ def task_options(words: Sequence[str], tasks: Mapping[str, type[Task]]) -> dict[
             raise ValueError(
                 f"--set {word}: {task} has no option {option!r}; {suggestion(option, arguments(tasks[task]))}"
             )
+        found.setdefault(task, {})
         try:
-            found.setdefault(task, {})[option] = json.loads(value)
+            found[task][option] = json.loads(value)
         except ValueError:
             found[task][option] = value
     return found

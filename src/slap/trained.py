@@ -60,10 +60,11 @@ class TrainedModel:
     """A SLAP network in use; see `slap.inference.AudioTextModel`.
 
     Args:
-        network: in any mode; it is set to evaluation.
+        network: in any mode; it is set to evaluation, and its parameters want no gradient any more.
         arguments: what `network` was made with, as plain data.
         max_seconds: the longest clip of its training.
-        absent: objectives that it was trained with, but which are not in `network`, by name with the reason.
+        absent: objectives that it was trained with, but which are not in use, by name with the reason.
+        lent: leave modes and gradients of `network` to its owner, who has set it to evaluation.
     """
 
     def __init__(
@@ -72,8 +73,9 @@ class TrainedModel:
         arguments: Mapping[str, Any],
         max_seconds: float = DEFAULT_MAX_SECONDS,
         absent: Mapping[str, str] | None = None,
+        lent: bool = False,
     ) -> None:
-        self.network = network.eval().requires_grad_(False)
+        self.network = network if lent else network.eval().requires_grad_(False)
         self.arguments = dict(arguments)
         self.max_seconds = max_seconds
         self.absent = dict(absent or {})
@@ -83,7 +85,16 @@ class TrainedModel:
     @cached_property
     def name(self) -> str:
         """The first 16 digits of `digest`."""
-        return digest(self.arguments, self.network.state_dict())[:16]
+        return digest(self.arguments, self._state_in_use())[:16]
+
+    def _state_in_use(self) -> dict[str, Tensor]:
+        """What a checkpoint of the network would be loaded with: no objectives that only training needs, nor theirs."""
+        objectives = self.network.objectives
+        unused = {f"objectives.{name}." for name in objectives if name not in self.arguments["objectives"]}
+        if not any(objectives[name].uses_teacher for name in objectives if name in self.arguments["objectives"]):
+            unused.add("teacher.")
+        state = self.network.state_dict()
+        return {name: value for name, value in state.items() if not name.startswith(tuple(unused))}
 
     @property
     def device(self) -> torch.device:
