@@ -1,8 +1,10 @@
 """Audio that was made to exhaust or to deceive, and streams in which some of it is bad."""
 
+import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,8 +102,6 @@ def test_a_manifest_may_not_ask_for_a_rate_that_none_has(tmp_path: Path, rate) -
     cut = clip_of(tmp_path / "a.wav")
     record = cut.to_dict()
     record["recording"]["sampling_rate"] = rate
-    import json
-
     (tmp_path / "m.jsonl").write_text(json.dumps(record))
     with pytest.raises(ManifestError, match=r"m\.jsonl, line 1: "):
         read_manifest(tmp_path / "m.jsonl")
@@ -134,6 +134,20 @@ print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) <= 1.5 * cap
+
+
+def test_in_use_a_bomb_is_read_in_small_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 s of eight channels at 96 kHz are 61 MB, in a few kB; the samples do not depend on the blocks."""
+    soundfile.write(tmp_path / "bomb.flac", np.zeros((96000 * 20, 8), dtype=np.int16), 96000)
+    soundfile.write(tmp_path / "a.flac", np.random.default_rng(0).uniform(-0.5, 0.5, (96000, 8)), 96000)
+    whole = read(tmp_path / "a.flac", RATE)
+    monkeypatch.setattr("slap.audio_files.LARGEST_BLOCK", 1 << 20)
+    torch.testing.assert_close(read(tmp_path / "a.flac", RATE), whole)
+    tracemalloc.start()
+    assert len(read(tmp_path / "bomb.flac", RATE)) == 20 * RATE
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
 
 
 # -- what is no file --------------------------------------------------------------------------------------------------

@@ -28,6 +28,9 @@ from slap.rates import RATES
 BLOCK = 30.0
 """Seconds that are decoded at once."""
 
+LARGEST_BLOCK = 1 << 26
+"""Bytes of samples that are decoded at once: a small file may hold hundreds of channels at a rate of radio."""
+
 MOST_CHANNELS = 64
 LOUDEST = 100.0
 """Float samples beyond this are no audio in -1 to 1, most likely integers that were converted without scaling."""
@@ -107,7 +110,8 @@ def blocks(
                 file.seek(first)
             except soundfile.LibsndfileError as error:
                 raise AudioError(f"{path} has no second {start:g}: {error}") from error
-        stream = _decoded(file, path, max(round(seconds * file.samplerate), 1), first, most)
+        size = min(round(seconds * file.samplerate), LARGEST_BLOCK // (4 * file.channels))
+        stream = _decoded(file, path, max(size, 1), first, most)
         for block in resampled(stream, file.samplerate, rate):
             empty = False
             yield block
