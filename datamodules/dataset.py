@@ -16,6 +16,7 @@ from lhotse.utils import fastcopy
 from torch import Tensor
 from torch.utils.data import Dataset
 
+import slap.datamodules.leftover_workers  # noqa: F401  # processes that load batches shall end when training does
 from slap.bad_clip import BadClip
 from slap.batch import Batch, fingerprint
 from slap.datamodules.caption_choice import CaptionChoice, meant
