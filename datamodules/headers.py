@@ -57,7 +57,7 @@ def read_header(path: str) -> Header | Fault:
         return Fault("missing", f"there is no file {path}")
     except FileError as error:
         return Fault(KINDS.get(error.reason, "unreadable"), error.detail)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: NUL in its name
         return Fault("unreadable", str(error))
     if found.frames >= ENDLESS:
         return Fault("unreadable", f"the header of {path} does not say how long it is")
@@ -166,6 +166,6 @@ def _parsed(line: dict[str, Any]) -> Header | Fault:
 def _stamp(path: str) -> list[int] | None:
     try:
         status = Path(path).stat()
-    except OSError:
+    except (OSError, ValueError):
         return None
     return [status.st_size, status.st_mtime_ns]

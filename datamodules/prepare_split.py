@@ -12,6 +12,7 @@ from lhotse.cut import Cut
 from tqdm import tqdm
 
 from slap.datamodules.audio_header import Header
+from slap.datamodules.caption_text import NO_TEXT, fault_of, shown
 from slap.datamodules.clip import Clip, Seconds
 from slap.datamodules.corpora.base import Corpus
 from slap.datamodules.headers import Fault, read_headers
@@ -20,6 +21,10 @@ from slap.datamodules.prepare_report import Findings, Record
 
 ROUNDING: Seconds = 0.05
 """By how much a clip may overstep its file: published times are rounded, and encoders cut frames off."""
+
+
+NO_WORDS = "no caption, or one that is no text"
+"""Why a clip is left out, see `slap.datamodules.caption_text`."""
 
 
 def prepare_split(corpus: Corpus, split: str, manifest: Path, workers: int, show: bool = True) -> Record:
@@ -59,6 +64,10 @@ def _listed(corpus: Corpus, split: str, findings: Findings, bar: tqdm[Any]) -> I
     for clip in corpus.clips(split):
         findings.listed += 1
         bar.update()
+        fault = _no_text(clip)
+        if fault:
+            corpus.leave_out(NO_WORDS, fault)
+            continue
         place = (str(Path(clip.audio).absolute()), clip.start, clip.duration)
         if clip.id in ids:
             findings.bad("duplicated", clip, "this id was used before")
@@ -68,6 +77,17 @@ def _listed(corpus: Corpus, split: str, findings: Findings, bar: tqdm[Any]) -> I
             ids.add(clip.id)
             places[place] = clip.id
             yield clip
+
+
+def _no_text(clip: Clip) -> str | None:
+    """What of a clip is no text, so that no manifest can hold it, or is no caption; None if nothing is."""
+    named = [clip.id, str(clip.audio), *(part for about in (clip.labels, clip.origin) for part in about.values())]
+    named += [tag for tags in clip.tags.values() for tag in tags]
+    for text in named:
+        if NO_TEXT.search(text) or "\0" in text:
+            return f"{shown(clip.id)}: {shown(text)} is no text"
+    fault = next(filter(None, map(fault_of, clip.captions)), None)
+    return fault and f"{clip.id}: a caption is none: {fault}"
 
 
 def _cuts(clips: Iterator[Clip], findings: Findings, journal: Path, workers: int) -> Iterator[Cut]:

@@ -17,6 +17,7 @@ import soundfile
 from slap.cli import main
 from slap.datamodules import headers, read_manifest
 from slap.datamodules.audio_header import Header
+from slap.datamodules.clip import Clip
 from slap.datamodules.headers import Fault, read_header, read_headers
 from slap.datamodules.prepare_report import Findings, as_text, draw
 from slap.registry import load_module
@@ -325,3 +326,32 @@ def test_the_plot_has_a_panel_for_each_split_with_clips():
     panels = draw("toy", records).axes
     assert [axes.get_title().split(",")[0] for axes in panels] == ["train: 3 clips", "test: 3 clips"]
     assert [round(bar.get_height()) for bar in panels[0].patches if bar.get_height()] == [1, 1, 1]
+
+
+def test_captions_and_names_that_are_no_text_are_left_out_and_told(tmp_path, capsys):
+    """One half of a character among many captions ended the writing of the manifest."""
+    beep(tmp_path / "root" / "a.wav", 0.5)
+    captions = {"good": "a beep", "half": "half \ud83d", "nul": "a\0b", "bidi": "a \u202ebeep", "long": "x " * 500_000}
+    clips = [
+        {"id": name, "audio": "a.wav", "caption": text, "start": 0.05 * i}
+        for i, (name, text) in enumerate(captions.items())
+    ]
+    (tmp_path / "root" / "all.jsonl").write_text("\n".join(json.dumps(clip) for clip in clips))
+    assert main(["prepare", "jsonl", str(tmp_path / "root"), str(tmp_path / "out")]) == 0
+    (split,) = report(tmp_path / "out")["splits"].values()
+    assert split["found"] == 1
+    capsys.readouterr()
+
+
+def test_a_name_with_nul_in_it_has_no_header(tmp_path):
+    assert read_header(f"{tmp_path}/a\0b.wav") == Fault("unreadable", "embedded null byte")
+
+
+def test_what_a_corpus_lists_is_text(tmp_path):
+    from slap.datamodules.prepare_split import _no_text
+
+    clip = {"id": "a", "audio": "a.wav", "captions": ["a beep"]}
+    assert _no_text(Clip(**clip)) is None
+    for wrong in ({"id": "\ud83d"}, {"audio": "a\0.wav"}, {"labels": {"x": "\udce9"}}, {"tags": {"x": ["\udce9"]}},
+                  {"origin": {"site": "\udce9"}}, {"captions": ["fine", "a \u202ebeep"]}):  # fmt: skip
+        _no_text(Clip(**{**clip, **wrong})).encode()
