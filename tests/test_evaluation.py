@@ -94,6 +94,21 @@ def test_each_source_has_the_figures_it_would_have_alone():
     assert together.confusions["animal"].counts.sum() == 3
 
 
+def test_median_ranks_of_all_and_of_each_source():
+    """Of three clips the first two answer to each other's captions; equal scores count as better than the right one."""
+    evaluation = Evaluation()
+    part = replace(batch(["dog", "cat", "lion"], [0, 1, 2], [None] * 3), source=torch.tensor([0, 1, 1]))
+    evaluation.update(part, ANIMALS, ANIMALS[[1, 0, 2]], 16_000)
+    evaluation.compute({}, embed, ["pets", "zoo"])
+    whole = evaluation.median_ranks["t2a_median_rank"]
+    assert (whole.value, whole.chance, whole.count) == (3.0, 2.0, 3)  # ranks 3, 3 and 1
+    assert evaluation.median_ranks["a2t_median_rank"].value == 3.0
+    assert evaluation.median_ranks["pets/t2a_median_rank"].value == 1.0
+    assert evaluation.median_ranks["pets/t2a_median_rank"].chance == 1.0
+    assert evaluation.median_ranks["zoo/t2a_median_rank"].value == 1.5  # ranks 2 and 1
+    assert not any("median" in name for name in evaluation.results)  # which are in percent
+
+
 def test_compute_starts_anew():
     evaluation = Evaluation()
     part = batch(["dog"], [0], [None])

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from slap.evaluation import Confusion, Evaluation
 from slap.packed import Packed
-from slap.report import Report, Sample, captioned, markdown, table, write
+from slap.report import Report, Sample, captioned, markdown, median_ranks, table, write
 from slap.report_plots import draw_confusion, draw_recall, draw_recall_by_duration
 from slap.results import Result
 from slap.tiny import tiny_batch, tiny_model
@@ -43,6 +43,18 @@ def test_table():
         "audio to text, R@10                0.0        0.0 to 1.5       3.1       300",
         "zero-shot, order                  75.0      64.0 to 86.0       8.3       108",
     ]
+
+
+def test_median_ranks_are_a_line():
+    evaluation = evaluated()
+    assert median_ranks(evaluation) == []
+    evaluation.median_ranks = {
+        "t2a_median_rank": Result(3.0, 2.0, 4.5, 160.5, 320),
+        "a2t_median_rank": Result(2.0, 1.0, 3.0, 40.0, 300),
+        "clotho/t2a_median_rank": Result(1.0, 1.0, 1.0, 5.0, 20),
+    }
+    line = "Median rank, from 1: text to audio 3 (2 to 4.5; chance 160.5), audio to text 2 (1 to 3; chance 40)."
+    assert median_ranks(evaluation) == [line]
 
 
 def test_table_fits_a_terminal_and_shows_metrics_it_does_not_know():

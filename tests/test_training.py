@@ -59,7 +59,7 @@ def test_what_a_run_logs(tmp_path):
     fit(tmp_path, max_steps=6, val_check_interval=2)
     for column in ("train/loss", "train/contrastive", "train/lr", "train/grad_norm", "train/clips_per_s"):
         assert steps(tmp_path, column) == [0, 1, 2, 3, 4, 5], column
-    for column in ("val/t2a_R@1", "val/a2t_R@10", "val/zeroshot_parity"):
+    for column in ("val/t2a_R@1", "val/a2t_R@10", "val/t2a_median_rank", "val/zeroshot_parity"):
         assert steps(tmp_path, column) == [1, 3, 5], column
 
 

@@ -17,6 +17,7 @@ from slap.bad_clip import REASONS, BadClip
 from slap.batch import Batch
 from slap.confusion import Confusion as Confusion
 from slap.distributed import world_size
+from slap.median_rank import median_ranks
 from slap.results import Result, bootstrapped
 from slap.retrieval_figures import CUTOFFS as CUTOFFS
 from slap.retrieval_figures import DEFINITIONS as DEFINITIONS
@@ -44,7 +45,8 @@ class Evaluation:
     """Collects embeddings with `update` and turns them into figures with `compute`, which starts it anew.
 
     Attributes:
-        results: the figures of the last `compute`.
+        results: the figures of the last `compute`, in percent.
+        median_ranks: of the last `compute`, from 1, by `t2a_median_rank`, `a2t_median_rank`, and those of each source.
         confusions: the confusion matrix of each zero-shot task, of the last `compute`.
         durations: seconds of each clip, in the order of `audio_ranks`.
         audio_ranks: (B,) for each clip the best rank of its captions.
@@ -53,6 +55,7 @@ class Evaluation:
 
     def __init__(self) -> None:
         self.results: dict[str, Result] = {}
+        self.median_ranks: dict[str, Result] = {}
         self.confusions: dict[str, Confusion] = {}
         self.durations: list[float] = []
         self.audio_ranks = torch.empty(0, dtype=torch.int64)
@@ -99,12 +102,15 @@ class Evaluation:
         self.left_out = {reason: counts[reason] for reason in REASONS if counts[reason]}
         unusable = {clip.id for part in parts for clip in part.bad}
         apart: dict[str, Result] = {}
+        ranks: dict[str, Result] = {}
         for number, name in enumerate(sources):
             mine = [_of_source(part, number) for part in parts]
             if {clip for part in mine for clip in part.ids} - unusable:
                 figures = self._figures(_joined(mine), prompts, embed)
                 apart |= {f"{name}/{figure}": result for figure, result in figures.items()}
+                ranks |= {f"{name}/{figure}": result for figure, result in self.median_ranks.items()}
         self.results = self._figures(_joined(parts), prompts, embed) | apart
+        self.median_ranks |= ranks
         return self.results
 
     def _figures(
@@ -123,6 +129,7 @@ class Evaluation:
     def _retrieval(self, whole: _Collected) -> None:
         found = retrieval_figures(whole.audio, whole.text, whole.clip)
         self.results |= found.results
+        self.median_ranks = median_ranks(found.text_ranks, found.audio_ranks, whole.clip, len(whole.audio))
         self.audio_ranks = found.audio_ranks
         self.durations = [whole.seconds[i] for i in found.captioned.tolist()]
 

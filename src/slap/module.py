@@ -213,7 +213,7 @@ class SLAP(Network, LightningModule):
         self.evaluation.update(batch, audio, text, self.audio.sample_rate)
 
     def on_validation_epoch_end(self) -> None:
-        """Retrieval and zero-shot accuracy over the whole set."""
+        """Retrieval, with median ranks, and zero-shot accuracy over the whole set."""
         self._report("val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -227,6 +227,7 @@ class SLAP(Network, LightningModule):
     def _report(self, stage: str) -> None:
         prompts: Mapping[str, str] = self.trainer.datamodule.prompts  # type: ignore[attr-defined]
         results = self.evaluation.compute(prompts, self.embed_captions, self._sources(stage))
+        results = results | self.evaluation.median_ranks
         # All processes have the same values; saying so spares a warning for each.
         self.log_dict({f"{stage}/{name}": result.value for name, result in results.items()}, sync_dist=True)
 

@@ -76,7 +76,7 @@ class Report(Callback):
         if trainer.is_global_zero:
             evaluation: Evaluation = pl_module.evaluation  # type: ignore[assignment]
             write(Path(trainer.default_root_dir), evaluation, self._samples)
-            lines = [table(evaluation.results), *left_out(evaluation)]
+            lines = [table(evaluation.results), *median_ranks(evaluation), *left_out(evaluation)]
             print("\n" + "\n\n".join(lines) + f"\n\nMore in {Path(trainer.default_root_dir) / 'report.md'}")
 
 
@@ -109,6 +109,16 @@ def markdown(results: Mapping[str, Result]) -> str:
     return "\n".join(lines)
 
 
+def median_ranks(evaluation: Evaluation) -> list[str]:
+    """A line on the median ranks of all clips together; none if there are none."""
+    shown = [(_readable(name), rank) for name, rank in evaluation.median_ranks.items() if "/" not in name]
+    words = [
+        f"{name.partition(',')[0]} {rank.value:g} ({rank.low:g} to {rank.high:g}; chance {rank.chance:g})"
+        for name, rank in shown
+    ]
+    return [f"Median rank, from 1: {', '.join(words)}."] if words else []
+
+
 def left_out(evaluation: Evaluation) -> list[str]:
     """A line on the clips that could not be used; none if all could."""
     if not evaluation.left_out:
@@ -131,7 +141,8 @@ def write(folder: Path, evaluation: Evaluation, samples: Sequence[Sample] = ()) 
         figure.savefig(folder / name)
     results = {name: asdict(result) for name, result in evaluation.results.items()}
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    parts = ["# Held-out clips", markdown(evaluation.results), _NOTE, *left_out(evaluation)]
+    parts = ["# Held-out clips", markdown(evaluation.results), _NOTE]
+    parts += [*median_ranks(evaluation), *left_out(evaluation)]
     parts += ["\n".join(f"![{name}]({name})" for name in plots)]
     if samples:
         parts += ["## Captions", _sample_table(samples)]

@@ -1,6 +1,6 @@
-"""Bootstrap intervals of figures that are no plain mean over clips: medians, means over folds, macro mAP.
+"""Bootstrap intervals of figures that are no plain mean over clips: means over folds, macro mAP; medians elsewhere.
 
-n clips, C queries, K classes, F folds, S bootstrap samples.
+n clips, K classes, F folds, S bootstrap samples.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from slap.average_precision import average_precision
+from slap.median_rank import median_rank as median_rank
 from slap.results import AT_ONCE, SAMPLES, Result
 
 ENDS = torch.tensor([0.025, 0.975], dtype=torch.float64)
@@ -17,40 +18,6 @@ WORK = 2_000_000_000
 """Scores that the bootstrap of a mAP goes through, at most; large sets get fewer samples, see `samples_of`."""
 
 FEWEST = 200
-
-
-def median_rank(ranks: Tensor, clip: Tensor, chance: float, seed: int = 0) -> Result:
-    """The median rank, from 1, with its 95 % percentile interval over clips; neither is in percent.
-
-    Args:
-        ranks: (C,) int64, from 0.
-        clip: (C,) int64, the clip of each, counted from 0 without gaps; drawn with all its ranks.
-        chance: the median that guessing reaches.
-        seed: of the bootstrap.
-    """
-    if not len(ranks):
-        raise ValueError("no ranks to take the median of")
-    order = ranks.argsort(stable=True)
-    ranks, clip = ranks[order].double() + 1, clip[order]
-    clips = int(clip.max()) + 1
-    generator = torch.Generator().manual_seed(seed)
-    medians = []
-    for part in torch.arange(SAMPLES).split(max(1, AT_ONCE // max(clips, len(ranks)))):
-        drawn = torch.randint(clips, (len(part), clips), generator=generator)
-        times = torch.zeros(len(part), clips, dtype=torch.int64).scatter_add_(1, drawn, torch.ones_like(drawn))
-        medians.append(_weighted_median(ranks, times[:, clip]))
-    low, high = torch.cat(medians).quantile(ENDS).tolist()
-    value = float(_weighted_median(ranks, torch.ones(1, len(ranks), dtype=torch.int64)))
-    return Result(value, low, high, chance, len(ranks))
-
-
-def _weighted_median(values: Tensor, times: Tensor) -> Tensor:
-    """The median of values, (C,) upwards, each taken so many times, (S, C): (S,)."""
-    total = times.cumsum(1)
-    size = total[:, -1:]
-    middle = torch.cat([(size - 1) // 2, size // 2], 1) + 1
-    places = torch.searchsorted(total, middle)
-    return values[places].mean(1)
 
 
 def over_folds(values: Tensor, chance: float, count: int, seed: int = 0) -> Result:

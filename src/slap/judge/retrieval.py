@@ -9,11 +9,12 @@ from functools import partial
 
 import torch
 
-from slap.judge.intervals import median_rank
 from slap.judge.judged_set import JudgedSet
 from slap.judge.plots import recall, recall_by_duration
 from slap.judge.subject import Subject
 from slap.judge.task import Progress, Task, TaskResult, result_of
+from slap.median_rank import chance_best_rank as chance_best_rank
+from slap.median_rank import median_ranks
 from slap.registry import register
 from slap.retrieval_figures import IN_WORDS, retrieval_figures
 
@@ -40,10 +41,8 @@ class Retrieval(Task):
         text = subject.text([text for part in captions for text in part], progress, f"{data.name}: captions")
         found = retrieval_figures(features.embeddings, text, clip)
         metrics = dict(found.results)
-        _, place = clip.unique(return_inverse=True)
-        metrics["t2a_median_rank"] = median_rank(found.text_ranks, place, (len(captions) + 1) / 2)
-        best, queries = found.audio_ranks, torch.arange(len(found.captioned))
-        metrics["a2t_median_rank"] = median_rank(best, queries, chance_best_rank(len(clip), place.bincount()))
+        metrics |= median_ranks(found.text_ranks, found.audio_ranks, clip, len(captions))
+        best = found.audio_ranks
         settings = {
             "captions_per_clip": _range([len(part) for part in captions]),
             "captions": len(clip),
@@ -55,23 +54,6 @@ class Retrieval(Task):
         result.plots["recall.png"] = partial(recall, metrics, data.name)
         result.plots["recall_by_duration.png"] = partial(recall_by_duration, seconds, best, data.name)
         return result
-
-
-def chance_best_rank(captions: int, sizes: torch.Tensor) -> float:
-    """The median over random orders of the best rank, from 1, of a clip's captions.
-
-    Args:
-        captions: C.
-        sizes: (Q,) int64, the captions of each clip.
-    """
-    kinds, frequency = sizes.unique(return_counts=True)
-    weights = frequency.double() / frequency.sum()
-    missed = torch.ones(len(kinds), dtype=torch.float64)  # that none is among the first `rank`
-    for rank in range(1, captions + 1):
-        missed *= (1 - kinds.double() / (captions - rank + 1)).clamp(min=0)
-        if 1 - float((weights * missed).sum()) >= 0.5:
-            return float(rank)
-    return float(captions)
 
 
 def _range(sizes: list[int]) -> str:
