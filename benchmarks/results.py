@@ -50,14 +50,44 @@ def keep(name: str, title: str, about: str, rows: list[dict[str, Any]], out: Pat
         update: replace the section.
     """
     known = machine()
-    text = table(rows)
-    print(text)
+    print(table(rows))
     if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({"benchmark": name, "machine": known, "rows": rows}, indent=2) + "\n")
+        write(name, rows, out, known)
     if update:
-        where = ", ".join(f"{key} {value}" for key, value in known.items())
-        _replace(name, f"## {title}\n\n{about}\n\n{text}\n\nMeasured: {where}.\n")
+        _replace(name, _section(title, about, rows, known))
+
+
+def write(name: str, rows: list[dict[str, Any]], out: Path, known: dict[str, Any] | None = None) -> None:
+    """The JSON file alone, which `rewrite` reads."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    kept = {"benchmark": name, "machine": known or machine(), "rows": rows}
+    out.write_text(json.dumps(kept, indent=2) + "\n")
+
+
+def rewrite(source: Path, name: str, title: str, about: str, update: bool) -> None:
+    """Print results that were kept, perhaps by another machine, and write their section, if that is wanted.
+
+    Args:
+        source: a file that `keep` or `write` wrote; the facts about the machine are the file's.
+        name: of the benchmark.
+        title: of its section.
+        about: how to run it and how to read it.
+        update: replace the section.
+
+    Raises:
+        ValueError: the file is another benchmark's.
+    """
+    kept = json.loads(source.read_text())
+    if kept["benchmark"] != name:
+        raise ValueError(f"{source} holds figures of the benchmark {kept['benchmark']!r}, not of {name!r}")
+    print(table(kept["rows"]))
+    if update:
+        _replace(name, _section(title, about, kept["rows"], kept["machine"]))
+
+
+def _section(title: str, about: str, rows: list[dict[str, Any]], known: dict[str, Any]) -> str:
+    where = ", ".join(f"{key} {value}" for key, value in known.items())
+    return f"## {title}\n\n{about}\n\n{table(rows)}\n\nMeasured: {where}.\n"
 
 
 def _replace(name: str, section: str) -> None:

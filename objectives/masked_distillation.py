@@ -91,7 +91,8 @@ class MaskedDistillation(Objective):
             head = views.teacher_of(self.head)
             scores = head(views.teacher.tokens.values[rows]) / self.teacher_temperature
             targets = sinkhorn(scores, self.iterations)
-        predictions = self.head(views.masked.tokens.values[rows]) / self.student_temperature
+        # No row is hidden twice, so this selection's gradient needs no sorting, as that of indexing does.
+        predictions = self.head(views.masked.tokens.values.index_select(0, rows)) / self.student_temperature
         losses = -(targets * log_softmax(predictions, dim=1)).sum(1)
         views.note(by_clip(losses, views.masked.tokens.item[rows], len(views.masked.tokens)))
         return global_mean(losses), collapse_signs(scores, targets)

@@ -36,7 +36,7 @@ def positives(clips: Tensor, captions: Tensor, pairs: Tensor) -> Tensor:
     clip, clip_of_pair = _places(clips, pairs[:, 0])
     caption, caption_of_pair = _places(captions, pairs[:, 1])
     known = torch.zeros(len(clips) + 1, len(captions) + 1, dtype=torch.bool, device=clips.device)
-    known[clip_of_pair, caption_of_pair] = True
+    known[clip_of_pair, caption_of_pair] = known.new_ones(())  # True would come from the host, and be waited for
     return known[clip][:, caption]
 
 

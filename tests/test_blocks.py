@@ -4,11 +4,19 @@ No GPU is needed for this: what the host does is the same, and stand-ins do the 
 """
 
 import logging
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.trainer.connectors.logger_connector.logger_connector import _LoggerConnector
+from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultCollection
 from torch._dynamo.utils import counters
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -16,7 +24,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from slap import SLAP, Batch, Packed
 from slap.batch import fingerprint
 from slap.blocks import BUCKET, compile_blocks
+from slap.progress import ProgressBar
 from slap.registry import load_module
+from slap.throughput import Throughput
 
 flash_on_cpu = load_module(str(Path(__file__).parent / "toys" / "flash_on_cpu.py"))
 
@@ -126,10 +136,14 @@ class Blocking(TorchDispatchMode):
 
 
 class Making(TorchFunctionMode):
-    """Refuses tensors made of the host's numbers on another device."""
+    """Refuses tensors made of the host's numbers on another device, also for rows that are set by their indices."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if function is torch.Tensor.__setitem__ and args[0].device.type != "cpu" and not torch.is_tensor(args[2]):
+            places = args[1] if isinstance(args[1], tuple) else (args[1],)
+            if any(torch.is_tensor(place) or isinstance(place, list) for place in places):
+                raise AssertionError(f"x[indices] = {args[2]} on {args[0].device} waits; take x.new_full((), ...)")
         if function in (torch.tensor, torch.as_tensor) and str(kwargs.get("device") or "cpu") != "cpu":
             raise AssertionError(f"{function.__name__}{args} on {kwargs['device']} waits")
         return function(*args, **kwargs)
@@ -155,6 +169,95 @@ def test_the_training_step_reads_nothing_back_from_its_device(meta):
     assert sum(p.grad is not None for p in net.parameters()) > 30
 
 
+class Elsewhere(CPUAccelerator):
+    """What Lightning asks of an accelerator, for the device without values."""
+
+    def setup_device(self, device):
+        assert device.type == "meta"
+
+
+class OneDevice(SingleDeviceStrategy):
+    """Leaves the model where it is in the end, since there is nothing to bring to the host."""
+
+    def teardown(self):
+        pass
+
+
+class Fused(torch.optim.AdamW):
+    """Says that it is torch's fused optimiser, which this device has not."""
+
+    def __init__(self, groups, fused=None, **options):
+        super().__init__(groups, **options)
+        self.defaults["fused"] = True
+
+
+class Refusing(Callback):
+    """Refuses what waits, from the first batch to the last; before and after, waiting is nobody's loss."""
+
+    def on_train_batch_start(self, trainer, model, data, index):
+        if index == 0:
+            self.modes = ExitStack()
+            self.modes.enter_context(Making())
+            self.modes.enter_context(Blocking())
+
+    def on_train_end(self, trainer, model):
+        self.modes.close()
+
+
+class Endless:
+    """Has no length, which Lightning would compare over processes, waiting once before the first batch."""
+
+    def __iter__(self):
+        yield from (batch(seed, 5) for seed in count())
+
+
+class Given(LightningDataModule):
+    def captions(self):
+        yield from ("a dog barks", "rain on a roof")
+
+    def train_dataloader(self):
+        return Endless()
+
+
+@pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step\\(\\)`:UserWarning")
+def test_training_by_lightning_reads_nothing_back_from_its_device(meta, monkeypatch, tmp_path):
+    """Logging, clipping, the teacher, the schedule and the progress bar, where no row of the logs is due."""
+    monkeypatch.setattr("slap.module.AdamW", Fused)
+    # In the end Lightning brings to the host what it has collected, but there is nothing to bring.
+    monkeypatch.setattr(_ResultCollection, "cpu", lambda results: results)
+    monkeypatch.setattr(_LoggerConnector, "teardown", lambda connector: None)
+    device = torch.device("meta")
+    trainer = Trainer(
+        accelerator=Elsewhere(),
+        strategy=OneDevice(device=device),
+        max_steps=3,
+        gradient_clip_val=1.0,
+        log_every_n_steps=100,
+        logger=CSVLogger(tmp_path),
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=[Refusing(), ProgressBar(), Throughput()],
+    )
+    net = model(mask_bands=16, mask_share=0.15)
+    before = net.audio.mask_token
+    trainer.fit(net, datamodule=Given())
+    assert trainer.global_step == 3
+    assert net.audio.mask_token is before
+    assert before.device == device
+
+
+def test_the_progress_bar_shows_the_loss_of_the_last_row_of_the_logs():
+    bar, trainer = ProgressBar(), SimpleNamespace(loggers=[], progress_bar_metrics={}, log_every_n_steps=2)
+    shown = []
+    for step in range(1, 6):
+        trainer.global_step, trainer.callback_metrics = step, {"train/loss": torch.tensor(float(step))}
+        shown.append(bar.get_metrics(trainer, None).get("train/loss"))
+    assert shown == [None, 2.0, 2.0, 4.0, 4.0]
+    trainer.progress_bar_metrics = {"train/loss": 0.5}  # on a CPU
+    assert bar.get_metrics(trainer, None) == {"train/loss": 0.5}
+
+
 @pytest.mark.parametrize(
     "reads",
     [
@@ -166,6 +269,7 @@ def test_the_training_step_reads_nothing_back_from_its_device(meta):
         lambda x: bool(x.any()),
         lambda x: torch.tensor(1.0, device=x.device),
         lambda x: torch.zeros(2).to(x.device),
+        lambda x: x.__setitem__(torch.zeros(2, dtype=torch.int64, device=x.device), 1.0),
     ],
 )
 def test_that_test_would_see_who_waits(meta, reads):

@@ -91,7 +91,7 @@ class Batch(Shipped):
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device. Nobody waits for copies to a GPU: what uses them there comes after them."""
-        later = non_blocking or torch.device(device).type == "cuda"
+        later = non_blocking or torch.device(device).type not in ("cpu", "mps")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=later) for name in _TENSORS})
 
     def pin_memory(self) -> Batch:

@@ -117,7 +117,8 @@ class SLAP(Network, LightningModule):
             total = total + self.weights[name] * loss
             self._log_objective(name, loss, extras, len(batch))
             self.source_losses.add(name, views.noted(), batch.source)
-        self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(batch))
+        # Lightning reads back what is for its progress bar at every step, drawn or not; see `slap.progress` for GPUs.
+        self.log("train/loss", total.detach(), prog_bar=self.device.type == "cpu", batch_size=len(batch))
         return total
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:

@@ -26,10 +26,10 @@ import inspect
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from slap.curves import LearningCurves
+from slap.progress import ProgressBar
 from slap.report import Report
 from slap.run_folder import AppendingCSVLogger, BestCheckpoint, LastCheckpoint, RunFolder
 from slap.throughput import Throughput
@@ -80,7 +80,7 @@ def trainer(
         val_check_interval = min(val_check_interval, max_steps)
     own: list[Callback] = [RunFolder(out, overwrite), Throughput(), LearningCurves(out), Report()]
     if enable_progress_bar:
-        own.append(TQDMProgressBar())  # Lightning would draw another one wherever `rich` happens to be installed
+        own.append(ProgressBar())  # Lightning would draw another one wherever `rich` happens to be installed
     if enable_checkpointing and not fast_dev_run:
         own += [BestCheckpoint(out, monitor, mode), LastCheckpoint(out)]
     return Trainer(
