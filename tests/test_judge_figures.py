@@ -47,7 +47,7 @@ def test_accuracy_and_which_class_was_taken_for_which():
     assert result.per_class == [
         {"class": "bird", "recall": None, "clips": 0},
         {"class": "cat", "recall": 100.0, "clips": 1},
-        {"class": "dog", "recall": pytest.approx(200 / 3), "clips": 3},
+        {"class": "dog", "recall": pytest.approx(200 / 3), "clips": 3, "taken_for": "cat", "times": 1},
     ]
     assert result.settings["prompts"]["templates"] == ["{label}"]
     assert set(result.plots) == {"confusion.png", "score_by_class.png", "score_by_duration.png"}

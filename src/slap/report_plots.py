@@ -22,7 +22,10 @@ DIRECTIONS = {"t2a": "text to audio", "a2t": "audio to text"}
 GREY = "#444444"
 
 NUMBERED = 20
-"""Confusion matrices with more classes go without numbers in their cells."""
+"""Confusion matrices with more classes go without numbers in their cells, ..."""
+
+NAMED = 100
+"""... and those with more than this without the names of classes."""
 
 
 def draw_recall(results: Mapping[str, Result], title: str = "Retrieval of held-out clips") -> Figure:
@@ -94,13 +97,18 @@ def draw_confusion(confusion: Confusion, title: str) -> Figure:
     """
     classes, counts = confusion.classes, confusion.counts
     shares = 100 * counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
-    longest = max(len(name) for name in classes)
-    side = max((0.42 if len(classes) <= NUMBERED else 0.2) * len(classes), 1.6)  # inches of the matrix
+    named = len(classes) <= NAMED
+    longest = max(len(name) for name in classes) if named else 0
+    side = max((0.42 if len(classes) <= NUMBERED else 0.2) * len(classes), 1.6) if named else 10  # inches of the matrix
     figure, axes = _canvas(side + 0.085 * longest + 1.0, side + 0.065 * longest + 1.1, title)
     axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=100)
-    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
-    axes.set_yticks(range(len(classes)), classes, fontsize=8)
-    axes.set_xlabel("predicted")
+    if named:
+        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
+        axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    else:
+        axes.set_xticks([])
+        axes.set_yticks([])
+    axes.set_xlabel("predicted" if named else f"predicted, {len(classes)} classes in alphabetical order")
     axes.set_ylabel("true")
     axes.set_ylim(len(classes) - 0.5, -0.5)
     axes.grid(visible=False)

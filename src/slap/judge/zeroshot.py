@@ -123,8 +123,13 @@ def accuracies(hits: Tensor, folds: list[int | None] | None, classes: int) -> tu
 def add_class_details(result: TaskResult, data: JudgedSet, confusion: Confusion, figure: Result) -> None:
     """Give a result of single-label classification its figures and plots by class."""
     right, clips = confusion.counts.diagonal(), confusion.counts.sum(1)
-    for name, hits, count in zip(confusion.classes, right.tolist(), clips.tolist(), strict=True):
-        result.per_class.append({"class": name, "recall": 100 * hits / count if count else None, "clips": count})
+    wrong, other = (confusion.counts - right.diag()).max(1)
+    columns = (confusion.classes, right.tolist(), clips.tolist(), wrong.tolist(), other.tolist())
+    for name, hits, count, times, index in zip(*columns, strict=True):
+        row = {"class": name, "recall": 100 * hits / count if count else None, "clips": count}
+        if times:
+            row |= {"taken_for": confusion.classes[index], "times": times}
+        result.per_class.append(row)
     known = [(row["class"], row["recall"], row["clips"]) for row in result.per_class if row["clips"]]
     title = f"{data.name}, {result.task}: {figure.value:.1f} % right, chance {figure.chance:.1f} %"
     result.plots["confusion.png"] = partial(confusion_matrix, confusion, title)
