@@ -202,3 +202,20 @@ def test_other_folders_are_not_taken_for_one(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
     with pytest.raises(ValueError, match="no model that is known here"):
         slap.load(tmp_path)
+
+
+def test_it_is_judged_as_any_model(folder, model, tmp_path):
+    from slap.cli import main
+
+    for number in range(4):
+        soundfile.write(tmp_path / f"{number}.wav", noise(RATE, number).numpy(), RATE)
+    (tmp_path / "mine.csv").write_text("audio,caption\n" + "".join(f'{n}.wav,"{TEXTS[n % 2]} {n}"\n' for n in range(4)))
+    out = tmp_path / "results.json"
+    command = ["evaluate", str(folder), "--tasks", "retrieval/mine", "--manifest", f"mine={tmp_path / 'mine.csv'}"]
+    assert main([*command, "--out", str(out), "--no-plots"]) == 0
+    record = json.loads(out.read_text())
+    assert record["model"]["hash"] == model.name
+    assert record["model"]["kind"] == "ClapFolder"
+    scores = model.similarity([tmp_path / f"{n}.wav" for n in range(4)], [f"{TEXTS[n % 2]} {n}" for n in range(4)])
+    right = (scores.argmax(0) == torch.arange(4)).double().mean().item()
+    assert record["results"][0]["metrics"]["t2a_R@1"]["value"] == pytest.approx(100 * right)

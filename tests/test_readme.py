@@ -16,6 +16,7 @@ import torch
 import slap
 from slap.cli import main
 from slap.datamodules import read_manifest
+from slap.registry import load_module
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -96,6 +97,23 @@ def test_using_the_trained_model(folder, capsys):
     assert (folder / "frames.png").is_file()
     assert (folder / "embeddings.parquet").is_file()
     assert slap.load(folder / "with_graphs").max_seconds == 8.0
+    judge(folder, capsys)
+
+
+def judge(folder, capsys):
+    """The section on judging, with the trained model and a corpus of a few clips."""
+    speech = load_module(str(Path(__file__).parent / "trees" / "tree_speech.py"))
+    speech.cremad(folder / "corpora" / "CREMA-D")
+    for command in commands("slap evaluate"):
+        assert main([*command[1:], *([] if "--list" in command else ["--workers=0"])]) == 0, command
+    captured = capsys.readouterr()
+    assert "zeroshot/esc50: skipped: there is no folder esc50" in captured.err
+    assert "the training manifest train.csv holds evaluated clips: 2 by id, of 2" in captured.err
+    assert {row["task"] for row in json.loads((folder / "mine.json").read_text())["results"]} == {
+        "retrieval",
+        "zeroshot",
+    }
+    assert "| zeroshot | cremad | accuracy |" in (folder / "results.md").read_text()
 
 
 def test_the_loss_of_the_readme_trains_from_the_command_line(folder, monkeypatch):

@@ -34,7 +34,8 @@ def model_record(model: Model, path: str) -> dict[str, Any]:
         path: where it was loaded from.
     """
     backend = model.backend
-    device = getattr(backend, "device", None)
+    holder = backend if hasattr(backend, "device") else getattr(backend, "model", None)  # readers of others' models
+    device = getattr(holder, "device", None)
     return {
         "path": path,
         "hash": model.name,
