@@ -24,10 +24,11 @@ from slap.datamodules.data_root import Folders
 from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset, Transform
 from slap.datamodules.decode import LARGEST, MEGABYTE
 from slap.datamodules.epoch import Source
+from slap.datamodules.labels import Labels, all_labels, balancing
 from slap.datamodules.leakage import indexed, warn_of_overlap
 from slap.datamodules.loader import Loader
 from slap.datamodules.manifest import captions_of
-from slap.datamodules.mixture import Manifests, Named, mixed, shares
+from slap.datamodules.mixture import Manifests, Named, balanced, mixed, shares
 from slap.datamodules.quarantine import Quarantine
 from slap.datamodules.replacement import Replacements
 from slap.datamodules.sampler import EvaluationSampler, TrainSampler
@@ -75,7 +76,9 @@ class AudioTextData(LightningDataModule):
         weights: for each source of `train` its weight; the shares of an epoch are in proportion to them.
         temperature: gives the sources of `train` shares in proportion to (number of clips)^(1 / temperature). 1 is
             their own shares, more evens them out.
-        epoch_clips: clips of an epoch with `weights` or `temperature`. Default: as many as there are.
+        epoch_clips: clips of an epoch with `weights`, `temperature` or `balance`. Default: as many as there are.
+        balance: a task whose classes shall come equally often: each training clip comes in proportion to the sum over
+            its labels of 1 / (clips with that label), see `slap.datamodules.labels`. Clips without label never come.
         min_clip: training clips shorter than this are left out, and how many is logged. Never in evaluation.
         max_clip: longer training clips are cropped to this, at a random place. The paper trains on up to 30 s.
             Evaluation never crops: a clip's embedding would depend on chance. None crops nothing.
@@ -121,6 +124,7 @@ class AudioTextData(LightningDataModule):
         weights: Mapping[str, float] | None = None,
         temperature: float | None = None,
         epoch_clips: int | None = None,
+        balance: str | None = None,
         min_clip: Seconds = 0.0,
         max_clip: Seconds | None = 30.0,
         window: Seconds | None = None,
@@ -144,6 +148,7 @@ class AudioTextData(LightningDataModule):
         if len(self.repeats) != count or not all(number >= 1 for number in self.repeats):
             raise ValueError(f"repeats must be 1 or more for each of the {count} training manifests, got {repeats}")
         self._weights, self._temperature, self._epoch_clips = weights, temperature, epoch_clips
+        self._balance = balance
         self._check_mixture()
         self._choice = CaptionChoice(caption_fields, text_augmentation(text_augment))
         if max_duration <= 0 or (max_clips is not None and max_clips < 1) or num_buckets < 1:
@@ -175,6 +180,7 @@ class AudioTextData(LightningDataModule):
         self._given_prompts = dict(prompts or {})
         self._connection: tuple[int, Tokenize] | None = None
         self._read: dict[str, Joined] = {}
+        self._labels: dict[str, Labels] = {}
         self._left_out: dict[str, list[BadClip]] = {}
         self._mono: dict[tuple[str, int], Mono] = {}
         self._sources: list[Source] = []  # what an epoch takes of the training clips
@@ -221,6 +227,12 @@ class AudioTextData(LightningDataModule):
     def captions(self) -> Iterator[str]:
         """All captions of the training manifests, each once, lazily; a tokeniser learns from them."""
         return captions_of(self._clips("train"))
+
+    def labels(self, task: str) -> Labels:
+        """For each training clip the labels that it has of a task; a classification head learns its classes so."""
+        if task not in self._labels:
+            self._labels[task] = all_labels(self._clips("train"), task)
+        return self._labels[task]
 
     @property
     def source_names(self) -> dict[str, tuple[str, ...]]:
@@ -319,6 +331,9 @@ class AudioTextData(LightningDataModule):
 
     def _epoch_of(self, parts: Sequence[Clips]) -> list[Source]:
         """What an epoch takes of the training manifests."""
+        if self._balance is not None:
+            self._labels[self._balance] = labels = all_labels(Joined(parts), self._balance)
+            return balanced(every_source(parts), balancing(labels), self._epoch_clips)
         if self._weights is None and self._temperature is None:
             return sources_of(parts, self.repeats)
         named, sizes = self._groups["train"], [len(part) for part in parts]
@@ -335,9 +350,17 @@ class AudioTextData(LightningDataModule):
     def _check_mixture(self) -> None:
         """Refuse what makes no mixture."""
         weights, temperature, names = self._weights, self._temperature, self._groups["train"].names
+        if self._balance is not None:
+            if weights is not None or temperature is not None or set(self.repeats) - {1}:
+                raise ValueError("balance, shares and repeats all say how often clips come; give one of them")
+            if self._epoch_clips is not None and self._epoch_clips < len(self.manifests["train"]):
+                raise ValueError(f"epoch_clips must be at least the number of manifests, got {self._epoch_clips}")
+            return
         if weights is None and temperature is None:
             if self._epoch_clips is not None:
-                raise ValueError("epoch_clips is the length of a mixture's epoch: it needs weights or a temperature")
+                raise ValueError(
+                    "epoch_clips is the length of a mixture's epoch: it needs weights or a temperature, or balance"
+                )
             return
         if weights is not None and temperature is not None:
             raise ValueError("weights and temperature both say what the shares are; give one of them")

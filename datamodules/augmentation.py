@@ -17,6 +17,7 @@ from slap.datamodules.dataset import Transform
 from slap.datamodules.transforms import Mix, Only, RandomCrop, RandomGain, RandomSpeed
 from slap.datamodules.transforms_event import EventCrop
 from slap.datamodules.transforms_filter import RandomFilter
+from slap.datamodules.transforms_mixup import Mixup
 from slap.datamodules.transforms_noise import RandomNoise
 from slap.datamodules.transforms_reverb import RandomReverb
 from slap.datamodules.transforms_sequence import Concatenate
@@ -28,6 +29,7 @@ AUGMENTATIONS: dict[str, Any] = {
     "filter": RandomFilter,
     "gain": RandomGain,
     "mix": Mix,
+    "mixup": Mixup,
     "noise": RandomNoise,
     "reverb": RandomReverb,
     "speed": RandomSpeed,

@@ -6,8 +6,9 @@ B clips, C captions, N audio samples of all clips, M text tokens.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from lhotse import CutSet, MonoCut, SupervisionSegment
@@ -178,11 +179,24 @@ class TrainDataset(Dataset[Batch]):
         return made
 
 
-def _source(cut: Cut) -> int:
-    """The source of a clip; a mix is of the source of the clip that it began with."""
+def custom_of(cut: Cut) -> dict[str, Any]:
+    """The custom fields of a clip; a mix has those of the clip that it began with."""
     first = next(tracks_of(cut), None)
-    source: int = ((first and first.custom) or {}).get("source", 0)
-    return source
+    return (first and first.custom) or {}
+
+
+def tags_of(cuts: Sequence[Cut]) -> dict[str, tuple[dict[str, float] | None, ...]]:
+    """For each task of which any clip has several labels, those of each clip with their shares.
+
+    The custom field `tags` holds them, as a list of names, or with shares, as mixing clips makes them.
+    """
+    tags = [custom_of(cut).get("tags") or {} for cut in cuts]
+    tasks = sorted({task for known in tags for task in known})
+    return {task: tuple(_with_shares(known[task]) if task in known else None for known in tags) for task in tasks}
+
+
+def _with_shares(names: Iterable[str] | Mapping[str, float]) -> dict[str, float]:
+    return dict(names) if isinstance(names, Mapping) else dict.fromkeys(names, 1.0)
 
 
 Loaded = tuple[Cut, Tensor]
@@ -205,7 +219,7 @@ def batch_of(
 
     Args:
         clips: B mono cuts with their samples; the texts of the cuts' supervisions are the captions, the custom fields
-            `labels` the labels and `source` the number of the source.
+            `labels` and `tags` the labels and `source` the number of the source.
         tokenize: captions to token ids, (M,).
         tasks: the zero-shot tasks that the batch answers for, None where a clip has no label.
         known: by the clip's id, captions that describe it beside those it has here. They count only while it still
@@ -244,8 +258,9 @@ def batch_of(
         ids=tuple(cut.id for cut in cuts),
         captions=tuple(texts),
         labels={task: tuple(known.get(task) for known in labels) for task in tasks},
+        tags=tags_of(cuts),
         spans=tuple(spans),
         bad=tuple(bad),
-        source=torch.tensor([_source(cut) for cut in cuts]),
+        source=torch.tensor([custom_of(cut).get("source", 0) for cut in cuts]),
         read=len(cuts) if read is None else read,
     )

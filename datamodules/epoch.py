@@ -29,6 +29,8 @@ class Source:
         taken: turns of an epoch, where its share decides and not `repeats`. Passes over all its clips, each in an order
             of its own, follow each other, and an epoch goes on where the last one stopped: over a training, no clip
             comes twice more often than another.
+        weights: (size,) how often clips come in the `taken` turns of an epoch, in proportion; None is equally often.
+            Each comes as often as its part of the turns says, rounded up or down at random.
     """
 
     first: int
@@ -36,6 +38,7 @@ class Source:
     repeats: int = 1
     parts: np.ndarray | None = None
     taken: int | None = None
+    weights: np.ndarray | None = None
 
     def turns(self, n: int, name: str, seed: int, epoch: int) -> np.ndarray:
         """Its turns in an epoch, (size x repeats,) or (taken,) int64: shuffled, of storage in parts only the parts.
@@ -48,6 +51,8 @@ class Source:
         """
         if self.taken is None:
             return self._shuffled(n, generator(name, seed, epoch))
+        if self.weights is not None:
+            return self._weighted(n, self.taken, generator(f"{name} weighted", seed, epoch))
         first, after = epoch * self.taken, (epoch + 1) * self.taken
         passes = range(first // self.size, -(-after // self.size))
         whole = replace(self, repeats=1)
@@ -55,6 +60,21 @@ class Source:
             whole._shuffled(n, generator(f"{name} pass", seed, number)) + n * (number - passes[0]) for number in passes
         ]
         return np.concatenate(lines)[first - passes[0] * self.size : after - passes[0] * self.size]
+
+    def _weighted(self, n: int, taken: int, rng: np.random.RandomState) -> np.ndarray:
+        """Clips drawn by their weights, at equal distances on a line of all weights in random order."""
+        assert self.weights is not None
+        order = rng.permutation(self.size)
+        line = np.cumsum(self.weights[order])
+        places = (np.arange(taken) + rng.random_sample()) / taken * line[-1]
+        # A clip without weight ends where the one before it does, and is never met.
+        place = np.minimum(np.searchsorted(line, places, side="right"), np.flatnonzero(np.diff(line, prepend=0.0))[-1])
+        repetition = np.arange(taken) - np.searchsorted(place, place)
+        turns = order[place] + self.first + n * repetition
+        if self.parts is None:
+            return rng.permutation(turns)
+        part = np.searchsorted(self.parts, order[place], side="right") - 1
+        return turns[np.argsort(rng.permutation(len(self.parts))[part], kind="stable")]
 
     def _shuffled(self, n: int, rng: np.random.RandomState) -> np.ndarray:
         clips = np.arange(self.first, self.first + self.size)

@@ -15,6 +15,7 @@ import numpy as np
 from slap.datamodules.clip import ManifestError
 from slap.datamodules.clips import Clips
 from slap.datamodules.manifest import read_manifest
+from slap.datamodules.selection import parted
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def indexed(paths: Sequence[Path]) -> list[tuple[Path, Clips]]:
     found = []
     for path in paths:
         try:
-            if path.suffix != ".csv":
+            if parted(path)[0].suffix != ".csv":
                 found.append((path, read_manifest(path)))
         except ManifestError as error:  # whoever needs the manifest will be told
             log.info("not compared with the training data: %s", error)

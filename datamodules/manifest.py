@@ -6,16 +6,18 @@ Four kinds are read. In the first two a row is an audio file with its caption.
   caption_1, caption_2, ... Captions of another field stand in `caption_<field>`, e.g. caption_tags; training can draw
   fields with probabilities of their own, and `caption` is the field of those that say none. Optional: `id` (else the
   path as written, with its segment), `start` (or `offset`) and `duration` in seconds for a clip within a long file,
-  `label` and `label_<task>` for the zero-shot tasks "label" and "<task>", `tags` with `;` between them for clips with
-  several labels, `fold` (a whole number), `corpus`, `split`. An empty cell is a value that is not given. Other columns
-  are ignored.
+  `label` and `label_<task>` for the zero-shot tasks "label" and "<task>"; `tags` and `tags_<task>` where a clip may
+  have several labels, as `dog;rain`; `fold`, a whole number, for cross-validation; `corpus`, `split`. An empty cell is
+  a value that is not given. Other columns are ignored. Without any column of captions, captions are made of the labels.
 - `.jsonl` with the same names as keys; `caption` may be a list, `fields` says the field of each in it, `labels` is an
-  object of task and label, `tags` a list, or an object of task and list, and `origin` an object of site and id.
+  object of task and label, `tags` a list or an object of task and list, and `origin` one of site and id.
 - `.jsonl` holding Lhotse cuts (as `write_cuts`, or Lhotse's `CutSet.to_file`, writes them): each supervision's `text`
   is a caption, and the custom field `labels` maps tasks to labels. A cut keeps the channels that it names. Only plain
   files are allowed as sources. See `slap.datamodules.cutset` for the other fields that are kept.
 
 - a folder in Lhotse's Shar format, cuts and audio in shards, as `slap pack` writes it; see `slap.datamodules.shar`.
+
+A path may say which of a manifest's clips are meant: `all.csv#fold=1,2`; see `slap.datamodules.selection`.
 
 The JSON kinds may be gzipped (`.jsonl.gz`). Relative paths start from the manifest's folder.
 
@@ -29,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
@@ -42,6 +45,7 @@ from slap.datamodules.data_root import Folders, refuse_elsewhere, resolved_roots
 from slap.datamodules.decode import ROUNDING
 from slap.datamodules.index import open_cuts, write_cuts
 from slap.datamodules.quarantine import RowError, judge
+from slap.datamodules.selection import chosen_clips, parted
 from slap.datamodules.shar import open_shar
 from slap.datamodules.table import Record, clips_of, csv_records, json_records
 
@@ -63,7 +67,8 @@ def read_manifest(
     the file, or its caption is empty or no text) are left out.
 
     Args:
-        path: ends in .csv, .jsonl or .jsonl.gz, or is a folder of shards.
+        path: ends in .csv, .jsonl or .jsonl.gz, or is a folder of shards; then, for some of its clips, `#fold=1,2` and
+            the like, see `slap.datamodules.selection`.
         max_bad: the share of clips that may be bad, 0 to 1.
         bad: gets those that are.
         data_root: folders below which audio must lie; see `slap.datamodules.data_root`.
@@ -76,7 +81,7 @@ def read_manifest(
         ManifestError: something is missing, empty, damaged or not allowed, or too many clips are bad; names the file,
             the line and what would do.
     """
-    path = Path(path)
+    path, chosen = parted(Path(path))
     found: list[BadClip] = []
     clips = open_shar(path) if path.is_dir() else _file(path, found, resolved_roots(data_root))
     judge(path, found, len(clips), max_bad)
@@ -84,7 +89,7 @@ def read_manifest(
         bad += found
     if not len(clips):
         raise ManifestError(f"{path}: the manifest is empty")
-    return clips
+    return chosen_clips(clips, chosen, path) if chosen else clips
 
 
 def _file(path: Path, bad: list[BadClip], roots: Sequence[str]) -> Clips:
@@ -135,10 +140,10 @@ def _recording(audio: Path) -> Recording | FileError:
     return Recording(str(audio), [source], found.rate, found.frames, found.duration)
 
 
-def _rest(clip: Clip) -> dict[str, object]:
-    """The custom fields of what else a clip says of itself."""
-    rest = {"tags": clip.tags, "corpus": clip.corpus, "split": clip.split, "fold": clip.fold, "origin": clip.origin}
-    return {name: value for name, value in rest.items() if value not in ({}, "", None)}
+def _about(clip: Clip) -> dict[str, Any]:
+    """The custom fields of what a clip says of itself besides labels."""
+    tags = {task: list(tags) for task, tags in clip.tags.items()}
+    return {"tags": tags, "corpus": clip.corpus, "split": clip.split, "fold": clip.fold, "origin": dict(clip.origin)}
 
 
 def _cut(clip: Clip, recording: Recording | FileError, where: str) -> Cut:
@@ -161,5 +166,6 @@ def _cut(clip: Clip, recording: Recording | FileError, where: str) -> Cut:
         )
         for n, (text, field) in enumerate(zip(clip.captions, clip.fields or [""] * len(clip.captions), strict=True))
     ]
-    custom = {"labels": dict(clip.labels), "where": where, **_rest(clip)}
+    custom: dict[str, Any] = {"labels": dict(clip.labels), "where": where}
+    custom |= {name: value for name, value in _about(clip).items() if value not in ({}, "", None)}
     return kind(clip.id, clip.start, duration, channel, supervisions, None, recording, custom)

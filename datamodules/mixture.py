@@ -144,5 +144,19 @@ def mixed(sources: Sequence[Source], given: Named, share: Mapping[str, float], t
     return [replace(sources[i], taken=count) for i, count in zip(wanted, taken, strict=True)]
 
 
+def balanced(sources: Sequence[Source], weights: np.ndarray, total: int | None = None) -> list[Source]:
+    """What an epoch takes of each manifest where every clip has a weight.
+
+    Args:
+        sources: the manifests, once each.
+        weights: (n,) of all clips.
+        total: clips of an epoch; None is as many as there are.
+    """
+    own = [weights[source.first : source.first + source.size] for source in sources]
+    wanted = [i for i, part in enumerate(own) if part.sum() > 0]
+    taken = turns_of([float(own[i].sum()) for i in wanted], len(weights) if total is None else total)
+    return [replace(sources[i], taken=count, weights=own[i]) for i, count in zip(wanted, taken, strict=True)]
+
+
 def _paths(manifests: Manifest | Sequence[Manifest]) -> tuple[Path, ...]:
     return (Path(manifests),) if isinstance(manifests, str | Path) else tuple(Path(path) for path in manifests)

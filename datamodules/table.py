@@ -22,7 +22,12 @@ from slap.datamodules.caption_text import NO_TEXT, fault_of, shown
 from slap.datamodules.clip import Clip, ManifestError
 
 CAPTION = re.compile(r"caption(?:_(?P<field>.+?))??(?:_\d+)?")
+LABELS = re.compile(r"(?:label|tags)(?:_.+)?")
+TEMPLATE = "the sound of {label}"
+"""The caption of a clip in a file that has labels only, as corpora of the field get it."""
+
 FIELD = "caption"  # of captions that do not say theirs
+SEPARATOR = ";"  # between the tags of a clip in a cell
 LONGEST_LINE = 1 << 26
 """Bytes, and characters of a cell of CSV, where Python's own limit is 2^17. A few kB of gzip can hold a line that would
 fill the memory."""
@@ -42,10 +47,11 @@ def csv_records(path: Path) -> Iterator[tuple[int, Record]]:
         header = [name.strip() for name in next(reader, [])]
         if len(set(header)) < len(header):
             raise ManifestError(f"{path}, line 1: two columns have the same name: {', '.join(header)}")
-        if "audio" not in header or not any(CAPTION.fullmatch(name) for name in header):
+        captioned = any(CAPTION.fullmatch(name) for name in header)
+        if "audio" not in header or not (captioned or any(LABELS.fullmatch(name) for name in header)):
             raise ManifestError(
-                f"{path}, line 1: the columns `audio` and `caption` (or caption_1, caption_2, ...) are needed; "
-                f"this file has {', '.join(header) or 'none'}"
+                f"{path}, line 1: the columns `audio` and `caption` (or caption_1, caption_2, ..., or labels in "
+                f"`label` or `tags`) are needed; this file has {', '.join(header) or 'none'}"
             )
         for cells in reader:
             if not cells:
@@ -55,9 +61,21 @@ def csv_records(path: Path) -> Iterator[tuple[int, Record]]:
                     f"{path}, line {reader.line_num}: {len(cells)} cells for the {len(header)} columns "
                     f'{", ".join(header)}; a caption with a comma stands in "quotes"'
                 )
-            yield reader.line_num, {name: cell for name, cell in zip(header, cells, strict=True) if cell.strip()}
+            record = {name: cell for name, cell in zip(header, cells, strict=True) if cell.strip()}
+            yield reader.line_num, record if captioned else _with_template(record)
     except csv.Error as error:
         raise ManifestError(f"{path}, line {reader.line_num}: this is not CSV: {error}") from error
+
+
+def _with_template(record: Record) -> Record:
+    """A row of a file without captions, with one that is made of its labels; it says nothing where it has none."""
+    try:
+        found = [*_labels(record).values(), *(tag for tags in _tags(record).values() for tag in tags)]
+    except ValueError:
+        return record  # whoever makes a clip of it complains, and knows the line
+    if not found:
+        return record
+    return {**record, "caption": [TEMPLATE.format(label=" and ".join(dict.fromkeys(found)))], "fields": ["template"]}
 
 
 def json_records(path: Path) -> Iterator[tuple[int, Record]]:
@@ -175,8 +193,9 @@ def _clip(record: Record) -> Clip:
     duration = _seconds(record, "duration")
     segment = f"@{start}" + (f"+{duration}" if duration is not None else "") if start or duration is not None else ""
     name = _text(record, "id") if "id" in record else os.path.normpath(audio) + segment
+    about: dict[str, Any] = {"tags": _tags(record), "fold": _fold(record), **_origin(record)}
     captions, fields = _captions(record)
-    return Clip(name, audio, captions, _labels(record), start, duration, fields=fields, **_rest(record))
+    return Clip(name, audio, captions, _labels(record), start, duration, fields=fields, **about)
 
 
 def _merge(known: Clip, clip: Clip, line: int) -> Clip:
@@ -190,9 +209,16 @@ def _merge(known: Clip, clip: Clip, line: int) -> Clip:
             raise ValueError(
                 f"clip {clip.id!r} has the {task} label {label!r}, but on line {line} {known.labels[task]!r}"
             )
+    for what, before, now in [("fold", known.fold, clip.fold)] + [
+        (f"{task} tags", list(known.tags[task]), list(tags)) for task, tags in clip.tags.items() if task in known.tags
+    ]:
+        if before is not None and now is not None and before != now:
+            raise ValueError(f"clip {clip.id!r} has the {what} {now!r}, but on line {line} {before!r}")
     fields = () if not known.fields and not clip.fields else (*_fields(known), *_fields(clip))
     captions = (*known.captions, *clip.captions)
-    return replace(known, captions=captions, fields=fields, labels={**known.labels, **clip.labels})
+    fold = clip.fold if known.fold is None else known.fold
+    labels, tags = {**known.labels, **clip.labels}, {**known.tags, **clip.tags}
+    return replace(known, captions=captions, fields=fields, labels=labels, tags=tags, fold=fold)
 
 
 def _fields(clip: Clip) -> tuple[str, ...]:
@@ -242,28 +268,38 @@ def _labels(record: Record) -> dict[str, str]:
     return {task: label.strip() for task, label in labels.items()}
 
 
-def _rest(record: Record) -> dict[str, Any]:
-    """Tags, corpus, split, fold and origin of a clip; tags and origins of another form are passed over."""
-    found: dict[str, Any] = {name: str(record[name]).strip() for name in ("corpus", "split") if name in record}
-    if "fold" in record:
-        try:
-            found["fold"] = int(record["fold"])
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"`fold` must be a whole number, got {record['fold']!r}") from error
-    tags = record.get("tags")
-    if isinstance(tags, str):
-        tags = [tag.strip() for tag in tags.split(";") if tag.strip()]
-    tags = {"tags": tags} if isinstance(tags, list) else tags
-    if isinstance(tags, dict) and all(_are_texts(part) for part in tags.values()):
-        found["tags"] = tags
-    origin = record.get("origin")
-    if isinstance(origin, dict) and _are_texts(list(origin.values())):
-        found["origin"] = origin
+def _tags(record: Record) -> dict[str, tuple[str, ...]]:
+    """By task the labels of a clip that may have several; those of `tags` alone are of the task "tags"."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in record.items():
+        if name != "tags" and not name.startswith("tags_"):
+            continue
+        tasks = value if isinstance(value, dict) else {name[5:] or "tags": value}
+        for task, tags in tasks.items():
+            listed = tags.strip(f"{SEPARATOR} ").split(SEPARATOR) if isinstance(tags, str) else tags
+            if not isinstance(listed, list) or not all(isinstance(tag, str) and tag.strip() for tag in listed):
+                raise ValueError(f"`{name}` must be labels with `{SEPARATOR}` between them, or a list; got {value!r}")
+            names = [tag.strip() for tag in listed]
+            found[task] = tuple(dict.fromkeys(names))
     return found
 
 
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(text, str) and text.strip() for text in value)
+def _fold(record: Record) -> int | None:
+    fold = record.get("fold")
+    if isinstance(fold, str) and fold.strip().isdigit():
+        fold = int(fold)
+    if fold is not None and (isinstance(fold, bool) or not isinstance(fold, int)):
+        raise ValueError(f"`fold` must be a whole number, got {fold!r}")
+    return fold
+
+
+def _origin(record: Record) -> dict[str, Any]:
+    """Corpus, split and origin of a clip; an `origin` that is no object means something else."""
+    origin = record.get("origin", {})
+    origin = origin if isinstance(origin, dict) else {}
+    if not all(isinstance(name, str) and name for name in origin.values()):
+        raise ValueError(f"`origin` must be an object of site and id, got {origin!r}")
+    return {"origin": origin, **{name: str(record[name]).strip() for name in ("corpus", "split") if name in record}}
 
 
 def _text(record: Record, name: str) -> str:

@@ -199,5 +199,5 @@ def draw_of(transform: Any, cut: Cut) -> random.Random:
 
 def _with_caption(cut: MonoCut, caption: str | None) -> MonoCut:
     supervisions = [] if caption is None else [fastcopy(cut.supervisions[0], text=caption)]
-    custom = {name: value for name, value in (cut.custom or {}).items() if name != "labels"}
+    custom = {name: value for name, value in (cut.custom or {}).items() if name not in ("labels", "tags")}
     return fastcopy(cut, supervisions=supervisions, custom=custom)

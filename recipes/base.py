@@ -108,7 +108,7 @@ def data(
         text_augment: changes training captions: a registered name, {name: ..., argument: value}, or a function's path.
         prompts: for each zero-shot task its prompt, with `{label}`.
         augment: augmentation of training clips, by name its arguments (the paper: SpecAugment alone, in the encoder):
-            concatenate, crop, event_crop, filter, gain, mix, noise, reverb, speed.
+            concatenate, crop, event_crop, filter, gain, mix, mixup, noise, reverb, speed.
         max_bad: share of clips that may be bad (absent, unreadable, silent, ...) before the run stops.
         max_decoded: MB that reading a clip may take, by its header; what would take more is bad.
         data_root: a folder below which the audio of the manifests must lie.

@@ -13,7 +13,7 @@ from slap.recipe import built_in
 
 GOLDEN = Path(__file__).parent / "golden"
 
-REQUIRED = {"base": ["--data.train", "[train.csv]"]}
+REQUIRED = {name: ["--data.train", "[train.csv]"] for name in ("base", "finetune")}
 
 
 def options(recipe, capsys):

@@ -17,6 +17,7 @@ import slap
 from slap.cli import main
 from slap.datamodules import read_manifest
 from slap.registry import load_module
+from slap.tiny import tiny_checkpoint
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -56,9 +57,27 @@ def test_training_on_a_csv_and_testing_the_run(folder, capsys):
     objectives = "--model.objectives={contrastive: 1.0}"
     assert main([*fit[1:], *SMALL, *TINY, objectives, "--trainer.max_steps=2", "--trainer.precision=32-true"]) == 0
     assert (folder / "runs/mine/config.yaml").is_file()
-    (test,) = commands("slap test --config")
+    (test,) = commands("slap test --config runs/mine/")
     assert main(test[1:]) == 0
     assert "zero-shot, label" in capsys.readouterr().out
+
+
+def test_fine_tuning_on_pairs_and_on_labels(folder, capsys):
+    """What chooses and what judges are other clips than in the README's one CSV."""
+    for name in ("val", "test"):
+        rows = (folder / "train.csv").read_text().splitlines()
+        with_ids = [f"id,{rows[0]}", *(f"{name}{n},{row}" for n, row in enumerate(rows[1:]))]
+        (folder / f"{name}.csv").write_text("\n".join(with_ids) + "\n")
+    (folder / "runs/mine").mkdir(parents=True)
+    tiny_checkpoint(folder / "runs/mine/best.ckpt")
+    recipes = ("finetune", "classification")
+    (pairs,), (labels,) = (commands(f"slap fit --recipe {recipe}") for recipe in recipes)
+    short = ["--trainer.max_steps=1", "--trainer.accelerator=cpu", "--data.num_workers=0"]
+    for command in (pairs, labels):
+        assert main([*command[1:], *short]) == 0
+    (test,) = commands("slap test --config runs/labels")
+    assert main(test[1:]) == 0
+    assert "classification, accuracy" in capsys.readouterr().out
 
 
 def test_the_mixture_trains(folder):

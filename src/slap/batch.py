@@ -43,6 +43,9 @@ class Batch(Shipped):
         ids: the clips' ids, B of them.
         captions: the captions as text, C of them.
         labels: per zero-shot task the B clips' labels, None where a clip has no label for the task.
+        tags: per task where a clip may have several labels, for each of the B clips its labels, each with its share:
+            1, or less where clips were mixed (then labels of one name go here too, see `shares`). None where a clip is
+            not of the task.
         spans: in an evaluation, for each of the B items which samples of its clip it is, from one up to the other.
             Items of equal id are windows of one clip; the first of them has the captions (see `slap.windows`). Empty:
             items are whole clips.
@@ -62,6 +65,7 @@ class Batch(Shipped):
     ids: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()
     labels: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    tags: Mapping[str, tuple[Mapping[str, float] | None, ...]] = field(default_factory=dict)
     spans: tuple[tuple[int, int], ...] = ()
     bad: tuple[BadClip, ...] = ()
     source: Tensor = None  # type: ignore[assignment]  # never None once made
@@ -84,6 +88,22 @@ class Batch(Shipped):
         nothing = Packed(torch.zeros(0), torch.zeros(0, dtype=torch.int32))
         none = torch.zeros(0, dtype=torch.int64)
         return cls(nothing, nothing.replace(none), none, none, none, bad=tuple(bad))
+
+    def shares(self, task: str) -> list[Mapping[str, float] | None]:
+        """For each of the B clips its labels of a task, from `tags` or `labels`, each with its share of the clip.
+
+        Example:
+            >>> silence = Packed.pack([torch.zeros(1)] * 3)
+            >>> labels, tags = {"animal": ("dog", None, None)}, {"animal": (None, {"dog": 0.7, "cat": 0.3}, None)}
+            >>> none = torch.zeros(0, dtype=torch.int64)
+            >>> batch = Batch(silence, silence, none, torch.arange(3), none, labels=labels, tags=tags)
+            >>> batch.shares("animal")
+            [{'dog': 1.0}, {'dog': 0.7, 'cat': 0.3}, None]
+        """
+        nothing = (None,) * len(self)
+        single = ({name: 1.0} if name is not None else None for name in self.labels.get(task, nothing))
+        several = self.tags.get(task, nothing)
+        return [label if tags is None else tags for label, tags in zip(single, several, strict=True)]
 
     def __len__(self) -> int:
         """B, the number of clips."""

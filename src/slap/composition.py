@@ -78,6 +78,15 @@ def _in_full(spec: ObjectiveSpec) -> dict[str, Any]:
     return {"objective": spec} if described or isinstance(spec, nn.Module) else {"weight": spec}
 
 
+def portable_spec(objective: Objective, spec: Any) -> Any:
+    """What rebuilds an objective from a checkpoint: its specification as plain data, with what it learnt."""
+    if isinstance(spec, str):  # an instance
+        return spec
+    options = _in_full(spec)
+    kept = objective.portable(options)
+    return spec if kept == options else kept
+
+
 def describe(spec: Any) -> Any:
     """A specification as plain data, for a checkpoint; an instance becomes the name of its class."""
     if isinstance(spec, nn.Module):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -125,6 +125,13 @@ class TextEncoder(Encoder):
         """Token ids, (N,), to dense features, (N, D), with the same lengths."""
 
 
+class TrainingClips(Protocol):
+    """What a data module tells of the training clips before training."""
+
+    def labels(self, task: str) -> Sequence[tuple[str, ...]]:
+        """For each training clip the labels that it has of a task: none, one or several."""
+
+
 class Objective(nn.Module, ABC):
     """One term of the loss. It never weighs itself and never calls the trainer.
 
@@ -140,6 +147,21 @@ class Objective(nn.Module, ABC):
 
     def setup(self, model: Network) -> None:
         """Build heads that depend on the model. Runs once, before the optimiser and the strategy see the model."""
+
+    def prepare(self, clips: TrainingClips) -> None:
+        """Learn what is learnt from the training clips before the first step, e.g. which classes there are.
+
+        Called on every process at the start of training, before the optimiser is made; it must do the same everywhere.
+        What is already known should not be read.
+        """
+
+    def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments that rebuild this objective from a checkpoint, with what `prepare` learnt.
+
+        Args:
+            options: the arguments that it was made with, and its weight.
+        """
+        return dict(options)
 
     @abstractmethod
     def forward(self, views: Views) -> Tensor | tuple[Tensor, dict[str, Tensor]]:

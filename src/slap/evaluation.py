@@ -113,6 +113,14 @@ class Evaluation:
         self.median_ranks |= ranks
         return self.results
 
+    def add(
+        self, results: Mapping[str, Result], confusions: Mapping[str, Confusion], left_out: Mapping[str, int]
+    ) -> None:
+        """Take figures that were computed elsewhere, as those of classification heads, beside its own."""
+        self.results = {**self.results, **results}
+        self.confusions = {**self.confusions, **confusions}
+        self.left_out = {**self.left_out, **left_out}
+
     def _figures(
         self, whole: _Collected, prompts: Mapping[str, str], embed: Callable[[list[str]], Tensor]
     ) -> dict[str, Result]:

@@ -6,7 +6,7 @@ B clips, C captions, N packed rows, E shared dimension.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,9 +18,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from slap.batch import Batch
 from slap.blocks import compile_blocks
-from slap.composition import EncoderSpec, ObjectiveSpec, describe
+from slap.composition import EncoderSpec, ObjectiveSpec, describe, portable_spec
 from slap.evaluation import Evaluation
+from slap.head import Head
+from slap.head_figures import HeadFigures
 from slap.network import MAX_SECONDS, Network
+from slap.optim import freeze as freeze_parts
 from slap.optim import parameter_groups, warmup_cosine
 from slap.source_losses import SourceLosses
 from slap.views import Views
@@ -41,9 +44,12 @@ class SLAP(Network, LightningModule):
         betas: AdamW's (the paper names no optimiser; our choice).
         warmup_steps: linear warm-up (the paper: 2000); a cosine down to 0 at the trainer's `max_steps` follows.
         compile: compile the blocks of encoders, decoder and teacher when training begins, see `slap.blocks`.
+        freeze: parts that do not learn, by the beginning of their parameters' names: "audio", "audio.blocks.0", ...
+        layer_decay: the factor on the learning rate from each layer of the encoders to the one below it.
+        lr_scales: factors on the learning rate of parts, by the beginning of their parameters' names, as for `freeze`.
 
     Raises:
-        ValueError: an unknown plug-in or argument; lists the valid ones.
+        ValueError: an unknown plug-in, argument or part; lists the valid ones.
 
     Example:
         >>> from slap import SLAP
@@ -66,10 +72,15 @@ class SLAP(Network, LightningModule):
         betas: tuple[float, float] = (0.9, 0.98),
         warmup_steps: int = 2000,
         compile: bool = False,  # noqa: A002 - the name that torch.nn.Module uses
+        freeze: Sequence[str] = (),
+        layer_decay: float = 1.0,
+        lr_scales: Mapping[str, float] | None = None,
     ) -> None:
         objectives = {"contrastive": 1.0} if objectives is None else objectives
         if not objectives:
             raise ValueError("a model needs at least one objective, e.g. {'contrastive': 1.0}")
+        if not 0 < layer_decay <= 1:
+            raise ValueError(f"layer_decay is a factor above 0 and up to 1, got {layer_decay}")
         super().__init__(audio, text, objectives, embedding_dim, mask_ratio, ema_momentum)
         self.save_hyperparameters(
             {
@@ -84,9 +95,14 @@ class SLAP(Network, LightningModule):
                 "betas": list(betas),
                 "warmup_steps": warmup_steps,
                 "compile": compile,
+                "freeze": list(freeze),
+                "layer_decay": layer_decay,
+                "lr_scales": dict(lr_scales or {}),
             }
         )
+        freeze_parts(self, freeze)
         self.evaluation = Evaluation()
+        self.head_figures = HeadFigures()
         self.source_losses = SourceLosses([*self.objectives], ())
         self.max_seconds: float | None = None  # the longest clip taken at once; a checkpoint carries it
 
@@ -103,6 +119,8 @@ class SLAP(Network, LightningModule):
                 # Some parameters serve only some objectives, e.g. the token of hidden patches.
                 self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
             self.text.prepare(self.trainer.datamodule.captions())  # type: ignore[attr-defined]
+            for objective in self.objectives.values():
+                objective.prepare(self.trainer.datamodule)  # type: ignore[operator, attr-defined]
             self.source_losses = SourceLosses([*self.objectives], self._sources("train"))
             # Whoever uses the model cuts audio into windows as the evaluation during training did.
             self.max_seconds = getattr(self.trainer.datamodule, "window", None)  # type: ignore[attr-defined]
@@ -138,7 +156,8 @@ class SLAP(Network, LightningModule):
         if total < 1:
             raise ValueError(f"the schedules need the number of steps: set the trainer's max_steps, which is {total}")
         hparams = self.hparams
-        groups = parameter_groups(self, hparams["lr"], hparams["weight_decay"])
+        speeds = hparams["layer_decay"], hparams["lr_scales"]
+        groups = parameter_groups(self, hparams["lr"], hparams["weight_decay"], *speeds)
         # One kernel for all parameters. Not with a gradient scaler: the fused optimiser unscales by itself, after
         # gradients are clipped.
         fused = self.device.type == "cuda" and self.trainer.precision != "16-mixed"
@@ -172,6 +191,10 @@ class SLAP(Network, LightningModule):
             if isinstance(arguments[side], Mapping):
                 options = dict(arguments[side])
                 arguments[side] = {"name": options.pop("name"), **encoder.portable(options)}
+        arguments["objectives"] = {
+            name: portable_spec(self.objectives[name], spec)  # type: ignore[arg-type]
+            for name, spec in arguments["objectives"].items()
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember how long clips may be before they are cut into windows."""
@@ -208,13 +231,23 @@ class SLAP(Network, LightningModule):
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect embeddings; the numbers need all of them."""
+        """Collect embeddings, and the scores of heads; the numbers need all of them."""
         del batch_idx
-        audio, text = self(batch)
-        self.evaluation.update(batch, audio, text, self.audio.sample_rate)
+        heads = self.heads
+        if len(heads) < len(self.objectives):
+            audio, text = self(batch)
+            self.evaluation.update(batch, audio, text, self.audio.sample_rate)
+        if heads:
+            view = Views(self, batch).full
+            self.head_figures.update(batch, {name: head.scores(view) for name, head in heads.items()}, heads)
+
+    @property
+    def heads(self) -> dict[str, Head]:
+        """The objectives that classify; a model that has no others is judged by them alone."""
+        return {name: part for name, part in self.objectives.items() if isinstance(part, Head)}
 
     def on_validation_epoch_end(self) -> None:
-        """Retrieval, with median ranks, and zero-shot accuracy over the whole set."""
+        """Retrieval, with median ranks, and zero-shot accuracy over the whole set, and the figures of heads."""
         self._report("val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -227,8 +260,13 @@ class SLAP(Network, LightningModule):
 
     def _report(self, stage: str) -> None:
         prompts: Mapping[str, str] = self.trainer.datamodule.prompts  # type: ignore[attr-defined]
-        results = self.evaluation.compute(prompts, self.embed_captions, self._sources(stage))
-        results = results | self.evaluation.median_ranks
+        heads = self.heads
+        if len(heads) < len(self.objectives):
+            self.evaluation.compute(prompts, self.embed_captions, self._sources(stage))
+        if heads:
+            figures = self.head_figures
+            self.evaluation.add(figures.compute(heads), figures.confusions, figures.left_out)
+        results = self.evaluation.results | self.evaluation.median_ranks
         # All processes have the same values; saying so spares a warning for each.
         self.log_dict({f"{stage}/{name}": result.value for name, result in results.items()}, sync_dist=True)
 

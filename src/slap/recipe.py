@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import typing
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from lightning.pytorch import LightningDataModule, Trainer
 
@@ -28,6 +28,8 @@ class Recipe:
         model: makes the model.
         data: makes the data module.
         trainer: makes the trainer.
+        links: options that another one decides, each by the name of the other: the recipe's constant `LINKS`, e.g.
+            `{"trainer.corpus": "data.corpus"}`. The command line then has the other one alone.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Recipe:
     model: Callable[..., SLAP]
     data: Callable[..., LightningDataModule]
     trainer: Callable[..., Trainer]
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 def built_in() -> list[str]:
@@ -60,4 +63,5 @@ def load(name: str) -> Recipe:
         annotation = typing.get_type_hints(function).get("return")
         if not (isinstance(annotation, type) and issubclass(annotation, returns)):
             raise ValueError(f"`{part}` of the recipe {name!r} must be annotated to return {returns.__name__}")
-    return Recipe(name, module.__name__, module.__doc__ or "", module.model, module.data, module.trainer)
+    functions = module.model, module.data, module.trainer
+    return Recipe(name, module.__name__, module.__doc__ or "", *functions, getattr(module, "LINKS", {}))

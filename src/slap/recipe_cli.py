@@ -132,7 +132,7 @@ class RecipeCLI(LightningCLI):
     """
 
     def __init__(self, command: str, recipe: Recipe, plugins: Sequence[str], arguments: Sequence[str]) -> None:
-        self.command = command
+        self.command, self.recipe = command, recipe
         names = {part: f"{recipe.module}_{part}".replace(".", "_") for part in ("model", "data", "trainer")}
         super().__init__(
             model_class=class_from_function(recipe.model, name=names["model"]),
@@ -159,6 +159,8 @@ class RecipeCLI(LightningCLI):
         what = "continue the run of" if self.command == "fit" else "load the weights of"
         help_ = f"{what} this checkpoint: a path, or `best` or `last` of the run's folder"
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=help_)
+        for target, source in self.recipe.links.items():
+            parser.link_arguments(source, target)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; unlike the parent's, it answers an unknown option with the valid ones."""

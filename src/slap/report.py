@@ -172,13 +172,16 @@ def captioned(model: SLAP, batch: Batch, count: int) -> list[Sample]:
 
 _NOTE = "Values in percent; 95 % bootstrap intervals over clips; chance is what guessing reaches."
 
+ACCURACY = "_accuracy"
+"""What the name of a head's figure ends with."""
+
 _NAMES = {"t2a_": "text to audio, ", "a2t_": "audio to text, ", "zeroshot_": "zero-shot, "}
 
 
 def _rows(results: Mapping[str, Result]) -> list[tuple[str, ...]]:
     return [
         (
-            _readable(name),
+            readable(name),
             f"{result.value:.1f}",
             f"{result.low:.1f} to {result.high:.1f}",
             f"{result.chance:.1f}",
@@ -188,22 +191,34 @@ def _rows(results: Mapping[str, Result]) -> list[tuple[str, ...]]:
     ]
 
 
-def _readable(metric: str) -> str:
+def readable(metric: str) -> str:
+    """The name of a figure in words.
+
+    Example:
+        >>> readable("clotho/t2a_R@1"), readable("classification_accuracy")
+        ('clotho: text to audio, R@1', 'classification, accuracy')
+    """
     source, _, figure = metric.rpartition("/")
     for prefix, words in _NAMES.items():
         if figure.startswith(prefix):
             return (f"{source}: " if source else "") + words + figure.removeprefix(prefix)
+    for ending in (ACCURACY, "_mAP"):
+        if metric.endswith(ending):
+            return f"{metric.removesuffix(ending)}, {ending[1:]}"
     return metric
 
 
 def _plots(evaluation: Evaluation) -> dict[str, Figure]:
     """The plots by the name of their file."""
-    plots = {"recall.png": draw_recall(evaluation.results)}
-    plots["recall_by_duration.png"] = draw_recall_by_duration(evaluation.durations, evaluation.audio_ranks)
-    for task, confusion in evaluation.confusions.items():
-        result = evaluation.results[f"zeroshot_{task}"]
-        title = f"Zero-shot, {task}\n{result.value:.1f} % right, chance {result.chance:.1f} %"
-        plots[f"confusion_{task}.png"] = draw_confusion(confusion, title)
+    plots = {}
+    if "t2a_R@1" in evaluation.results:
+        plots["recall.png"] = draw_recall(evaluation.results)
+        plots["recall_by_duration.png"] = draw_recall_by_duration(evaluation.durations, evaluation.audio_ranks)
+    for name, confusion in evaluation.confusions.items():
+        head = f"{name}{ACCURACY}" in evaluation.results  # of an objective; the others are zero-shot tasks
+        result = evaluation.results[f"{name}{ACCURACY}" if head else f"zeroshot_{name}"]
+        title = f"{name if head else f'Zero-shot, {name}'}\n{result.value:.1f} % right, chance {result.chance:.1f} %"
+        plots[f"confusion_{name}.png"] = draw_confusion(confusion, title)
     return plots
 
 

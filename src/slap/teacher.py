@@ -53,6 +53,12 @@ class Teacher(nn.Module):
             for old, new in zip(copy.buffers(), source.buffers(), strict=True):
                 old.copy_(new)
 
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Begin anew from the present values of all sources, e.g. after a model was loaded into them."""
+        for source, copy in zip(self._sources, self.copies, strict=True):
+            copy.load_state_dict(source.state_dict())
+
     def train(self, mode: bool = True) -> Teacher:
         """Stay in evaluation mode whatever is asked: a teacher has no dropout and no SpecAugment."""
         del mode

@@ -17,6 +17,9 @@ of the module. `**options` is for the trainer alone, and goes straight into one 
 `trainer` of another recipe): the command line reads that call, offers each option of `training.trainer` and of
 Lightning's Trainer with its type, and leaves out those that the call sets itself. From Python, `training.trainer`
 checks the names. Nothing that is unknown gets through.
+
+What two of the functions must agree on stands in the constant `LINKS = {"trainer.corpus": "data.corpus"}`: the command
+line then has `--data.corpus` alone, and gives it to both.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ Importing this package registers the tasks of its own.
 from slap.judge.captioning import Captioning as Captioning
 from slap.judge.judged_set import JudgedClip as JudgedClip
 from slap.judge.judged_set import JudgedSet as JudgedSet
+from slap.judge.probes import LinearProbe as LinearProbe
+from slap.judge.probes import NeighbourProbe as NeighbourProbe
 from slap.judge.retrieval import Retrieval as Retrieval
 from slap.judge.subject import Features as Features
 from slap.judge.subject import Subject as Subject

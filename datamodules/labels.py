@@ -1,0 +1,75 @@
+"""Labels of clips: those of a whole manifest, and how often each clip comes so that classes come equally often.
+
+n clips, K classes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from lhotse.cut import Cut
+
+from slap.datamodules.clips import Clips
+
+REPORT = 200_000  # clips between lines in the log
+
+log = logging.getLogger(__name__)
+
+Labels = Sequence[tuple[str, ...]]
+"""For each clip the labels that it has of a task: none, one or several."""
+
+
+def labels_of(cut: Cut, task: str) -> tuple[str, ...]:
+    """The labels that a clip has of a task, from its custom fields `tags` and `labels`.
+
+    Example:
+        >>> from lhotse import MonoCut
+        >>> cut = MonoCut("a", 0, 1, 0, custom={"labels": {"animal": "dog"}, "tags": {"all": ["dog", "rain"]}})
+        >>> labels_of(cut, "all")
+        ('dog', 'rain')
+    """
+    custom = cut.custom or {}
+    several = (custom.get("tags") or {}).get(task)
+    if several is not None:
+        return tuple(several)
+    label = (custom.get("labels") or {}).get(task)
+    return () if label is None else (label,)
+
+
+def all_labels(clips: Clips, task: str) -> Labels:
+    """Those of all clips, which takes a pass over the manifest: a minute for a few million cuts."""
+    found: list[tuple[str, ...]] = []
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}  # many clips share few sets of labels
+    for number, cut in enumerate(clips, start=1):
+        names = labels_of(cut, task)
+        found.append(known.setdefault(names, names))
+        if number % REPORT == 0:
+            log.info("labels of %d of %d clips", number, len(clips))
+    return found
+
+
+def balancing(labels: Labels) -> np.ndarray:
+    """How much of an epoch each clip is, so that rare classes come as often as frequent ones.
+
+    A clip's weight is the sum over its labels of 1 / (clips with that label), as PSLA (arXiv 2102.01243) and AST weigh
+    AudioSet. With one label a clip, all classes then have equal shares.
+
+    Returns:
+        (n,) float64, summing to 1; 0 for clips without labels.
+
+    Raises:
+        ValueError: no clip has a label.
+
+    Example:
+        >>> balancing([("dog",), ("dog",), ("rain",), ()]).tolist()
+        [0.25, 0.25, 0.5, 0.0]
+    """
+    counts = Counter(name for names in labels for name in names)
+    if not counts:
+        raise ValueError("no training clip has a label to balance by")
+    weights = np.array([sum(1 / counts[name] for name in names) for names in labels], dtype=np.float64)
+    balanced: np.ndarray = weights / weights.sum()
+    return balanced
