@@ -11,6 +11,7 @@ import soundfile
 import torch
 import yaml
 
+import slap
 from slap.cli import main
 from slap.crossval_command import crossval, summary
 from slap.datamodules import read_manifest
@@ -178,12 +179,36 @@ def own(tmp_path):
     return tmp_path
 
 
-def test_labels_of_ones_own(own, start):
+def test_labels_of_ones_own(own, start, capsys):
+    """From a table to a model that classifies files, and from that to the next one."""
     splits = [f"--data.{role}=[{own}/all.csv#fold={fold}]" for fold, role in enumerate(("train", "val", "test"), 1)]
     found = tuned("classification", own / "run", start, *splits)
     assert found["classification_accuracy"]["count"] == 4
     folded = tuned("classification", own / "folded", start, f"--data.folded={own}/all.csv", "--data.fold=3")
     assert folded["classification_accuracy"]["count"] == 4
+    clips = [own / f"{number}.wav" for number in (1, 2)]
+    model = slap.load(own / "run" / "best.ckpt", "cpu")
+    labels = model.label(clips)
+    assert [{one.label for one in found} for found in labels] == [{"dog", "rain"}] * 2
+    network = torch.load(own / "run" / "best.ckpt", weights_only=True)["state_dict"]
+    head = "objectives.classification"
+    read = torch.nn.functional.layer_norm(
+        model.embed_audio(clips), (16,), network[f"{head}.norm.weight"], network[f"{head}.norm.bias"]
+    )
+    chances = (read @ network[f"{head}.linear.weight"].T + network[f"{head}.linear.bias"]).softmax(1)
+    for found, row in zip(labels, chances, strict=True):
+        assert found[0].probability == pytest.approx(float(row.max()), rel=1e-4)
+        assert found[0].label == ["dog", "rain"][int(row.argmax())]
+    capsys.readouterr()
+    assert main(["classify", str(own / "run" / "best.ckpt"), str(clips[0])]) == 0
+    assert capsys.readouterr().out.split("\t")[1] == labels[0][0].label
+    model.save_pretrained(own / "exported", allow_collapsed=True)
+    assert slap.load(own / "exported", "cpu").label(clips) == labels
+    assert main(["classify", str(start), str(clips[0])]) == 2
+    assert "there is no head None to classify by; the model has none" in capsys.readouterr().err
+    again = classification.model(start=str(own / "run" / "best.ckpt"), classes=["dog", "rain"])
+    assert torch.equal(again.objectives["classification"].linear.bias, network[f"{head}.linear.bias"])
+    assert classification.model(start=str(own / "run" / "best.ckpt")).objectives["classification"].linear is None
 
 
 def test_a_frozen_encoder_stays_as_it_is(own, start):

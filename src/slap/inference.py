@@ -22,6 +22,7 @@ from slap.calibration import Calibration
 from slap.decoding import GREEDY, Decoding
 from slap.embedding import Done, Embedded, Plan, Span, embed, joined, run
 from slap.frames import Frames, over_time
+from slap.labelling import Label, label
 from slap.zeroshot import class_embeddings, class_prompts
 
 if TYPE_CHECKING:
@@ -298,6 +299,28 @@ class Model:
         return (
             backend.no_captions if isinstance(backend, Captioner) else f"a {type(backend).__name__} writes no captions"
         )
+
+    def label(
+        self, audio: Audio | Sequence[Audio], head: str | None = None, batch_seconds: float = BATCH_SECONDS
+    ) -> list[list[Label]]:
+        """The classes that the model was fine-tuned on, of each recording, the most probable first.
+
+        Args:
+            audio: the recordings.
+            head: the objective whose head classifies; None is the only one.
+            batch_seconds: audio that is computed together.
+
+        Raises:
+            ValueError: the model has no such head, see `slap.labelling`.
+            AudioError: one of the recordings cannot be used.
+        """
+        recordings = as_list(audio)
+        found: list[list[Label]] = [[] for _ in recordings]
+        for done in label(self, recordings, head, batch_seconds):
+            if done.result is None:
+                raise done.error or AssertionError("neither labels nor error")
+            found[done.index] = done.result
+        return found
 
     def frames(self, audio: Audio, texts: str | Sequence[str], hop: float = 0.04) -> Frames:
         """The similarity of texts to one recording over time, and events from it: see `slap.frames`.

@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from slap.composition import INSTANCE, EncoderSpec, ObjectiveSpec
+from slap.head import Head
 from slap.loading import load
 from slap.network import Network
 from slap.trained import TrainedModel
@@ -96,7 +97,7 @@ class Start:
         """
         modules: dict[str, nn.Module] = {name: getattr(model, name) for name in PARTS}
         own = {f"objectives.{name}": part for name, part in model.objectives.items()}
-        modules |= {name: part for name, part in own.items() if self._of(name)}
+        modules |= {name: part for name, part in own.items() if self._of(name) and self._same_classes(name, part)}
         for name, module in modules.items():
             try:
                 module.load_state_dict(self._of(name))
@@ -111,6 +112,10 @@ class Start:
         left = sorted({f"objectives.{name}" for name in self.made_with["objectives"]} - set(modules))
         log.info("from %s: %s; new: %s; left out: %s", self.path, ", ".join(modules), new or "-", left or "-")
         return list(modules)
+
+    def _same_classes(self, name: str, part: nn.Module) -> bool:
+        """Whether a head, if the part is one, classifies as before; with other classes it begins anew."""
+        return not isinstance(part, Head) or list(part.classes) == self._made(name).get("classes")
 
     def _of(self, part: str) -> dict[str, Tensor]:
         """The state of a part, by the names within it."""

@@ -19,9 +19,11 @@ from torch.overrides import TorchFunctionMode
 from slap.calibration import Calibration
 from slap.decoding import GREEDY, Decoding, draws
 from slap.frames import frame_count
+from slap.head import Head
 from slap.network import Network
 from slap.packed import Packed
 from slap.registry import plugins
+from slap.views import View
 
 TEXTS = 256
 """Texts that are encoded together."""
@@ -169,6 +171,17 @@ class TrainedModel:
         tokens = writer.generate(dense, decoding, draws(clips, decoding))
         return self.network.text.detokenize(tokens.to("cpu")), self.network.audio_pool(dense).float().cpu()
 
+    @property
+    def heads(self) -> dict[str, Head]:
+        """The classification heads that it was trained with, by name."""
+        return {name: part for name, part in self.network.objectives.items() if isinstance(part, Head)}
+
+    @torch.no_grad()
+    def encode_labels(self, clips: Sequence[Tensor], head: Head) -> Tensor:
+        """Clips, (T_i,) each, to the scores of a head's classes, (n, K)."""
+        dense = self.network.audio(self.network.audio.patchify(Packed.pack(clips).to(self.device)))
+        return head.scores(View(dense, self.network.audio_pool)).float().cpu()
+
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Texts to (m, E)."""
@@ -205,7 +218,7 @@ def neighbourhoods(tokens: Packed, time: Tensor) -> tuple[Packed, Tensor, Tensor
 def for_use(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Of a model's arguments those that its use depends on, and the objectives that are left out, with the reason.
 
-    Kept are objectives that learn something of use after training: a calibration, or to write captions.
+    Kept are objectives that learn something of use after training: a calibration, to write captions, or to classify.
 
     Raises:
         ValueError: they are no arguments of a model, or an encoder would be read from a file or a hub.
@@ -219,7 +232,7 @@ def for_use(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str
         plugin = known.get(name)
         if plugin is None:
             absent[name] = "it is not registered here; import the plug-in that defines it first"
-        elif not (issubclass(plugin, Calibrated) or issubclass(plugin, Writes)):
+        elif not issubclass(plugin, Calibrated | Writes | Head):
             absent[name] = "only training needs it"
         elif isinstance(spec, str) or (isinstance(spec, Mapping) and "objective" in spec):
             absent[name] = "it was an instance, which a checkpoint cannot hold"

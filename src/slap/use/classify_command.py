@@ -1,10 +1,13 @@
 """Say which of some labels fits each sound best, without training on them.
 
     slap classify runs/demo/best.ckpt sounds --labels dog rain "door knock"
+    slap classify runs/labels/best.ckpt sounds
     slap classify exported clip.wav --labels labels.txt --prompts "the sound of {label}" "{label} can be heard" --top 3
 
 A label's probability is that among the labels given (a softmax with the scale that the model learnt), or, for models
 trained with the sigmoid objective, that it fits at all. Cosines stand beside them.
+
+Without labels, the head of a model that was fine-tuned for classification says which of its own classes they are.
 
 Exit status: 0 done; 3 done, but for files that are listed on stderr; 2 nothing was done.
 """
@@ -24,7 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_model(parser)
     parser.add_argument("paths", metavar="PATH", nargs="+", help=PATHS)
-    parser.add_argument("--labels", nargs="+", required=True, metavar="LABEL", help="labels, or a .txt with one a line")
+    parser.add_argument("--labels", nargs="+", metavar="LABEL", help="labels, or a .txt with one a line")
+    parser.add_argument("--head", metavar="NAME", help="without labels: the head that classifies, if there are several")
     parser.add_argument(
         "--prompts", nargs="+", metavar="TEXT", help="templates with {label}, or a .txt (default: a sound of {label})"
     )
@@ -40,6 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.top < 1:
         raise ValueError(f"--top must be at least 1, got {arguments.top}")
+    if not arguments.labels:
+        return _by_head(arguments)
+    if arguments.head:
+        raise ValueError("--head classifies by what the model was fine-tuned on, --labels by texts; give one of them")
     labels = plain(arguments.labels, "labels")
     prompts = plain(arguments.prompts, "prompts") if arguments.prompts else PROMPTS
     items = inputs(arguments.paths)
@@ -61,6 +69,32 @@ def run(arguments: argparse.Namespace) -> int:
             for score in scores:
                 chance = "-" if score.probability is None else f"{100 * score.probability:.1f} %"
                 print(f"{name}\t{score.label}\t{chance}\t{score.cosine:.3f}")
+    return tell_failed(failed)
+
+
+def _by_head(arguments: argparse.Namespace) -> int:
+    """Classify by a head and print."""
+    from slap.labelling import label
+    from slap.use.inputs import inputs
+
+    if arguments.prompts:
+        raise ValueError("--prompts stand around --labels, which are missing")
+    items = inputs(arguments.paths)
+    model = load(arguments)
+    rows: list[Any] = [None] * len(items)
+    failed = []
+    for done in label(model, [item.audio for item in items], arguments.head, arguments.batch_seconds):
+        if done.result is None:
+            failed.append((items[done.index].id, str(done.error)))
+        else:
+            rows[done.index] = done.result[: arguments.top]
+    found = [(item.id, labels) for item, labels in zip(items, rows, strict=True) if labels]
+    if arguments.json:
+        print(as_json(found, failed))
+    else:
+        for name, labels in found:
+            for one in labels:
+                print(f"{name}\t{one.label}\t{100 * one.probability:.1f} %")
     return tell_failed(failed)
 
 
