@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -303,6 +305,30 @@ def test_the_mean_over_folds():
 def test_mistakes_with_crossval(arguments, message, capsys):
     assert main(["crossval", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def commands_of_the_docs():
+    text = (Path(__file__).parent.parent / "docs" / "finetune.md").read_text()
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("slap")]
+
+
+@pytest.mark.parametrize("command", [c for c in commands_of_the_docs() if c[0] == "fit"], ids=" ".join)
+def test_commands_of_the_docs_have_no_unknown_option(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--print_config"])
+    assert stop.value.code == 0
+    assert "start: runs/base/best.ckpt" in capsys.readouterr().out
+
+
+def test_folds_of_the_docs(monkeypatch):
+    called = []
+    monkeypatch.setattr("slap.crossval_command.crossval", lambda *arguments: called.append(arguments[:3]) or 0)
+    (command,) = [c for c in commands_of_the_docs() if c[0] == "crossval"]
+    assert main(command) == 0
+    options = ["--recipe", "classification", "--data.corpus", "esc50", "--model.start", "runs/base/best.ckpt"]
+    assert called == [([1, 2, 3, 4, 5], Path("runs/esc50"), options)]
 
 
 def test_recipes_of_fine_tuning_are_built_in():
