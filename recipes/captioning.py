@@ -40,6 +40,7 @@ def model(
     lr: float = 1e-4,
     weight_decay: float = 0.05,
     warmup_steps: int = 200,
+    compile: bool = False,  # noqa: A002 - the name that torch.nn.Module uses
 ) -> SLAP:
     """The decoder of the trained model, or a new one, on its audio encoder.
 
@@ -54,6 +55,7 @@ def model(
         lr: learning rate after warm-up.
         weight_decay: of linear layers.
         warmup_steps: linear warm-up.
+        compile: compile the blocks of encoders and decoder when training begins.
     """
     return finetune.model(
         start=start,
@@ -66,6 +68,7 @@ def model(
         lr=lr,
         weight_decay=weight_decay,
         warmup_steps=warmup_steps,
+        compile=compile,
     )
 
 

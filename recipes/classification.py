@@ -84,6 +84,7 @@ def model(
     lr: float = 3e-4,
     weight_decay: float = 0.05,
     warmup_steps: int = 100,
+    compile: bool = False,  # noqa: A002 - the name that torch.nn.Module uses
 ) -> SLAP:
     """A trained audio encoder under a new head. The text encoder is frozen, unless another objective trains it.
 
@@ -105,6 +106,7 @@ def model(
         lr: learning rate after warm-up, of the head.
         weight_decay: of linear layers.
         warmup_steps: linear warm-up.
+        compile: compile the blocks of encoders and decoder when training begins.
     """
     protocol = None if corpus is None else PROTOCOLS[corpus]
     head = {
@@ -126,6 +128,7 @@ def model(
         lr=lr,
         weight_decay=weight_decay,
         warmup_steps=warmup_steps,
+        compile=compile,
     )
 
 

@@ -35,6 +35,7 @@ def model(
     lr: float = 5e-5,
     weight_decay: float = 0.05,
     warmup_steps: int = 100,
+    compile: bool = False,  # noqa: A002 - the name that torch.nn.Module uses
 ) -> SLAP:
     """A trained model to go on with.
 
@@ -52,6 +53,7 @@ def model(
         lr: learning rate after warm-up.
         weight_decay: of linear layers.
         warmup_steps: linear warm-up.
+        compile: compile the blocks of encoders and decoder when training begins.
     """
     found = None if start is None else Start.read(start)
     parts = (
@@ -67,6 +69,7 @@ def model(
         lr=lr,
         weight_decay=weight_decay,
         warmup_steps=warmup_steps,
+        compile=compile,
         freeze=freeze,
         layer_decay=layer_decay,
         lr_scales=lr_scales,

@@ -36,6 +36,7 @@ def model(
     lr: float = 5e-5,
     weight_decay: float = 0.05,
     warmup_steps: int = 200,
+    compile: bool = False,  # noqa: A002 - the name that torch.nn.Module uses
 ) -> SLAP:
     """As `finetune`.
 
@@ -50,6 +51,7 @@ def model(
         lr: learning rate after warm-up.
         weight_decay: of linear layers.
         warmup_steps: linear warm-up.
+        compile: compile the blocks of encoders and decoder when training begins.
     """
     return finetune.model(
         start=start,
@@ -62,6 +64,7 @@ def model(
         lr=lr,
         weight_decay=weight_decay,
         warmup_steps=warmup_steps,
+        compile=compile,
     )
 
 

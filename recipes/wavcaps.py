@@ -34,6 +34,7 @@ def model(
     lr: float = 5e-5,
     weight_decay: float = 0.05,
     warmup_steps: int = 1000,
+    compile: bool = False,  # noqa: A002 - the name that torch.nn.Module uses
 ) -> SLAP:
     """As `finetune`, with the paper's three objectives, since WavCaps is nearly as large as what others pretrain on.
 
@@ -48,6 +49,7 @@ def model(
         lr: learning rate after warm-up.
         weight_decay: of linear layers.
         warmup_steps: linear warm-up.
+        compile: compile the blocks of encoders and decoder when training begins.
     """
     return finetune.model(
         start=start,
@@ -60,6 +62,7 @@ def model(
         lr=lr,
         weight_decay=weight_decay,
         warmup_steps=warmup_steps,
+        compile=compile,
     )
 
 
