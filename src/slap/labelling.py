@@ -64,19 +64,8 @@ def label(
         ValueError: the model has no head, or none of this name, or several and none is named.
     """
     backend = model.backend
-    heads = backend.heads if isinstance(backend, Labeller) else {}
-    if head is None and len(heads) == 1:
-        (head,) = heads
-    if head not in heads:
-        there = ", ".join(f"{name} ({len(known.classes)} classes)" for name, known in heads.items()) or "none"
-        raise ValueError(
-            f"there is no head {head!r} to classify by; the model has {there}. The objective `classification` trains "
-            "one, see the recipe of that name; any model classifies by the texts of labels that you give"
-            if head is not None or not heads
-            else f"the model has several heads, so name one of {there}"
-        )
+    chosen = _chosen(backend.heads if isinstance(backend, Labeller) else {}, head)
     assert isinstance(backend, Labeller)
-    chosen = heads[head]
 
     def whole(parts: list[Tensor], spans: list[Span]) -> list[Label]:
         weights = torch.tensor(shares(spans), dtype=torch.float64)
@@ -88,3 +77,17 @@ def label(
     window, batch = (round(seconds * model.sample_rate) for seconds in (model.max_seconds, batch_seconds))
     plan = Plan(lambda clips: list(backend.encode_labels(clips, chosen)), whole, model.sample_rate, window, batch)
     return run(audio, plan)
+
+
+def _chosen(heads: Mapping[str, Head], name: str | None) -> Head:
+    if name is None and len(heads) == 1:
+        return next(iter(heads.values()))
+    if name is not None and name in heads:
+        return heads[name]
+    there = ", ".join(f"{known} ({len(head.classes)} classes)" for known, head in heads.items()) or "none"
+    if name is None and heads:
+        raise ValueError(f"the model has several heads, so name one of {there}")
+    raise ValueError(
+        f"there is no head {name!r} to classify by; the model has {there}. The objective `classification` trains one, "
+        "see the recipe of that name; any model classifies by the texts of labels that you give"
+    )
