@@ -76,6 +76,7 @@ def mixed(first: Tensor, second: Tensor, share: float, place: float) -> Tensor:
         place: where the second begins, 0 to 1: from as early to as late as there is room.
 
     Example:
+        >>> import torch
         >>> mixed(torch.tensor([1.0, -1.0, 1.0, -1.0]), torch.tensor([2.0, -2.0]), 0.75, 1.0).tolist()
         [0.75, -0.75, 1.25, -1.25]
     """
