@@ -14,6 +14,7 @@ from lightning.pytorch import Trainer
 
 from slap.composition import EncoderSpec, ObjectiveSpec
 from slap.datamodules.apart import ApartData
+from slap.judge.datasets import datasets
 from slap.module import SLAP
 from slap.recipes import base
 from slap.start import Start
@@ -168,6 +169,11 @@ def trainer(
     Raises:
         ValueError: `monitor` is no figure of the validation.
     """
-    if not monitor.startswith("val/"):
-        raise ValueError(f"the best checkpoint is chosen on validation: monitor must begin with val/, got {monitor!r}")
+    named = monitor.split("/")  # of the callback `Evaluate`: eval/<task>/<data set>/<figure>
+    judged = named[0] == "eval" and len(named) == 4 and named[2] not in datasets()
+    if not (monitor.startswith("val/") or judged):
+        raise ValueError(
+            "the best checkpoint is chosen on validation: monitor must begin with val/, or be a figure of the callback "
+            f"Evaluate on a manifest of yours, not on the test of a published data set; got {monitor!r}"
+        )
     return base.trainer(out=out, max_steps=max_steps, val_check_interval=val_check_interval, monitor=monitor, **options)

@@ -238,8 +238,10 @@ def test_pairs_of_ones_own(own, start):
 
 
 def test_nothing_is_chosen_on_the_test(own):
-    with pytest.raises(ValueError, match="monitor must begin with val/, got 'test/t2a_R@1'"):
-        finetune.trainer(monitor="test/t2a_R@1")
+    for monitor in ("test/t2a_R@1", "eval/retrieval/clotho/t2a_R@1", "eval/t2a_R@1"):
+        with pytest.raises(ValueError, match=f"monitor must begin with val/.* got '{monitor}'"):
+            finetune.trainer(monitor=monitor)
+    assert finetune.trainer(out=str(own), monitor="eval/retrieval/mine/t2a_R@1", accelerator="cpu").max_steps == 2000
     with pytest.raises(ValueError, match="fold 2 is tested on, so it may not choose: val_fold can be 1, 3 or 0"):
         folds(own / "all.csv", 2, 2)
 
