@@ -111,7 +111,7 @@ def markdown(results: Mapping[str, Result]) -> str:
 
 def median_ranks(evaluation: Evaluation) -> list[str]:
     """A line on the median ranks of all clips together; none if there are none."""
-    shown = [(_readable(name), rank) for name, rank in evaluation.median_ranks.items() if "/" not in name]
+    shown = [(readable(name), rank) for name, rank in evaluation.median_ranks.items() if "/" not in name]
     words = [
         f"{name.partition(',')[0]} {rank.value:g} ({rank.low:g} to {rank.high:g}; chance {rank.chance:g})"
         for name, rank in shown
