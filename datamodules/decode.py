@@ -124,12 +124,16 @@ def checked(cut: Cut, largest: int = LARGEST) -> Cut:
 
 
 def checked_source(source: AudioSource, recording: Recording, largest: int = LARGEST) -> AudioSource:
-    """What stands in for a source of a recording, and checks what it reads."""
+    """What stands in for a source of a recording, and checks what it reads.
+
+    Raises:
+        FileError: the recording asks for what takes too much memory.
+    """
+    check_transforms(recording, largest, source.source if source.type == "file" else "")
+    forget_filters()
     if type(source) in (AudioSource, TarMember):
         rate, length = _before_transforms(recording)
         content = source if isinstance(source, TarMember) else source.source
-        check_transforms(recording, largest, content if isinstance(content, str) else "")
-        forget_filters()
         return Checked(source.type, source.channels, content, None, rate, length, largest, recording.sampling_rate)
     # One that reads another cut passes the limit on; what is in memory has none.
     return fastcopy(source, largest=largest) if hasattr(source, "largest") else source

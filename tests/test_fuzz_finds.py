@@ -1,6 +1,7 @@
 """What fuzzing found (tests/fuzz/run.py), each by name: inputs that ended in an error which told nobody anything."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import soundfile
 import torch
 from lhotse import Recording, SupervisionSegment
 
+from slap.audio_files import LARGEST_FILTER, _ratio
 from slap.composition import build_objectives
 from slap.datamodules import ManifestError, read_manifest
+from slap.datamodules.waveform import DecodeError, load, mono
 from slap.trained import for_use
 
 RATE = 8000
@@ -71,6 +74,27 @@ def test_mixes_of_tracks_beyond_all_reason(tmp_path: Path, record: dict[str, Any
 def test_a_weight_that_no_float_can_be(weight: Any) -> None:
     with pytest.raises(ValueError, match="the weight of objective 'contrastive' must be a finite number"):
         build_objectives({"contrastive": {"weight": weight}})
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_rate_that_took_gigabytes_in_training(tmp_path: Path, channels: int) -> None:
+    """26 kB of stereo at 306,244 Hz took 10 GB: what is averaged first was not weighed."""
+    soundfile.write(tmp_path / "a.wav", np.full((4410, channels), 0.1), 306_244)
+    cut = mono(Recording.from_file(tmp_path / "a.wav").to_cut(), 16000)
+    with pytest.raises(DecodeError, match=r"resampling from 306244 to 16000 Hz.* takes \d+ MB, but only 1024 MB"):
+        load(cut)
+
+
+@pytest.mark.parametrize("wanted", [8000, 16000, 48000])
+def test_a_rate_that_took_gigabytes_in_use_is_approximated(wanted: int) -> None:
+    """A filter for 306,244 Hz had 2,000 rows of 38,000 numbers."""
+    rates = [306_244, 44_057, 44_101, 767_999, 101, 7919, 96_001, *range(100, 768_000, 7919)]
+    for rate in rates:
+        ratio = _ratio(rate, wanted)
+        assert ratio.numerator * ratio.denominator <= LARGEST_FILTER
+        assert abs(float(ratio) * rate / wanted - 1) < 2e-5
+    for rate in (8000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 192_000):
+        assert _ratio(rate, wanted) == Fraction(wanted, rate)  # usual rates are taken as they are
 
 
 GOOD: dict[str, Any] = {"audio": {"name": "x"}, "text": {"name": "x"}, "embedding_dim": 4, "objectives": {}}

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil
+from math import ceil, isqrt
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,9 @@ KERNEL = 6
 FINEST = 2000
 """Largest denominator of a ratio of rates. That of 44.1 and 16 kHz is 160; rates without a common divisor would need
 gigabytes of filters, and are taken to about a millionth."""
+
+LARGEST_FILTER = 1 << 23
+"""Numbers of a filter; making it takes some eight times as much as it holds."""
 
 
 class AudioError(ValueError):
@@ -158,7 +161,7 @@ def resampled(stream: Iterator[Tensor], rate: int, wanted: int) -> Iterator[Tens
     if rate == wanted:
         yield from (block for block in stream if len(block))
         return
-    ratio = Fraction(wanted, rate).limit_denominator(FINEST * max(rate // wanted, 1))
+    ratio = _ratio(rate, wanted)
     period, produced = ratio.denominator, ratio.numerator  # so many samples become so many
     reach = ceil(KERNEL * max(period / produced, 1.0) / 0.99) + 1
     margin = ceil(reach / period) * period
@@ -174,6 +177,12 @@ def resampled(stream: Iterator[Tensor], rate: int, wanted: int) -> Iterator[Tens
         held, lead = held[keep:].clone(), lead + ready - keep
     if len(held) > lead:
         yield resample(held, period, produced)[lead // period * produced :]
+
+
+def _ratio(rate: int, wanted: int) -> Fraction:
+    """Two rates as a fraction, wanted over given, that a filter of bounded size can do."""
+    finest = min(FINEST * max(rate // wanted, 1), isqrt(LARGEST_FILTER * rate // wanted))
+    return Fraction(wanted, rate).limit_denominator(finest)
 
 
 def _opened(path: str | Path) -> soundfile.SoundFile | Mpeg4File:
