@@ -190,6 +190,11 @@ class Fused(torch.optim.AdamW):
         super().__init__(groups, **options)
         self.defaults["fused"] = True
 
+    def step(self, closure=None):
+        loss = closure()
+        self.found_inf = None  # only a fused one looks at this
+        return super().step() or loss
+
 
 class Refusing(Callback):
     """Refuses what waits, from the first batch to the last; before and after, waiting is nobody's loss."""
