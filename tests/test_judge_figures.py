@@ -101,7 +101,7 @@ def test_clips_that_count_several_times_equal_clips_that_are_repeated():
     times = torch.randint(3, (6, 12), generator=generator)
     times[:5, truth] += 1
     times[5, truth] = 0  # no clip of the class
-    found = weighted_average_precision(scores, truth, times)
+    found = weighted_average_precision(scores, truth, times.T.float())
     for row in range(5):
         repeated = torch.arange(12).repeat_interleave(times[row])
         assert found[row].item() == pytest.approx(average_precision_score(truth[repeated], scores[repeated]))

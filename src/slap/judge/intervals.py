@@ -19,6 +19,9 @@ WORK = 2_000_000_000
 
 FEWEST = 200
 
+HELD = 16_000_000
+"""Numbers of draws that are held at once, 64 MB."""
+
 
 def over_folds(values: Tensor, chance: float, count: int, seed: int = 0) -> Result:
     """The mean over folds, in percent, with its 95 % percentile interval over folds.
@@ -65,15 +68,13 @@ def mean_average_precision(scores: Tensor, truth: Tensor, seed: int = 0) -> tupl
     clips, classes = scores.shape
     samples = samples_of(clips, classes)
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(clips, (samples, clips), generator=generator)
-    times = torch.zeros(samples, clips, dtype=torch.float64).scatter_add_(
-        1, drawn, torch.ones(samples, clips, dtype=torch.float64)
-    )
-    sums = torch.zeros(samples, dtype=torch.float64)
-    counts = torch.zeros(samples, dtype=torch.float64)
-    for k in (~each.isnan()).nonzero().flatten().tolist():
-        for part in torch.arange(samples).split(max(1, AT_ONCE // clips)):
-            found = weighted_average_precision(scores[:, k], truth[:, k], times[part])
+    known = (~each.isnan()).nonzero().flatten().tolist()
+    sums, counts = torch.zeros(samples, dtype=torch.float64), torch.zeros(samples, dtype=torch.float64)
+    for part in torch.arange(samples).split(max(1, HELD // clips)):
+        drawn = torch.randint(clips, (len(part), clips), generator=generator)
+        times = torch.stack([row.bincount(minlength=clips) for row in drawn], 1).float()
+        for k in known:
+            found = weighted_average_precision(scores[:, k], truth[:, k], times)
             sums[part] += found.nan_to_num(0.0)
             counts[part] += ~found.isnan()
     low, high = (sums / counts).quantile(ENDS).tolist()
@@ -82,18 +83,20 @@ def mean_average_precision(scores: Tensor, truth: Tensor, seed: int = 0) -> tupl
 
 
 def weighted_average_precision(scores: Tensor, truth: Tensor, times: Tensor) -> Tensor:
-    """Average precision of one class where each clip counts so many times: (n,), (n,) bool, (S, n) -> (S,).
+    """Average precision of one class where each clip counts so many times: (n,), (n,) bool, (n, S) -> (S,).
 
-    Whole numbers of times are the same as repeating the clips; NaN where no clip of the class is drawn.
+    Whole numbers of times, up to 2^24 together, are the same as repeating the clips; NaN where no clip of the class is
+    drawn.
     """
     scores, order = scores.sort(descending=True, stable=True)
-    truth, times = truth[order].double(), times[:, order].double()
-    ends = torch.cat([scores[1:] != scores[:-1], torch.ones(1, dtype=torch.bool)])
-    hits = (times * truth).cumsum(1)[:, ends]
-    places = times.cumsum(1)[:, ends]
-    gained = hits.diff(dim=1, prepend=hits.new_zeros(len(hits), 1))
-    # Before the first clip that is drawn there is nothing, 0 of 0.
-    return (gained * hits / places.clamp(min=1)).sum(1) / hits[:, -1]
+    places = times[order].cumsum(0)  # how many are drawn up to each
+    right = truth[order].nonzero().squeeze(1)
+    gained = times[order[right]].double()
+    hits = gained.cumsum(0)
+    # Equal scores are one step: what counts is how many there are, and are right, up to the last of them.
+    last = torch.searchsorted(-scores, -scores[right], right=True) - 1
+    hits_there = hits[torch.searchsorted(right, last, right=True) - 1]
+    return (gained * hits_there / places[last].double().clamp(min=1)).sum(0) / hits[-1]
 
 
 def chance_map(truth: Tensor) -> float:
