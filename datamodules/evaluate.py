@@ -15,8 +15,8 @@ Beside OUT stand OUT's name with .md and .tex (tables), a folder of plots, and a
 same command again after an interruption, and what is done is not computed again. Delete it when you need it no more.
 
 Exit status: 0 all rows that were named ran; 3 some of them have no data or failed, as listed on stderr (under `failed`
-of --json); 2 nothing ran. Rows that were not named one by one, as those of `paper`, are skipped where there is no data
-for them, which is listed too (under `skipped`) and is no failure.
+of --json); 2 nothing ran; 130 interrupted. Rows that were not named one by one, as those of `paper`, are skipped where
+there is no data for them, which is listed too (under `skipped`) and is no failure.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from slap.judge.run import Located
     from slap.judge.task import Task
 
-NOTHING = 2
+NOTHING, INTERRUPTED = 2, 130
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +84,11 @@ def run(arguments: argparse.Namespace) -> int:
             raise ValueError(f"{name} is missing; see `slap evaluate --help`, and `slap evaluate --list` for the rows")
     if arguments.out.suffix != ".json" or arguments.out.is_dir():
         raise ValueError(f"--out names a file that ends in .json, got {arguments.out}")
-    return _evaluate(arguments)
+    try:
+        return _evaluate(arguments)
+    except KeyboardInterrupt:
+        print("slap: interrupted; what is done is kept, the same command goes on", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -121,7 +126,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         options,
         not arguments.no_plots,
         lambda line: print(f"slap: {line}", file=sys.stderr),
+        work / "rows",
     )
+    if arguments.overwrite:
+        shutil.rmtree(work / "rows", ignore_errors=True)
     record = evaluation.run(rows, known)
     _show(record, arguments, {name: task.headline for name, task in tasks.items() if task.headline})
     if not record["results"]:

@@ -6,11 +6,13 @@ A data set of `slap.judge.datasets` is looked for below a folder: in its officia
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slap.bad_clip import BadClip
 from slap.judge.datasets import Dataset
 from slap.judge.judged_set import JudgedClip, JudgedSet, Part
 from slap.judge.task import Use
@@ -169,7 +171,7 @@ def judged(corpora: Corpora, dataset: Dataset, learns: bool) -> tuple[JudgedSet,
     """
     clips: list[JudgedClip] = []
     manifests: list[Path] = []
-    lost: dict[str, int] = {}
+    lost: Counter[str] = Counter()
     labels: set[str] = set()
     official: int | None = 0
     parts: tuple[Part, ...] = ("train", "val", "test") if learns else ("test",)
@@ -180,14 +182,13 @@ def judged(corpora: Corpora, dataset: Dataset, learns: bool) -> tuple[JudgedSet,
                 raise NoDataError(
                     f"not one clip of {dataset.name}, {name}, is in {corpora.folder(dataset)}: {split.lost}"
                 )
-            found = list(clips_of(split.manifest, dataset.use, dataset.label, part))
+            found = clips_of(split.manifest, dataset.use, dataset.label, part, lost)
             clips += found
             labels |= {*split.classes, *(label for clip in found for label in clip.labels)}
             if part == "test":
                 manifests.append(split.manifest)
                 official = None if official is None or split.official is None else official + split.official
-                for reason, count in split.lost.items():
-                    lost[reason] = lost.get(reason, 0) + count
+                lost.update(split.lost)
     warnings = []
     if dataset.classes is not None and len(labels) != dataset.classes:
         warnings.append(f"only {len(labels)} of the {dataset.classes} classes are known: figures are easier to reach")
@@ -207,21 +208,41 @@ def judged(corpora: Corpora, dataset: Dataset, learns: bool) -> tuple[JudgedSet,
     return data, manifests
 
 
-def clips_of(manifest: Path, use: Use, label: str, part: Part) -> Iterable[JudgedClip]:
-    """The clips of a manifest, with captions or with the labels of one task."""
+def clips_of(manifest: Path, use: Use, label: str, part: Part, lost: Counter[str]) -> list[JudgedClip]:
+    """The clips of a manifest, with captions or with the labels of one task.
+
+    Args:
+        manifest: any that training reads, but for mixes and shards.
+        use: what the task needs.
+        label: which task's labels.
+        part: what the clips are for.
+        lost: counts, by reason, the test clips of the manifest that cannot be used, or have no label of the task.
+    """
     from slap.datamodules.manifest import read_manifest
 
-    for cut in read_manifest(manifest, max_bad=1.0):
+    bad: list[BadClip] = []
+    cuts = read_manifest(manifest, max_bad=1.0, bad=bad)
+    without: Counter[str] = Counter(clip.reason for clip in bad)
+    found = []
+    for cut in cuts:
         custom = cut.custom or {}
-        if use == "captions":
-            captions, labels = tuple(_captions(cut)), ()
+        captions, labels = (tuple(_captions(cut)), ()) if use == "captions" else ((), _labels(custom, use, label))
+        if labels is None:
+            without["without label"] += 1
         else:
-            captions, labels = (), tuple(custom.get("tags", {}).get(label, ()))
-            if use == "labels":
-                labels = tuple(filter(None, [custom.get("labels", {}).get(label)]))
-        if use == "labels" and not labels:
-            continue
-        yield JudgedClip(cut.id, segment(cut, str(manifest)), captions, labels, custom.get("fold"), part)
+            found.append(JudgedClip(cut.id, segment(cut, str(manifest)), captions, labels, custom.get("fold"), part))
+    if part == "test":
+        lost.update(without)
+    return found
+
+
+def _labels(custom: Mapping[str, Any], use: Use, label: str) -> tuple[str, ...] | None:
+    """The labels of a clip for a task; None if nothing is said of it, which is not the same as no tag."""
+    if use == "tags":
+        tags = custom.get("tags", {}).get(label)
+        return None if tags is None else tuple(tags)
+    name = custom.get("labels", {}).get(label)
+    return None if name is None else (name,)
 
 
 def _captions(cut: Any) -> list[str]:
@@ -247,7 +268,8 @@ def judged_manifest(
         NoDataError: the clips have nothing of the kind, or labels for several tasks.
     """
     use, label = _use_of(name, paths["test"], uses, label)
-    clips = [clip for part, path in paths.items() for clip in clips_of(path, use, label, part)]
+    lost: Counter[str] = Counter()
+    clips = [clip for part, path in paths.items() for clip in clips_of(path, use, label, part, lost)]
     judged_clips = [clip for clip in clips if clip.part == "test"]
     folds = use != "captions" and all(clip.fold is not None for clip in judged_clips)
     data = JudgedSet(
@@ -257,6 +279,7 @@ def judged_manifest(
         classes=tuple(sorted({label for clip in clips for label in clip.labels})),
         multilabel=use == "tags",
         folds=folds,
+        lost=lost,
         about=f"the manifest {paths['test']}" + (", mean over its folds" if folds else ""),
     )
     return data, [paths["test"]]

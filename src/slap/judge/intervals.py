@@ -10,7 +10,7 @@ from torch import Tensor
 
 from slap.average_precision import average_precision
 from slap.median_rank import median_rank as median_rank
-from slap.results import AT_ONCE, SAMPLES, Result
+from slap.results import SAMPLES, Result
 
 ENDS = torch.tensor([0.025, 0.975], dtype=torch.float64)
 

@@ -5,6 +5,7 @@ B clips, C captions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -46,6 +47,7 @@ class Retrieval(Task):
         settings = {
             "captions_per_clip": _range([len(part) for part in captions]),
             "captions": len(clip),
+            "captions_of_several_clips": shared_captions(captions),
             "text": "captions as they are published",
             "ties": "an equal score counts as better than the right one",
         }
@@ -54,6 +56,23 @@ class Retrieval(Task):
         result.plots["recall.png"] = partial(recall, metrics, data.name)
         result.plots["recall_by_duration.png"] = partial(recall_by_duration, seconds, best, data.name)
         return result
+
+
+def shared_captions(captions: Sequence[Sequence[str]]) -> int:
+    """How many captions some other clip has too, in the same words: R@1 of text to audio cannot find all of them.
+
+    Args:
+        captions: of each clip.
+
+    Example:
+        >>> shared_captions([["a dog", "rain"], ["rain", "wind"], ["rain"]])
+        3
+    """
+    clips: dict[str, set[int]] = {}
+    for clip, texts in enumerate(captions):
+        for text in texts:
+            clips.setdefault(text, set()).add(clip)
+    return sum(len(clips[text]) > 1 for texts in captions for text in texts)
 
 
 def _range(sizes: list[int]) -> str:

@@ -40,6 +40,7 @@ class Evaluation:
         progress: makes progress bars.
         draw: whether to draw plots.
         say: tells the user what happens.
+        kept: a folder in which every row that is done is kept, for other evaluations; None keeps none.
     """
 
     subject: Subject
@@ -51,6 +52,7 @@ class Evaluation:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     draw: bool = True
     say: Callable[[str], None] = print
+    kept: Path | None = None
 
     def run(self, rows: Sequence[Row], known: Mapping[str, Any]) -> dict[str, Any]:
         """Run the rows and write the record after each.
@@ -89,11 +91,11 @@ class Evaluation:
     def _row(self, row: Row, before: Mapping[str, Any]) -> dict[str, Any]:
         task = self.task(row.task)
         data, warnings = self.locate(row)
-        key = self._key(row, data)
-        beside = [*before[key]["plot_files"], *before[key].get("files", [])] if key in before else []
-        if key in before and all((self.out.parent / file).exists() for file in beside):
+        key = self._key(row, data, warnings)
+        known = before.get(key) or self._kept(key)
+        if known and self._is_whole(known):
             self.say(f"{row}: done before; --overwrite makes it anew")
-            return dict(before[key])
+            return dict(known)
         result = task.run(self.subject, data, self.progress)
         result.warnings += warnings
         if data.about:
@@ -101,9 +103,30 @@ class Evaluation:
         for warning in result.warnings:
             self.say(f"{row}: {warning}")
         done = {**records.as_record(result), "key": key, "options": dict(self.options.get(row.task, {}))}
-        return {**done, "plot_files": self._plots(result), "files": self._files(result)}
+        done |= {"plot_files": self._plots(result), "files": self._files(result)}
+        if self.kept is not None:
+            self.kept.mkdir(parents=True, exist_ok=True)
+            records.write(self.kept / f"{key}.json", done)
+        return done
 
-    def _key(self, row: Row, data: JudgedSet) -> str:
+    def _kept(self, key: str) -> dict[str, Any]:
+        """A row that an earlier evaluation kept; nothing if there is none, or it was cut off."""
+        path = None if self.kept is None else self.kept / f"{key}.json"
+        if path is None or not path.is_file():
+            return {}
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _is_whole(self, known: Mapping[str, Any]) -> bool:
+        """Whether what stands beside a row that was done is there, its plots included if any are wanted."""
+        beside = [*known["plot_files"], *known.get("files", [])]
+        drawn = not self.draw or bool(known["plot_files"]) or not known["plots"]
+        return drawn and all((self.out.parent / file).exists() for file in beside)
+
+    def _key(self, row: Row, data: JudgedSet, warnings: Sequence[str]) -> str:
         """A hash of what the figures of a row depend on."""
         clips = [(clip.id, str(clip.audio), stamp(str(clip.audio)), clip.captions, clip.labels) for clip in data.clips]
         parts = [clip.part for clip in data.clips]
@@ -112,7 +135,8 @@ class Evaluation:
         name = data.worded_as
         wording = prompts.record(name) if prompts.general or name in prompts.own else {}
         settings = [str(row), self.model["hash"], dict(self.options.get(row.task, {})), wording, software()]
-        content = json.dumps([settings, clips, parts, folds, data.classes], sort_keys=True)
+        of_list = [data.classes, data.official, dict(data.lost), [*data.warnings, *warnings]]
+        content = json.dumps([settings, clips, parts, folds, of_list], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def _plots(self, result: TaskResult) -> list[str]:

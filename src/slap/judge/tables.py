@@ -105,7 +105,7 @@ def settings(result: Record) -> list[str]:
         elif name != "about":
             lines.append(f"{name.replace('_', ' ')}: {value}")
     counts = result["counts"]
-    lost = ", ".join(f"{count} {reason}" for reason, count in counts["lost"].items())
+    lost = ", ".join(f"{count} {reason}" for reason, count in sorted(counts["lost"].items()))
     lines.append(
         f"clips: {counts['evaluated']} evaluated, {counts['found']} found, {counts['unusable']} unusable"
         + (f"; of the list {lost}" if lost else "")
