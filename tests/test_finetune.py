@@ -16,6 +16,7 @@ import yaml
 import slap
 from slap.cli import main
 from slap.crossval_command import crossval, summary
+from slap.curves import panels, read_metrics
 from slap.datamodules import read_manifest
 from slap.datamodules.labelled import PROTOCOLS, folds, manifests_of
 from slap.recipe import built_in
@@ -120,6 +121,9 @@ def test_speech_commands_with_mixup(tmp_path, start):
     content = torch.load(tmp_path / "run" / "best.ckpt", weights_only=True)
     assert content["hyper_parameters"]["objectives"]["classification"]["classes"] == ["down", "no", "up", "yes"]
     assert (tmp_path / "run" / "confusion_classification.png").is_file()
+    (panel,) = [p for p in panels(read_metrics(tmp_path / "run" / "metrics.csv"), {}) if p.unit == "%"]
+    assert panel.title == "classification, accuracy, validation"
+    assert len(panel.curves["classification_accuracy"]) == 2
 
 
 @pytest.mark.parametrize("size", ["20k", "2m"])

@@ -181,10 +181,18 @@ def test_the_list_as_json_is_complete(outside, capsys):
     }
 
 
+class TwoLabels:
+    """Training clips as an objective sees them that learns which labels there are."""
+
+    def labels(self, task):
+        return [("bark",), ("rain",)]
+
+
 def test_a_model_of_any_registered_objectives_has_a_loss_for_each(tmp_path):
     names = BUILT_IN["objective"]
     model = tiny_model({name: {"objective": small("objective", name, tmp_path)} for name in names})
     views = Views(model, tiny_batch(model))
     for name in names:
+        model.objectives[name].prepare(TwoLabels())
         output = model.objectives[name](views)
         assert (output[0] if isinstance(output, tuple) else output).isfinite()

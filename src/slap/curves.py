@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from slap.module import SLAP
+from slap.report import readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,6 +97,10 @@ def panels(series: Mapping[str, Series], chance: Mapping[str, float]) -> list[Pa
             curves = {name[start:]: series[name] for name in names}
             guesses = {name[start:]: chance[name] for name in names if name in chance}
             found.append(Panel(f"{title}, validation", "%", curves, chance=guesses))
+    heads = sorted(name for name in series if name.startswith("val/") and name.endswith(("_accuracy", "_mAP")))
+    for name in heads:
+        guess = {name[4:]: chance[name]} if name in chance else {}
+        found.append(Panel(f"{readable(name[4:])}, validation", "%", {name[4:]: series[name]}, chance=guess))
     return found
 
 

@@ -22,12 +22,15 @@ NAME = "checked"
 
 VIEWS = ("full", "masked", "teacher", "text")
 
+LABELS = ("bark", "rain")
+"""What the clips of training and of batches are labelled with in turn, whatever the task."""
+
 
 def check_objective(objective: Objective, model: SLAP | None = None) -> None:
     """Check what an objective promises.
 
     Args:
-        objective: as its constructor made it, before `setup`.
+        objective: as its constructor made it, before `setup`. If it learns from labels, any task has two.
         model: one whose encoders the objective is tried with, its text encoder prepared; default: tiny ones.
 
     Raises:
@@ -37,12 +40,15 @@ def check_objective(objective: Objective, model: SLAP | None = None) -> None:
     def make() -> SLAP:
         torch.manual_seed(0)
         audio, text = (None, None) if model is None else (deepcopy(model.audio), deepcopy(model.text))
-        return tiny_model({NAME: deepcopy(objective)}, audio, text)
+        made = tiny_model({NAME: deepcopy(objective)}, audio, text)
+        made.objectives[NAME].prepare(clips)  # type: ignore[operator]
+        return made
 
+    clips = _Clips()
     with promise(objective, "sets itself up on any model"):
         made = make()
     _keeps_to_itself(objective, made)
-    batches = _batches(made)
+    batches = {name: _labelled(batch, clips.asked) for name, batch in _batches(made).items()}
     usual = batches["of four clips"]
     with promise(objective, "gives the same loss for the same batch and random numbers"):
         expected = _loss(made, usual)[0]
@@ -72,6 +78,12 @@ def _batches(model: SLAP) -> dict[str, Batch]:
         "of silence": replace(four, audio=four.audio.replace(torch.zeros_like(four.audio.values))),
         "of one clip twice": replace(tiny_batch(model, [0.3, 0.3]), clip_key=torch.zeros(2, dtype=torch.int64)),
     }
+
+
+def _labelled(batch: Batch, tasks: set[str]) -> Batch:
+    """The batch with labels of some tasks."""
+    names = tuple(LABELS[clip % len(LABELS)] for clip in range(len(batch)))
+    return replace(batch, labels=dict.fromkeys(sorted(tasks), names))
 
 
 def _keeps_to_itself(objective: Objective, model: SLAP) -> None:
@@ -111,6 +123,18 @@ def _loss(model: SLAP, batch: Batch) -> tuple[Tensor, dict[str, Tensor], set[str
     read = {name for name in (*VIEWS, "hidden") if name in views.__dict__}
     read |= {f"{name}.embedding" for name in VIEWS if name in read and "embedding" in getattr(views, name).__dict__}
     return loss, extras, read
+
+
+class _Clips:
+    """Stands where training clips would."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    def labels(self, task: str) -> list[tuple[str, ...]]:
+        """One each."""
+        self.asked.add(task)
+        return [(name,) for name in LABELS]
 
 
 class _Forbidden:
