@@ -125,7 +125,8 @@ question, rest = sys.argv[-5], sys.argv[-4:]
 assert sys.argv[-6] == "edu.anu.spice.SpiceScorer", sys.argv
 assert [rest[0], *rest[2:]] == ["-out", "-subset", "-silent"], rest
 clips = json.load(open(question))
-scores = [dict(image_id=c["image_id"], scores=dict(All=dict(f=len(c["refs"]) / 10, pr=1.0))) for c in clips]
+f = [len(c["refs"]) / 10 if c["test"] else None for c in clips]
+scores = [dict(image_id=c["image_id"], scores=dict(All=dict(f=f[c["image_id"]]))) for c in clips]
 json.dump(scores[::-1], open(rest[1], "w"))
 """
 
@@ -155,6 +156,7 @@ def test_spice_with_what_it_needs(parser, java, monkeypatch, by):
     assert set(PARSER) <= set(names)
     assert "SceneGraphParser-1.0.jar" in names
     assert found.score(WRITTEN, REFERENCES) == [0.2, 0.1, 0.3, 0.2]
+    assert found.score(["", "rain"], [["a"], ["b"]]) == [0.0, 0.1]
 
 
 def test_spider_is_the_mean_of_cider_d_and_spice(parser, java, monkeypatch):

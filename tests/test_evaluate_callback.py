@@ -43,7 +43,7 @@ QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanit
 
 @register("restless")
 class Restless(Task):
-    """Draws random numbers of all kinds, and sees that the model is not in training."""
+    """Draws random numbers of all kinds, and sees that the model is not in training but tasks can learn."""
 
     uses = ("captions",)
 
@@ -53,6 +53,7 @@ class Restless(Task):
     def run(self, subject, data, progress):
         network = subject.model.backend.network
         assert not any(part.training for part in network.modules())
+        assert torch.ones(1, requires_grad=True).mul(2).requires_grad  # tasks that learn can
         if self.fail:
             raise ValueError(self.fail)
         drawn = torch.rand(1).item() + float(np.random.rand()) + random.random()

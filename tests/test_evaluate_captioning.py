@@ -158,7 +158,10 @@ def test_a_model_that_writes_nothing_is_skipped_or_said(corpora, tmp_path, capsy
 
 
 def test_options_that_make_no_sense_together(model, corpora, tmp_path):
-    options = ("--tasks", "captioning/clotho", "--data", corpora, "--set", "captioning.top_p=0.9")
+    assert Captioning(top_p=0.9).decoding.settings()["method"] == "nucleus"
+    assert Captioning().decoding.settings()["beam"] == 4
+    both = ("captioning.top_p=0.9", "captioning.beam=2")
+    options = ("--tasks", "captioning/clotho", "--data", corpora, "--set", *both)
     record = evaluate(model, tmp_path / "r.json", *options, status=2)
     assert "choose a beam or top_p" in record["failed"][0]["reason"]
 

@@ -67,8 +67,9 @@ class Spice:
             question, answer = Path(folder) / "captions.json", Path(folder) / "scores.json"
             question.write_text(json.dumps(clips))
             self._run(question, answer)
-            scores = {item["image_id"]: float(item["scores"]["All"]["f"]) for item in json.loads(answer.read_text())}
-        return [scores[clip] for clip in range(len(written))]
+            found = {item["image_id"]: item["scores"]["All"]["f"] for item in json.loads(answer.read_text())}
+        # None is how it writes 0 / 0: neither side says anything that it understands.
+        return [float(found[clip] or 0) for clip in range(len(written))]
 
     def _run(self, question: Path, answer: Path) -> None:
         path = os.pathsep.join(map(str, self.jars))

@@ -14,9 +14,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 
 from slap.distributed import world_size
@@ -116,7 +117,7 @@ class Evaluate(Callback):
             ValueError: there is no data for a row that was named, or for any; or the model is sharded.
         """
         del pl_module
-        if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy):
+        if isinstance(trainer.strategy, DeepSpeedStrategy | FSDPStrategy | ModelParallelStrategy):
             raise ValueError(
                 f"Evaluate needs a whole copy of the model on a process, which {type(trainer.strategy).__name__} does "
                 "not keep; judge checkpoints by `slap evaluate` instead"
@@ -165,7 +166,8 @@ class Evaluate(Callback):
     def _judge(self, module: SLAP, out: Path) -> dict[str, float]:
         """The figures of all rows, by `<task>/<data set>/<figure>`; the record is written to `out`."""
         said: list[str] = []
-        with lent(module) as model:
+        # Outside of validation's inference mode: tasks that learn something need gradients of their own.
+        with torch.inference_mode(False), torch.enable_grad(), lent(module) as model:
             evaluation = Evaluation(
                 Subject(model, self.prompts, self.batch_seconds),
                 model_record(model, f"{out.parent.parent}, {out.stem}"),

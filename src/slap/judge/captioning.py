@@ -42,6 +42,8 @@ IN_WORDS = {
     "FENSE": "x 100; mean over clips of the cosine of sentences to the references, a tenth of it for broken English",
 }
 
+BEAM = 4
+
 WINDOWS = (
     "of a longer clip every overlapping window is described, and the description nearest to the whole clip's embedding "
     "is taken; nothing is cropped or padded"
@@ -65,10 +67,10 @@ class Captioning(Task):
     """Describe clips in words: BLEU, ROUGE-L, METEOR, CIDEr-D, and SPICE, SPIDEr and FENSE where they are supplied.
 
     Args:
-        beam: beginnings kept; 1 is greedy. The paper does not say; 4 is our choice.
+        beam: beginnings kept; 1 is greedy. Default: 4 (our choice, the paper does not say), or 1 where `top_p` is set.
         max_length: tokens of a caption at most.
         length_penalty: of a beam, see `slap.decoding.Decoding`.
-        top_p: draw from the nucleus instead, with `beam` 1.
+        top_p: draw from the nucleus instead.
         temperature: with `top_p`.
         seed: with `top_p`.
         spice: folder of what SPICE needs, see `slap.spice`; also the environment variable SLAP_SPICE.
@@ -80,7 +82,7 @@ class Captioning(Task):
 
     def __init__(
         self,
-        beam: int = 4,
+        beam: int | None = None,
         max_length: int = 64,
         length_penalty: float = 1.0,
         top_p: float | None = None,
@@ -89,6 +91,8 @@ class Captioning(Task):
         spice: str | None = None,
         fense: str | None = None,
     ) -> None:
+        if beam is None:
+            beam = BEAM if top_p is None else 1
         self.decoding = Decoding(max_length, beam, length_penalty, top_p, temperature, seed)
         self.spice, self.fense = spice, fense
 
