@@ -22,9 +22,9 @@ METHODS = (".load_from_checkpoint", ".extractall", ".load_state_dict_from_url")
 OPTIONS = (("shell", True), ("trust_remote_code", True), ("weights_only", False), ("allow_pickle", True))
 
 
-def calls(source: str) -> list[tuple[str, ast.Call]]:
+def calls(tree: ast.AST) -> list[tuple[str, ast.Call]]:
     """Every call in a source, with the name of what is called, as far as it is written there."""
-    return [(ast.unparse(node.func), node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [(ast.unparse(node.func), node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
 
 def has(call: ast.Call, name: str, value: object) -> bool:
@@ -33,8 +33,8 @@ def has(call: ast.Call, name: str, value: object) -> bool:
 
 def unsafe(source: str) -> list[str]:
     """What must not stand in a source: ways to run what a file holds."""
-    found = []
-    for name, call in calls(source):
+    found, tree = [], ast.parse(source)
+    for name, call in calls(tree):
         needs = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False)}
         if name in needs and not has(call, *needs[name]):
             found.append(f"{name} without {'='.join(map(str, needs[name]))}")
@@ -50,7 +50,7 @@ def unsafe(source: str) -> list[str]:
         ):
             if has(call, word, value) and not (name == "trainer.save_checkpoint" or name.endswith(".save_checkpoint")):
                 found.append(f"{name} with {word}={value}")
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and not all(alias.name.endswith("Error") for alias in node.names):
             names.append(node.module or "")
