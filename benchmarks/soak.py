@@ -49,7 +49,7 @@ ABOUT = """`python benchmarks/soak.py --minutes 60 --update`
 Training on CPU while files go bad and are mended again, loading processes and whole runs are killed, and the disk is
 slow; a run that ended is started again with `--ckpt_path last`, as a job scheduler does. `lost`: clips of an epoch that
 were neither trained on nor told as bad; `gaps`: steps that are missing or out of order, after those that a restart did
-again are counted once. Memory is the proportional set size of the run and its workers, in the longest life of a run:
+again are counted once. Memory is that of the run and its workers without mapped files, in the longest life of a run:
 median of five minutes soon after its start, and of the last five. The aims: none lost, no gaps, growth within 5 %."""
 
 
@@ -249,14 +249,17 @@ def windows(memory: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def memory(pid: int) -> float:
-    """MB of a process and all below it: what they have alone, and their share of what they share."""
+    """MB of a process and all below it: what they have alone, and their share of what they share among themselves.
+
+    Without mapped files, which are mostly libraries: a process's share of these depends on what else runs here.
+    """
     total = 0
     for one in descendants(pid):
         try:
             text = Path(f"/proc/{one}/smaps_rollup").read_text()
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has just ended
-        total += sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+        total += sum(int(line.split()[1]) for line in text.splitlines() if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
     return total / 1024
 
 
