@@ -156,7 +156,7 @@ def clips_of(path: Path, records: Iterable[tuple[int, Record]], bad: list[BadCli
         except CaptionError as error:
             name, audio = (_writable(record.get(key)) for key in ("id", "audio"))
             bad.append(BadClip(name or audio, "caption", str(error), audio, f"{path}, line {line}"))
-        except (TypeError, ValueError, RecursionError) as error:
+        except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
             raise ManifestError(f"{path}, line {line}: {error}") from error
     return list(clips.values())
 
@@ -315,5 +315,5 @@ def _seconds(record: Record, name: str) -> float | None:
         return None
     try:
         return float(record[name])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`{name}` must be a number of seconds, got {record[name]!r}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"`{name}` must be a number of seconds, got {repr(record[name])[:80]}") from error

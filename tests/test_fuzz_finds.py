@@ -63,6 +63,15 @@ def test_durations_beyond_all_reason(tmp_path: Path, record: dict[str, Any], sec
     refused(tmp_path, {**record, "start": 0.0, "recording": {**record["recording"], "num_samples": 0}})
 
 
+@pytest.mark.parametrize("name", ["start", "offset", "duration"])
+def test_seconds_of_a_table_beyond_all_reason(tmp_path: Path, name: str) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full(RATE, 0.1), RATE)
+    assert f"`{name}` must be a number of seconds" in refused(
+        tmp_path, {"audio": "a.wav", "caption": "x", name: 10**400}
+    )
+    refused(tmp_path, {"audio": "a.wav", "caption": "x", name: -1e300})
+
+
 @pytest.mark.parametrize("offset", [10**400, 1e300])
 def test_mixes_of_tracks_beyond_all_reason(tmp_path: Path, record: dict[str, Any], offset: float) -> None:
     track = {"cut": record, "type": "MonoCut"}
