@@ -217,9 +217,7 @@ def make_task(name: str, options: Mapping[str, Mapping[str, Any]]) -> Task:
 
     if name not in plugins("task"):
         # Only rows of the paper come here.
-        raise UnavailableError(
-            "a model that was trained for it is judged by its recipe; a linear probe needs no recipe"
-        )
+        raise UnavailableError("its head is trained by a recipe and judged by `slap test`; a linear probe needs none")
     task: Task = build("task", name, options.get(name, {}))
     return task
 

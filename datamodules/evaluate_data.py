@@ -192,13 +192,16 @@ def judged(corpora: Corpora, dataset: Dataset, learns: bool) -> tuple[JudgedSet,
     warnings = []
     if dataset.classes is not None and len(labels) != dataset.classes:
         warnings.append(f"only {len(labels)} of the {dataset.classes} classes are known: figures are easier to reach")
+    folds = len({clip.fold for clip in clips})
+    if dataset.folds and folds != dataset.folds:
+        warnings.append(f"only {folds} of the {dataset.folds} folds have clips")
     data = JudgedSet(
         name=dataset.name,
         split="+".join(dataset.test),
         clips=clips,
         classes=tuple(sorted(labels)),
         multilabel=dataset.use == "tags",
-        folds=dataset.folds,
+        folds=bool(dataset.folds),
         official=official,
         lost=lost,
         warnings=tuple(warnings),

@@ -143,7 +143,7 @@ def test_the_paper_runs_what_there_is_data_for(model, corpora, tmp_path, capsys)
     skipped = {row["row"]: row["reason"] for row in record["skipped"]}
     assert "there is no folder esc50 or esc-50-master in nowhere" in skipped["zeroshot/esc50"]
     assert skipped["finetuned_classification/esc50"].startswith(
-        "a model that was trained for it is judged by its recipe"
+        "its head is trained by a recipe and judged by `slap test`"
     )
     assert record["failed"] == []
     error = capsys.readouterr().err
@@ -188,6 +188,7 @@ def test_all_corpora_in_their_official_layouts(model, tmp_path):
     assert found["gtzan"]["counts"]["lost"] == {"missing": 992, "unreadable": 1}
     assert found["ravdess-all"]["counts"]["official"] == 2452
     assert found["urbansound8k"]["settings"]["folds"] == 2
+    assert "only 2 of the 10 folds have clips" in found["urbansound8k"]["warnings"]
     assert set(found["urbansound8k"]["metrics"]) == {"accuracy", "accuracy_pooled"}
     assert set(found["audioset"]["metrics"]) == {"mAP"}
     assert "only 5 of the 527 classes are known: figures are easier to reach" in found["audioset"]["warnings"]

@@ -1,5 +1,6 @@
 """Retrieval as a task: the published reference case, clips with different numbers of captions, bounded memory."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -76,13 +77,25 @@ def test_chance_of_the_best_rank_equals_simulation():
     assert chance_best_rank(18, sizes) == torch.cat(best).median()
 
 
-def test_memory_is_bounded():
+def test_memory_is_bounded(tmp_path):
     """5,000 clips x 25,000 captions: the whole matrix of scores, 500 MB, is never there."""
     script = Path(__file__).parent.parent / "benchmarks" / "retrieval.py"
-    printed = subprocess.run(
-        [sys.executable, script, "--clips", "5000", "--each", "5", "--width", "32", "--quick"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert float(printed.split("peak above start:")[1].split()[0]) < 100
+    command = [sys.executable, script, "--width", "32", "--ranks", "--out", tmp_path / "out.json"]
+    subprocess.run(command, capture_output=True, check=True)
+    (row,) = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert (row["clips"], row["captions"], row["matrix_mb"]) == (5000, 25_000, 500)
+    assert row["peak_mb"] < 100
+
+
+def test_long_clips_go_in_windows():
+    """A clip of 2.2 windows of 1 s: three of them, every 2/3 s, weighted by what each stands for."""
+    model = table_model(2, {"a": [1, 0], "b": [0, 1]})
+    long = torch.zeros(17_600)
+    long[0], long[9601] = 1, 1  # what the first window and the last, which begins at sample 9,600, are
+    long[5333], long[5334] = 0.6, 0.8
+    clips = [JudgedClip("short", torch.tensor([0.0, 1.0]), ("b",)), JudgedClip("long", long, ("a",))]
+    result = Retrieval().run(Subject(model), JudgedSet("mine", "test", clips), silent)
+    assert result.settings["windowing"]["longer_clips"] == 1
+    assert result.settings["windowing"]["hop_seconds"] == pytest.approx(2 / 3, abs=1e-3)
+    assert sorted(model.backend.seen) == [2, 8000, 8000, 8000]
+    assert result.metrics["t2a_R@1"].value == 100.0

@@ -80,7 +80,7 @@ def draw_shares_by_duration(durations: Sequence[Seconds], hits: Tensor, title: s
     bins = _by_duration(durations)
     names = [f"{_number(2.0**i)} to {_number(2.0 ** (i + 1))}" for i in bins]
     bars = [bootstrapped(hits[rows], torch.arange(len(rows)), 0.0) for rows in bins.values()]
-    figure, axes = _canvas(1.8 + 0.95 * len(bars), 3.8, title)
+    figure, axes = _canvas(max(1.8 + 0.95 * len(bars), 4.2), 3.8, title)
     _bars(axes, list(range(len(bars))), bars, 0.7, COLOURS["a2t"], None)
     ticks = [f"{name}\n{bar.count} clip{'s' * (bar.count > 1)}" for name, bar in zip(names, bars, strict=True)]
     axes.set_xticks(range(len(bars)), ticks, fontsize=9)

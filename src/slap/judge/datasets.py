@@ -26,7 +26,7 @@ class Dataset:
     options: Mapping[str, Any] = field(default_factory=dict)
     folders: tuple[str, ...] = ()
     label: str = ""
-    folds: bool = False
+    folds: int = 0
     classes: int | None = None
     prompts: str = ""
     about: str = ""
@@ -38,7 +38,7 @@ class Dataset:
     @property
     def can_be_learnt(self) -> bool:
         """Whether there is something to train on that is not judged."""
-        return self.folds or bool(self.train)
+        return bool(self.folds or self.train)
 
 
 @cache

@@ -100,7 +100,7 @@ def settings(result: Record) -> list[str]:
         elif name == "windowing":
             lines.append(
                 f"{value['longer_clips']} clips longer than {value['window_seconds']:g} s: {value['rule']} "
-                f"(every {value['hop_seconds']:g} s)"
+                f"(every {value['hop_seconds']:.4g} s)"
             )
         elif name != "about":
             lines.append(f"{name.replace('_', ' ')}: {value}")
