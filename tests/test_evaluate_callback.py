@@ -222,6 +222,20 @@ def test_what_is_wrong_is_said_before_training(manifest, tmp_path):
         fit(manifest, tmp_path / "b", [Evaluate(["retrieval"])])
 
 
+def test_tasks_that_learn_do_so_beside_the_training(manifest, tmp_path):
+    """Of six clips four teach which names come early in the alphabet."""
+    clips = {"train": ("dog", "owl", "bee", "rat"), "val": ("dog", "owl"), "test": ("cat", "cow")}
+    for part, names in clips.items():
+        lines = [f"{manifest.parent / name}.wav,{'early' if name < 'd' else 'late'}" for name in names]
+        (tmp_path / f"{part}.csv").write_text("\n".join(["audio,label", *lines]))
+    words = [f"mine={tmp_path}/test.csv", f"mine/train={tmp_path}/train.csv", f"mine/val={tmp_path}/val.csv"]
+    rows = ["linear_probe/mine", "knn_probe/mine"]
+    _, judged = fit(manifest, tmp_path / "run", [Evaluate(rows, manifest=words)], 2)
+    assert all(column(tmp_path / "run", f"eval/{row}/label/accuracy") for row in rows)
+    _, alone = fit(manifest, tmp_path / "alone", (), 2)
+    assert all(torch.equal(value, alone.state_dict()[name]) for name, value in judged.state_dict().items())
+
+
 def test_a_row_that_fails_stops_the_run(manifest, tmp_path):
     broken = Evaluate(["restless/mine"], manifest=[f"mine={manifest}"], options=["restless.fail=it broke"])
     with pytest.raises(ValueError, match="Evaluate failed: restless/mine: ValueError: it broke"):

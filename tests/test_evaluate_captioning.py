@@ -10,6 +10,7 @@ import slap
 from slap import java_tools
 from slap.caption_suite import CaptionTools, caption_result, caption_tools
 from slap.cli import main
+from slap.java_tools import ToolFailedError
 from slap.judge.captioning import Captioning, missing_in_words
 from slap.judge.judged_set import JudgedClip, JudgedSet
 from slap.judge.progress import silent
@@ -155,6 +156,18 @@ def test_a_model_that_writes_nothing_is_skipped_or_said(corpora, tmp_path, capsy
     record = evaluate(mute, tmp_path / "one.json", "--tasks", "captioning/clotho", "--data", corpora, status=2)
     assert "no captioning objective" in record["failed"][0]["reason"]
     assert "no captioning objective" in capsys.readouterr().err
+
+
+def test_a_tool_that_fails_stops_no_other_row(model, corpora, tmp_path, monkeypatch):
+    def fail(self, ours, theirs):
+        raise ToolFailedError("METEOR stopped")
+
+    monkeypatch.setattr(CaptionTools, "scores", fail)
+    rows = ("--tasks", "captioning/clotho", "retrieval/clotho", "--data", corpora, *SHORT)
+    monkeypatch.setattr(java_tools.shutil, "which", lambda name: None)
+    record = evaluate(model, tmp_path / "r.json", *rows, status=3)
+    assert [row["task"] for row in record["results"]] == ["retrieval"]
+    assert record["failed"] == [{"row": "captioning/clotho", "reason": "ToolFailedError: METEOR stopped"}]
 
 
 def test_options_that_make_no_sense_together(model, corpora, tmp_path):

@@ -63,7 +63,7 @@ class CaptionTools:
 
         Raises:
             ValueError: there are no captions, or the numbers do not match.
-            RuntimeError: one of the programs failed.
+            ToolFailedError: one of the programs failed.
         """
         check(written, references)
         tokenize = ptb_tokenize if self.tokenizer == "PTB" else plain_tokenize

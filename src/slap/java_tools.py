@@ -23,6 +23,10 @@ class MissingToolError(ImportError):
     """Something that a metric needs is not installed; the message says what and how to get it."""
 
 
+class ToolFailedError(RuntimeError):
+    """A program that a metric is computed with failed; the message says what it printed."""
+
+
 def coco_folder() -> Path:
     """Where pycocoevalcap is installed.
 
@@ -55,7 +59,7 @@ def ptb_tokenize(captions: Sequence[str]) -> list[str]:
 
     Raises:
         MissingToolError: pycocoevalcap or Java is missing.
-        RuntimeError: the tokenizer failed; says what it printed.
+        ToolFailedError: the tokenizer failed; says what it printed.
     """
     jar = package_folder() / "tokenizer" / "stanford-corenlp-3.4.1.jar"
     command = ["java", "-Dfile.encoding=UTF-8", "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer"]
@@ -65,7 +69,7 @@ def ptb_tokenize(captions: Sequence[str]) -> list[str]:
     )
     tokenized = done.stdout.decode("utf-8", "replace").split("\n")
     if done.returncode or len(tokenized) != len(captions) + 1:
-        raise RuntimeError(
+        raise ToolFailedError(
             f"the PTB tokenizer gave {len(tokenized) - 1} lines for {len(captions)} captions "
             f"(exit status {done.returncode}): {done.stderr.decode('utf-8', 'replace')[-500:]}"
         )
@@ -96,7 +100,7 @@ def meteor(written: Sequence[str], references: Sequence[Sequence[str]]) -> Meteo
 
     Raises:
         MissingToolError: pycocoevalcap or Java is missing.
-        RuntimeError: METEOR failed; says what it printed.
+        ToolFailedError: METEOR failed; says what it printed.
     """
     questions = [
         " ||| ".join(("SCORE", *group, caption)).replace("\n", " ")
@@ -113,7 +117,7 @@ class _Meteor:
     """The running program; leaving it without an error lets it end, and anything else ends it.
 
     Raises:
-        RuntimeError: it stopped, or answered something else than numbers.
+        ToolFailedError: it stopped, or answered something else than numbers.
     """
 
     def __enter__(self) -> _Meteor:
@@ -143,4 +147,4 @@ class _Meteor:
             self._process.kill()
         self._process.communicate()  # closes its input, at which it ends
         if isinstance(error, OSError | ValueError):
-            raise RuntimeError(f"METEOR stopped after {self._asked} questions: {error}") from error
+            raise ToolFailedError(f"METEOR stopped after {self._asked} questions: {error}") from error

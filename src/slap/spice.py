@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slap.java_tools import MissingToolError, coco_folder
+from slap.java_tools import MissingToolError, ToolFailedError, coco_folder
 
 FOLDER = "SLAP_SPICE"
 """The environment variable that names the folder with the parser's jars."""
@@ -57,7 +57,7 @@ class Spice:
             references: for each of them one or more, likewise.
 
         Raises:
-            RuntimeError: the program failed; says what it printed.
+            ToolFailedError: the program failed; says what it printed.
         """
         clips = [
             {"image_id": clip, "test": caption, "refs": list(group)}
@@ -79,7 +79,7 @@ class Spice:
         )
         if done.returncode or not answer.is_file() or not answer.stat().st_size:
             said = (done.stderr + done.stdout).decode("utf-8", "replace")
-            raise RuntimeError(f"SPICE failed (exit status {done.returncode}): {said[-1000:]}")
+            raise ToolFailedError(f"SPICE failed (exit status {done.returncode}): {said[-1000:]}")
 
 
 def find_spice(folder: str | Path | None = None) -> Spice:
@@ -127,5 +127,5 @@ def _release(java: str) -> int:
     said = subprocess.run([java, "-version"], capture_output=True, check=False)
     number = re.search(rb'version "(?:1\.)?(\d+)', said.stderr + said.stdout)
     if said.returncode or number is None:
-        raise RuntimeError(f"`{java} -version` does not say a version: {(said.stderr + said.stdout)[-300:]!r}")
+        raise ToolFailedError(f"`{java} -version` does not say a version: {(said.stderr + said.stdout)[-300:]!r}")
     return int(number[1])

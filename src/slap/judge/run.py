@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slap.java_tools import ToolFailedError
 from slap.judge import record as records
 from slap.judge import tables
 from slap.judge.feature_store import stamp
@@ -82,7 +83,7 @@ class Evaluation:
             except UnavailableError as error:
                 record["failed" if row.asked else "skipped"].append({"row": str(row), "reason": str(error)})
                 self.say(f"{row}: {'no data' if row.asked else 'skipped'}: {error}")
-            except (ValueError, ImportError, OSError) as error:
+            except (ValueError, ImportError, OSError, ToolFailedError) as error:
                 record["failed"].append({"row": str(row), "reason": f"{type(error).__name__}: {error}"})
                 self.say(f"{row}: failed: {error}")
             self._write(record)
