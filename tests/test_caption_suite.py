@@ -195,6 +195,26 @@ def test_the_real_program_starts_and_its_complaint_is_shown(parser):
         Spice(shutil.which("java"), found.jars).score(["a"], [["b"]])
 
 
+def test_two_sets_of_captions_in_one_run_have_the_scores_that_they_have_alone(parser, java, monkeypatch):
+    java("11.0.2")
+    monkeypatch.setattr(caption_suite, "ptb_tokenize", plain_tokenize)
+    monkeypatch.setattr(caption_suite, "package_folder", java_tools.coco_folder)
+    monkeypatch.setattr(caption_suite, "meteor_score", lambda ours, theirs: mean_of([len(text) / 99 for text in ours]))
+    tools = caption_tools(spice=parser)
+    others = ["a car stops", "rain", "a dog barks loudly", "birds sing"]
+    together = tools.scores_and_guesses(WRITTEN, others, REFERENCES)
+    for found, captions in zip(together, (WRITTEN, others), strict=True):
+        alone = tools.scores(captions, REFERENCES)
+        assert list(found) == list(alone) == [name for name in NAMES if name != "fense"]
+        for name, score in alone.items():
+            assert found[name].corpus == pytest.approx(score.corpus, rel=1e-9), name
+            assert found[name].clips == pytest.approx(score.clips, rel=1e-12), name
+            own, its = caption_result(score, score), caption_result(found[name], found[name])
+            assert (its.low, its.high) == pytest.approx((own.low, own.high), rel=1e-9), name
+    with pytest.raises(ValueError, match="one written caption"):
+        tools.scores_and_guesses(WRITTEN, others[1:], REFERENCES)
+
+
 # -- intervals --------------------------------------------------------------------------------------------------------
 
 

@@ -159,10 +159,10 @@ def test_a_model_that_writes_nothing_is_skipped_or_said(corpora, tmp_path, capsy
 
 
 def test_a_tool_that_fails_stops_no_other_row(model, corpora, tmp_path, monkeypatch):
-    def fail(self, ours, theirs):
+    def fail(self, written, others, references):
         raise ToolFailedError("METEOR stopped")
 
-    monkeypatch.setattr(CaptionTools, "scores", fail)
+    monkeypatch.setattr(CaptionTools, "scores_and_guesses", fail)
     rows = ("--tasks", "captioning/clotho", "retrieval/clotho", "--data", corpora, *SHORT)
     monkeypatch.setattr(java_tools.shutil, "which", lambda name: None)
     record = evaluate(model, tmp_path / "r.json", *rows, status=3)

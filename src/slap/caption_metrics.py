@@ -101,6 +101,15 @@ def mean_of(clips: Sequence[float]) -> CaptionScore:
     return CaptionScore(sum(clips) / len(clips), tuple(clips))
 
 
+def part_of(score: CaptionScore, clips: slice) -> CaptionScore:
+    """A metric over some of the clips, where a clip's value does not depend on the others'."""
+    if score.totals is None:
+        return mean_of(score.clips[clips])
+    each = score.totals.each[clips]
+    corpus = float(score.totals.value(each.sum(0, keepdim=True)))
+    return CaptionScore(corpus, score.clips[clips], Totals(each, score.totals.value))
+
+
 def bleu(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, CaptionScore]:
     """BLEU-1 to BLEU-4 of tokens, by coco-caption's code."""
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer

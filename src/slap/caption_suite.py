@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slap.caption_metrics import CaptionScore, bleu, check, mean_of, meteor_score, rouge_l, tokenized
+from slap.caption_metrics import CaptionScore, bleu, check, mean_of, meteor_score, part_of, rouge_l, tokenized
 from slap.cider import cider_d
 from slap.fense import Fense, find_fense
 from slap.java_tools import MissingToolError, coco_folder, package_folder, ptb_tokenize
@@ -66,6 +66,30 @@ class CaptionTools:
             ToolFailedError: one of the programs failed.
         """
         check(written, references)
+        return self._scores(written, references, len(references))
+
+    def scores_and_guesses(
+        self, written: Sequence[str], others: Sequence[str], references: Sequence[Sequence[str]]
+    ) -> tuple[dict[str, CaptionScore], dict[str, CaptionScore]]:
+        """As `scores`, of captions and of others for the same clips, in one run of each program: they start slowly.
+
+        Args:
+            written: G captions.
+            others: G more, e.g. those of other clips.
+            references: for each clip one or more captions of its own.
+        """
+        check(written, references)
+        check(others, references)
+        clips = len(references)
+        both = self._scores([*written, *others], [*references, *references], clips)
+        ours = {name: part_of(score, slice(clips)) for name, score in both.items()}
+        theirs = {name: part_of(score, slice(clips, None)) for name, score in both.items()}
+        return ours, theirs
+
+    def _scores(
+        self, written: Sequence[str], references: Sequence[Sequence[str]], clips: int
+    ) -> dict[str, CaptionScore]:
+        """Scores of one or two sets of so many clips; document frequencies of CIDEr-D are those of one set."""
         tokenize = ptb_tokenize if self.tokenizer == "PTB" else plain_tokenize
         ours, theirs = tokenized(written, references, tokenize)
         found: dict[str, CaptionScore] = {}
@@ -73,7 +97,7 @@ class CaptionTools:
             found |= {**bleu(ours, theirs), "rouge_l": rouge_l(ours, theirs)}
         if "meteor" not in self.missing:
             found["meteor"] = meteor_score(ours, theirs)
-        found["cider_d"] = mean_of(cider_d(ours, theirs))
+        found["cider_d"] = mean_of(cider_d(ours[:clips], theirs[:clips]) + cider_d(ours[clips:], theirs[clips:]))
         if self.spice is not None:
             found["spice"] = mean_of(self.spice.score(ours, theirs))
             both = zip(found["cider_d"].clips, found["spice"].clips, strict=True)

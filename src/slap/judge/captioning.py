@@ -112,9 +112,9 @@ class Captioning(Task):
             raise ValueError(f"no clip of {data.name} has captions and audio that can be used")
         clips = [judged.clips[row] for row in written.rows]
         references = [clip.captions for clip in clips]
-        scores = tools.scores(written.captions, references)
         half = len(clips) // 2
-        guesses = tools.scores(written.captions[half:] + written.captions[:half], references)
+        others = written.captions[half:] + written.captions[:half]
+        scores, guesses = tools.scores_and_guesses(written.captions, others, references)
         metrics = {TITLES[name]: caption_result(scores[name], guesses[name]) for name in scores}
         result = self._result(subject, data, written, metrics, tools)
         result.files["captions.jsonl"] = captions_file(clips, written.captions, scores)
