@@ -12,6 +12,7 @@ from torch.nn.functional import rms_norm, silu
 
 from slap.attention import attention
 from slap.packed import Layout
+from slap.portions import by_rows, uncached
 
 Rotation = tuple[Tensor, Tensor]
 """Cosines and sines, (N, E / 2) each, from `rotary`."""
@@ -49,6 +50,16 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
+def turn_(x: Tensor, rotation: Rotation) -> Tensor:
+    """`rotate` in place, which is faster where nothing has to be kept for a gradient."""
+    cos, sin = (part[:, None].to(x.dtype) for part in rotation)
+    first, second = x.chunk(2, dim=-1)
+    crossed = first * sin
+    first.mul_(cos).addcmul_(second, sin, value=-1)
+    second.mul_(cos).add_(crossed)
+    return x
+
+
 def linear(inputs: int, outputs: int) -> nn.Linear:
     """A linear layer without bias, initialised so that it keeps the scale of its input (our choice)."""
     layer = nn.Linear(inputs, outputs, bias=False)
@@ -67,8 +78,11 @@ class RMSNorm(nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, D) -> (N, D)."""
+        return by_rows(self._rows, x)[0]
+
+    def _rows(self, x: Tensor) -> tuple[Tensor]:
         assert self.weight is not None
-        return rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+        return (rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps),)
 
 
 class SwiGLU(nn.Module):
@@ -86,8 +100,13 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, D) -> (N, D)."""
+        return by_rows(self._rows, x)[0]
+
+    def _rows(self, x: Tensor) -> tuple[Tensor]:
         gate, value = self.enter(x).chunk(2, dim=-1)
-        return self.leave(silu(gate) * value)
+        if uncached(x):  # no new memory, which would have to be cleared
+            return (self.leave(silu(gate, inplace=True).mul_(value)),)
+        return (self.leave(silu(gate) * value),)
 
 
 class SelfAttention(nn.Module):
@@ -112,10 +131,18 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout, rotation: Rotation) -> Tensor:
         """(N, D) -> (N, D)."""
+        return self.out(self.mix(*by_rows(self.project, x, *rotation), layout))
+
+    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, D) and its rotation to queries, keys and values, (N, H, E) each, row by row."""
         q, k, v = rearrange(self.qkv(x), "n (three h e) -> three n h e", three=3, h=self.heads)
-        q, k = rotate(q, rotation), rotate(k, rotation)
+        turn = turn_ if uncached(x) else rotate
+        return turn(q, (cos, sin)), turn(k, (cos, sin)), v
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        """Queries, keys and values, (N, H, E) each, to values that are mixed within items, (N, D)."""
         mixed = attention(q, k, v, layout, window=self.window, causal=self.causal)
-        return self.out(rearrange(mixed, "n h e -> n (h e)"))
+        return rearrange(mixed, "n h e -> n (h e)")
 
 
 class CrossAttention(nn.Module):
@@ -164,5 +191,14 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout, rotation: Rotation) -> Tensor:
         """(N, D) -> (N, D)."""
-        x = x + self.attention(self.attention_norm(x), layout, rotation)
-        return x + self.feed_forward(self.feed_forward_norm(x))
+        mixed = self.attention.mix(*by_rows(self._before, x, *rotation), layout)
+        return by_rows(self._after, x, mixed)[0]
+
+    def _before(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What of the block comes before rows meet."""
+        return self.attention.project(self.attention_norm(x), cos, sin)
+
+    def _after(self, x: Tensor, mixed: Tensor) -> tuple[Tensor]:
+        """What comes after it."""
+        x = x + self.attention.out(mixed)
+        return (x + self.feed_forward(self.feed_forward_norm(x)),)
