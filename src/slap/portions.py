@@ -37,9 +37,10 @@ def by_rows(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tup
         >>> total.shape, total.sum().item()
         (torch.Size([1000, 2]), 4000.0)
     """
-    count = len(inputs[0])
-    if not uncached(inputs[0]) or count <= ROWS:  # in this order: a graph holds for any number of rows
+    # In this order: a graph that is being made holds for any number of rows, which asking for it would end.
+    if not uncached(inputs[0]) or len(inputs[0]) <= ROWS:
         return function(*inputs)
+    count = len(inputs[0])
     wholes: tuple[Tensor, ...] = ()
     for start in range(0, count, ROWS):
         parts = function(*(one[start : start + ROWS] for one in inputs))
