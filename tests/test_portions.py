@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from slap import portions
 from slap.layers import Block, rotary, rotate, turn_
 from slap.packed import Layout

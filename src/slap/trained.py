@@ -109,10 +109,15 @@ class TrainedModel:
         found = (part.calibration() for part in self.network.objectives.values() if isinstance(part, Calibrated))
         return next(found, None)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What its weights are kept in, and what it computes in."""
+        return self.network.audio_pool.query.dtype
+
     @torch.no_grad()
     def encode_audio(self, clips: Sequence[Tensor]) -> Tensor:
         """Clips, (T_i,) each, to (n, E)."""
-        return self.network.embed_audio(Packed.pack(clips).to(self.device)).float().cpu()
+        return self.network.audio_pool(self._dense(clips)).float().cpu()
 
     @torch.no_grad()
     def encode_frames(self, clip: Tensor, hop: int) -> Tensor:
@@ -125,9 +130,9 @@ class TrainedModel:
         if hop < 1 or step % hop:
             raise ValueError(f"frames come every {step} samples or a whole fraction of it; got {hop}")
         passes = [clip[start:] for start in range(0, min(step, len(clip)), hop)]
-        patches = self.network.audio.patchify(Packed.pack(passes).to(self.device))
-        assert patches.positions is not None
-        near, shift, time = neighbourhoods(self.network.audio(patches), patches.positions[:, 0].long())
+        dense = self._dense(passes)
+        assert dense.positions is not None
+        near, shift, time = neighbourhoods(dense, dense.positions[:, 0].long())
         embeddings = self.network.audio_pool(near).float().cpu()
         frame = (time * (step // hop) + shift).cpu()
         count = frame_count(len(clip), hop, step)
@@ -167,7 +172,7 @@ class TrainedModel:
         writer = self._writer
         if writer is None:
             raise ValueError(self.no_captions)
-        dense = self.network.audio(self.network.audio.patchify(Packed.pack(clips).to(self.device)))
+        dense = self._dense(clips)
         tokens = writer.generate(dense, decoding, draws(clips, decoding))
         return self.network.text.detokenize(tokens.to("cpu")), self.network.audio_pool(dense).float().cpu()
 
@@ -179,8 +184,12 @@ class TrainedModel:
     @torch.no_grad()
     def encode_labels(self, clips: Sequence[Tensor], head: Head) -> Tensor:
         """Clips, (T_i,) each, to the scores of a head's classes, (n, K)."""
-        dense = self.network.audio(self.network.audio.patchify(Packed.pack(clips).to(self.device)))
-        return head.scores(View(dense, self.network.audio_pool)).float().cpu()
+        return head.scores(View(self._dense(clips), self.network.audio_pool)).float().cpu()
+
+    def _dense(self, clips: Sequence[Tensor]) -> Packed:
+        """Clips, (T_i,) each, to dense features, (N, D)."""
+        patches = self.network.audio.patchify(Packed.pack(clips).to(self.device))
+        return self.network.audio(patches.replace(patches.values.to(self.dtype)))
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
@@ -287,6 +296,17 @@ def build(arguments: Mapping[str, Any], state: Mapping[str, Tensor], take: bool 
         raise ValueError(f"the weights do not fit the model: missing are {missing or 'none'}; of other shape: {shapes}")
     own = all(state[name].dtype == value.dtype for name, value in wanted.items())
     network.load_state_dict({name: state[name] for name in wanted}, assign=take and own)
+    return network
+
+
+def cast(network: Network, dtype: torch.dtype) -> Network:
+    """Keep the weights in another precision, from now on; what follows from them is computed in it.
+
+    Spectrograms stay in float32, as do single numbers, such as the scale of cosines.
+    """
+    for weights in network.parameters():
+        if weights.dim():
+            weights.data = weights.data.to(dtype)
     return network
 
 

@@ -16,7 +16,17 @@ import argparse
 import json
 import sys
 
-from slap.use.options import PATHS, add_batch, add_common, add_decoding, add_model, decoding, load, tell_failed
+from slap.use.options import (
+    PATHS,
+    add_batch,
+    add_common,
+    add_decoding,
+    add_dtype,
+    add_model,
+    decoding,
+    load,
+    tell_failed,
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", metavar="PATH", nargs="+", help=PATHS)
     add_decoding(parser)
     add_batch(parser)
+    add_dtype(parser)
     add_common(parser)
 
 

@@ -18,7 +18,7 @@ import argparse
 import json
 from typing import Any
 
-from slap.use.options import PATHS, add_batch, add_common, add_model, load, plain, tell_failed
+from slap.use.options import PATHS, add_batch, add_common, add_dtype, add_model, load, plain, tell_failed
 
 COLUMNS = ("file", "label", "probability", "cosine")
 
@@ -34,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--top", type=int, default=1, metavar="N", help="labels a file that are shown (default: 1)")
     add_batch(parser)
+    add_dtype(parser)
     add_common(parser)
 
 

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slap.use.options import PATHS, add_batch, add_common, add_model, load, tell_failed
+from slap.use.options import PATHS, add_batch, add_common, add_dtype, add_model, load, tell_failed
 
 if TYPE_CHECKING:
     from slap.use.embed_table import Parts
@@ -40,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-nodes", type=int, default=1, metavar="N", help="machines (default: 1)")
     parser.add_argument("--accelerator", default="auto", help="with several devices: cpu, cuda, ... (default: auto)")
     add_batch(parser)
+    add_dtype(parser)
     add_common(parser)
 
 

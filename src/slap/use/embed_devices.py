@@ -43,7 +43,7 @@ class Embedder(LightningModule):
 
     def on_predict_start(self) -> None:
         """Load the model onto the device."""
-        self.model = slap.load(self.arguments.model, device=self.device, trust=self.arguments.trust)
+        self.model = slap.load(self.arguments.model, self.device, self.arguments.trust, self.arguments.dtype)
 
     def predict_step(self, batch: tuple[int, int], batch_idx: int) -> int:
         """Embed one portion; rows go to the disk, and only their number back to the trainer."""
@@ -85,7 +85,7 @@ def run_on_devices(arguments: argparse.Namespace) -> int:
     )
     if trainer.is_global_zero:
         prepare(arguments.out, arguments.overwrite)
-    model = slap.load(arguments.model, device="cpu", trust=arguments.trust)
+    model = slap.load(arguments.model, "cpu", arguments.trust, arguments.dtype)
     rank, world = trainer.global_rank, trainer.world_size
     parts = Parts(arguments.out, model.name, model.embedding_dim, rank)
     mine = items[rank::world]  # before looking what is done: all processes must split alike

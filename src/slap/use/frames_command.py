@@ -15,7 +15,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from slap.use.options import add_common, add_model, load, plain
+from slap.use.options import add_common, add_dtype, add_model, load, plain
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{name}", type=float, default=default, metavar="X", help=f"{help_} (default: %(default)g)"
         )
+    add_dtype(parser)
     add_common(parser)
 
 

@@ -36,6 +36,15 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """Add --dtype."""
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="what the model computes in; bfloat16 is faster where the processor or GPU has it (default: as saved)",
+    )
+
+
 def add_plugins(parser: argparse.ArgumentParser) -> None:
     """Add --plugins."""
     parser.add_argument(
@@ -105,7 +114,7 @@ def load(arguments: argparse.Namespace) -> Model:
     from slap.plugin_modules import load_plugins
 
     load_plugins(arguments.plugins)
-    return slap.load(arguments.model, device=arguments.device, trust=arguments.trust)
+    return slap.load(arguments.model, arguments.device, arguments.trust, getattr(arguments, "dtype", None))
 
 
 def plain(options: Sequence[str] | None, what: str) -> list[str]:
