@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fuzz lint format format-check types wheel
+.PHONY: bench bench-compare demo test fuzz lint format format-check types wheel
 
 # The environment, made anew when what it is made from changes.
 .venv/installed: pyproject.toml setup.cfg constraints.txt
@@ -45,3 +45,15 @@ wheel: .venv/installed
 	$(BIN)/python -m build --wheel --outdir dist . > /dev/null
 	$(BIN)/pip install --quiet --no-deps --target build/wheel dist/*.whl
 	cd build/wheel && PYTHONPATH=. ../../$(BIN)/python -c "import slap.encoders, slap.objectives, slap.datamodules, slap.recipes.base"
+
+# What is fast and what is not, beside what this machine could do: a few minutes, on a machine that does nothing else.
+# `make bench ARGS=--update` keeps the figures in benchmarks/RESULTS.md and benchmarks/results.
+bench: .venv/installed
+	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+benchmarks/last.json:
+	$(MAKE) bench
+
+# The last `make bench` beside the committed figures.
+bench-compare: benchmarks/last.json
+	$(BIN)/python benchmarks/bench.py --compare

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
+FIGURES = Path(__file__).parent / "results"
+"""The same figures as JSON, a file for each benchmark, which `make bench-compare` reads."""
 
 
 def machine() -> dict[str, Any]:
@@ -47,12 +49,13 @@ def keep(name: str, title: str, about: str, rows: list[dict[str, Any]], out: Pat
         about: how to run it and how to read it.
         rows: the figures.
         out: the JSON file.
-        update: replace the section.
+        update: replace the section, and the JSON file below `results`.
     """
     known = machine()
     print(table(rows))
-    if out:
-        write(name, rows, out, known)
+    for file in (out, FIGURES / f"{name}.json" if update else None):
+        if file:
+            write(name, rows, file, known)
     if update:
         _replace(name, _section(title, about, rows, known))
 

@@ -55,7 +55,7 @@ def turn_(x: Tensor, rotation: Rotation) -> Tensor:
     cos, sin = (part[:, None].to(x.dtype) for part in rotation)
     first, second = x.chunk(2, dim=-1)
     crossed = first * sin
-    first.mul_(cos).addcmul_(second, sin, value=-1)
+    first.mul_(cos).sub_(second * sin)
     second.mul_(cos).add_(crossed)
     return x
 
