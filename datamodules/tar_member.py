@@ -12,20 +12,9 @@ import numpy as np
 from lhotse import AudioSource
 
 from slap.datamodules.clip import ManifestError
+from slap.datamodules.tar_header import BoundedInfo
 
 HEADER = tarfile.BLOCKSIZE  # bytes before a member's content, which say what it is
-
-SPEAKING = (
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-)
-"""Types of members that only say a name or properties of the next one; tarfile reads them as a whole."""
-
-LONGEST_NAME = 1 << 20  # bytes of such a member
-
 
 @dataclass
 class TarMember(AudioSource):
@@ -55,15 +44,6 @@ class TarMember(AudioSource):
         if _size(raw[:HEADER]) != self.size or len(raw) != HEADER + self.size:
             raise OSError(f"{self.source} has changed, or was cut off within the {self.size} bytes from {self.offset}")
         return raw[HEADER:]
-
-
-class BoundedInfo(tarfile.TarInfo):
-    """A header of a tar file that does not have much read for a name: a few kB of gzip can hold gigabytes of one."""
-
-    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # the hook that tarfile offers to subclasses
-        if self.type in SPEAKING and self.size > LONGEST_NAME:
-            raise tarfile.ReadError(f"a name or properties of {self.size} bytes, which are refused")
-        return super()._proc_member(tar)  # type: ignore[misc]
 
 
 def _size(header: bytes) -> int | None:

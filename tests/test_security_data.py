@@ -14,7 +14,8 @@ import soundfile
 
 from slap.datamodules import AudioTextData, ManifestError, read_manifest
 from slap.datamodules.corpora.tar_members import RefusedError, check, members
-from slap.datamodules.tar_member import LONGEST_NAME, tar_members
+from slap.datamodules.tar_header import LONGEST_NAME
+from slap.datamodules.tar_member import tar_members
 
 RATE = 8000
 

@@ -184,7 +184,10 @@ class TrainedModel:
     @torch.no_grad()
     def encode_labels(self, clips: Sequence[Tensor], head: Head) -> Tensor:
         """Clips, (T_i,) each, to the scores of a head's classes, (n, K)."""
-        return head.scores(View(self._dense(clips), self.network.audio_pool)).float().cpu()
+        dense = self._dense(clips)
+        # Heads stay in float32, see `cast`.
+        view = View(dense.replace(dense.values.float()), lambda _: self.network.audio_pool(dense))
+        return head.scores(view).cpu()
 
     def _dense(self, clips: Sequence[Tensor]) -> Packed:
         """Clips, (T_i,) each, to dense features, (N, D)."""
@@ -302,10 +305,12 @@ def build(arguments: Mapping[str, Any], state: Mapping[str, Tensor], take: bool 
 def cast(network: Network, dtype: torch.dtype) -> Network:
     """Keep the weights in another precision, from now on; what follows from them is computed in it.
 
-    Spectrograms stay in float32, as do single numbers, such as the scale of cosines.
+    Spectrograms stay in float32, as do single numbers, such as the scale of cosines, and classification heads.
     """
+    heads = [part for part in network.objectives.values() if isinstance(part, Head)]
+    kept = {id(weights) for head in heads for weights in head.parameters()}
     for weights in network.parameters():
-        if weights.dim():
+        if weights.dim() and id(weights) not in kept:
             weights.data = weights.data.to(dtype)
     return network
 
