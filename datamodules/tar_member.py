@@ -16,6 +16,7 @@ from slap.datamodules.tar_header import BoundedInfo
 
 HEADER = tarfile.BLOCKSIZE  # bytes before a member's content, which say what it is
 
+
 @dataclass
 class TarMember(AudioSource):
     """A source that is a member of a tar file; `source` is the path of that file.

@@ -131,7 +131,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout, rotation: Rotation) -> Tensor:
         """(N, D) -> (N, D)."""
-        return self.out(self.mix(*by_rows(self.project, x, *rotation), layout))
+        q, k, v = by_rows(self.project, x, *rotation)
+        return self.out(self.mix(q, k, v, layout))
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(N, D) and its rotation to queries, keys and values, (N, H, E) each, row by row."""
@@ -191,7 +192,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout, rotation: Rotation) -> Tensor:
         """(N, D) -> (N, D)."""
-        mixed = self.attention.mix(*by_rows(self._before, x, *rotation), layout)
+        q, k, v = by_rows(self._before, x, *rotation)
+        mixed = self.attention.mix(q, k, v, layout)
         return by_rows(self._after, x, mixed)[0]
 
     def _before(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
