@@ -9,9 +9,14 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from slap.audio_files import AudioError
+from slap.audio_input import Audio, Deferred
 from slap.bad_clip import BadClip
 from slap.judge.datasets import Dataset
 from slap.judge.judged_set import JudgedClip, JudgedSet, Part
@@ -215,7 +220,7 @@ def clips_of(manifest: Path, use: Use, label: str, part: Part, lost: Counter[str
     """The clips of a manifest, with captions or with the labels of one task.
 
     Args:
-        manifest: any that training reads, but for mixes and shards.
+        manifest: any that training reads.
         use: what the task needs.
         label: which task's labels.
         part: what the clips are for.
@@ -233,10 +238,28 @@ def clips_of(manifest: Path, use: Use, label: str, part: Part, lost: Counter[str
         if labels is None:
             without["without label"] += 1
         else:
-            found.append(JudgedClip(cut.id, segment(cut, str(manifest)), captions, labels, custom.get("fold"), part))
+            found.append(JudgedClip(cut.id, _audio(cut, manifest), captions, labels, custom.get("fold"), part))
     if part == "test":
         lost.update(without)
     return found
+
+
+def _audio(cut: Any, manifest: Path) -> Audio:
+    """A stretch of a file where the clip is one; of mixes, shards and what lies in memory, what decodes them."""
+    try:
+        return segment(cut, str(manifest))
+    except ValueError:
+        return Deferred(f"{manifest}: {cut.id}", cut.duration, partial(_decoded, cut))
+
+
+def _decoded(cut: Any, rate: int) -> Tensor:
+    from slap.datamodules.quarantine import ClipError
+    from slap.datamodules.waveform import load, mono
+
+    try:
+        return load(mono(cut, rate))
+    except ClipError as error:
+        raise AudioError(str(error)) from error
 
 
 def _labels(custom: Mapping[str, Any], use: Use, label: str) -> tuple[str, ...] | None:

@@ -238,9 +238,37 @@ def test_any_manifest(model, mine):
     assert "has labels for several tasks, pitch, tags; name one, as in TASK/mine/pitch" in failed["failed"][0]["reason"]
 
 
+def test_shards_are_judged_as_the_manifest_that_was_packed(model, mine):
+    assert main(["pack", "mine.csv", "shards"]) == 0
+    rows = ["retrieval/mine", "zeroshot/mine/pitch"]
+    results = [
+        evaluate(model, mine / f"{name}.json", "--tasks", *rows, "--manifest", f"mine={path}", "--no-plots")["results"]
+        for name, path in (("a", "mine.csv"), ("b", "shards"))
+    ]
+    for whole, packed in zip(*results, strict=True):
+        assert packed["metrics"] == whole["metrics"]
+        assert packed["ids_sha256"] == whole["ids_sha256"]
+        assert packed["counts"] == whole["counts"]
+
+
+def test_audiocaps_in_both_versions(model, tmp_path):
+    root = tmp_path / "corpora" / "AudioCaps"
+    captioned.audiocaps(root)
+    for version in ("dataset", "dataset2.0"):
+        (root / version / "val.csv").rename(root / version / "test.csv")
+    rows = ["retrieval/audiocaps", "retrieval/audiocaps-v2"]
+    record = evaluate(model, tmp_path / "r.json", "--tasks", *rows, "--data", root.parent, "--no-plots")
+    first, second = record["results"]
+    assert first["counts"] == {"official": 975, "found": 2, "evaluated": 2, "lost": {}, "unusable": 0}
+    assert (first["settings"]["captions"], second["settings"]["captions"]) == (10, 10)
+    assert first["ids_sha256"] == second["ids_sha256"]
+    assert (first["paper"]["t2a_R@1"], second["paper"]) == ({"pretrained": 35.1, "finetuned": 47.5}, {})
+    assert "version 2 of the captions (2025)" in second["settings"]["about"]
+
+
 def test_rows_of_a_manifest_that_cannot_be_used_are_counted(model, mine):
     with (mine / "mine.csv").open("a") as file:
-        file.write('gone.wav,a sound,low,0,"a"\n0.wav,,low,0,"a"\n5.wav,again and again,,0,\n')
+        file.write('gone.wav,a sound,low,0,"a"\n0.wav,,low,0,"a"\n5.wav,again and again,,1,\n')
     tools.tone(mine / "6.wav")
     with (mine / "mine.csv").open("a") as file:
         file.write("6.wav,a sound without label,,0,\n")

@@ -40,8 +40,28 @@ class Segment:
         return f"{self.path}#{self.start:g}-{end}"
 
 
-Audio = str | PathLike[str] | Segment | tuple[Any, int] | Tensor
-"""One recording: a path; a `Segment` of a file; `(array, rate)`, of numpy or torch; or a tensor at the model's rate."""
+@dataclass(frozen=True, eq=False)
+class Deferred:
+    """A recording that somebody else decodes when its turn comes, e.g. out of a shard.
+
+    Attributes:
+        name: of the recording, for messages.
+        seconds: how long it is.
+        decode: gives its samples, (T,) float32, mono at a rate in Hz; raises `AudioError`.
+    """
+
+    name: str
+    seconds: float
+    decode: Callable[[int], Tensor]
+
+    def __str__(self) -> str:
+        """The name."""
+        return self.name
+
+
+Audio = str | PathLike[str] | Segment | Deferred | tuple[Any, int] | Tensor
+"""One recording: a path; a `Segment` of a file; `(array, rate)`, of numpy or torch; a tensor at the model's rate; or
+one that is decoded elsewhere, `Deferred`."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +86,7 @@ def as_list(audio: Audio | Sequence[Audio]) -> list[Audio]:
 
 def name_of(item: Any, index: int) -> str:
     """How messages call a recording."""
-    return str(item) if isinstance(item, str | PathLike | Segment) else f"recording {index}"
+    return str(item) if isinstance(item, str | PathLike | Segment | Deferred) else f"recording {index}"
 
 
 def source(item: Audio, index: int, rate: int) -> Source:
@@ -90,6 +110,9 @@ def source(item: Audio, index: int, rate: int) -> Source:
             raise AudioError(f"{name} begins beyond the end of the file, which has {seconds + start:g} s")
         read = partial(blocks, path, rate, start=start, duration=duration)
         return Source(name, max(ceil(seconds * rate), 1), read)
+    if isinstance(item, Deferred):
+        decode = item.decode
+        return Source(name, max(ceil(item.seconds * rate), 1), lambda: iter([decode(rate)]))
     if isinstance(item, Tensor):
         item = (item, rate)
     if not (isinstance(item, tuple) and len(item) == 2):
