@@ -141,7 +141,10 @@ def test_a_module_on_the_path_works_as_plugins_too(tmp_path, monkeypatch, capsys
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model.objectives", "{toy_sprad: 1.0}"], "did you mean 'toy_spread'? valid are: captioning, contrastive"),
+        (
+            ["--model.objectives", "{toy_sprad: 1.0}"],
+            "did you mean 'toy_spread'? valid are: captioning, classification",
+        ),
         (
             ["--model.objectives", "{toy_spread: {temprature: 1}}"],
             "objective 'toy_spread' has no argument 'temprature'; did you mean 'temperature'?",

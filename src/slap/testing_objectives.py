@@ -83,7 +83,7 @@ def _batches(model: SLAP) -> dict[str, Batch]:
 def _labelled(batch: Batch, tasks: set[str]) -> Batch:
     """The batch with labels of some tasks."""
     names = tuple(LABELS[clip % len(LABELS)] for clip in range(len(batch)))
-    return replace(batch, labels=dict.fromkeys(sorted(tasks), names))
+    return replace(batch, labels={**batch.labels, **dict.fromkeys(sorted(tasks), names)})
 
 
 def _keeps_to_itself(objective: Objective, model: SLAP) -> None:
