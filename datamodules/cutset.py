@@ -73,7 +73,15 @@ def cut_of(record: Record, folder: Path, where: str, roots: Sequence[str] = ()) 
         cut = deserialize_cut(record)
         check_cut(cut, where)
         return _resolved(cut, str(folder), where, roots)
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+    except (
+        AssertionError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         if isinstance(error, ManifestError):
             raise
         raise ManifestError(f"{where}: this is not a Lhotse cut: {type(error).__name__}: {error}") from error

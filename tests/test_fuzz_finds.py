@@ -79,6 +79,10 @@ def test_mixes_of_tracks_beyond_all_reason(tmp_path: Path, record: dict[str, Any
     refused(tmp_path, mixed)
 
 
+def test_a_mix_without_tracks(tmp_path: Path) -> None:
+    assert "not a Lhotse cut" in refused(tmp_path, {"id": "m", "type": "MixedCut", "tracks": []})
+
+
 @pytest.mark.parametrize("weight", [10**400, -(10**400), float("inf"), float("nan"), "1", True])
 def test_a_weight_that_no_float_can_be(weight: Any) -> None:
     with pytest.raises(ValueError, match="the weight of objective 'contrastive' must be a finite number"):
