@@ -1,6 +1,7 @@
 """The task `captioning` of `slap evaluate`: what it writes down, and that a reviewer gets the same figures from it."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def evaluate(model, out, *options, status=0):
 SHORT = ("--set", "captioning.max_length=8", "captioning.beam=2")
 
 
-def test_clotho_without_java(model, corpora, tmp_path, no_java, capsys):
+def test_clotho_without_java(model, corpora, tmp_path, no_java, capsys, monkeypatch):
     out = tmp_path / "results.json"
     options = ("--tasks", "captioning/clotho", "--data", corpora, *SHORT)
     (result,) = evaluate(model, out, *options)["results"]
@@ -85,8 +86,13 @@ def test_clotho_without_java(model, corpora, tmp_path, no_java, capsys):
     audio = [corpora / "clotho" / "evaluation" / line["id"].rpartition("/")[2] for line in lines]
     assert written == slap.load(model).caption(audio, beam=2, max_length=8)
 
-    # A reviewer scores the file anew.
-    scores = caption_tools().scores(written, [line["references"] for line in lines])
+    # A reviewer scores the file anew, as the documentation says.
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parent.parent / "docs" / "captioning.md").read_text()
+    (source,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "caption_tools" in block]
+    names: dict = {}
+    exec(compile(source, "captioning.md", "exec"), names)
+    scores = names["scores"]
     for name, title in (("cider_d", "CIDEr-D"), ("bleu_4", "BLEU-4"), ("rouge_l", "ROUGE-L")):
         assert 100 * scores[name].corpus == pytest.approx(result["metrics"][title]["value"])
         assert [line["scores"][title] for line in lines] == pytest.approx(list(scores[name].clips))
