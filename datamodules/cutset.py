@@ -28,6 +28,9 @@ from slap.datamodules.table import Record
 from slap.datamodules.tar_member import TarMember
 from slap.rates import RATES
 
+NO_CUT = (AssertionError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
+"""What Lhotse raises of a record that is no cut."""
+
 LONGEST = 1e9
 """Seconds, thirty years: what is beyond is no duration, and numbers of samples would lose their last digits."""
 
