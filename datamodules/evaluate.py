@@ -112,6 +112,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     prompts = PromptBook.built_in(arguments.prompt_set, [Path(path) for path in arguments.prompts])
     known = {} if arguments.overwrite else records.read(out)
     work = out.with_name(f"{out.stem}.parts")
+    if absent := [path for path in arguments.train if not Path(path).exists()]:
+        raise FileNotFoundError(f"--train: there is no {absent[0]}")
     train = [Path(path) for path in arguments.train] or training_manifests(Path(arguments.model))
     data = Data(arguments, manifests, tasks, work, train)
     model = slap.load(arguments.model, device=arguments.device, trust=arguments.trust)

@@ -376,6 +376,7 @@ def test_an_interrupted_evaluation_goes_on(model, mine, monkeypatch):
             "no prompt set 'lion'; did you mean 'laion'?",
         ),
         (["--tasks", "paper", "--set", "zeroshot.x=1", "--out", "r.json"], "zeroshot has no option 'x'"),
+        (["--tasks", "paper", "--train", "no.csv", "--out", "r.json"], "--train: there is no no.csv"),
         (["--tasks", "paper", "--set", "zeroshot", "--out", "r.json"], "write TASK.OPTION=VALUE"),
     ],
 )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from slap.judge.feature_store import FeatureStore
+from slap.judge.feature_store import FeatureStore, stamp
 
 
 @pytest.fixture
@@ -56,6 +56,18 @@ def test_a_file_that_changed_is_not_known(tmp_path, files):
     store.add(files[1], (7.0, torch.full((3,), 7.0)))
     store.flush()
     assert store.read(files)[files[1]][0] == 7.0
+
+
+def test_what_is_in_shards_has_the_stamp_of_their_folder(tmp_path, files):
+    (tmp_path / "shards").mkdir()
+    key = (f"{tmp_path / 'shards'}: a clip", "a clip")
+    store = FeatureStore(tmp_path, "model", 3)
+    store.add(key, (1.0, torch.zeros(3)))
+    store.flush()
+    assert list(store.read([key]))
+    (tmp_path / "shards" / "new").write_text("x")
+    assert FeatureStore(tmp_path, "model", 3).read([key]) == {}
+    assert stamp(f"{tmp_path}/nowhere") == stamp("recording 3") == []
 
 
 def test_a_stretch_of_a_file_has_the_stamp_of_the_file(tmp_path, files):

@@ -118,13 +118,16 @@ def _name(key: Key) -> str:
 
 
 def stamp(audio: str) -> list[int]:
-    """Size and time of a clip's file, to see whether it changed; nothing for what is no file.
+    """Size and time of a clip's file, to see whether it changed; nothing for what is on no disk.
+
+    Of a clip in shards or in a mix, those of the folder or the manifest that it is from.
 
     Args:
-        audio: a path, or a path with `#start-end`, as `slap.audio_input.Segment` writes itself.
+        audio: a path; a path with `#start-end`, as `slap.audio_input.Segment` writes itself; or a manifest's path,
+            `: ` and an id.
     """
-    for path in (Path(audio), Path(audio.rpartition("#")[0])):
-        if path.is_file():
+    for path in (Path(audio), Path(audio.rpartition("#")[0] or " "), Path(audio.partition(": ")[0])):
+        if path.exists():
             about = path.stat()
             return [about.st_size, about.st_mtime_ns]
     return []

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from slap.inference import BATCH_SECONDS, Model
+from slap.judge.feature_store import FeatureStore, stamp
 from slap.judge.judged_set import JudgedSet
 from slap.judge.prompts import PromptBook
 from slap.windows import hop_of
 
 if TYPE_CHECKING:
-    from slap.judge.feature_store import FeatureStore
     from slap.judge.task import Progress
 
 
@@ -87,7 +87,7 @@ class Subject:
                 key = keys[todo[done.index]]
                 usable = done.embedding is not None
                 self._known[key] = (done.seconds, done.embedding) if usable else str(done.error)  # type: ignore[assignment]
-                if self.store is not None:
+                if self.store is not None and stamp(key[0]):  # what has no stamp may be another one next time
                     self.store.add(key, self._known[key])
                 bar.update()
         finally:
