@@ -13,7 +13,7 @@ from lhotse import Recording, SupervisionSegment
 
 from slap.audio_files import LARGEST_FILTER, _ratio
 from slap.composition import build_objectives
-from slap.datamodules import ManifestError, read_manifest
+from slap.datamodules import AudioTextData, ManifestError, read_manifest
 from slap.datamodules.waveform import DecodeError, load, mono
 from slap.trained import for_use
 
@@ -81,6 +81,12 @@ def test_mixes_of_tracks_beyond_all_reason(tmp_path: Path, record: dict[str, Any
 
 def test_a_mix_without_tracks(tmp_path: Path) -> None:
     assert "not a Lhotse cut" in refused(tmp_path, {"id": "m", "type": "MixedCut", "tracks": []})
+
+
+@pytest.mark.parametrize("megabytes", [float("inf"), float("nan"), 0, -1])
+def test_a_cap_that_is_no_number_of_bytes(megabytes: float) -> None:
+    with pytest.raises(ValueError, match="max_decoded is a number of MB above 0, got"):
+        AudioTextData("a.csv", max_decoded=megabytes)
 
 
 @pytest.mark.parametrize("weight", [10**400, -(10**400), float("inf"), float("nan"), "1", True])

@@ -57,7 +57,7 @@ def options_of_data(rng: Rng, folder: Path) -> None:
     manifests = odd_value(rng) if rng.random() < 0.2 else [str(folder / "m.csv")]
     try:
         AudioTextData(manifests, **options)
-    except (TypeError, ValueError, OSError, AttributeError) as error:
+    except (TypeError, ValueError, OSError, AttributeError, ModuleNotFoundError) as error:
         told(error)
 
 
