@@ -12,7 +12,7 @@ from slap import java_tools
 from slap.caption_suite import CaptionTools, caption_result, caption_tools
 from slap.cli import main
 from slap.java_tools import ToolFailedError
-from slap.judge.captioning import Captioning, missing_in_words
+from slap.judge.captioning import Captioning, captions_file, missing_in_words
 from slap.judge.judged_set import JudgedClip, JudgedSet
 from slap.judge.progress import silent
 from slap.judge.subject import Subject
@@ -183,6 +183,13 @@ def test_options_that_make_no_sense_together(model, corpora, tmp_path):
     options = ("--tasks", "captioning/clotho", "--data", corpora, "--set", *both)
     record = evaluate(model, tmp_path / "r.json", *options, status=2)
     assert "choose a beam or top_p" in record["failed"][0]["reason"]
+
+
+def test_a_line_for_each_clip_whatever_captions_hold():
+    clips = [JudgedClip("a", "a.wav", ("rain\u2028falls", "caf\xe9")), JudgedClip("b", "b.wav", ("x",))]
+    lines = captions_file(clips, ["\x85", "b\nc"], {}).splitlines()
+    assert [json.loads(line)["caption"] for line in lines] == ["\x85", "b\nc"]
+    assert json.loads(lines[0])["references"] == ["rain\u2028falls", "caf\xe9"]
 
 
 def test_one_line_for_each_reason():

@@ -169,5 +169,5 @@ def captions_file(clips: Sequence[JudgedClip], written: Sequence[str], scores: M
     for i, (clip, caption) in enumerate(zip(clips, written, strict=True)):
         about: dict[str, Any] = {"id": clip.id, "caption": caption, "references": list(clip.captions)}
         about["scores"] = {TITLES[name]: score.clips[i] for name, score in scores.items()}
-        lines.append(json.dumps(about, ensure_ascii=False))
+        lines.append(json.dumps(about))  # in ASCII: captions may hold what others take for the end of a line
     return "\n".join(lines) + "\n"
