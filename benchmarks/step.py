@@ -108,7 +108,7 @@ def data_wait(seconds: int = 200) -> float:
     """`train/data_wait` of a short run of the demo, the first row of its log left out."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "slap", "fit", "--recipe", "demo", "--data.folder", f"{folder}/corpus"]
-        command += ["--data.train", "300", "--data.val", "20", "--data.num_workers", "1", "--trainer.max_steps", "30"]
+        command += ["--data.train", "300", "--data.val", "40", "--data.num_workers", "1", "--trainer.max_steps", "30"]
         command += ["--trainer.out", f"{folder}/run"]
         subprocess.run(command, check=True, capture_output=True, timeout=seconds)
         with next(Path(folder).glob("run/**/metrics.csv")).open() as file:
