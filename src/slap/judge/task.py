@@ -121,7 +121,8 @@ def result_of(
         settings: what the figures depend on beside windows and channels.
     """
     judged = data.part("test")
-    failed = [(name, reason) for name, reason in features.failed if name in {clip.id for clip in judged.clips}]
+    ids = {clip.id for clip in judged.clips}
+    failed = [(name, reason) for name, reason in features.failed if name in ids]
     evaluated = [data.clips[row].id for row in features.rows if data.clips[row].part == "test"]
     counts = {
         "official": data.official,
