@@ -11,11 +11,12 @@ from lhotse import CutSet
 from lhotse.utils import fastcopy
 from sklearn.datasets import make_multilabel_classification
 
-from slap.datamodules import AudioTextData, ManifestError, read_manifest
+from slap.datamodules import AudioTextData, ManifestError, read_manifest, write_cuts
 from slap.datamodules.apart import ApartData
 from slap.datamodules.augmentation import augmentations
+from slap.datamodules.clips import Joined
 from slap.datamodules.epoch import Source, streams
-from slap.datamodules.labels import all_labels, balancing
+from slap.datamodules.labels import all_labels, balancing, labels_of
 from slap.datamodules.mixture import balanced
 from slap.datamodules.selection import held_out
 from slap.datamodules.transforms import draw_of
@@ -91,6 +92,15 @@ def test_several_labels_reach_the_batch(folder):
                 assert shares == expected
             assert set(batch.shares("label")[0]) <= {"dog", "rain"}
     data.teardown("fit")
+
+
+def test_labels_of_indexed_cuts_are_those_of_the_cuts(folder):
+    cuts = read_manifest(folder / "all.csv")
+    many = read_manifest(write_cuts(folder / "many.jsonl.gz", [*cuts, cuts[0].append(cuts[1]).with_id("both")]))
+    for clips in (many, many[::-3], Joined([many, cuts])):
+        for task in ("label", "events"):
+            assert all_labels(clips, task) == [labels_of(cut.custom, task) for cut in clips]
+    assert all_labels(many, "events")[4:6] == [("dog",), ("dog", "rain")]
 
 
 # -- parts of a manifest ----------------------------------------------------------------------------------------------
