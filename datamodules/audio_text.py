@@ -164,7 +164,7 @@ class AudioTextData(LightningDataModule):
         if window is not None and window <= 0:
             raise ValueError(f"window must be above 0 seconds, got {window}")
         _check_templates(prompts or {})
-        if not 0 < max_decoded < float("inf"):
+        if not 0 < max_decoded * MEGABYTE < float("inf"):
             raise ValueError(f"max_decoded is a number of MB above 0, got {max_decoded}")
         self.quarantine = Quarantine(max_bad)
         self.data_root = data_root
