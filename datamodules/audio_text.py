@@ -41,6 +41,8 @@ PROMPT = "This is a sound of {label}."
 STAGES = {"fit": "train", "validate": "val", "test": "test", "predict": "test"}
 """The manifests that each stage cannot do without."""
 
+MOST_DECODED = 1e12  # MB: what is beyond is no number of bytes
+
 log = logging.getLogger(__name__)
 
 
@@ -164,8 +166,8 @@ class AudioTextData(LightningDataModule):
         if window is not None and window <= 0:
             raise ValueError(f"window must be above 0 seconds, got {window}")
         _check_templates(prompts or {})
-        if not 0 < max_decoded * MEGABYTE < float("inf"):
-            raise ValueError(f"max_decoded is a number of MB above 0, got {max_decoded}")
+        if not isinstance(max_decoded, int | float) or not 0 < max_decoded < MOST_DECODED:
+            raise ValueError(f"max_decoded is a number of MB above 0, got {max_decoded!r}")
         self.quarantine = Quarantine(max_bad)
         self.data_root = data_root
         self.largest = round(max_decoded * MEGABYTE)

@@ -83,8 +83,8 @@ def test_a_mix_without_tracks(tmp_path: Path) -> None:
     assert "not a Lhotse cut" in refused(tmp_path, {"id": "m", "type": "MixedCut", "tracks": []})
 
 
-@pytest.mark.parametrize("megabytes", [float("inf"), float("nan"), 1e308, 0, -1])
-def test_a_cap_that_is_no_number_of_bytes(megabytes: float) -> None:
+@pytest.mark.parametrize("megabytes", [float("inf"), float("nan"), 1e308, 0, -1, "9", [1]])
+def test_a_cap_that_is_no_number_of_bytes(megabytes: Any) -> None:
     with pytest.raises(ValueError, match="max_decoded is a number of MB above 0, got"):
         AudioTextData("a.csv", max_decoded=megabytes)
 
