@@ -81,6 +81,7 @@ def data(
     root: str,
     manifests: str = "runs/digits_and_sounds/manifests",
     held_out_fold: int = 4,
+    held_out_speaker: str | None = None,
     sound_repeats: int = 4,
     max_duration: float = 60.0,
     max_clip: float = 4.0,
@@ -94,6 +95,7 @@ def data(
         root: folder with `fsdd/recordings/*.wav` and `esc10/*/*.ogg`; the README says where to get them.
         manifests: folder to write the manifests to.
         held_out_fold: of the sounds.
+        held_out_speaker: hold out all digits of this speaker, instead of digits 0-4 of each.
         sound_repeats: how often each training sound comes in an epoch.
         max_duration: seconds of audio in a batch, before sounds are cropped: about 34 s then.
         max_clip: training sounds are cropped to 1.5 s up to this, where something is heard. Held-out ones never.
@@ -103,7 +105,7 @@ def data(
     """
     folder = Path(manifests)
     clips = {
-        "digits": list(digits(Path(root, "fsdd", "recordings"))),
+        "digits": list(digits(Path(root, "fsdd", "recordings"), held_out_speaker)),
         "sounds": list(sounds(Path(root, "esc10"), held_out_fold)),
     }
     train = [
