@@ -1,11 +1,12 @@
 """What each part of SLAP is worth, in small: cross-validation on real recordings, trained from scratch.
 
 Each run of the recipe `digits_and_sounds` holds out one fold of ESC-10 and one speaker of the digits, so that four
-runs judge every recording once, by a model that never heard its source. A variant leaves something out of the model,
-and is trained with several seeds. Every run leaves one JSON file; runs that have one are not repeated, so that the
-whole can be stopped, continued, and shared among machines.
+runs judge every recording once, by models that never heard its source. A variant leaves something out of the model.
+Each run has a seed of its own, the same in all variants; further rounds repeat the four with other seeds. Every run
+leaves one JSON file; runs that have one are not repeated, so that the whole can be stopped, continued, and shared among
+machines.
 
-S seeds, B clips.
+R runs, B clips of a run.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from results import keep, machine
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from slap.judge.probing import LinearProbing
 
 HELD_OUT = ((1, "george"), (2, "jackson"), (3, "lucas"), (4, "theo"))
 """Which fold of the sounds goes with which speaker of the digits: any pairing would do."""
@@ -51,21 +56,29 @@ TITLES = {
     "no_local": "without local attention",
 }
 JUDGES = {"zeroshot": "zero-shot", "probe": "linear probe"}
+STRENGTH = 1.0
+"""C of the linear probe, set beforehand: nothing is tuned on what is judged."""
+
 SAMPLES = 5000
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a variant, a seed, and which of `HELD_OUT` is held out."""
+    """One training: a variant, which of `HELD_OUT` is held out, and which round it belongs to."""
 
     variant: str
-    seed: int
     fold: int
+    round: int
+
+    @property
+    def seed(self) -> int:
+        """Of weights, order and augmentation: another one for each fold and round, the same in all variants."""
+        return self.round * len(HELD_OUT) + self.fold
 
     @property
     def name(self) -> str:
         """Of its file."""
-        return f"{self.variant}_seed{self.seed}_fold{self.fold}"
+        return f"{self.variant}_fold{self.fold}_round{self.round}"
 
 
 def train(run: Run, root: str, out: Path, steps: int, accelerator: str, precision: str) -> Path:
@@ -101,10 +114,11 @@ def train(run: Run, root: str, out: Path, steps: int, accelerator: str, precisio
     return out / "last.ckpt"
 
 
-def probe(x, y, z):
-    from sklearn.linear_model import LogisticRegression
-
-    return torch.tensor(LogisticRegression(max_iter=1000, C=10).fit(x, y).predict(z))
+def probe(features: Tensor, place: Tensor, queries: Tensor) -> list[int]:
+    """What a linear probe that learnt (n, E) features of classes (n,) takes queries (m, E) for."""
+    truth = one_hot(place).bool()
+    scores = LinearProbing().scores(features, truth, queries, [STRENGTH], multilabel=False)
+    return scores[STRENGTH].argmax(1).tolist()
 
 
 def judge(run: Run, root: Path, checkpoint: Path, device: str) -> dict[str, Any]:
@@ -128,7 +142,7 @@ def judge(run: Run, root: Path, checkpoint: Path, device: str) -> dict[str, Any]
             "labels": labels,
             "truth": place[held_out].tolist(),
             "zeroshot": [labels.index(best.label) for best, *_ in scores],
-            "probe": probe(embeddings[~held_out], place[~held_out], embeddings[held_out]).tolist(),
+            "probe": probe(embeddings[~held_out], place[~held_out], embeddings[held_out]),
         }
     return judged
 
@@ -148,9 +162,18 @@ def one(run: Run, root: Path, out: Path, steps: int, accelerator: str, precision
     shutil.rmtree(folder)
 
 
-def all_runs(variants: Iterable[str], seeds: int) -> list[Run]:
-    """In the order in which they are worth having: whole seeds first."""
-    return [Run(variant, seed, fold) for seed in range(seeds) for variant in variants for fold in range(len(HELD_OUT))]
+def all_runs(variants: Sequence[str], rounds: int) -> list[Run]:
+    """In the order in which they are worth having: a round before the next, the first variant's before the others'."""
+    return [
+        *(Run(variants[0], fold, 0) for fold in range(len(HELD_OUT))),
+        *(Run(variant, fold, 0) for fold in range(len(HELD_OUT)) for variant in variants[1:]),
+        *(
+            Run(variant, fold, number)
+            for number in range(1, rounds)
+            for fold in range(len(HELD_OUT))
+            for variant in variants
+        ),
+    ]
 
 
 def work(runs: Sequence[Run], arguments: argparse.Namespace) -> int:
@@ -160,7 +183,7 @@ def work(runs: Sequence[Run], arguments: argparse.Namespace) -> int:
     same += ["--accelerator", arguments.accelerator, "--precision", arguments.precision]
 
     def do(run: Run) -> int:
-        this = ["--only", run.variant, run.seed, run.fold]
+        this = ["--only", run.variant, run.fold, run.round]
         log = arguments.out / f"{run.name}.log"
         with log.open("w") as file:
             status = subprocess.run(
@@ -177,89 +200,80 @@ def work(runs: Sequence[Run], arguments: argparse.Namespace) -> int:
         return sum(map(bool, pool.map(do, missing)))
 
 
-@dataclass(frozen=True)
-class Hits:
-    """What one variant got right of one set, by one way of judging.
-
-    Attributes:
-        right: (S, B) float64, 1 where a seed's model was right.
-        group: (B,) the recording that each clip is from: clips of one are drawn together.
-    """
-
-    right: np.ndarray
-    group: np.ndarray
-
-
-def collected(out: Path) -> list[dict[str, Any]]:
+def collected(out: Path) -> dict[Run, dict[str, Any]]:
     """The files of all runs."""
-    files = sorted(out.glob("*_seed*_fold*.json"))
+    files = sorted(out.glob("*_fold*_round*.json"))
     if not files:
         raise SystemExit(f"there are no runs in {out}; run this without --report first")
-    return [json.loads(file.read_text()) for file in files]
+    read = [json.loads(file.read_text()) for file in files]
+    return {Run(**content["run"]): content for content in read}
 
 
-def hits(runs: Sequence[dict[str, Any]], variant: str, task: str, judge: str) -> Hits:
-    """Join the folds of each seed; all seeds must have judged the same clips."""
-    seeds = sorted({run["run"]["seed"] for run in runs if run["run"]["variant"] == variant})
-    right: list[dict[str, float]] = []
-    for seed in seeds:
-        mine = [run["tasks"][task] for run in runs if (run["run"]["variant"], run["run"]["seed"]) == (variant, seed)]
-        rows = [row for part in mine for row in zip(part["ids"], part["truth"], part[judge], strict=True)]
-        right.append({clip: float(truth == guess) for clip, truth, guess in rows})
-    ids = sorted(right[0])
-    if any(sorted(of_seed) != ids for of_seed in right):
-        raise SystemExit(f"the seeds of {variant} did not judge the same clips: some runs are missing")
+def hits(content: dict[str, Any], task: str, judge: str) -> tuple[np.ndarray, np.ndarray]:
+    """What was right of a run's clips, (B,), and which clips, (B,), are of one recording and so drawn together."""
+    part = content["tasks"][task]
     # "esc10/1-100032-A": take A of recording 100032. Digits are a recording each.
-    sources = [clip.rsplit("-", 1)[0] if task == "sound" else clip for clip in ids]
-    group = np.unique(sources, return_inverse=True)[1]
-    return Hits(np.array([[of_seed[clip] for clip in ids] for of_seed in right]), group)
+    sources = [clip.rsplit("-", 1)[0] if task == "sound" else clip for clip in part["ids"]]
+    right = np.equal(part["truth"], part[judge]).astype(float)
+    return right, np.unique(sources, return_inverse=True)[1]
 
 
-def drawn(these: Hits, rng: np.random.Generator, weights: np.ndarray) -> np.ndarray:
-    """(samples,) the accuracy with recordings drawn as `weights`, (samples, groups), say, and seeds drawn too, in %."""
-    seeds, _ = these.right.shape
-    counts = np.bincount(these.group)
-    sums = np.stack([np.bincount(these.group, row) for row in these.right])  # (S, groups)
-    chosen = rng.multinomial(seeds, np.full(seeds, 1 / seeds), len(weights)) / seeds
-    return 100 * ((chosen @ sums) * weights).sum(1) / (weights @ counts)
+def drawn(rights: Sequence[np.ndarray], groups: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
+    """(SAMPLES,) mean of what was right in %, with runs drawn, and of each the recordings.
+
+    Args:
+        rights: of each of R runs what was right, (B,), or a difference of two variants.
+        groups: (B,) likewise, which clips are drawn together.
+        seed: the same one draws the same runs and recordings.
+    """
+    rng = np.random.default_rng(seed)
+    sums, counts = [], []
+    for right, group in zip(rights, groups, strict=True):
+        number = int(group.max()) + 1
+        weight = rng.multinomial(number, np.full(number, 1 / number), SAMPLES)
+        sums.append(weight @ np.bincount(group, right))
+        counts.append(weight @ np.bincount(group))
+    runs = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), SAMPLES)
+    return 100 * (runs * np.stack(sums, 1)).sum(1) / (runs * np.stack(counts, 1)).sum(1)
 
 
-def table(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a variant: accuracy with its 95 % interval over recordings and seeds, and the difference to all parts."""
-    known = [variant for variant in VARIANTS if any(run["run"]["variant"] == variant for run in runs)]
-    rows = [{"variant": TITLES[variant]} for variant in known]
-    for task in TASKS:
-        for judge in JUDGES:
-            found = {variant: hits(runs, variant, task, judge) for variant in known}
-            groups = int(found[known[0]].group.max()) + 1
-            weights = np.random.default_rng(0).multinomial(groups, np.full(groups, 1 / groups), SAMPLES)
-            samples = {
-                variant: drawn(these, np.random.default_rng(i), weights)
-                for i, (variant, these) in enumerate(found.items(), start=1)
-            }
-            for row, variant in zip(rows, known, strict=True):
-                these = found[variant]
-                row[f"{task}, {JUDGES[judge]}"] = _interval(100 * these.right.mean(), samples[variant])
-                row[f"{task}, {JUDGES[judge]}, to all"] = (
-                    ""
-                    if variant == "all" or "all" not in found
-                    else _interval(
-                        100 * (these.right.mean() - found["all"].right.mean()), samples[variant] - samples["all"], "+"
+def table(runs: Mapping[Run, dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each variant its accuracies, and the differences to the model with all parts on the same seeds and clips."""
+    rows = []
+    for variant in VARIANTS:
+        mine = [run for run in runs if run.variant == variant]
+        if not mine:
+            continue
+        row: dict[str, Any] = {"variant": TITLES[variant], "runs": len(mine)}
+        for task in TASKS:
+            for judge, title in JUDGES.items():
+                rights, groups = zip(*(hits(runs[run], task, judge) for run in mine), strict=True)
+                row[f"{task}, {title}"] = _interval(np.concatenate(rights), drawn(rights, groups))
+                whole = [run for run in mine if replace(run, variant="all") in runs]
+                pairs = [
+                    (hits(runs[run], task, judge), hits(runs[replace(run, variant="all")], task, judge))
+                    for run in whole
+                ]
+                if variant != "all" and pairs:
+                    less = [this[0] - full[0] for this, full in pairs]
+                    row[f"{task}, {title}, less all"] = _interval(
+                        np.concatenate(less), drawn(less, [this[1] for this, _ in pairs]), "+"
                     )
-                )
-    return rows
+        rows.append(row)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [{name: row.get(name, "") for name in names} for row in rows]
 
 
-def _interval(value: float, samples: np.ndarray, sign: str = "") -> str:
+def _interval(right: np.ndarray, samples: np.ndarray, sign: str = "") -> str:
     low, high = np.quantile(samples, [0.025, 0.975])
-    return f"{value:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
+    return f"{100 * right.mean():{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
 
 
-def draw(runs: Sequence[dict[str, Any]], variant: str, path: Path) -> None:
-    """Confusion matrices of a variant, all seeds together: a row a set, a column a way of judging."""
+def draw(runs: Mapping[Run, dict[str, Any]], variant: str, path: Path) -> None:
+    """Confusion matrices of a variant, all runs together: a row a set, a column a way of judging."""
     figure = Figure(figsize=(11, 10), layout="constrained")
     for row, task in enumerate(TASKS):
-        parts = [run["tasks"][task] for run in runs if run["run"]["variant"] == variant]
+        parts = [content["tasks"][task] for run, content in runs.items() if run.variant == variant]
         for column, (judge, title) in enumerate(JUDGES.items()):
             labels = parts[0]["labels"]
             counts = np.zeros((len(labels), len(labels)))
@@ -283,16 +297,15 @@ def draw(runs: Sequence[dict[str, Any]], variant: str, path: Path) -> None:
 def report(arguments: argparse.Namespace) -> None:
     """The table, into RESULTS.md if wanted, and the confusion matrices."""
     runs = collected(arguments.out)
-    seeds = len({run["run"]["seed"] for run in runs})
-    devices = ", ".join(sorted({f"{run['machine']['device']} ({run['machine']['precision']})" for run in runs}))
-    steps = ", ".join(sorted({str(run["machine"]["steps"]) for run in runs}))
-    command = f"python benchmarks/ablation.py --root ../shared/data --steps {steps} --seeds {seeds}"
+    machines = [content["machine"] for content in runs.values()]
+    devices = ", ".join(sorted({f"{known['device']} ({known['precision']})" for known in machines}))
+    steps = ", ".join(sorted({str(known["steps"]) for known in machines}))
     about = (
-        f"`{command}`: {len(runs)} runs from scratch on {devices}. Accuracy in %.\n\n"
-        "Every recording is judged once a seed, by a model that heard nothing of its fold of ESC-10 (320 clips,\n"
-        "folds 1 to 4) or of its speaker (2,000 digits, four speakers). The linear probe is trained on the embeddings\n"
-        f"of what the model was trained on. Intervals are 95 %, from {SAMPLES} draws of recordings and seeds;\n"
-        "differences to the model with all parts are of the same recordings."
+        f"`python benchmarks/ablation.py --root ../shared/data --steps {steps}`, {len(runs)} runs from scratch on\n"
+        f"{devices}. Accuracy in %, with 95 % intervals from {SAMPLES} draws of runs and of the recordings in each.\n\n"
+        "Each run holds out a fold of ESC-10 (80 clips; folds 1 to 4) and a speaker of the digits (500 recordings;\n"
+        "four speakers), and has a seed of its own. The linear probe learns from the embeddings of what the model was\n"
+        "trained on. `less all`: the difference to the model with all parts, on the same seeds and recordings."
     )
     keep("ablation", "The ablation in small", about, table(runs), arguments.json, arguments.update)
     if arguments.picture:
@@ -305,7 +318,7 @@ def main() -> int:
     parser.add_argument("--root", type=Path, required=True, help="holds fsdd/recordings and esc10, see the README")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=[*VARIANTS])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1, help="each four runs a variant, with other seeds")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument("--accelerator", choices=["cpu", "gpu"], default="cpu")
@@ -314,15 +327,15 @@ def main() -> int:
     parser.add_argument("--picture", type=Path, help="draw the confusion matrices of all objectives")
     parser.add_argument("--report", action="store_true", help="train nothing, only show what there is")
     parser.add_argument("--update", action="store_true", help="write the table into RESULTS.md")
-    parser.add_argument("--only", nargs=3, metavar=("VARIANT", "SEED", "FOLD"), help="do one run, in this process")
+    parser.add_argument("--only", nargs=3, metavar=("VARIANT", "FOLD", "ROUND"), help="do one run, in this process")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.only:
-        variant, seed, fold = arguments.only
-        run = Run(variant, int(seed), int(fold))
+        variant, fold, number = arguments.only
+        run = Run(variant, int(fold), int(number))
         one(run, arguments.root, arguments.out, arguments.steps, arguments.accelerator, arguments.precision)
         return 0
-    failed = 0 if arguments.report else work(all_runs(arguments.variants, arguments.seeds), arguments)
+    failed = 0 if arguments.report else work(all_runs(arguments.variants, arguments.rounds), arguments)
     report(arguments)
     return 1 if failed else 0
 
