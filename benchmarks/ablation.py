@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from results import keep, machine
+from results import FIGURES, machine, rewrite, write
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -301,13 +301,169 @@ def report(arguments: argparse.Namespace) -> None:
     devices = ", ".join(sorted({f"{known['device']} ({known['precision']})" for known in machines}))
     steps = ", ".join(sorted({str(known["steps"]) for known in machines}))
     about = (
-        f"`python benchmarks/ablation.py --root ../shared/data --steps {steps}`, {len(runs)} runs from scratch on\n"
-        f"{devices}. Accuracy in %, with 95 % intervals from {SAMPLES} draws of runs and of the recordings in each.\n\n"
+        f"`python benchmarks/ablation.py --root ../shared/data --steps {steps}`: {len(runs)} runs from scratch on\n"
+        f"{devices}; `--accelerator` and `--precision` choose. Accuracy in %, with 95 % intervals\n"
+        f"from {SAMPLES} draws of runs and of the recordings in each.\n\n"
         "Each run holds out a fold of ESC-10 (80 clips; folds 1 to 4) and a speaker of the digits (500 recordings;\n"
         "four speakers), and has a seed of its own. The linear probe learns from the embeddings of what the model was\n"
         "trained on. `less all`: the difference to the model with all parts, on the same seeds and recordings."
     )
-    keep("ablation", "The ablation in small", about, table(runs), arguments.json, arguments.update)
+    known = {**machine(), "device": device, "precision": precision, "steps": steps, "seconds": round(seconds, 1)}
+    done = out / f"{run.name}.json.part"
+    done.write_text(json.dumps({"run": asdict(run), "machine": known, "tasks": tasks}))
+    done.rename(out / f"{run.name}.json")
+    shutil.rmtree(folder)
+
+
+def all_runs(variants: Sequence[str], rounds: int) -> list[Run]:
+    """In the order in which they are worth having: a round before the next, the first variant's before the others'."""
+    return [
+        *(Run(variants[0], fold, 0) for fold in range(len(HELD_OUT))),
+        *(Run(variant, fold, 0) for fold in range(len(HELD_OUT)) for variant in variants[1:]),
+        *(
+            Run(variant, fold, number)
+            for number in range(1, rounds)
+            for fold in range(len(HELD_OUT))
+            for variant in variants
+        ),
+    ]
+
+
+def work(runs: Sequence[Run], arguments: argparse.Namespace) -> int:
+    """Do the runs that have no file yet, several at a time, each in a process of one thread; how many failed."""
+    missing = [run for run in runs if not (arguments.out / f"{run.name}.json").exists()]
+    same = ["--root", arguments.root, "--out", arguments.out, "--steps", arguments.steps]
+    same += ["--accelerator", arguments.accelerator, "--precision", arguments.precision]
+
+    def do(run: Run) -> int:
+        this = ["--only", run.variant, run.fold, run.round]
+        log = arguments.out / f"{run.name}.log"
+        with log.open("w") as file:
+            status = subprocess.run(
+                [sys.executable, __file__, *map(str, same + this)],
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                check=False,
+            ).returncode
+        print(f"{run.name}: {'done' if not status else f'failed, see {log}'}", flush=True)
+        return status
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        return sum(map(bool, pool.map(do, missing)))
+
+
+def collected(out: Path) -> dict[Run, dict[str, Any]]:
+    """The files of all runs."""
+    files = sorted(out.glob("*_fold*_round*.json"))
+    if not files:
+        raise SystemExit(f"there are no runs in {out}; run this without --report first")
+    read = [json.loads(file.read_text()) for file in files]
+    return {Run(**content["run"]): content for content in read}
+
+
+def hits(content: dict[str, Any], task: str, judge: str) -> tuple[np.ndarray, np.ndarray]:
+    """What was right of a run's clips, (B,), and which clips, (B,), are of one recording and so drawn together."""
+    part = content["tasks"][task]
+    # "esc10/1-100032-A": take A of recording 100032. Digits are a recording each.
+    sources = [clip.rsplit("-", 1)[0] if task == "sound" else clip for clip in part["ids"]]
+    right = np.equal(part["truth"], part[judge]).astype(float)
+    return right, np.unique(sources, return_inverse=True)[1]
+
+
+def drawn(rights: Sequence[np.ndarray], groups: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
+    """(SAMPLES,) mean of what was right in %, with runs drawn, and of each the recordings.
+
+    Args:
+        rights: of each of R runs what was right, (B,), or a difference of two variants.
+        groups: (B,) likewise, which clips are drawn together.
+        seed: the same one draws the same runs and recordings.
+    """
+    rng = np.random.default_rng(seed)
+    sums, counts = [], []
+    for right, group in zip(rights, groups, strict=True):
+        number = int(group.max()) + 1
+        weight = rng.multinomial(number, np.full(number, 1 / number), SAMPLES)
+        sums.append(weight @ np.bincount(group, right))
+        counts.append(weight @ np.bincount(group))
+    runs = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), SAMPLES)
+    return 100 * (runs * np.stack(sums, 1)).sum(1) / (runs * np.stack(counts, 1)).sum(1)
+
+
+def table(runs: Mapping[Run, dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each variant its accuracies, and the differences to the model with all parts on the same seeds and clips."""
+    rows = []
+    for variant in VARIANTS:
+        mine = [run for run in runs if run.variant == variant]
+        if not mine:
+            continue
+        row: dict[str, Any] = {"variant": TITLES[variant], "runs": len(mine)}
+        for task in TASKS:
+            for judge, title in JUDGES.items():
+                rights, groups = zip(*(hits(runs[run], task, judge) for run in mine), strict=True)
+                row[f"{task}, {title}"] = _interval(np.concatenate(rights), drawn(rights, groups))
+                whole = [run for run in mine if replace(run, variant="all") in runs]
+                pairs = [
+                    (hits(runs[run], task, judge), hits(runs[replace(run, variant="all")], task, judge))
+                    for run in whole
+                ]
+                if variant != "all" and pairs:
+                    less = [this[0] - full[0] for this, full in pairs]
+                    row[f"{task}, {title}, less all"] = _interval(
+                        np.concatenate(less), drawn(less, [this[1] for this, _ in pairs]), "+"
+                    )
+        rows.append(row)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [{name: row.get(name, "") for name in names} for row in rows]
+
+
+def _interval(right: np.ndarray, samples: np.ndarray, sign: str = "") -> str:
+    low, high = np.quantile(samples, [0.025, 0.975])
+    return f"{100 * right.mean():{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
+
+
+def draw(runs: Mapping[Run, dict[str, Any]], variant: str, path: Path) -> None:
+    """Confusion matrices of a variant, all runs together: a row a set, a column a way of judging."""
+    figure = Figure(figsize=(11, 10), layout="constrained")
+    for row, task in enumerate(TASKS):
+        parts = [content["tasks"][task] for run, content in runs.items() if run.variant == variant]
+        for column, (judge, title) in enumerate(JUDGES.items()):
+            labels = parts[0]["labels"]
+            counts = np.zeros((len(labels), len(labels)))
+            for part in parts:
+                np.add.at(counts, (part["truth"], part[judge]), 1)
+            axes = figure.add_subplot(len(TASKS), len(JUDGES), row * len(JUDGES) + column + 1)
+            share = 100 * counts / counts.sum(1, keepdims=True)
+            axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+            axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right")
+            axes.set_yticks(range(len(labels)), labels)
+            axes.set_title(f"{task}, {title}: {100 * np.trace(counts) / counts.sum():.1f} %")
+            axes.set_xlabel("taken for")
+            axes.set_ylabel("is")
+            for i, j in np.argwhere(share >= 0.5):
+                color = "white" if share[i, j] > 50 else "black"
+                axes.text(j, i, f"{share[i, j]:.0f}", ha="center", va="center", color=color, fontsize=8)
+    figure.suptitle(f"{TITLES[variant]}: % of the row")
+    figure.savefig(path, dpi=110)
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """The table, into RESULTS.md if wanted, and the confusion matrices."""
+    runs = collected(arguments.out)
+    machines = [content["machine"] for content in runs.values()]
+    devices = ", ".join(sorted({f"{known['device']} ({known['precision']})" for known in machines}))
+    steps = ", ".join(sorted({str(known["steps"]) for known in machines}))
+    about = (
+        f"`python benchmarks/ablation.py --root ../shared/data --steps {steps}`: {len(runs)} runs from scratch on\n"
+        f"{devices}; `--accelerator` and `--precision` choose. Accuracy in %, with 95 % intervals from {SAMPLES} draws of runs and of the recordings in each.\n\n"
+        "Each run holds out a fold of ESC-10 (80 clips; folds 1 to 4) and a speaker of the digits (500 recordings;\n"
+        "four speakers), and has a seed of its own. The linear probe learns from the embeddings of what the model was\n"
+        "trained on. `less all`: the difference to the model with all parts, on the same seeds and recordings."
+    )
+    known = {key: value for key, value in machines[0].items() if key not in ("seconds", "load before")}
+    file = FIGURES / "ablation.json" if arguments.update else arguments.out / "table.json"
+    write("ablation", table(runs), file, known)  # the facts of the machine that trained, which may be another one
+    rewrite(file, "ablation", "The ablation in small", about, arguments.update)
     if arguments.picture:
         draw(runs, "all", arguments.picture)
 
@@ -319,11 +475,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=[*VARIANTS])
     parser.add_argument("--rounds", type=int, default=1, help="each four runs a variant, with other seeds")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument("--accelerator", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--precision", default="32-true")
-    parser.add_argument("--json", type=Path, help="write the table as JSON too")
     parser.add_argument("--picture", type=Path, help="draw the confusion matrices of all objectives")
     parser.add_argument("--report", action="store_true", help="train nothing, only show what there is")
     parser.add_argument("--update", action="store_true", help="write the table into RESULTS.md")
