@@ -51,7 +51,7 @@ def clap() -> Windowed:
     config = ClapAudioConfig(depths=[2, 2, 12, 2], patch_embeds_hidden_size=128, hidden_size=1024)
     extractor = ClapFeatureExtractor(truncation="rand_trunc", padding="repeatpad")
     return Windowed(
-        "CLAP (HTS-AT base), transformers", ClapAudioModel(config), extractor, 48_000, 10.0, "input_features"
+        "CLAP with HTS-AT base, transformers", ClapAudioModel(config), extractor, 48_000, 10.0, "input_features"
     )
 
 
@@ -62,7 +62,7 @@ def clap_small() -> Windowed:
 
     extractor = ClapFeatureExtractor(truncation="rand_trunc", padding="repeatpad")
     model = ClapAudioModel(ClapAudioConfig())
-    return Windowed("CLAP (HTS-AT tiny), transformers", model, extractor, 48_000, 10.0, "input_features")
+    return Windowed("CLAP with HTS-AT tiny, transformers", model, extractor, 48_000, 10.0, "input_features")
 
 
 def ast() -> Windowed:
@@ -81,7 +81,7 @@ def whisper() -> Windowed:
     shape = {"d_model": 768, "encoder_layers": 12, "encoder_attention_heads": 12, "encoder_ffn_dim": 3072}
     model = WhisperEncoder(WhisperConfig(**shape))
     return Windowed(
-        "Whisper encoder (small), transformers", model, WhisperFeatureExtractor(), 16_000, 30.0, "input_features"
+        "Whisper small encoder, transformers", model, WhisperFeatureExtractor(), 16_000, 30.0, "input_features"
     )
 
 
