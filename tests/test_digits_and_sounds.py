@@ -35,5 +35,5 @@ def test_nobody_is_asked_for_a_speaker_whom_training_never_hears(folder):
 
 
 def test_an_unknown_speaker_is_an_error_that_lists_them(folder):
-    with pytest.raises(ValueError, match="no speaker 'eve'.*there are: ann, bob"):
+    with pytest.raises(ValueError, match=r"no speaker 'eve'.*there are: ann, bob"):
         list(digits(folder, "eve"))
