@@ -68,7 +68,7 @@ class Loader:
                 persistent_workers=self.num_workers > 0,
             )
         if self.stage == "train":
-            batches = self.quarantine.training(self._loader)
+            batches = self.quarantine.training(self._loader, alone=self.sampler.world_size == 1)
         else:
             batches = self.quarantine.evaluation(self._loader, self.stage, self.before)
         yield from self._timed(iter(batches))

@@ -121,17 +121,22 @@ class Quarantine:
             self._unwritten.append(json.dumps({"stage": stage, **asdict(replace(clip, detail=clip.detail[:DETAIL]))}))
         self._write()
 
-    def training(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+    def training(self, batches: Iterable[Batch], alone: bool = True) -> Iterator[Batch]:
         """The batches of an epoch, with their bad clips taken note of.
 
+        Args:
+            batches: of one pass over the clips.
+            alone: whether no other process trains along. If others do, a batch without clips is passed on: they wait
+                for this process at every step, and have clips to learn from.
+
         Raises:
-            ValueError: too many clips are bad, or of a batch all are.
+            ValueError: too many clips are bad, or of a batch all are and this process is alone.
         """
         watch = _Watch(self.max_bad)
         for batch in batches:
             self.add("train", batch.bad)
             watch.see(batch)
-            if not len(batch):
+            if not len(batch) and alone:
                 raise ValueError(
                     "a batch has no clip left: each of its clips, and each that replaced one, is bad. "
                     f"{_too_many(watch.counts, watch.read, self.max_bad, batch.bad)}"

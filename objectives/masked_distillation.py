@@ -5,6 +5,7 @@ N patches, n of them hidden, D width of the encoder, K prototypes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import log
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,18 @@ from slap.views import Views, by_clip
 if TYPE_CHECKING:
     from slap.network import Network
 
+SAMPLE = 1024
+"""Patches of a process by which `effective_rank` is measured."""
+
+LARGEST_ENTROPY = 0.995
+"""Above this share of log K, the teacher's targets say nothing, ..."""
+
+FEWEST = 1.5
+"""... below this many prototypes all patches look alike, ..."""
+
+FLATTEST = 1.01
+"""... and below this effective rank too: less than half a percent of the features is not common to all (our choice)."""
+
 
 @register("masked_distillation")
 class MaskedDistillation(Objective):
@@ -34,7 +47,8 @@ class MaskedDistillation(Objective):
 
     In the logs, `teacher_entropy` is the mean entropy of the teacher's targets as a share of log K, and
     `prototype_usage` how many prototypes come first for some token before Sinkhorn balances them (exp of the entropy of
-    their shares) as a share of K. When features collapse, the first goes to 1 and the second to 1 / K.
+    their shares) as a share of K. When features collapse, the first goes to 1 and the second to 1 / K, and
+    `effective_rank` of the teacher's features, see there, to 1; `slap.collapse_watch` warns of it.
 
     Args:
         prototypes: K.
@@ -95,7 +109,22 @@ class MaskedDistillation(Objective):
         predictions = self.head(views.masked.tokens.values.index_select(0, rows)) / self.student_temperature
         losses = -(targets * log_softmax(predictions, dim=1)).sum(1)
         views.note(by_clip(losses, views.masked.tokens.item[rows], len(views.masked.tokens)))
-        return global_mean(losses), collapse_signs(scores, targets)
+        rank = effective_rank(views.teacher.tokens.values[rows])
+        return global_mean(losses), {**collapse_signs(scores, targets), "effective_rank": rank}
+
+    def complaint(self, logged: Mapping[str, float]) -> str | None:
+        """Whether the teacher tells patches apart, by what is logged."""
+        if not logged["effective_rank"]:
+            return None  # no patch was hidden
+        signs = []
+        if logged["teacher_entropy"] > LARGEST_ENTROPY:
+            signs.append(f"the teacher's targets are all but uniform (teacher_entropy {logged['teacher_entropy']:.4f})")
+        if logged["prototype_usage"] * self.prototypes < FEWEST:
+            used = logged["prototype_usage"] * self.prototypes
+            signs.append(f"{used:.2f} of {self.prototypes} prototypes are used")
+        if logged["effective_rank"] < FLATTEST:
+            signs.append(f"the teacher's features span {logged['effective_rank']:.4f} directions (effective_rank)")
+        return "; ".join(signs) or None
 
 
 class PrototypeHead(nn.Module):
@@ -122,6 +151,23 @@ class PrototypeHead(nn.Module):
         precise = torch.promote_types(x.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):  # a low temperature magnifies what bfloat16 rounds away
             return normalize(x.to(precise), dim=1) @ normalize(self.prototypes.to(precise), dim=1).T
+
+
+@torch.no_grad()
+def effective_rank(features: Tensor) -> Tensor:
+    """How many directions features spread over: 1 when all are alike, up to D; 0 if there are none.
+
+    The participation ratio of the eigenvalues of the second moment of features of length 1, (sum e)^2 / sum e^2. That
+    needs no eigenvalues, so it costs little and adds up over processes.
+
+    Args:
+        features: (n, D), of which at most `SAMPLE` of each process are looked at.
+    """
+    some = features[:: -(-len(features) // SAMPLE) or 1]
+    with torch.autocast(some.device.type, enabled=False):
+        some = normalize(some.to(torch.promote_types(some.dtype, torch.float32)), dim=1)
+        moment = all_sum(some.T @ some)
+    return moment.trace().square() / moment.square().sum().clamp(min=torch.finfo(moment.dtype).tiny)
 
 
 @torch.no_grad()

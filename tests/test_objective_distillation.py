@@ -142,7 +142,9 @@ def test_without_hidden_patches_the_loss_is_0_and_the_graph_whole(lengths):
     views = make_views(teacher, lengths, torch.zeros(sum(lengths), dtype=torch.bool))
     loss, extras = objective(views)
     assert loss.item() == 0
-    assert {name: value.item() for name, value in extras.items()} == {"teacher_entropy": 0, "prototype_usage": 0}
+    logged = {name: value.item() for name, value in extras.items()}
+    assert logged == {"teacher_entropy": 0, "prototype_usage": 0, "effective_rank": 0}
+    assert objective.complaint(logged) is None
     loss.backward()
     for parameter in objective.parameters():
         assert parameter.grad is not None

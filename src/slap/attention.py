@@ -48,7 +48,7 @@ def attention(
         causal: row i sees the rows j <= i.
 
     Returns:
-        (N, H, E); the rows of item b attend to the rows of item b alone.
+        (N, H, E); the rows of item b attend to the rows of item b alone. Of no items, no rows.
 
     Raises:
         ValueError: a window or a causal mask with two layouts, or both at once.
@@ -59,6 +59,8 @@ def attention(
     if window is not None and causal:
         raise ValueError("a window and a causal mask at once are not supported; choose one")
     k, v = k.to(q.dtype), v.to(q.dtype)
+    if not queries.sizes:  # of no items nothing is left to attend to; but all of q, k and v have a gradient: 0
+        return q + k.sum() + v.sum()
     if flashes(q):
         return flash_attention(q, k, v, queries, keys, window, causal)
     if torch.compiler.is_compiling():

@@ -170,6 +170,17 @@ class Objective(nn.Module, ABC):
         It may tell the loss of each clip by `views.note`, so that the logs can tell sources of clips apart.
         """
 
+    def complaint(self, logged: Mapping[str, float]) -> str | None:
+        """What has gone wrong with the training, judged by what `forward` gave to log; None if nothing has.
+
+        A complaint that lasts becomes a warning, and may end the run, see `slap.collapse_watch`.
+
+        Args:
+            logged: by name, finite; not empty.
+        """
+        del logged
+        return None
+
 
 add_kind("audio encoder", AudioEncoder, reserved={"name"})
 add_kind("text encoder", TextEncoder, reserved={"name"})

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from slap import step
 from slap.batch import Batch
 from slap.blocks import compile_blocks
 from slap.composition import EncoderSpec, ObjectiveSpec, describe, portable_spec
@@ -25,7 +26,9 @@ from slap.head_figures import HeadFigures
 from slap.network import MAX_SECONDS, Network
 from slap.optim import freeze as freeze_parts
 from slap.optim import parameter_groups, warmup_cosine
+from slap.skipping import leave_out
 from slap.source_losses import SourceLosses
+from slap.step import Step
 from slap.views import Views
 
 
@@ -104,6 +107,7 @@ class SLAP(Network, LightningModule):
         self.evaluation = Evaluation()
         self.head_figures = HeadFigures()
         self.source_losses = SourceLosses([*self.objectives], ())
+        self.seen: Step | None = None  # what the last training step saw, for callbacks that watch the run
         self.max_seconds: float | None = None  # the longest clip taken at once; a checkpoint carries it
 
     # -- training -----------------------------------------------------------------------------------------------------
@@ -128,23 +132,19 @@ class SLAP(Network, LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The weighted sum of the objectives on the views of a batch."""
         del batch_idx
-        views = Views(self, batch)
-        total = torch.zeros((), device=self.device)
-        for name, objective in self.objectives.items():
-            loss, extras = _with_extras(objective(views))
-            total = total + self.weights[name] * loss
-            self._log_objective(name, loss, extras, len(batch))
-            self.source_losses.add(name, views.noted(), batch.source)
-        # Lightning reads back what is for its progress bar at every step, drawn or not; see `slap.progress` for GPUs.
-        self.log("train/loss", total.detach(), prog_bar=self.device.type == "cpu", batch_size=len(batch))
-        return total
+        loss, self.seen = step.compute(self, Views(self, batch))
+        for name, losses in self.seen.by_clip.items():
+            self.source_losses.add(name, losses, batch.source)
+        self._log_step(self.seen)
+        return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """One optimiser step, then the teacher follows."""
+        """One optimiser step, then the teacher follows; neither where the gradient is not finite."""
         super().optimizer_step(*args, **kwargs)
         self._log_sources()
         if self.teacher is not None:
-            self.teacher.update(self.trainer.global_step / self.trainer.max_steps)
+            bad = None if self.seen is None else self.seen.bad
+            self.teacher.update(self.trainer.global_step / self.trainer.max_steps, bad)
 
     def configure_optimizers(self) -> Any:
         """AdamW with linear warm-up and cosine decay.
@@ -181,6 +181,7 @@ class SLAP(Network, LightningModule):
             torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        self._leave_out_if_not_finite(optimizer, norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Have a checkpoint name no file and no hub, and say how long clips may be (see `slap.windows`)."""
@@ -200,11 +201,22 @@ class SLAP(Network, LightningModule):
         """Remember how long clips may be before they are cut into windows."""
         self.max_seconds = checkpoint.get(MAX_SECONDS, self.max_seconds)
 
-    def _log_objective(self, name: str, loss: Tensor, extras: Mapping[str, Tensor], clips: int) -> None:
-        self.log(f"train/{name}", loss.detach(), batch_size=clips, sync_dist=True)
-        self.log(f"train/weight/{name}", self._number(self.weights[name]), batch_size=clips)
-        for extra, value in extras.items():
-            self.log(f"train/{name}/{extra}", value.detach(), batch_size=clips)
+    def _leave_out_if_not_finite(self, optimizer: Optimizer, norm: Tensor) -> None:
+        """Have the step change nothing at all if the norm of the gradient, the same everywhere, is not finite."""
+        assert self.seen is not None  # a training step came before
+        self.seen.bad = ~norm.isfinite()
+        leave_out(optimizer, self.seen.bad)
+        self.seen.kept.bring_back(self.seen.bad)
+
+    def _log_step(self, seen: Step) -> None:
+        clips = max(len(seen.ids), 1)
+        for name, loss in seen.losses.items():
+            self.log(f"train/{name}", loss, batch_size=clips)
+            self.log(f"train/weight/{name}", self._number(self.weights[name]), batch_size=clips)
+            for extra, value in seen.extras[name].items():
+                self.log(f"train/{name}/{extra}", value.detach(), batch_size=clips)
+        # Lightning reads back what is for its progress bar at every step, drawn or not; see `slap.progress` for GPUs.
+        self.log("train/loss", seen.loss, prog_bar=self.device.type == "cpu", batch_size=clips)
 
     def _number(self, value: float) -> Tensor:
         """A number to log, written on the device: a copy from the host would wait for what the GPU is doing."""
@@ -274,7 +286,3 @@ class SLAP(Network, LightningModule):
         """The names of the sources of a split's clips, if the data module names any."""
         names = getattr(self.trainer.datamodule, "source_names", {})  # type: ignore[attr-defined]
         return tuple(names.get(split, ()))
-
-
-def _with_extras(output: Tensor | tuple[Tensor, dict[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
-    return output if isinstance(output, tuple) else (output, {})

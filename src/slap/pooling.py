@@ -40,4 +40,5 @@ class AttentionPooling(nn.Module):
         query = self.query.expand(len(tokens), -1)
         pooled = self.attention(query, single, self.context_norm(tokens.values), tokens.layout)
         pooled = pooled + self.feed_forward(self.norm(pooled))
-        return normalize(self.project(pooled).float(), dim=-1)
+        projected = self.project(pooled)
+        return normalize(projected.to(torch.promote_types(projected.dtype, torch.float32)), dim=-1)

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.trainer.states import TrainerFn
 
 from slap.bad_clip import BAD_CLIPS
+from slap.step_watch import WATCH_FILES
 
 RUN_FILES = ("metrics.csv", "best.ckpt", "last.ckpt", "curves.png")
 """What a run leaves in its folder, besides the TensorBoard log."""
@@ -36,6 +37,7 @@ class RunFolder(Callback):
         self._found: list[Path] = []
         # Now: the logger opens a new one early.
         self._old = [*sorted(self.out.glob("tensorboard/events.*")), self.out / BAD_CLIPS]
+        self._old += [self.out / name for name in WATCH_FILES]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Look what is there before this run writes anything."""

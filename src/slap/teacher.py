@@ -6,7 +6,7 @@ from copy import deepcopy
 from math import cos, pi
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Teacher(nn.Module):
@@ -45,11 +45,21 @@ class Teacher(nn.Module):
         return self.last - (self.last - self.first) * (1 + cos(pi * min(max(progress, 0.0), 1.0))) / 2
 
     @torch.no_grad()
-    def update(self, progress: float) -> None:
-        """Move all copies towards their sources; call it once after each optimiser step."""
-        weight = 1 - self.momentum(progress)
+    def update(self, progress: float, bad: Tensor | None = None) -> None:
+        """Move all copies towards their sources; call it once after each optimiser step.
+
+        Args:
+            progress: of training, from 0 to 1.
+            bad: 0-dimensional bool, whether the optimiser left its step out; then the copies stay where they are. On a
+                GPU it is not waited for.
+        """
+        weight: float | Tensor = 1 - self.momentum(progress)
+        if bad is not None and bad.device.type == "cuda":
+            weight = weight * ~bad
+        elif bad is not None and bad:
+            return
         for source, copy in zip(self._sources, self.copies, strict=True):
-            torch._foreach_lerp_(list(copy.parameters()), [p.detach() for p in source.parameters()], weight)
+            _move(list(copy.parameters()), [p.detach() for p in source.parameters()], weight)
             for old, new in zip(copy.buffers(), source.buffers(), strict=True):
                 old.copy_(new)
 
@@ -63,3 +73,7 @@ class Teacher(nn.Module):
         """Stay in evaluation mode whatever is asked: a teacher has no dropout and no SpecAugment."""
         del mode
         return super().train(False)
+
+
+def _move(copies: list[Tensor], sources: list[Tensor], weight: float | Tensor) -> None:
+    torch._foreach_lerp_(copies, sources, [weight] * len(copies) if isinstance(weight, Tensor) else weight)

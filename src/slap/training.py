@@ -31,10 +31,12 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from slap.collapse_watch import CollapseWatch
 from slap.curves import LearningCurves
 from slap.progress import ProgressBar
 from slap.report import Report
 from slap.run_folder import AppendingCSVLogger, BestCheckpoint, LastCheckpoint, RunFolder
+from slap.step_watch import StepWatch
 from slap.throughput import Throughput
 
 
@@ -51,13 +53,15 @@ def trainer(
     enable_progress_bar: bool = True,
     fast_dev_run: int | bool = False,
     overwrite: bool = False,
+    max_skipped: int = 3,
+    stop_on_collapse: bool = False,
     callbacks: list[Callback] | None = None,
     **options: Any,
 ) -> Trainer:
     """A Lightning Trainer that writes to the folder `out` and nowhere else.
 
-    The folder gets `metrics.csv`, `tensorboard/`, `best.ckpt`, `last.ckpt`, at the end `curves.png`, and from the
-    command line `config.yaml`.
+    The folder gets `metrics.csv`, `tensorboard/`, `best.ckpt`, `last.ckpt`, at the end `curves.png`, from the command
+    line `config.yaml`, and `skipped_steps.jsonl` and `loss_spikes.jsonl` where there is something to list.
 
     Args:
         out: the run's folder. A run that it holds already is not touched, unless it is continued or `overwrite` is set.
@@ -72,6 +76,8 @@ def trainer(
         enable_progress_bar: show one.
         fast_dev_run: run this many batches of each kind, to find bugs, and write nothing.
         overwrite: begin anew in a folder that holds a run.
+        max_skipped: steps whose loss or gradient is not finite are left out; this many in a row end the run.
+        stop_on_collapse: end the run when features collapse, see `slap.collapse_watch`; otherwise there is a warning.
         callbacks: more of them.
         **options: any other option of Lightning's Trainer (precision, devices, strategy, max_time, ...).
 
@@ -82,6 +88,7 @@ def trainer(
     if max_steps > 0:  # a short run is validated too
         val_check_interval = min(val_check_interval, max_steps)
     own: list[Callback] = [RunFolder(out, overwrite), Throughput(), LearningCurves(out), Report()]
+    own += [StepWatch(out, max_skipped), CollapseWatch(stop_on_collapse)]
     if enable_progress_bar:
         own.append(ProgressBar())  # Lightning would draw another one wherever `rich` happens to be installed
     if enable_checkpointing and not fast_dev_run:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from slap.batch import Batch
-from slap.packed import Packed
+from slap.contracts import TextEncoder
+from slap.packed import Layout, Packed
 
 if TYPE_CHECKING:
     from slap.network import Network
@@ -36,6 +37,23 @@ class View:
         return self._pool(self.tokens)
 
 
+class NoItems(View):
+    """The view of a batch without clips: no rows, but made by the same modules as any other.
+
+    A process whose clips are all bad still takes part in what the processes do together, e.g. in adding up gradients.
+    So the encoder runs on a stand-in, of which nothing is kept but that it was there: gradients are 0, not absent.
+    """
+
+    def __init__(self, tokens: Packed, pool: Callable[[Packed], Tensor]) -> None:
+        super().__init__(nothing_of(tokens), pool)
+        self._stand_in = tokens
+
+    @cached_property
+    def embedding(self) -> Tensor:
+        """(0, E)."""
+        return self._pool(self._stand_in)[:0]
+
+
 class Views:
     """One batch as the objectives see it.
 
@@ -47,6 +65,7 @@ class Views:
         self.batch = batch
         self._model = model
         self._note: Tensor | None = None
+        self._view = View if len(batch) else NoItems
 
     def note(self, losses: Tensor) -> None:
         """Tell the loss of each clip, for logs that tell sources of clips apart; an objective may, and need not.
@@ -64,8 +83,13 @@ class Views:
     @cached_property
     def patches(self) -> Packed:
         """The audio encoder's patches of all clips, packed (N)."""
+        return self._patches if len(self.batch) else nothing_of(self._patches)
+
+    @cached_property
+    def _patches(self) -> Packed:
+        """The patches to compute: those of the batch, or of a stand-in where it has no clip."""
         with torch.no_grad():
-            return self._model.audio.patchify(self.batch.audio)
+            return self._model.audio.patchify(self.batch.audio if len(self.batch) else silence(self.batch.audio))
 
     @cached_property
     def hidden(self) -> Tensor:
@@ -81,12 +105,13 @@ class Views:
     @cached_property
     def full(self) -> View:
         """The audio encoder on all patches."""
-        return View(self._model.audio(self.patches), self._model.audio_pool)
+        return self._view(self._model.audio(self._patches), self._model.audio_pool)
 
     @cached_property
     def masked(self) -> View:
         """The audio encoder on the patches that are not `hidden`."""
-        return View(self._model.audio(self.patches, self.hidden), self._model.audio_pool)
+        hidden = self.hidden if len(self.batch) else self._patches.item.bool()  # of a single item: all False
+        return self._view(self._model.audio(self._patches, hidden), self._model.audio_pool)
 
     @cached_property
     def teacher(self) -> View:
@@ -103,7 +128,7 @@ class Views:
             )
         with torch.no_grad():
             pool = teacher.copy_of(self._model.audio_pool)
-            return View(teacher.copy_of(self._model.audio)(self.patches), torch.no_grad()(pool))
+            return self._view(teacher.copy_of(self._model.audio)(self._patches), torch.no_grad()(pool))
 
     def teacher_of(self, module: nn.Module) -> nn.Module:
         """The EMA copy of a head that an objective gave to `model.teacher.track` in its `setup`."""
@@ -114,7 +139,30 @@ class Views:
     @cached_property
     def text(self) -> View:
         """The text encoder on all captions."""
-        return View(self._model.text(self.batch.text), self._model.text_pool)
+        text, encoder = self.batch.text, self._model.text
+        tokens = encoder(text if len(self.batch) else wordless(text, encoder))
+        return self._view(tokens, self._model.text_pool)
+
+
+def nothing_of(items: Packed) -> Packed:
+    """The same rows, but none of them."""
+    positions = None if items.positions is None else items.positions[:0]
+    return Packed(items.values[:0], items.lengths[:0], positions, Layout(items.lengths[:0], ()))
+
+
+def silence(like: Packed) -> Packed:
+    """One clip of one silent sample, as a batch's are."""
+    return _single(like.values.new_zeros(1))
+
+
+def wordless(like: Packed, encoder: TextEncoder) -> Packed:
+    """One caption without words, on the device of a batch."""
+    return _single(torch.tensor([encoder.bos, encoder.eos], device=like.values.device))
+
+
+def _single(values: Tensor) -> Packed:
+    lengths = torch.full((1,), len(values), dtype=torch.int32, device=values.device)
+    return Packed(values, lengths, layout=Layout(lengths, (len(values),)))
 
 
 def by_clip(losses: Tensor, clip: Tensor, clips: int) -> Tensor:

@@ -1,0 +1,65 @@
+"""Steps whose loss or gradient is not finite: every process leaves them out alike, and nothing has changed.
+
+How all processes agree without talking: a loss that is not finite makes its process's gradient NaN (`poisoned`), the
+strategy adds up gradients over processes as always, and so the norm of the gradient, which clipping needs anyway, is
+not finite on any of them. On a GPU nobody waits for that norm: the fused optimiser and the teacher read on the device
+whether to move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+def poisoned(loss: Tensor) -> Tensor:
+    """The same loss, a scalar; where it is not finite, its whole gradient is NaN.
+
+    A loss may be infinite, or NaN for one clip of many, and still have a gradient that looks sound.
+    """
+    return loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
+
+
+def leave_out(optimizer: Optimizer, bad: Tensor) -> None:
+    """Have the optimiser's next step change neither parameters nor its own state, if `bad`.
+
+    Args:
+        optimizer: a fused one is told on its device, any other finds no gradients.
+        bad: 0-dimensional bool.
+    """
+    if optimizer.defaults.get("fused"):
+        optimizer.found_inf = bad.float()  # type: ignore[attr-defined]  # where torch's fused optimisers look
+    elif bad:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+
+class Kept:
+    """What a forward pass may change in a model, as it was before: running statistics and centres.
+
+    Args:
+        model: its persistent buffers are copied, but for those of modules named in `but`.
+        but: names of child modules that nothing changes before the optimiser's step.
+    """
+
+    def __init__(self, model: nn.Module, but: tuple[str, ...] = ()) -> None:
+        self._copies = [(buffer, buffer.clone()) for buffer in _persistent(model, but)]
+
+    @torch.no_grad()
+    def bring_back(self, bad: Tensor) -> None:
+        """Undo the changes, if `bad`, 0-dimensional bool."""
+        for buffer, before in self._copies:
+            buffer.copy_(torch.where(bad, before, buffer))
+
+
+def _persistent(model: nn.Module, but: tuple[str, ...]) -> Iterator[Tensor]:
+    for name, module in model.named_modules():
+        if name.split(".")[0] in but:
+            continue
+        for own, buffer in module._buffers.items():
+            if buffer is not None and own not in module._non_persistent_buffers_set:
+                yield buffer
