@@ -25,7 +25,7 @@ PARTS = {  # of each step, the clips of each process; at times a process has non
 
 
 def joined(processes):
-    return [sum(parts, start=[]) for parts in PARTS[processes]]
+    return [[clip for part in parts for clip in part] for parts in PARTS[processes]]
 
 
 def mine(processes, rank):

@@ -1,8 +1,9 @@
-"""Steps whose numbers go wrong are left out as if they had not been, counted, listed, and end the run when they last."""
+"""Steps whose numbers go wrong are left out as if they had not been, counted, listed, and at last end the run."""
 
 import csv
 import json
 import logging
+from itertools import pairwise
 from math import inf, nan
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def same(one, other):
 @pytest.mark.parametrize("factor", [nan, inf])
 def test_a_step_that_is_not_finite_changes_nothing(tmp_path, factor, kind):
     states = fit(tmp_path, [1.0, factor, 1.0, factor, factor, 1.0], 6, kind)
-    changed = [not same(*pair) for pair in zip(states, states[1:], strict=False)]
+    changed = [not same(*pair) for pair in pairwise(states)]
     assert changed == [True, False, True, False, False, True]
     assert all(value.isfinite().all() for value in states[-1].values())
     with (tmp_path / "metrics.csv").open(newline="") as file:
@@ -239,5 +240,5 @@ def test_a_collapse_that_lasts_is_warned_of_or_ends_the_run(tmp_path, caplog):
     assert watch(tmp_path / "long", range(3, 20)) == 30
     assert caplog.text.count("mine has collapsed, as of step 11, for 10 rows of the logs: no health") == 1
     assert "mine recovered at step 19" in caplog.text
-    with pytest.raises(CollapseError, match="as of step 11.*no health"):
+    with pytest.raises(CollapseError, match=r"as of step 11.*no health"):
         watch(tmp_path / "stop", range(3, 20), stop_on_collapse=True)

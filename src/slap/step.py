@@ -48,7 +48,9 @@ def compute(model: Network, views: Views) -> tuple[Tensor, Step]:
     """
     kept = Kept(model, ("teacher",))
     total = torch.zeros((), device=views.batch.clip.device)
-    shares, extras, by_clip = [], {}, {}
+    shares: list[Tensor] = []
+    extras: dict[str, Mapping[str, Tensor]] = {}
+    by_clip: dict[str, Tensor] = {}
     for name, objective in model.objectives.items():
         loss, extras[name] = _with_extras(objective(views))
         total = total + model.weights[name] * loss

@@ -108,7 +108,7 @@ class StepWatch(Callback):
             self.in_a_row += 1
             self._write(trainer, SKIPPED, {"step": step, **_entry(trainer.global_rank, loss, seen)})
             if trainer.is_global_zero:
-                log.warning("step %d left out: its loss or gradient is not finite (loss %g); see %s", step, loss, SKIPPED)
+                log.warning("step %d left out: loss or gradient not finite (loss %g); see %s", step, loss, SKIPPED)
             if self.in_a_row >= self.limit:
                 raise NotFiniteError(self._complaint(step, seen))
             return
@@ -180,4 +180,3 @@ def append(path: Path, entry: dict[str, Any]) -> None:
         os.write(file, f"{json.dumps(entry)}\n".encode())
     finally:
         os.close(file)
-
