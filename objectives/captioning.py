@@ -5,6 +5,7 @@ C captions, M of their tokens, m = M - C of them to predict, N audio tokens, D' 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -65,15 +66,20 @@ class Captioning(Objective):
         size = {"layers": self.layers, "heads": self.heads, "width": self.width, "hidden": self.hidden}
         self.decoder = Decoder(model.text.vocab_size, model.audio.width, **size)
 
-    def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean over the tokens to predict of all processes; logs the share of them that come first."""
+    def local(self, views: Views) -> Mapping[str, Tensor]:
+        """The loss of each token to predict, (m,), and whether it came first, (m,) bool."""
         inputs, targets = shift(views.batch.text)
         audio = getattr(views, self.view).tokens
         logits = self.decoder(inputs, audio.take(views.batch.clip_index))
         losses = cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
-        views.note(by_clip(losses, views.batch.clip[inputs.item], len(audio)))
-        right = (logits.detach().argmax(1) == targets).sum()
-        right, count = all_sum(torch.stack([right, torch.full_like(right, len(targets))]))
+        return {"losses": losses, "right": logits.detach().argmax(1) == targets}
+
+    def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean over the tokens to predict of all processes; logs the share of them that come first."""
+        found, batch = views.local(self), views.batch
+        losses, right = found["losses"], found["right"].sum()
+        views.note(by_clip(losses, batch.clip[shortened(batch.text).item], len(batch)))
+        right, count = all_sum(torch.stack([right, torch.full_like(right, len(losses))]))
         return global_mean(losses), {"token_accuracy": right / count.clamp(min=1)}
 
     def generate(self, audio: Packed, decoding: Decoding = GREEDY, draws: Tensor | None = None) -> Packed:
@@ -101,9 +107,14 @@ class Captioning(Objective):
         return beam_search(self.decoder, audio, *ends, length, decoding.beam, decoding.length_penalty)
 
 
+def shortened(tokens: Packed) -> Layout:
+    """The layout of captions without their last token, m rows."""
+    return Layout(tokens.lengths - 1, tuple(size - 1 for size in tokens.sizes))
+
+
 def shift(tokens: Packed) -> tuple[Packed, Tensor]:
     """Captions without their last token, packed (m,), and the token that follows each of these, (m,)."""
-    layout = Layout(tokens.lengths - 1, tuple(size - 1 for size in tokens.sizes))
+    layout = shortened(tokens)
     # Each caption before a row lost one token, so the row moved up by that many.
     rows = torch.arange(layout.total, device=tokens.values.device) + layout.item
     return Packed(tokens.values[rows], layout.lengths, layout=layout), tokens.values[rows + 1]

@@ -5,12 +5,14 @@ B clips and C captions of the global batch, E shared dimension; n rows of this p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import log
 
 import torch
 from torch import Tensor, nn
 
 from slap.calibration import Calibration
+from slap.chunks import in_pieces
 from slap.contracts import Objective
 from slap.distributed import gather, global_mean
 from slap.objectives.positives import positives
@@ -45,16 +47,27 @@ class Contrastive(Objective):
             )
         self.log_scale = nn.Parameter(torch.tensor(-log(temperature)))
 
+    def local(self, views: Views) -> Mapping[str, Tensor]:
+        """The embeddings of both sides."""
+        return {"audio": getattr(views, self.view).embedding, "text": views.text.embedding}
+
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean over the global clips and the mean over the global captions, averaged; logs the scale."""
-        batch, audio, text = views.batch, getattr(views, self.view).embedding, views.text.embedding
-        pairs = gather(batch.pairs)
-        of_clips = positives(batch.clip_key, gather(batch.caption_key), pairs)
-        of_captions = positives(gather(batch.clip_key), batch.caption_key, pairs).T
+        batch, found = views.batch, views.local(self)
+        audio, text, pairs = found["audio"], found["text"], gather(batch.pairs)
+        all_audio, all_text = gather(audio), gather(text)
+        clips, captions = gather(batch.clip_key), gather(batch.caption_key)
         scale = self.log_scale.exp().clamp(max=MAX_SCALE)
+
+        def of_clips(audio: Tensor, keys: Tensor) -> Tensor:
+            return cross_entropy(scale * audio @ all_text.T, positives(keys, captions, pairs))
+
+        def of_captions(text: Tensor, keys: Tensor) -> Tensor:
+            return cross_entropy(scale * text @ all_audio.T, positives(clips, keys, pairs).T)
+
         with torch.autocast(audio.device.type, enabled=False):  # bfloat16 would round logits of 100 to halves
-            audio_to_text = cross_entropy(scale * audio @ gather(text).T, of_clips)
-            text_to_audio = cross_entropy(scale * text @ gather(audio).T, of_captions)
+            audio_to_text = in_pieces(of_clips, [audio, batch.clip_key], views.pieces)
+            text_to_audio = in_pieces(of_captions, [text, batch.caption_key], views.pieces)
         views.note((audio_to_text + by_clip(text_to_audio, batch.clip, len(batch)).nan_to_num(0.0)) / 2)
         loss = (global_mean(audio_to_text) + global_mean(text_to_audio)) / 2
         return loss, {"scale": scale.detach()}

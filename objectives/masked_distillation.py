@@ -1,22 +1,23 @@
 """L_SSL: where patches are hidden, the student predicts what the EMA teacher makes of them.
 
-N patches, n of them hidden, D width of the encoder, K prototypes.
+N patches, n of them hidden, D width of the encoder, d of the head's bottleneck, K prototypes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import log
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, log_softmax, normalize
 
+from slap.chunks import in_pieces
 from slap.contracts import Objective
 from slap.distributed import all_sum, global_mean
 from slap.layers import linear
-from slap.objectives.sinkhorn import sinkhorn
+from slap.objectives.sinkhorn import assign, balance
 from slap.registry import register
 from slap.views import Views, by_clip
 
@@ -98,19 +99,61 @@ class MaskedDistillation(Objective):
         assert model.teacher is not None  # the model makes one for every objective that declares `uses_teacher`
         model.teacher.track(self.head)
 
+    def fixed(self, views: Views) -> Mapping[str, Tensor]:
+        """What the teacher makes of each hidden patch, (n, d)."""
+        rows = views.hidden_rows
+        return {"teacher": self._teacher_head(views).embed(views.teacher.tokens.values[rows])}
+
+    def local(self, views: Views) -> Mapping[str, Tensor]:
+        """What the student predicts for each hidden patch, (n, d)."""
+        rows = views.hidden_rows
+        # No row is hidden twice, so this selection's gradient needs no sorting, as that of indexing does.
+        return {"student": self.head.embed(views.masked.tokens.values.index_select(0, rows))}
+
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean over the hidden patches of all processes, 0 if there are none; logs what reveals a collapse."""
+        found = views.local(self)
+        in_one = views.pieces == 1
+        losses, tally = (self._at_once if in_one else self._in_pieces)(found["student"], found["teacher"], views)
         rows = views.hidden_rows
+        views.note(by_clip(losses, views.outline.item[rows], len(views.outline)))
+        signs = collapse_signs(all_sum(tally))
+        return global_mean(losses), {**signs, "effective_rank": effective_rank(found["teacher"])}
+
+    def _at_once(self, student: Tensor, teacher: Tensor, views: Views) -> tuple[Tensor, Tensor]:
+        """The losses of the hidden patches, (n,), and their `tally`."""
         with torch.no_grad():
-            head = views.teacher_of(self.head)
-            scores = head(views.teacher.tokens.values[rows]) / self.teacher_temperature
-            targets = sinkhorn(scores, self.iterations)
-        # No row is hidden twice, so this selection's gradient needs no sorting, as that of indexing does.
-        predictions = self.head(views.masked.tokens.values.index_select(0, rows)) / self.student_temperature
-        losses = -(targets * log_softmax(predictions, dim=1)).sum(1)
-        views.note(by_clip(losses, views.masked.tokens.item[rows], len(views.masked.tokens)))
-        rank = effective_rank(views.teacher.tokens.values[rows])
-        return global_mean(losses), {**collapse_signs(scores, targets), "effective_rank": rank}
+            scores = self._scores(teacher, views)
+            targets = assign(scores, balance(lambda: [scores], self.iterations))
+        return self._losses(student, targets), tally_of(scores, targets)
+
+    def _in_pieces(self, student: Tensor, teacher: Tensor, views: Views) -> tuple[Tensor, Tensor]:
+        """The same, but scores, (n, K), never exist at once: they are computed again each time they are needed."""
+
+        @torch.no_grad()
+        def pieces() -> Iterator[Tensor]:
+            return (self._scores(piece, views) for piece in teacher.tensor_split(views.pieces))
+
+        columns = balance(pieces, self.iterations)
+
+        def losses(student: Tensor, teacher: Tensor) -> Tensor:
+            with torch.no_grad():
+                targets = assign(self._scores(teacher, views), columns)
+            return self._losses(student, targets)
+
+        with torch.no_grad():
+            tally = torch.stack([tally_of(scores, assign(scores, columns)) for scores in pieces()]).sum(0)
+        return in_pieces(losses, [student, teacher], views.pieces), tally
+
+    def _losses(self, student: Tensor, targets: Tensor) -> Tensor:
+        predictions = self.head.scores(student) / self.student_temperature
+        return -(targets * log_softmax(predictions, dim=1)).sum(1)
+
+    def _scores(self, teacher: Tensor, views: Views) -> Tensor:
+        return self._teacher_head(views).scores(teacher) / self.teacher_temperature
+
+    def _teacher_head(self, views: Views) -> PrototypeHead:
+        return cast("PrototypeHead", views.teacher_of(self.head))
 
     def complaint(self, logged: Mapping[str, float]) -> str | None:
         """Whether the teacher tells patches apart, by what is logged."""
@@ -147,21 +190,29 @@ class PrototypeHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, D) -> (n, K) cosines, at least float32."""
+        return self.scores(self.embed(x))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """(n, D) -> (n, d), each of length 1, at least float32."""
         x = self.leave(gelu(self.middle(gelu(self.enter(x)))))
-        precise = torch.promote_types(x.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):  # a low temperature magnifies what bfloat16 rounds away
-            return normalize(x.to(precise), dim=1) @ normalize(self.prototypes.to(precise), dim=1).T
+            return normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1)
+
+    def scores(self, x: Tensor) -> Tensor:
+        """(n, d) -> (n, K) cosines with the prototypes."""
+        with torch.autocast(x.device.type, enabled=False):
+            return x @ normalize(self.prototypes.to(x.dtype), dim=1).T
 
 
 @torch.no_grad()
 def effective_rank(features: Tensor) -> Tensor:
-    """How many directions features spread over: 1 when all are alike, up to D; 0 if there are none.
+    """How many directions features spread over: 1 when all are alike, up to d; 0 if there are none.
 
     The participation ratio of the eigenvalues of the second moment of features of length 1, (sum e)^2 / sum e^2. That
     needs no eigenvalues, so it costs little and adds up over processes.
 
     Args:
-        features: (n, D), of which at most `SAMPLE` of each process are looked at.
+        features: (n, d), of which at most `SAMPLE` of each process are looked at.
     """
     some = features[:: -(-len(features) // SAMPLE) or 1]
     with torch.autocast(some.device.type, enabled=False):
@@ -171,21 +222,31 @@ def effective_rank(features: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def collapse_signs(scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """What the logs say about the teacher, over the tokens of all processes; 0 if there are none.
+def tally_of(scores: Tensor, targets: Tensor) -> Tensor:
+    """What `collapse_signs` needs to know of some tokens; adds up over pieces and processes.
 
     Args:
         scores: (n, K) before Sinkhorn, which would hide that few prototypes are used.
         targets: (n, K) after it.
 
     Returns:
-        `teacher_entropy` and `prototype_usage`, see `MaskedDistillation`; the same on every process.
+        (1 + K,): the sum of the targets' entropies, and for how many tokens each prototype comes first.
     """
     firsts = scores.new_zeros(scores.shape[1]).index_add_(0, scores.argmax(1), scores.new_ones(len(scores)))
-    sums = all_sum(torch.cat([torch.special.entr(targets).sum()[None], firsts]))
-    count = sums[1:].sum().clamp(min=1)
-    usage = torch.special.entr(sums[1:] / count).sum().exp() * (sums[1:].sum() > 0)
-    return {
-        "teacher_entropy": sums[0] / count / log(scores.shape[1]),
-        "prototype_usage": usage / scores.shape[1],
-    }
+    return torch.cat([torch.special.entr(targets).sum()[None], firsts])
+
+
+@torch.no_grad()
+def collapse_signs(tally: Tensor) -> dict[str, Tensor]:
+    """What the logs say about the teacher, over the tokens of all processes; 0 if there are none.
+
+    Args:
+        tally: (1 + K,), see `tally_of`.
+
+    Returns:
+        `teacher_entropy` and `prototype_usage`, see `MaskedDistillation`.
+    """
+    firsts, prototypes = tally[1:], len(tally) - 1
+    count = firsts.sum().clamp(min=1)
+    usage = torch.special.entr(firsts / count).sum().exp() * (firsts.sum() > 0)
+    return {"teacher_entropy": tally[0] / count / log(prototypes), "prototype_usage": usage / prototypes}

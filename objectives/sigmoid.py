@@ -5,6 +5,7 @@ B clips and C captions of the global batch, E shared dimension; n clips of this 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import log
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from slap.calibration import Calibration
+from slap.chunks import in_pieces
 from slap.contracts import Objective
 from slap.distributed import gather, global_mean
 from slap.objectives.positives import positives
@@ -40,14 +42,21 @@ class Sigmoid(Objective):
         self.log_scale = nn.Parameter(torch.tensor(log(scale)))
         self.bias = nn.Parameter(torch.tensor(float(bias)))
 
+    def local(self, views: Views) -> Mapping[str, Tensor]:
+        """The embeddings of both sides."""
+        return {"audio": getattr(views, self.view).embedding, "text": views.text.embedding}
+
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum over all pairs, divided by the global number of clips; logs scale and bias."""
-        batch, audio, text = views.batch, getattr(views, self.view).embedding, views.text.embedding
-        pairs = gather(batch.pairs)
-        scale = self.log_scale.exp()
+        batch, found = views.batch, views.local(self)
+        audio, all_text, pairs = found["audio"], gather(found["text"]), gather(batch.pairs)
+        captions, scale = gather(batch.caption_key), self.log_scale.exp()
+
+        def of_clips(audio: Tensor, keys: Tensor) -> Tensor:
+            return pair_losses(scale * audio @ all_text.T + self.bias, positives(keys, captions, pairs)).sum(1)
+
         with torch.autocast(audio.device.type, enabled=False):  # as for `contrastive`: the logits are large
-            logits = scale * audio @ gather(text).T + self.bias
-            losses = pair_losses(logits, positives(batch.clip_key, gather(batch.caption_key), pairs)).sum(1)
+            losses = in_pieces(of_clips, [audio, batch.clip_key], views.pieces)
         views.note(losses)
         loss = global_mean(losses)
         return loss, {"scale": scale.detach(), "bias": self.bias.detach().clone()}

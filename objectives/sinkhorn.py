@@ -5,6 +5,8 @@ n tokens of this process, K prototypes.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import Tensor
 
@@ -26,17 +28,54 @@ def sinkhorn(scores: Tensor, iterations: int = 3) -> Tensor:
     Returns:
         (n, K), without gradient, at least float32; each row sums to 1.
     """
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    rows = scores.new_zeros(len(scores), 1)
-    columns = scores.new_zeros(scores.shape[1])
+    return assign(scores, balance(lambda: [scores], iterations))
+
+
+@torch.no_grad()
+def balance(pieces: Callable[[], Iterable[Tensor]], iterations: int = 3) -> Tensor:
+    """What to add to the scores of each prototype, (K,), so that all are used equally; see `sinkhorn`.
+
+    Args:
+        pieces: gives the scores, (n, K) in all, piece by piece, at least one; called once an iteration, so that they
+            never need to exist at once.
+        iterations: see `sinkhorn`.
+    """
+    columns: Tensor | None = None
     for _ in range(iterations):
-        columns = -_global_logsumexp(scores - rows)
-        rows = (scores + columns).logsumexp(1, keepdim=True)
-    return (scores + columns - rows).exp()
+        running: tuple[Tensor, Tensor] | None = None
+        for piece in pieces():
+            scores = _precise(piece)
+            if columns is not None:
+                scores = scores - (scores + columns).logsumexp(1, keepdim=True)
+            running = _add(running, scores)
+        assert running is not None
+        columns = -_over_processes(*running)
+    assert columns is not None
+    return columns
 
 
-def _global_logsumexp(values: Tensor) -> Tensor:
-    """Log-sum-exp over the rows of all processes: (n, K) -> (K,)."""
-    lowest = values.new_full((1, values.shape[1]), -torch.inf)  # stands for no rows, of which there is no maximum
-    highest = all_max((values if len(values) else lowest).amax(0))
-    return highest + all_sum((values - highest).exp().sum(0)).log()
+@torch.no_grad()
+def assign(scores: Tensor, columns: Tensor) -> Tensor:
+    """The assignments of some tokens, (n, K) each row of sum 1, by their scores and what `balance` gave."""
+    scores = _precise(scores) + columns
+    return (scores - scores.logsumexp(1, keepdim=True)).exp()
+
+
+def _precise(scores: Tensor) -> Tensor:
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+
+def _add(running: tuple[Tensor, Tensor] | None, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Take rows, (n, K), into a running log-sum-exp: the highest so far, (K,), and the sum relative to it, (K,)."""
+    if not len(values):  # of no rows there is no maximum
+        none = values.new_full((values.shape[1],), -torch.inf), values.new_zeros(values.shape[1])
+        return none if running is None else running
+    highest = values.amax(0) if running is None else torch.maximum(values.amax(0), running[0])
+    total = (values - highest).exp().sum(0)
+    return highest, total if running is None else total + running[1] * (running[0] - highest).exp()
+
+
+def _over_processes(highest: Tensor, total: Tensor) -> Tensor:
+    """The log-sum-exp over the rows of all processes, (K,)."""
+    overall = all_max(highest)
+    return overall + all_sum(total * (highest - overall).exp().nan_to_num(0.0)).log()

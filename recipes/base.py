@@ -34,6 +34,7 @@ def model(
     weight_decay: float = 0.05,
     warmup_steps: int = 2000,
     compile: bool = False,  # noqa: A002 - the name that torch.nn.Module uses
+    micro_clips: int | None = None,
 ) -> SLAP:
     """The paper's model.
 
@@ -48,6 +49,7 @@ def model(
         weight_decay: of linear layers (our choice).
         warmup_steps: linear warm-up.
         compile: compile the blocks of encoders, decoder and teacher: faster on a GPU after a minute's wait.
+        micro_clips: compute at most so many clips at once; larger batches keep their gradient, see `SLAP`.
     """
     return SLAP(
         audio=audio,
@@ -60,6 +62,7 @@ def model(
         weight_decay=weight_decay,
         warmup_steps=warmup_steps,
         compile=compile,
+        micro_clips=micro_clips,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from math import log
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +14,9 @@ from torch.nn.functional import silu
 from slap.objectives.captioning import Captioning, shift
 from slap.objectives.decoder import Decoder
 from slap.packed import Packed
+
+sys.path.insert(0, str(Path(__file__).parent / "toys"))
+from fake_views import FakeViews, make_batch
 
 WIDTH, VOCABULARY = 10, 13
 CAPTIONS = [[1, 5, 6, 2], [1, 2], [1, 7, 7, 7, 8, 3, 2], [1, 5, 6, 2]]
@@ -31,10 +36,9 @@ def make_objective(label_smoothing=0.0):
 def make_views(clip, audio_lengths, captions=CAPTIONS):
     torch.manual_seed(1)
     rows = torch.randn(sum(audio_lengths), WIDTH, dtype=torch.float64, requires_grad=True)
-    text = Packed.pack([torch.tensor(c) for c in captions])
-    batch = SimpleNamespace(text=text, clip=torch.tensor(clip), clip_index=tuple(clip))
+    batch = make_batch(captions, clip, len(audio_lengths))
     tokens = Packed(rows, torch.tensor(audio_lengths, dtype=torch.int32))
-    return SimpleNamespace(batch=batch, full=SimpleNamespace(tokens=tokens), note=lambda losses: None)
+    return FakeViews(batch=batch, full=SimpleNamespace(tokens=tokens))
 
 
 def rms(x, norm):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from copy import deepcopy
 from math import log
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from slap.objectives.masked_distillation import MaskedDistillation, PrototypeHead, collapse_signs
+from slap.objectives.masked_distillation import MaskedDistillation, PrototypeHead, collapse_signs, tally_of
 from slap.objectives.sinkhorn import sinkhorn
 from slap.packed import Packed
 from slap.teacher import Teacher
+
+sys.path.insert(0, str(Path(__file__).parent / "toys"))
+from fake_views import FakeViews
 
 WIDTH, PROTOTYPES = 6, 5
 
@@ -37,13 +42,12 @@ def make_views(teacher, lengths=(4, 1, 5), hidden=None, seed=1):
     layout = torch.tensor(lengths, dtype=torch.int32)
     if hidden is None:
         hidden = torch.tensor([True, False, True, False, False, True, True, False, True, False])
-    return SimpleNamespace(
+    return FakeViews(
         hidden=hidden,
         hidden_rows=hidden.nonzero().squeeze(1),
         masked=SimpleNamespace(tokens=Packed(student, layout)),
         teacher=SimpleNamespace(tokens=Packed(torch.randn(rows, WIDTH, dtype=torch.float64), layout)),
         teacher_of=teacher.copy_of,
-        note=lambda losses: None,
     )
 
 
@@ -155,7 +159,7 @@ def test_without_hidden_patches_the_loss_is_0_and_the_graph_whole(lengths):
 def test_logs_are_their_definitions():
     scores = torch.tensor([[9.0, 1, 0, 0], [8, 2, 0, 0], [0, 7, 0, 1], [9, 8, 7, 6]])  # firsts: 0, 0, 1, 0
     targets = torch.tensor([[1.0, 0, 0, 0], [0.5, 0.5, 0, 0], [0.25, 0.25, 0.25, 0.25], [0, 0, 0, 1]])
-    signs = collapse_signs(scores, targets)
+    signs = collapse_signs(tally_of(scores, targets))
     entropy_of_shares = -(0.75 * log(0.75) + 0.25 * log(0.25))
     assert signs["prototype_usage"].log().item() == pytest.approx(entropy_of_shares - log(4))
     assert signs["teacher_entropy"].item() == pytest.approx((0 + log(2) + log(4) + 0) / 4 / log(4))
@@ -169,10 +173,10 @@ def test_logs_tell_a_collapse_from_health():
     uniform = torch.zeros(4000, 64)
     nearly = constant + 1e-4 * torch.randn(4000, 64)
     for collapsed in (constant, uniform, nearly):
-        signs = collapse_signs(collapsed, sinkhorn(collapsed))
+        signs = collapse_signs(tally_of(collapsed, sinkhorn(collapsed)))
         assert signs["teacher_entropy"].item() == pytest.approx(1, abs=1e-3)
         assert signs["prototype_usage"].item() == pytest.approx(1 / 64, rel=1e-3)
-    signs = collapse_signs(healthy, sinkhorn(healthy))
+    signs = collapse_signs(tally_of(healthy, sinkhorn(healthy)))
     assert signs["teacher_entropy"] < 0.7
     assert signs["prototype_usage"] > 0.3
 
@@ -206,12 +210,11 @@ def test_distillation_learns_without_collapse():
     for _ in range(150):
         clean = kinds[torch.randint(8, (256,))]
         layout = torch.tensor([256], dtype=torch.int32)
-        views = SimpleNamespace(
+        views = FakeViews(
             hidden_rows=torch.arange(256),
             masked=SimpleNamespace(tokens=Packed(clean + 0.2 * torch.randn_like(clean), layout)),
             teacher=SimpleNamespace(tokens=Packed(clean + 0.2 * torch.randn_like(clean), layout)),
             teacher_of=model.teacher.copy_of,
-            note=lambda losses: None,
         )
         loss, extras = objective(views)
         optimizer.zero_grad()

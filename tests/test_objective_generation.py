@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +14,9 @@ from slap.decoding import Decoding, draws
 from slap.objectives.captioning import Captioning
 from slap.objectives.generation import _drawn, beam_search
 from slap.packed import Packed
+
+sys.path.insert(0, str(Path(__file__).parent / "toys"))
+from fake_views import FakeViews, make_batch
 
 BOS, EOS, WIDTH = 1, 2, 6
 
@@ -190,9 +195,7 @@ def test_an_overfitted_decoder_says_its_captions_again():
     objective = make_objective(vocabulary=9).train()
     audio = make_audio((3, 1, 4))
     captions = [[BOS, 4, 5, 6, EOS], [BOS, 7, EOS], [BOS, 5, 4, 8, 8, 7, EOS]]
-    text = Packed.pack([torch.tensor(c) for c in captions])
-    batch = SimpleNamespace(text=text, clip=torch.arange(3), clip_index=(0, 1, 2))
-    views = SimpleNamespace(batch=batch, full=SimpleNamespace(tokens=audio), note=lambda losses: None)
+    views = FakeViews(batch=make_batch(captions, range(3), 3), full=SimpleNamespace(tokens=audio))
     optimizer = torch.optim.Adam(objective.parameters(), lr=0.02)
     for _ in range(120):
         optimizer.zero_grad()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from math import exp, log
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +18,9 @@ from slap.objectives.contrastive import Contrastive
 from slap.objectives.contrastive import cross_entropy as multi_positive_cross_entropy
 from slap.objectives.positives import positives
 from slap.objectives.sigmoid import Sigmoid
+
+sys.path.insert(0, str(Path(__file__).parent / "toys"))
+from fake_views import FakeViews
 
 
 def make_views(clip, clip_key, caption_key, pairs=None, width=5, seed=0):
@@ -33,7 +38,7 @@ def make_views(clip, clip_key, caption_key, pairs=None, width=5, seed=0):
     )
     full = SimpleNamespace(embedding=audio.requires_grad_())
     text_view = SimpleNamespace(embedding=text.requires_grad_())
-    return SimpleNamespace(batch=batch, full=full, text=text_view, note=lambda losses: None)
+    return FakeViews(batch=batch, full=full, text=text_view)
 
 
 CASES = {

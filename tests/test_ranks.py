@@ -13,8 +13,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "toys"))
 from launch import launch
-from pool import OBJECTIVES, every_other, make_model, train
+from pool import OBJECTIVES, make_model, the_first, train
 
+import slap.joined_views
 import slap.views
 from slap.step_watch import NotFiniteError, StepWatch
 
@@ -53,7 +54,7 @@ def same(one, other, rtol):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_uneven_and_empty_batches_train_as_one(ranks, name, tmp_path, monkeypatch):
-    monkeypatch.setattr(slap.views, "random_mask", every_other)
+    monkeypatch.setattr(slap.views, "random_mask", the_first)
     one = train(make_model([name]), joined(len(ranks)), tmp_path)
     for rank in ranks:
         found = rank["equal"][name]
@@ -64,8 +65,19 @@ def test_uneven_and_empty_batches_train_as_one(ranks, name, tmp_path, monkeypatc
         same(one["weights"][-1], found["weights"][-1], 1e-8)
 
 
+def test_cached_gradients_of_accumulated_batches_too(ranks, tmp_path, monkeypatch):
+    monkeypatch.setattr(slap.views, "random_mask", the_first)
+    first, second, third = joined(len(ranks))
+    one = train(make_model(), [first + second, third], tmp_path)
+    for rank in ranks:
+        assert len(rank["cached"]["gradients"]) == len(one["gradients"]) == 2
+        for mine, expected in zip(rank["cached"]["gradients"], one["gradients"], strict=True):
+            same(expected, mine, 1e-9)
+        torch.testing.assert_close(rank["cached"]["loss"], one["loss"], rtol=1e-10, atol=0)
+
+
 def test_single_precision_too(ranks, tmp_path, monkeypatch):
-    monkeypatch.setattr(slap.views, "random_mask", every_other)
+    monkeypatch.setattr(slap.views, "random_mask", the_first)
     one = train(make_model(dtype=torch.float32), joined(len(ranks)), tmp_path)
     for rank in ranks:
         for mine, expected in zip(rank["single"]["gradients"][:1], one["gradients"][:1], strict=True):
@@ -92,11 +104,12 @@ def test_all_processes_stop_at_the_same_step(ranks):
 
 def main(rank, folder, processes):
     warnings.filterwarnings("ignore")
-    slap.views.random_mask = every_other
+    slap.views.random_mask = slap.joined_views.random_mask = the_first
     options = {"strategy": "ddp", "devices": processes}
     steps, results = mine(processes, rank), {}
     results["equal"] = by_objective(steps, folder, **options)
     results["single"] = train(make_model(dtype=torch.float32), steps, folder, **options)
+    results["cached"] = train(make_model(micro_clips=2), steps, folder, accumulate_grad_batches=2, **options)
     watch = StepWatch(folder / "run")
     spoil = 1 if rank == 0 else None
     results["spoilt"] = train(make_model(), steps, folder, spoil, [watch], **options)

@@ -170,6 +170,24 @@ class Objective(nn.Module, ABC):
         It may tell the loss of each clip by `views.note`, so that the logs can tell sources of clips apart.
         """
 
+    def local(self, views: Views) -> Mapping[str, Tensor]:
+        """What of the loss depends on each clip alone, and takes memory: an objective may compute that here.
+
+        `forward` then gets it as `views.local(self)`, for all clips. Where a batch is too large to be computed at once
+        (`micro_clips`, `accumulate_grad_batches`), this runs part by part, twice: activations are not kept.
+
+        Returns:
+            By name (n, ...) each: one row for each clip, caption or token of `views`, in their order. No process may
+            wait for another here.
+        """
+        del views
+        return {}
+
+    def fixed(self, views: Views) -> Mapping[str, Tensor]:
+        """The same for what has no gradient, as of the teacher; runs once."""
+        del views
+        return {}
+
     def complaint(self, logged: Mapping[str, float]) -> str | None:
         """What has gone wrong with the training, judged by what `forward` gave to log; None if nothing has.
 

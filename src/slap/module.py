@@ -23,13 +23,13 @@ from slap.composition import EncoderSpec, ObjectiveSpec, describe, portable_spec
 from slap.evaluation import Evaluation
 from slap.head import Head
 from slap.head_figures import HeadFigures
+from slap.joined_views import views_of
 from slap.network import MAX_SECONDS, Network
 from slap.optim import freeze as freeze_parts
 from slap.optim import parameter_groups, warmup_cosine
 from slap.skipping import leave_out
 from slap.source_losses import SourceLosses
 from slap.step import Step
-from slap.views import Views
 
 
 class SLAP(Network, LightningModule):
@@ -50,6 +50,8 @@ class SLAP(Network, LightningModule):
         freeze: parts that do not learn, by the beginning of their parameters' names: "audio", "audio.blocks.0", ...
         layer_decay: the factor on the learning rate from each layer of the encoders to the one below it.
         lr_scales: factors on the learning rate of parts, by the beginning of their parameters' names, as for `freeze`.
+        micro_clips: compute at most so many clips at once, on each process. A larger batch then takes the memory of so
+            many clips and a third more time, and has the gradient of the whole, see `slap.joined_views`.
 
     Raises:
         ValueError: an unknown plug-in, argument or part; lists the valid ones.
@@ -78,12 +80,15 @@ class SLAP(Network, LightningModule):
         freeze: Sequence[str] = (),
         layer_decay: float = 1.0,
         lr_scales: Mapping[str, float] | None = None,
+        micro_clips: int | None = None,
     ) -> None:
         objectives = {"contrastive": 1.0} if objectives is None else objectives
         if not objectives:
             raise ValueError("a model needs at least one objective, e.g. {'contrastive': 1.0}")
         if not 0 < layer_decay <= 1:
             raise ValueError(f"layer_decay is a factor above 0 and up to 1, got {layer_decay}")
+        if micro_clips is not None and micro_clips < 1:
+            raise ValueError(f"micro_clips is the number of clips computed at once, at least 1; got {micro_clips}")
         super().__init__(audio, text, objectives, embedding_dim, mask_ratio, ema_momentum)
         self.save_hyperparameters(
             {
@@ -101,12 +106,15 @@ class SLAP(Network, LightningModule):
                 "freeze": list(freeze),
                 "layer_decay": layer_decay,
                 "lr_scales": dict(lr_scales or {}),
+                "micro_clips": micro_clips,
             }
         )
         freeze_parts(self, freeze)
         self.evaluation = Evaluation()
         self.head_figures = HeadFigures()
         self.source_losses = SourceLosses([*self.objectives], ())
+        self.micro_clips = micro_clips
+        self._batches: list[Batch] = []  # of a step that takes several
         self.seen: Step | None = None  # what the last training step saw, for callbacks that watch the run
         self.max_seconds: float | None = None  # the longest clip taken at once; a checkpoint carries it
 
@@ -130,13 +138,23 @@ class SLAP(Network, LightningModule):
             self.max_seconds = getattr(self.trainer.datamodule, "window", None)  # type: ignore[attr-defined]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The weighted sum of the objectives on the views of a batch."""
+        """The weighted sum of the objectives on the views of the step's clips.
+
+        Where a step takes several batches, they are one to the objectives: all but the last are only kept until then.
+        """
         del batch_idx
-        loss, self.seen = step.compute(self, Views(self, batch))
+        self._batches.append(batch)
+        trainer = self._trainer
+        if trainer is not None and trainer.fit_loop._should_accumulate():
+            return torch.zeros((), device=self.device, requires_grad=True)
+        batches, self._batches = self._batches, []
+        views = views_of(self, batches, self.micro_clips)
+        loss, self.seen = step.compute(self, views)
         for name, losses in self.seen.by_clip.items():
-            self.source_losses.add(name, losses, batch.source)
+            self.source_losses.add(name, losses, views.batch.source)
         self._log_step(self.seen)
-        return loss
+        # Lightning divides by the number of batches, each of which it takes for a mean of its own.
+        return loss if trainer is None else loss * trainer.accumulate_grad_batches
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One optimiser step, then the teacher follows; neither where the gradient is not finite."""

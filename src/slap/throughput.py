@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 
 from slap.batch import Batch
 from slap.contracts import AudioEncoder
@@ -30,15 +30,15 @@ class Throughput(Callback):
     `train/data_wait` is the share of that time in which training waited for the next batch, 0 to 1, the mean over
     processes. The loader has to keep count of it, as the attribute `waited` in seconds, as `slap.datamodules` do.
 
-    `train/packing_efficiency` is real tokens / processed tokens. Processed are the patches that the audio encoder was
-    given in its forward passes. Real are those that the audio is worth: its seconds times the encoder's patches a
+    `train/packing_efficiency` is real tokens / processed tokens. Processed are the patches that the audio encoder made,
+    which its passes then take. Real are those that the audio is worth: its seconds times the encoder's patches a
     second, which is measured once, on two long clips. What is missing to 1 went into filling up the last, incomplete
     patch of each clip; an encoder that pads its clips to the longest of the batch shows up here at once.
     """
 
     def __init__(self) -> None:
         self._clips = self._samples = self._rows = 0
-        self._worth = 0.0  # patches that the audio of the forward passes is worth
+        self._worth = 0.0  # patches that the audio is worth
         self._time = self._waited = 0.0
         self._since: float | None = None
         self._waited_before = 0.0  # when the clock started
@@ -47,18 +47,26 @@ class Throughput(Callback):
         self._rate = 0.0  # patches a sample
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure the encoder's rate and listen to its forward passes."""
+        """Measure the encoder's rate and listen to how it makes patches."""
         del trainer
         encoder = pl_module.audio
         assert isinstance(encoder, AudioEncoder)
         self._rate = patches_per_sample(encoder, pl_module.device)
-        handle = encoder.register_forward_pre_hook(self._count)
-        self._remove = handle.remove
+        patchify = encoder.patchify
+
+        def counted(audio: Packed) -> Packed:
+            patches = patchify(audio)
+            if encoder.training:  # not in validation
+                self._rows += patches.layout.total
+                self._worth += audio.layout.total * self._rate
+            return patches
+
+        encoder.patchify = counted  # type: ignore[method-assign]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop listening."""
-        del trainer, pl_module
-        self._remove()
+        del trainer
+        del pl_module.audio.patchify  # type: ignore[union-attr]  # what hides the class's own
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         """Note what the batch holds; the first time, start the clock."""
@@ -85,12 +93,6 @@ class Throughput(Callback):
         """Stop the clock until the next training batch."""
         del pl_module
         self._stop(trainer)
-
-    def _count(self, encoder: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if encoder.training:  # not in validation
-            patches: Packed = inputs[0]
-            self._rows += patches.layout.total
-            self._worth += self._batch_samples * self._rate
 
     def _start(self, trainer: Trainer) -> None:
         self._since = perf_counter()

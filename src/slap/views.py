@@ -5,7 +5,7 @@ B clips, C captions, N audio patches, M text tokens, D an encoder's width, E the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from slap.batch import Batch
-from slap.contracts import TextEncoder
+from slap.contracts import Objective, TextEncoder
 from slap.packed import Layout, Packed
 
 if TYPE_CHECKING:
@@ -59,7 +59,11 @@ class Views:
 
     Attributes:
         batch: what the data module gave.
+        pieces: in how many parts it is computed, see `slap.joined_views`; what is made of rows should be made in as
+            many pieces, see `slap.chunks.in_pieces`.
     """
+
+    pieces = 1
 
     def __init__(self, model: Network, batch: Batch) -> None:
         self.batch = batch
@@ -80,10 +84,19 @@ class Views:
         note, self._note = self._note, None
         return note
 
+    def local(self, objective: Objective) -> Mapping[str, Tensor]:
+        """What an objective makes of each clip alone, by its `fixed` and its `local`."""
+        return local_of(objective, self)
+
     @cached_property
     def patches(self) -> Packed:
         """The audio encoder's patches of all clips, packed (N)."""
         return self._patches if len(self.batch) else nothing_of(self._patches)
+
+    @property
+    def outline(self) -> Packed:
+        """Something with the layout of `patches`, (N, ...); its values may be missing."""
+        return self.patches
 
     @cached_property
     def _patches(self) -> Packed:
@@ -99,7 +112,7 @@ class Views:
     @cached_property
     def hidden_rows(self) -> Tensor:
         """(n,) int64: where `hidden` is True, in order. Their number is known on the host, so no GPU is waited for."""
-        count = sum(hidden_sizes(self.patches.sizes, self._model.mask_ratio).tolist())
+        count = sum(hidden_sizes(self.outline.sizes, self._model.mask_ratio).tolist())
         return torch.nonzero_static(self.hidden, size=count).squeeze(1)
 
     @cached_property
@@ -142,6 +155,13 @@ class Views:
         text, encoder = self.batch.text, self._model.text
         tokens = encoder(text if len(self.batch) else wordless(text, encoder))
         return self._view(tokens, self._model.text_pool)
+
+
+def local_of(objective: Objective, views: Views) -> dict[str, Tensor]:
+    """What an objective makes of each clip alone, computed at once."""
+    with torch.no_grad():
+        fixed = objective.fixed(views)
+    return {**fixed, **objective.local(views)}
 
 
 def nothing_of(items: Packed) -> Packed:
