@@ -1,0 +1,111 @@
+"""FSDP2: each process keeps a part of every large parameter, its gradient, its moments and its teacher's copy.
+
+Use it by `strategy="fsdp2"` of the trainer. Blocks of encoders and decoders are gathered one at a time, when they are
+computed. What is no matrix to speak of, scalars and what objectives hold themselves, stays whole on every process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+
+from slap.network import Network
+
+FSDP2 = "fsdp2"
+"""The strategy's name."""
+
+
+class Sharded(ModelParallelStrategy):
+    """Lightning's ModelParallelStrategy over all processes of all nodes; checkpoints are single files, of any use.
+
+    Such a checkpoint is gathered on the first process, so it loads on any number of processes and without FSDP2.
+    """
+
+    def __init__(self, save_distributed_checkpoint: bool = False, **options: Any) -> None:
+        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=save_distributed_checkpoint, **options)
+
+    def setup_environment(self) -> None:
+        """One data-parallel group of all processes."""
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+
+if FSDP2 not in StrategyRegistry.available_strategies():
+    StrategyRegistry.register(FSDP2, Sharded, description="parameters spread over all processes (slap.sharding)")
+
+
+def shard(model: Network, mesh: DeviceMesh) -> None:
+    """Spread the parameters of a model over processes, in place.
+
+    Args:
+        model: with whole parameters, equal on all processes.
+        mesh: one-dimensional.
+    """
+    # Every part is a root of its own, since `training_step` calls them one by one. Resharded after each forward pass:
+    # the teacher's has no backward pass that would do it, and the average is over shards.
+    for part in _parts(model):
+        for block in _blocks(part):
+            _spread(block, mesh)
+        _spread(part, mesh)
+
+
+def _parts(model: Network) -> Iterator[nn.Module]:
+    yield from (model.audio, model.text, model.audio_pool, model.text_pool)
+    for objective in model.objectives.values():
+        yield from objective.children()
+    if model.teacher is not None:
+        yield from model.teacher.copies
+
+
+def _blocks(part: nn.Module) -> Iterator[nn.Module]:
+    """The elements of the outermost lists of modules: layers, of which only one need be whole at a time."""
+    for child in part.children():
+        if isinstance(child, nn.ModuleList):
+            yield from child
+        else:
+            yield from _blocks(child)
+
+
+def _spread(module: nn.Module, mesh: DeviceMesh) -> None:
+    scalars = {parameter for parameter in module.parameters() if parameter.dim() == 0}
+    if all(parameter in scalars for parameter in module.parameters()):
+        return
+    fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=scalars)
+    for name in getattr(module, "entrances", ()):
+        register_fsdp_forward_method(module, name)
+
+
+def is_sharded(parameter: Tensor) -> bool:
+    """Whether this process has only a part of it."""
+    return isinstance(parameter, DTensor)
+
+
+def local(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """This process's part of each, sharing memory; what is whole stays so."""
+    return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+
+
+def average_whole(parameters: Iterable[Tensor]) -> None:
+    """Average over processes the gradients of parameters that are whole; FSDP2 does so for the others."""
+    for parameter in parameters:
+        if parameter.grad is not None and not is_sharded(parameter):
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= dist.get_world_size()
+
+
+def total_norm(gradients: Iterable[Tensor]) -> Tensor:
+    """The norm over all gradients, of which some are spread over processes; the same on all."""
+    gradients = list(gradients)
+    parts = [gradient.to_local() for gradient in gradients if isinstance(gradient, DTensor)]
+    whole = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
+    square = torch.nn.utils.get_total_norm(parts).square()
+    dist.all_reduce(square)
+    return (square + torch.nn.utils.get_total_norm(whole).square()).sqrt() if whole else square.sqrt()
