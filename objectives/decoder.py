@@ -55,6 +55,7 @@ class DecoderBlock(nn.Module):
     """
 
     compiles = True  # see slap.blocks
+    entrances = ("hear", "step")  # see slap.sharding
 
     def __init__(self, width: int, heads: int, hidden: int, context_width: int) -> None:
         super().__init__()
@@ -114,6 +115,8 @@ class Decoder(nn.Module):
         width: D.
         hidden: of the feed-forward layers.
     """
+
+    entrances = ("begin", "step")  # see slap.sharding
 
     def __init__(
         self,

@@ -180,6 +180,8 @@ class PrototypeHead(nn.Module):
         prototypes: K.
     """
 
+    entrances = ("embed", "scores")  # see slap.sharding
+
     def __init__(self, width: int, hidden: int, bottleneck: int, prototypes: int) -> None:
         super().__init__()
         self.enter = linear(width, hidden)

@@ -64,7 +64,7 @@ class JoinedViews(Views):
         self._local: dict[str, dict[str, Tensor]] | None = None
 
     @cached_property
-    def outline(self) -> Packed:  # type: ignore[override]
+    def outline(self) -> Packed:
         """The layout of all patches, without their values, (N, 0)."""
         layouts = [part.patches.layout for part in self.parts]
         lengths = torch.cat([layout.lengths for layout in layouts])

@@ -27,6 +27,7 @@ from slap.joined_views import views_of
 from slap.network import MAX_SECONDS, Network
 from slap.optim import freeze as freeze_parts
 from slap.optim import parameter_groups, warmup_cosine
+from slap.shards import average_whole, clip_norm, is_shard, total_norm
 from slap.skipping import leave_out
 from slap.source_losses import SourceLosses
 from slap.step import Step
@@ -137,6 +138,13 @@ class SLAP(Network, LightningModule):
             # Whoever uses the model cuts audio into windows as the evaluation during training did.
             self.max_seconds = getattr(self.trainer.datamodule, "window", None)  # type: ignore[attr-defined]
 
+    def configure_model(self) -> None:
+        """Under FSDP2, keep only a part of the parameters on each process, once."""
+        if self.device_mesh is not None and not any(is_shard(p) for p in self.parameters()):
+            from slap.sharding import shard  # nobody else waits for it
+
+            shard(self, self.device_mesh["data_parallel"])
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The weighted sum of the objectives on the views of the step's clips.
 
@@ -191,12 +199,13 @@ class SLAP(Network, LightningModule):
     ) -> None:
         """Clip as the trainer says, and log the norm of the gradient before it."""
         parameters = [p for p in self.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        average_whole(parameters)
+        norm = total_norm(p.grad for p in parameters if p.grad is not None)
         self.log("train/grad_norm", norm)
         self.log("train/lr", self._number(max(group["lr"] for group in optimizer.param_groups)))
         if gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
             # Lightning would compute the norm again, and refuses the fused optimiser.
-            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+            clip_norm(parameters, gradient_clip_val, norm)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         self._leave_out_if_not_finite(optimizer, norm)

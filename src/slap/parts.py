@@ -21,14 +21,16 @@ def join(batches: Sequence[Batch]) -> Batch:
     if len(batches) == 1:
         return batches[0]
     starts = list(accumulate((len(batch) for batch in batches), initial=0))
-    clip = torch.cat([batch.clip + start for batch, start in zip(batches, starts, strict=False)])
     tasks = dict.fromkeys(chain.from_iterable(batch.labels for batch in batches))
     return Batch(
-        join_packed([batch.audio for batch in batches]),
-        join_packed([batch.text for batch in batches]),
-        clip,
-        *(torch.cat([getattr(batch, name) for batch in batches]) for name in ("clip_key", "caption_key", "pairs")),
-        *(tuple(chain.from_iterable(getattr(batch, name) for batch in batches)) for name in ("ids", "captions")),
+        audio=join_packed([batch.audio for batch in batches]),
+        text=join_packed([batch.text for batch in batches]),
+        clip=torch.cat([batch.clip + start for batch, start in zip(batches, starts, strict=False)]),
+        clip_key=torch.cat([batch.clip_key for batch in batches]),
+        caption_key=torch.cat([batch.caption_key for batch in batches]),
+        pairs=torch.cat([batch.pairs for batch in batches]),
+        ids=tuple(chain.from_iterable(batch.ids for batch in batches)),
+        captions=tuple(chain.from_iterable(batch.captions for batch in batches)),
         labels={task: tuple(chain.from_iterable(_labels(batch, task) for batch in batches)) for task in tasks},
         spans=tuple(chain.from_iterable(batch.spans for batch in batches)),
         bad=tuple(chain.from_iterable(batch.bad for batch in batches)),

@@ -1,23 +1,23 @@
 """FSDP2: each process keeps a part of every large parameter, its gradient, its moments and its teacher's copy.
 
 Use it by `strategy="fsdp2"` of the trainer. Blocks of encoders and decoders are gathered one at a time, when they are
-computed. What is no matrix to speak of, scalars and what objectives hold themselves, stays whole on every process.
+computed; a module that is entered other than by `forward` lists those methods as `entrances`. Scalars, and what
+objectives hold themselves, stay whole on every process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import torch
-import torch.distributed as dist
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor
+from torch.utils._pytree import register_pytree_node
 
 from slap.network import Network
+from slap.packed import Packed
 
 FSDP2 = "fsdp2"
 """The strategy's name."""
@@ -37,6 +37,13 @@ class Sharded(ModelParallelStrategy):
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
+
+# FSDP2 has to find the tensors that modules take and give, or it would not gather parameters for their backward pass.
+register_pytree_node(
+    Packed,
+    lambda packed: ([packed.values, packed.lengths, packed.positions], packed.layout),
+    lambda tensors, layout: Packed(*tensors, layout=layout),
+)
 
 if FSDP2 not in StrategyRegistry.available_strategies():
     StrategyRegistry.register(FSDP2, Sharded, description="parameters spread over all processes (slap.sharding)")
@@ -81,31 +88,3 @@ def _spread(module: nn.Module, mesh: DeviceMesh) -> None:
     fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=scalars)
     for name in getattr(module, "entrances", ()):
         register_fsdp_forward_method(module, name)
-
-
-def is_sharded(parameter: Tensor) -> bool:
-    """Whether this process has only a part of it."""
-    return isinstance(parameter, DTensor)
-
-
-def local(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """This process's part of each, sharing memory; what is whole stays so."""
-    return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
-
-
-def average_whole(parameters: Iterable[Tensor]) -> None:
-    """Average over processes the gradients of parameters that are whole; FSDP2 does so for the others."""
-    for parameter in parameters:
-        if parameter.grad is not None and not is_sharded(parameter):
-            dist.all_reduce(parameter.grad)
-            parameter.grad /= dist.get_world_size()
-
-
-def total_norm(gradients: Iterable[Tensor]) -> Tensor:
-    """The norm over all gradients, of which some are spread over processes; the same on all."""
-    gradients = list(gradients)
-    parts = [gradient.to_local() for gradient in gradients if isinstance(gradient, DTensor)]
-    whole = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
-    square = torch.nn.utils.get_total_norm(parts).square()
-    dist.all_reduce(square)
-    return (square + torch.nn.utils.get_total_norm(whole).square()).sqrt() if whole else square.sqrt()

@@ -8,6 +8,8 @@ from math import cos, pi
 import torch
 from torch import Tensor, nn
 
+from slap.shards import local
+
 
 class Teacher(nn.Module):
     """Keeps exponential moving averages of some modules of a model.
@@ -59,7 +61,8 @@ class Teacher(nn.Module):
         elif bad is not None and bad:
             return
         for source, copy in zip(self._sources, self.copies, strict=True):
-            _move(list(copy.parameters()), [p.detach() for p in source.parameters()], weight)
+            # Where processes hold parts of both, the average of the parts is the part of the average.
+            _move(local(copy.parameters()), local(p.detach() for p in source.parameters()), weight)
             for old, new in zip(copy.buffers(), source.buffers(), strict=True):
                 old.copy_(new)
 

@@ -92,12 +92,12 @@ class Gradients(Callback):
             self.weights.append({name: value.clone() for name, value in module.state_dict().items()})
 
 
-def train(model, steps, folder, spoil=None, callbacks=(), **options):
+def train(model, steps, folder, spoil=None, callbacks=(), ckpt_path=None, max_epochs=1, **options):
     """Train on batches of the listed clips; the gradients, and the weights after each step."""
     kept = Gradients()
     trainer = Trainer(
         default_root_dir=folder,
-        max_epochs=1,
+        max_epochs=max_epochs,
         max_steps=len(steps),
         accelerator="cpu",
         logger=False,
@@ -110,5 +110,5 @@ def train(model, steps, folder, spoil=None, callbacks=(), **options):
         callbacks=[kept, *callbacks],
         **options,
     )
-    trainer.fit(model, datamodule=Given(steps, spoil))
+    trainer.fit(model, datamodule=Given(steps, spoil), ckpt_path=ckpt_path, weights_only=True)
     return {"gradients": kept.gradients, "weights": kept.weights, "loss": trainer.callback_metrics["train/loss"]}
