@@ -1,6 +1,7 @@
 """A step in parts has the gradient of the step at once, with the activations of a part."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,16 @@ def test_parts_and_back():
     assert (again.ids, again.captions, again.read) == (batch.ids, batch.captions, batch.read)
     assert {tuple(pair) for pair in again.pairs.tolist()} == {tuple(pair) for pair in batch.pairs.tolist()}
     assert even(7, 3) == [3, 2, 2]
+
+
+def test_labels_and_tags_are_joined():
+    model = tiny_model()
+    one, two = tiny_batch(model, [0.1, 0.2]), tiny_batch(model, [0.1], seed=1)
+    one = replace(one, tags={"animal": ({"dog": 1.0}, None)}, labels={"parity": ("even", None)})
+    both = join([one, replace(two, labels={})])
+    assert both.labels == {"parity": ("even", None, None)}
+    assert both.tags == {"animal": ({"dog": 1.0}, None, None)}
+    assert both.shares("animal") == [{"dog": 1.0}, None, None]
 
 
 def test_options_that_make_no_sense():

@@ -31,6 +31,7 @@ from slap.shards import average_whole, clip_norm, is_shard, total_norm
 from slap.skipping import leave_out
 from slap.source_losses import SourceLosses
 from slap.step import Step
+from slap.views import Views
 
 
 class SLAP(Network, LightningModule):

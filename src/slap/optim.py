@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from slap.contracts import Encoder
+from slap.contracts import Encoder, Objective
 
 LAYER = re.compile(r"^.*?(?<![^.])(?:blocks|layers|layer)\.\d+(?=\.)(?:.*?\.(?:blocks|layers|layer)\.\d+(?=\.))?")
 """The beginning of a parameter's name that says which layer it is of, also where layers stand in stages."""
@@ -25,7 +25,9 @@ def parameter_groups(
     """Parameter groups for AdamW: by weight decay, and by learning rate.
 
     Only the weights of linear and convolution layers decay; norms, embeddings, scales, queries and tokens do not
-    (our choice, the field's habit). Parameters without gradient, the teacher's among them, are left out.
+    (our choice, the field's habit). Parameters without gradient, the teacher's among them, are left out. What stays
+    whole where parameters are spread over processes (`slap.sharding`) has groups of its own, in every run, so that a
+    checkpoint of one run continues in another.
 
     Args:
         model: anything that may hold `Encoder`s, whose `lr_scale` multiplies `lr`.
@@ -50,15 +52,17 @@ def parameter_groups(
     }
     # A weight that is shared with an embedding is an embedding.
     decaying -= {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    whole = {id(p) for module in model.modules() if isinstance(module, Objective) for p in module.parameters(False)}
+    groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
     for parameter in model.parameters():
         if not parameter.requires_grad:
             continue
         decay = weight_decay if id(parameter) in decaying else 0.0
         rate = lr * scales.get(id(parameter), 1.0) * further.get(id(parameter), 1.0)
-        group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "weight_decay": decay})
+        key = rate, decay, parameter.dim() == 0 or id(parameter) in whole
+        group = groups.setdefault(key, {"params": [], "lr": rate, "weight_decay": decay})
         group["params"].append(parameter)
-    return sorted(groups.values(), key=lambda group: (-group["lr"], -group["weight_decay"]))
+    return [groups[key] for key in sorted(groups, key=lambda key: (-key[0], -key[1], key[2]))]
 
 
 def depths(encoder: nn.Module) -> list[int]:

@@ -6,7 +6,7 @@ B clips, C captions.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, chain, pairwise
 
@@ -22,6 +22,7 @@ def join(batches: Sequence[Batch]) -> Batch:
         return batches[0]
     starts = list(accumulate((len(batch) for batch in batches), initial=0))
     tasks = dict.fromkeys(chain.from_iterable(batch.labels for batch in batches))
+    tags = dict.fromkeys(chain.from_iterable(batch.tags for batch in batches))
     return Batch(
         audio=join_packed([batch.audio for batch in batches]),
         text=join_packed([batch.text for batch in batches]),
@@ -32,6 +33,7 @@ def join(batches: Sequence[Batch]) -> Batch:
         ids=tuple(chain.from_iterable(batch.ids for batch in batches)),
         captions=tuple(chain.from_iterable(batch.captions for batch in batches)),
         labels={task: tuple(chain.from_iterable(_labels(batch, task) for batch in batches)) for task in tasks},
+        tags={task: tuple(chain.from_iterable(_tags(batch, task) for batch in batches)) for task in tags},
         spans=tuple(chain.from_iterable(batch.spans for batch in batches)),
         bad=tuple(chain.from_iterable(batch.bad for batch in batches)),
         source=torch.cat([batch.source for batch in batches]),
@@ -42,6 +44,10 @@ def join(batches: Sequence[Batch]) -> Batch:
 
 def _labels(batch: Batch, task: str) -> Sequence[str | None]:
     return batch.labels.get(task, (None,) * len(batch))
+
+
+def _tags(batch: Batch, task: str) -> Sequence[Mapping[str, float] | None]:
+    return batch.tags.get(task, (None,) * len(batch))
 
 
 def join_packed(parts: Sequence[Packed]) -> Packed:
