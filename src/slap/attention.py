@@ -59,7 +59,8 @@ def attention(
     if window is not None and causal:
         raise ValueError("a window and a causal mask at once are not supported; choose one")
     k, v = k.to(q.dtype), v.to(q.dtype)
-    if not queries.sizes:  # of no items nothing is left to attend to; but all of q, k and v have a gradient: 0
+    if not q.shape[0]:  # nothing is left to attend to, but all of q, k and v have a gradient: 0. Not by the layout, on
+        # which compiled code would come to depend.
         return q + k.sum() + v.sum()
     if flashes(q):
         return flash_attention(q, k, v, queries, keys, window, causal)
