@@ -42,7 +42,7 @@ class Sharded(ModelParallelStrategy):
 register_pytree_node(
     Packed,
     lambda packed: ([packed.values, packed.lengths, packed.positions], packed.layout),
-    lambda tensors, layout: Packed(*tensors, layout=layout),
+    lambda tensors, layout: Packed(tensors[0], tensors[1], tensors[2], layout),
 )
 
 if FSDP2 not in StrategyRegistry.available_strategies():
