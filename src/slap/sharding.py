@@ -14,7 +14,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
-from torch.utils._pytree import register_pytree_node
+from torch.utils._pytree import SUPPORTED_NODES, register_pytree_node
 
 from slap.network import Network
 from slap.packed import Packed
@@ -38,13 +38,6 @@ class Sharded(ModelParallelStrategy):
         super().setup_environment()
 
 
-# FSDP2 has to find the tensors that modules take and give, or it would not gather parameters for their backward pass.
-register_pytree_node(
-    Packed,
-    lambda packed: ([packed.values, packed.lengths, packed.positions], packed.layout),
-    lambda tensors, layout: Packed(tensors[0], tensors[1], tensors[2], layout),
-)
-
 if FSDP2 not in StrategyRegistry.available_strategies():
     StrategyRegistry.register(FSDP2, Sharded, description="parameters spread over all processes (slap.sharding)")
 
@@ -56,12 +49,23 @@ def shard(model: Network, mesh: DeviceMesh) -> None:
         model: with whole parameters, equal on all processes.
         mesh: one-dimensional.
     """
+    _show_tensors()
     # Every part is a root of its own, since `training_step` calls them one by one. Resharded after each forward pass:
     # the teacher's has no backward pass that would do it, and the average is over shards.
     for part in _parts(model):
         for block in _blocks(part):
             _spread(block, mesh)
         _spread(part, mesh)
+
+
+def _show_tensors() -> None:
+    """Let FSDP2 find the tensors in what modules take and give, or it gathers no parameters for the backward pass."""
+    if Packed not in SUPPORTED_NODES:
+        register_pytree_node(
+            Packed,
+            lambda packed: ([packed.values, packed.lengths, packed.positions], packed.layout),
+            lambda tensors, layout: Packed(tensors[0], tensors[1], tensors[2], layout),
+        )
 
 
 def _parts(model: Network) -> Iterator[nn.Module]:

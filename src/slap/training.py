@@ -31,6 +31,7 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+import slap.sharding  # noqa: F401 - registers the strategy `fsdp2`
 from slap.collapse_watch import CollapseWatch
 from slap.curves import LearningCurves
 from slap.progress import ProgressBar
@@ -79,7 +80,8 @@ def trainer(
         max_skipped: steps whose loss or gradient is not finite are left out; this many in a row end the run.
         stop_on_collapse: end the run when features collapse, see `slap.collapse_watch`; otherwise there is a warning.
         callbacks: more of them.
-        **options: any other option of Lightning's Trainer (precision, devices, strategy, max_time, ...).
+        **options: any other option of Lightning's Trainer (precision, devices, strategy, max_time, ...). The strategy
+            `fsdp2` spreads parameters over processes, see `slap.sharding`.
 
     Raises:
         ValueError: an unknown option.
