@@ -7,7 +7,7 @@ objectives hold themselves, stay whole on every process.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
@@ -64,8 +64,13 @@ def _show_tensors() -> None:
         register_pytree_node(
             Packed,
             lambda packed: ([packed.values, packed.lengths, packed.positions], packed.layout),
-            lambda tensors, layout: Packed(tensors[0], tensors[1], tensors[2], layout),
+            _packed,
         )
+
+
+def _packed(tensors: Iterable[Any], layout: Any) -> Packed:
+    values, lengths, positions = tensors
+    return Packed(values, lengths, positions, layout)
 
 
 def _parts(model: Network) -> Iterator[nn.Module]:

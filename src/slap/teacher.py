@@ -56,7 +56,7 @@ class Teacher(nn.Module):
                 GPU it is not waited for.
         """
         weight: float | Tensor = 1 - self.momentum(progress)
-        if bad is not None and bad.device.type == "cuda":
+        if bad is not None and bad.device.type != "cpu":
             weight = weight * ~bad
         elif bad is not None and bad:
             return
