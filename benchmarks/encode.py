@@ -128,7 +128,7 @@ def _others(turns: Turns, names: Sequence[str], seconds: float, options: argpars
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the benchmark's own options."""
-    parser.add_argument("--seconds", type=float, default=120.0, help="of audio (default: %(default)g)")
+    parser.add_argument("--seconds", type=float, default=90.0, help="of audio (default: %(default)g)")
     parser.add_argument("--turns", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--peers", nargs="*", default=[*peers.TRANSFORMERS], choices=[*peers.TRANSFORMERS])
     parser.add_argument("--open-clip", type=Path, metavar="PATH", help="source of open_clip with NaFlexCLAP")
