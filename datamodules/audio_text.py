@@ -29,6 +29,7 @@ from slap.datamodules.leakage import indexed, warn_of_overlap
 from slap.datamodules.loader import Loader
 from slap.datamodules.manifest import captions_of
 from slap.datamodules.mixture import Manifests, Named, balanced, mixed, shares
+from slap.datamodules.position import Position, basis, position_in, state
 from slap.datamodules.quarantine import Quarantine
 from slap.datamodules.replacement import Replacements
 from slap.datamodules.sampler import EvaluationSampler, TrainSampler
@@ -57,6 +58,11 @@ class AudioTextData(LightningDataModule):
     Clips that are bad (absent, unreadable, truncated, silent, ...: see `slap.bad_clip`) stop nothing and are not
     hidden: training replaces each by one of nearly the same length, evaluation leaves it out and says so. They are
     counted and listed in `bad_clips.jsonl` in the run's folder.
+
+    A training that is continued from a checkpoint goes on with the batch after the last one that it was trained on,
+    without loading those before (`slap.resume`). For that the manifests, what makes batches of them (the arguments
+    from `max_duration` to `max_clip`, and `seed`) and the number of processes must be the same; anything else is an
+    error that says what has changed.
 
     Manifests may go under names, `{"audiocaps": "a.jsonl", "clotho": ["b.jsonl", "c.jsonl"]}`: then the logs tell these
     sources apart, in training by the losses of their clips and in validation by figures of their own, and `weights` or
@@ -107,6 +113,9 @@ class AudioTextData(LightningDataModule):
             training holds it all; forked workers share it.
         num_workers: loading processes; 0 loads between training steps.
         seed: of order, captions and crops.
+
+    Attributes:
+        restart_changed: whether a run that is continued with other data begins its epoch anew, instead of stopping.
 
     Raises:
         ValueError: an argument is out of range, or a clip does not fit into a batch.
@@ -188,6 +197,10 @@ class AudioTextData(LightningDataModule):
         self._sources: list[Source] = []  # what an epoch takes of the training clips
         self._firsts: dict[str, tuple[int, ...]] = {}  # of each source, the number of its first clip
         self._loaders: list[Loader] = []
+        self.restart_changed = False
+        self._position = Position()
+        self._basis: dict[str, Any] = {}  # what the position depends on
+        self._saved: dict[str, Any] = {}  # by the checkpoint that is continued
 
     def connect(self, sample_rate: int, tokenize: Tokenize) -> None:
         """Say what the model wants, where no trainer does.
@@ -215,6 +228,8 @@ class AudioTextData(LightningDataModule):
             if self.in_memory:
                 self._mono_cuts(split)
         self._check_prompts()
+        if stage == "fit":
+            self._position, self._saved = Position(), {}
         if stage == "fit" and self._process()[0] == 0:
             warn_of_overlap(self._named("train"), [*self._named("val"), *self._named("test")])
 
@@ -246,14 +261,54 @@ class AudioTextData(LightningDataModule):
         """For each zero-shot task of the evaluation manifests read so far its prompt, with `{label}` in it."""
         return {**dict.fromkeys(self._tasks(), PROMPT), **self._given_prompts}
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """The epoch, and the batches of it that each process has trained on, or continues behind."""
+        return self._position.epoch, self._position.batches
+
+    def commit(self, epoch: int, batches: int) -> None:
+        """Take note that training has come so far: a checkpoint goes on from there (`slap.resume` says when).
+
+        Args:
+            epoch: counted from 0.
+            batches: of it that each process has trained on.
+        """
+        self._position = Position(epoch, batches)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the data up to which training has come, and what that depends on; plain data."""
+        return state(self._position, self._basis) if self._basis else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where a checkpoint says; the next training loader looks whether the data are the same."""
+        self._saved = dict(state_dict)
+
     def train_dataloader(self) -> Loader:
-        """Batches of one training epoch; Lightning sets which."""
+        """Batches of one training epoch; Lightning sets which.
+
+        Raises:
+            ValueError: a checkpoint is continued with other data, and `restart_changed` is not set.
+        """
         sample_rate, tokenize = self._model()
         clips, cuts = self._clips("train"), self._mono_cuts("train")
         lengths = clips.samples(sample_rate)
         if self.max_clip is not None:
             np.minimum(lengths, round(self.max_clip * sample_rate), out=lengths)
         replacements = Replacements(lengths, self.seed)
+        sampler = TrainSampler(
+            lengths,
+            round(self.max_duration * sample_rate),
+            self.max_clips,
+            self.num_buckets,
+            self.seed,
+            *self._process(),
+            self._sources,
+        )
+        self._basis = basis(clips.keys, sampler)
+        if self._saved:
+            self._position = position_in(self._saved, self._basis, self.restart_changed)
+            self._saved = {}
+        sampler.begin_at(self._position.epoch, self._position.batches)
         return self._loader(
             TrainDataset(
                 cuts,
@@ -267,15 +322,7 @@ class AudioTextData(LightningDataModule):
                 self._firsts["train"],
                 self._choice,
             ),
-            TrainSampler(
-                lengths,
-                round(self.max_duration * sample_rate),
-                self.max_clips,
-                self.num_buckets,
-                self.seed,
-                *self._process(),
-                self._sources,
-            ),
+            sampler,
             "train",
         )
 

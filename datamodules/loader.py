@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator, Sequence
-from time import perf_counter
+from threading import Thread
+from time import perf_counter, sleep
+from types import FrameType
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from slap.bad_clip import BadClip
@@ -13,13 +18,20 @@ from slap.batch import Batch
 from slap.datamodules.quarantine import Quarantine
 from slap.datamodules.sampler import EvaluationSampler, TrainSampler
 
+LOOK = 2.0
+"""Seconds between a worker's looks whether the main process is still there."""
+
 
 class Loader:
     """Batches of the epoch that its sampler is set to; iterating again begins that epoch again.
 
     Not a torch DataLoader itself, so Lightning leaves its sampler alone; Lightning still sets the sampler's epoch.
     Where an epoch begins is the sampler's affair alone, and the workers know only what each draw tells them. It has no
-    length, since epochs may differ by a batch.
+    length, since epochs may differ by a batch. It draws nothing from torch's random numbers, which are training's.
+
+    Workers leave it to the main process to end on an interrupt or SIGTERM, which often reach all processes of a group:
+    the step that is being made may need more batches. When the main process is gone they end: torch's would wait for
+    ever to hand over a batch that is larger than a pipe.
 
     Args:
         dataset: gives a batch for each draw of the sampler.
@@ -66,6 +78,8 @@ class Loader:
                 num_workers=self.num_workers,
                 pin_memory=self.pin_memory,
                 persistent_workers=self.num_workers > 0,
+                worker_init_fn=_as_long_as_needed,
+                generator=torch.Generator(),  # its own: how often it is asked depends on workers and validations
             )
         if self.stage == "train":
             batches = self.quarantine.training(self._loader, alone=self.sampler.world_size == 1)
@@ -85,3 +99,22 @@ class Loader:
     def close(self) -> None:
         """Let the workers end; iterating starts new ones."""
         self._loader = None
+
+
+def _as_long_as_needed(worker: int) -> None:
+    """Ignore signals that are the main process's, but end with it; a second SIGTERM, sent to this worker, ends it."""
+    del worker
+    Thread(target=_end_without, args=(os.getppid(),), daemon=True, name="watch-parent").start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _heed_the_next)
+
+
+def _end_without(parent: int) -> None:
+    while os.getppid() == parent:
+        sleep(LOOK)
+    os._exit(1)
+
+
+def _heed_the_next(number: int, frame: FrameType | None) -> None:
+    del frame
+    signal.signal(number, signal.SIG_DFL)

@@ -41,7 +41,7 @@ class TrainSampler:
     does not tell clips apart, and fill the budget more evenly; `num_buckets=1` mixes all lengths.
 
     An epoch's batches are computed as a whole, from arrays: a million clips take about a second. Iterating always
-    begins the epoch set by `set_epoch` anew.
+    begins the epoch set by `set_epoch` anew, or, in the epoch that `begin_at` names, at the batch that it names.
 
     Args:
         lengths: (n,) of the clips, in samples.
@@ -68,6 +68,12 @@ class TrainSampler:
         self.lengths = np.asarray(self.lengths, dtype=np.int64)
         self.sources = tuple(self.sources) or (Source(0, len(self.lengths)),)
         self._bounds = bucket_bounds(self.lengths, self.num_buckets)
+        self._begin = (0, 0)
+
+    def begin_at(self, epoch: int, batches: int) -> None:
+        """Go on in an epoch that was interrupted after some batches of this process, which are not given again."""
+        self.epoch = epoch
+        self._begin = (epoch, batches)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration gives; Lightning calls this."""
@@ -75,7 +81,8 @@ class TrainSampler:
 
     def __iter__(self) -> Iterator[Draw]:
         epoch = self.epoch
-        for step in self._steps(epoch):
+        begin = self._begin[1] if epoch == self._begin[0] else 0
+        for step in islice(self._steps(epoch), begin, None):
             yield Draw(epoch, tuple(step[self.rank].tolist()))
 
     def _steps(self, epoch: int) -> Iterator[list[np.ndarray]]:

@@ -109,6 +109,18 @@ def test_epochs_differ_and_seeds_decide() -> None:
     assert batches[0] != batches[2]
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_epoch_is_entered_in_its_middle(rank: int) -> None:
+    made = TrainSampler(np.arange(1, 400), 1000, None, 3, seed=5, rank=rank, world_size=2)
+    made.set_epoch(2)
+    whole = list(made)
+    made.begin_at(2, 4)
+    assert list(made) == list(made) == whole[4:]  # iterating again begins there again
+    made.set_epoch(3)
+    after = list(made)
+    assert after == list(TrainSampler(np.arange(1, 400), 1000, None, 3, 5, rank, 2, epoch=3))
+
+
 def test_iterating_again_begins_the_epoch_again() -> None:
     sampler = TrainSampler(lengths(300, 10.0), 30 * RATE, None, 10, 0)
     begun = iter(sampler)

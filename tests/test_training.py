@@ -103,7 +103,8 @@ def test_best_is_of_the_best_validation_and_last_of_the_last_step(mode, best, tm
     fit(tmp_path, callbacks=[Scores([0.2, 0.9, 0.1])], **options)
     assert torch.load(tmp_path / "best.ckpt", weights_only=True)["global_step"] == best
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 7
-    assert len(list(tmp_path.glob("*.ckpt"))) == 2
+    assert torch.load(tmp_path / "previous.ckpt", weights_only=True)["global_step"] == 6
+    assert len(list(tmp_path.glob("*.ckpt"))) == 3
 
 
 def test_an_unknown_metric_to_monitor_fails_at_the_first_validation(tmp_path):

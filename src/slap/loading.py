@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from slap.checkpoint_file import verify
 from slap.inference import AudioTextModel, Model
 from slap.network import MAX_SECONDS
 from slap.trained import DEFAULT_MAX_SECONDS, TrainedModel, build, cast, for_use
@@ -93,6 +94,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is damaged, of something else, or would run code.
     """
+    verify(path)
     try:
         # weights_only: a checkpoint from elsewhere must not be able to run code.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

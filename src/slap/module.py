@@ -132,7 +132,8 @@ class SLAP(Network, LightningModule):
             if isinstance(self.trainer.strategy, DDPStrategy):
                 # Some parameters serve only some objectives, e.g. the token of hidden patches.
                 self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
-            self.text.prepare(self.trainer.datamodule.captions())  # type: ignore[attr-defined]
+            if self.trainer.ckpt_path is None:  # a checkpoint brings its tokenizer
+                self.text.prepare(self.trainer.datamodule.captions())  # type: ignore[attr-defined]
             for objective in self.objectives.values():
                 objective.prepare(self.trainer.datamodule)  # type: ignore[operator, attr-defined]
             self.source_losses = SourceLosses([*self.objectives], self._sources("train"))

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -18,12 +19,15 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from slap.checkpoint_io import BEST, LAST
 from slap.cli import RECIPE_COMMANDS, suggestion
+from slap.last_checkpoint import find_last
 from slap.plain_yaml import read_yaml
 from slap.plugin_modules import load_plugins
 from slap.predictions import whole_clips, windows_elsewhere
 from slap.recipe import Recipe, built_in, load
 from slap.report import Report
+from slap.run_folder import RunFolder
 
 SEED = 0
 """Of a run that names none: runs are repeatable unless asked otherwise."""
@@ -171,7 +175,7 @@ class RecipeCLI(LightningCLI):
 
     def run(self) -> None:
         """Run the command."""
-        path = _checkpoint(self.config["ckpt_path"], Path(self.trainer.default_root_dir))
+        path = self._checkpoint(self.config["ckpt_path"], Path(self.trainer.default_root_dir))
         step = getattr(self.trainer, self.command)
         if any(isinstance(callback, Report) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
             step = partial(step, verbose=False) if self.command == "test" else step  # it prints a better table
@@ -186,6 +190,28 @@ class RecipeCLI(LightningCLI):
         if self.command == "predict":
             _save_predictions(result, self.trainer)
 
+    def _checkpoint(self, asked: str | None, out: Path) -> str | None:
+        if asked == "last":
+            found = find_last(out)
+            if found is None and self.command == "fit":
+                self._begin_anew(out)
+                return None
+            asked = str(found or out / LAST)
+        if asked is None:
+            return None
+        path = out / BEST if asked == "best" else Path(asked)
+        if not path.is_file():
+            there = ", ".join(str(found) for found in sorted(path.parent.glob("*.ckpt"))) or "none"
+            raise FileNotFoundError(f"there is no checkpoint {path}; beside it there are: {there}")
+        return str(path)
+
+    def _begin_anew(self, out: Path) -> None:
+        """So that one command begins a run and continues it; logs without a checkpoint are of no use."""
+        print(f"slap: {out} holds no checkpoint to continue from, so training begins", file=sys.stderr)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, RunFolder):
+                callback.overwrite = True
+
 
 def _with_options(message: str, options: list[str]) -> str:
     """A parser's message; if an option was unknown, with the valid ones of its group, or the outermost."""
@@ -196,16 +222,6 @@ def _with_options(message: str, options: list[str]) -> str:
     names = [f"--{option}" for option in options]
     alike = [name for name in names if name.startswith(wrong.split(".")[0] + ".")]
     return f"{message}; {suggestion(wrong, alike or [name for name in names if '.' not in name])}"
-
-
-def _checkpoint(asked: str | None, out: Path) -> str | None:
-    if asked is None:
-        return None
-    path = out / f"{asked}.ckpt" if asked in ("best", "last") else Path(asked)
-    if not path.is_file():
-        there = ", ".join(str(found) for found in sorted(path.parent.glob("*.ckpt"))) or "none"
-        raise FileNotFoundError(f"there is no checkpoint {path}; beside it there are: {there}")
-    return str(path)
 
 
 def _save_predictions(batches: list[dict[str, Any]], trainer: Trainer) -> None:

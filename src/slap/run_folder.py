@@ -8,15 +8,17 @@ from pathlib import Path
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
-from lightning.pytorch.trainer.states import TrainerFn
 
 from slap.bad_clip import BAD_CLIPS
+from slap.checkpoint_io import BEST, LAST, PREVIOUS
 from slap.step_watch import WATCH_FILES
 
-RUN_FILES = ("metrics.csv", "best.ckpt", "last.ckpt", "curves.png")
+METRICS = "metrics.csv"
+
+RUN_FILES = (METRICS, BEST, LAST, PREVIOUS, "curves.png")
 """What a run leaves in its folder, besides the TensorBoard log."""
 
 
@@ -49,6 +51,8 @@ class RunFolder(Callback):
         """Refuse or clean the folder: only now it is known that no checkpoint is being continued."""
         del pl_module
         if trainer.global_step > 0:
+            if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                forget_after(self.out / METRICS, trainer.global_step)
             return
         present = trainer.strategy.broadcast([path.name for path in self._found])  # so that all processes stop
         if present and not self.overwrite:
@@ -59,6 +63,31 @@ class RunFolder(Callback):
         if trainer.is_global_zero:
             for path in self._found + self._old:
                 path.unlink(missing_ok=True)
+
+
+def forget_after(path: Path, steps: int) -> None:
+    """Drop the rows of a log that come after a checkpoint, which its continuation writes again.
+
+    A row that was being written when its run was killed goes too.
+
+    Args:
+        path: of the log, if there is one.
+        steps: that the checkpoint has seen; rows are numbered from 0.
+    """
+    if not path.is_file():
+        return
+    with path.open(newline="") as file:
+        header, *rows = file.readlines() or [""]
+    step = header.strip().split(",").index("step") if rows else 0
+    kept = [row for row in rows if row.endswith("\n") and _whole(row, header) and int(row.split(",")[step]) < steps]
+    if len(kept) < len(rows):
+        part = path.with_name(f"{path.name}.part")
+        part.write_text("".join([header, *kept]), newline="")
+        part.replace(path)
+
+
+def _whole(row: str, header: str) -> bool:
+    return row.count(",") == header.count(",")
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -85,36 +114,6 @@ class BestCheckpoint(ModelCheckpoint):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
             super().setup(trainer, pl_module, stage)
-
-
-class LastCheckpoint(Checkpoint):
-    """Saves `last.ckpt` after each validation and at the end of training.
-
-    Lightning's own `save_last` writes only along with a new best, so that the last steps of a run could be lost.
-
-    Args:
-        out: the folder.
-    """
-
-    def __init__(self, out: str) -> None:
-        self.path = Path(out).absolute() / "last.ckpt"
-        self._saved = -1
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, unless nothing is being trained."""
-        del pl_module
-        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
-            self._save(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what came after the last validation."""
-        del pl_module
-        self._save(trainer)
-
-    def _save(self, trainer: Trainer) -> None:
-        if trainer.global_step != self._saved:
-            trainer.save_checkpoint(self.path, weights_only=False)  # with the optimiser, to continue from
-            self._saved = trainer.global_step
 
 
 class AppendingCSVLogger(CSVLogger):

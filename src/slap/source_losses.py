@@ -5,7 +5,8 @@ B clips, S sources.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,9 +49,18 @@ class SourceLosses:
         if self._sums is None:
             shape = len(self.objectives), len(self.sources), 2
             self._sums = torch.zeros(shape, dtype=torch.float64, device=losses.device)
+        self._sums = self._sums.to(losses.device)
         told = ~losses.isnan()
         rows = torch.stack([losses.nan_to_num(0.0), told], 1).double()
         self._sums[self.objectives.index(objective)].index_add_(0, source, rows)
+
+    def rank_state(self) -> dict[str, Any]:
+        """The sums of this process so far, for a checkpoint."""
+        return {"sums": self._sums}
+
+    def load_rank_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from these."""
+        self._sums = state["sums"]
 
     def take(self, device: torch.device) -> dict[str, Tensor]:
         """The means over all processes since the last time, by `<objective>/<source>`, and begin anew.
@@ -63,7 +73,7 @@ class SourceLosses:
         if not self.sources:
             return {}
         shape = len(self.objectives), len(self.sources), 2
-        sums = torch.zeros(shape, dtype=torch.float64, device=device) if self._sums is None else self._sums
+        sums = torch.zeros(shape, dtype=torch.float64, device=device) if self._sums is None else self._sums.to(device)
         self._sums = None
         total = all_sum(sums).cpu()
         return {

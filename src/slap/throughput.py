@@ -5,6 +5,7 @@ B clips, N packed patches.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
@@ -48,7 +49,7 @@ class Throughput(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the encoder's rate and listen to how it makes patches."""
-        del trainer
+        self._step = trainer.global_step
         encoder = pl_module.audio
         assert isinstance(encoder, AudioEncoder)
         self._rate = patches_per_sample(encoder, pl_module.device)
@@ -62,6 +63,16 @@ class Throughput(Callback):
             return patches
 
         encoder.patchify = counted  # type: ignore[method-assign]
+
+    def rank_state(self) -> dict[str, Any]:
+        """What was counted since the last row, for a checkpoint."""
+        counted = {"clips": self._clips, "samples": self._samples, "rows": self._rows, "worth": self._worth}
+        return {**counted, "time": self._time, "waited": self._waited}
+
+    def load_rank_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from there, so that the next row is about all of its steps."""
+        self._clips, self._samples, self._rows = state["clips"], state["samples"], state["rows"]
+        self._worth, self._time, self._waited = state["worth"], state["time"], state["waited"]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop listening."""

@@ -28,17 +28,24 @@ import difflib
 import inspect
 from typing import Any, Literal
 
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 import slap.sharding  # noqa: F401 - registers the strategy `fsdp2`
+from slap.agreement import Agreement
+from slap.checkpoint_io import AsyncCheckpointFiles, CheckpointFiles
 from slap.collapse_watch import CollapseWatch
 from slap.curves import LearningCurves
+from slap.failing import FailTogether
+from slap.last_checkpoint import LastCheckpoint
 from slap.progress import ProgressBar
 from slap.report import Report
-from slap.run_folder import AppendingCSVLogger, BestCheckpoint, LastCheckpoint, RunFolder
+from slap.resume import ChangedData, ExactResume
+from slap.run_folder import AppendingCSVLogger, BestCheckpoint, RunFolder
 from slap.step_watch import StepWatch
 from slap.throughput import Throughput
+from slap.together import StopTogether
 
 
 def trainer(
@@ -56,13 +63,21 @@ def trainer(
     overwrite: bool = False,
     max_skipped: int = 3,
     stop_on_collapse: bool = False,
+    save_every: int | None = None,
+    save_minutes: float | None = 30.0,
+    async_save: bool = False,
+    changed_data: ChangedData = "refuse",
     callbacks: list[Callback] | None = None,
     **options: Any,
 ) -> Trainer:
     """A Lightning Trainer that writes to the folder `out` and nowhere else.
 
-    The folder gets `metrics.csv`, `tensorboard/`, `best.ckpt`, `last.ckpt`, at the end `curves.png`, from the command
-    line `config.yaml`, and `skipped_steps.jsonl` and `loss_spikes.jsonl` where there is something to list.
+    The folder gets `metrics.csv`, `tensorboard/`, `best.ckpt`, `last.ckpt` and the one before, `previous.ckpt`, at the
+    end `curves.png`, from the command line `config.yaml`, and `skipped_steps.jsonl` and `loss_spikes.jsonl` where there
+    is something to list.
+
+    SIGTERM and Ctrl-C end training at the end of a step, with `last.ckpt`. A run that was interrupted, also by force,
+    goes on exactly from a checkpoint (docs/resume.md).
 
     Args:
         out: the run's folder. A run that it holds already is not touched, unless it is continued or `overwrite` is set.
@@ -79,6 +94,11 @@ def trainer(
         overwrite: begin anew in a folder that holds a run.
         max_skipped: steps whose loss or gradient is not finite are left out; this many in a row end the run.
         stop_on_collapse: end the run when features collapse, see `slap.collapse_watch`; otherwise there is a warning.
+        save_every: optimiser steps between writes of `last.ckpt`, besides those after validations.
+        save_minutes: minutes between such writes; None for none by the clock.
+        async_save: have a thread write checkpoints while training goes on, from a copy in the host's memory.
+        changed_data: what to do when a run is continued with other data or another number of processes: `refuse`, or
+            `restart_epoch`, to begin the interrupted epoch anew with the data as they are.
         callbacks: more of them.
         **options: any other option of Lightning's Trainer (precision, devices, strategy, max_time, ...). The strategy
             `fsdp2` spreads parameters over processes, see `slap.sharding`.
@@ -89,12 +109,16 @@ def trainer(
     _check(options)
     if max_steps > 0:  # a short run is validated too
         val_check_interval = min(val_check_interval, max_steps)
-    own: list[Callback] = [RunFolder(out, overwrite), Throughput(), LearningCurves(out), Report()]
+    agreement = Agreement(2)
+    resume = ExactResume(agreement, changed_data)
+    stop = StopTogether(agreement, resume, save_minutes)
+    own: list[Callback] = [FailTogether(), RunFolder(out, overwrite), Throughput(), LearningCurves(out), Report()]
+    own += [resume, stop]
     own += [StepWatch(out, max_skipped), CollapseWatch(stop_on_collapse)]
     if enable_progress_bar:
         own.append(ProgressBar())  # Lightning would draw another one wherever `rich` happens to be installed
     if enable_checkpointing and not fast_dev_run:
-        own += [BestCheckpoint(out, monitor, mode), LastCheckpoint(out)]
+        own += [BestCheckpoint(out, monitor, mode), LastCheckpoint(out, resume, stop, save_every)]
     return Trainer(
         default_root_dir=out,
         logger=[AppendingCSVLogger(out), TensorBoardLogger(f"{out}/tensorboard", name="", version="")],
@@ -109,8 +133,17 @@ def trainer(
         enable_progress_bar=enable_progress_bar,
         fast_dev_run=fast_dev_run,
         use_distributed_sampler=False,  # the data module's sampler splits the work itself
+        plugins=_with_files(options.pop("plugins", None), async_save),
         **options,
     )
+
+
+def _with_files(plugins: Any, async_save: bool) -> list[Any]:
+    """The user's plug-ins and, unless one of them says how checkpoints are kept, ours."""
+    given = list(plugins) if isinstance(plugins, list | tuple) else [plugins] * (plugins is not None)
+    if any(isinstance(plugin, CheckpointIO) for plugin in given):
+        return given
+    return [*given, AsyncCheckpointFiles() if async_save else CheckpointFiles()]
 
 
 def _check(options: dict[str, Any]) -> None:

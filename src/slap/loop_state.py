@@ -1,0 +1,94 @@
+"""Lightning's count of where training is, as it has to stand in a checkpoint to go on exactly.
+
+Lightning saves its counters as they are in the hook that saves, and guesses on loading which hook that was. With
+loaders that have no length it guesses wrong at the end of an epoch, and a validation that was due is passed over. So
+what is saved here is the state between two batches, which it has a rule for, whichever hook saves.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+State = dict[str, Any]
+
+
+@dataclass
+class Boundary:
+    """The end of an optimiser step.
+
+    Attributes:
+        epoch: the epoch of the next batch.
+        batches: of that epoch, up to here.
+        due: whether a validation follows this step.
+        repeatable: whether a training that goes on from before that validation makes it.
+        loops: what Lightning says.
+        validated: whether that validation has been.
+    """
+
+    epoch: int
+    batches: int
+    due: bool
+    repeatable: bool
+    loops: State
+    validated: bool = False
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> Boundary:
+        """Where the trainer is, in `on_train_batch_end` of a batch that a step followed."""
+        loop = trainer.fit_loop
+        progress = loop.epoch_loop.batch_progress
+        fetcher = loop._data_fetcher
+        assert fetcher is not None
+        epoch, batches = trainer.current_epoch, progress.current.ready
+        if progress.is_last_batch:
+            epoch, batches = epoch + 1, 0
+        counted = trainer.check_val_every_n_epoch is None and isinstance(trainer.val_check_batch, int)
+        final = trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps  # nothing goes on after it
+        return cls(
+            epoch,
+            batches,
+            due=loop.epoch_loop._should_check_val_fx(fetcher),
+            repeatable=counted and not final,
+            loops=deepcopy(loop.state_dict()),
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether a training that goes on from here lacks nothing."""
+        return self.validated or self.repeatable or not self.due
+
+    def state(self) -> State:
+        """The state of the fit loop for a checkpoint: between this step's last batch and the next one."""
+        loops = deepcopy(self.loops)
+        for name in ("epoch_loop.batch_progress", "epoch_progress"):
+            for tracker in (loops[name]["total"], loops[name]["current"]):
+                tracker["completed"] = tracker["processed"]
+        if not self.batches:
+            _into_next_epoch(loops)
+        # A step is counted for the logs after its validation; where one is due, loading counts it.
+        loops["epoch_loop.state_dict"]["_batches_that_stepped"] += not self.due
+        # Lightning's sign of an interrupted validation: it is run from its beginning, before the next batch.
+        begun = int(self.due and self.repeatable and not self.validated)
+        loops["epoch_loop.val_loop.batch_progress"] = {
+            "total": {"ready": begun, "started": begun, "processed": 0, "completed": 0},
+            "current": {"ready": 0, "started": 0, "processed": 0, "completed": 0},
+            "is_last_batch": False,
+        }
+        return loops
+
+
+def _into_next_epoch(loops: State) -> None:
+    """Behind the last batch of an epoch: as in the next one, before its first batch."""
+    for counts in loops["epoch_progress"].values():
+        counts["processed"] = counts["completed"] = counts["started"]
+        counts["ready"] = counts["started"] = counts["started"] + 1
+    for name in ("batch_progress", "scheduler_progress"):
+        loops[f"epoch_loop.{name}"]["current"] = dict.fromkeys(loops[f"epoch_loop.{name}"]["current"], 0)
+    loops["epoch_loop.batch_progress"]["is_last_batch"] = False
+    steps = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]
+    for counts in steps.values():
+        counts["current"] = dict.fromkeys(counts["current"], 0)
