@@ -77,6 +77,13 @@ def test_a_checkpoint_of_two_processes_goes_on_in_four_and_in_one(folder):
     assert all(one["step"] == 4 for one in four["optimizer_states"][0]["state"].values())  # went on from 2
 
 
+def test_parts_of_a_batch_are_refused_since_processes_may_have_unequal_numbers_of_them():
+    model = make_model(micro_clips=2)
+    model._device_mesh = {"data_parallel": None}  # as the strategy sets it
+    with pytest.raises(ValueError, match="micro_clips=2 cannot be used with the strategy fsdp2"):
+        model.configure_model()
+
+
 def main(rank, folder, processes, path=None):
     warnings.filterwarnings("ignore")
     slap.views.random_mask = slap.joined_views.random_mask = the_first

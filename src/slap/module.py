@@ -141,7 +141,17 @@ class SLAP(Network, LightningModule):
             self.max_seconds = getattr(self.trainer.datamodule, "window", None)  # type: ignore[attr-defined]
 
     def configure_model(self) -> None:
-        """Under FSDP2, keep only a part of the parameters on each process, once."""
+        """Under FSDP2, keep only a part of the parameters on each process, once.
+
+        Raises:
+            ValueError: `micro_clips` under FSDP2, whose processes gather parameters for each part: those with fewer
+                parts would keep the others waiting for ever.
+        """
+        if self.device_mesh is not None and self.micro_clips is not None:
+            raise ValueError(
+                f"micro_clips={self.micro_clips} cannot be used with the strategy fsdp2: processes may have unequal "
+                "numbers of parts, and would wait for each other; take smaller batches and accumulate_grad_batches, or ddp"
+            )
         if self.device_mesh is not None and not any(is_shard(p) for p in self.parameters()):
             from slap.sharding import shard  # nobody else waits for it
 
