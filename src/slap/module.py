@@ -150,7 +150,7 @@ class SLAP(Network, LightningModule):
         if self.device_mesh is not None and self.micro_clips is not None:
             raise ValueError(
                 f"micro_clips={self.micro_clips} cannot be used with the strategy fsdp2: processes may have unequal "
-                "numbers of parts, and would wait for each other; take smaller batches and accumulate_grad_batches, or ddp"
+                "numbers of parts and would wait for each other; use accumulate_grad_batches, or the strategy ddp"
             )
         if self.device_mesh is not None and not any(is_shard(p) for p in self.parameters()):
             from slap.sharding import shard  # nobody else waits for it
