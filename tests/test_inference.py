@@ -270,7 +270,7 @@ def test_other_and_damaged_files(folder):
     (folder / "empty").mkdir()
     for name, message in [
         ("weights.bin", "no checkpoint"),
-        ("cut.ckpt", "damaged or no checkpoint"),
+        ("cut.ckpt", "cut off, damaged, or no checkpoint"),
         ("foreign.ckpt", "lacks hyper_parameters"),
         ("empty", "holds no model"),
     ]:

@@ -128,7 +128,7 @@ def losses_and_gradients(model, batch) -> tuple[Tensor, list[Tensor]]:
     torch.manual_seed(7)  # of what is hidden
     views = Views(model, batch)
     values = views.patches.values.clone().requires_grad_()
-    views.__dict__["patches"] = views.patches.replace(values)
+    views.__dict__["_patches"] = views.patches.replace(values)
     loss, _ = model.objectives["captioning"](views)
     noted = views.noted()
     assert noted is not None

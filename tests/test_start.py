@@ -80,7 +80,7 @@ def test_what_is_no_model_of_slap(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no model"):
         finetune.model(start=str(tmp_path / "none.ckpt"))
     (tmp_path / "some.ckpt").write_bytes(b"no checkpoint")
-    with pytest.raises(ValueError, match="damaged or no checkpoint"):
+    with pytest.raises(ValueError, match="cut off, damaged, or no checkpoint"):
         finetune.model(start=str(tmp_path / "some.ckpt"))
 
 

@@ -10,11 +10,13 @@ the comment, as of other programs, is checked by the CRC-32 that the archive kee
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import os
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO, Any
 
@@ -177,7 +179,9 @@ def _check_members(path: Path) -> None:
             wrong = archive.testzip()
             if not _ends_as_it_says(path):  # a comment that is cut off passes with zipfile
                 raise zipfile.BadZipFile("its end is missing")
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, ValueError, RuntimeError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a place before the file's beginning
+            raise
         raise DamagedCheckpointError(f"{path} is cut off, damaged, or no checkpoint: {error}") from error
     if wrong is not None:
         raise DamagedCheckpointError(f"{path} is damaged: the checksum of its part {wrong} is wrong")
