@@ -24,6 +24,8 @@ from timing import Matmul, Turns
 from torch import Tensor
 from workload import durations_of, waveforms
 
+from slap.linear import lay_out
+from slap.loading import computes_bfloat16
 from slap.network import Network
 from slap.packed import Packed
 from slap.trained import cast
@@ -39,7 +41,9 @@ TINY = {"name": "transformer", "size": "tiny"}
 def network() -> Network:
     """The paper's audio encoder with a small text encoder, as one uses it."""
     torch.manual_seed(0)
-    return Network({"name": "transformer", "size": "base"}, TINY, {}).eval().requires_grad_(False)
+    model = Network({"name": "transformer", "size": "base"}, TINY, {}).eval().requires_grad_(False)
+    lay_out(model)
+    return model
 
 
 @torch.no_grad()
@@ -60,7 +64,8 @@ def run(options: argparse.Namespace) -> list[Row]:
     lengths = durations_of(options.seconds)
     audio = Packed.pack(waveforms(lengths))
     models = {"float32": network()}
-    models["bfloat16"] = cast(deepcopy(models["float32"]), torch.bfloat16)
+    if computes_bfloat16():
+        models["bfloat16"] = cast(deepcopy(models["float32"]), torch.bfloat16)
     squares = {name: Matmul(getattr(torch, name)) for name in models}
     others = chosen_peers(options)
     turns = Turns(options.clock)
@@ -105,9 +110,12 @@ def _ours(turns: Turns, squares: dict[str, Matmul], work: int, seconds: float) -
                     at_least=aim,
                 )
             )
-    faster = turns.median("float32") / turns.median("bfloat16")
-    rates = [seconds / turns.median(name) for name in ("float32", "bfloat16")]
-    rows.append(Row("encode, bfloat16 against float32", "audio s/s", *rates, faster, at_least=1.0))
+    if "bfloat16" in squares:
+        faster = turns.median("float32") / turns.median("bfloat16")
+        rates = [seconds / turns.median(name) for name in ("float32", "bfloat16")]
+        rows.append(Row("encode, bfloat16 against float32", "audio s/s", *rates, faster, at_least=1.0))
+    else:
+        rows.append(Row.skipped("encode, bfloat16 against float32", "the processor has no bfloat16 instructions"))
     share = front / turns.median("float32")
     rows.append(Row("log-mel against the float32 encoder", "s", turns.median("float32"), front, share))
     return rows

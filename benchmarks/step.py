@@ -14,7 +14,7 @@ import csv
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,8 @@ SETS: dict[str, tuple[str, ...]] = {
 """Objectives that are trained together."""
 
 
-def make_batch(seconds: float) -> Batch:
-    """Clips of together about so many seconds with a caption each, as token ids."""
-    lengths = durations_of(seconds)
+def batch_of(lengths: Sequence[float]) -> Batch:
+    """Clips of so many seconds each, with a caption each, as token ids."""
     words = [len(caption.split()) + 2 for caption in captions(len(lengths))]
     text = torch.randint(3, 8000, (sum(words),), generator=torch.Generator().manual_seed(0))
     ids = [str(i) for i in range(len(lengths))]
@@ -118,7 +117,7 @@ def data_wait(seconds: int = 200) -> float:
 
 def run(options: argparse.Namespace) -> list[Row]:
     """Measure; the rows of the table."""
-    batch, turns = make_batch(options.seconds), Turns(options.clock)
+    batch, turns = batch_of(durations_of(options.seconds)), Turns(options.clock)
     shares: dict[str, float] = {}
     for name, chosen in SETS.items():  # one model at a time: with optimiser and teacher each takes gigabytes
         step = Step({one: base.OBJECTIVES[one] for one in chosen}, options.size)

@@ -82,6 +82,16 @@ def test_other_types_are_errors(path, dtype):
         slap.load(path, device="cpu", dtype=dtype)
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_processor_that_is_slow_in_it_is_told(there, path, monkeypatch, caplog):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": there, "cpu_name": "bf16"})
+    slap.load(path, device="cpu", dtype="bfloat16")
+    assert ("has no bfloat16 instructions, so float32 is faster" in caplog.text) is not there
+    caplog.clear()
+    slap.load(path, device="cpu")
+    assert not caplog.text
+
+
 def test_the_command_line_takes_it(path, half, tmp_path, capsys):
     parquet = pytest.importorskip("pyarrow.parquet")
     soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 16000), 16000, subtype="FLOAT")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import rms_norm, silu
 
 from slap.attention import attention
+from slap.linear import Linear
 from slap.packed import Layout
 from slap.portions import by_rows, uncached
 
@@ -60,9 +61,9 @@ def turn_(x: Tensor, rotation: Rotation) -> Tensor:
     return x
 
 
-def linear(inputs: int, outputs: int) -> nn.Linear:
+def linear(inputs: int, outputs: int) -> Linear:
     """A linear layer without bias, initialised so that it keeps the scale of its input (our choice)."""
-    layer = nn.Linear(inputs, outputs, bias=False)
+    layer = Linear(inputs, outputs)
     nn.init.trunc_normal_(layer.weight, std=inputs**-0.5)
     return layer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,6 +22,8 @@ which gives an `AudioTextModel`."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """What `load` takes as `dtype`."""
+
+log = logging.getLogger(__name__)
 
 
 def load(
@@ -53,7 +56,16 @@ def load(
     if not found.exists():
         raise FileNotFoundError(f"there is no model {path}")
     model = _from_folder(found, place, trust) if found.is_dir() else _from_file(found, place, trust)
-    return model if wanted is None else _in(wanted, model)
+    model = model if wanted is None else _in(wanted, model)
+    half = isinstance(model.backend, TrainedModel) and model.backend.dtype == torch.bfloat16
+    if half and place.type == "cpu" and not computes_bfloat16():
+        log.warning("this processor has no bfloat16 instructions, so float32 is faster, maybe a hundred times")
+    return model
+
+
+def computes_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16 (on x86 AMX or AVX-512 BF16)."""
+    return any(there is True for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:

@@ -20,6 +20,7 @@ from slap.calibration import Calibration
 from slap.decoding import GREEDY, Decoding, draws
 from slap.frames import frame_count
 from slap.head import Head
+from slap.linear import lay_out
 from slap.network import Network
 from slap.packed import Packed
 from slap.registry import plugins
@@ -78,6 +79,8 @@ class TrainedModel:
         lent: bool = False,
     ) -> None:
         self.network = network if lent else network.eval().requires_grad_(False)
+        if not lent:
+            lay_out(network)
         self.arguments = dict(arguments)
         self.max_seconds = max_seconds
         self.absent = dict(absent or {})

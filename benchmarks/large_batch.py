@@ -1,0 +1,96 @@
+"""The memory of a training step on the paper's 2,048 clips in parts, beside that of a step on the clips of one part.
+
+    python benchmarks/large_batch.py --update
+
+Three objectives, forward and backward pass, each step in a process of its own. Memory is the most that the process had
+beyond model, gradients and batch-free libraries, which a first step on two clips has brought in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+
+import torch
+from rows import Row, add_options, finish
+from step import SETS, batch_of
+from timing import peak_megabytes
+
+from slap import step
+from slap.joined_views import views_of
+from slap.recipes import base
+
+ABOUT = """`python benchmarks/large_batch.py`: the peak memory of a training step with three objectives and cached
+gradients (`micro_clips`), beside a step on the clips of one part. Of clips of a second, encoders of the size `small`:
+what grows with the batch is the waveforms, the patches and what each objective keeps of a clip; with `base` encoders
+the same, beside a part that takes twice as much."""
+
+
+def measure(options: argparse.Namespace, clips: int, parts_of: int) -> dict[str, float]:
+    """A step on so many clips, in parts of so many, in a new process."""
+    command = [sys.executable, __file__, "--one", str(clips), "--part", str(parts_of), "--size", options.size]
+    command += ["--duration", str(options.duration), "--threads", str(options.threads)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def one(options: argparse.Namespace) -> dict[str, float]:
+    """What `measure` asks for: MB beyond those of a tiny step, MB of the batch itself, and seconds."""
+    torch.manual_seed(0)
+    torch.set_num_threads(options.threads)
+    encoder = {"name": "transformer", "size": options.size}
+    objectives = {name: base.OBJECTIVES[name] for name in SETS["three objectives"]}
+    model = base.model(audio=encoder, text=encoder, objectives=objectives).train()
+    for clips in (2, options.one):
+        before, begun = peak_megabytes(), time.perf_counter()
+        batch = batch_of([options.duration] * clips)
+        loss, _ = step.compute(model, views_of(model, [batch], options.part))
+        loss.backward()
+    waveforms = batch.audio.values.numel() * 4 / 1e6
+    return {"memory": peak_megabytes() - before, "waveforms": waveforms, "seconds": time.perf_counter() - begun}
+
+
+def run(options: argparse.Namespace) -> list[Row]:
+    """Measure; the rows of the table."""
+    few, many, part = options.part, options.clips, options.part
+    small, large = measure(options, few, part), measure(options, many, part)
+    rows = [
+        Row(
+            f"step, {many:,} clips in parts of {part} against {few} clips ({large['waveforms']:.0f} MB of waveforms)",
+            "MB",
+            small["memory"],
+            large["memory"],
+            large["memory"] / small["memory"],
+        )
+    ]
+    per_clip = [found["seconds"] / count for found, count in ((small, few), (large, many))]
+    rows.append(Row("step, a clip likewise", "s", *per_clip, per_clip[1] / per_clip[0]))
+    return rows
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the benchmark's own options."""
+    parser.add_argument("--clips", type=int, default=2048, help="of the large batch (default: %(default)s)")
+    parser.add_argument("--part", type=int, default=64, help="clips at once (default: %(default)s)")
+    parser.add_argument("--duration", type=float, default=1.0, help="of a clip, in seconds (default: %(default)g)")
+    parser.add_argument("--size", default="small", help="of both encoders (default: %(default)s)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    configure(parser)
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    add_options(parser)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(one(options)))
+    else:
+        finish("large_batch", "A large batch in parts", ABOUT, run, options)
+
+
+if __name__ == "__main__":
+    main()
