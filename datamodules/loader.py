@@ -17,6 +17,7 @@ from slap.bad_clip import BadClip
 from slap.batch import Batch
 from slap.datamodules.quarantine import Quarantine
 from slap.datamodules.sampler import EvaluationSampler, TrainSampler
+from slap.datamodules.set_aside import set_aside, take_back
 
 LOOK = 2.0
 """Seconds between a worker's looks whether the main process is still there."""
@@ -71,6 +72,8 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         # A generator: Lightning calls iter() once more than it reads, which must not start the workers.
         if self._loader is None:
+            if self.num_workers:
+                set_aside()  # until `close`
             self._loader = DataLoader(
                 self.dataset,
                 batch_size=None,
@@ -98,6 +101,8 @@ class Loader:
 
     def close(self) -> None:
         """Let the workers end; iterating starts new ones."""
+        if self._loader is not None and self.num_workers:
+            take_back()
         self._loader = None
 
 

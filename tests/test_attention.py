@@ -3,6 +3,9 @@
 N query rows, M key rows, H heads, E width of a head.
 """
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -89,6 +92,22 @@ def test_windows_cost_in_proportion_to_their_length_not_to_the_clip():
     attention(q, q, q, shape, window=24)
     (plan,) = shape.plans.values()
     assert sum(group.mask.numel() for group in plan.groups) <= 10_024 * 3 * 24
+
+
+@pytest.mark.parametrize("mask", [{}, {"causal": True}, {"window": 8}])
+def test_masks_go_with_their_batch_and_wait_for_no_collector(mask):
+    """A layout held itself by the plans that it keeps, so the masks of a hundred batches lay about in training."""
+    sizes = [3, 20, 9]
+    q, shape = rows(sizes, 0), layout(sizes)
+    gc.disable()
+    try:
+        attention(q, q, q, shape, **mask).sum().backward()
+        assert shape.plans
+        gone = weakref.ref(shape)
+        del shape
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="variable-length FlashAttention needs CUDA")

@@ -1,5 +1,6 @@
 """The training step: weights, views computed once, the teacher, schedules, checkpoints."""
 
+import gc
 from typing import ClassVar
 
 import pytest
@@ -116,6 +117,33 @@ def test_objectives_that_choose_the_masked_view_save_the_full_pass(batch):
     assert passes == [2]  # one pass, and it was given what to hide
     with pytest.raises(ValueError, match="view must be one of full, masked; got 'teacher'"):
         SLAP(AUDIO, TEXT, {"contrastive": {"view": "teacher"}})
+
+
+@no_trainer
+@pytest.mark.parametrize("micro_clips", [None, 1])
+def test_a_step_leaves_no_tensors_for_the_collector(batch, micro_clips):
+    """It counts objects, not their bytes, and looks at what is older than a step after hundreds of steps."""
+    distillation = {"prototypes": 8, "hidden": 16, "bottleneck": 8}
+    small = {"layers": 1, "width": 64, "heads": 2, "hidden": 64}
+    objectives = {"contrastive": 1.0, "masked_distillation": distillation, "captioning": small}
+    model = SLAP(AUDIO, TEXT, objectives, micro_clips=micro_clips)
+
+    def step():
+        model.training_step(batch.to("cpu"), 0).backward()  # a copy, so that nothing else holds its layouts
+
+    step()  # what only the first one makes
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        step()
+        gc.collect()
+        left = [tuple(thing.shape) for thing in gc.garbage if isinstance(thing, torch.Tensor)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not left
 
 
 @no_trainer

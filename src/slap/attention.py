@@ -93,7 +93,9 @@ def grouped_attention(
     q: Tensor, k: Tensor, v: Tensor, queries: Layout, keys: Layout, window: int | None, causal: bool
 ) -> Tensor:
     """The back end of `attention` for everything else."""
-    key = (keys, window, causal)
+    # Not by itself: a layout that holds itself, and its masks with it, would wait for the collector of garbage, which
+    # counts objects and not their bytes.
+    key = (None if keys is queries else keys, window, causal)
     if key not in queries.plans:  # once per batch: all layers, and all views of the same patches, share it
         queries.plans[key] = _grouped(queries, keys, causal) if window is None else _windowed(queries, window)
     plan: _Plan = queries.plans[key]

@@ -59,17 +59,15 @@ class JoinedViews(Views):
 
     def __init__(self, model: Network, batch: Batch, sizes: Sequence[int]) -> None:
         super().__init__(model, in_order(batch))
-        self.parts = [_Part(model, part, self, i) for i, part in enumerate(split(self.batch, sizes))]
+        self._parts = _Parts(model, self.batch, sizes)
+        self.parts = self._parts.views
         self.pieces = len(self.parts)
         self._local: dict[str, dict[str, Tensor]] | None = None
 
-    @cached_property
+    @property
     def outline(self) -> Packed:
         """The layout of all patches, without their values, (N, 0)."""
-        layouts = [part.patches.layout for part in self.parts]
-        lengths = torch.cat([layout.lengths for layout in layouts])
-        layout = Layout(lengths, tuple(size for layout in layouts for size in layout.sizes))
-        return Packed(torch.empty(layout.total, 0, device=lengths.device), lengths, layout=layout)
+        return self._parts.outline
 
     @cached_property
     def patches(self) -> Packed:
@@ -79,63 +77,33 @@ class JoinedViews(Views):
     @cached_property
     def hidden(self) -> Tensor:
         """(N,) bool: the patches that the masked view hides, the same as of the batch in one part."""
-        return random_mask(self.outline, self._model.mask_ratio)
-
-    def hidden_in(self, part: int) -> Tensor:
-        """Those of one part."""
-        return self.hidden.split([view.patches.layout.total for view in self.parts])[part]
+        return self._parts.hidden
 
     @cached_property
     def full(self) -> View:
         """The audio encoder on all patches."""
-        return _JoinedView(self, "full")
+        return _JoinedView(self._parts, "full")
 
     @cached_property
     def masked(self) -> View:
         """The audio encoder on the patches that are not `hidden`."""
-        return _JoinedView(self, "masked")
+        return _JoinedView(self._parts, "masked")
 
     @cached_property
     def teacher(self) -> View:
         """The EMA teacher on all patches, without gradient."""
-        return _JoinedView(self, "teacher")
+        return _JoinedView(self._parts, "teacher")
 
     @cached_property
     def text(self) -> View:
         """The text encoder on all captions."""
-        return _JoinedView(self, "text")
+        return _JoinedView(self._parts, "text")
 
     def local(self, objective: Objective) -> Found:
         """What an objective makes of each clip alone, joined over the parts."""
         if self._local is None:
             self._local = self._compute_local()
         return next(self._local[name] for name, own in self._model.objectives.items() if own is objective)
-
-    def each(self, function: Callable[[Views], Found], again: bool = True) -> dict[str, Tensor]:
-        """What a function gives of each part, joined.
-
-        Args:
-            function: gives tensors, (n, ...) each, under the same names for each part.
-            again: do not keep what its gradient needs, but compute it again; otherwise there is no gradient.
-        """
-        found = [self._part(part, function, again) for part in self.parts]
-        return {name: torch.cat([part[name] for part in found]) for name in found[0]}
-
-    def _part(self, part: _Part, function: Callable[[Views], Found], again: bool) -> dict[str, Tensor]:
-        names: list[str] = []
-
-        def run(patches: Tensor) -> tuple[Tensor, ...]:
-            del patches  # tells `checkpoint` the device whose random numbers it has to repeat
-            found = function(part.anew())
-            names[:] = found
-            return tuple(found.values())
-
-        if again:
-            values = checkpoint(run, part.patches.values, use_reentrant=False)
-        else:
-            with torch.no_grad():
-                values = run(part.patches.values)
-        return dict(zip(names, values, strict=True))
 
     def _compute_local(self) -> dict[str, dict[str, Tensor]]:
         objectives: dict[str, Objective] = dict(self._model.objectives.items())  # type: ignore[arg-type]
@@ -147,7 +115,7 @@ class JoinedViews(Views):
             return {f"{o} {name}": value for o in objectives for name, value in objectives[o].local(part).items()}
 
         _ = self.hidden  # random numbers are drawn in the order of a batch in one part
-        found = {**self.each(fixed, again=False), **self.each(local)}
+        found = {**self._parts.each(fixed, again=False), **self._parts.each(local)}
         own: dict[str, dict[str, Tensor]] = {name: {} for name in objectives}
         for key, value in found.items():
             objective, name = key.rsplit(" ", 1)
@@ -155,40 +123,101 @@ class JoinedViews(Views):
         return own
 
 
-class _Part(Views):
-    """The views of one part."""
+class _Parts:
+    """The parts of a batch.
 
-    def __init__(self, model: Network, batch: Batch, whole: JoinedViews, index: int) -> None:
-        super().__init__(model, batch)
-        self._whole, self._index = whole, index
+    All views of it hold this, and this holds none of them: what refers to itself is not gone when the step is, but when
+    the garbage collector comes by, and here that would be waveforms and patches.
+
+    Args:
+        model: whose encoders make the views.
+        batch: B clips, its captions in their order.
+        sizes: clips of each part.
+
+    Attributes:
+        views: of each part, of which nothing but the patches is computed.
+        text: the captions of the batch.
+    """
+
+    def __init__(self, model: Network, batch: Batch, sizes: Sequence[int]) -> None:
+        self.model, self.text = model, batch.text
+        self.views = [Views(model, part) for part in split(batch, sizes)]
+
+    @cached_property
+    def outline(self) -> Packed:
+        """The layout of all patches, without their values, (N, 0)."""
+        layouts = [part.patches.layout for part in self.views]
+        lengths = torch.cat([layout.lengths for layout in layouts])
+        layout = Layout(lengths, tuple(size for layout in layouts for size in layout.sizes))
+        return Packed(torch.empty(layout.total, 0, device=lengths.device), lengths, layout=layout)
 
     @cached_property
     def hidden(self) -> Tensor:
-        return self._whole.hidden_in(self._index)
+        """(N,) bool: the patches that the masked view hides, the same as of the batch in one part."""
+        return random_mask(self.outline, self.model.mask_ratio)
 
-    def anew(self) -> _Part:
-        """The same part with nothing computed but its patches, which all passes share."""
-        part = _Part(self._model, self.batch, self._whole, self._index)
-        part.__dict__["_patches"] = self._patches
-        return part
+    def hidden_in(self, index: int) -> Tensor:
+        """Those of one part."""
+        return self.hidden.split([view.patches.layout.total for view in self.views])[index]
+
+    def each(self, function: Callable[[Views], Found], again: bool = True) -> dict[str, Tensor]:
+        """What a function gives of each part, joined.
+
+        Args:
+            function: gives tensors, (n, ...) each, under the same names for each part.
+            again: do not keep what its gradient needs, but compute it again; otherwise there is no gradient.
+        """
+        found = [self._part(index, function, again) for index in range(len(self.views))]
+        return {name: torch.cat([part[name] for part in found]) for name in found[0]}
+
+    def _part(self, index: int, function: Callable[[Views], Found], again: bool) -> dict[str, Tensor]:
+        part = self.views[index]
+        names: list[str] = []
+
+        def run(patches: Tensor) -> tuple[Tensor, ...]:
+            del patches  # tells `checkpoint` the device whose random numbers it has to repeat
+            found = function(_Part(self, index))
+            names[:] = found
+            return tuple(found.values())
+
+        if again:
+            values = checkpoint(run, part.patches.values, use_reentrant=False)
+        else:
+            with torch.no_grad():
+                values = run(part.patches.values)
+        return dict(zip(names, values, strict=True))
+
+
+class _Part(Views):
+    """The views of one part with nothing computed but its patches, which all passes share."""
+
+    def __init__(self, parts: _Parts, index: int) -> None:
+        part = parts.views[index]
+        super().__init__(parts.model, part.batch)
+        self._parts, self._index = parts, index
+        self.__dict__["_patches"] = part._patches
+
+    @cached_property
+    def hidden(self) -> Tensor:
+        return self._parts.hidden_in(self._index)
 
 
 class _JoinedView(View):
     """What an encoder made of the parts; each of both results takes passes of its own."""
 
-    def __init__(self, views: JoinedViews, name: str) -> None:
-        self._views, self._name = views, name
+    def __init__(self, parts: _Parts, name: str) -> None:
+        self._parts, self._name = parts, name
 
     @cached_property
     def tokens(self) -> Packed:  # type: ignore[override]
         def values(part: Views) -> Found:
             return {"tokens": getattr(part, self._name).tokens.values}
 
-        found = self._views.each(values, again=self._name != "teacher")["tokens"]
+        found = self._parts.each(values, again=self._name != "teacher")["tokens"]
         if self._name == "text":
-            return self._views.batch.text.replace(found)
-        patches = self._views.outline
-        positions = [part.patches.positions for part in self._views.parts]
+            return self._parts.text.replace(found)
+        patches = self._parts.outline
+        positions = [part.patches.positions for part in self._parts.views]
         known = [value for value in positions if value is not None]
         joined = torch.cat(known) if len(known) == len(positions) else None
         return Packed(found, patches.lengths, joined, patches.layout)
@@ -198,4 +227,4 @@ class _JoinedView(View):
         def values(part: Views) -> Found:
             return {"embedding": getattr(part, self._name).embedding}
 
-        return self._views.each(values, again=self._name != "teacher")["embedding"]
+        return self._parts.each(values, again=self._name != "teacher")["embedding"]
