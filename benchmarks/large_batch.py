@@ -3,13 +3,14 @@
     python benchmarks/large_batch.py --update
 
 Three objectives, forward and backward pass, each step in a process of its own. Memory is the most that the process had
-beyond model, gradients and batch-free libraries, which a first step on two clips has brought in.
+beyond model and gradients, which a first step on two clips has brought in.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -24,16 +25,20 @@ from slap.joined_views import views_of
 from slap.recipes import base
 
 ABOUT = """`python benchmarks/large_batch.py`: the peak memory of a training step with three objectives and cached
-gradients (`micro_clips`), beside a step on the clips of one part. Of clips of a second, encoders of the size `small`:
-what grows with the batch is the waveforms, the patches and what each objective keeps of a clip; with `base` encoders
-the same, beside a part that takes twice as much."""
+gradients (`micro_clips`), beside a step on the clips of one part. Clips of a second, encoders of the size `small`. What
+grows with the batch is waveforms, patches and what objectives keep of a clip, which is the same for encoders of any
+size, while one part takes twice as much with `base`. The allocator is told to give blocks of a megabyte back at once
+(`MALLOC_MMAP_THRESHOLD_`); the holes that glibc keeps otherwise depend on the order of blocks more than on the batch."""
+
+ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "1048576"}
 
 
 def measure(options: argparse.Namespace, clips: int, parts_of: int) -> dict[str, float]:
     """A step on so many clips, in parts of so many, in a new process."""
     command = [sys.executable, __file__, "--one", str(clips), "--part", str(parts_of), "--size", options.size]
     command += ["--duration", str(options.duration), "--threads", str(options.threads)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, **ENVIRONMENT}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 

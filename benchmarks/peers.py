@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 Peer = Callable[[Sequence[Tensor]], Tensor]
 """Waveforms at `rate` to a feature of each window or clip."""
@@ -41,6 +43,13 @@ class Windowed:
         windows = [part.numpy() for clip in clips for part in clip.split(self._samples) if len(part) > 1]
         inputs = self._extractor(windows, sampling_rate=self.rate, return_tensors="pt")
         return self._model(inputs[self._key])[0]
+
+    def operations(self, clips: Sequence[Tensor]) -> int:
+        """That the windows of the clips need, padding included, by torch's counter."""
+        # The counter knows no attention of CPUs but the one that is made of products.
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            self([torch.zeros(self._samples)])
+        return counter.get_total_flops() * sum(-(-len(clip) // self._samples) for clip in clips)
 
 
 def clap() -> Windowed:
