@@ -28,7 +28,7 @@ ABOUT = """`python benchmarks/large_batch.py`: the peak memory of a training ste
 gradients (`micro_clips`), beside a step on the clips of one part. Clips of a second, encoders of the size `small`. What
 grows with the batch is waveforms, patches and what objectives keep of a clip, which is the same for encoders of any
 size, while one part takes twice as much with `base`. The allocator is told to give blocks of a megabyte back at once
-(`MALLOC_MMAP_THRESHOLD_`); the holes that glibc keeps otherwise depend on the order of blocks more than on the batch."""
+(`MALLOC_MMAP_THRESHOLD_`): what glibc keeps otherwise depends on the order of blocks more than on their number."""
 
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "1048576"}
 
