@@ -104,9 +104,7 @@ def _steps(path: Path) -> int:
     """How many steps a checkpoint has seen; -1 if it cannot say. It is not read as a whole."""
     try:
         return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
-    except (
-        Exception
-    ):  # whatever a damaged file makes of the reader; it is checked and named by whoever wants to read it
+    except Exception:  # whatever a damaged file makes of the reader; whoever wants to read it checks and names it
         return -1
 
 
