@@ -38,7 +38,7 @@ def main() -> int:
     given.out.mkdir(parents=True)
     rng, failed = random.Random(given.seed), 0
     for ranks, accumulate in itertools.product(given.ranks, given.accumulate):
-        settings = {"trainer.accumulate_grad_batches": accumulate, "trainer.max_steps": 14 if accumulate == 1 else 5}
+        settings = {"trainer.accumulate_grad_batches": accumulate, "trainer.max_steps": 16 if accumulate == 1 else 6}
         settings["trainer.val_check_interval"] = 3
         if ranks > 1:
             settings |= {"trainer.devices": ranks, "trainer.strategy": "ddp"}
@@ -50,7 +50,7 @@ def main() -> int:
             case = f"{ranks} processes, {workers} workers, accumulation {accumulate}, {name}"
             kills = [
                 {"batch": batch, "signal": number, "rank": rng.randrange(ranks)}
-                for batch in (rng.randint(3 if accumulate == 1 else 5, 9), rng.randint(11, 13))
+                for batch in (rng.randint(3 if accumulate == 1 else 5, 9), rng.randint(13, 14))
             ]
             out = given.out / case.replace(" ", "").replace(",", "-")
             started = time.perf_counter()

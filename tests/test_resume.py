@@ -119,7 +119,7 @@ def whole_run(clips, out, **settings):
 
 @pytest.fixture(scope="module")
 def whole(clips, tmp_path_factory):
-    """A run without interruption: about 10 batches an epoch, a step each."""
+    """A run without interruption: 11 batches an epoch, a step each."""
     return whole_run(clips, tmp_path_factory.mktemp("whole"), **EVERY)
 
 
@@ -129,8 +129,8 @@ def whole_of_fours(clips, tmp_path_factory):
     return whole_run(clips, tmp_path_factory.mktemp("whole"), **FOURTH)
 
 
-# batch 5 is followed by a validation, batch 10 is the last of its epoch
-@pytest.mark.parametrize("batch", [3, 5, 10])
+# batch 5 is followed by a validation, batch 11 is the last of its epoch
+@pytest.mark.parametrize("batch", [3, 5, 11])
 def test_sigterm_between_steps(batch, whole, clips, tmp_path, capsys):
     arguments = options(clips, tmp_path, **EVERY)
     assert in_process(arguments, {"batch": batch, "signal": signal.SIGTERM}) == 143
@@ -138,6 +138,17 @@ def test_sigterm_between_steps(batch, whole, clips, tmp_path, capsys):
     assert read_checkpoint(tmp_path / "last.ckpt")["global_step"] == batch
     assert in_process(arguments, again=True) == 0
     assert_same_run(tmp_path, whole)
+
+
+def test_a_validation_that_is_owed_at_the_end_of_an_epoch_counts_as_of_that_epoch(clips, tmp_path):
+    settings = {**EVERY, "trainer.val_check_interval": 11}
+    whole = whole_run(clips, tmp_path / "whole", **settings)
+    arguments = options(clips, tmp_path / "out", **settings)
+    assert in_process(arguments, {"batch": 11, "signal": signal.SIGTERM}) == 143
+    assert len(logged(tmp_path / "out")) == 11
+    assert in_process(arguments, again=True) == 0
+    assert [row["epoch"] for row in logged(whole)[-3:]] == ["0", "0", "1"]
+    assert_same_run(tmp_path / "out", whole)
 
 
 @pytest.mark.parametrize("batch", [2, 13])

@@ -66,6 +66,7 @@ class ExactResume(Callback):
         self._loaded: dict[str, Any] | None = None
         self._at_boundary: dict[str, Any] | None = None  # the states of this process
         self._step = self._batches = 0
+        self._owed = False  # a validation to the epoch before
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Tell the data module what to do with changed data."""
@@ -94,6 +95,7 @@ class ExactResume(Callback):
         self._step, self._batches = trainer.global_step, 0
         if self._loaded is not None:
             self.boundary = Boundary(**self._loaded["boundary"])
+            self._owed = self.boundary.owes_validation and self.boundary.batches == 0
             states = self._loaded["ranks"]
             mine = states[trainer.global_rank] if trainer.global_rank < len(states) else {}
             for name, owner in _owners(trainer, pl_module):
@@ -123,9 +125,18 @@ class ExactResume(Callback):
         if isinstance(data, Positioned):
             data.commit(self.boundary.epoch, self.boundary.batches)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What the interrupted run still owed to the epoch before stands under that epoch in the logs."""
+        del pl_module
+        if self._owed:
+            trainer.fit_loop.epoch_progress.current.completed -= 1
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The validation that followed the last step needs no repetition."""
         del pl_module
+        if self._owed:
+            trainer.fit_loop.epoch_progress.current.completed += 1
+            self._owed = False
         if self.boundary is not None and trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self.boundary.validated = True
 
