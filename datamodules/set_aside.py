@@ -2,7 +2,7 @@
 
 A forked process shares the memory of its parent until one of them writes to it, and Python's collector writes to every
 object that it looks at. So the first full collection of each process would copy all objects: for training with its
-libraries about 115 MB a process, suddenly, after an hour or a day.
+libraries about 110 MB a process, suddenly, after an hour or a day.
 
 Full collections are also rare with so many objects, since Python puts them off until a quarter as many are new; until
 then whatever refers to itself lies about. Those of what came later are frequent and quick.

@@ -128,7 +128,7 @@ class Watched:
 
 
 def test_the_collector_leaves_alone_what_workers_share(folder: Path, tmp_path: Path) -> None:
-    """Otherwise the first full collection of each process copied all objects, 115 MB of them in training."""
+    """Otherwise the first full collection of each process copied all objects, 112 MB of them in training."""
     many = [[] for _ in range(100_000)]
     data = module(folder, num_workers=2, transforms=[Watched(tmp_path / "seen")])
     loader = data.train_dataloader()
