@@ -112,7 +112,8 @@ class Classification(Objective, Head):
         targets, known = self.targets(views.batch)
         targets, known = (part.to(scores.device, non_blocking=True) for part in (targets, known))
         with torch.autocast(scores.device.type, enabled=False):
-            losses = self._losses(scores.float(), targets)
+            scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+            losses = self._losses(scores, targets.to(scores.dtype))
         views.note(losses.masked_fill(~known, torch.nan))
         # As `global_mean` of the clips with labels, without waiting for the device to say how many there are.
         right = (scores.detach().argmax(1) == targets.argmax(1)) & known

@@ -24,6 +24,9 @@ PARTS = {  # of each step, the clips of each process; at times a process has non
     4: [([0, 1], [2], [], [3]), ([4], [5], [], []), ([6], [7], [0], [3])],
 }
 
+OTHERWISE = {"cached": (2, 1), "accumulated": (None, 2), "cached and accumulated": (2, 2)}
+"""Clips to compute at once, and batches a step."""
+
 
 def joined(processes):
     return [[clip for part in parts for clip in part] for parts in PARTS[processes]]
@@ -65,15 +68,18 @@ def test_uneven_and_empty_batches_train_as_one(ranks, name, tmp_path, monkeypatc
         same(one["weights"][-1], found["weights"][-1], 1e-8)
 
 
-def test_cached_gradients_of_accumulated_batches_too(ranks, tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", OTHERWISE)
+def test_cached_gradients_and_accumulated_batches_too(ranks, how, tmp_path, monkeypatch):
+    """All objectives in one model; none hides another, for each has parameters of its own."""
     monkeypatch.setattr(slap.views, "random_mask", the_first)
     first, second, third = joined(len(ranks))
-    one = train(make_model(), [first + second, third], tmp_path)
+    one = train(make_model(), [first, second, third] if how == "cached" else [first + second, third], tmp_path)
     for rank in ranks:
-        assert len(rank["cached"]["gradients"]) == len(one["gradients"]) == 2
-        for mine, expected in zip(rank["cached"]["gradients"], one["gradients"], strict=True):
+        found = rank[how]
+        assert len(found["gradients"]) == len(one["gradients"])
+        for mine, expected in zip(found["gradients"], one["gradients"], strict=True):
             same(expected, mine, 1e-9)
-        torch.testing.assert_close(rank["cached"]["loss"], one["loss"], rtol=1e-10, atol=0)
+        torch.testing.assert_close(found["loss"], one["loss"], rtol=1e-10, atol=0)
 
 
 def test_single_precision_too(ranks, tmp_path, monkeypatch):
@@ -109,7 +115,9 @@ def main(rank, folder, processes):
     steps, results = mine(processes, rank), {}
     results["equal"] = by_objective(steps, folder, **options)
     results["single"] = train(make_model(dtype=torch.float32), steps, folder, **options)
-    results["cached"] = train(make_model(micro_clips=2), steps, folder, accumulate_grad_batches=2, **options)
+    for how, (most, batches) in OTHERWISE.items():
+        made = make_model(micro_clips=most)
+        results[how] = train(made, steps, folder, accumulate_grad_batches=batches, **options)
     watch = StepWatch(folder / "run")
     spoil = 1 if rank == 0 else None
     results["spoilt"] = train(make_model(), steps, folder, spoil, [watch], **options)

@@ -3,6 +3,7 @@
 The test starts this file as a program, once per process.
 """
 
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -17,64 +18,115 @@ from pool import make_model, the_first, train
 
 import slap.joined_views
 import slap.views
-from slap.sharding import FSDP2
+from slap.checkpoint_file import DamagedCheckpointError
+from slap.sharding import FSDP2, _named
 
-STEPS = {2: [([0, 1, 2], [3]), ([4, 5], [6])], 4: [([0], [1], [2], [3]), ([4], [5], [6], [])]}
+FIRST = [([0, 1, 2], [3]), ([4, 5], [6])]
+"""Of each step, the clips of each of two processes; then come, on any number of processes, the same clips a step:"""
+
+NEXT = {
+    1: [([0, 1, 2, 3],), ([4, 5, 6],)],
+    2: [([0, 1], [2, 3]), ([4], [5, 6])],
+    4: [([0], [1], [2], [3]), ([4], [5], [6], [])],
+}
+WAYS = ["2-1", "2-2", "2-4", "1-2", "1-4"]
+"""On how many processes a run began, and on how many it goes on; on one without FSDP2."""
 
 
 class Save(Callback):
-    """Saves a checkpoint, and notes how much of the parameters this process has."""
+    """Saves checkpoints after two steps and after four, and notes how much of the parameters this process has."""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, folder, name):
+        self.folder, self.name = folder, name
 
-    def on_train_end(self, trainer, module):
-        whole = sum(p.numel() for p in module.parameters())
-        parts = sum(p.to_local().numel() if hasattr(p, "to_local") else p.numel() for p in module.parameters())
-        self.share = parts / whole
-        trainer.save_checkpoint(self.path)
+    def on_train_batch_end(self, trainer, module, *args):
+        if trainer.global_step % 2 == 0:
+            whole = sum(p.numel() for p in module.parameters())
+            parts = sum(p.to_local().numel() if hasattr(p, "to_local") else p.numel() for p in module.parameters())
+            self.share = parts / whole
+            trainer.save_checkpoint(self.folder / f"{self.name}.{trainer.global_step}.ckpt")
 
 
 def state(path):
     return torch.load(path, weights_only=True)
 
 
+def go(folder, name, steps, **options):
+    """Train up to the fourth step; keep the losses as `NAME.losses`."""
+    save = Save(folder, name)
+    found = train(make_model(), steps, folder, callbacks=[save], max_steps=4, **options)
+    torch.save(found["losses"], folder / f"{name}.losses")
+    return save.share
+
+
+def go_on(folder, name, rank, **options):
+    """Train the last two steps of a run that was saved after the second."""
+    began, processes = name.split("-")
+    # Lightning counts the two batches of before as seen, but passes over none.
+    steps = [*(parts[rank] for parts in NEXT[int(processes)]), [], []]
+    go(folder, name, steps, ckpt_path=folder / f"{began}.2.ckpt", **options)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two processes have trained and saved; four went on from there."""
+    """One process and two have trained and saved after two steps; others went on from there."""
     made = tmp_path_factory.mktemp("sharding")
-    launch(__file__, 2, made, 2)
-    launch(__file__, 4, made, 4, made / "2.ckpt")
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
+        patch.setattr(slap.views, "random_mask", the_first)
+        go(made, "1", [[clip for part in parts for clip in part] for parts in (*FIRST, *NEXT[1])])
+        launch(__file__, 2, made, 2)
+        go_on(made, "2-1", 0)
+        content = bytearray((made / "2.2.ckpt").read_bytes())
+        content[len(content) // 2] ^= 1
+        (made / "damaged.2.ckpt").write_bytes(content)
+        launch(__file__, 4, made, 4)
     return made
 
 
-def joined(processes):
-    return [[clip for part in parts for clip in part] for parts in STEPS[processes]]
-
-
-def test_parts_train_as_the_whole(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(slap.views, "random_mask", the_first)
-    one = train(make_model(), joined(2), tmp_path)["weights"][-1]
-    found = state(folder / "2.ckpt")["state_dict"]
-    assert found.keys() == one.keys()
-    for name, value in one.items():  # the teacher's too
+def same_weights(found, expected):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():  # the teacher's too
         torch.testing.assert_close(found[name], value, rtol=1e-8, atol=1e-8 * value.abs().max().item(), msg=name)
+
+
+def test_parts_train_as_the_whole(folder):
+    for step in (2, 4):
+        one, two = (state(folder / f"{processes}.{step}.ckpt")["state_dict"] for processes in (1, 2))
+        same_weights(two, one)
     assert float((folder / "2-1.share").read_text()) < 0.6
 
 
-def test_a_checkpoint_of_two_processes_goes_on_in_four_and_in_one(folder):
-    two, four = state(folder / "2.ckpt"), state(folder / "4.ckpt")
-    assert (two["global_step"], four["global_step"]) == (2, 4)
-    make_model().load_state_dict(two["state_dict"])  # whole, on one
-    make_model().load_state_dict(four["state_dict"])
-    moments = [
-        {name: value.shape for name, value in one.items()} for one in two["optimizer_states"][0]["state"].values()
-    ]
-    again = [
-        {name: value.shape for name, value in one.items()} for one in four["optimizer_states"][0]["state"].values()
-    ]
-    assert moments == again
-    assert all(one["step"] == 4 for one in four["optimizer_states"][0]["state"].values())  # went on from 2
+@pytest.mark.parametrize("way", WAYS)
+def test_a_checkpoint_goes_on_alike_on_any_number_of_processes(folder, way):
+    """Given the same clips: the losses and, by them, the moments of the optimiser and the teacher."""
+    losses, expected = (torch.stack(torch.load(folder / f"{name}.losses")) for name in (way, "1"))
+    torch.testing.assert_close(losses, expected[2:], rtol=1e-8, atol=0)
+    found, wanted = (state(folder / f"{name}.4.ckpt") for name in (way, "1"))
+    assert found["global_step"] == wanted["global_step"] == 4
+    same_weights(found["state_dict"], wanted["state_dict"])
+    for mine, others in zip(by_parameter(found), by_parameter(wanted), strict=True):
+        for name, value in others.items():
+            torch.testing.assert_close(mine[name], value, rtol=1e-6, atol=1e-8 * value.abs().max().item())
+
+
+def by_parameter(checkpoint):
+    """The moments of the parameters, in the order of the optimiser's groups."""
+    (optimizer,) = checkpoint["optimizer_states"]
+    return [optimizer["state"][number] for group in optimizer["param_groups"] for number in group["params"]]
+
+
+def test_a_damaged_checkpoint_is_refused_by_all(folder):
+    said = [(folder / f"{rank}.said").read_text() for rank in range(4)]
+    assert all(re.search(r"damaged\.2\.ckpt is .*damaged", one) for one in said)
+
+
+def test_an_optimiser_of_other_groups_is_refused():
+    model = torch.nn.Linear(2, 3)
+    saved = torch.optim.AdamW(model.parameters()).state_dict()
+    apart = torch.optim.AdamW([{"params": [model.weight]}, {"params": [model.bias]}])
+    with pytest.raises(ValueError, match="has groups of 2 parameters, and this run's of 1, 1: the model, or what"):
+        _named(saved, apart, model)
 
 
 def test_parts_of_a_batch_are_refused_since_processes_may_have_unequal_numbers_of_them():
@@ -84,17 +136,21 @@ def test_parts_of_a_batch_are_refused_since_processes_may_have_unequal_numbers_o
         model.configure_model()
 
 
-def main(rank, folder, processes, path=None):
+def main(rank, folder, processes):
     warnings.filterwarnings("ignore")
     slap.views.random_mask = slap.joined_views.random_mask = the_first
-    steps = [parts[rank] for parts in STEPS[processes]]
-    save = Save(folder / f"{processes}.ckpt")
-    options = {"strategy": FSDP2, "devices": processes, "callbacks": [save]}
-    if path is not None:
-        steps, options = [*([[]] * len(STEPS[2])), *steps], options | {"ckpt_path": path, "max_epochs": 2}
-    train(make_model(), steps, folder, **options)
-    (folder / f"{processes}-{rank}.share").write_text(str(save.share))
+    options = {"strategy": FSDP2, "devices": processes}
+    if processes == 2:
+        share = go(folder, "2", [parts[rank] for parts in (*FIRST, *NEXT[2])], **options)
+        (folder / f"2-{rank}.share").write_text(str(share))
+    for way in WAYS:
+        if way.endswith(f"-{processes}"):
+            go_on(folder, way, rank, **options)
+    if processes == 4:
+        with pytest.raises(DamagedCheckpointError) as refused:
+            go_on(folder, "damaged-4", rank, **options)
+        (folder / f"{rank}.said").write_text(str(refused.value))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])
+    main(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

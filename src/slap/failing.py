@@ -116,13 +116,18 @@ class _Watch(Thread):
         self._leave(heard=True)
 
     def _leave(self, heard: bool) -> None:
-        release_children(self.trainer)
+        children = release_children(self.trainer)
+        if self._store is None:  # they would wait for this process, which they have not met yet
+            for child in children:
+                child.kill()
         try:
             if heard and self._store is not None:
                 self._store.add(HEARD, 1)
             until = monotonic() + LINGER
             # Rank 0 is the store's host, and the one that failed may be.
             while self._store is not None and self._store.add(HEARD, 0) < self.size - 1 and monotonic() < until:
+                if len(children) == self.size - 1 and all(child.poll() is not None for child in children):
+                    break  # nobody is left to hear
                 sleep(LOOK / 5)
             if self.rank == 0:  # the others look once more
                 sleep(LOOK)

@@ -7,15 +7,21 @@ objectives hold themselves, stay whole on every process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
+from lightning.fabric.strategies.model_parallel import _load_raw_module_state
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.optim import Optimizer
 from torch.utils._pytree import SUPPORTED_NODES, register_pytree_node
 
+from slap.checkpoint_file import verify
 from slap.network import Network
 from slap.packed import Packed
 
@@ -37,9 +43,53 @@ class Sharded(ModelParallelStrategy):
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        """Verify a checkpoint and take it up, whichever strategy saved it.
+
+        Lightning's own would take the numbers of an optimiser's parameters for places in the model. Without FSDP2 they
+        are places in the optimiser's groups, and moments would go to other parameters.
+
+        Raises:
+            DamagedCheckpointError: it is not what was saved.
+            ValueError: its optimiser has other groups of parameters.
+        """
+        path = Path(self.broadcast(checkpoint_path))
+        if not path.is_file():  # but a folder, with one file a process
+            return super().load_checkpoint(path, weights_only)
+        verify(path)
+        content: dict[str, Any] = torch.load(path, "cpu", weights_only=weights_only is not False, mmap=True)
+        assert self.model is not None
+        assert self.lightning_module is not None
+        strict = self.lightning_module.strict_loading
+        _load_raw_module_state(content.pop("state_dict"), self.model, strict=strict)
+        options = StateDictOptions(broadcast_from_rank0=True, full_state_dict=True, strict=strict)
+        # No optimiser, no state: in evaluation, or of weights alone, which Lightning refuses to continue from.
+        for optimizer, saved in zip(self.optimizers, content.get("optimizer_states", ()), strict=False):
+            set_optimizer_state_dict(self.model, optimizer, _named(saved, optimizer, self.model), options=options)
+        return content
+
 
 if FSDP2 not in StrategyRegistry.available_strategies():
     StrategyRegistry.register(FSDP2, Sharded, description="parameters spread over all processes (slap.sharding)")
+
+
+def _named(saved: Mapping[str, Any], optimizer: Optimizer, model: nn.Module) -> dict[str, Any]:
+    """An optimiser's saved state with the names of parameters, which are told by their places in the groups."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = [[names[parameter] for parameter in group["params"]] for group in optimizer.param_groups]
+    found = [group["params"] for group in saved["param_groups"]]
+    if list(map(len, groups)) != list(map(len, found)):
+        raise ValueError(
+            f"the checkpoint's optimiser has groups of {', '.join(str(len(group)) for group in found)} parameters, "
+            f"and this run's of {', '.join(str(len(group)) for group in groups)}: the model, or what decays or learns "
+            "at which rate, is another"
+        )
+    pairs = (zip(group, own, strict=True) for group, own in zip(found, groups, strict=True))
+    name_of = dict(pair for group in pairs for pair in group)
+    return {
+        "state": {name_of[number]: moments for number, moments in saved["state"].items()},
+        "param_groups": [{**group, "params": own} for group, own in zip(saved["param_groups"], groups, strict=True)],
+    }
 
 
 def shard(model: Network, mesh: DeviceMesh) -> None:

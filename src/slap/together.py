@@ -52,6 +52,7 @@ class StopTogether(Callback):
         self.save_due = False
         self._signals: Signals | None = None
         self._stop = 0  # the signal that was agreed on
+        self._children: list[Any] = []  # processes that this one launched
         self._step = 0
         self._saved_at = 0.0
 
@@ -102,9 +103,9 @@ class StopTogether(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Having stopped, the process that launched the others waits for them, so that none is killed."""
-        del pl_module
+        del trainer, pl_module
         if isinstance(exception, Stopped):
-            for child in release_children(trainer):
+            for child in self._children:
                 try:
                     child.wait(PATIENCE)
                 except subprocess.TimeoutExpired:
@@ -118,6 +119,7 @@ class StopTogether(Callback):
     def _end(self, trainer: Trainer) -> None:
         assert self._signals is not None
         self._signals.received = self._stop
+        self._children = release_children(trainer)  # before any of them can end
         self.agreement.collect()  # of this last step, so that no exchange is left open
         name = signal.Signals(self._stop).name
         savers = [callback for callback in trainer.callbacks if isinstance(callback, Saves)]  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 
-def launch(program, processes, folder, *arguments, timeout=240):
+def launch(program, processes, folder, *arguments, timeout=600):
     """Run `python program rank folder *arguments` on every rank."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -13,11 +13,15 @@ from slap.tiny import tiny_batch, tiny_model
 from slap.views import hidden_sizes
 
 SECONDS = (0.31, 0.05, 0.5, 0.12, 0.2, 0.33, 0.011, 0.27)
+UNLABELLED = 3
+"""The clip without a label."""
+
 OBJECTIVES = {
     "contrastive": {"weight": 1.0},
     "sigmoid": {"weight": 0.5},
     "masked_distillation": {"weight": 1.0, "prototypes": 5, "hidden": 8, "bottleneck": 4},
     "captioning": {"weight": 0.5, "layers": 1, "heads": 2, "width": 8, "hidden": 12},
+    "classification": {"weight": 0.5, "task": "parity", "classes": ["even", "odd"]},
 }
 
 
@@ -38,6 +42,7 @@ def choose(model, clips):
     pool = tiny_batch(model, SECONDS, captions_per_clip=2)
     audio, text = pool.audio.unpack(), pool.text.unpack()
     captions = [2 * clip + i for i in range(2) for clip in clips]  # those of a clip do not stand together
+    parity = [None if clip == UNLABELLED else pool.labels["parity"][clip] for clip in clips]
     return Batch(
         audio=Packed.pack([audio[clip].to(dtype) for clip in clips]),
         text=Packed.pack([text[caption] for caption in captions]),
@@ -46,6 +51,7 @@ def choose(model, clips):
         caption_key=fingerprint([pool.captions[caption] for caption in captions]),
         ids=tuple(pool.ids[clip] for clip in clips),
         captions=tuple(pool.captions[caption] for caption in captions),
+        labels={"parity": tuple(parity)},
     )
 
 
@@ -78,27 +84,32 @@ class Given(LightningDataModule):
 
 
 class Gradients(Callback):
-    """Keeps the gradients of every step as the optimiser gets them, and the weights after it."""
+    """Keeps the gradients of every step as the optimiser gets them, the weights after it, and the loss."""
 
     def __init__(self):
         self.gradients = []
         self.weights = []
+        self.losses = []
+
+    def on_train_start(self, trainer, module):
+        self.first = trainer.global_step
 
     def on_before_optimizer_step(self, trainer, module, optimizer):
         self.gradients.append({name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None})
 
     def on_train_batch_end(self, trainer, module, *args):
-        if len(self.weights) < trainer.global_step:
+        if len(self.losses) < trainer.global_step - self.first:
             self.weights.append({name: value.clone() for name, value in module.state_dict().items()})
+            self.losses.append(module.seen.loss.clone())
 
 
-def train(model, steps, folder, spoil=None, callbacks=(), ckpt_path=None, max_epochs=1, **options):
-    """Train on batches of the listed clips; the gradients, and the weights after each step."""
+def train(model, steps, folder, spoil=None, callbacks=(), ckpt_path=None, max_epochs=1, max_steps=None, **options):
+    """Train on batches of the listed clips; the gradients and losses, and the weights after each step."""
     kept = Gradients()
     trainer = Trainer(
         default_root_dir=folder,
         max_epochs=max_epochs,
-        max_steps=len(steps),
+        max_steps=max_steps or len(steps),
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
@@ -111,4 +122,9 @@ def train(model, steps, folder, spoil=None, callbacks=(), ckpt_path=None, max_ep
         **options,
     )
     trainer.fit(model, datamodule=Given(steps, spoil), ckpt_path=ckpt_path, weights_only=True)
-    return {"gradients": kept.gradients, "weights": kept.weights, "loss": trainer.callback_metrics["train/loss"]}
+    return {
+        "gradients": kept.gradients,
+        "weights": kept.weights,
+        "losses": kept.losses,
+        "loss": trainer.callback_metrics["train/loss"],
+    }
