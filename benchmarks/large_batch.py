@@ -13,7 +13,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import torch
 from rows import Row, add_options, finish
@@ -24,11 +23,11 @@ from slap import step
 from slap.joined_views import views_of
 from slap.recipes import base
 
-ABOUT = """`python benchmarks/large_batch.py`: the peak memory of a training step with three objectives and cached
-gradients (`micro_clips`), beside a step on the clips of one part. Clips of a second, encoders of the size `small`. What
-grows with the batch is waveforms, patches and what objectives keep of a clip, which is the same for encoders of any
-size, while one part takes twice as much with `base`. The allocator is told to give blocks of a megabyte back at once
-(`MALLOC_MMAP_THRESHOLD_`): what glibc keeps otherwise depends on the order of blocks more than on their number."""
+ABOUT = """`python benchmarks/large_batch.py --size {size}`: the peak memory of a training step with three objectives
+and cached gradients (`micro_clips`), beside a step on the clips of one part, beyond the model and its gradients. Clips
+of {duration:g} s. What grows with the batch is waveforms, patches and what objectives keep of a clip, whatever the size
+of the encoders; the memory of one part grows with theirs. The allocator is told to give blocks of a megabyte back at
+once (`MALLOC_MMAP_THRESHOLD_`): what glibc keeps otherwise depends on the order of blocks more than on their number."""
 
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "1048576"}
 
@@ -44,37 +43,27 @@ def measure(options: argparse.Namespace, clips: int, parts_of: int) -> dict[str,
 
 
 def one(options: argparse.Namespace) -> dict[str, float]:
-    """What `measure` asks for: MB beyond those of a tiny step, MB of the batch itself, and seconds."""
+    """What `measure` asks for: MB beyond those of a tiny step, and MB of the waveforms."""
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
     encoder = {"name": "transformer", "size": options.size}
     objectives = {name: base.OBJECTIVES[name] for name in SETS["three objectives"]}
     model = base.model(audio=encoder, text=encoder, objectives=objectives).train()
     for clips in (2, options.one):
-        before, begun = peak_megabytes(), time.perf_counter()
+        before = peak_megabytes()
         batch = batch_of([options.duration] * clips)
         loss, _ = step.compute(model, views_of(model, [batch], options.part))
         loss.backward()
     waveforms = batch.audio.values.numel() * 4 / 1e6
-    return {"memory": peak_megabytes() - before, "waveforms": waveforms, "seconds": time.perf_counter() - begun}
+    return {"memory": peak_megabytes() - before, "waveforms": waveforms}
 
 
 def run(options: argparse.Namespace) -> list[Row]:
     """Measure; the rows of the table."""
     few, many, part = options.part, options.clips, options.part
     small, large = measure(options, few, part), measure(options, many, part)
-    rows = [
-        Row(
-            f"step, {many:,} clips in parts of {part} against {few} clips ({large['waveforms']:.0f} MB of waveforms)",
-            "MB",
-            small["memory"],
-            large["memory"],
-            large["memory"] / small["memory"],
-        )
-    ]
-    per_clip = [found["seconds"] / count for found, count in ((small, few), (large, many))]
-    rows.append(Row("step, a clip likewise", "s", *per_clip, per_clip[1] / per_clip[0]))
-    return rows
+    what = f"step, {many:,} clips in parts of {part} against {few} clips ({large['waveforms']:.0f} MB of waveforms)"
+    return [Row(what, "MB", small["memory"], large["memory"], large["memory"] / small["memory"])]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +83,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(one(options)))
     else:
-        finish("large_batch", "A large batch in parts", ABOUT, run, options)
+        finish("large_batch", "A large batch in parts", ABOUT.format(**vars(options)), run, options)
 
 
 if __name__ == "__main__":
