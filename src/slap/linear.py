@@ -39,7 +39,8 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., O)."""
-        if self.laid_out and uncached(x) and x.dtype == self.weight.dtype == torch.float32 and not _autocast():
+        single = x.dtype == self.weight.dtype == torch.float32
+        if self.laid_out and single and uncached(x) and not torch.is_autocast_enabled("cpu"):
             return torch.ops.mkldnn._linear_pointwise(x, self._blocks(), None, "none", [], "")
         return linear(x, self.weight)
 
@@ -69,7 +70,3 @@ def lay_out(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, Linear):
             part.laid_out = there and part.weight.numel() >= LARGE
-
-
-def _autocast() -> bool:
-    return torch.is_autocast_enabled("cpu")

@@ -71,7 +71,7 @@ class ExactResume(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Tell the data module what to do with changed data."""
         del pl_module
-        self.boundary, self._loaded, self._at_boundary = None, None, None
+        self.boundary, self._loaded, self._at_boundary, self._owed = None, None, None, False
         data = trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and isinstance(data, Positioned):
             data.restart_changed = self.changed_data == "restart_epoch"
