@@ -31,7 +31,7 @@ from results import FIGURES, machine, rewrite, write
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from slap.judge.probing import LinearProbing
+from slap.evaluation.probes.protocol import LinearProbing
 
 HELD_OUT = ((1, "george"), (2, "jackson"), (3, "lucas"), (4, "theo"))
 """Which fold of the sounds goes with which speaker of the digits: any pairing would do."""
@@ -124,7 +124,7 @@ def probe(features: Tensor, place: Tensor, queries: Tensor) -> list[int]:
 def judge(run: Run, root: Path, checkpoint: Path, device: str) -> dict[str, Any]:
     """Of each set's held-out clips the labels, and what prompts and a linear probe of embeddings make of them."""
     import slap
-    from slap.datamodules.digits_and_sounds import PROMPTS, digits, sounds
+    from slap.datamodules.corpora.digits_and_sounds import PROMPTS, digits, sounds
 
     fold, speaker = HELD_OUT[run.fold]
     sets = {"sound": sounds(root / "esc10", fold), "digit": digits(root / "fsdd" / "recordings", speaker)}

@@ -24,11 +24,11 @@ from timing import Matmul, Turns
 from torch import Tensor
 from workload import durations_of, waveforms
 
-from slap.linear import lay_out
-from slap.loading import computes_bfloat16
-from slap.network import Network
-from slap.packed import Packed
-from slap.trained import cast
+from slap.core.packed import Packed
+from slap.inference.load import computes_bfloat16
+from slap.inference.network_backend import cast
+from slap.model.network import Network
+from slap.nn.linear import lay_out
 
 ABOUT = """`python benchmarks/encode.py`: `base`, packed, clips of log-normal durations, random weights. At best: the
 rate of square matrices in the same run. Reached: operations that the clips need by time; `with log-mel` counts the

@@ -24,8 +24,8 @@ import torch
 from lhotse import AudioSource, MonoCut, Recording
 from torchaudio.functional import resample
 
-from slap.datamodules.fingerprint import Fingerprint, fingerprint
-from slap.datamodules.fingerprint_search import FEWEST, FingerprintIndex
+from slap.datamodules.overlap.fingerprint import Fingerprint, fingerprint
+from slap.datamodules.overlap.fingerprint_index import FEWEST, FingerprintIndex
 
 Guise = Callable[[np.ndarray, int, np.random.Generator], tuple[np.ndarray, int, str, dict[str, float]]]
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from slap.layers import Block
-from slap.network import Network
+from slap.model.network import Network
+from slap.nn.layers import Block
 
 
 def weights_of(module: nn.Module) -> int:

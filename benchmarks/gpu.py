@@ -32,9 +32,9 @@ from torch import nn
 from workload import captions, durations_of
 
 from slap import SLAP, Batch, Packed
-from slap.batch import fingerprint
-from slap.blocks import compile_blocks
+from slap.core.batch import fingerprint
 from slap.encoders.audio_transformer import PATCH, AudioTransformer
+from slap.nn.stack import compile_blocks
 
 RATE = 16_000
 DEVICE = "cuda"
@@ -271,7 +271,7 @@ def compare(report: Report) -> None:
 def begin_tests() -> subprocess.Popen[str]:
     """The tests that are skipped where there is no CUDA."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    command += [str(ROOT / "tests/test_attention.py"), "-k", "flash", "-W", "default"]
+    command += [str(ROOT / "tests/nn/test_attention.py"), "-k", "flash", "-W", "default"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -19,9 +19,9 @@ from rows import Row, add_options, finish
 from step import SETS, batch_of
 from timing import peak_megabytes
 
-from slap import step
-from slap.joined_views import views_of
+from slap.model.grad_cache import views_of
 from slap.recipes import base
+from slap.training import step
 
 ABOUT = """`python benchmarks/large_batch.py --size {size}`: the peak memory of a training step with three objectives
 and cached gradients (`micro_clips`), beside a step on the clips of one part, beyond the model and its gradients. Clips

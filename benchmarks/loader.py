@@ -105,7 +105,7 @@ def manifest_of(path: Path, files: Sequence[Path]) -> Path:
 
 
 def packed(manifest: Path, out: Path) -> Path:
-    from slap.datamodules.packing import pack
+    from slap.datamodules.shar.write import pack
 
     pack(manifest, out, shard_size=100, workers=0)
     return out
@@ -113,8 +113,8 @@ def packed(manifest: Path, out: Path) -> Path:
 
 def measure(manifest: Path, files: Sequence[Path], workers: int, passes: int, rounds: int) -> dict[str, Any]:
     """Both in turns."""
+    from slap.core.packed import Packed
     from slap.datamodules import AudioTextData
-    from slap.packed import Packed
 
     files = [*files] * passes
     data = AudioTextData(manifest, max_duration=100.0, repeats=passes, num_workers=workers)

@@ -15,9 +15,9 @@ import torch
 from rows import Row, add_options, finish
 from timing import Turns
 
+from slap.core.packed import Layout
 from slap.encoders.sizes import SIZES
-from slap.layers import Block, rotary
-from slap.packed import Layout
+from slap.nn.layers import Block, rotary
 
 ABOUT = """`python benchmarks/long_clips.py`: one block of the encoder `base`, with local attention (24 patches) and
 with global, on one clip of ten minutes beside 60 clips of 10 s: milliseconds a second of audio."""

@@ -101,8 +101,8 @@ def _open(manifest: Path, workers: int) -> dict[str, Any]:
     """What training does, with the memory and time that it takes."""
     import torch
 
+    from slap.core.packed import Packed
     from slap.datamodules import AudioTextData
-    from slap.packed import Packed
 
     torch.set_num_threads(1)
     before = _resident()

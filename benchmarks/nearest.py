@@ -1,4 +1,4 @@
-"""The best matches among a million embeddings by `slap.topk`: beside matrix multiplication, and in how much memory.
+"""The best matches among a million embeddings by `exact_topk`: beside matrix multiplication, and in how much memory.
 
     python benchmarks/nearest.py --update
 
@@ -10,11 +10,10 @@ from __future__ import annotations
 import argparse
 
 import torch
+from exact_topk import topk
 from rows import Row, add_options, finish
 from timing import Matmul, Turns, peak_megabytes
 from torch.nn.functional import normalize
-
-from slap.topk import topk
 
 ABOUT = """`python benchmarks/nearest.py`: the 10 nearest of a million embeddings of 512 dimensions, exact, for 100
 captions (retrieval), and for 10,000 clips the best of 10,000 labels (zero-shot). Rates are of the products alone by all

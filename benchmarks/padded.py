@@ -12,9 +12,9 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from slap.layers import Block, rotary, rotate
-from slap.network import Network
-from slap.packed import Packed
+from slap.core.packed import Packed
+from slap.model.network import Network
+from slap.nn.layers import Block, rotary, rotate
 
 
 @torch.no_grad()

@@ -22,9 +22,9 @@ import numpy as np
 from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
 
-from slap.datamodules.index import open_cuts, write_cuts
-from slap.datamodules.position import basis
-from slap.datamodules.sampler import TrainSampler
+from slap.datamodules.manifests.cuts import open_cuts, write_cuts
+from slap.datamodules.sampling.position import basis
+from slap.datamodules.sampling.sampler import TrainSampler
 
 RATE = 16_000
 

@@ -15,8 +15,8 @@ import torch
 from results import keep
 from torch.nn.functional import normalize
 
-from slap.retrieval import caption_ranks, text_to_audio_ranks
-from slap.retrieval_figures import retrieval_figures
+from slap.metrics.retrieval import caption_ranks, text_to_audio_ranks
+from slap.metrics.retrieval_figures import retrieval_figures
 
 ABOUT = """`python benchmarks/retrieval.py`: ranks of all captions and clips in both directions, and all figures with
 their bootstrap intervals. `peak_mb`: the most memory beyond the embeddings; `matrix_mb`: what all scores would take."""

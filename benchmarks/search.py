@@ -4,7 +4,7 @@
 
 Embeddings are synthetic, of length 1: `clustered` ones lie around 2,000 centres of 64 effective dimensions, as those of
 a trained model roughly do; `uniform` ones have no structure at all, the worst case of any approximate index. Queries
-are further draws. Recall is the share of the 10 nearest windows, by `slap.topk`, that the approximate index gives.
+are further draws. Recall is the share of the 10 nearest windows, by `exact_topk`, that the approximate index gives.
 
 N windows, Q queries, E dimensions.
 """
@@ -21,18 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from exact_topk import topk
 from results import keep
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from slap.search.scan import file_id
+from slap.audio.scan import file_id
 from slap.search.store import APPROXIMATE_FROM, Row, Store
-from slap.topk import topk
 
 DIM, K, PART = 512, 10, 20_000
 
 ABOUT = """`python benchmarks/search.py --windows 100000 1000000`: windows of 512 dimensions. `topk`: all queries at
-once by `slap.topk`, with making the embeddings. `exact` and `approximate`: median of one query after another through
+once by `exact_topk`, with making the embeddings. `exact` and `approximate`: median of one query after another through
 the index, and the share of the 10 nearest that it finds. `index`: joining files and making the approximate index.
 Disk: for an hour the files before joining are kept too, after that it is half."""
 

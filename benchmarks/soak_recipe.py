@@ -18,11 +18,11 @@ import torch
 from lhotse import CutSet
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from slap import training
-from slap.batch import Batch
-from slap.composition import EncoderSpec, ObjectiveSpec
+from slap.core.batch import Batch
 from slap.datamodules import AudioTextData
-from slap.module import SLAP
+from slap.model.specs import EncoderSpec, ObjectiveSpec
+from slap.training import trainer as training
+from slap.training.module import SLAP
 
 AUDIO: EncoderSpec = {"name": "transformer", "size": "nano"}
 TEXT: EncoderSpec = {"name": "transformer", "size": "nano", "vocab_size": 300}
@@ -140,7 +140,7 @@ def trainer(out: str = "runs/soak", max_steps: int = STEPS, val_check_interval: 
         out: the run's folder.
         max_steps: optimiser steps.
         val_check_interval: batches between validations, each of which saves `last.ckpt`.
-        **options: any other option of `slap.training.trainer`.
+        **options: any other option of `slap.training.trainer.trainer`.
     """
     return training.trainer(
         out=out,

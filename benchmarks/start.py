@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 from rows import Row, add_options, finish
 
-from slap.inference import Model
-from slap.network import Network
-from slap.saved import save
-from slap.trained import TrainedModel
+from slap.inference.model import Model
+from slap.inference.network_backend import TrainedModel
+from slap.inference.saved_model import save
+from slap.model.network import Network
 
 ABOUT = """`python benchmarks/start.py`: seconds of new processes, the median of some. Loading: a saved model of
 `base` encoders with its checksum, after torch is imported. Files were just written, so disks do not count."""

@@ -26,10 +26,10 @@ from torch.profiler import ProfilerActivity, profile
 from workload import captions, durations_of, waveforms
 
 from slap import Batch, Packed
-from slap.batch import fingerprint
-from slap.optim import parameter_groups
+from slap.core.batch import fingerprint
+from slap.model.views import Views
 from slap.recipes import base
-from slap.views import Views
+from slap.training.optim import parameter_groups
 
 ABOUT = """`python benchmarks/step.py`: the recipe `base` on a CPU in float32: forward, backward, AdamW, teacher. The
 share of matrix products is of the time in all operations, by torch.profiler; attention is scaled_dot_product_attention.

@@ -1,10 +1,10 @@
 """Data for SLAP on Lhotse: from a corpus to manifests, and from manifests to packed batches.
 
-- `AudioTextData`: the data module; train, val and test manifests in, `slap.batch.Batch` out.
+- `AudioTextData`: the data module; train, val and test manifests in, `slap.core.batch.Batch` out.
 - `read_manifest`, `captions_of`: a CSV, JSON-lines or CutSet manifest as cuts, and its captions.
 - `Clip`, `write_manifest`: for corpora that write their own manifest; `write_cuts`: the same for cuts, of any number.
 - `Corpus`: a corpus of the field in its official layout, for `slap prepare`; `slap.datamodules.corpora` has them.
-- `slap.datamodules.transforms`: augmentation of training clips.
+- `slap.datamodules.augment.basic`: augmentation of training clips.
 
 Names load on first use, so that a command's help does not wait for Lhotse.
 """
@@ -15,24 +15,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from slap.datamodules.audio_text import AudioTextData as AudioTextData
-    from slap.datamodules.clip import Clip as Clip
-    from slap.datamodules.clip import ManifestError as ManifestError
-    from slap.datamodules.clip import write_manifest as write_manifest
     from slap.datamodules.corpora.base import Corpus as Corpus
-    from slap.datamodules.index import write_cuts as write_cuts
-    from slap.datamodules.manifest import captions_of as captions_of
-    from slap.datamodules.manifest import read_manifest as read_manifest
+    from slap.datamodules.datamodule import AudioTextData as AudioTextData
+    from slap.datamodules.manifests.clip import Clip as Clip
+    from slap.datamodules.manifests.clip import ManifestError as ManifestError
+    from slap.datamodules.manifests.clip import write_manifest as write_manifest
+    from slap.datamodules.manifests.cuts import write_cuts as write_cuts
+    from slap.datamodules.manifests.read import captions_of as captions_of
+    from slap.datamodules.manifests.read import read_manifest as read_manifest
 
 _HOMES = {
-    "AudioTextData": "slap.datamodules.audio_text",
-    "Clip": "slap.datamodules.clip",
+    "AudioTextData": "slap.datamodules.datamodule",
+    "Clip": "slap.datamodules.manifests.clip",
     "Corpus": "slap.datamodules.corpora.base",
-    "ManifestError": "slap.datamodules.clip",
-    "captions_of": "slap.datamodules.manifest",
-    "read_manifest": "slap.datamodules.manifest",
-    "write_cuts": "slap.datamodules.index",
-    "write_manifest": "slap.datamodules.clip",
+    "ManifestError": "slap.datamodules.manifests.clip",
+    "captions_of": "slap.datamodules.manifests.read",
+    "read_manifest": "slap.datamodules.manifests.read",
+    "write_cuts": "slap.datamodules.manifests.cuts",
+    "write_manifest": "slap.datamodules.manifests.clip",
 }
 
 __all__ = sorted(_HOMES)

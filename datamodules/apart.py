@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from slap.datamodules.audio_text import AudioTextData
+from slap.datamodules.datamodule import AudioTextData
 
 
 class ApartData(AudioTextData):

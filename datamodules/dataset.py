@@ -18,19 +18,19 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 import slap.datamodules.leftover_workers  # noqa: F401  # processes that load batches shall end when training does
-from slap.bad_clip import BadClip
-from slap.batch import Batch, fingerprint
-from slap.datamodules.caption_choice import CaptionChoice, meant
-from slap.datamodules.clip import Seconds
-from slap.datamodules.cutset import tracks_of
-from slap.datamodules.decode import LARGEST
-from slap.datamodules.mixture import source_of
-from slap.datamodules.quarantine import ClipError
-from slap.datamodules.replacement import Replacements
-from slap.datamodules.sampler import Draw
-from slap.datamodules.stretches import Stretches
-from slap.datamodules.waveform import check_captions, check_not_silent, holding, is_silent, load
-from slap.packed import Packed
+from slap.core.bad_clip import BadClip
+from slap.core.batch import Batch, fingerprint
+from slap.core.packed import Packed
+from slap.datamodules.audio.decode import LARGEST
+from slap.datamodules.audio.load import check_captions, check_not_silent, holding, is_silent, load
+from slap.datamodules.bad_clips import ClipError
+from slap.datamodules.captions.sample import CaptionChoice, meant
+from slap.datamodules.manifests.clip import Seconds
+from slap.datamodules.manifests.safe_cuts import tracks_of
+from slap.datamodules.sampling.eval_windows import Stretches
+from slap.datamodules.sampling.mixture import source_of
+from slap.datamodules.sampling.replacement import Replacements
+from slap.datamodules.sampling.sampler import Draw
 
 Transform = Callable[[CutSet], CutSet]
 Tokenize = Callable[[Sequence[str]], Packed]
@@ -44,7 +44,7 @@ class EvaluationDataset(Dataset[Batch]):
     """Whole clips, or the windows of long ones, with all their captions; those that are bad are left out.
 
     Args:
-        cuts: mono, at the model's sample rate, as `slap.datamodules.waveform.mono` makes them.
+        cuts: mono, at the model's sample rate, as `slap.datamodules.audio.load.mono` makes them.
         tokenize: captions to token ids, (M,).
         tasks: the zero-shot tasks that every batch answers for.
         stretches: of the clips; a draw names them. The first one of a clip brings its captions.

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slap.datamodules.manifest import read_manifest
-from slap.datamodules.prepared import Role, prepared
-from slap.datamodules.selection import folds_of
+from slap.datamodules.manifests.filters import folds_of
+from slap.datamodules.manifests.read import read_manifest
+from slap.datamodules.protocols import Role, prepared
 
 HELD_OUT = 0.05
 """Share of the training clips that is held out where a corpus has no validation split."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from slap.datamodules.clips import Clips
+from slap.datamodules.manifests.sequence import Clips
 
 REPORT = 200_000  # clips between lines in the log
 

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from slap.bad_clip import BadClip
-from slap.batch import Batch
-from slap.datamodules.quarantine import Quarantine
-from slap.datamodules.sampler import EvaluationSampler, TrainSampler
-from slap.datamodules.set_aside import set_aside, take_back
+from slap.core.bad_clip import BadClip
+from slap.core.batch import Batch
+from slap.datamodules.bad_clips import Quarantine
+from slap.datamodules.sampling.sampler import EvaluationSampler, TrainSampler
+from slap.datamodules.workers import set_aside, take_back
 
 LOOK = 2.0
 """Seconds between a worker's looks whether the main process is still there."""

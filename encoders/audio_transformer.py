@@ -9,15 +9,15 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from slap.blocks import compile_blocks, through
-from slap.contracts import AudioEncoder
-from slap.encoders.audio_graph import AudioGraph
+from slap.core.packed import Layout, Packed
+from slap.core.registry import register
+from slap.encoders.audio_transformer_export import AudioGraph
 from slap.encoders.logmel import LogMel
 from slap.encoders.sizes import Size
 from slap.encoders.specaugment import SpecAugment
-from slap.layers import Block, RMSNorm, linear, rotary
-from slap.packed import Layout, Packed
-from slap.registry import register
+from slap.model.contracts import AudioEncoder
+from slap.nn.layers import Block, RMSNorm, linear, rotary
+from slap.nn.stack import compile_blocks, through
 
 PATCH = 16
 """Frames, and mel bands, of a patch."""
@@ -44,7 +44,7 @@ class AudioTransformer(AudioEncoder):
             patches are apart, and norms without biases take a patch's level away; with this, a block sees which bands
             are loud from the first step. Not in the paper (our choice for small corpora, see docs/log.md).
         checkpointing: recompute blocks in the backward pass instead of keeping their activations.
-        compile: compile each block with `torch.compile`, see `slap.blocks`. The `compile` of `SLAP` does so for all
+        compile: compile each block with `torch.compile`, see `slap.nn.stack`. The `compile` of `SLAP` does so for all
             parts of a model.
 
     Raises:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
-from slap.packed import Layout, Packed
+from slap.core.packed import Layout, Packed
 
 CHUNK = 16_384
 """Frames transformed at once, which bounds the memory of long batches."""

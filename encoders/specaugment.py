@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from slap.packed import Packed
+from slap.core.packed import Packed
 
 
 class SpecAugment(nn.Module):

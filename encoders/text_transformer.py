@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slap import single
-from slap.blocks import compile_blocks, through
+from slap.core.packed import Packed
+from slap.core.registry import register
 from slap.encoders.sizes import Size
-from slap.encoders.with_tokenizer import WithTokenizer, check_max_tokens
-from slap.layers import Block, RMSNorm, rotary
-from slap.packed import Packed
-from slap.registry import register
-from slap.tokenizer import BOS, EOS, Tokenizer, train_tokenizer
+from slap.encoders.text_base import WithTokenizer, check_max_tokens
+from slap.nn import single_clip as single
+from slap.nn.layers import Block, RMSNorm, rotary
+from slap.nn.stack import compile_blocks, through
+from slap.nn.tokenizer import BOS, EOS, Tokenizer, train_tokenizer
 
 
 @register("transformer")
@@ -34,7 +34,7 @@ class TextTransformer(WithTokenizer):
         tokenizer: path of a sentencepiece model, e.g. from `slap tokenizer`; default: one is learnt in training.
         max_tokens: of a caption, the two special ones among them. The end of a longer caption is cut off.
         checkpointing: recompute blocks in the backward pass instead of keeping their activations.
-        compile: compile each block with `torch.compile`, see `slap.blocks`. The `compile` of `SLAP` does so for all
+        compile: compile each block with `torch.compile`, see `slap.nn.stack`. The `compile` of `SLAP` does so for all
             parts of a model.
 
     Attributes:

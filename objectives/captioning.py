@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from slap.contracts import Objective
-from slap.decoding import GREEDY, Decoding
-from slap.distributed import all_sum, global_mean
-from slap.objectives.decoder import Decoder
-from slap.objectives.generation import beam_search, greedy, nucleus
-from slap.packed import Layout, Packed
-from slap.registry import register
-from slap.views import Views, by_clip, student_view
+from slap.core.decoding import GREEDY, Decoding
+from slap.core.distributed import all_sum, global_mean
+from slap.core.packed import Layout, Packed
+from slap.core.registry import register
+from slap.model.contracts import Objective
+from slap.model.views import Views, by_clip, student_view
+from slap.objectives.caption_decoder import Decoder
+from slap.objectives.caption_generation import beam_search, greedy, nucleus
 
 if TYPE_CHECKING:
-    from slap.network import Network
+    from slap.model.network import Network
 
 
 @register("captioning")
@@ -88,7 +88,7 @@ class Captioning(Objective):
         Args:
             audio: (N, D') dense features of B clips, as `model.audio` gives them.
             decoding: how; greedily if not said.
-            draws: where it says `top_p`, the uniform numbers to draw with, see `slap.decoding.draws`.
+            draws: where it says `top_p`, the uniform numbers to draw with, see `slap.core.decoding.draws`.
 
         Returns:
             Tokens of B captions, int64, for `model.text.detokenize`.

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from slap.contracts import Objective, TrainingClips
-from slap.distributed import all_sum, world_size
-from slap.head import Head
-from slap.packed import Packed
-from slap.registry import register
-from slap.views import View, Views, student_view
+from slap.core.distributed import all_sum, world_size
+from slap.core.packed import Packed
+from slap.core.registry import register
+from slap.model.contracts import Objective, TrainingClips
+from slap.model.head import Head
+from slap.model.views import View, Views, student_view
 
 if TYPE_CHECKING:
-    from slap.batch import Batch
-    from slap.network import Network
+    from slap.core.batch import Batch
+    from slap.model.network import Network
 
 FEATURES = ("embedding", "tokens")
 

@@ -11,13 +11,13 @@ from math import log
 import torch
 from torch import Tensor, nn
 
-from slap.calibration import Calibration
-from slap.chunks import in_pieces
-from slap.contracts import Objective
-from slap.distributed import gather, global_mean
-from slap.objectives.positives import positives
-from slap.registry import register
-from slap.views import Views, by_clip, student_view
+from slap.core.calibration import Calibration
+from slap.core.distributed import gather, global_mean
+from slap.core.registry import register
+from slap.model.contracts import Objective
+from slap.model.views import Views, by_clip, student_view
+from slap.nn.chunks import in_pieces
+from slap.objectives.positive_pairs import positives
 
 MAX_SCALE = 100.0
 """The cap on the scale of the logits that CLIP (arXiv 2103.00020) sets, to keep training stable."""

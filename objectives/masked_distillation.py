@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, log_softmax, normalize
 
-from slap.chunks import in_pieces
-from slap.contracts import Objective
-from slap.distributed import all_sum, global_mean
-from slap.layers import linear
+from slap.core.distributed import all_sum, global_mean
+from slap.core.registry import register
+from slap.model.contracts import Objective
+from slap.model.views import Views, by_clip
+from slap.nn.chunks import in_pieces
+from slap.nn.layers import linear
 from slap.objectives.sinkhorn import assign, balance
-from slap.registry import register
-from slap.views import Views, by_clip
 
 if TYPE_CHECKING:
-    from slap.network import Network
+    from slap.model.network import Network
 
 SAMPLE = 1024
 """Patches of a process by which `effective_rank` is measured."""
@@ -49,7 +49,7 @@ class MaskedDistillation(Objective):
     In the logs, `teacher_entropy` is the mean entropy of the teacher's targets as a share of log K, and
     `prototype_usage` how many prototypes come first for some token before Sinkhorn balances them (exp of the entropy of
     their shares) as a share of K. When features collapse, the first goes to 1 and the second to 1 / K, and
-    `effective_rank` of the teacher's features, see there, to 1; `slap.collapse_watch` warns of it.
+    `effective_rank` of the teacher's features, see there, to 1; `slap.training.callbacks.collapse_monitor` warns of it.
 
     Args:
         prototypes: K.
@@ -180,7 +180,7 @@ class PrototypeHead(nn.Module):
         prototypes: K.
     """
 
-    entrances = ("embed", "scores")  # see slap.sharding
+    entrances = ("embed", "scores")  # see slap.training.fsdp
 
     def __init__(self, width: int, hidden: int, bottleneck: int, prototypes: int) -> None:
         super().__init__()

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from slap.calibration import Calibration
-from slap.chunks import in_pieces
-from slap.contracts import Objective
-from slap.distributed import gather, global_mean
-from slap.objectives.positives import positives
-from slap.registry import register
-from slap.views import Views, student_view
+from slap.core.calibration import Calibration
+from slap.core.distributed import gather, global_mean
+from slap.core.registry import register
+from slap.model.contracts import Objective
+from slap.model.views import Views, student_view
+from slap.nn.chunks import in_pieces
+from slap.objectives.positive_pairs import positives
 
 
 @register("sigmoid")

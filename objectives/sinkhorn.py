@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from slap.distributed import all_max, all_sum
+from slap.core.distributed import all_max, all_sum
 
 
 @torch.no_grad()

@@ -12,10 +12,10 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from slap import training
-from slap.composition import EncoderSpec, ObjectiveSpec
 from slap.datamodules import AudioTextData
-from slap.module import SLAP
+from slap.model.specs import EncoderSpec, ObjectiveSpec
+from slap.training import trainer as training
+from slap.training.module import SLAP
 
 AUDIO: EncoderSpec = {"name": "transformer", "size": "base"}
 TEXT: EncoderSpec = {"name": "transformer", "size": "base"}
@@ -155,6 +155,6 @@ def trainer(
         out: the run's folder.
         max_steps: optimiser steps; 2 x 109 M / 2,048.
         val_check_interval: batches between validations.
-        **options: any other option of `slap.training.trainer`.
+        **options: any other option of `slap.training.trainer.trainer`.
     """
     return training.trainer(out=out, max_steps=max_steps, val_check_interval=val_check_interval, **options)

@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 from lightning.pytorch import Callback, Trainer
 
-from slap.composition import EncoderSpec, ObjectiveSpec
 from slap.datamodules.apart import ApartData
-from slap.datamodules.prepared import splits_of
-from slap.module import SLAP
+from slap.datamodules.protocols import splits_of
+from slap.model.specs import EncoderSpec, ObjectiveSpec
 from slap.recipes import finetune
 from slap.recipes.retrieval import STEPS
-from slap.validation_loss import ValidationLoss
+from slap.training.callbacks.validation_loss import ValidationLoss
+from slap.training.module import SLAP
 
 Corpus = Literal["audiocaps", "clotho"]
 
@@ -138,7 +138,7 @@ def trainer(
         monitor: the figure of the validation by which `best.ckpt` is chosen; the loss of the captions.
         mode: whether a higher or a lower value of `monitor` is better.
         callbacks: more of them.
-        **options: any other option of `slap.training.trainer`.
+        **options: any other option of `slap.training.trainer.trainer`.
     """
     steps = STEPS[corpus or "clotho"] if max_steps is None else max_steps
     return finetune.trainer(

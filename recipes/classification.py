@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 from lightning.pytorch import Trainer
 
-from slap.composition import EncoderSpec, ObjectiveSpec
 from slap.datamodules.apart import ApartData
 from slap.datamodules.labelled import PROTOCOLS, folds, manifests_of
-from slap.module import SLAP
+from slap.model.specs import EncoderSpec, ObjectiveSpec
 from slap.recipes import finetune
+from slap.training.module import SLAP
 
 Corpus = Literal[
     "esc50",
@@ -224,7 +224,7 @@ def trainer(
         out: the run's folder.
         max_steps: optimiser steps; default: by the corpus, else 1,500.
         val_check_interval: batches between validations.
-        **options: any other option of `slap.training.trainer`.
+        **options: any other option of `slap.training.trainer.trainer`.
     """
     several = multi_label if corpus is None else PROTOCOLS[corpus].multi_label
     return finetune.trainer(

@@ -11,10 +11,10 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from slap.composition import EncoderSpec, ObjectiveSpec
 from slap.datamodules.synthetic import SyntheticData
-from slap.module import SLAP
+from slap.model.specs import EncoderSpec, ObjectiveSpec
 from slap.recipes import base
+from slap.training.module import SLAP
 
 AUDIO: EncoderSpec = {"name": "transformer", "size": "nano", "mask_bands": 8, "mask_share": 0.1}
 TEXT: EncoderSpec = {"name": "transformer", "size": "nano", "vocab_size": 512}
@@ -93,6 +93,6 @@ def trainer(out: str = "runs/demo", max_steps: int = 500, val_check_interval: in
         out: the run's folder.
         max_steps: optimiser steps.
         val_check_interval: batches between validations.
-        **options: any other option of `slap.training.trainer`.
+        **options: any other option of `slap.training.trainer.trainer`.
     """
     return base.trainer(out=out, max_steps=max_steps, val_check_interval=val_check_interval, **options)

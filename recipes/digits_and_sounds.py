@@ -11,15 +11,15 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from slap.composition import EncoderSpec, ObjectiveSpec
 from slap.datamodules import AudioTextData
-from slap.datamodules.clip import write_manifest
-from slap.datamodules.digits_and_sounds import PROMPTS, digits, sounds
-from slap.datamodules.transforms import Mix, Only, RandomGain, RandomSpeed
-from slap.datamodules.transforms_event import EventCrop
-from slap.datamodules.transforms_filter import RandomFilter
-from slap.module import SLAP
+from slap.datamodules.augment.basic import Mix, Only, RandomGain, RandomSpeed
+from slap.datamodules.augment.event_crop import EventCrop
+from slap.datamodules.augment.random_eq import RandomFilter
+from slap.datamodules.corpora.digits_and_sounds import PROMPTS, digits, sounds
+from slap.datamodules.manifests.clip import write_manifest
+from slap.model.specs import EncoderSpec, ObjectiveSpec
 from slap.recipes import base
+from slap.training.module import SLAP
 
 AUDIO: EncoderSpec = {
     "name": "transformer",
@@ -147,6 +147,6 @@ def trainer(
         out: the run's folder.
         max_steps: optimiser steps.
         val_check_interval: batches between validations.
-        **options: any other option of `slap.training.trainer`.
+        **options: any other option of `slap.training.trainer.trainer`.
     """
     return base.trainer(out=out, max_steps=max_steps, val_check_interval=val_check_interval, **options)

@@ -12,12 +12,12 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from slap.composition import EncoderSpec, ObjectiveSpec
 from slap.datamodules.apart import ApartData
-from slap.judge.datasets import datasets
-from slap.module import SLAP
+from slap.evaluation.benchmarks import datasets
+from slap.model.specs import EncoderSpec, ObjectiveSpec
 from slap.recipes import base
-from slap.start import Start
+from slap.training.module import SLAP
+from slap.training.warm_start import Start
 
 OBJECTIVES: Mapping[str, ObjectiveSpec] = {"contrastive": 1.0}
 
@@ -164,7 +164,7 @@ def trainer(
         max_steps: optimiser steps.
         val_check_interval: batches between validations.
         monitor: the figure of the validation by which `best.ckpt` is chosen; never one of the test.
-        **options: any other option of `slap.training.trainer`.
+        **options: any other option of `slap.training.trainer.trainer`.
 
     Raises:
         ValueError: `monitor` is no figure of the validation.

@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from lightning.pytorch import Trainer
 
-from slap.composition import EncoderSpec, ObjectiveSpec
 from slap.datamodules.apart import ApartData
-from slap.datamodules.prepared import splits_of
-from slap.module import SLAP
+from slap.datamodules.protocols import splits_of
+from slap.model.specs import EncoderSpec, ObjectiveSpec
 from slap.recipes import finetune
+from slap.training.module import SLAP
 
 Corpus = Literal["audiocaps", "clotho"]
 
@@ -118,7 +118,7 @@ def trainer(
         out: the run's folder.
         max_steps: optimiser steps; default: 4,000 for AudioCaps, 1,500 for Clotho.
         val_check_interval: batches between validations.
-        **options: any other option of `slap.training.trainer`.
+        **options: any other option of `slap.training.trainer.trainer`.
     """
     steps = STEPS[corpus] if max_steps is None else max_steps
     return finetune.trainer(out=out, max_steps=steps, val_check_interval=val_check_interval, **options)

@@ -13,11 +13,11 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from slap.composition import EncoderSpec, ObjectiveSpec
 from slap.datamodules.apart import ApartData
-from slap.datamodules.prepared import prepared
-from slap.module import SLAP
+from slap.datamodules.protocols import prepared
+from slap.model.specs import EncoderSpec, ObjectiveSpec
 from slap.recipes import finetune
+from slap.training.module import SLAP
 
 SOURCES = ("AudioSet_SL", "BBC_Sound_Effects", "FreeSound", "SoundBible")
 OBJECTIVES: Mapping[str, ObjectiveSpec] = {"contrastive": 1.0, "masked_distillation": 1.0, "captioning": 0.5}
@@ -123,7 +123,7 @@ def trainer(
         max_steps: optimiser steps.
         val_check_interval: batches between validations.
         monitor: the figure of the validation by which `best.ckpt` is chosen.
-        **options: any other option of `slap.training.trainer`.
+        **options: any other option of `slap.training.trainer.trainer`.
     """
     return finetune.trainer(
         out=out, max_steps=max_steps, val_check_interval=val_check_interval, monitor=monitor, **options

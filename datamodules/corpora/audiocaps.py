@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from slap.datamodules.clip import Clip, ManifestError, Seconds
+from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus
-from slap.datamodules.corpora.lists import first_of, rows
+from slap.datamodules.corpora.csv_lists import first_of, rows
 from slap.datamodules.corpora.youtube import Downloads
-from slap.registry import register
+from slap.datamodules.manifests.clip import Clip, ManifestError, Seconds
 
 COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
 

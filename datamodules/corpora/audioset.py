@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from slap.datamodules.clip import Clip, ManifestError
+from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus, templated
-from slap.datamodules.corpora.lists import first_of, rows
+from slap.datamodules.corpora.csv_lists import first_of, rows
 from slap.datamodules.corpora.youtube import Downloads
-from slap.registry import register
+from slap.datamodules.manifests.clip import Clip, ManifestError
 
 TEMPLATE = "the sound of {label}"
 

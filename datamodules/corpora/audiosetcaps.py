@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from slap.datamodules.clip import Clip
+from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus
-from slap.datamodules.corpora.captioned import captioned
-from slap.datamodules.corpora.lists import first_of
+from slap.datamodules.corpora.csv_lists import first_of
 from slap.datamodules.corpora.youtube import Downloads
-from slap.registry import register
+from slap.datamodules.corpora.youtube_captions import captioned
+from slap.datamodules.manifests.clip import Clip
 
 LISTS = {
     "audioset": ("AudioSetCaps_caption.csv", 1_910_920),

@@ -20,8 +20,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from slap.datamodules.clip import Clip
-from slap.registry import add_kind
+from slap.core.registry import add_kind
+from slap.datamodules.manifests.clip import Clip
 
 
 class Corpus(ABC):

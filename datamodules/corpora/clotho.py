@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from slap.datamodules.clip import Clip
+from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus
-from slap.datamodules.corpora.lists import first_of, rows
-from slap.registry import register
+from slap.datamodules.corpora.csv_lists import first_of, rows
+from slap.datamodules.manifests.clip import Clip
 
 CAPTIONS = tuple(f"caption_{n}" for n in range(1, 6))
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from slap.datamodules.clip import Clip
+from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus, templated
-from slap.registry import register
+from slap.datamodules.manifests.clip import Clip
 
 TEMPLATE = "a {label} song"
 

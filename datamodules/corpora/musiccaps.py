@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from slap.datamodules.clip import Clip, ManifestError
+from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus
-from slap.datamodules.corpora.lists import rows
+from slap.datamodules.corpora.csv_lists import rows
 from slap.datamodules.corpora.youtube import Downloads
-from slap.registry import register
+from slap.datamodules.manifests.clip import Clip, ManifestError
 
 SIZES = {"train": 2_663, "eval": 2_858}
 

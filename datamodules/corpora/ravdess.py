@@ -7,9 +7,9 @@ from itertools import product
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from slap.datamodules.clip import Clip
+from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus, templated
-from slap.registry import register
+from slap.datamodules.manifests.clip import Clip
 
 TEMPLATES = {"speech": "a person is talking, feeling {label}", "song": "a person is singing, feeling {label}"}
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from slap.datamodules.clip import Clip, ManifestError
+from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus, templated
-from slap.registry import register
+from slap.datamodules.manifests.clip import Clip, ManifestError
 
 TEMPLATE = "a person says {label}"
 

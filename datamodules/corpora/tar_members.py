@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from slap.datamodules.tar_header import BoundedInfo
+from slap.datamodules.shar.tar import BoundedInfo
 
 CHUNK = 2**20
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from slap.datamodules.clip import Clip
+from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus, templated, words
-from slap.datamodules.corpora.lists import rows
-from slap.registry import register
+from slap.datamodules.corpora.csv_lists import rows
+from slap.datamodules.manifests.clip import Clip
 
 TEMPLATE = "the sound of {label}"
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from slap.datamodules.clip import Clip, ManifestError
+from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus
-from slap.datamodules.corpora.lists import first_of
-from slap.registry import register
+from slap.datamodules.corpora.csv_lists import first_of
+from slap.datamodules.manifests.clip import Clip, ManifestError
 
 COUNTS = {"AudioSet_SL": 108_317, "BBC_Sound_Effects": 31_201, "FreeSound": 262_300, "SoundBible": 1_232}
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slap.datamodules.clip import Clip, ManifestError
+from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus, templated
 from slap.datamodules.corpora.tar_members import RefusedError, check, members, unpack
-from slap.registry import register
+from slap.datamodules.manifests.clip import Clip, ManifestError
 
 log = logging.getLogger(__name__)
 

@@ -9,32 +9,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from slap.batch import Batch as Batch
-    from slap.contracts import AudioEncoder as AudioEncoder
-    from slap.contracts import Objective as Objective
-    from slap.contracts import TextEncoder as TextEncoder
-    from slap.inference import Model as Model
-    from slap.loading import load as load
-    from slap.module import SLAP as SLAP
-    from slap.packed import Packed as Packed
-    from slap.registry import plugins as plugins
-    from slap.registry import register as register
-    from slap.views import View as View
-    from slap.views import Views as Views
+    from slap.core.batch import Batch as Batch
+    from slap.core.packed import Packed as Packed
+    from slap.core.registry import plugins as plugins
+    from slap.core.registry import register as register
+    from slap.inference.load import load as load
+    from slap.inference.model import Model as Model
+    from slap.model.contracts import AudioEncoder as AudioEncoder
+    from slap.model.contracts import Objective as Objective
+    from slap.model.contracts import TextEncoder as TextEncoder
+    from slap.model.views import View as View
+    from slap.model.views import Views as Views
+    from slap.training.module import SLAP as SLAP
 
 _HOMES = {
-    "AudioEncoder": "slap.contracts",
-    "Batch": "slap.batch",
-    "Model": "slap.inference",
-    "Objective": "slap.contracts",
-    "Packed": "slap.packed",
-    "SLAP": "slap.module",
-    "TextEncoder": "slap.contracts",
-    "View": "slap.views",
-    "Views": "slap.views",
-    "load": "slap.loading",
-    "plugins": "slap.registry",
-    "register": "slap.registry",
+    "AudioEncoder": "slap.model.contracts",
+    "Batch": "slap.core.batch",
+    "Model": "slap.inference.model",
+    "Objective": "slap.model.contracts",
+    "Packed": "slap.core.packed",
+    "SLAP": "slap.training.module",
+    "TextEncoder": "slap.model.contracts",
+    "View": "slap.model.views",
+    "Views": "slap.model.views",
+    "load": "slap.inference.load",
+    "plugins": "slap.core.registry",
+    "register": "slap.core.registry",
 }
 
 __all__ = sorted(_HOMES)

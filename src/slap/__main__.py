@@ -2,7 +2,7 @@
 
 import sys
 
-from slap.cli import main
+from slap.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,10 +12,10 @@ import torch
 from fuzz_tools import Rng, damaged, one_of, told
 from lhotse import AudioSource, Recording, SupervisionSegment
 
-from slap.audio_files import LOUDEST as LOUDEST_IN_USE
-from slap.audio_files import AudioError, read
-from slap.datamodules.audio_header import FileError, header
-from slap.datamodules.waveform import LOUDEST, DecodeError, load, mono
+from slap.audio.reader import LOUDEST as LOUDEST_IN_USE
+from slap.audio.reader import AudioError, read
+from slap.datamodules.audio.header import FileError, header
+from slap.datamodules.audio.load import LOUDEST, DecodeError, load, mono
 
 RATE = 16000
 LARGEST = 1 << 24  # bytes that reading may take

@@ -17,10 +17,10 @@ from fuzz_tools import Rng, as_json, changed, damaged, odd_text, one_of, told
 from lhotse import CutSet, Recording, SupervisionSegment
 
 from slap.datamodules import ManifestError, read_manifest
-from slap.datamodules.caption_text import NO_TEXT
-from slap.datamodules.clips import Clips
-from slap.datamodules.quarantine import ClipError
-from slap.datamodules.waveform import check_captions, load, mono
+from slap.datamodules.audio.load import check_captions, load, mono
+from slap.datamodules.bad_clips import ClipError
+from slap.datamodules.captions.validate import NO_TEXT
+from slap.datamodules.manifests.sequence import Clips
 
 RATE = 8000
 LARGEST = 1 << 22

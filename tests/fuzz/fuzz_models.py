@@ -12,10 +12,10 @@ import torch
 from fuzz_tools import Rng, changed, damaged, odd_text, one_of, told
 from safetensors.torch import save_file
 
-from slap.loading import read_checkpoint
-from slap.saved import CONFIG, WEIGHTS, read, recognises
-from slap.search.media import byte_range
-from slap.trained import digest
+from slap.inference.load import read_checkpoint
+from slap.inference.network_backend import digest
+from slap.inference.saved_model import CONFIG, WEIGHTS, read, recognises
+from slap.search.web.media import byte_range
 
 
 @cache

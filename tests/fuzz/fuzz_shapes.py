@@ -11,11 +11,11 @@ import torch
 from fuzz_tools import Rng
 from lhotse.utils import compute_num_samples
 
-from slap.datamodules.clips import samples_of
-from slap.datamodules.sampler import EvaluationSampler, TrainSampler
-from slap.datamodules.stretches import stretches_of
-from slap.packed import Packed
-from slap.views import random_mask
+from slap.core.packed import Packed
+from slap.datamodules.manifests.sequence import samples_of
+from slap.datamodules.sampling.eval_windows import stretches_of
+from slap.datamodules.sampling.sampler import EvaluationSampler, TrainSampler
+from slap.model.views import random_mask
 
 HOUR = 3600
 

@@ -10,14 +10,14 @@ from typing import Any
 import yaml
 from fuzz_tools import Rng, changed, damaged, odd_text, odd_value, one_of, told
 
-from slap.composition import build_objectives
+from slap.core.files import read_yaml
+from slap.core.registry import plugins
 from slap.datamodules import AudioTextData
-from slap.datamodules.caption_text import LONGEST, fault_of
+from slap.datamodules.captions.validate import LONGEST, fault_of
 from slap.encoders.text_transformer import TextTransformer
-from slap.plain_yaml import read_yaml
-from slap.registry import plugins
-from slap.tiny import CAPTIONS
-from slap.tokenizer import Tokenizer
+from slap.model.specs import build_objectives
+from slap.nn.tokenizer import Tokenizer
+from slap.testing.tiny import CAPTIONS
 
 
 @cache

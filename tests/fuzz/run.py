@@ -6,7 +6,7 @@
 A case is made of (seed, target, number) alone, so each find can be made again. A find is an exception that is not one
 of those which the code promises, a forbidden act (a process, a connection), a broken promise about the result, or a
 case that takes longer than `SLOW` seconds of processor time or a gigabyte more memory. Each find becomes a test with a
-name of its own in tests/test_fuzz_finds.py.
+name of its own in tests/security/test_fuzz_finds.py.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ import torch
 pytest.importorskip("lancedb", reason="LanceDB is not installed (the extra `search`)")
 
 import slap
-from slap.frames import frame_count
-from slap.inference import Model
+from slap.inference.frames import frame_count
+from slap.inference.model import Model
 from slap.search.metadata import Metadata
 from slap.search.store import Store
 from slap.search.update import Update

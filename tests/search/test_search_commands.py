@@ -14,10 +14,10 @@ import pytest
 import soundfile
 from filelock import FileLock
 
-from slap.cli import main
+from slap.cli.main import main
 from slap.search.metadata import Metadata
 from slap.search.store import Store
-from slap.tiny import tiny_checkpoint
+from slap.testing.tiny import tiny_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_an_interrupted_update_says_so(folder, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("slap.inference.Model.embed_audio", interrupted)
+        patch.setattr("slap.inference.model.Model.embed_audio", interrupted)
         assert main(["index", "model.ckpt", "sounds", "sounds.index"]) == 130
     assert "interrupted; 0 files are indexed, the same command goes on" in capsys.readouterr().err
     assert "4 added" in run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
@@ -159,7 +159,7 @@ def test_a_killed_update_goes_on_where_it_was(folder):
     for i in range(60):
         soundfile.write(folder / f"sounds/{i:02}.wav", rng.uniform(-0.5, 0.5, 800), 8000)
     slow = (
-        "import sys, time; from slap.search import embedding, update; from slap.cli import main\n"
+        "import sys, time; from slap.search import embedding, update; from slap.cli.main import main\n"
         "update.COMMIT_ROWS = embedding.BATCH_WINDOWS = 8; flush = embedding.Embedding.flush\n"
         "embedding.Embedding.flush = lambda self: (time.sleep(0.05), flush(self))[1]\n"
         "sys.exit(main(['index', 'model.ckpt', 'sounds', 'sounds.index']))"
@@ -182,7 +182,7 @@ def test_a_killed_update_goes_on_where_it_was(folder):
 def test_searching_does_not_import_lightning(folder, capsys):
     run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
     code = (
-        "import sys; from slap.cli import main; main(['search', 'sounds.index', 'rain'])\n"
+        "import sys; from slap.cli.main import main; main(['search', 'sounds.index', 'rain'])\n"
         "print([name for name in ('lightning', 'lhotse', 'transformers', 'matplotlib') if name in sys.modules])"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -192,7 +192,7 @@ def test_searching_does_not_import_lightning(folder, capsys):
 def test_serving_until_interrupted(folder, capsys):
     run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
     code = (  # in the background of a shell, interruptions are ignored
-        "import signal, sys; from slap.cli import main; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import signal, sys; from slap.cli.main import main; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "sys.exit(main(['serve', 'sounds.index', '--port', '0', '--json']))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

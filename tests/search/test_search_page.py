@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from slap.search.app import App
 from slap.search.query import Index
-from slap.search.server import Server
+from slap.search.web.app import App
+from slap.search.web.server import Server
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = sync_api.expect

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from slap.cli import main
-from slap.tiny import tiny_checkpoint
+from slap.cli.main import main
+from slap.testing.tiny import tiny_checkpoint
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 SECTION = README.split("## Search your sounds")[1].split("\n## ")[0]

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from slap.search.app import App
-from slap.search.media import byte_range
+from slap.audio.scan import file_id
 from slap.search.query import Index
-from slap.search.scan import file_id
-from slap.search.server import Server
+from slap.search.web.app import App
+from slap.search.web.media import byte_range
+from slap.search.web.server import Server
 
 HOSTILE = "<img src=x onerror=alert(1)> & \"quotes'.wav"
 

@@ -7,9 +7,9 @@ import pytest
 import soundfile
 import torch
 
+from slap.audio.scan import file_id
+from slap.core.windows import windows
 from slap.search import update as update_module
-from slap.search.scan import file_id
-from slap.windows import windows
 
 
 def counts(report):
@@ -43,7 +43,7 @@ def test_long_files_are_indexed_in_the_windows_of_the_rule(sounds):
 def test_rows_hold_the_embeddings_of_the_windows(sounds):
     path = sounds.tone("two.wav", 500, 3000, seconds=8, rate=44_100)
     sounds.update()
-    from slap.audio_files import read
+    from slap.audio.reader import read
 
     samples, rate = read(path, sounds.model.sample_rate), sounds.model.sample_rate
     for row in sounds.store().rows_of(file_id("two.wav")):

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slap.inference import Model
+from slap.audio.scan import Found
+from slap.inference.model import Model
 from slap.search.reading import Bad, Whole, Window
-from slap.search.scan import Found
 
 BATCH_SECONDS = 160.0
 """Audio that is embedded at once."""

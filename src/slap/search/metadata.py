@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from slap.inference import Model
+    from slap.inference.model import Model
 
 FILE = "slap-index.json"
 FORMAT = 1

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 import slap
-from slap.inference import Model
+from slap.inference.model import Model
 from slap.search.metadata import Metadata
 from slap.search.store import Match, Row, Store
 

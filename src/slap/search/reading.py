@@ -11,9 +11,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from slap.audio_files import AudioError, blocks
-from slap.search.scan import Found, content_hash
-from slap.windows import cut
+from slap.audio.reader import AudioError, blocks
+from slap.audio.scan import Found, content_hash
+from slap.core.windows import cut
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from slap.inference import Model
+from slap.audio.scan import Found, file_id, scan
+from slap.inference.model import Model
 from slap.search.embedding import Embedding, Finished
 from slap.search.metadata import Metadata
 from slap.search.parallel import interleave
 from slap.search.reading import Bad, Item, Known, Reader
-from slap.search.scan import Found, file_id, scan
 from slap.search.store import AT_ONCE, BadRow, Row, State, Store
 
 COMMIT_ROWS, COMMIT_SECONDS = 4096, 30.0

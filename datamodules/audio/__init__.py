@@ -1,0 +1,1 @@
+"""Audio of cuts: decode and load waveforms."""

@@ -1,0 +1,201 @@
+"""From a cut to its samples: mono, at one rate, decoded through Lhotse by `slap.datamodules.audio.decode`.
+
+T samples of a clip. A cut stays lazy until `load`: transforms change what will be read, not what was read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from lhotse import AudioSource, MonoCut, Recording
+from lhotse.cut import Cut, MixedCut
+from lhotse.utils import compute_num_samples
+from torch import Tensor
+
+from slap.core.bad_clip import BadClip
+from slap.datamodules.audio.decode import LARGEST, checked
+from slap.datamodules.audio.direct import direct
+from slap.datamodules.audio.header import FileError
+from slap.datamodules.bad_clips import ClipError
+from slap.datamodules.captions.validate import fault_of
+from slap.datamodules.manifests.clip import Seconds
+from slap.datamodules.manifests.safe_cuts import files_of
+
+LOUDEST = 2.0**31
+"""The largest value of a sample: that of integers of 32 bits which were never scaled. A spectrum of much more than
+that leaves the range of float32."""
+
+GLANCE = 4096  # samples that usually show that a clip is not silent
+
+
+class DecodeError(ClipError, RuntimeError):
+    """A clip's audio cannot be used; the message names the clip, its file and its line in the manifest."""
+
+    def __str__(self) -> str:
+        bad = self.bad
+        where = bad.where or "no manifest"
+        return f"clip {bad.id!r} ({where}) cannot be decoded from {bad.file}: {bad.reason}: {bad.detail}"
+
+
+@dataclass
+class Rendered(AudioSource):
+    """A source that reads another cut and averages its channels; `source` is that cut."""
+
+    largest: int = LARGEST
+
+    def load_audio(self, offset: float = 0.0, duration: float | None = None, **_: Any) -> np.ndarray:
+        """(1, T) float32, the mean of the channels of a stretch of the cut."""
+        cut = self.source if not offset and duration is None else self.source.truncate(offset=offset, duration=duration)
+        return checked(cut, self.largest).load_audio().mean(axis=0, keepdims=True)
+
+
+@dataclass
+class Held(AudioSource):
+    """A source that is decoded already; `source` is an array, (1, T) float32."""
+
+    rate: int = 0
+
+    def load_audio(self, offset: float = 0.0, duration: float | None = None, **_: Any) -> np.ndarray:
+        """(1, T) float32, a stretch of the array."""
+        start = compute_num_samples(offset, self.rate)
+        stop = None if duration is None else start + compute_num_samples(duration, self.rate)
+        return self.source[:, start:stop]
+
+
+def rendered(cut: Cut) -> MonoCut:
+    """A cut of one channel, the mean of all channels of any cut, read when it is loaded.
+
+    Lhotse itself would sum the channels of a mix, or pick one.
+    """
+    source = Rendered("memory", [0], cut)
+    recording = Recording(cut.id, [source], cut.sampling_rate, cut.num_samples, cut.duration)
+    return MonoCut(cut.id, 0.0, cut.duration, 0, list(cut.supervisions), None, recording, cut.custom)
+
+
+def mono(cut: Cut, sample_rate: int) -> MonoCut:
+    """The cut with one channel, the mean of its channels, and resampled, both when it is loaded.
+
+    Its duration is that of the samples which it will give, to the sample.
+    """
+    single = isinstance(cut, MonoCut) and cut.recording.num_channels == 1
+    whole = cut if single else rendered(cut)
+    # A clip may be shorter than half a sample at the new rate; it gives one sample all the same.
+    duration = max(compute_num_samples(whole.duration, sample_rate), 1) / sample_rate
+    # As `whole.resample` does, but with one copy for both changes.
+    return replace(whole, duration=duration, recording=whole.recording.resample(sample_rate), features=None)
+
+
+def held(cut: MonoCut, largest: int = LARGEST) -> MonoCut:
+    """The same cut with its samples decoded, resampled and in memory.
+
+    Raises:
+        DecodeError: as `load`.
+    """
+    return holding(cut, load(cut, largest))
+
+
+def held_if_good(cut: MonoCut, largest: int = LARGEST) -> MonoCut:
+    """As `held`; but a clip that cannot be read stays as it is, so that whoever loads it learns why."""
+    try:
+        return held(cut, largest)
+    except DecodeError:
+        return cut
+
+
+def holding(cut: MonoCut, samples: Tensor) -> MonoCut:
+    """The same cut with samples, (T,), that stand for what it would read."""
+    rate = cut.sampling_rate
+    source = Held("memory", [0], samples.numpy()[None], rate=rate)
+    recording = Recording(cut.id, [source], rate, len(samples), len(samples) / rate)
+    return replace(cut, start=0.0, duration=recording.duration, channel=0, recording=recording)
+
+
+def load(cut: Cut, largest: int = LARGEST) -> Tensor:
+    """The samples of a mono cut.
+
+    Args:
+        cut: of one channel.
+        largest: bytes that reading it may take.
+
+    Returns:
+        (T,) float32, all finite.
+
+    Raises:
+        DecodeError: they cannot be read, or are not finite.
+    """
+    try:
+        samples = direct(cut, largest)
+        if samples is None:
+            samples = checked(cut, largest).load_audio()
+    except Exception as error:
+        raise _complaint(cut, error) from error
+    if samples.shape[0] != 1 or samples.shape[1] == 0:
+        raise _complaint(cut, FileError(f"expected samples of one channel, got {samples.shape}"))
+    # One pass each, with nothing allocated; a NaN is the maximum and the minimum of everything.
+    low, high = float(samples.min()), float(samples.max())
+    if not (low >= -LOUDEST and high <= LOUDEST):
+        raise _complaint(cut, FileError(f"its samples lie in {low:.3g} to {high:.3g}", "not_finite"))
+    return torch.from_numpy(np.ascontiguousarray(samples[0], dtype=np.float32))
+
+
+def is_silent(samples: Tensor) -> bool:
+    """Whether every sample, (T,), is zero."""
+    return not bool(samples[:GLANCE].any()) and not bool(samples.any())
+
+
+def files_read(cut: Cut) -> list[str]:
+    """The audio files behind a cut, also those that it reads through another cut."""
+    if isinstance(cut, MixedCut):
+        return [path for track in cut.tracks for path in files_read(track.cut)]
+    inner = [source.source for source in cut.recording.sources if isinstance(source, Rendered)]
+    return files_of(cut) + [path for other in inner for path in files_read(other)]
+
+
+def check_not_silent(cut: MonoCut, step: Seconds, largest: int = LARGEST) -> None:
+    """Raise if a whole clip is silent; it is read step by step, so that a long one is never held as a whole.
+
+    Raises:
+        DecodeError: it is, or it cannot be read.
+    """
+    start = 0.0
+    while start < cut.duration:
+        size = min(step, cut.duration - start)
+        part = cut if size == cut.duration else cut.truncate(offset=start, duration=size)
+        if not is_silent(load(part, largest)):
+            return
+        start += step
+    raise _complaint(cut, FileError("every sample is zero", "silent"))
+
+
+def check_captions(cut: Cut) -> None:
+    """Raise if a caption of a clip is none, as `slap.datamodules.captions.validate` says.
+
+    Raises:
+        DecodeError: one is.
+    """
+    for supervision in cut.supervisions:
+        fault = fault_of(supervision.text or "")
+        if fault:
+            raise _complaint(cut, FileError(f"a caption is none: {fault}", "caption"))
+
+
+def _complaint(cut: Cut, error: BaseException) -> DecodeError:
+    fault = _cause(error)
+    file = fault.file or ", ".join(dict.fromkeys(files_read(cut))) or "memory"
+    return DecodeError(BadClip(cut.id, fault.reason, fault.detail, file, (cut.custom or {}).get("where", "")))
+
+
+def _cause(error: BaseException) -> FileError:
+    """What is wrong, from errors that Lhotse wrapped in others, whose messages hold everything it knows."""
+    chain = [error]
+    while chain[-1].__context__ is not None:
+        chain.append(chain[-1].__context__)
+    named = [link for link in chain if isinstance(link, FileError)]
+    if named:
+        return named[-1]  # the first one raised; those that wrap it have lost the reason
+    if any("number of declared samples" in str(link) for link in chain):
+        return FileError("it has not as many samples as the manifest says", "wrong_duration")
+    return FileError(f"{type(chain[-1]).__name__}: {chain[-1]}")

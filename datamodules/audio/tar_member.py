@@ -1,0 +1,86 @@
+"""Audio within a tar file, read where it lies, without what is before it."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from lhotse import AudioSource
+
+from slap.datamodules.manifests.clip import ManifestError
+from slap.datamodules.shar.tar import BoundedInfo
+
+HEADER = tarfile.BLOCKSIZE  # bytes before a member's content, which say what it is
+
+
+@dataclass
+class TarMember(AudioSource):
+    """A source that is a member of a tar file; `source` is the path of that file.
+
+    Args:
+        offset: where the member's content begins, in bytes.
+        size: of its content.
+    """
+
+    offset: int = 0
+    size: int = 0
+
+    def load_audio(self, offset: float = 0.0, duration: float | None = None, **options: Any) -> np.ndarray:
+        """(channels, T) float32, a stretch of the audio, in seconds."""
+        return AudioSource("memory", self.channels, self.read()).load_audio(offset, duration, **options)
+
+    def read(self) -> bytes:
+        """The member's content. The file is opened for each, so that any process may read.
+
+        Raises:
+            OSError: the file was cut off or changed.
+        """
+        with Path(self.source).open("rb", buffering=0) as file:
+            file.seek(self.offset - HEADER)
+            raw = file.read(HEADER + self.size)
+        if _size(raw[:HEADER]) != self.size or len(raw) != HEADER + self.size:
+            raise OSError(f"{self.source} has changed, or was cut off within the {self.size} bytes from {self.offset}")
+        return raw[HEADER:]
+
+
+def _size(header: bytes) -> int | None:
+    """The size of a member by its header, None if that is none."""
+    try:
+        return tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape").size
+    except tarfile.HeaderError:
+        return None
+
+
+def tar_members(path: Path) -> Iterator[tarfile.TarInfo]:
+    """The members of a tar file in their order; only headers are read.
+
+    Raises:
+        ManifestError: one is no plain file, has a name that points outside, or does not lie in the file as a whole.
+    """
+    size = path.stat().st_size
+    try:
+        with tarfile.open(path, "r:", tarinfo=BoundedInfo) as tar:
+            for member in tar:
+                if not member.isreg() or member.issparse():
+                    raise ManifestError(f"{path}: the member {member.name!r} is no plain file, which is refused")
+                refuse_outside(member.name, str(path))
+                if member.offset_data + member.size > size:
+                    raise ManifestError(f"{path} was cut off within its member {member.name!r}")
+                yield member
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ManifestError(f"{path} cannot be read as a tar file: {error}") from error
+
+
+def refuse_outside(name: str, where: str) -> None:
+    """Refuse the name of a member that is absolute or has `..` in it.
+
+    Raises:
+        ManifestError: it does.
+    """
+    parts = PurePosixPath(name).parts
+    if not parts or parts[0] == "/" or ".." in parts or "\\" in name:
+        raise ManifestError(f"{where}: the name {name!r} is refused: it must lie within the tar file")

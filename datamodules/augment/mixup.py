@@ -1,0 +1,106 @@
+"""Mixup of waveforms: two clips of a batch in one, with the labels of both, each with its share.
+
+T samples of a clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lhotse import CutSet
+from lhotse.cut import Cut
+from lhotse.utils import fastcopy
+from torch import Tensor
+
+from slap.datamodules.audio.load import holding, load, rendered
+from slap.datamodules.augment.basic import draw_of
+from slap.datamodules.dataset import custom_of, tags_of
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """Mixes clips with others of the batch, for classification (mixup, arXiv 1710.09412; of waveforms as in PSLA).
+
+    A clip becomes `share` x itself + (1 - share) x another one, both without their mean; the share is drawn from a
+    Beta distribution. The other one is cut, or lies at a random place in silence, so that the clip keeps its length.
+    Its labels become soft: those of each clip with its share, those of both with the sum (`Batch.tags`). Captions are
+    joined, that of the larger share first. The mix gets an id of its own.
+
+    Args:
+        probability: that a clip is mixed (PSLA, arXiv 2102.01243: 0.5).
+        alpha: both parameters of the Beta distribution; large ones mix evenly (PSLA and AST, arXiv 2104.01778: 10).
+        joint: what stands between the captions.
+        seed: of the choice.
+    """
+
+    probability: float = 0.5
+    alpha: float = 10.0
+    joint: str = " and "
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1 or not self.alpha > 0:
+            raise ValueError(
+                f"probability must be within 0 to 1 and alpha above 0; got {self.probability} and {self.alpha}"
+            )
+
+    def __call__(self, cuts: CutSet) -> CutSet:
+        """Draw for each cut."""
+        batch = list(cuts)
+        return CutSet([self._one(cut, [other for other in batch if other.id != cut.id]) for cut in batch])
+
+    def _one(self, cut: Cut, others: list[Cut]) -> Cut:
+        rng = draw_of(self, cut)
+        if not others or rng.random() >= self.probability:
+            return cut
+        other = rng.choice(others)
+        share = rng.betavariate(self.alpha, self.alpha)
+        samples = mixed(load(cut), load(other), share, rng.random())
+        one = holding(rendered(cut), samples)
+        texts = [cut.supervisions[0].text, other.supervisions[0].text]
+        text = self.joint.join([texts[share < 0.5].rstrip(" ."), texts[share >= 0.5]])
+        name = f"{cut.id}*{other.id}"
+        supervision = fastcopy(cut.supervisions[0], id=name, text=text if len(set(texts)) > 1 else texts[0])
+        return fastcopy(one, id=name, supervisions=[supervision], custom=_custom(cut, other, share))
+
+
+def mixed(first: Tensor, second: Tensor, share: float, place: float) -> Tensor:
+    """Two waveforms in one, (T,) as the first.
+
+    Args:
+        first: (T,).
+        second: (T',); cut to T, or with silence around it.
+        share: of the first, 0 to 1; the second has the rest.
+        place: where the second begins, 0 to 1: from as early to as late as there is room.
+
+    Example:
+        >>> import torch
+        >>> mixed(torch.tensor([1.0, -1.0, 1.0, -1.0]), torch.tensor([2.0, -2.0]), 0.75, 1.0).tolist()
+        [0.75, -0.75, 1.25, -1.25]
+    """
+    size = min(len(first), len(second))
+    begins = [round(place * (len(wave) - size)) for wave in (first, second)]
+    result = share * (first - first.mean())
+    part = second[begins[1] : begins[1] + size]
+    result[begins[0] : begins[0] + size] += (1 - share) * (part - part.mean())
+    return result
+
+
+def _custom(cut: Cut, other: Cut, share: float) -> dict[str, Any]:
+    """The custom fields of a mix: soft labels for the tasks of which both clips are."""
+    mine, theirs = _shares(cut), _shares(other)
+    tags = {}
+    for task in mine.keys() & theirs.keys():
+        names = {**mine[task], **theirs[task]}
+        tags[task] = {
+            name: share * mine[task].get(name, 0.0) + (1 - share) * theirs[task].get(name, 0.0) for name in names
+        }
+    return {**custom_of(cut), "labels": {}, "tags": tags}
+
+
+def _shares(cut: Cut) -> dict[str, Mapping[str, float]]:
+    labels = custom_of(cut).get("labels") or {}
+    tags = {task: shares for task, (shares,) in tags_of([cut]).items() if shares is not None}
+    return {**{task: {name: 1.0} for task, name in labels.items()}, **tags}

@@ -1,0 +1,83 @@
+"""Sounds to augment with: noises, or the impulse responses of rooms, from a folder or a manifest.
+
+T samples of a sound.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from pathlib import Path
+
+from lhotse import AudioSource, MonoCut, MultiCut, Recording
+from lhotse.cut import Cut
+
+from slap.datamodules.audio.header import FileError, header
+from slap.datamodules.audio.load import held, mono
+from slap.datamodules.bad_clips import ClipError
+from slap.datamodules.manifests.clip import Seconds
+from slap.datamodules.manifests.read import read_manifest
+from slap.datamodules.manifests.sequence import Clips
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aiff", ".aif")
+
+TRIES = 10
+"""Sounds that are tried before it is an error that none can be read."""
+
+log = logging.getLogger(__name__)
+
+
+class Sounds:
+    """Sounds to draw from.
+
+    Args:
+        source: a folder, whose audio files are taken, also those in its sub-folders; or a manifest.
+
+    Raises:
+        ValueError: there is nothing to draw from.
+        ManifestError: the manifest cannot be used.
+    """
+
+    def __init__(self, source: str | Path) -> None:
+        self.source = Path(source)
+        self._found: list[Path] | Clips
+        if self.source.is_dir():
+            self._found = sorted(path for path in self.source.rglob("*") if path.suffix.lower() in SUFFIXES)
+        elif self.source.is_file():
+            self._found = read_manifest(self.source)
+        else:
+            raise ValueError(f"there is no folder and no manifest {self.source} to take sounds from")
+        if not len(self._found):
+            raise ValueError(f"there is no audio in {self.source}; files that end in {', '.join(SUFFIXES)} are taken")
+
+    def draw(self, rng: random.Random, rate: int, longest: Seconds | None = None) -> MonoCut:
+        """One of the sounds, mono at a rate, in memory; of a longer one a stretch.
+
+        Sounds that cannot be read are passed over, and logged.
+
+        Raises:
+            ValueError: several in a row cannot be read.
+        """
+        for _ in range(TRIES):
+            number, place = rng.randrange(len(self._found)), rng.random()
+            try:
+                cut = mono(self._cut(number), rate)
+                if longest is not None and cut.duration > longest:
+                    cut = cut.truncate(offset=place * (cut.duration - longest), duration=longest)
+                return held(cut)
+            except (ClipError, FileError) as error:
+                log.warning("passed over a sound to augment with: %s", error)
+                last = error
+        raise ValueError(f"{TRIES} sounds of {self.source} in a row cannot be read; the last: {last}") from last
+
+    def _cut(self, number: int) -> Cut:
+        if isinstance(self._found, Clips):
+            return self._found[number]
+        path = self._found[number]
+        found = header(path)
+        channels = list(range(found.channels))
+        recording = Recording(
+            str(path), [AudioSource("file", channels, str(path))], found.rate, found.frames, found.duration
+        )
+        kind, channel = (MonoCut, 0) if len(channels) == 1 else (MultiCut, channels)
+        return kind(str(path), 0.0, found.duration, channel, [], None, recording)

@@ -1,0 +1,1 @@
+"""Captions: sample, augment and validate."""

@@ -1,0 +1,65 @@
+"""Reads the lists that corpora come with: CSV files with known columns."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from slap.datamodules.manifests.clip import ManifestError
+
+csv.field_size_limit(2**24)  # the default, 128 KiB, is less than some published captions and tag lists take
+
+
+def first_of(root: Path, *names: str) -> Path:
+    """The first of several places, below a folder, where a file is; the first of all if it is in none."""
+    return next((root / name for name in names if (root / name).is_file()), root / names[0])
+
+
+def rows(
+    path: Path,
+    columns: Sequence[str],
+    *,
+    header: bool = True,
+    encoding: str = "utf-8-sig",
+    comment: str | None = None,
+    skip_space: bool = False,
+) -> Iterator[dict[str, str]]:
+    """The rows of a CSV file, by the names of their columns, lazily. Cells are exact: spaces in them are kept.
+
+    Args:
+        path: the file.
+        columns: with a header, those that must be there, others may; without, the names of all columns in order.
+        header: whether the first line names the columns.
+        encoding: of the text.
+        comment: lines that begin so are passed over.
+        skip_space: whether spaces after a comma belong to the separator.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ManifestError: a column is missing, a row has another number of cells, or the text has another encoding; names
+            the line.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}, which is part of the corpus")
+    with path.open(encoding=encoding, newline="") as file:
+        lines = (line for line in file if not (comment and line.startswith(comment)))
+        reader = csv.reader(lines, skipinitialspace=skip_space)
+        try:
+            names = next(reader, []) if header else list(columns)
+            if absent := [name for name in columns if name not in names]:
+                raise ManifestError(
+                    f"{path}, line 1: the column {', '.join(absent)} is missing; there are {', '.join(names) or 'none'}"
+                )
+            for cells in reader:
+                if cells and len(cells) != len(names):
+                    raise ManifestError(
+                        f"{path}, row {reader.line_num}: {len(cells)} cells for the {len(names)} columns "
+                        f"{', '.join(names)}"
+                    )
+                if cells:
+                    yield dict(zip(names, cells, strict=True))
+        except UnicodeDecodeError as error:
+            raise ManifestError(f"{path}, after row {reader.line_num}: this is not {encoding} text: {error}") from error
+        except csv.Error as error:
+            raise ManifestError(f"{path}, row {reader.line_num}: this is not CSV: {error}") from error

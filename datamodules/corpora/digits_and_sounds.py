@@ -1,0 +1,97 @@
+"""Captions for two small public sets, spoken digits and environmental sounds, from templates; held-out as published.
+
+- Free Spoken Digit Dataset (github.com/Jakobovski/free-spoken-digit-dataset): `{digit}_{speaker}_{index}.wav`. Its own
+  test split is index 0 to 4; to leave one speaker out asks more of a model.
+- ESC-10 (github.com/karolpiczak/ESC-10): `{number} - {class}/{fold}-{Freesound id}-{take}.ogg`; clips of one source
+  recording share a fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from slap.datamodules.manifests.clip import Clip
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+HELD_OUT_INDICES = range(5)
+
+DIGIT_CAPTIONS = (
+    "{speaker} says {digit}",
+    "{speaker} says the digit {digit}",
+    "the digit {digit} spoken by {speaker}",
+    "the digit {digit}",
+    "a person says {digit}",
+    "the spoken digit {digit}",
+)
+SOUND_CAPTIONS = (
+    "the sound of {sound}",
+    "this is a sound of {sound}",
+    "a recording of {sound}",
+    "{sound} can be heard",
+    "{sound}",
+)
+
+PROMPTS = {
+    "digit": "the digit {label}",
+    "speaker_digit": "{label}",
+    "sound": "the sound of {label}",
+}
+"""Zero-shot tasks. A label of `speaker_digit` is a whole caption, "george says three": one of 40."""
+
+
+def digits(folder: Path, held_out_speaker: str | None = None) -> Iterator[tuple[Clip, bool]]:
+    """The clips of the Free Spoken Digit Dataset, each with whether it is held out.
+
+    Args:
+        folder: holds the recordings.
+        held_out_speaker: hold out all recordings of this speaker, and no others. Training never hears that name, so
+            nobody can be asked who speaks: the clips have no label `speaker_digit` then.
+
+    Raises:
+        FileNotFoundError: the folder holds no recording.
+        ValueError: a file is not named `{digit}_{speaker}_{index}.wav`, or there is no such speaker.
+    """
+    paths = _files(folder, "*.wav")
+    _check_speaker(paths, held_out_speaker)
+    for path in paths:
+        parts = path.stem.split("_")
+        if len(parts) != 3 or not (parts[0].isdigit() and int(parts[0]) < 10 and parts[2].isdigit()):
+            raise ValueError(f"{path} is not named like 3_george_12.wav (digit, speaker, index)")
+        digit, speaker = DIGITS[int(parts[0])], parts[1]
+        captions = [template.format(speaker=speaker, digit=digit) for template in DIGIT_CAPTIONS]
+        labels = {"digit": digit}
+        if held_out_speaker is None:
+            labels["speaker_digit"] = f"{speaker} says {digit}"
+        held_out = int(parts[2]) in HELD_OUT_INDICES if held_out_speaker is None else speaker == held_out_speaker
+        yield Clip(f"fsdd/{path.stem}", path, captions, labels), held_out
+
+
+def sounds(folder: Path, held_out_fold: int) -> Iterator[tuple[Clip, bool]]:
+    """The clips of ESC-10, each with whether it is held out.
+
+    Raises:
+        FileNotFoundError: the folder holds no recording.
+        ValueError: a file is not in a folder like `001 - Dog bark` or its name does not begin with a fold.
+    """
+    for path in _files(folder, "*/*.ogg"):
+        _, _, name = path.parent.name.partition(" - ")
+        fold, _, _ = path.stem.partition("-")
+        if not name or not fold.isdigit():
+            raise ValueError(f"{path} is not named like '001 - Dog bark/1-100032-A.ogg' (class, fold, source, take)")
+        sound = name.lower()
+        captions = [template.format(sound=sound) for template in SOUND_CAPTIONS]
+        yield Clip(f"esc10/{path.stem}", path, captions, {"sound": sound}), int(fold) == held_out_fold
+
+
+def _check_speaker(paths: list[Path], wanted: str | None) -> None:
+    speakers = sorted({parts[1] for path in paths if len(parts := path.stem.split("_")) == 3})
+    if wanted is not None and wanted not in speakers:
+        raise ValueError(f"there is no speaker {wanted!r} in {paths[0].parent}; there are: {', '.join(speakers)}")
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    files = sorted(folder.glob(pattern))
+    if not files:
+        raise FileNotFoundError(f"there is no {pattern} in {folder}; the README says where to get the two sets")
+    return files

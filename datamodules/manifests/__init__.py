@@ -1,0 +1,1 @@
+"""Manifests: read, index, check and filter cuts."""

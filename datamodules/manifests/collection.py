@@ -1,0 +1,136 @@
+"""The clips of several manifests together, and what must hold between them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from lhotse import MonoCut
+from lhotse.cut import Cut
+
+from slap.core.bad_clip import BadClip
+from slap.datamodules.audio.decode import LARGEST
+from slap.datamodules.audio.load import files_read, held_if_good, mono
+from slap.datamodules.manifests.clip import ManifestError, Seconds
+from slap.datamodules.manifests.data_root import Folders
+from slap.datamodules.manifests.read import read_manifest
+from slap.datamodules.manifests.safe_cuts import tracks_of
+from slap.datamodules.manifests.sequence import Chosen, Clips, Joined, repeated
+from slap.datamodules.sampling.epoch import Source
+
+log = logging.getLogger(__name__)
+
+
+class Mono(Sequence[MonoCut]):
+    """Clips as the model wants them, one by one, when they are asked for.
+
+    Args:
+        clips: n of them.
+        rate: the model's, Hz.
+        in_memory: decode and resample all of them now, but for those that are bad.
+        largest: bytes of a clip that may be decoded at once.
+    """
+
+    def __init__(self, clips: Clips, rate: int, in_memory: bool = False, largest: int = LARGEST) -> None:
+        self.clips, self.rate = clips, rate
+        self.held = [held_if_good(mono(cut, rate), largest) for cut in clips] if in_memory else None
+
+    def __len__(self) -> int:
+        """How many clips there are, n."""
+        return len(self.clips)
+
+    def __getitem__(self, turn: int) -> MonoCut:  # type: ignore[override]  # no slices
+        """The clip of a turn, any number from 0 on: that of clip `turn % n`."""
+        number = turn % len(self.clips)
+        return mono(self.clips.cut(number), self.rate) if self.held is None else self.held[number]
+
+    def __iter__(self) -> Iterator[MonoCut]:
+        return (self[number] for number in range(len(self)))
+
+
+def read_manifests(
+    paths: Sequence[Path], max_bad: float, bad: list[BadClip], data_root: Folders | None = None
+) -> list[Clips]:
+    """The clips of each manifest.
+
+    Args:
+        paths: of the manifests.
+        max_bad: the share of the clips of each that may be bad, 0 to 1.
+        bad: gets those that are, and are left out.
+        data_root: folders below which audio must lie; see `slap.datamodules.manifests.data_root`.
+
+    Raises:
+        ManifestError: a manifest cannot be used, or an id names different audio in two of them: clips of equal id
+            count as the same clip in the losses and the figures.
+    """
+    parts = [read_manifest(path, max_bad, bad, data_root) for path in paths]
+    if len({path.resolve() for path in paths}) > 1:
+        joined = Joined(parts)
+        for first, second in repeated(joined.keys):
+            known, cut = joined.cut(first), joined.cut(second)
+            if known.id == cut.id and _place(known) != _place(cut):
+                raise ManifestError(
+                    f"{cut.where}: the id {cut.id!r} names other audio in {known.where}; give ids that differ"
+                )
+    return parts
+
+
+def check_lengths(clips: Clips, max_duration: Seconds, remedy: str) -> None:
+    """Refuse clips that no batch can hold.
+
+    Args:
+        clips: the clips.
+        max_duration: seconds of audio in a batch.
+        remedy: what to do about it, for the message.
+
+    Raises:
+        ValueError: a clip is longer; names it.
+    """
+    long = np.flatnonzero(clips.durations > max_duration)
+    if len(long):
+        cut = clips.cut(int(long[0]))
+        raise ValueError(
+            f"{cut.where}: clip {cut.id!r} lasts {cut.duration:.2f} s, but a batch holds "
+            f"max_duration={max_duration} s of audio; {remedy}"
+        )
+
+
+def long_enough(clips: Clips, min_clip: Seconds) -> Clips:
+    """The clips that last at least `min_clip`; the log says how many do not."""
+    short = np.flatnonzero(clips.durations < min_clip)
+    if not len(short):
+        return clips
+    first = clips.cut(int(short[0]))
+    log.warning(
+        "%d of %d clips are shorter than min_clip=%s s and left out; the first is %r (%s)",
+        len(short),
+        len(clips),
+        min_clip,
+        first.id,
+        first.where,
+    )
+    return Chosen(clips, np.flatnonzero(clips.durations >= min_clip))
+
+
+def sources_of(parts: Sequence[Clips], repeats: Sequence[int]) -> list[Source]:
+    """What an epoch takes of each manifest.
+
+    Args:
+        parts: the clips of each.
+        repeats: how often those of each come.
+    """
+    return [replace(s, repeats=times) for s, times in zip(every_source(parts), repeats, strict=True) if s.size]
+
+
+def every_source(parts: Sequence[Clips]) -> list[Source]:
+    """The clips of each manifest, once an epoch; of a manifest without clips too."""
+    firsts = accumulate((len(clips) for clips in parts), initial=0)
+    return [Source(first, len(clips), 1, clips.parts) for first, clips in zip(firsts, parts, strict=False)]
+
+
+def _place(cut: Cut) -> tuple[list[str], list[Seconds], Seconds]:
+    return files_read(cut), [track.start for track in tracks_of(cut)], cut.duration

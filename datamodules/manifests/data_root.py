@@ -1,0 +1,55 @@
+"""Below which folders the audio of manifests must lie, for whoever reads manifests of others.
+
+A manifest may name any file that its reader can read: `slap prepare` itself writes absolute paths, since corpora and
+their manifests lie in different places. Where that is too much, name the folders that audio may be in: `data_root` of
+the data module and of `read_manifest`, or for all commands the environment variable `SLAP_DATA_ROOT`, several folders
+with a colon between them (as in PATH). Links are followed before they are judged.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from slap.datamodules.manifests.clip import ManifestError
+
+VARIABLE = "SLAP_DATA_ROOT"
+
+Folders = str | Path | Sequence[str | Path]
+
+
+def resolved_roots(folders: Folders | None = None) -> tuple[str, ...]:
+    """The folders that audio may lie in, with links followed; none where it may lie anywhere.
+
+    Args:
+        folders: one or several; None is those of the environment variable.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if folders is None:
+        folders = [name for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
+    named = [folders] if isinstance(folders, str | Path) else list(folders)
+    for folder in named:
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(f"there is no folder {folder}, below which audio shall lie (data_root)")
+    return tuple(os.path.realpath(folder) for folder in named)
+
+
+def refuse_elsewhere(path: str, roots: Sequence[str], where: str) -> None:
+    """Refuse a file that does not lie below one of the folders.
+
+    Args:
+        path: of the file.
+        roots: as `resolved_roots` gives them; without any, nothing is refused.
+        where: file and line, for the message.
+
+    Raises:
+        ManifestError: it lies elsewhere.
+    """
+    if not roots:
+        return
+    real = os.path.realpath(path)
+    if not any(real.startswith(root.rstrip(os.sep) + os.sep) for root in roots):
+        raise ManifestError(f"{where}: {path} is refused: audio must lie below {' or '.join(roots)} (data_root)")

@@ -1,0 +1,173 @@
+"""Manifests: the files that say which clips there are, where their audio lies and which captions they have.
+
+Four kinds are read. In the first two a row is an audio file with its caption.
+
+- `.csv` with a header. Columns `audio` and `caption`; several captions of a clip stand in repeated rows or in columns
+  caption_1, caption_2, ... Captions of another field stand in `caption_<field>`, e.g. caption_tags; training can draw
+  fields with probabilities of their own, and `caption` is the field of those that say none. Optional: `id` (else the
+  path as written, with its segment), `start` (or `offset`) and `duration` in seconds for a clip within a long file,
+  `label` and `label_<task>` for the zero-shot tasks "label" and "<task>"; `tags` and `tags_<task>` where a clip may
+  have several labels, as `dog;rain`; `fold`, a whole number, for cross-validation; `corpus`, `split`. An empty cell is
+  a value that is not given. Other columns are ignored. Without any column of captions, captions are made of the labels.
+- `.jsonl` with the same names as keys; `caption` may be a list, `fields` says the field of each in it, `labels` is an
+  object of task and label, `tags` a list or an object of task and list, and `origin` one of site and id.
+- `.jsonl` holding Lhotse cuts (as `write_cuts`, or Lhotse's `CutSet.to_file`, writes them): each supervision's `text`
+  is a caption, and the custom field `labels` maps tasks to labels. A cut keeps the channels that it names. Only plain
+  files are allowed as sources. See `slap.datamodules.manifests.safe_cuts` for the other fields that are kept.
+
+- a folder in Lhotse's Shar format, cuts and audio in shards, as `slap pack` writes it; see
+`slap.datamodules.shar.read`.
+
+A path may say which of a manifest's clips are meant: `all.csv#fold=1,2`; see `slap.datamodules.manifests.filters`.
+
+The JSON kinds may be gzipped (`.jsonl.gz`). Relative paths start from the manifest's folder.
+
+The first two are read and held as a whole, a few kB a clip, with the headers of all files. Of cuts only an index is
+held, 17 bytes a clip, so manifests of any size are read: see `slap.datamodules.manifests.cuts`. Faults in what a
+manifest says
+show when it is opened; that the file of a cut is absent shows when it is loaded. Of what is wrong with single clips
+`slap.datamodules.bad_clips` takes care.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
+from lhotse.cut import Cut
+
+from slap.core.bad_clip import BadClip
+from slap.datamodules.audio.decode import ROUNDING
+from slap.datamodules.audio.header import FileError, header
+from slap.datamodules.bad_clips import RowError, judge
+from slap.datamodules.manifests.clip import Clip, ManifestError, write_manifest
+from slap.datamodules.manifests.cuts import open_cuts, write_cuts
+from slap.datamodules.manifests.data_root import Folders, refuse_elsewhere, resolved_roots
+from slap.datamodules.manifests.filters import chosen_clips, parted
+from slap.datamodules.manifests.safe_cuts import is_cut
+from slap.datamodules.manifests.sequence import Clips, Listed
+from slap.datamodules.manifests.tables import Record, clips_of, csv_records, json_records
+from slap.datamodules.shar.read import open_shar
+
+__all__ = ["Clip", "ManifestError", "captions_of", "read_manifest", "write_cuts", "write_manifest"]
+
+SUFFIXES = (".csv", ".jsonl", ".jsonl.gz")
+MAX_BAD = 0.05  # of the clips of a table, unless told otherwise
+
+
+def read_manifest(
+    path: str | Path,
+    max_bad: float = MAX_BAD,
+    bad: list[BadClip] | None = None,
+    data_root: Folders | None = None,
+) -> Clips:
+    """Read a manifest of any kind; see this module's head for the kinds.
+
+    Rows of a table whose clip cannot be used (its file is absent, unreadable, truncated or empty, it lies outside of
+    the file, or its caption is empty or no text) are left out.
+
+    Args:
+        path: ends in .csv, .jsonl or .jsonl.gz, or is a folder of shards; then, for some of its clips, `#fold=1,2` and
+            the like, see `slap.datamodules.manifests.filters`.
+        max_bad: the share of clips that may be bad, 0 to 1.
+        bad: gets those that are.
+        data_root: folders below which audio must lie; see `slap.datamodules.manifests.data_root`.
+
+    Returns:
+        A sequence of one cut a clip: its captions as the texts of its supervisions, the custom field `labels` (task to
+        label), and the custom field `where`, the file and line it came from.
+
+    Raises:
+        ManifestError: something is missing, empty, damaged or not allowed, or too many clips are bad; names the file,
+            the line and what would do.
+    """
+    path, chosen = parted(Path(path))
+    found: list[BadClip] = []
+    clips = open_shar(path) if path.is_dir() else _file(path, found, resolved_roots(data_root))
+    judge(path, found, len(clips), max_bad)
+    if bad is not None:
+        bad += found
+    if not len(clips):
+        raise ManifestError(f"{path}: the manifest is empty")
+    return chosen_clips(clips, chosen, path) if chosen else clips
+
+
+def _file(path: Path, bad: list[BadClip], roots: Sequence[str]) -> Clips:
+    if not path.name.endswith(SUFFIXES):
+        raise ManifestError(f"{path}: a manifest ends in {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise ManifestError(f"{path}: there is no such manifest")
+    return _table(path, csv_records(path), bad, roots) if path.suffix == ".csv" else _json(path, bad, roots)
+
+
+def captions_of(cuts: Iterable[Cut]) -> Iterator[str]:
+    """All captions of cuts, in their order, lazily."""
+    for cut in cuts:
+        for supervision in cut.supervisions:
+            yield supervision.text
+
+
+def _json(path: Path, bad: list[BadClip], roots: Sequence[str]) -> Clips:
+    first = next(json_records(path), None)
+    if first is not None and is_cut(first[1]):
+        return open_cuts(path, roots)
+    return _table(path, json_records(path), bad, roots)
+
+
+def _table(path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip], roots: Sequence[str]) -> Clips:
+    recordings: dict[Path, Recording | FileError] = {}  # clips of one long file share its header
+    cuts = []
+    for line, clip in clips_of(path, records, bad):
+        where = f"{path}, line {line}"
+        audio = path.parent / clip.audio
+        refuse_elsewhere(str(audio), roots, where)
+        if audio not in recordings:
+            recordings[audio] = _recording(audio)
+        try:
+            cuts.append(_cut(clip, recordings[audio], where))
+        except RowError as error:
+            bad.append(error.bad)
+    return Listed(cuts)
+
+
+def _recording(audio: Path) -> Recording | FileError:
+    """The recording that a file is, or what is wrong with it."""
+    try:
+        found = header(audio)
+    except FileError as error:
+        return error
+    source = AudioSource("file", list(range(found.channels)), str(audio))
+    return Recording(str(audio), [source], found.rate, found.frames, found.duration)
+
+
+def _about(clip: Clip) -> dict[str, Any]:
+    """The custom fields of what a clip says of itself besides labels."""
+    tags = {task: list(tags) for task, tags in clip.tags.items()}
+    return {"tags": tags, "corpus": clip.corpus, "split": clip.split, "fold": clip.fold, "origin": dict(clip.origin)}
+
+
+def _cut(clip: Clip, recording: Recording | FileError, where: str) -> Cut:
+    if isinstance(recording, FileError):
+        hint = "; relative paths start from the manifest's folder" if recording.reason == "absent" else ""
+        raise RowError(BadClip(clip.id, recording.reason, recording.detail + hint, recording.file, where))
+    duration = recording.duration - clip.start if clip.duration is None else clip.duration
+    if duration <= 0 or clip.start + duration > recording.duration + ROUNDING:
+        detail = (
+            f"the clip from {clip.start} to {clip.start + max(duration, 0)} s lies outside of the file, "
+            f"which lasts {recording.duration:.3f} s; without `duration` a clip goes on to the end"
+        )
+        raise RowError(BadClip(clip.id, "wrong_duration", detail, recording.id, where))
+    duration = min(duration, recording.duration - clip.start)
+    channels = recording.channel_ids
+    kind, channel = (MonoCut, channels[0]) if len(channels) == 1 else (MultiCut, channels)
+    supervisions = [
+        SupervisionSegment(
+            f"{clip.id}-{n}", recording.id, 0.0, duration, channel, text, custom={"field": field} if field else None
+        )
+        for n, (text, field) in enumerate(zip(clip.captions, clip.fields or [""] * len(clip.captions), strict=True))
+    ]
+    custom: dict[str, Any] = {"labels": dict(clip.labels), "where": where}
+    custom |= {name: value for name, value in _about(clip).items() if value not in ({}, "", None)}
+    return kind(clip.id, clip.start, duration, channel, supervisions, None, recording, custom)

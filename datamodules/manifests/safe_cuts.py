@@ -1,0 +1,223 @@
+"""Reads Lhotse CutSet manifests without running what they say.
+
+Lhotse executes a recording source of type `command`, and opens paths like `pipe:...` through a shell. A manifest is
+data from anywhere, so whatever is not a plain file is refused before Lhotse sees it.
+
+Custom fields that are kept, all optional: `labels` {task: label} and `tags` {task: [label, ...]} for the zero-shot
+tasks, `corpus`, `split`, `fold`, and `origin` {site: id}, where the audio is from. A supervision keeps `field`, the
+field of the corpus that its caption is from. Nothing here reads others, and they may hold audio sources too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from lhotse import Recording
+from lhotse.cut import Cut, MixedCut, MonoCut, MultiCut
+from lhotse.cut.set import deserialize_cut
+
+from slap.audio.rates import RATES
+from slap.datamodules.audio.tar_member import TarMember
+from slap.datamodules.captions.validate import NO_TEXT, shown
+from slap.datamodules.manifests.clip import ManifestError
+from slap.datamodules.manifests.data_root import refuse_elsewhere
+from slap.datamodules.manifests.tables import Record
+
+NO_CUT = (AssertionError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
+"""What Lhotse raises of a record that is no cut."""
+
+LONGEST = 1e9
+"""Seconds, thirty years: what is beyond is no duration, and numbers of samples would lose their last digits."""
+
+SOURCES = ("file", "memory")
+FIELDS = {
+    "labels": (lambda value: _texts(value, str), "map tasks to texts"),
+    "tags": (lambda value: _texts(value, list), "map tasks to lists of texts"),
+    "corpus": (lambda value: isinstance(value, str), "be text"),
+    "split": (lambda value: isinstance(value, str), "be text"),
+    "fold": (lambda value: isinstance(value, int), "be a whole number"),
+    "origin": (lambda value: _texts(value, str), "map sites to ids"),
+}
+"""The custom fields that are kept: what holds of their values, and how to say it."""
+
+KEPT_OF_CAPTIONS = ("field",)
+CUTS = ("MonoCut", "MultiCut", "MixedCut")
+
+
+def is_cut(record: Record) -> bool:
+    """Whether a JSON object is one of Lhotse's cuts, not an `audio, caption` record."""
+    return "type" in record and ("recording" in record or "tracks" in record)
+
+
+def cut_of(record: Record, folder: Path, where: str, roots: Sequence[str] = ()) -> Cut:
+    """The cut that a record describes, its paths resolved, with captions as the texts of its supervisions.
+
+    Whether its files are there is seen when they are read.
+
+    Args:
+        record: the JSON object of the cut; it is taken apart.
+        folder: what relative paths start from.
+        where: file and line, for messages.
+        roots: below one of them its files must lie, if there are any; see `slap.datamodules.manifests.data_root`.
+
+    Raises:
+        ManifestError: the cut has no audio or no caption, a field has the wrong type, or a source is not allowed.
+    """
+    if record.get("type") not in CUTS:
+        raise ManifestError(f"{where}: a cut of type {record.get('type')!r}; accepted are {', '.join(CUTS)}")
+    try:
+        refuse_commands(record, where)
+        strip(record)
+        cut = deserialize_cut(record)
+        check_cut(cut, where)
+        return _resolved(cut, str(folder), where, roots)
+    except (
+        AssertionError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
+        if isinstance(error, ManifestError):
+            raise
+        raise ManifestError(f"{where}: this is not a Lhotse cut: {type(error).__name__}: {error}") from error
+
+
+def check_cut(cut: Cut, where: str) -> None:
+    """Refuse a cut that training could not use.
+
+    Raises:
+        ManifestError: the cut has no audio, no positive duration or no caption, or a field has the wrong type.
+    """
+    if not isinstance(cut.id, str) or not cut.id:
+        raise ManifestError(f"{where}: a cut needs an id that is text, got {cut.id!r}")
+    if NO_TEXT.search(cut.id):
+        raise ManifestError(f"{where}: a cut needs an id that is UTF-8 text, got {shown(cut.id)}")
+    if not cut.has_recording:
+        raise ManifestError(f"{where}: cut {cut.id!r} has no recording")
+    for track in tracks_of(cut):
+        _check_recording(track.recording, where)
+    if not 0 < cut.duration <= LONGEST or not all(track.start >= 0 for track in tracks_of(cut)):
+        raise ManifestError(f"{where}: cut {cut.id!r} lasts {cut.duration} s; it must be a positive, finite time")
+    if not cut.supervisions or not all((part.text or "").strip() for part in cut.supervisions):
+        raise ManifestError(f"{where}: cut {cut.id!r} needs supervisions, each with a caption as its `text`")
+    custom = cut.custom or {}
+    for name, (fits, wanted) in FIELDS.items():
+        if custom.get(name) is not None and not fits(custom[name]):
+            raise ManifestError(f"{where}: the custom field `{name}` must {wanted}, got {custom[name]!r}")
+        written = json.dumps(custom[name], ensure_ascii=False) if name in custom else ""
+        if NO_TEXT.search(written):
+            raise ManifestError(f"{where}: the custom field `{name}` is not UTF-8 text: {shown(written)}")
+
+
+def _check_recording(recording: Recording, where: str) -> None:
+    """Refuse a recording that is none, or of a rate that none has: what it reads would be resampled to it."""
+    rate = recording.sampling_rate
+    if not _within(rate, RATES[0], RATES[1]):
+        raise ManifestError(f"{where}: a recording at {rate!r} Hz; {RATES[0]} to {RATES[1]} are read")
+    seconds, samples = recording.duration, recording.num_samples
+    if not all(_within(value, 0, LONGEST * RATES[1]) and value > 0 for value in (seconds, samples)):
+        raise ManifestError(f"{where}: a recording of {seconds!r} s and {samples!r} samples; both must be above 0")
+    of_sources = [source.channels for source in recording.sources]
+    for channels in (recording.channel_ids, *of_sources):
+        if not isinstance(channels, list) or not channels or not all(isinstance(one, int) for one in channels):
+            raise ManifestError(f"{where}: channels are a list of whole numbers, got {channels!r}")
+
+
+def tracks_of(cut: Cut) -> Iterator[MonoCut | MultiCut]:
+    """The cuts with a recording that a cut is made of: those of its tracks, or itself."""
+    if isinstance(cut, MixedCut):
+        for track in cut.tracks:
+            yield from tracks_of(track.cut)
+    elif isinstance(cut, MonoCut | MultiCut):
+        yield cut
+
+
+def _within(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, Real) and bool(low <= float(value) <= high)
+
+
+def _resolved(cut: Cut, folder: str, where: str, roots: Sequence[str]) -> Cut:
+    """The cut itself, which nobody else has yet, with the paths of its files starting from a folder."""
+    for track in tracks_of(cut):
+        for source in track.recording.sources:
+            if source.type == "file":
+                source.source = os.path.join(folder, source.source)  # noqa: PTH118  # Path takes thrice the time
+                refuse_elsewhere(source.source, roots, where)
+    return cut
+
+
+def _texts(value: Any, kind: type) -> bool:
+    """Whether a custom field maps texts to texts, or to lists of texts."""
+    if not isinstance(value, dict) or not all(isinstance(part, kind) for part in value.values()):
+        return False
+    texts = [text for part in value.values() for text in part] if kind is list else value.values()
+    return all(isinstance(text, str) and text for text in texts)
+
+
+def files_of(cut: Cut) -> list[str]:
+    """The files that a cut reads."""
+    sources = (source for track in tracks_of(cut) for source in track.recording.sources)
+    return [source.source for source in sources if source.type == "file" or isinstance(source, TarMember)]
+
+
+def refuse_commands(value: Any, where: str) -> None:
+    """Raise when any source within nested JSON data is anything but a plain file or data in memory.
+
+    Raises:
+        ManifestError: there is one; the message quotes it.
+    """
+    if isinstance(value, list):
+        for part in value:
+            refuse_commands(part, where)
+    if isinstance(value, dict):
+        source = value.get("source")
+        if "source" in value and value.get("type") not in SOURCES:
+            raise ManifestError(
+                f"{where}: a recording source of type {value.get('type')!r} ({source!r}) is refused, "
+                f"since it may run commands or fetch from a network; accepted are {' and '.join(SOURCES)}"
+            )
+        if isinstance(source, str) and _runs(source):
+            raise ManifestError(f"{where}: the source {shown(source)} is refused: it must be the path of a file")
+        for part in value.values():
+            refuse_commands(part, where)
+
+
+def kept(custom: dict[str, Any] | None, names: Iterable[str] = tuple(FIELDS)) -> dict[str, Any]:
+    """Those of custom fields that are kept and say something."""
+    return {name: custom[name] for name in names if custom.get(name) is not None} if custom else {}
+
+
+def strip(record: Record) -> None:
+    """Drop what nothing here reads from the record of a cut: features and most custom fields."""
+    record.pop("features", None)
+    fields = kept(record.pop("custom", None))
+    if fields:
+        record["custom"] = fields
+    for supervision in record.get("supervisions", []):
+        supervision.pop("alignment", None)
+        fields = kept(supervision.pop("custom", None), KEPT_OF_CAPTIONS)
+        if fields:
+            supervision["custom"] = fields
+    for track in [*record.get("tracks", []), *([record["snr_reference"]] if "snr_reference" in record else [])]:
+        strip(track["cut"])
+
+
+def recordings(record: Record) -> Iterator[Record]:
+    """The recordings in the record of a cut, as records."""
+    if "recording" in record:
+        yield record["recording"]
+    for track in [*record.get("tracks", []), *([record["snr_reference"]] if "snr_reference" in record else [])]:
+        yield from recordings(track["cut"])
+
+
+def _runs(source: str) -> bool:
+    """Whether a source is more than a path: Kaldi's pipes end in a bar, Lhotse's begin with a scheme, as URLs do."""
+    return source.strip().startswith("pipe:") or "://" in source or source.rstrip().endswith("|") or "\0" in source

@@ -1,0 +1,205 @@
+"""Sequences of clips: what the sampler needs of all of them is in arrays, and a cut is made when it is asked for.
+
+n clips.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, overload
+
+import numpy as np
+from lhotse.cut import Cut
+from lhotse.utils import compute_num_samples
+
+
+class Clips(Sequence[Cut]):
+    """Clips that are decoded on demand, and what is known of each without that.
+
+    Attributes:
+        durations: (n,) float64, seconds.
+        keys: (n,) int64, fingerprints of the ids (`slap.core.batch.fingerprint`).
+        tasks: the zero-shot tasks for which any of them has a label, in alphabetical order.
+        parts: where parts begin that lie together in storage, ascending from 0, with n at the end. Reading stays fast
+            as long as it stays within few parts. None: any clip is as near as any other.
+    """
+
+    durations: np.ndarray
+    keys: np.ndarray
+    tasks: tuple[str, ...]
+    parts: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """How many clips there are, n."""
+        return len(self.durations)
+
+    @overload
+    def __getitem__(self, index: int) -> Cut: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Clips: ...
+
+    def __getitem__(self, index: int | slice) -> Cut | Clips:
+        if isinstance(index, slice):
+            return Chosen(self, np.arange(len(self))[index])
+        number = int(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"there are {len(self)} clips, none has the index {number}")
+        return self.cut(number % len(self))
+
+    def __iter__(self) -> Iterator[Cut]:
+        for number in range(len(self)):
+            yield self.cut(number)
+
+    @abstractmethod
+    def cut(self, number: int) -> Cut:
+        """The clip of a number from 0 to n - 1."""
+
+    @abstractmethod
+    def origins(self) -> np.ndarray:
+        """(m, 2) int64, for each origin of a clip, where that is known, its fingerprint and the number of the clip."""
+
+    def customs(self) -> Iterator[Mapping[str, Any]]:
+        """The custom fields of each clip, in order; quicker than by way of the cuts where that is possible."""
+        for number in range(len(self)):
+            yield self.cut(number).custom or {}
+
+    def samples(self, rate: int) -> np.ndarray:
+        """(n,) int64, how many samples each clip has at a rate, as `slap.datamodules.audio.load.mono` gives them."""
+        return samples_of(self.durations, rate)
+
+
+class Listed(Clips):
+    """Clips in memory."""
+
+    def __init__(self, cuts: Sequence[Cut]) -> None:
+        self.cuts = cuts
+        self.durations = np.array([cut.duration for cut in cuts], dtype=np.float64)
+        self.keys = np.array([key_of(cut.id) for cut in cuts], dtype=np.int64)
+        self.tasks = tuple(sorted({task for cut in cuts for task in cut.custom.get("labels", {})}))
+
+    def cut(self, number: int) -> Cut:
+        """The clip of a number."""
+        return self.cuts[number]
+
+    def origins(self) -> np.ndarray:
+        """The origins of the clips."""
+        found = [(key, number) for number, cut in enumerate(self.cuts) for key in origin_keys(cut)]
+        return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+class Chosen(Clips):
+    """Some of other clips, in an order of their own.
+
+    Args:
+        clips: the others.
+        numbers: (n,) int64, which of them.
+    """
+
+    def __init__(self, clips: Clips, numbers: np.ndarray) -> None:
+        self.clips, self.numbers = clips, numbers
+        self.durations, self.keys, self.tasks = clips.durations[numbers], clips.keys[numbers], clips.tasks
+        if clips.parts is not None:
+            self.parts = np.unique([*np.searchsorted(numbers, clips.parts), len(numbers)])
+
+    def cut(self, number: int) -> Cut:
+        """The clip of a number."""
+        return self.clips.cut(int(self.numbers[number]))
+
+    def customs(self) -> Iterator[Mapping[str, Any]]:
+        """Those of the chosen clips, after one pass over all."""
+        wanted = {int(number) for number in self.numbers}
+        known = {number: custom for number, custom in enumerate(self.clips.customs()) if number in wanted}
+        for number in self.numbers:
+            yield known[int(number)]
+
+    def origins(self) -> np.ndarray:
+        """The origins of the clips."""
+        known = self.clips.origins()
+        places = np.full(len(self.clips), -1)
+        places[self.numbers] = np.arange(len(self.numbers))
+        moved = np.stack([known[:, 0], places[known[:, 1]]], axis=1)
+        return moved[moved[:, 1] >= 0]
+
+
+class Joined(Clips):
+    """Clips of several sequences, one after the other.
+
+    Args:
+        sources: the sequences.
+    """
+
+    def __init__(self, sources: Sequence[Clips]) -> None:
+        self.sources = tuple(sources)
+        self.firsts = [0]
+        for clips in sources:
+            self.firsts.append(self.firsts[-1] + len(clips))
+        self.durations = _joined([clips.durations for clips in sources], np.float64)
+        self.keys = _joined([clips.keys for clips in sources], np.int64)
+        self.tasks = tuple(sorted({task for clips in sources for task in clips.tasks}))
+
+    def cut(self, number: int) -> Cut:
+        """The clip of a number."""
+        source = bisect_right(self.firsts, number) - 1
+        return self.sources[source].cut(number - self.firsts[source])
+
+    def customs(self) -> Iterator[Mapping[str, Any]]:
+        """Those of all sequences, one after the other."""
+        for clips in self.sources:
+            yield from clips.customs()
+
+    def origins(self) -> np.ndarray:
+        """The origins of the clips."""
+        parts = [
+            clips.origins() + np.array([0, first]) for clips, first in zip(self.sources, self.firsts, strict=False)
+        ]
+        return np.concatenate([np.empty((0, 2), np.int64), *parts])
+
+
+def _joined(arrays: Sequence[np.ndarray], kind: type) -> np.ndarray:
+    # One array is not copied: it may tell of a hundred million clips.
+    return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(0, kind), *arrays])
+
+
+def key_of(name: str) -> int:
+    """The fingerprint of an id, as `slap.core.batch.fingerprint` has it."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
+
+
+def origin_keys(cut: Cut) -> list[int]:
+    """The fingerprints of where a clip is from, as its custom field `origin` {site: id} says."""
+    return [origin_key(site, name) for site, name in ((cut.custom or {}).get("origin") or {}).items()]
+
+
+def origin_key(site: str, name: str) -> int:
+    """The fingerprint of a place where clips are from."""
+    return key_of(f"{site}\0{name}")
+
+
+def samples_of(durations: np.ndarray, rate: int) -> np.ndarray:
+    """How many samples clips have at a rate: Lhotse's `compute_num_samples`, and at least one.
+
+    Args:
+        durations: (n,) float64, seconds.
+        rate: Hz.
+
+    Returns:
+        (n,) int64.
+    """
+    exact = durations * rate
+    samples = np.floor(exact + 0.5).astype(np.int64)
+    # Lhotse rounds to 8 digits first, in decimals; that matters near a half alone.
+    for i in np.flatnonzero(np.abs(exact - np.floor(exact) - 0.5) < 1e-6):
+        samples[i] = compute_num_samples(float(durations[i]), rate)
+    return np.maximum(samples, 1)
+
+
+def repeated(keys: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Pairs of numbers, the first ascending within a pair, of clips whose fingerprints are equal."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    for i in np.flatnonzero(ordered[1:] == ordered[:-1]):
+        yield int(order[i]), int(order[i + 1])

@@ -1,0 +1,1 @@
+"""Overlap between sets: by id, by samples and by fingerprint."""

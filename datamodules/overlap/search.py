@@ -1,0 +1,193 @@
+"""Compares a training manifest with evaluation manifests: by names, by samples, by what clips sound like.
+
+What is known of the evaluation clips is kept, about 2.7 kB for 10 s of audio; the training clips go by once. So it is
+the evaluation side that has to fit into memory, and 10^6 training clips are no difficulty but for the time to decode
+them.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from lhotse.cut import Cut
+from tqdm import tqdm
+
+from slap.core.bad_clip import BadClip
+from slap.datamodules.audio.load import DecodeError
+from slap.datamodules.manifests.read import read_manifest
+from slap.datamodules.manifests.sequence import Clips, Joined, origin_key
+from slap.datamodules.overlap.fingerprint import Fingerprint, fingerprint
+from slap.datamodules.overlap.fingerprint_index import FingerprintIndex, Match
+from slap.datamodules.overlap.ids import by_name, guessed_origins, pairs, said_origins
+
+BATCH = 16  # clips that a process takes at a time
+FEW = 500  # clips, below which starting processes takes longer than decoding
+
+
+@dataclass
+class Pair:
+    """How a training clip and an evaluation clip are the same.
+
+    Attributes:
+        by: "id", the sites of shared origins, "content", "fingerprint".
+        match: the stretch that they share, for "fingerprint".
+    """
+
+    by: list[str] = field(default_factory=list)
+    match: Match | None = None
+
+
+@dataclass
+class Overlap:
+    """What a training manifest shares with evaluation manifests.
+
+    Attributes:
+        train: the training clips.
+        evaluation: the evaluation clips, those of one manifest after those of the other.
+        paths: of the training manifest and the evaluation manifests.
+        pairs: by the numbers of a training clip and an evaluation clip.
+        unread: messages about clips whose audio is missing or cannot be read.
+    """
+
+    train: Clips
+    evaluation: Joined
+    paths: list[Path]
+    pairs: dict[tuple[int, int], Pair] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+
+    def add(self, train: int, evaluation: int, way: str, match: Match | None = None) -> None:
+        """Two clips are the same in one more way."""
+        pair = self.pairs.setdefault((train, evaluation), Pair())
+        if way not in pair.by:
+            pair.by.append(way)
+        pair.match = match or pair.match
+
+
+def search(train: Path, evaluation: Sequence[Path], ways: set[str], workers: int = 0, show: bool = False) -> Overlap:
+    """Compare a training manifest with evaluation manifests.
+
+    Args:
+        train: the training manifest.
+        evaluation: the others.
+        ways: of "id", "origin", "content", "fingerprint".
+        workers: processes that decode audio; 0 decodes in this one.
+        show: whether to show progress.
+
+    Raises:
+        ManifestError: a manifest cannot be used.
+    """
+    bad: list[BadClip] = []
+    parts = [read_manifest(path, max_bad=1.0, bad=bad) for path in (train, *evaluation)]
+    found = Overlap(parts[0], Joined(parts[1:]), [train, *evaluation])
+    found.unread += [f"clip {clip.id!r} ({clip.where}): {clip.reason}: {clip.detail}" for clip in bad]
+    if "id" in ways:
+        for pair in pairs(_ids(found.train), _ids(found.evaluation)):
+            found.add(*pair, "id")
+    if "origin" in ways:
+        _by_origin(found)
+    if ways & {"content", "fingerprint"}:
+        _by_audio(found, ways, workers, show)
+    return found
+
+
+def _ids(clips: Clips) -> np.ndarray:
+    return by_name(np.stack([clips.keys, np.arange(len(clips))], axis=1))
+
+
+def _by_origin(found: Overlap) -> None:
+    """Pairs that are from the same place, where at least one of the two manifests says so."""
+    (said, guessed), (said_there, guessed_there) = _origins(found.train), _origins(found.evaluation)
+    for ours, theirs in ((said, said_there), (guessed, said_there), (said, guessed_there)):
+        for site in ours.keys() & theirs.keys():
+            for pair in pairs(by_name(ours[site]), by_name(theirs[site])):
+                found.add(*pair, site)
+
+
+Rows = dict[str, list[tuple[int, int]]]
+
+
+def _origins(clips: Clips) -> tuple[Rows, Rows]:
+    """By site, the fingerprints of origins with the numbers of their clips: said, and guessed."""
+    said: Rows = {}
+    guessed: Rows = {}
+    for number, cut in enumerate(clips):
+        for rows, origins in ((said, said_origins(cut)), (guessed, guessed_origins(cut))):
+            for site, name in origins.items():
+                rows.setdefault(site, []).append((origin_key(site, name), number))
+    return said, guessed
+
+
+def _by_audio(found: Overlap, ways: set[str], workers: int, show: bool) -> None:
+    known: list[Fingerprint] = []
+    contents: dict[bytes, list[int]] = {}
+    for number, one in _fingerprints(found.evaluation, workers, show, "evaluation"):
+        if isinstance(one, str):
+            found.unread.append(one)
+            one = NOTHING
+        known.append(one)
+        if one.content:
+            contents.setdefault(one.content, []).append(number)
+    index = FingerprintIndex(known if "fingerprint" in ways else [])
+    for number, one in _fingerprints(found.train, workers, show, "training"):
+        if isinstance(one, str):
+            found.unread.append(one)
+            continue
+        for other in contents.get(one.content, ()) if "content" in ways else ():
+            found.add(number, other, "content")
+        for match in index.matches(one):
+            found.add(number, match.clip, "fingerprint", match)
+
+
+NOTHING = Fingerprint(np.zeros(0, np.uint32), np.zeros(0, bool), b"")
+
+
+def _fingerprints(clips: Clips, workers: int, show: bool, what: str) -> Iterator[tuple[int, Fingerprint | str]]:
+    """Numbers and fingerprints of clips, in their order, or why one cannot be read."""
+    numbers = iter(tqdm(range(len(clips)), desc=what, unit=" clips", disable=not show, dynamic_ncols=True))
+    if workers < 2 or len(clips) < FEW:
+        for number in numbers:
+            yield number, _fingerprint(clips[number])
+        return
+    # Spawned, since this process has threads; each opens the manifest for itself.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_open, initargs=(clips,))
+    waiting: deque[Future[list[Fingerprint | str]]] = deque()
+    batches = iter(range(0, len(clips), BATCH))
+    try:
+        while True:
+            for first in islice(batches, 2 * workers + 2 - len(waiting)):
+                waiting.append(pool.submit(_batch, first, min(first + BATCH, len(clips))))
+            if not waiting:
+                return
+            for one in waiting.popleft().result():
+                yield next(numbers), one
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_clips: Clips | None = None  # of a decoding process
+
+
+def _open(clips: Clips) -> None:
+    global _clips
+    _clips = clips
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends the pool
+
+
+def _batch(first: int, end: int) -> list[Fingerprint | str]:
+    assert _clips is not None
+    return [_fingerprint(_clips[number]) for number in range(first, end)]
+
+
+def _fingerprint(cut: Cut) -> Fingerprint | str:
+    try:
+        return fingerprint(cut)
+    except DecodeError as error:
+        return str(error)

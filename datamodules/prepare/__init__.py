@@ -1,0 +1,1 @@
+"""Manifests from corpora: headers, splits and reports."""

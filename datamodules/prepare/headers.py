@@ -1,0 +1,171 @@
+"""Reads the headers of many audio files, in parallel, in order, and so that an interrupted reading goes on later.
+
+What was read is kept in a journal, one line a file in the order of the files. A later reading of the same files takes
+from it what is still true: a file whose size and time of change are as they were is not opened again.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import chain, islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, TypeVar
+
+from slap.datamodules.audio.header import FileError, Header, header
+
+T = TypeVar("T")
+
+BATCH = 64  # files that a process reads at a time
+FEW = 1024  # files for which starting processes takes longer than reading
+ENDLESS = 2**62  # frames that libsndfile names when a stream does not say how long it is
+
+KINDS: dict[str, Literal["missing", "unreadable", "truncated", "empty"]] = {
+    "absent": "missing",
+    "truncated": "truncated",
+    "empty": "empty",
+}
+"""The kinds of faults by the reasons that reading gives, see `slap.core.bad_clip`; any other is unreadable."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a file has no usable header.
+
+    Attributes:
+        kind: as `slap prepare` counts it.
+        detail: what was found, for people.
+    """
+
+    kind: Literal["missing", "unreadable", "truncated", "empty"]
+    detail: str
+
+
+def read_header(path: str) -> Header | Fault:
+    """The header of an audio file in any format that training reads; nothing is decoded."""
+    try:
+        if Path(path).stat().st_size == 0:
+            return Fault("empty", f"{path} is a file of 0 bytes")
+        found = header(path)
+    except FileNotFoundError:
+        return Fault("missing", f"there is no file {path}")
+    except FileError as error:
+        return Fault(KINDS.get(error.reason, "unreadable"), error.detail)
+    except (OSError, ValueError) as error:  # ValueError: NUL in its name
+        return Fault("unreadable", str(error))
+    if found.frames >= ENDLESS:
+        return Fault("unreadable", f"the header of {path} does not say how long it is")
+    return found
+
+
+def read_headers(
+    items: Iterable[T], path_of: Callable[[T], str], journal: Path, workers: int
+) -> Iterator[tuple[T, Header | Fault]]:
+    """The header of each item's file, in the order of the items, lazily.
+
+    Args:
+        items: any things that have a file each.
+        path_of: the path of an item's file.
+        journal: where to keep what was read; what it holds from an interrupted reading is used. The caller removes it.
+        workers: processes that read; 0 reads in this one.
+
+    Raises:
+        RuntimeError: a process died, e.g. killed for its memory.
+    """
+    items = iter(items)
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    with journal.open("a+b") as file:
+        yield from _replayed(file, items, path_of)
+        few = list(islice(items, FEW))
+        for item, line in _read(chain(few, items), path_of, workers if len(few) == FEW else 0):
+            file.write(json.dumps(line).encode() + b"\n")
+            yield item, _parsed(line)
+
+
+def _replayed(file: BinaryIO, items: Iterator[T], path_of: Callable[[T], str]) -> Iterator[tuple[T, Header | Fault]]:
+    """What a journal tells of the first items; it is cut after the last line that does."""
+    file.seek(0)
+    good = 0
+    held: list[T] = []
+    for raw in file:
+        try:
+            line = json.loads(raw)
+            path, stamp = line["path"], line["stamp"]
+        except (ValueError, KeyError, TypeError):
+            break  # torn by the interruption
+        item = next(items, None)
+        if item is None:
+            break
+        if path != path_of(item) or not raw.endswith(b"\n"):
+            held.append(item)
+            break
+        good += len(raw)
+        # A file that was bad, or has changed, is looked at again.
+        unchanged = "frames" in line and stamp == _stamp(path)
+        yield item, _parsed(line) if unchanged else read_header(path)
+    file.truncate(good)
+    file.seek(good)
+    for item in held:
+        line = _line(path_of(item))
+        file.write(json.dumps(line).encode() + b"\n")
+        yield item, _parsed(line)
+
+
+def _read(items: Iterator[T], path_of: Callable[[T], str], workers: int) -> Iterator[tuple[T, dict[str, Any]]]:
+    """Items with what was read of their files, by as many processes."""
+    if workers < 1:
+        for item in items:
+            yield item, _line(path_of(item))
+        return
+    # Spawned processes, since this one has threads.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_ignore_interrupts)
+    waiting: deque[tuple[list[T], Future[list[dict[str, Any]]]]] = deque()
+    try:
+        while True:
+            while len(waiting) < 2 * workers + 2 and (batch := list(islice(items, BATCH))):
+                waiting.append((batch, pool.submit(_lines, [path_of(item) for item in batch])))
+            if not waiting:
+                return
+            batch, future = waiting.popleft()
+            yield from zip(batch, future.result(), strict=True)
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            f"a reading process died, perhaps of one of the files from {path_of(batch[0])} on; what was read is kept, "
+            "and with `--workers 0` the same command shows where it ends"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends the pool
+
+
+def _lines(paths: list[str]) -> list[dict[str, Any]]:
+    return [_line(path) for path in paths]
+
+
+def _line(path: str) -> dict[str, Any]:
+    """What the journal keeps of a file."""
+    stamp = _stamp(path)  # before the file is read: a change in between is then seen as one
+    return {"path": path, "stamp": stamp, **vars(read_header(path))}
+
+
+def _parsed(line: dict[str, Any]) -> Header | Fault:
+    if "frames" in line:
+        return Header(line["frames"], line["rate"], line["channels"])
+    return Fault(line["kind"], line["detail"])
+
+
+def _stamp(path: str) -> list[int] | None:
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return [status.st_size, status.st_mtime_ns]

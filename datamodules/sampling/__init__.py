@@ -1,0 +1,1 @@
+"""Sampling: which clips make a batch, on which rank, from which position."""

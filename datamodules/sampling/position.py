@@ -1,0 +1,129 @@
+"""Where in an epoch training is, and by what of the data that place has a meaning.
+
+The batches of an epoch are a pure function of the clips, their lengths, the sampler's options and the number of
+processes (`slap.datamodules.sampling.sampler`). So a place is two numbers, and holds as long as none of these changes.
+
+n clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from slap.datamodules.sampling.sampler import TrainSampler
+
+VERSION = 1
+
+NAMES = {
+    "clips": "the training clips, by their ids and order (a digest)",
+    "lengths": "the lengths of the training clips (a digest; sample rate and max_clip count)",
+    "count": "the number of training clips",
+    "sources": "how often clips come (repeats, weights, temperature, balance, epoch_clips)",
+    "num_buckets": "num_buckets",
+    "max_samples": "the budget of a batch, max_duration, in samples",
+    "max_clips": "max_clips",
+    "seed": "seed",
+    "world_size": "the number of processes",
+}
+"""What the place depends on, in the words of a message."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in the stream of batches.
+
+    Args:
+        epoch: counted from 0.
+        batches: of it, that this process and every other one has trained on.
+    """
+
+    epoch: int = 0
+    batches: int = 0
+
+
+def basis(keys: np.ndarray, sampler: TrainSampler) -> dict[str, Any]:
+    """What the batches of an epoch depend on, as plain data.
+
+    Args:
+        keys: (n,) int64, fingerprints of the clips' ids.
+        sampler: makes the batches.
+    """
+    lengths = np.asarray(sampler.lengths)
+    parts = [(source.first, source.size, source.repeats, source.taken) for source in sampler.sources]
+    arrays = [(source.parts, source.weights) for source in sampler.sources]
+    stored = [[None if array is None else _digest(array) for array in pair] for pair in arrays]
+    return {
+        "clips": _digest(keys),
+        "lengths": _digest(lengths),
+        "count": len(lengths),
+        "sources": str([*zip(parts, stored, strict=True)]),
+        "num_buckets": sampler.num_buckets,
+        "max_samples": sampler.max_samples,
+        "max_clips": sampler.max_clips,
+        "seed": sampler.seed,
+        "world_size": sampler.world_size,
+    }
+
+
+def state(position: Position, known: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint keeps.
+
+    Args:
+        position: to go on from.
+        known: what `basis` gave.
+    """
+    return {"version": VERSION, "basis": dict(known), **asdict(position)}
+
+
+def position_in(saved: Mapping[str, Any], known: Mapping[str, Any], restart_changed: bool = False) -> Position:
+    """Where to go on.
+
+    Args:
+        saved: what `state` gave.
+        known: what `basis` gives now.
+        restart_changed: with data that have changed, begin the interrupted epoch anew.
+
+    Raises:
+        ValueError: the data have changed, or the state is of another version.
+    """
+    if saved.get("version") != VERSION:
+        raise ValueError(
+            f"the checkpoint's place in the data has version {saved.get('version')!r}, and this version of slap-audio "
+            f"reads {VERSION}; continue with the version that wrote it"
+        )
+    place = Position(int(saved["epoch"]), int(saved["batches"]))
+    changed = changes(saved["basis"], known)
+    if not changed:
+        return place
+    if restart_changed:
+        return Position(place.epoch, 0)
+    raise ValueError(
+        f"the run was interrupted in epoch {place.epoch} after {place.batches} batches, a place that has no meaning "
+        f"any more, for the data are others now: {'; '.join(changed)}. Continue with the data as they were, or with "
+        "`changed_data` of the trainer set to `restart_epoch`: then weights, optimiser, schedules and the count of "
+        f"steps go on, and epoch {place.epoch} begins anew with the data as they are, so that clips which it had "
+        "already come again"
+    )
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs, in words.
+
+    Example:
+        >>> changes({"seed": 0, "world_size": 2}, {"seed": 0, "world_size": 4})
+        ['the number of processes was 2 and is 4']
+    """
+    return [
+        f"{NAMES.get(name, name)} was {before.get(name)} and is {now.get(name)}"
+        for name in dict.fromkeys([*before, *now])
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _digest(values: np.ndarray) -> str:
+    return blake2b(np.ascontiguousarray(values).data, digest_size=8).hexdigest()

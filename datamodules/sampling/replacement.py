@@ -1,0 +1,40 @@
+"""Which clip stands in for a bad one in training."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+
+NEIGHBOURS = 100
+"""A clip is replaced by one of so many that are next in length."""
+
+
+class Replacements:
+    """For each clip others that are nearly as long and not longer, so that batches stay full and within their budget.
+
+    Args:
+        lengths: of the n clips, in samples.
+        seed: of the choice.
+    """
+
+    def __init__(self, lengths: Sequence[int] | np.ndarray, seed: int = 0) -> None:
+        self.seed = seed
+        self._lengths = np.asarray(lengths)
+        self._order = np.argsort(self._lengths, kind="stable")
+        self._sorted = self._lengths[self._order]
+
+    def of(self, epoch: int, index: int, attempt: int) -> int | None:
+        """A clip in place of one; it depends on seed, epoch, clip and attempt alone. None if all others are longer.
+
+        Args:
+            epoch: counted from 0.
+            index: the bad clip, or a turn of it (`slap.datamodules.sampling.epoch`).
+            attempt: counted from 0; each gives another choice.
+        """
+        clip = index % len(self._lengths)
+        stop = int(np.searchsorted(self._sorted, self._lengths[clip], side="right"))
+        others = [int(i) for i in self._order[max(stop - NEIGHBOURS - 1, 0) : stop] if i != clip]
+        rng = random.Random(f"replacement {self.seed} {epoch} {index} {attempt}")
+        return rng.choice(others) if others else None

@@ -1,0 +1,1 @@
+"""Lhotse Shar: read and write sharded corpora."""

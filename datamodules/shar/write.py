@@ -1,0 +1,254 @@
+"""Writes the clips of a manifest as a Shar folder, shard by shard, in several processes."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import soundfile
+from lhotse import AudioSource, MonoCut, Recording
+from lhotse.audio import set_current_audio_backend
+from lhotse.audio.backend import get_current_audio_backend
+from lhotse.cut import Cut
+from lhotse.shar import SharWriter
+from lhotse.utils import fastcopy
+from tqdm import tqdm
+
+from slap.datamodules.audio.load import DecodeError, load
+from slap.datamodules.audio.tar_member import refuse_outside
+from slap.datamodules.manifests.clip import ManifestError, Seconds
+from slap.datamodules.manifests.read import read_manifest
+from slap.datamodules.manifests.sequence import Clips
+from slap.datamodules.shar.read import JOURNAL, open_shar
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What was written.
+
+    Args:
+        clips: how many.
+        seconds: of audio.
+        size: of all files, in bytes.
+        shards: how many.
+        bad: what is wrong with each clip that was left out.
+    """
+
+    clips: int
+    seconds: Seconds
+    size: int
+    shards: int
+    bad: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard to write: the clips `start` to `stop` of a manifest, as shard `number` of a folder."""
+
+    number: int
+    start: int
+    stop: int
+    folder: Path
+    encoding: str
+    skip_bad: bool
+
+
+def pack(
+    manifest: Path,
+    out: Path,
+    shard_size: int = 1000,
+    encoding: str = "flac",
+    workers: int | None = None,
+    skip_bad: bool = False,
+) -> Packed:
+    """Write a manifest's clips and their audio as a Shar folder, which appears when it is complete.
+
+    Shards that an interrupted call left in `OUT.part` are kept.
+
+    Args:
+        manifest: as for training.
+        out: the folder to make.
+        shard_size: clips in a shard.
+        encoding: flac, wav, mp3, opus, or original, that of the source.
+        workers: processes; 0 and 1 write in this one, None is one for each core.
+        skip_bad: leave out clips that cannot be read.
+
+    Raises:
+        ManifestError: the manifest has a fault, or an id cannot be the name of a file.
+        DecodeError: a clip cannot be read, and `skip_bad` is not set.
+        ValueError: `out` exists, the unfinished folder was made otherwise, or no clip is left.
+    """
+    if shard_size < 1:
+        raise ValueError(f"a shard holds at least 1 clip, got shard_size={shard_size}")
+    if out.exists():
+        raise ValueError(f"{out} exists; name a folder that does not, or remove it")
+    clips = read_manifest(manifest)
+    part = _unfinished(out, manifest, len(clips), shard_size, encoding)
+    shards = [
+        Shard(number, start, min(start + shard_size, len(clips)), part, encoding, skip_bad)
+        for number, start in enumerate(range(0, len(clips), shard_size))
+    ]
+    left = [shard for shard in shards if not _report(shard).exists()]
+    with tqdm(total=len(clips), initial=len(clips) - sum(s.stop - s.start for s in left), unit="clip") as progress:
+        for shard in _written(clips, left, os.cpu_count() or 1 if workers is None else workers):
+            progress.update(shard.stop - shard.start)
+    bad = [line for shard in shards for line in json.loads(_report(shard).read_text())]
+    if len(bad) == len(clips):
+        raise ValueError(f"no clip of {manifest} could be read; the first: {bad[0]}")
+    for path in [*map(_report, shards), part / JOURNAL]:
+        path.unlink()
+    _numbered_anew(part)
+    part.rename(out)
+    packed = open_shar(out)
+    size = sum(path.stat().st_size for path in out.iterdir())
+    assert packed.parts is not None
+    return Packed(len(packed), float(packed.durations.sum()), size, len(packed.parts) - 1, tuple(bad))
+
+
+def write_shard(clips: Clips, shard: Shard) -> Shard:
+    """Write one shard: its files appear complete or not at all, and its report last."""
+    work = shard.folder / f"work.{shard.number}"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    bad = []
+    before = get_current_audio_backend()
+    set_current_audio_backend("LibsndfileBackend")  # writes what it reads
+    try:
+        with SharWriter(
+            work, {"recording": shard.encoding}, shard_size=shard.stop - shard.start, shard_offset=shard.number
+        ) as writer:
+            for number in range(shard.start, shard.stop):
+                cut = clips.cut(number)
+                _refuse_name(cut)
+                try:
+                    writer.write(_loaded(cut))
+                except DecodeError as error:
+                    if not shard.skip_bad:
+                        raise
+                    bad.append(str(error))
+    finally:
+        set_current_audio_backend(before)
+    for path in work.iterdir():
+        path.replace(shard.folder / path.name)
+    work.rmdir()
+    _write_json(_report(shard), bad)
+    return shard
+
+
+def _written(clips: Clips, shards: list[Shard], workers: int) -> Iterator[Shard]:
+    if min(workers, len(shards)) <= 1:
+        for shard in shards:
+            yield write_shard(clips, shard)
+        return
+    # Forked, a process could wait for ever for a thread of this one that it does not have.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(shards)), context, _begin, (clips,)) as pool:
+        futures = [pool.submit(_work, shard) for shard in shards]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_clips: Clips  # of a worker
+
+
+def _begin(clips: Clips) -> None:
+    global _clips
+    import torch
+
+    torch.set_num_threads(1)
+    _clips = clips
+
+
+def _work(shard: Shard) -> Shard:
+    return write_shard(_clips, shard)
+
+
+@dataclass
+class Loaded(AudioSource):
+    """A source whose samples are in memory, (C, T), and the format that they came in."""
+
+    encoding: str = "flac"
+
+    def load_audio(self, offset: float = 0.0, duration: float | None = None, **_: Any) -> np.ndarray:
+        """All of them; Lhotse asks for the whole recording."""
+        assert not offset
+        assert duration is None
+        samples: np.ndarray = self.source
+        return samples
+
+    def _get_format(self) -> str:
+        return self.encoding
+
+
+def _loaded(cut: Cut) -> Cut:
+    """The cut with its samples loaded, and without what says where it stood: that would not be true of the shard.
+
+    Raises:
+        DecodeError: they cannot be read.
+    """
+    sources = cut.recording.sources
+    single = [cut] if isinstance(cut, MonoCut) else cut.to_mono()
+    samples = np.stack([load(part).numpy() for part in single])
+    suffix = Path(sources[0].source).suffix[1:].lower() if sources[0].type == "file" else ""
+    encoding = suffix if suffix.upper() in soundfile.available_formats() or suffix == "opus" else "flac"
+    channels = [part.channel for part in single]
+    source = Loaded("memory", channels, samples, encoding=encoding)
+    recording = Recording(
+        cut.recording_id, [source], cut.sampling_rate, samples.shape[1], cut.duration, channel_ids=channels
+    )
+    custom = {name: value for name, value in (cut.custom or {}).items() if name != "where"}
+    return fastcopy(cut, start=0.0, recording=recording, custom=custom)
+
+
+def _refuse_name(cut: Cut) -> None:
+    """Refuse an id that Lhotse, or anyone's tar, would not give back as it is."""
+    refuse_outside(cut.id, f"{cut.where}: the id")
+    if str(PurePosixPath(cut.id)) != cut.id or cut.id.endswith("."):
+        raise ManifestError(f"{cut.where}: the id {cut.id!r} cannot name a file in a tar; give the clip another `id`")
+
+
+def _unfinished(out: Path, manifest: Path, clips: int, shard_size: int, encoding: str) -> Path:
+    """The folder that waits to be complete, made or found again."""
+    part = out.with_name(f"{out.name}.part")
+    plan: dict[str, Any] = {"manifest": str(manifest.resolve()), "clips": clips}
+    plan |= {"shard size": shard_size, "format": encoding}
+    if manifest.is_file():
+        plan |= {"size": manifest.stat().st_size, "time": manifest.stat().st_mtime_ns}
+    if not part.exists():
+        part.mkdir(parents=True)
+        _write_json(part / JOURNAL, plan)
+    known = json.loads((part / JOURNAL).read_text()) if (part / JOURNAL).exists() else None
+    if known != plan:
+        raise ValueError(
+            f"{part} holds shards that were made of something else, or otherwise; remove it to begin anew "
+            f"(there: {known}, now: {plan})"
+        )
+    return part
+
+
+def _report(shard: Shard) -> Path:
+    return shard.folder / f"done.{shard.number}.json"
+
+
+def _write_json(path: Path, value: Any) -> None:
+    part = path.with_name(path.name + ".new")
+    part.write_text(json.dumps(value))
+    part.replace(path)
+
+
+def _numbered_anew(folder: Path) -> None:
+    """Close the gaps that shards without any readable clip left in the numbers."""
+    for field, suffix in (("cuts", "jsonl.gz"), ("recording", "tar")):
+        for number, path in enumerate(sorted(folder.glob(f"{field}.*.{suffix}"))):
+            path.rename(folder / f"{field}.{number:06d}.{suffix}")

@@ -1,0 +1,159 @@
+"""A corpus that is synthesised where it is needed: captioned sounds of 0.3 to 12 s, the same from the same seed.
+
+Written once, with 16-bit WAV files below the manifests `train.jsonl`, `val.jsonl` and `test.jsonl`:
+
+    corpus.json         what it was made with; written last, so that it is there only when all the rest is
+    train/00000.wav
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import wave
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator
+
+from slap.datamodules.datamodule import AudioTextData
+from slap.datamodules.manifests.clip import Clip, Seconds, write_manifest
+from slap.datamodules.synthetic.captions import Scene, describe
+from slap.datamodules.synthetic.scenes import held_out_scenes, labels, random_scene, render
+from slap.datamodules.synthetic.sounds import SAMPLE_RATE, Sound
+
+VERSION = 1
+"""Raise it when the same arguments give another corpus, so that what was written before is written anew."""
+
+MARKER = "corpus.json"
+SPLITS = ("train", "val", "test")
+
+PROMPTS = {"event": "the sound of {label}", "order": "the sound of {label}", "duration": "a {label} sound"}
+"""The zero-shot tasks of the held-out clips, see `synthetic_scenes.labels`, with their prompts."""
+
+CAPTIONS = 3
+"""Captions of a training clip, in different words; held-out clips have one."""
+
+MENTION = 0.75
+"""How often a training caption calls a short or long sound so. Held-out captions always do: each fits one clip only."""
+
+
+class SyntheticData(AudioTextData):
+    """Batches of the synthetic corpus, which is written first where it is missing.
+
+    Args:
+        folder: where the corpus is, or will be.
+        train: clips to train on, see `write_corpus`.
+        val: clips for validation.
+        test: clips for the test.
+        max_duration: seconds of audio in a batch, see `AudioTextData`.
+        num_buckets: classes of similar length that training batches are made from.
+        num_workers: loading processes.
+        seed: of the corpus, and of order and captions.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        train: int = 3000,
+        val: int = 120,
+        test: int = 300,
+        max_duration: Seconds = 100.0,
+        num_buckets: int = 10,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        train_manifest, val_manifest, test_manifest = (Path(folder) / f"{split}.jsonl" for split in SPLITS)
+        super().__init__(
+            train_manifest,
+            val_manifest,
+            test_manifest,
+            max_duration=max_duration,
+            num_buckets=num_buckets,
+            max_clip=None,  # none is long
+            prompts=PROMPTS,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        self.folder, self.clips = Path(folder), (train, val, test)
+
+    def prepare_data(self) -> None:
+        """Write the corpus; Lightning calls this once a machine."""
+        write_corpus(self.folder, *self.clips, self.seed)
+
+
+def write_corpus(folder: str | Path, train: int = 3000, val: int = 120, test: int = 300, seed: int = 0) -> None:
+    """Write the corpus, unless it is there already.
+
+    It is made beside `folder` and moved there when it is complete. One made with other arguments is replaced.
+
+    Args:
+        folder: where to.
+        train: clips to train on, of random scenes, each with three captions.
+        val: held-out clips for validation during training, see `held_out_scenes`.
+        test: held-out clips for the test. Clips of different splits may tell of the same scene, never with one sound.
+        seed: the same seed gives the same files.
+
+    Raises:
+        FileExistsError: `folder` holds something that is no such corpus.
+        ValueError: a split is too small.
+    """
+    folder = Path(folder)
+    arguments = json.dumps({"version": VERSION, "train": train, "val": val, "test": test, "seed": seed})
+    if _made_with(folder) == arguments:
+        return
+    if folder.exists() and any(folder.iterdir()) and _made_with(folder) is None:
+        raise FileExistsError(
+            f"{folder} holds files but no {MARKER}, so it is no synthetic corpus; name another folder"
+        )
+    if train < 1:
+        raise ValueError(f"there must be clips to train on, got train={train}")
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)  # of an interrupted write
+    for split, stream in zip(SPLITS, np.random.default_rng(seed).spawn(len(SPLITS)), strict=True):
+        if split == "train":
+            scenes = [random_scene(stream) for _ in range(train)]
+        else:
+            scenes = held_out_scenes(val if split == "val" else test, stream)
+        write_manifest(part / f"{split}.jsonl", _clips(part, split, scenes, stream))
+    (part / MARKER).write_text(arguments)
+    _replace(folder, part)
+
+
+def _made_with(folder: Path) -> str | None:
+    marker = folder / MARKER
+    return marker.read_text() if marker.is_file() else None
+
+
+def _replace(folder: Path, part: Path) -> None:
+    """Put `part` in the place of `folder`, which at no time holds half a corpus."""
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _clips(root: Path, split: str, scenes: Sequence[Scene], stream: Generator) -> Iterator[Clip]:
+    """Write one WAV after another, and say what is in it."""
+    (root / split).mkdir(parents=True)
+    for i, (scene, rng) in enumerate(zip(scenes, stream.spawn(len(scenes)), strict=True)):
+        sound = render(scene, rng)
+        path = root / split / f"{i:05d}.wav"
+        _write_wav(path, sound)
+        captions = (
+            [describe(scene, rng, MENTION) for _ in range(CAPTIONS)] if split == "train" else [describe(scene, rng)]
+        )
+        yield Clip(
+            f"{split}-{i:05d}", path, list(dict.fromkeys(captions)), labels(scene), duration=len(sound) / SAMPLE_RATE
+        )
+
+
+def _write_wav(path: Path, sound: Sound) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((sound * 32767).round().astype("<i2").tobytes())

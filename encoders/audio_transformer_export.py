@@ -1,0 +1,69 @@
+"""The audio encoder `transformer` on one clip, for torch.export and ONNX, at any length.
+
+T samples, F frames, N patches, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from slap.encoders.logmel import LogMel
+from slap.nn import single_clip as single
+from slap.nn.layers import Block, rotary
+
+
+class AudioGraph(nn.Module):
+    """What `AudioTransformer.patchify` and `forward` do, for one clip, with the same weights.
+
+    Args:
+        logmel: the front-end.
+        embed: patches to width D.
+        row_embedding: (rows, D) to add to the patches of each row, or None.
+        blocks: of the transformer.
+        norm: after them.
+        head_width: of the attention.
+        patch: frames, and bands, of a patch.
+    """
+
+    def __init__(
+        self,
+        logmel: LogMel,
+        embed: nn.Module,
+        row_embedding: nn.Parameter | None,
+        blocks: nn.ModuleList,
+        norm: nn.Module,
+        head_width: int,
+        patch: int,
+    ) -> None:
+        super().__init__()
+        self.logmel, self.embed, self.blocks, self.norm = logmel, embed, blocks, norm
+        self.row_embedding = row_embedding
+        self.head_width, self.patch = head_width, patch
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """A waveform, (T,) float32, to dense features, (N, D)."""
+        frames = self.frames(audio)
+        steps, rows = (frames.shape[0] + self.patch - 1) // self.patch, frames.shape[1] // self.patch
+        filled = pad(frames, (0, 0, 0, self.patch - 1))[: steps * self.patch]
+        patches = filled.reshape(steps, self.patch, rows, self.patch).transpose(1, 2)
+        x = self.embed(patches.reshape(steps * rows, self.patch * self.patch))
+        place = torch.arange(x.shape[0], device=x.device)
+        if self.row_embedding is not None:
+            x = x + self.row_embedding[place % rows]
+        rotation = rotary(torch.stack([place // rows, place % rows], 1), self.head_width)
+        for layer in self.blocks:
+            assert isinstance(layer, Block)
+            x = single.block(layer, x, rotation)
+        return self.norm(x)
+
+    def frames(self, audio: Tensor) -> Tensor:
+        """A waveform, (T,), to normalised log-mel frames, (F, bands), as `LogMel` gives them."""
+        margin = self.logmel.fft // 2
+        last = torch.full((1,), audio.shape[0] - 1, device=audio.device)
+        place = torch.arange(audio.shape[0] + 2 * margin, device=audio.device) - margin
+        place = (place + last).remainder((2 * last).clamp(min=1)) - last  # reflected as often as it takes
+        waves = audio.float()[torch.minimum(place.abs(), last)]
+        power = self.logmel.mel(waves.unfold(0, self.logmel.fft, self.logmel.hop))
+        return (torch.log(power + self.logmel.floor) - self.logmel.mean) / self.logmel.scale

@@ -1,0 +1,82 @@
+"""What the audio encoders of the `transformers` library have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slap.encoders.hf.attention import use_packed_attention
+from slap.encoders.hf.pretrained import describe_config, describe_extractor, recompute
+from slap.model.contracts import AudioEncoder
+
+
+class HubAudioEncoder(AudioEncoder):
+    """An audio encoder whose layers are those of a model of transformers.
+
+    A subclass makes the model and its feature extractor, whose settings `patchify` follows on the device.
+
+    Attributes:
+        model: transformers' model; an attribute of this name, so that `lr_scale` knows what was pretrained.
+        step: seconds from one time coordinate of its patches (`positions[:, 0]`) to the next; None if they have none.
+        mask_token: (D,) stands for the content of hidden patches.
+
+    Args:
+        model: of transformers.
+        extractor: the settings of its feature extractor.
+        width: D, of the dense output.
+        token_width: of the rows where hidden patches are replaced; default: `width`.
+        lr_scale: the factor on the learning rate of the model's parameters.
+        checkpointing: recompute layers in the backward pass instead of keeping their activations.
+    """
+
+    sources = ("pretrained", "revision")
+    step: float | None = None
+
+    def __init__(
+        self,
+        model: nn.Module,
+        extractor: Any,
+        width: int,
+        lr_scale: float,
+        checkpointing: bool,
+        token_width: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.model: Any = model
+        self.width = width
+        self.sample_rate: int = extractor.sampling_rate
+        self.mask_token = nn.Parameter(torch.randn(token_width or width) * 0.02)
+        self._extractor = describe_extractor(extractor)
+        self._lr_scale = lr_scale
+        if checkpointing:
+            recompute(model)
+
+    def lr_scale(self, name: str) -> float:
+        """The argument `lr_scale` for what came with the model, 1 for what is new."""
+        return self._lr_scale if name.startswith("model.") else 1.0
+
+    def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments that rebuild this encoder without hub and folders: the state brings the weights."""
+        replaced = (*self.sources, "size", "config", "extractor")
+        kept = {name: value for name, value in options.items() if name not in replaced}
+        made = {"config": describe_config(self.model.config), "extractor": self._extractor}
+        return {**kept, **made, "lr_scale": self._lr_scale}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        use_packed_attention()  # this may be another process than that of the constructor
+        super().__setstate__(state)
+
+
+def hide(rows: Tensor, hidden: Tensor | None, instead: Tensor | float) -> Tensor:
+    """Replace the hidden ones, (N,) bool, of some rows, (N, D)."""
+    if hidden is None:
+        return rows
+    return torch.where(hidden[:, None], torch.as_tensor(instead, device=rows.device).to(rows.dtype), rows)
+
+
+def scale_of(lr_scale: float | None, pretrained: str | None) -> float:
+    """The learning rate's factor: 0.1 for pretrained weights, lest they are washed out while the rest learns."""
+    return (0.1 if pretrained else 1.0) if lr_scale is None else lr_scale

@@ -1,0 +1,125 @@
+"""CLAP models of the `transformers` library in use: `slap.load` of a folder that `ClapModel` was saved to.
+
+The folder holds the model (safetensors), and beside it the feature extractor and the tokenizer, as LAION's published
+models do. Nothing in it is unpickled, and no code of it is run.
+
+n clips or texts, E shared dimension, T frames, F mel bands.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from slap.core.calibration import Calibration
+from slap.core.packed import Packed
+from slap.encoders.hf.clap_logmel import ClapLogMel
+from slap.encoders.hf.pretrained import (
+    describe_config,
+    describe_extractor,
+    read_extractor,
+    read_model,
+    require_transformers,
+)
+from slap.inference.network_backend import digest
+
+TEXTS = 256
+"""Texts that are encoded together."""
+
+
+def recognises(folder: Path) -> bool:
+    """Whether a folder holds a CLAP model of transformers."""
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("model_type") == "clap"
+
+
+def load(folder: Path, device: torch.device) -> ClapFolder:
+    """The model of a folder, see `ClapFolder`.
+
+    Raises:
+        ImportError: transformers is missing or too old.
+        ValueError: weights that are no safetensors or incomplete, or no feature extractor or tokenizer beside them.
+    """
+    require_transformers()
+    from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
+
+    if not any(folder.glob("*.safetensors")):
+        found = ", ".join(sorted(path.name for path in folder.iterdir()))
+        raise ValueError(
+            f"{folder} has no weights as safetensors, and others are not read, since they can run code; "
+            f"it has {found}. Convert them where you trust them: "
+            "ClapModel.from_pretrained(FOLDER).save_pretrained(OTHER)"
+        )
+    model = read_model(ClapModel, str(folder), use_safetensors=True, local_files_only=True)
+    try:
+        extractor = read_extractor(ClapFeatureExtractor, str(folder))
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} needs a feature extractor and a tokenizer beside the model: {error}") from error
+    return ClapFolder(model.to(device), extractor, tokenizer)
+
+
+class ClapFolder:
+    """A CLAP model (arXiv 2211.06687) behind the protocol `slap.inference.model.AudioTextModel`.
+
+    Embeddings are those of `get_audio_features` and `get_text_features`. Recordings that are longer than the model
+    takes, 10 s, are cut into windows (`slap.core.windows`) where its feature extractor would crop them at random, so
+    the
+    same recording always has the same embedding. Models with "fusion" would fuse such crops, and for want of any, one
+    short clip of each batch at random; here no clip is fused, so that it does not depend on its batch.
+
+    Args:
+        model: a `ClapModel`.
+        extractor: a `ClapFeatureExtractor`.
+        tokenizer: of the texts.
+    """
+
+    def __init__(self, model: Any, extractor: Any, tokenizer: Any) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.logmel = ClapLogMel(extractor)
+        self.sample_rate: int = extractor.sampling_rate
+        self.max_seconds: float = self.logmel.longest / self.sample_rate
+        self.embedding_dim: int = model.config.projection_dim
+        self.calibration: Calibration | None = Calibration("softmax", float(model.logit_scale_a.exp()))
+        self._settings = {"config": describe_config(model.config), "extractor": describe_extractor(extractor)}
+
+    @cached_property
+    def name(self) -> str:
+        """A content hash of weights, settings and tokens."""
+        return digest({**self._settings, "tokens": self.tokenizer.get_vocab()}, self.model.state_dict())[:16]
+
+    @torch.no_grad()
+    def encode_audio(self, clips: Sequence[Tensor]) -> Tensor:
+        """Clips, (T_i,) each, to (n, E)."""
+        mel = self.logmel(Packed.pack(list(clips)).to(self.model.device))
+        never = torch.zeros(len(clips), 1, dtype=torch.bool, device=mel.device)
+        channels = mel[:, None].expand(-1, 4 if self.model.config.audio_config.enable_fusion else 1, -1, -1)
+        return _unit(self.model.get_audio_features(input_features=channels, is_longer=never))
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Texts to (n, E); the end of one that is longer than the model reads is cut off."""
+        shape = self.model.config.text_config
+        room = min(self.tokenizer.model_max_length, shape.max_position_embeddings - shape.pad_token_id - 1)
+        rows = []
+        for start in range(0, len(texts), TEXTS):
+            part = list(texts[start : start + TEXTS])
+            tokens = self.tokenizer(part, padding=True, truncation=True, max_length=room, return_tensors="pt")
+            inputs = {name: tokens[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
+            rows.append(_unit(self.model.get_text_features(**inputs)))
+        return torch.cat(rows) if rows else torch.empty(0, self.embedding_dim)
+
+
+def _unit(output: Any) -> Tensor:
+    return normalize(output.pooler_output.float(), dim=-1).cpu()

@@ -1,0 +1,75 @@
+"""The log-mel spectrograms that CLAP models of the `transformers` library take, on the device of the waveforms.
+
+W windows, N samples of all windows, T frames of a window at full length, F mel bands.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slap.core.packed import Packed
+
+PADDINGS = ("repeatpad", "repeat", "pad")
+"""How a window is filled up: repeated as often as it fits whole and then silence; repeated and cut off; silence."""
+
+
+class ClapLogMel(nn.Module):
+    """What `ClapFeatureExtractor` gives for clips that are not too long, to 1e-4 dB.
+
+    Longer clips are the caller's matter, who cuts them into windows: the extractor would take random parts of them.
+
+    Args:
+        extractor: a `ClapFeatureExtractor`. Its `truncation` says which mel bands the model knows.
+
+    Attributes:
+        longest: samples of a window at most.
+        frames: T.
+
+    Raises:
+        ValueError: an unknown way of filling up.
+    """
+
+    def __init__(self, extractor: Any) -> None:
+        super().__init__()
+        if extractor.padding not in PADDINGS:
+            raise ValueError(f"padding must be one of {', '.join(PADDINGS)}; the extractor has {extractor.padding!r}")
+        self.padding: str = extractor.padding
+        self.longest: int = extractor.nb_max_samples
+        self.fft: int = extractor.fft_window_size
+        self.hop: int = extractor.hop_length
+        self.frames = self.longest // self.hop + 1
+        bank = extractor.mel_filters if extractor.truncation == "fusion" else extractor.mel_filters_slaney
+        # Not converted with the model to a lower precision: in quiet bands, rounding would be the loudest sound.
+        self._bank = torch.from_numpy(bank).double()
+        self._hann = torch.hann_window(self.fft, dtype=torch.float64)
+
+    def forward(self, windows: Packed) -> Tensor:
+        """Waveforms, (N,), to decibels, (W, T, F), float32.
+
+        Raises:
+            ValueError: a window without samples, or one that is too long.
+        """
+        if 0 in windows.sizes:
+            raise ValueError(f"clip {windows.sizes.index(0)} of the batch has no samples; the shortest clip has one")
+        if windows.max_length > self.longest:
+            raise ValueError(f"a window has {windows.max_length} samples, the model takes {self.longest}")
+        device = windows.values.device
+        self._bank, self._hann = self._bank.to(device), self._hann.to(device)
+        return torch.stack([self._decibels(self._filled(wave)) for wave in windows.unpack()])
+
+    def _filled(self, wave: Tensor) -> Tensor:
+        """(n,) -> (longest,)."""
+        if self.padding == "repeat":
+            return wave.repeat(self.longest // len(wave) + 1)[: self.longest]
+        if self.padding == "repeatpad":
+            wave = wave.repeat(self.longest // len(wave))
+        return nn.functional.pad(wave, (0, self.longest - len(wave)))
+
+    def _decibels(self, wave: Tensor) -> Tensor:
+        """(longest,) -> (T, F)."""
+        spectrum = torch.stft(wave.double(), self.fft, self.hop, window=self._hann, return_complex=True)
+        power = spectrum.abs().square().T @ self._bank
+        return (10 * power.clamp(min=1e-10).log10()).float()

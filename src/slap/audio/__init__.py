@@ -1,0 +1,1 @@
+"""Audio files: open, check, decode and resample."""

@@ -1,0 +1,66 @@
+"""Describe sounds in words, with a model that was trained with the captioning objective.
+
+    slap caption runs/demo/best.ckpt sounds/clip.wav "more/*.flac"
+    slap caption exported sounds --beam 4 --json
+    slap caption exported sounds --top-p 0.9 --temperature 0.8 --seed 1
+
+Without options each next token is the most probable one (greedy); --beam searches for the most probable caption;
+--top-p draws: another --seed gives another caption. A clip's caption never depends on the other clips.
+
+Exit status: 0 done; 3 done, but for files that are listed on stderr; 2 nothing was done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from slap.cli.options import (
+    PATHS,
+    add_batch,
+    add_common,
+    add_decoding,
+    add_dtype,
+    add_model,
+    decoding,
+    load,
+    tell_failed,
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_model(parser)
+    parser.add_argument("paths", metavar="PATH", nargs="+", help=PATHS)
+    add_decoding(parser)
+    add_batch(parser)
+    add_dtype(parser)
+    add_common(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Caption and print."""
+    from tqdm import tqdm
+
+    from slap.cli.inputs import inputs
+
+    how = decoding(arguments)
+    items = inputs(arguments.paths)
+    model = load(arguments)
+    captions: dict[int, str] = {}
+    failed = []
+    stream = model.stream_captions([item.audio for item in items], how, arguments.batch_seconds)
+    for done in tqdm(stream, total=len(items), unit=" clips", disable=None, file=sys.stderr):
+        if done.result is None:
+            failed.append((items[done.index].id, str(done.error)))
+        else:
+            captions[done.index] = done.result
+    found = [(items[i].id, captions[i]) for i in sorted(captions)]
+    if arguments.json:
+        clips = [{"id": name, "caption": caption} for name, caption in found]
+        bad = [{"id": name, "error": reason} for name, reason in failed]
+        print(json.dumps({"clips": clips, "failed": bad}, indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(f"{name}\t{caption}" for name, caption in found))
+    return tell_failed(failed)

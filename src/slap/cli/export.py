@@ -1,0 +1,81 @@
+"""Save a trained model for others: a folder of safetensors, JSON, the tokenizer and a model card.
+
+    slap export runs/demo/best.ckpt exported --licence apache-2.0
+    slap export runs/demo/best.ckpt exported --onnx --overwrite
+
+The folder loads with `slap.load`, and wherever a command takes MODEL, without running code that it brings; its
+checksum is verified. The teacher and what only training needs stay behind. The model card takes training data and
+figures from the run's folder, where the checkpoint is in one. A collapsed model, to which all inputs are nearly the
+same, is refused.
+
+--onnx adds audio.onnx (one waveform of any length at the model's rate to its embedding, the log-mel spectrogram inside)
+and text.onnx (the token ids of one text to its embedding); --torch adds the same as audio.pt2 and text.pt2, for
+torch.export.load.
+
+Exit status: 0 done; 2 nothing was saved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from slap.cli.options import add_common, load
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("model", metavar="CKPT", help="a checkpoint, or a folder that `slap export` wrote")
+    parser.add_argument("out", metavar="OUT", type=Path, help="the folder to write")
+    parser.add_argument("--licence", default="not stated", metavar="ID", help="of the weights, e.g. apache-2.0")
+    parser.add_argument("--name", metavar="TEXT", help="of the model, for its card (default: the run's folder)")
+    parser.add_argument("--onnx", action="store_true", help="write audio.onnx and text.onnx too")
+    parser.add_argument("--torch", action="store_true", help="write audio.pt2 and text.pt2 too")
+    parser.add_argument("--allow-collapsed", action="store_true", help="save a collapsed model too")
+    parser.add_argument("--overwrite", action="store_true", help="replace the model that OUT holds")
+    add_common(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Load, check, save."""
+    from slap.inference.saved_model import recognises
+
+    out: Path = arguments.out
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; OUT is the folder to write")
+    if out.is_dir() and any(out.iterdir()):
+        if not recognises(out):
+            raise ValueError(f"{out} holds other things than a saved model; name a new folder")
+        if not arguments.overwrite:
+            raise ValueError(f"{out} holds a model already; --overwrite replaces it")
+    arguments.device = arguments.device or "cpu"
+    model = load(arguments)
+    model.save_pretrained(out, _card(arguments), arguments.allow_collapsed)
+    if arguments.onnx or arguments.torch:
+        from slap.inference.export import graphs, write_onnx, write_programs
+
+        programs = graphs(model)
+        if arguments.torch:
+            write_programs(programs, out)
+        if arguments.onnx:
+            write_onnx(programs, out)
+    files = sorted(path.name for path in out.iterdir())
+    if arguments.json:
+        print(json.dumps({"out": str(out), "name": model.name, "files": files}, indent=2))
+    else:
+        print(f"{out}: {', '.join(files)}; the model is {model.name}")
+    return 0
+
+
+def _card(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]  # of a module that imports torch
+    from dataclasses import replace
+
+    from slap.inference.load import read_checkpoint
+    from slap.inference.model_card import Card
+
+    path = Path(arguments.model)
+    if path.is_dir():
+        return Card(arguments.name or path.resolve().name, arguments.licence)
+    card = Card.of_run(path, read_checkpoint(path).get("global_step"), arguments.licence)
+    return replace(card, name=arguments.name) if arguments.name else card

@@ -1,0 +1,68 @@
+"""Say when in a recording something sounds: events with onset and offset, and a plot.
+
+    slap frames runs/demo/best.ckpt street.wav --texts "a dog barks" "a car passes" --plot street.png
+
+Times come in steps of 40 ms. An event begins where the similarity reaches the threshold; without one it is set half-way
+between quiet and loud for each text, see `slap.inference.frames`. --json also prints the similarity at all times.
+
+Exit status: 0 done, also without any event; 2 nothing was done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from slap.cli.options import add_common, add_dtype, add_model, load, plain
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_model(parser)
+    parser.add_argument("file", metavar="FILE", help="a recording of any length")
+    parser.add_argument("--texts", nargs="+", required=True, metavar="TEXT", help="what to listen for, or a .txt file")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw spectrogram, similarity and events")
+    parser.add_argument("--hop", type=float, default=0.04, metavar="S", help="from frame to frame (default: 0.04)")
+    parser.add_argument("--threshold", type=float, metavar="COSINE", help="that an event reaches (default: adaptive)")
+    for name, default, help_ in (
+        ("hysteresis", 0.02, "how far below the threshold an event lasts"),
+        ("shortest", 0.2, "events below so many seconds are dropped"),
+        ("smooth", 0.2, "seconds of the median"),
+        ("contrast", 0.05, "the least difference between quiet and loud, where the threshold is adaptive"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=float, default=default, metavar="X", help=f"{help_} (default: %(default)g)"
+        )
+    add_dtype(parser)
+    add_common(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Listen, print and draw."""
+    texts = plain(arguments.texts, "texts")
+    model = load(arguments)
+    frames = model.frames(arguments.file, texts, arguments.hop)
+    events = frames.events(
+        arguments.threshold, arguments.hysteresis, arguments.shortest, arguments.smooth, arguments.contrast
+    )
+    if arguments.plot is not None:
+        from slap.inference.frames_plot import draw
+
+        draw(arguments.file, frames, events, arguments.plot)
+    if arguments.json:
+        similarity = {text: frames.similarity[:, i].tolist() for i, text in enumerate(texts)}
+        listed = {
+            "seconds": frames.seconds,
+            "hop": frames.hop,
+            "times": frames.times.tolist(),
+            "similarity": similarity,
+        }
+        print(json.dumps({"events": [asdict(event) for event in events], **listed}, ensure_ascii=False))
+        return 0
+    for event in events:
+        print(f"{event.onset:.2f}\t{event.offset:.2f}\t{event.text}\t{event.score:.3f}")
+    if not events:
+        print("no events; a lower --threshold or --contrast finds more")
+    return 0

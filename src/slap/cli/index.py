@@ -1,0 +1,147 @@
+"""Index the sounds of a folder, to search in them by text or by sound.
+
+Run it again whenever files were added, changed, moved or removed, or when it was interrupted: only what is new is read.
+Files longer than a window are indexed in overlapping windows, so that a hit says where in the file it is.
+
+    slap index runs/demo/best.ckpt sounds sounds.index
+    slap search sounds.index "dog barking, then rain"
+
+Exit status: 0 done, also when some files could not be indexed (they are listed); 2 nothing could be done; 130
+interrupted, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slap.cli.search import printable
+
+if TYPE_CHECKING:
+    from slap.search.metadata import Metadata
+    from slap.search.store import Store
+    from slap.search.update import Report
+
+SHOWN = 10
+"""Bad files that are printed; --json lists all."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("model", metavar="MODEL", help="a checkpoint, or a folder that `slap export` wrote")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="the folder of sounds; its sub-folders too")
+    parser.add_argument("index", metavar="INDEX", type=Path, help="the index, a folder; made if it is not there")
+    parser.add_argument(
+        "--window", type=float, metavar="S", help="seconds of a window (default: 10, or the model's most)"
+    )
+    parser.add_argument("--hop", type=float, metavar="S", help="seconds from window to window (default: half a window)")
+    parser.add_argument("--device", help="that the model runs on, e.g. cpu or cuda (default: a GPU if there is one)")
+    parser.add_argument(
+        "--workers", type=int, default=2, metavar="N", help="threads that read files (default: %(default)s)"
+    )
+    parser.add_argument("--retry", action="store_true", help="read files again that could not be indexed before")
+    parser.add_argument("--relocate", action="store_true", help="the indexed folder was moved to FOLDER")
+    parser.add_argument("--rebuild", action="store_true", help="forget what INDEX holds, and start anew")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make or update the index, and print what was done."""
+    from filelock import FileLock, Timeout
+
+    if arguments.workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {arguments.workers}")
+    index: Path = arguments.index
+    _check_index(index)
+    index.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(index / ".lock", timeout=0):
+            return _run(arguments)
+    except Timeout:
+        raise ValueError(f"{index} is being updated by another `slap index`; wait for it") from None
+
+
+def _check_index(index: Path) -> None:
+    from slap.search.metadata import FILE
+
+    if index.is_dir() and not (index / FILE).exists() and any(path.name != ".lock" for path in index.iterdir()):
+        raise ValueError(f"{index} holds other things than an index; name a new or an empty folder")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from tqdm import tqdm
+
+    import slap
+    from slap.search.metadata import FILE, Metadata
+    from slap.search.store import Store
+    from slap.search.update import Update
+
+    index, folder = arguments.index, arguments.folder.resolve()
+    if not folder.is_dir():
+        raise NotADirectoryError(f"there is no folder {arguments.folder}")
+    model = slap.load(arguments.model, device=arguments.device)
+    options = (arguments.window, arguments.hop)
+    metadata = Metadata.of(model, str(Path(arguments.model).resolve()), folder, *options)
+    fresh = arguments.rebuild or not (index / FILE).exists()
+    if not fresh:
+        metadata = Metadata.load(index).updated(metadata, *options, arguments.relocate)
+    store = Store(index, metadata.embedding_dim)
+    if fresh:
+        store.clear()
+    metadata.save(index)
+    with tqdm(unit=" files", disable=None, file=sys.stderr) as bar:
+        update = Update(store, metadata, model, arguments.workers, arguments.retry, bar.update)
+        bar.reset(len(update.plan.read))
+        try:
+            report = update.run()
+        except KeyboardInterrupt:
+            print(
+                f"slap: interrupted; {len(store.files())} files are indexed, the same command goes on", file=sys.stderr
+            )
+            return 130
+    metadata = replace(metadata, trained=store.optimize(metadata.trained))
+    metadata.save(index)
+    print(json.dumps(as_json(report, store), indent=2) if arguments.json else as_text(index, report, store, metadata))
+    return 0
+
+
+def as_json(report: Report, store: Store) -> dict[str, Any]:
+    """What `--json` prints."""
+    numbers = {name: getattr(report, name) for name in ("added", "changed", "moved", "reused", "removed", "unchanged")}
+    return {
+        **numbers,
+        "seconds": report.seconds,
+        "files": len(store.files()),
+        "windows": len(store),
+        "approximate": store.approximate,
+        "bad": [{"path": row.path, "reason": row.reason, "detail": row.detail} for row in report.bad],
+    }
+
+
+def as_text(index: Path, report: Report, store: Store, metadata: Metadata) -> str:
+    """The report for a terminal."""
+    kind = "with an approximate index" if store.approximate else "each of which is compared with a query"
+    done = {
+        f"{report.added} added": report.added,
+        f"{report.changed} changed": report.changed,
+        f"{report.moved} moved": report.moved,
+        f"{report.reused} copied": report.reused,
+        f"{report.removed} removed": report.removed,
+    }
+    changes = ", ".join(text for text, count in done.items() if count) or "nothing new"
+    lines = [
+        f"{index}: {len(store.files())} files in {len(store)} windows of up to {metadata.window:g} s, {kind}",
+        f"{changes}; {report.unchanged} as they were; {report.seconds / 60:.1f} min of audio embedded",
+    ]
+    if report.bad:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
+        lines.append(f"not indexed: {reasons}")
+        lines += [printable(f"  {row.path}: {row.detail}") for row in report.bad[:SHOWN]]
+        if len(report.bad) > SHOWN:
+            lines.append(f"  and {len(report.bad) - SHOWN} more; --json lists all")
+    return "\n".join(lines)

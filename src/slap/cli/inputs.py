@@ -1,0 +1,92 @@
+"""From what a command line names, files, folders, globs and manifests, to the recordings to use, each with an id."""
+
+from __future__ import annotations
+
+import glob
+import importlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slap.audio.scan import scan
+from slap.audio.sources import Segment
+
+MANIFESTS = (".csv", ".jsonl", ".jsonl.gz")
+
+
+@dataclass(frozen=True)
+class Input:
+    """A recording to use.
+
+    Attributes:
+        id: of a manifest's clip its own, else the path.
+        audio: the file, or the stretch of it.
+    """
+
+    id: str
+    audio: Segment
+
+
+def inputs(paths: Iterable[str]) -> list[Input]:
+    """The recordings that some paths name, in their order, each once.
+
+    A path that is no folder and no manifest is taken for audio whatever its name; in folders the ending decides.
+
+    Raises:
+        FileNotFoundError: a path or a glob that names nothing.
+        ValueError: nothing is named, or two clips have the same id.
+    """
+    found: dict[str, Input] = {}
+    for path in paths:
+        for item in _named(path):
+            if found.setdefault(item.id, item) != item:
+                raise ValueError(
+                    f"two different clips have the id {item.id!r}, {found[item.id].audio} and {item.audio}"
+                )
+    if not found:
+        raise ValueError(f"there is no audio in {', '.join(paths)}")
+    return list(found.values())
+
+
+def _named(path: str) -> Iterator[Input]:
+    if Path(path).is_dir():
+        for file in scan(Path(path)):
+            yield _file(str(Path(path) / file.path))
+    elif path.endswith(MANIFESTS):
+        yield from _manifest(path)
+    elif Path(path).exists():
+        yield _file(path)
+    else:
+        # The pattern may be absolute, which Path.glob does not take.
+        matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207
+        if not matches:
+            raise FileNotFoundError(f"there is no file, and no match of a pattern, {path}")
+        for match in matches:
+            if Path(match).is_file():
+                yield _file(match)
+
+
+def _file(path: str) -> Input:
+    return Input(path, Segment(path))
+
+
+def _manifest(path: str) -> Iterator[Input]:
+    # By name: the framework knows no data module. A manifest with bad rows is used as far as it goes.
+    read_manifest = importlib.import_module("slap.datamodules.manifests.read").read_manifest
+    for cut in read_manifest(path, max_bad=1.0):
+        yield Input(cut.id, segment(cut, path))
+
+
+def segment(cut: Any, path: str) -> Segment:
+    """The stretch of a file that a cut of a manifest is.
+
+    Raises:
+        ValueError: it is none, but a mix, in memory or in several files.
+    """
+    recording: Any = getattr(cut, "recording", None)
+    sources = recording.sources if recording else []
+    if len(sources) != 1 or sources[0].type != "file":
+        raise ValueError(f"clip {cut.id!r} of {path} is no stretch of one audio file; only these can be used here")
+    whole = cut.start == 0 and abs(cut.duration - recording.duration) < 1e-6
+    return Segment(str(sources[0].source), cut.start, None if whole else cut.duration)

@@ -1,0 +1,133 @@
+"""The command line: `slap COMMAND ...`, installed as `lightning` too.
+
+Everything heavy is imported by the command that needs it, so that `slap --help` answers at once.
+
+A command is a module that installed packages list in the entry-point group `slap.commands`. The first line of its
+docstring is its help; `configure(parser)` adds its arguments to an `argparse.ArgumentParser`; `run(arguments)` takes
+what was parsed and returns the exit status. It imports what is heavy inside `run`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import linecache
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.metadata import entry_points, version
+
+RECIPE_COMMANDS = {
+    "fit": "Train the model of a recipe.",
+    "validate": "Judge a checkpoint on the recipe's validation set.",
+    "test": "Judge a checkpoint on the recipe's test set.",
+    "predict": "Write the embeddings of the recipe's clips.",
+}
+"""What `slap.cli.fit` runs: LightningCLI on the functions of a recipe."""
+
+BUILT_IN = {"plugins": "slap.cli.plugins"}
+"""Commands of the framework itself, by module; those of the plug-in folders are entry points, as everyone's."""
+
+DEBUG = "SLAP_DEBUG"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, or 2 after a message about what the user asked for."""
+    debug = bool(os.environ.get(DEBUG))
+    try:
+        options = _parser().parse_args(arguments)
+        debug = debug or options.debug
+        if options.version:
+            print(f"slap {version('slap-audio')}")
+            return 0
+        if options.help or options.command is None:
+            print(_help())
+            return 0
+        return _run(options.command, options.arguments)
+    except Exception as error:
+        if debug or not _is_for_people(error):
+            raise
+        print(f"slap: error: {error}\n(`slap --debug ...` or {DEBUG}=1 shows where)", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="slap", add_help=False, allow_abbrev=False)
+    for option in ("--help", "--version", "--debug"):
+        parser.add_argument(*(["-h"] if option == "--help" else []), option, action="store_true")
+    parser.add_argument("command", nargs="?")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER)
+    return parser
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    if command in RECIPE_COMMANDS:
+        from slap.cli.fit import run
+
+        return run(command, arguments)
+    modules = _command_modules()
+    if command not in modules:
+        raise ValueError(f"there is no command {command!r}; {suggestion(command, [*RECIPE_COMMANDS, *modules])}")
+    module = importlib.import_module(modules[command])
+    parser = argparse.ArgumentParser(prog=f"slap {command}", description=module.__doc__, allow_abbrev=False)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    module.configure(parser)
+    status: int = module.run(parser.parse_args(arguments))
+    return status
+
+
+def suggestion(wrong: str, valid: Iterable[str]) -> str:
+    """The end of a message about a name that does not exist: the nearest one, and all."""
+    valid = list(valid)
+    near = difflib.get_close_matches(wrong, valid, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}valid are: {', '.join(valid) or 'none'}"
+
+
+def _command_modules() -> dict[str, str]:
+    installed = {entry.name: entry.value for entry in entry_points(group="slap.commands")}
+    return {**installed, **BUILT_IN}
+
+
+def _help() -> str:
+    lines = dict(RECIPE_COMMANDS)
+    for command, module in _command_modules().items():
+        lines[command] = _first_line(module)
+    return "\n".join(
+        [
+            "usage: slap [--debug] COMMAND ...",
+            "",
+            "Train, judge and use language-audio models on audio of any duration.",
+            "",
+            "commands:",
+            *(f"  {command:<10} {line}" for command, line in lines.items()),
+            "",
+            "`slap COMMAND --help` says more; for the options of a recipe, `slap fit --recipe NAME --help`.",
+            "",
+            "options:",
+            "  -h, --help  show this and exit",
+            "  --version   show the version and exit",
+            "  --debug     show the traceback of every error",
+        ]
+    )
+
+
+def _first_line(module: str) -> str:
+    try:
+        return (importlib.import_module(module).__doc__ or "").strip().split("\n")[0]
+    except ImportError as error:  # somebody's broken command does not take the others away
+        return f"(cannot be imported: {error})"
+
+
+def _is_for_people(error: Exception) -> bool:
+    """Whether the message says all: a file that is not there, or what this package raises about what it was given."""
+    if isinstance(error, OSError):
+        return True
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or not isinstance(error, ValueError | ImportError):
+        return False
+    raised_here = linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno).lstrip().startswith("raise ")
+    return raised_here and str(trace.tb_frame.f_globals["__name__"]).split(".")[0] == "slap"

@@ -1,0 +1,146 @@
+"""What the commands that use a model share: their options, and how they tell of files that could not be used.
+
+Exit status of all of them: 0 done; 3 done, but for the files that are listed on stderr (and under `failed` of --json);
+2 nothing was done, and the message says what to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from slap.core.decoding import Decoding
+    from slap.inference.model import Model
+
+DONE, SOME_FAILED = 0, 3
+
+SHOWN = 20
+"""Files that failed which are shown on a terminal."""
+
+PATHS = "files, folders (with their sub-folders), globs in quotes, or manifests (.csv, .jsonl, .jsonl.gz)"
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add MODEL."""
+    parser.add_argument("model", metavar="MODEL", help="a checkpoint, or a folder that `slap export` wrote")
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Add the options of all commands."""
+    parser.add_argument("--device", help="that the model runs on, e.g. cpu or cuda:1 (default: a GPU if there is one)")
+    add_plugins(parser)
+    parser.add_argument("--trust", action="store_true", help="load a saved model whose checksum or links are wrong")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """Add --dtype."""
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="what the model computes in; bfloat16 is faster where the processor or GPU has it (default: as saved)",
+    )
+
+
+def add_plugins(parser: argparse.ArgumentParser) -> None:
+    """Add --plugins."""
+    parser.add_argument(
+        "--plugins",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="MODULE",
+        help="modules or .py files to import before",
+    )
+
+
+def add_batch(parser: argparse.ArgumentParser) -> None:
+    """Add --batch-seconds."""
+    parser.add_argument(
+        "--batch-seconds",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help="audio that is computed together (default: %(default)g)",
+    )
+
+
+def add_decoding(parser: argparse.ArgumentParser) -> None:
+    """Add the options of writing captions."""
+    group = parser.add_argument_group("how captions are written", "a beam or drawing; greedily with neither")
+    group.add_argument("--max-length", type=int, default=64, metavar="N", help="tokens at most (default: 64)")
+    group.add_argument("--beam", type=int, default=1, metavar="N", help="beginnings kept; 1 is greedy (default: 1)")
+    group.add_argument(
+        "--length-penalty",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="of a beam; 0 prefers short captions (default: 1)",
+    )
+    group.add_argument(
+        "--top-p",
+        type=float,
+        metavar="P",
+        help="draw each token among the most probable ones that together have this probability; 1 among all",
+    )
+    group.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        metavar="T",
+        help="with --top-p; below 1 unlikely tokens become rarer (default: 1)",
+    )
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="with --top-p, of what is drawn (default: 0)")
+
+
+def decoding(arguments: argparse.Namespace) -> Decoding:
+    """What the options of `add_decoding` say.
+
+    Raises:
+        ValueError: a value out of range, or options that have no effect together.
+    """
+    from slap.core.decoding import Decoding
+
+    names = ("max_length", "beam", "length_penalty", "top_p", "temperature", "seed")
+    return Decoding(**{name: getattr(arguments, name) for name in names})
+
+
+def load(arguments: argparse.Namespace) -> Model:
+    """The model that the options name."""
+    import slap
+    from slap.core.plugin_modules import load_plugins
+
+    load_plugins(arguments.plugins)
+    return slap.load(arguments.model, arguments.device, arguments.trust, getattr(arguments, "dtype", None))
+
+
+def plain(options: Sequence[str] | None, what: str) -> list[str]:
+    """The words of an option that takes several, or one file with a word a line.
+
+    Raises:
+        ValueError: the file is empty.
+        FileNotFoundError: it is not there.
+    """
+    from pathlib import Path
+
+    words = list(options or [])
+    if len(words) == 1 and words[0].endswith(".txt"):
+        words = [line.strip() for line in Path(words[0]).read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not words:
+        raise ValueError(f"there are no {what}; give some, or a .txt file with one a line")
+    return words
+
+
+def tell_failed(failed: Iterable[tuple[str, str]]) -> int:
+    """List on stderr what could not be used and why; the exit status."""
+    failed = list(failed)
+    for _, reason in failed[:SHOWN]:
+        print(f"slap: skipped: {reason}", file=sys.stderr)
+    if len(failed) > SHOWN:
+        print(f"slap: and {len(failed) - SHOWN} more", file=sys.stderr)
+    if failed:
+        print(f"slap: {len(failed)} of the files could not be used", file=sys.stderr)
+    return SOME_FAILED if failed else DONE

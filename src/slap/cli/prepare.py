@@ -1,0 +1,233 @@
+"""Turn a corpus into manifests, and say what is missing from it.
+
+The corpus lies in ROOT as its authors publish it; the manifests, one a split, are written to OUT:
+
+    slap prepare esc50 data/ESC-50-master manifests/esc50
+    slap prepare audiocaps data/audiocaps manifests/audiocaps --splits train val
+    slap prepare esc50 --help
+
+The last one lists the options of a corpus. OUT/report.json says, split by split, how many clips of the official list
+are there, and how many are missing, unreadable, truncated, empty or duplicated; OUT/durations.png shows how long they
+are. Interrupted, the same command goes on; a split that is done is not made again, unless with --overwrite.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from slap.cli.main import suggestion
+
+REPORT = "report.json"
+PLOT = "durations.png"
+VERSION = 1
+"""Of the report; another one is not continued."""
+
+UNKNOWN = re.compile(r"unrecognized arguments: (--[^\s=]+)")
+
+ROLES = {
+    "train": ("train", "training", "development", "dev", "all"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing", "evaluation", "eval"),
+}
+"""For what a split is used, by its name."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments; which options there are depends on the corpus."""
+    import slap.datamodules.corpora  # noqa: F401  registers the built-in ones
+    from slap.core.registry import registered
+
+    parser.usage = "slap prepare CORPUS ROOT OUT [--splits SPLIT ...] [--plugins MODULE ...] [options of the corpus]"
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="CORPUS ROOT OUT [options]", help="see above")
+    lines = [f"  {name:<16} {about(corpus)}" for name, corpus in registered("corpus").items()]
+    parser.epilog = "\n".join(["corpora:", *lines])
+
+
+def about(corpus: type) -> str:
+    """What a corpus is: the first line of its docstring."""
+    return (corpus.__doc__ or "").strip().split("\n")[0]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prepare the corpus.
+
+    Returns:
+        0; 1 when not one clip was found; 130 when interrupted.
+
+    Raises:
+        ValueError: an unknown corpus, option or split; lists the valid ones. Or OUT holds something else.
+        FileNotFoundError: ROOT, or a list of the corpus, is not there.
+    """
+    from slap.core.registry import find, load_module
+
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--plugins", nargs="+", action="extend", default=[])
+    asked, rest = first.parse_known_args(arguments.arguments)
+    for module in asked.plugins:
+        load_module(module)
+    if not rest or rest[0].startswith("-"):
+        raise ValueError(f"name the corpus first, as in `slap prepare esc50 ROOT OUT`; {_corpora()}")
+    options = _parse(rest[0], find("corpus", rest[0]), rest[1:])
+    return _prepare(rest[0], **options)
+
+
+def _corpora() -> str:
+    from slap.core.registry import plugins
+
+    return f"there are {', '.join(plugins('corpus'))}"
+
+
+def _parse(name: str, corpus: type, given: Sequence[str]) -> dict[str, Any]:
+    """The command's own arguments, and in `options` those of the corpus.
+
+    Raises:
+        ValueError: an argument is unknown, missing or of the wrong type.
+    """
+    import jsonargparse
+
+    from slap.core.registry import arguments
+
+    parser = jsonargparse.ArgumentParser(prog=f"slap prepare {name}", description=corpus.__doc__, exit_on_error=False)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("root", metavar="ROOT", type=Path, help="the corpus, as published")
+    parser.add_argument("out", metavar="OUT", type=Path, help="the folder to write to")
+    parser.add_argument("--splits", nargs="+", type=str, metavar="SPLIT", help="the splits to prepare; default: all")
+    workers = min(os.cpu_count() or 1, 16)
+    help_ = "processes that read headers; 0 reads in the main one"
+    parser.add_argument("--workers", type=int, default=workers, metavar="N", help=help_)
+    parser.add_argument("--overwrite", action="store_true", help="make anew what OUT holds")
+    parser.add_class_arguments(corpus, skip={"root"})
+    try:
+        parsed = parser.parse_args(list(given)).as_dict()
+    except argparse.ArgumentError as error:
+        own = [name for name in arguments(corpus) if name != "root"]
+        valid = [f"--{option}" for option in ("splits", "workers", "overwrite", "plugins", *own)]
+        unknown = UNKNOWN.search(str(error))
+        more = f"; {suggestion(unknown[1], valid)}" if unknown else ""
+        raise ValueError(f"slap prepare {name}: {error}{more}") from error
+    options = {key: parsed.pop(key) for key in list(parsed) if key in arguments(corpus) and key != "root"}
+    return {**parsed, "corpus": corpus, "options": options}
+
+
+def _prepare(
+    name: str,
+    corpus: type,
+    root: Path,
+    out: Path,
+    splits: list[str] | None,
+    workers: int,
+    overwrite: bool,
+    options: dict[str, Any],
+) -> int:
+    from slap.datamodules.prepare.report import as_text
+
+    source = corpus(root.resolve(), **options)
+    valid = list(source.splits())
+    for split in valid:
+        if not re.fullmatch(r"\w[\w. +-]*", split):  # they become names of files
+            raise ValueError(f"{name} in {root} has the split {split!r}; use letters, digits and `_ . + -` only")
+    for split in splits or ():
+        if split not in valid:
+            raise ValueError(f"{name} has no split {split!r} in {root}; {suggestion(split, valid)}")
+    settings = {name_: value for name_, value in sorted(options.items()) if value is not None}
+    made = {"version": VERSION, "corpus": name, "root": str(root.resolve()), "options": _plain(settings)}
+    report = _open(out, made, overwrite)
+    report["classes"] = {task: list(names) for task, names in source.classes().items()}
+    _save(out, report)  # at once: OUT is this command's from now on
+    source.out = out
+    try:
+        for split in dict.fromkeys(splits or valid):
+            manifest = out / f"{split}.jsonl.gz"
+            again = split in report["splits"] and (manifest.is_file() or not report["splits"][split]["found"])
+            if not again:
+                from slap.datamodules.prepare.split import prepare_split  # imports Lhotse
+
+                report["splits"][split] = prepare_split(source, split, manifest, workers)
+                _save(out, report)
+            done = " (prepared before; --overwrite makes it anew)" if again else ""
+            print(as_text(f"{name}, {split}: {manifest}{done}", report["splits"][split]) + "\n")
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from here")
+        return 130
+    _draw(out, report)
+    found = {split: out / f"{split}.jsonl.gz" for split in report["splits"] if report["splits"][split]["found"]}
+    print(_summary(out, found))
+    return 0 if found else 1
+
+
+def _plain(value: Any) -> Any:
+    """Options as JSON keeps them, to compare those of two runs."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _open(out: Path, made: dict[str, Any], overwrite: bool) -> dict[str, Any]:
+    """The report that OUT holds of the same command, or a new one.
+
+    Raises:
+        ValueError: OUT holds manifests of something else.
+    """
+    path = out / REPORT
+    report: dict[str, Any] = {}
+    if path.is_file():
+        with suppress(ValueError):  # it says nothing then, so what is there counts as unknown
+            report = json.loads(path.read_text(encoding="utf-8"))
+    there = sorted(file.name for file in out.glob("*.jsonl.gz"))
+    if overwrite:
+        for split in report.get("splits", {}):
+            for file in out.glob(f"{split}.jsonl.gz*"):
+                file.unlink()
+        (out / PLOT).unlink(missing_ok=True)
+    elif report and {key: report.get(key) for key in made} != made:
+        other = {key: report.get(key) for key in made if report.get(key) != made[key]}
+        raise ValueError(
+            f"{out} holds what was prepared with {_said(other)}, not {_said({key: made[key] for key in other})}; "
+            "name another folder, or give --overwrite"
+        )
+    elif there and not report:
+        raise ValueError(f"{out} holds {', '.join(there[:3])} but no {REPORT} of slap prepare; name another folder")
+    else:
+        return report or {**made, "splits": {}}
+    return {**made, "splits": {}}
+
+
+def _said(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value!r}" for key, value in settings.items())
+
+
+def _save(out: Path, report: dict[str, Any]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    part = out / f"{REPORT}.part"
+    part.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(out / REPORT)
+
+
+def _draw(out: Path, report: dict[str, Any]) -> None:
+    from slap.datamodules.prepare.report import draw
+
+    if any(record["found"] for record in report["splits"].values()):
+        draw(report["corpus"], report["splits"]).savefig(out / PLOT)
+
+
+def _summary(out: Path, found: dict[str, Path]) -> str:
+    """Where everything is, and what to do next."""
+    if not found:
+        return f"not one clip was found; {out / REPORT} names the first files that were looked for"
+    roles: dict[str, Path] = {}
+    for role, names in ROLES.items():
+        named = [split for name in names for split in found if split == name or split.startswith(f"{name}_")]
+        if named:
+            roles[role] = found[named[0]]
+    files = f"{out / REPORT}, {out / PLOT}"
+    if "train" in roles:
+        options = " ".join(f"--data.{role} '[{path}]'" for role, path in roles.items() if role != "test")
+        return f"{files}\nTrain on it: slap fit --recipe base {options}"
+    test = roles.get("test") or next(iter(found.values()))
+    options = f"--config RUN/config.yaml --ckpt_path best --data.test '[{test}]'"
+    return f"{files}\nJudge a model on it: slap test {options}"

@@ -1,0 +1,49 @@
+"""Search an index in a web page on this machine: type a query, listen, see where in a sound it matches.
+
+    slap serve sounds.index
+    slap serve sounds.index --port 8500 --open
+
+The page can be reached from this machine only, loads nothing from the internet, and serves only files of the index.
+There is no password: other users of this machine can open it too.
+
+Exit status: 0 after Ctrl-C; 2 the index, its model or the address cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("index", metavar="INDEX", type=Path, help="an index that `slap index` made")
+    parser.add_argument("--port", type=int, default=8420, help="port, or 0 for any (default: %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="a loopback address (default: %(default)s)")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
+    parser.add_argument("--model", help="where the model is now, if it was moved")
+    parser.add_argument("--device", help="that the model runs on (default: a GPU if there is one)")
+    parser.add_argument("--json", action="store_true", help="print the address as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until interrupted."""
+    import json
+    import webbrowser
+    from contextlib import suppress
+
+    from slap.search.query import Index
+    from slap.search.web.app import App
+    from slap.search.web.server import Server
+
+    if not 0 <= arguments.port <= 65535:
+        raise ValueError(f"--port must be from 0 to 65535, got {arguments.port}")
+    index = Index.open(arguments.index, arguments.model, arguments.device)
+    with Server(App(index), arguments.host, arguments.port) as server:
+        index.model.embed_text(["a sound"])  # the first query shall be as fast as the others
+        print(json.dumps({"url": server.url}) if arguments.json else f"{server.url}  (Ctrl-C stops)", flush=True)
+        if arguments.open:
+            webbrowser.open(server.url)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
+    return 0

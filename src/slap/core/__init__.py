@@ -1,0 +1,1 @@
+"""Foundations without a network: ragged batches, the registry, files, processes."""

@@ -1,0 +1,125 @@
+"""A batch in parts, and several batches as one.
+
+B clips, C captions.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate, chain, pairwise
+
+import torch
+
+from slap.core.batch import Batch
+from slap.core.packed import Layout, Packed
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """Several batches, on one device, as one: clips and captions in the order of the batches."""
+    if len(batches) == 1:
+        return batches[0]
+    starts = list(accumulate((len(batch) for batch in batches), initial=0))
+    tasks = dict.fromkeys(chain.from_iterable(batch.labels for batch in batches))
+    tags = dict.fromkeys(chain.from_iterable(batch.tags for batch in batches))
+    return Batch(
+        audio=join_packed([batch.audio for batch in batches]),
+        text=join_packed([batch.text for batch in batches]),
+        clip=torch.cat([batch.clip + start for batch, start in zip(batches, starts, strict=False)]),
+        clip_key=torch.cat([batch.clip_key for batch in batches]),
+        caption_key=torch.cat([batch.caption_key for batch in batches]),
+        pairs=torch.cat([batch.pairs for batch in batches]),
+        ids=tuple(chain.from_iterable(batch.ids for batch in batches)),
+        captions=tuple(chain.from_iterable(batch.captions for batch in batches)),
+        labels={task: tuple(chain.from_iterable(_labels(batch, task) for batch in batches)) for task in tasks},
+        tags={task: tuple(chain.from_iterable(_tags(batch, task) for batch in batches)) for task in tags},
+        spans=tuple(chain.from_iterable(batch.spans for batch in batches)),
+        bad=tuple(chain.from_iterable(batch.bad for batch in batches)),
+        source=torch.cat([batch.source for batch in batches]),
+        read=sum(batch.read for batch in batches),
+        clip_index=tuple(i + start for batch, start in zip(batches, starts, strict=False) for i in batch.clip_index),
+    )
+
+
+def _labels(batch: Batch, task: str) -> Sequence[str | None]:
+    return batch.labels.get(task, (None,) * len(batch))
+
+
+def _tags(batch: Batch, task: str) -> Sequence[Mapping[str, float] | None]:
+    return batch.tags.get(task, (None,) * len(batch))
+
+
+def join_packed(parts: Sequence[Packed]) -> Packed:
+    """The items of several packed batches, in their order; positions where all have them."""
+    lengths = torch.cat([part.lengths for part in parts])
+    positions = [part.positions for part in parts if part.positions is not None]
+    layout = Layout(lengths, tuple(chain.from_iterable(part.sizes for part in parts)))
+    joined = torch.cat(positions) if len(positions) == len(parts) else None
+    return Packed(torch.cat([part.values for part in parts]), lengths, joined, layout)
+
+
+def in_order(batch: Batch) -> Batch:
+    """The same batch, the captions of a clip together and in the order of the clips."""
+    owner = batch.clip_index
+    order = sorted(range(len(owner)), key=owner.__getitem__)
+    if order == list(range(len(owner))):
+        return batch
+    chosen = torch.tensor(order).to(batch.clip.device, non_blocking=True)
+    return replace(
+        batch,
+        text=batch.text.take(order),
+        clip=batch.clip[chosen],
+        clip_index=tuple(owner[i] for i in order),
+        caption_key=batch.caption_key[chosen],
+        captions=tuple(batch.captions[i] for i in order) if batch.captions else (),
+    )
+
+
+def split(batch: Batch, sizes: Sequence[int]) -> list[Batch]:
+    """Parts of a batch whose captions are `in_order`; waveforms are not copied.
+
+    Args:
+        batch: of B clips. Labels, spans and bad clips stay behind: training does not look at them.
+        sizes: clips of each part, B in all.
+    """
+    owner = batch.clip_index
+    parts = []
+    for start, stop in pairwise(accumulate(sizes, initial=0)):
+        first, last = bisect_left(owner, start), bisect_left(owner, stop)
+        clips, captions = slice(start, stop), slice(first, last)
+        parts.append(
+            Batch(
+                items(batch.audio, clips),
+                items(batch.text, captions),
+                batch.clip[captions] - start,
+                batch.clip_key[clips],
+                batch.caption_key[captions],
+                ids=batch.ids[clips],
+                captions=batch.captions[captions],
+                source=batch.source[clips],
+                clip_index=tuple(clip - start for clip in owner[captions]),
+            )
+        )
+    return parts
+
+
+def items(packed: Packed, chosen: slice) -> Packed:
+    """Items that stand together, as views."""
+    start, stop, _ = chosen.indices(len(packed))
+    first, size = sum(packed.sizes[:start]), sum(packed.sizes[start:stop])
+    rows = slice(first, first + size)
+    positions = None if packed.positions is None else packed.positions[rows]
+    lengths = packed.lengths[start:stop]
+    return Packed(packed.values[rows], lengths, positions, Layout(lengths, packed.sizes[start:stop]))
+
+
+def even(clips: int, most: int, least: int = 1) -> list[int]:
+    """Sizes of parts of at most `most` clips, as few and as equal as can be, but at least `least` of them.
+
+    Example:
+        >>> even(130, 64), even(0, 64), even(3, 64, least=2)
+        ([44, 43, 43], [0], [2, 1])
+    """
+    parts = max(-(-clips // most), least, 1)
+    return [clips // parts + (i < clips % parts) for i in range(parts)]

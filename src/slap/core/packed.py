@@ -1,0 +1,203 @@
+"""Ragged batches: items of different lengths laid end to end, with no padding between them.
+
+B items, N rows in all, P coordinates of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slap.core.shipping import Shipped
+
+TILE = 128
+"""Rows that FlashAttention takes at once."""
+
+
+class Layout(Shipped):
+    """Where each item of a packed batch begins and ends, with what follows from it derived once.
+
+    Batches that differ only in their values share one layout, so a forward pass derives these once, not per layer.
+
+    Args:
+        lengths: (B,) int32, rows of each item, on the batch's device.
+        sizes: the same numbers on the host, when they are known; reading them from a GPU waits for it.
+    """
+
+    def __init__(self, lengths: Tensor, sizes: tuple[int, ...] | None = None) -> None:
+        self.lengths = lengths
+        if sizes is not None:
+            self.sizes = sizes
+        self.plans: dict[Any, Any] = {}  # how attention walks this layout, see slap.nn.attention
+        self._filled: dict[int, Layout] = {}
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Rows of each item, on the host."""
+        return tuple(self.lengths.tolist())
+
+    @cached_property
+    def total(self) -> int:
+        """N, the rows of all items."""
+        return sum(self.sizes)
+
+    @cached_property
+    def max_length(self) -> int:
+        """Rows of the longest item; 0 for an empty batch."""
+        return max(self.sizes, default=0)
+
+    @cached_property
+    def reach(self) -> int:
+        """`max_length` rounded up to a whole tile of FlashAttention: fewer different numbers, at no cost."""
+        return -(-self.max_length // TILE) * TILE
+
+    @cached_property
+    def cu_seqlens(self) -> Tensor:
+        """(B + 1,) int32: item i holds the rows from `cu_seqlens[i]` up to `cu_seqlens[i + 1]`."""
+        return torch.nn.functional.pad(self.lengths.cumsum(0, dtype=torch.int32), (1, 0))
+
+    @cached_property
+    def item(self) -> Tensor:
+        """(N,) int64: the item that each row belongs to."""
+        return torch.arange(len(self.sizes), device=self.lengths.device).repeat_interleave(
+            self.lengths, output_size=self.total
+        )
+
+    @cached_property
+    def index(self) -> Tensor:
+        """(N,) int64: the place of each row within its item, from 0."""
+        return torch.arange(self.total, device=self.lengths.device) - self.cu_seqlens[:-1].long()[self.item]
+
+    def filled(self, multiple: int) -> Layout:
+        """The same items and one more at the end, of 1 to `multiple` rows, which makes N a multiple of it.
+
+        What is derived from a layout is derived by now, since compiled code should find it, not derive it.
+        """
+        if multiple not in self._filled:
+            rest = multiple - self.total % multiple
+            longer = Layout(torch.cat([self.lengths, self.lengths.new_full((1,), rest)]), (*self.sizes, rest))
+            _ = longer.cu_seqlens, longer.reach
+            self._filled[multiple] = longer
+        return self._filled[multiple]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Layout:
+        """The same layout with its tensors on another device."""
+        return Layout(self.lengths.to(device, non_blocking=non_blocking), self.sizes)
+
+
+@dataclass(frozen=True, eq=False)
+class Packed(Shipped):
+    """A ragged batch: items end to end, no padding.
+
+    Args:
+        values: (N, ...) the rows of all items.
+        lengths: (B,) int32, rows of each item, on the device of `values`; their sum is N.
+        positions: (N, P) coordinates of each row, or None. They stay with their rows when rows are hidden or dropped.
+
+    Raises:
+        ValueError: the shapes do not fit together.
+
+    Example:
+        >>> batch = Packed.pack([torch.zeros(3, 8), torch.ones(2, 8)])
+        >>> batch.values.shape, batch.sizes, batch.cu_seqlens.tolist()
+        (torch.Size([5, 8]), (3, 2), [0, 3, 5])
+    """
+
+    values: Tensor
+    lengths: Tensor
+    positions: Tensor | None = None
+    layout: Layout = None  # type: ignore[assignment]  # made from lengths unless another batch's is shared
+
+    def __post_init__(self) -> None:
+        if self.lengths.dim() != 1 or self.lengths.dtype != torch.int32:
+            raise ValueError(
+                f"lengths must be a 1-D int32 tensor, one entry an item; "
+                f"got {self.lengths.dtype} of shape {tuple(self.lengths.shape)}"
+            )
+        if self.layout is None:
+            object.__setattr__(self, "layout", Layout(self.lengths))
+            # On a GPU the sum would make the host wait; batches are made on the CPU, where it is free.
+            if self.lengths.device.type == "cpu" and self.layout.total != len(self.values):
+                raise ValueError(f"lengths sum to {self.layout.total} rows, but values hold {len(self.values)}")
+        if self.positions is not None and len(self.positions) != len(self.values):
+            raise ValueError(f"{len(self.positions)} positions for {len(self.values)} rows; each row needs one")
+
+    @classmethod
+    def pack(cls, items: Sequence[Tensor]) -> Packed:
+        """Lay items (each (n_i, ...), the same trailing shape) end to end."""
+        if not items:
+            raise ValueError("cannot pack an empty list of items: the shape of a row would be unknown")
+        sizes = tuple(len(item) for item in items)
+        lengths = torch.tensor(sizes, dtype=torch.int32, device=items[0].device)
+        return cls(torch.cat(list(items)), lengths, layout=Layout(lengths, sizes))
+
+    def unpack(self) -> list[Tensor]:
+        """The items, each (n_i, ...), as views of `values`."""
+        return list(self.values.split(self.sizes))
+
+    def replace(self, values: Tensor) -> Packed:
+        """The same items with other values, (N, ...); layout and positions are shared."""
+        return replace(self, values=values)
+
+    def take(self, items: Tensor | Sequence[int]) -> Packed:
+        """Some of the items, in the order given, repeats allowed.
+
+        Args:
+            items: C of them, the items wanted. A tensor, (C,) int64, may be on any device; numbers on the host spare
+                the wait for a GPU.
+        """
+        chosen = items.tolist() if isinstance(items, Tensor) else list(items)
+        if chosen == list(range(len(self))):
+            return self
+        device = self.values.device
+        wanted = torch.tensor(chosen, dtype=torch.int64).to(device, non_blocking=True)
+        layout = Layout(self.lengths[wanted], tuple(self.sizes[i] for i in chosen))
+        rows = self.cu_seqlens[:-1].long()[wanted][layout.item] + layout.index
+        positions = None if self.positions is None else self.positions[rows]
+        return Packed(self.values[rows], layout.lengths, positions, layout)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Packed:
+        """The same batch on another device; what is known on the host stays known."""
+        layout = self.layout.to(device, non_blocking)
+        positions = None if self.positions is None else self.positions.to(device, non_blocking=non_blocking)
+        return Packed(self.values.to(device, non_blocking=non_blocking), layout.lengths, positions, layout)
+
+    def pin_memory(self) -> Packed:
+        """The same batch in page-locked memory, from which copies to a GPU can overlap with work."""
+        positions = None if self.positions is None else self.positions.pin_memory()
+        layout = Layout(self.lengths.pin_memory(), self.sizes)
+        return Packed(self.values.pin_memory(), layout.lengths, positions, layout)
+
+    def __len__(self) -> int:
+        """B, the number of items."""
+        return len(self.lengths)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Rows of each item, on the host."""
+        return self.layout.sizes
+
+    @property
+    def max_length(self) -> int:
+        """Rows of the longest item."""
+        return self.layout.max_length
+
+    @property
+    def cu_seqlens(self) -> Tensor:
+        """(B + 1,) int32, where each item begins and the last one ends."""
+        return self.layout.cu_seqlens
+
+    @property
+    def item(self) -> Tensor:
+        """(N,) int64, the item that each row belongs to."""
+        return self.layout.item
+
+    @property
+    def index(self) -> Tensor:
+        """(N,) int64, the place of each row within its item."""
+        return self.layout.index

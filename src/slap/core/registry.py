@@ -1,0 +1,216 @@
+"""Names for plug-ins: `@register("name")` on a class of some kind, and building them from plain arguments.
+
+A kind is a base class with the name that messages use. Whoever owns the base class adds it: `slap.model.contracts` the
+encoders and objectives, `slap.datamodules.corpora` the corpora. So this module knows no plug-in, and needs no torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+T = TypeVar("T", bound=type)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Something that can be registered.
+
+    Attributes:
+        name: what messages call one, e.g. "objective". Each kind has names of its own.
+        base: the class that all of the kind derive from.
+        plural: what lists call several.
+        reserved: words that a specification uses itself, so that no plug-in may have an argument of that name.
+    """
+
+    name: str
+    base: type
+    plural: str
+    reserved: frozenset[str]
+
+
+_kinds: dict[str, Kind] = {}
+_plugins: dict[str, dict[str, type]] = {}
+_loaded = False
+
+
+def add_kind(name: str, base: type, plural: str | None = None, reserved: Iterable[str] = ()) -> None:
+    """Open the registry to the classes that derive from `base`; see `Kind` for the arguments.
+
+    Raises:
+        ValueError: another base class has this name.
+    """
+    known = _kinds.get(name)
+    if known is not None and _path(known.base) != _path(base):
+        raise ValueError(f"the kind {name!r} is {_path(known.base)} already")
+    _kinds[name] = Kind(name, base, plural or f"{name}s", frozenset(reserved))
+    _plugins.setdefault(name, {})
+
+
+def kinds() -> dict[str, Kind]:
+    """All kinds, in the order of their names; loads the installed plug-in packages first."""
+    load_installed()
+    return dict(sorted(_kinds.items()))
+
+
+def register(name: str) -> Callable[[T], T]:
+    """Class decorator: make an `AudioEncoder`, `TextEncoder`, `Objective` or `Corpus` known by a name.
+
+    Raises:
+        TypeError: the class is none of these, or its arguments cannot be listed or collide with a reserved word.
+        ValueError: another class has this name.
+
+    Example:
+        >>> from slap import Objective, register
+        >>> @register("doctest_zero")
+        ... class Zero(Objective):
+        ...     def forward(self, views):
+        ...         return views.full.embedding.sum() * 0
+    """
+
+    def add(plugin: T) -> T:
+        kind = _kind_of(plugin)
+        if kind is None:
+            bases = ", ".join(kind.base.__name__ for kind in _kinds.values())
+            raise TypeError(f"{plugin.__qualname__} must derive from one of {bases}")
+        for argument in arguments(plugin).values():
+            if argument.kind in (argument.VAR_KEYWORD, argument.VAR_POSITIONAL):
+                raise TypeError(f"{plugin.__qualname__}.__init__ must name its arguments instead of `{argument}`")
+            if argument.name in kind.reserved:
+                raise TypeError(f"{plugin.__qualname__}.__init__ may not have an argument called {argument.name!r}")
+        known = _plugins[kind.name].get(name)
+        if known is not None and _path(known) != _path(plugin):
+            raise ValueError(f"{kind.name} {name!r} is registered already, by {_path(known)}")
+        _plugins[kind.name][name] = plugin
+        return plugin
+
+    return add
+
+
+def arguments(plugin: type) -> dict[str, inspect.Parameter]:
+    """The arguments that a plug-in's constructor takes, without `self`.
+
+    A constructor from beyond the kind's base class, as of nn.Module, is none of its own.
+    """
+    kind, line = _kind_of(plugin), plugin.__mro__
+    owner = next(cls for cls in line if "__init__" in vars(cls))
+    if owner is object or (kind is not None and line.index(owner) > line.index(kind.base)):
+        return {}
+    return dict(list(inspect.signature(owner.__init__).parameters.items())[1:])  # type: ignore[misc]
+
+
+def plugins(kind: str) -> dict[str, type]:
+    """All plug-ins of a kind by name, in the order of their names; loads the installed plug-in packages first.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    load_installed()
+    if kind not in _plugins:
+        raise ValueError(f"there is no kind {kind!r} of plug-ins; {_choices(kind, _plugins)}")
+    return dict(sorted(_plugins[kind].items()))
+
+
+def registered(kind: str) -> dict[str, type]:
+    """The plug-ins of a kind that are registered by now, in the order of their names; loads nothing."""
+    return dict(sorted(_plugins.get(kind, {}).items()))
+
+
+def find(kind: str, name: str) -> type:
+    """The plug-in that is registered under a name; loads the installed plug-in packages only if it is not known yet.
+
+    Raises:
+        ValueError: there is none; lists what is valid.
+    """
+    if name in _plugins.get(kind, {}):
+        return _plugins[kind][name]
+    known = plugins(kind)
+    if name not in known:
+        raise ValueError(f"there is no {kind} {name!r}; {_choices(name, known)}")
+    return known[name]
+
+
+def load_installed() -> None:
+    """Import what installed packages, this one included, list in the entry-point group `slap.plugins`."""
+    global _loaded
+    if _loaded:
+        return
+    _loaded = True  # first, so that a plug-in that asks the registry while it loads does not start over
+    try:
+        for entry in entry_points(group="slap.plugins"):
+            entry.load()
+    except BaseException:
+        _loaded = False  # or the next look-up would list half of the plug-ins as if they were all
+        raise
+
+
+def load_module(where: str) -> ModuleType:
+    """Import a module by its dotted name or by the path of its file.
+
+    Raises:
+        FileNotFoundError: `where` ends in .py and is not there.
+        ModuleNotFoundError: no such module.
+    """
+    if not where.endswith(".py"):
+        if str(Path.cwd()) not in sys.path:  # a console script does not look where the user stands, as `python -m` does
+            sys.path.append(str(Path.cwd()))
+        return importlib.import_module(where)
+    path = Path(where).resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    known = sys.modules.get(path.stem)
+    if known is not None and getattr(known, "__file__", None) == str(path):
+        return known
+    if known is not None:
+        raise ImportError(f"{path} cannot be imported as {path.stem!r}: a module of that name is loaded already")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # before it runs, so that its classes can be pickled
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
+    return module
+
+
+def build(kind: str, name: str, options: Mapping[str, Any]) -> Any:
+    """Make the plug-in that is registered under a name.
+
+    Raises:
+        ValueError: the name or an argument is unknown, or an argument without default is missing; lists what is valid.
+    """
+    plugin = find(kind, name)
+    valid = arguments(plugin)
+    for option in options:
+        if option not in valid:
+            raise ValueError(f"{kind} {name!r} has no argument {option!r}; {_choices(option, valid)}")
+    missing = [arg.name for arg in valid.values() if arg.default is arg.empty and arg.name not in options]
+    if missing:
+        raise ValueError(f"{kind} {name!r} needs {', '.join(missing)}; it takes {', '.join(valid)}")
+    return plugin(**options)
+
+
+def _kind_of(plugin: type) -> Kind | None:
+    return next((kind for kind in _kinds.values() if issubclass(plugin, kind.base)), None)
+
+
+def _path(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _choices(wrong: str, valid: Iterable[str]) -> str:
+    near = difflib.get_close_matches(wrong, list(valid), n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}valid are: {', '.join(valid) or 'none'}"

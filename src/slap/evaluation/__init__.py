@@ -1,0 +1,21 @@
+"""Judging a model by the field's protocols: tasks, data sets, prompts, figures with where they come from.
+
+- `Task`: what a model is judged by; `@register("name")` on a class of this kind adds one for `slap evaluate`.
+- `JudgedSet`, `JudgedClip`: the clips to judge on, with captions or labels, from `slap.evaluation.data`.
+- `Subject`: the model that is judged, and the embeddings that its tasks share.
+- `TaskResult`: figures, and all that it takes to compare them with others'.
+
+Importing this package registers the tasks of its own.
+"""
+
+from slap.evaluation.eval_set import JudgedClip as JudgedClip
+from slap.evaluation.eval_set import JudgedSet as JudgedSet
+from slap.evaluation.evaluated_model import Features as Features
+from slap.evaluation.evaluated_model import Subject as Subject
+from slap.evaluation.tasks.base import Task as Task
+from slap.evaluation.tasks.base import TaskResult as TaskResult
+from slap.evaluation.tasks.captioning import Captioning as Captioning
+from slap.evaluation.tasks.probes import LinearProbe as LinearProbe
+from slap.evaluation.tasks.probes import NeighbourProbe as NeighbourProbe
+from slap.evaluation.tasks.retrieval import Retrieval as Retrieval
+from slap.evaluation.tasks.zero_shot import ZeroShot as ZeroShot

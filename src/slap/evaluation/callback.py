@@ -1,0 +1,220 @@
+"""`slap evaluate` during training: a callback that judges the model as it is, through the same tasks.
+
+In Python `base.trainer(callbacks=[Evaluate(["retrieval/mine"], manifest=["mine=test.csv"])])`; on the command line
+`--trainer.callbacks+=slap.evaluation.callback.Evaluate --trainer.callbacks.tasks '[retrieval/clotho]'
+--trainer.callbacks.data '[corpora]' --trainer.monitor eval/retrieval/clotho/t2a_R@10`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+
+from slap.core.distributed import world_size
+from slap.core.progress import silent
+from slap.core.registry import plugins
+from slap.evaluation.evaluated_model import Subject
+from slap.evaluation.in_training import lent
+from slap.evaluation.plan import Row, rows_of
+from slap.evaluation.prompts import PromptBook
+from slap.evaluation.provenance import model_record
+from slap.evaluation.runner import Evaluation, Located, UnavailableError
+from slap.training.module import SLAP
+
+T = TypeVar("T")
+
+FOLDER = "evaluations"
+"""In the run's folder, where the records of each evaluation are."""
+
+PATIENCE = timedelta(days=1)
+"""How long the other processes wait for the first one's evaluation."""
+
+
+class Evaluate(Callback):
+    """Judges the model after validations, and logs each figure as `eval/<task>/<data set>/<figure>`.
+
+    Figures can be the trainer's `monitor`. The words are those of `slap evaluate`, and what it would write for a
+    checkpoint of that step stands in the folder `evaluations` of the run, a file a step. Training goes on as if nothing
+    had happened: modes and random numbers are restored.
+
+    The first validation is judged, then every `every_n_validations`-th, and that at the last step. With several
+    processes the first judges and the others wait for its figures, so they may be as many as one likes, but none is
+    faster; where a strategy splits one copy of the model over processes, judge checkpoints by `slap evaluate` instead.
+
+    Args:
+        tasks: rows to run, as `--tasks`.
+        data: folders of corpora, or NAME=FOLDER, as `--data`.
+        manifest: NAME=PATH, as `--manifest`.
+        options: of tasks, TASK.OPTION=VALUE, as `--set`.
+        every_n_validations: between two evaluations.
+        prompt_set: of zero-shot tasks, as `--prompt-set`.
+        prompts: files with prompt sets, as `--prompts`.
+        batch_seconds: audio that is encoded together.
+        workers: processes that read headers of corpora that `slap prepare` did not prepare.
+        plots: draw plots too.
+
+    Raises:
+        ValueError: no task, or an unknown one; `every_n_validations` is not positive.
+    """
+
+    def __init__(
+        self,
+        tasks: list[str],
+        data: list[str] | None = None,
+        manifest: list[str] | None = None,
+        options: list[str] | None = None,
+        every_n_validations: int = 1,
+        prompt_set: str = "default",
+        prompts: list[str] | None = None,
+        batch_seconds: float = 120.0,
+        workers: int = 0,
+        plots: bool = False,
+    ) -> None:
+        if not tasks:
+            raise ValueError("Evaluate needs tasks, e.g. ['retrieval/clotho']; `slap evaluate --list` shows them")
+        if every_n_validations < 1:
+            raise ValueError(f"every_n_validations must be at least 1, got {every_n_validations}")
+        # By name: the framework knows no data module.
+        self._command = importlib.import_module("slap.cli.evaluate")
+        self.data, self.manifest, self.workers = data or [], manifest or [], workers
+        self.every_n_validations, self.batch_seconds, self.plots = every_n_validations, batch_seconds, plots
+        known = plugins("task")
+        self._manifests = self._command.named_manifests(self.manifest)
+        self.rows = rows_of(tasks, known, list(self._manifests))
+        self.options = self._command.task_options(options or [], known)
+        self.prompts = PromptBook.built_in(prompt_set, [Path(path) for path in prompts or []])
+        self._validations = 0
+        self._located: dict[Row, Located] = {}
+        self._group: Any = None
+
+    @property
+    def state_key(self) -> str:
+        """Tells callbacks apart in a checkpoint."""
+        return self._generate_state_key(rows=[str(row) for row in self.rows], manifest=self.manifest)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many validations there were."""
+        return {"validations": self._validations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._validations = state_dict["validations"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the data of all rows, so that what is missing is known before training.
+
+        Raises:
+            ValueError: there is no data for a row that was named, or for any; or the model is sharded.
+        """
+        del pl_module
+        if isinstance(trainer.strategy, DeepSpeedStrategy | FSDPStrategy | ModelParallelStrategy):
+            raise ValueError(
+                f"Evaluate needs a whole copy of the model on a process, which {type(trainer.strategy).__name__} does "
+                "not keep; judge checkpoints by `slap evaluate` instead"
+            )
+        if world_size() > 1 and self._group is None:
+            self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        train = [Path(path) for path in getattr(data, "manifests", {}).get("train", ())]
+        self._first_only(lambda: self._find_data(Path(trainer.default_root_dir), train))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Judge, if it is time, and log the figures on all processes.
+
+        Raises:
+            ValueError: a row failed.
+        """
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        self._validations += 1
+        last = trainer.max_steps > 0 and trainer.global_step >= trainer.max_steps
+        if (self._validations - 1) % self.every_n_validations and not last:
+            return
+        assert isinstance(pl_module, SLAP)
+        out = Path(trainer.default_root_dir) / FOLDER / f"step{trainer.global_step}.json"
+        figures = self._first_only(lambda: self._judge(pl_module, out))
+        # All processes have the same values; saying so spares a warning for each.
+        pl_module.log_dict({f"eval/{name}": value for name, value in figures.items()}, sync_dist=True)
+
+    def _find_data(self, out: Path, train: Sequence[Path]) -> None:
+        parser = ArgumentParser()
+        self._command.configure(parser)
+        words = ["model", "--workers", str(self.workers)]
+        arguments = parser.parse_args([*words, *(["--data", *self.data] if self.data else [])])
+        data = self._command.Data(arguments, self._manifests, plugins("task"), out / FOLDER, train)
+        reasons = []
+        for row in self.rows:
+            try:
+                self._located[row] = data.locate(row)
+            except UnavailableError as error:
+                if row.asked:
+                    raise ValueError(f"Evaluate: {row}: {error}") from error
+                reasons.append(f"{row}: {error}")
+        if not self._located:
+            raise ValueError(f"Evaluate has no data for any of its tasks: {'; '.join(reasons)}")
+
+    def _judge(self, module: SLAP, out: Path) -> dict[str, float]:
+        """The figures of all rows, by `<task>/<data set>/<figure>`; the record is written to `out`."""
+        said: list[str] = []
+        # Outside of validation's inference mode: tasks that learn something need gradients of their own.
+        with torch.inference_mode(False), torch.enable_grad(), lent(module) as model:
+            evaluation = Evaluation(
+                Subject(model, self.prompts, self.batch_seconds),
+                model_record(model, f"{out.parent.parent}, {out.stem}"),
+                out,
+                self._located.__getitem__,
+                lambda name: self._command.make_task(name, self.options),
+                silent,
+                self.options,
+                self.plots,
+                said.append,
+            )
+            record = evaluation.run(list(self._located), {})
+        if record["failed"]:
+            raise ValueError(f"Evaluate failed: {_reasons(record['failed'])}")
+        if not record["results"]:
+            raise ValueError(f"Evaluate ran nothing: {_reasons(record['skipped'])}")
+        return {
+            f"{result['task']}/{result['dataset']}/{name}": figure["value"]
+            for result in record["results"]
+            for name, figure in result["metrics"].items()
+        }
+
+    def _first_only(self, work: Callable[[], T]) -> T:
+        """Do something on the first process, and give its result to all; where it fails, all fail.
+
+        Raises:
+            RuntimeError: it failed on the first process, which raises its own error.
+        """
+        if world_size() == 1:
+            return work()
+        answer: list[Any] = [None]
+        failure: Exception | None = None
+        if dist.get_rank() == 0:
+            try:
+                answer = [(work(), None)]
+            except Exception as error:  # the others must hear of it, or they would wait in vain
+                failure = error
+                answer = [(None, f"{type(error).__name__}: {error}")]
+        dist.broadcast_object_list(answer, src=0, group=self._group)
+        if failure is not None:
+            raise failure
+        value, complaint = answer[0]
+        if complaint is not None:
+            raise RuntimeError(f"the first process failed to evaluate: {complaint}")
+        result: T = value
+        return result
+
+
+def _reasons(rows: Sequence[dict[str, str]]) -> str:
+    return "; ".join(f"{row['row']}: {row['reason']}" for row in rows)

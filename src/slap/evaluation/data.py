@@ -1,0 +1,332 @@
+"""From folders of corpora and from manifests to the clips that a model is judged on.
+
+A data set of `slap.evaluation.benchmarks` is looked for below a folder: in its official layout, or as `slap prepare`
+wrote it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from slap.audio.reader import AudioError
+from slap.audio.sources import Audio, Deferred
+from slap.cli.inputs import segment
+from slap.core.bad_clip import BadClip
+from slap.core.registry import find
+from slap.evaluation.benchmarks import Dataset
+from slap.evaluation.eval_set import JudgedClip, JudgedSet, Part
+from slap.evaluation.tasks.base import Use
+
+REPORT = "report.json"
+FAULTS = ("missing", "unreadable", "truncated", "empty", "outside", "duplicated")
+
+TEMPLATE = "template"
+"""The field of captions that were made of labels."""
+
+
+class NoDataError(ValueError):
+    """There is no data for a row; the message says what was looked for."""
+
+
+@dataclass
+class Split:
+    """One published split as it was found.
+
+    Attributes:
+        manifest: of the clips that are there; None if not one is.
+        official: the published number of clips.
+        lost: by reason, the clips that are not in the manifest.
+        classes: all labels of the data set's task; those of the clips alone where no list says more.
+    """
+
+    manifest: Path | None
+    official: int | None
+    lost: dict[str, int] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+
+
+class Corpora:
+    """Where the data sets are.
+
+    Args:
+        roots: folders that hold a folder a corpus.
+        named: folders of single data sets or corpora, by name.
+        work: where manifests of corpora in their official layouts are written.
+        workers: processes that read headers.
+    """
+
+    def __init__(self, roots: Sequence[Path], named: Mapping[str, Path], work: Path, workers: int = 0) -> None:
+        for folder in [*roots, *named.values()]:
+            if not folder.is_dir():
+                raise FileNotFoundError(f"--data: there is no folder {folder}")
+        self.roots, self.named, self.work, self.workers = list(roots), dict(named), work, workers
+        self._splits: dict[tuple[str, str, str], Split] = {}
+
+    def folder(self, dataset: Dataset) -> Path:
+        """The folder of a data set.
+
+        Raises:
+            NoDataError: there is none.
+            ValueError: there are several.
+        """
+        for name in (dataset.name, dataset.corpus):
+            if name in self.named:
+                return self.named[name]
+        names = (dataset.name, dataset.corpus, *dataset.folders)
+        wanted = {_plain(name) for name in names}
+        found = [path for root in self.roots for path in sorted(root.iterdir()) if _plain(path.name) in wanted]
+        found = [path for path in found if path.is_dir()]
+        if not found:
+            where = ", ".join(map(str, self.roots)) or "nowhere, as there is no --data"
+            raise NoDataError(f"there is no folder {' or '.join(dict.fromkeys(names))} in {where}")
+        if len(found) > 1:
+            raise ValueError(
+                f"{dataset.name} may be {' or '.join(map(str, found))}; say which by --data {dataset.name}=FOLDER"
+            )
+        return found[0]
+
+    def split(self, dataset: Dataset, name: str) -> Split:
+        """A published split of a data set: read from a prepared folder, or prepared from the official layout.
+
+        Raises:
+            NoDataError: it is not there.
+            ManifestError: a list of the corpus is not in its official form.
+        """
+        folder = self.folder(dataset)
+        key = (str(folder), json.dumps(dict(dataset.options), sort_keys=True), name)
+        if key not in self._splits:
+            prepared = (folder / REPORT).is_file()
+            try:
+                self._splits[key] = (
+                    _prepared(dataset, folder, name) if prepared else self._layout(dataset, folder, name)
+                )
+            except FileNotFoundError as error:
+                raise NoDataError(str(error)) from error
+        return self._splits[key]
+
+    def _layout(self, dataset: Dataset, folder: Path, name: str) -> Split:
+        from slap.datamodules.prepare.split import prepare_split
+
+        corpus = find("corpus", dataset.corpus)(folder, **dataset.options)
+        corpus.out = self.work / dataset.name
+        manifest = self.work / dataset.name / f"{name}.jsonl.gz"
+        manifest.parent.mkdir(parents=True, exist_ok=True)
+        for old in manifest.parent.glob(f"{manifest.name}*"):
+            old.unlink()
+        report = prepare_split(corpus, name, manifest, self.workers, show=False)
+        lost = {fault: report[fault]["count"] for fault in FAULTS if report[fault]["count"]}
+        lost |= {reason: about["count"] for reason, about in report["left_out"].items()}
+        return Split(
+            manifest if report["found"] else None,
+            report["official"],
+            lost,
+            tuple(corpus.classes().get(dataset.label, ())),
+        )
+
+
+def _prepared(dataset: Dataset, folder: Path, name: str) -> Split:
+    """A split that `slap prepare` wrote.
+
+    Raises:
+        NoDataError: it prepared another corpus, other options, or not this split.
+    """
+    try:
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        made, options, splits = report["corpus"], report["options"], report["splits"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise NoDataError(f"{folder / REPORT} is no report of slap prepare: {error!r}") from error
+    wanted = {key: value for key, value in dataset.options.items() if options.get(key, value) != value}
+    if made != dataset.corpus or wanted:
+        said = ", ".join(f"{key} {value}" for key, value in wanted.items()) or dataset.corpus
+        raise NoDataError(
+            f"{folder} was prepared from {made} with {options or 'no options'}; {dataset.name} needs {said}"
+        )
+    if name not in splits:
+        raise NoDataError(
+            f"{folder} holds {', '.join(splits)}; {dataset.name} needs the split {name}, see `slap prepare`"
+        )
+    about = splits[name]
+    lost = {fault: about[fault]["count"] for fault in FAULTS if about[fault]["count"]}
+    lost |= {reason: names["count"] for reason, names in about["left_out"].items()}
+    classes = tuple(report.get("classes", {}).get(dataset.label, ()))
+    return Split(folder / f"{name}.jsonl.gz" if about["found"] else None, about["official"], lost, classes)
+
+
+def _plain(name: str) -> str:
+    return "".join(sign for sign in name.lower() if sign.isalnum())
+
+
+def judged(corpora: Corpora, dataset: Dataset, learns: bool) -> tuple[JudgedSet, list[Path]]:
+    """The clips of a data set, and the manifests of those that are judged.
+
+    Args:
+        corpora: where it is.
+        dataset: which.
+        learns: whether the splits to train and choose on are needed too.
+
+    Raises:
+        NoDataError: it is not there, or not one clip of a split that is needed.
+    """
+    clips: list[JudgedClip] = []
+    manifests: list[Path] = []
+    lost: Counter[str] = Counter()
+    labels: set[str] = set()
+    official: int | None = 0
+    parts: tuple[Part, ...] = ("train", "val", "test") if learns else ("test",)
+    for part in parts:
+        for name in dataset.splits(part):
+            split = corpora.split(dataset, name)
+            if split.manifest is None:
+                raise NoDataError(
+                    f"not one clip of {dataset.name}, {name}, is in {corpora.folder(dataset)}: {split.lost}"
+                )
+            found = clips_of(split.manifest, dataset.use, dataset.label, part, lost)
+            clips += found
+            labels |= {*split.classes, *(label for clip in found for label in clip.labels)}
+            if part == "test":
+                manifests.append(split.manifest)
+                official = None if official is None or split.official is None else official + split.official
+                lost.update(split.lost)
+    warnings = []
+    if dataset.classes is not None and len(labels) != dataset.classes:
+        warnings.append(f"only {len(labels)} of the {dataset.classes} classes are known: figures are easier to reach")
+    folds = len({clip.fold for clip in clips})
+    if dataset.folds and folds != dataset.folds:
+        warnings.append(f"only {folds} of the {dataset.folds} folds have clips")
+    data = JudgedSet(
+        name=dataset.name,
+        split="+".join(dataset.test),
+        clips=clips,
+        classes=tuple(sorted(labels)),
+        multilabel=dataset.use == "tags",
+        folds=bool(dataset.folds),
+        official=official,
+        lost=lost,
+        warnings=tuple(warnings),
+        about=dataset.about,
+        prompts=dataset.prompts,
+    )
+    return data, manifests
+
+
+def clips_of(manifest: Path, use: Use, label: str, part: Part, lost: Counter[str]) -> list[JudgedClip]:
+    """The clips of a manifest, with captions or with the labels of one task.
+
+    Args:
+        manifest: any that training reads.
+        use: what the task needs.
+        label: which task's labels.
+        part: what the clips are for.
+        lost: counts, by reason, the test clips of the manifest that cannot be used, or have no label of the task.
+    """
+    from slap.datamodules.manifests.read import read_manifest
+
+    bad: list[BadClip] = []
+    cuts = read_manifest(manifest, max_bad=1.0, bad=bad)
+    without: Counter[str] = Counter(clip.reason for clip in bad)
+    found = []
+    for cut in cuts:
+        custom = cut.custom or {}
+        captions, labels = (tuple(_captions(cut)), ()) if use == "captions" else ((), _labels(custom, use, label))
+        if labels is None:
+            without["without label"] += 1
+        else:
+            found.append(JudgedClip(cut.id, _audio(cut, manifest), captions, labels, custom.get("fold"), part))
+    if part == "test":
+        lost.update(without)
+    return found
+
+
+def _audio(cut: Any, manifest: Path) -> Audio:
+    """A stretch of a file where the clip is one; of mixes, shards and what lies in memory, what decodes them."""
+    try:
+        return segment(cut, str(manifest))
+    except ValueError:
+        return Deferred(f"{manifest}: {cut.id}", cut.duration, partial(_decoded, cut))
+
+
+def _decoded(cut: Any, rate: int) -> Tensor:
+    from slap.datamodules.audio.load import load, mono
+    from slap.datamodules.bad_clips import ClipError
+
+    try:
+        return load(mono(cut, rate))
+    except ClipError as error:
+        raise AudioError(str(error)) from error
+
+
+def _labels(custom: Mapping[str, Any], use: Use, label: str) -> tuple[str, ...] | None:
+    """The labels of a clip for a task; None if nothing is said of it, which is not the same as no tag."""
+    if use == "tags":
+        tags = custom.get("tags", {}).get(label)
+        return None if tags is None else tuple(tags)
+    name = custom.get("labels", {}).get(label)
+    return None if name is None else (name,)
+
+
+def _captions(cut: Any) -> list[str]:
+    """The captions of a clip; those that were made of labels only where there are no others."""
+    fields = [(supervision.custom or {}).get("field") for supervision in cut.supervisions]
+    texts = [supervision.text for supervision in cut.supervisions]
+    own = [text for text, field in zip(texts, fields, strict=True) if field != TEMPLATE]
+    return own or texts
+
+
+def judged_manifest(
+    name: str, paths: Mapping[Part, Path], uses: Sequence[Use], label: str = ""
+) -> tuple[JudgedSet, list[Path]]:
+    """The clips of a user's manifests.
+
+    Args:
+        name: that the user gave.
+        paths: of the manifests, by part; "test" is there.
+        uses: what the task needs; the first that the clips have is taken.
+        label: which task's labels, where the clips have labels for several; "" is the only one.
+
+    Raises:
+        NoDataError: the clips have nothing of the kind, or labels for several tasks.
+    """
+    use, label = _use_of(name, paths["test"], uses, label)
+    lost: Counter[str] = Counter()
+    clips = [clip for part, path in paths.items() for clip in clips_of(path, use, label, part, lost)]
+    judged_clips = [clip for clip in clips if clip.part == "test"]
+    folds = use != "captions" and all(clip.fold is not None for clip in judged_clips)
+    data = JudgedSet(
+        name=name if not label or label == name else f"{name}/{label}",
+        split=paths["test"].name,
+        clips=clips,
+        classes=tuple(sorted({label for clip in clips for label in clip.labels})),
+        multilabel=use == "tags",
+        folds=folds,
+        lost=lost,
+        about=f"the manifest {paths['test']}" + (", mean over its folds" if folds else ""),
+    )
+    return data, [paths["test"]]
+
+
+def _use_of(name: str, path: Path, uses: Sequence[Use], label: str) -> tuple[Use, str]:
+    """What a manifest offers that a task can use, and of which task the labels are."""
+    from slap.datamodules.manifests.read import read_manifest
+
+    if "captions" in uses and not label:
+        return "captions", ""
+    known: dict[Use, set[str]] = {"labels": set(), "tags": set()}
+    for cut in read_manifest(path, max_bad=1.0):
+        for kind in ("labels", "tags"):
+            known[kind] |= set((cut.custom or {}).get(kind, {}))
+    offered = [(use, task) for use in uses if use != "captions" for task in sorted(known[use])]
+    chosen = [pair for pair in offered if not label or pair[1] == label]
+    if len(chosen) == 1:
+        return chosen[0]
+    there = ", ".join(task for _, task in offered) or "none"
+    if not chosen:
+        raise NoDataError(f"{path} has no {' or '.join(uses)} {label!r}; there are: {there}".replace(" ''", ""))
+    raise NoDataError(f"{path} has labels for several tasks, {there}; name one, as in TASK/{name}/{chosen[0][1]}")

@@ -1,0 +1,111 @@
+"""What a model is judged on: clips with captions or labels, and what is known of the set that they are from.
+
+n clips, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from slap.audio.sources import Audio
+
+Part = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class JudgedClip:
+    """A clip, not decoded yet.
+
+    Attributes:
+        id: names it within its set.
+        audio: what `slap.Model` reads.
+        captions: those that it is judged with.
+        labels: one of the set's classes, or, in a multi-label set, any number of them.
+        fold: of the set's folds, where it has folds.
+        part: what it is for: tasks that learn nothing use "test" alone.
+    """
+
+    id: str
+    audio: Audio
+    captions: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    fold: int | None = None
+    part: Part = "test"
+
+
+@dataclass(frozen=True)
+class JudgedSet:
+    """The clips of one data set that a task is run on.
+
+    Attributes:
+        name: of the data set, e.g. "esc50".
+        split: the published split that the test clips are, e.g. "evaluation".
+        clips: those that were found, in the order of the published list.
+        classes: all K of the data set, also those that no clip here has; none where there are captions.
+        multilabel: whether a clip may have several classes.
+        folds: whether figures are means over the clips' folds, as the data set's protocol says.
+        official: the published number of test clips; None where none is published.
+        lost: by reason, how many clips of the list are not among `clips`.
+        warnings: what a reader of the figures must know.
+        about: which variant of a data set this is, in words.
+        prompts: the data set whose prompts are used; "" is this one.
+    """
+
+    name: str
+    split: str
+    clips: Sequence[JudgedClip]
+    classes: tuple[str, ...] = ()
+    multilabel: bool = False
+    folds: bool = False
+    official: int | None = None
+    lost: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    about: str = ""
+    prompts: str = ""
+
+    def part(self, name: Part) -> JudgedSet:
+        """The clips of one part alone."""
+        return replace(self, clips=[clip for clip in self.clips if clip.part == name])
+
+    @property
+    def worded_as(self) -> str:
+        """The data set whose prompts are used."""
+        return self.prompts or self.name
+
+    def truth(self, rows: Sequence[int]) -> Tensor:
+        """Which classes some clips have, (n, K) bool.
+
+        Args:
+            rows: numbers of clips.
+
+        Raises:
+            ValueError: a clip has a label that is no class.
+        """
+        place = {name: i for i, name in enumerate(self.classes)}
+        truth = torch.zeros(len(rows), len(self.classes), dtype=torch.bool)
+        for i, row in enumerate(rows):
+            for label in self.clips[row].labels:
+                if label not in place:
+                    raise ValueError(f"clip {self.clips[row].id!r} has the label {label!r}, no class of {self.name}")
+                truth[i, place[label]] = True
+        return truth
+
+
+def hash_of_ids(ids: Iterable[str]) -> str:
+    """SHA-256, in hexadecimal, of ids in any order: equal for equal sets of clips.
+
+    Example:
+        >>> hash_of_ids(["b", "a"]) == hash_of_ids(["a", "b"]) != hash_of_ids(["ab"])
+        True
+    """
+    total = hashlib.sha256()
+    for name in sorted(ids):
+        raw = name.encode("utf-8", "surrogatepass")
+        total.update(f"{len(raw)}:".encode() + raw)
+    return total.hexdigest()

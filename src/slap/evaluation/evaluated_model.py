@@ -1,0 +1,129 @@
+"""The model that is judged, and the embeddings of clips that several tasks share.
+
+n clips, E shared dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from slap.core.windows import hop_of
+from slap.evaluation.embedding_cache import FeatureStore, stamp
+from slap.evaluation.eval_set import JudgedSet
+from slap.evaluation.prompts import PromptBook
+from slap.inference.model import BATCH_SECONDS, Model
+
+if TYPE_CHECKING:
+    from slap.evaluation.tasks.base import Progress
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """The embeddings of those clips of a set that can be used.
+
+    Attributes:
+        rows: the number in the set of each, n, upwards.
+        embeddings: (n, E) float32 on the CPU, rows of length 1.
+        seconds: of each.
+        failed: ids of the other clips, with the reason.
+    """
+
+    rows: list[int]
+    embeddings: Tensor
+    seconds: list[float]
+    failed: list[tuple[str, str]]
+
+
+class Subject:
+    """A model under judgement.
+
+    Args:
+        model: from `slap.load`, or around a network that is being trained.
+        prompts: the prompts of zero-shot tasks.
+        batch_seconds: audio that is encoded together.
+        store: keeps embeddings on disk, so that an interrupted evaluation goes on; None keeps them in memory alone.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        prompts: PromptBook | None = None,
+        batch_seconds: float = BATCH_SECONDS,
+        store: FeatureStore | None = None,
+    ) -> None:
+        self.model = model
+        self.prompts = prompts or PromptBook.built_in()
+        self.batch_seconds = batch_seconds
+        self.store = store
+        self._known: dict[tuple[str, str], tuple[float, Tensor] | str] = {}
+
+    def features(self, data: JudgedSet, progress: Progress) -> Features:
+        """The embeddings of a set's clips; those that another task asked for before are not computed again."""
+        keys = [(str(clip.audio), clip.id) for clip in data.clips]
+        if self.store is not None:
+            self._known |= self.store.read([key for key in keys if key not in self._known])
+        todo = [row for row, key in enumerate(keys) if key not in self._known]
+        if todo:
+            self._embed(data, todo, keys, progress)
+        rows = [row for row, key in enumerate(keys) if not isinstance(self._known[key], str)]
+        found: list[Any] = [self._known[keys[row]] for row in rows]
+        embeddings = [embedding for _, embedding in found]
+        return Features(
+            rows=rows,
+            embeddings=torch.stack(embeddings) if rows else torch.empty(0, self.model.embedding_dim),
+            seconds=[seconds for seconds, _ in found],
+            failed=[(key[1], str(self._known[key])) for key in keys if isinstance(self._known[key], str)],
+        )
+
+    def _embed(self, data: JudgedSet, todo: Sequence[int], keys: Sequence[tuple[str, str]], progress: Progress) -> None:
+        bar = progress(len(todo), f"{data.name}: audio", "clips")
+        try:
+            for done in self.model.stream([data.clips[row].audio for row in todo], self.batch_seconds):
+                key = keys[todo[done.index]]
+                usable = done.embedding is not None
+                self._known[key] = (done.seconds, done.embedding) if usable else str(done.error)  # type: ignore[assignment]
+                if self.store is not None and stamp(key[0]):  # what has no stamp may be another one next time
+                    self.store.add(key, self._known[key])
+                bar.update()
+        finally:
+            bar.close()
+            if self.store is not None:
+                self.store.flush()
+
+    def text(self, texts: Sequence[str], progress: Progress, what: str = "text") -> Tensor:
+        """The embeddings of texts, (n, E), each different text encoded once."""
+        unique = list(dict.fromkeys(texts))
+        bar = progress(len(unique), what, "texts")
+        parts = []
+        for start in range(0, len(unique), TEXTS):
+            parts.append(self.model.embed_text(unique[start : start + TEXTS]))
+            bar.update(len(parts[-1]))
+        bar.close()
+        place = {text: row for row, text in enumerate(unique)}
+        return torch.cat(parts)[torch.tensor([place[text] for text in texts])]
+
+    def handling(self, features: Features) -> dict[str, Any]:
+        """How audio was treated, as plain data."""
+        model = self.model
+        window = round(model.max_seconds * model.sample_rate)
+        long = sum(seconds > model.max_seconds for seconds in features.seconds)
+        return {
+            "windowing": {
+                "window_seconds": model.max_seconds,
+                "hop_seconds": hop_of(window) / model.sample_rate,
+                "longer_clips": long,
+                "rule": "a longer clip is the mean of overlapping windows, weighted by the samples each stands for; "
+                "nothing is cropped or padded",
+            },
+            "channels": "averaged",
+            "sample_rate": model.sample_rate,
+        }
+
+
+TEXTS = 256
+"""Texts between two steps of the progress bar."""

@@ -1,0 +1,71 @@
+"""Whether what a model is judged on is in its training data, for the warnings of `slap evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from slap.datamodules.manifests.read import read_manifest
+from slap.datamodules.overlap.warn import shared_by_name
+
+BY_NAME = {"id", "origin"}
+WAYS = ("id", "origin", "content", "fingerprint")
+
+
+def overlap_warnings(train: Sequence[Path], judged: Sequence[Path], ways: set[str], workers: int) -> list[str]:
+    """A line for each training manifest that shares clips with what a model is judged on.
+
+    Args:
+        train: manifests of the training data.
+        judged: manifests of the clips that the model is judged on.
+        ways: of `WAYS`; names alone are compared in no time, the others decode all audio.
+        workers: processes that decode.
+    """
+    found = []
+    for path in train:
+        for other in judged:
+            clips = len(read_manifest(other, max_bad=1.0))
+            shared = _by_name(path, other, ways) if ways <= BY_NAME else _by_audio(path, other, ways, workers)
+            if shared:
+                listed = " and ".join(f"{count} by {way}" for way, count in shared.items())
+                found.append(
+                    f"the training manifest {path} holds evaluated clips: {listed}, of {clips}; the figures are too "
+                    f"good, see `slap overlap {path} {other}`"
+                )
+    return found
+
+
+def _by_name(train: Path, judged: Path, ways: set[str]) -> dict[str, int]:
+    counts = shared_by_name(read_manifest(train, max_bad=1.0), read_manifest(judged, max_bad=1.0))
+    named = dict(zip(("id", "origin"), counts, strict=True))
+    return {way: count for way, count in named.items() if count and way in ways}
+
+
+def _by_audio(train: Path, judged: Path, ways: set[str], workers: int) -> dict[str, int]:
+    from slap.datamodules.overlap.search import search
+
+    pairs = search(train, [judged], ways, workers, show=True).pairs
+    clips: dict[str, set[int]] = {}
+    for (_, evaluated), pair in pairs.items():
+        for way in pair.by:
+            clips.setdefault(way, set()).add(evaluated)
+    return {way: len(numbers) for way, numbers in sorted(clips.items())}
+
+
+def training_manifests(model: Path) -> list[Path]:
+    """The training manifests that the configuration of a checkpoint's run names, those that are there.
+
+    Args:
+        model: a checkpoint in the folder of its run, beside `config.yaml`; of anything else nothing is known.
+    """
+    config = model.parent / "config.yaml"
+    if model.suffix != ".ckpt" or not config.is_file():
+        return []
+    import yaml
+
+    content: Any = yaml.safe_load(config.read_text(encoding="utf-8"))
+    data = content.get("data") if isinstance(content, dict) else None
+    named = data.get("train") if isinstance(data, dict) else None
+    values = named.values() if isinstance(named, dict) else named if isinstance(named, list) else [named]
+    return [Path(value) for value in values if isinstance(value, str) and Path(value).exists()]

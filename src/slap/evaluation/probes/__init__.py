@@ -1,0 +1,1 @@
+"""Probes on frozen embeddings: k nearest neighbors and logistic regression."""

@@ -1,0 +1,204 @@
+"""What a probe is, and how it is judged: its setting chosen on validation or on inner folds, never on the test.
+
+n clips, E features, K classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slap.evaluation.probes.knn import neighbour_scores
+from slap.evaluation.probes.logistic import Logistic, fit_logistic
+from slap.metrics.average_precision import average_precision
+
+INNER_FOLDS = 5
+"""Into which training clips are parted where there are neither validation clips nor folds (our choice)."""
+
+
+class Probe(ABC):
+    """Classifies clips by frozen features.
+
+    Attributes:
+        settings: from which one is chosen; of equally good ones the first.
+    """
+
+    settings: tuple[Any, ...]
+
+    @abstractmethod
+    def scores(
+        self, features: Tensor, truth: Tensor, queries: Tensor, settings: Sequence[Any], multilabel: bool
+    ) -> Mapping[Any, Tensor]:
+        """Learn from clips, (n, E) and (n, K) bool, with each setting, and score queries: by setting (m, K)."""
+
+
+@dataclass(frozen=True)
+class LinearProbing(Probe):
+    """Logistic regression; the setting is the inverse strength of its regularisation, C.
+
+    Features are scaled by sqrt(E): the components of embeddings of length 1 then have a variance of about 1, so that
+    the strengths to choose from suit any E.
+    """
+
+    settings: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+    def scores(
+        self, features: Tensor, truth: Tensor, queries: Tensor, settings: Sequence[float], multilabel: bool
+    ) -> dict[float, Tensor]:
+        """One fit for each strength, from the weakest on, each from the one before."""
+        scale = features.shape[1] ** 0.5
+        found: dict[float, Tensor] = {}
+        fit: Logistic | None = None
+        for strength in sorted(settings):
+            fit = fit_logistic(features * scale, truth, strength, multilabel, fit)
+            found[strength] = fit.scores(queries * scale)
+        return found
+
+
+@dataclass(frozen=True)
+class NeighbourProbing(Probe):
+    """k-nearest neighbours by cosine; the setting is k."""
+
+    settings: tuple[int, ...] = (1, 3, 5, 10, 20, 50, 200)
+
+    def scores(
+        self, features: Tensor, truth: Tensor, queries: Tensor, settings: Sequence[int], multilabel: bool
+    ) -> dict[int, Tensor]:
+        """All from one search."""
+        del multilabel
+        return neighbour_scores(features, truth, queries, settings)
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What a probe says of the clips that it is judged on.
+
+    Attributes:
+        rows: (m,) int64, their numbers among all clips, ascending.
+        scores: (m, K).
+        chosen: the setting, or by fold the settings, that were chosen.
+        chosen_on: on what, in words.
+    """
+
+    rows: Tensor
+    scores: Tensor
+    chosen: Any
+    chosen_on: str
+    quality: Mapping[Any, float] = field(default_factory=dict)
+
+
+def quality(scores: Tensor, truth: Tensor, multilabel: bool) -> float:
+    """What is chosen by: accuracy, or macro mAP, 0 to 1."""
+    if multilabel:
+        return average_precision(scores, truth).nanmean().nan_to_num(0.0).item()
+    return (scores.argmax(1) == truth.int().argmax(1)).double().mean().item()
+
+
+def probe_parts(
+    probe: Probe, features: Tensor, truth: Tensor, parts: Sequence[str], multilabel: bool = False
+) -> Probed:
+    """Learn from the clips of part "train", choose on "val" if there are any, else on folds of "train", score "test".
+
+    Args:
+        probe: the probe.
+        features: (n, E).
+        truth: (n, K) bool.
+        parts: of each clip.
+        multilabel: whether a clip may have several classes.
+
+    Raises:
+        ValueError: there are no clips to learn from, or none to judge.
+    """
+    train, val, test = (_rows(parts, name) for name in ("train", "val", "test"))
+    if not len(train) or not len(test):
+        raise ValueError(f"a probe learns from train and is judged on test; got {len(train)} and {len(test)} clips")
+    if not len(val):
+        groups = stratified(truth[train], INNER_FOLDS)
+        chosen = choose(probe, features[train], truth[train], groups, multilabel)
+        scores = probe.scores(features[train], truth[train], features[test], [chosen], multilabel)[chosen]
+        return Probed(test, scores, chosen, f"{INNER_FOLDS} folds of the training clips")
+    asked = torch.cat([val, test])
+    found = probe.scores(features[train], truth[train], features[asked], probe.settings, multilabel)
+    best = {key: quality(value[: len(val)], truth[val], multilabel) for key, value in found.items()}
+    chosen = max(probe.settings, key=lambda setting: best[setting])
+    return Probed(test, found[chosen][len(val) :], chosen, "validation", best)
+
+
+def probe_folds(
+    probe: Probe, features: Tensor, truth: Tensor, folds: Sequence[int], multilabel: bool = False
+) -> Probed:
+    """Score the clips of each fold by what is learnt from all others, the setting chosen within these, fold by fold.
+
+    Args:
+        probe: the probe.
+        features: (n, E).
+        truth: (n, K) bool.
+        folds: of each clip.
+        multilabel: whether a clip may have several classes.
+
+    Raises:
+        ValueError: there are fewer than two folds.
+    """
+    fold = torch.tensor(list(folds))
+    numbers = fold.unique().tolist()
+    if len(numbers) < 2:
+        raise ValueError(f"cross-validation takes two folds or more; the clips are all of {numbers}")
+    scores, chosen = torch.zeros(truth.shape, dtype=torch.float64), {}
+    for number in numbers:
+        inside = fold != number
+        groups = fold[inside] if len(numbers) > 2 else stratified(truth[inside], INNER_FOLDS)
+        setting = choose(probe, features[inside], truth[inside], groups, multilabel)
+        found = probe.scores(features[inside], truth[inside], features[~inside], [setting], multilabel)
+        scores[~inside] = found[setting].to(scores)
+        chosen[number] = setting
+    return Probed(torch.arange(len(truth)), scores, chosen, "the other folds, each in turn")
+
+
+def choose(probe: Probe, features: Tensor, truth: Tensor, groups: Tensor, multilabel: bool) -> Any:
+    """The setting that is best in the mean over groups of clips, each scored by what is learnt from the others.
+
+    Args:
+        probe: the probe.
+        features: (n, E).
+        truth: (n, K) bool.
+        groups: (n,) int64.
+        multilabel: whether a clip may have several classes.
+    """
+    if len(probe.settings) == 1:
+        return probe.settings[0]
+    total = dict.fromkeys(probe.settings, 0.0)
+    for inside in _leaving_out(groups):
+        found = probe.scores(features[inside], truth[inside], features[~inside], probe.settings, multilabel)
+        for setting, scores in found.items():
+            total[setting] += quality(scores, truth[~inside], multilabel)
+    return max(probe.settings, key=lambda setting: total[setting])
+
+
+def stratified(truth: Tensor, count: int) -> Tensor:
+    """Groups of clips, (n,) int64 from 0, with the clips of each class dealt out in turn; no randomness.
+
+    Example:
+        >>> stratified(torch.tensor([[1, 0], [1, 0], [0, 1], [1, 0], [0, 1]]).bool(), 2).tolist()
+        [0, 1, 1, 0, 0]
+    """
+    first = truth.int().argmax(1)  # of several classes the first
+    order = first.argsort(stable=True)
+    groups = torch.empty(len(truth), dtype=torch.int64)
+    groups[order] = torch.arange(len(truth)) % count
+    return groups
+
+
+def _leaving_out(groups: Tensor) -> Iterator[Tensor]:
+    for group in groups.unique().tolist():
+        inside = groups != group
+        if inside.any():
+            yield inside
+
+
+def _rows(parts: Sequence[str], name: str) -> Tensor:
+    return torch.tensor([row for row, part in enumerate(parts) if part == name], dtype=torch.int64)

@@ -1,0 +1,155 @@
+"""What a model is judged by, as plug-ins: a task turns a model and a data set into figures.
+
+    @register("nearest")
+    class Nearest(Task):
+        '''How near a clip is to the one after it.'''
+
+        uses = ("labels",)
+
+        def run(self, subject, data, progress):
+            features = subject.features(data, progress)
+            ...
+            return result_of("nearest", subject, data, features, metrics, definitions)
+
+`slap evaluate MODEL --tasks nearest/esc50` runs it then. Arguments of the constructor are options of the task.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from slap.core.registry import add_kind
+from slap.evaluation.eval_set import JudgedSet, hash_of_ids
+from slap.metrics.bootstrap import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from slap.evaluation.evaluated_model import Features, Subject
+
+Use = Literal["captions", "labels", "tags"]
+"""What a task needs of clips: captions, one label each, or any number of labels."""
+
+Progress = Callable[[int, str, str], Any]
+"""`progress(total, what, unit)` gives a bar with `update(n=1)` and `close()`, as tqdm is; see `slap.core.progress`."""
+
+
+@dataclass
+class TaskResult:
+    """The figures of one task on one data set, and what they depend on.
+
+    Attributes:
+        task: its name.
+        dataset: the name of the data set.
+        split: the published split that was judged on.
+        metrics: by name.
+        definitions: how each metric is computed, in words, by its name.
+        settings: what else the figures depend on: prompts, windows, options of the task; plain data.
+        counts: `official`, `found`, `evaluated`; and `lost`, by reason.
+        ids_sha256: of the ids of the clips that were evaluated, see `slap.evaluation.eval_set.hash_of_ids`.
+        warnings: what a reader must know.
+        per_class: for each class its name, figures and number of clips; plain data.
+        failed: the clips that could not be used, with the reason.
+        files: what stands beside the record, by the name of its file: the captions that were written, for instance.
+        plots: drawings by the name of their file, made when they are asked for.
+    """
+
+    task: str
+    dataset: str
+    split: str
+    metrics: dict[str, Result]
+    definitions: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
+    ids_sha256: str = ""
+    warnings: list[str] = field(default_factory=list)
+    per_class: list[dict[str, Any]] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    plots: dict[str, Callable[[], Figure]] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """Something that a model is judged by. The first line of the docstring is what `slap plugins` says of it.
+
+    Attributes:
+        uses: what it needs of clips; it runs on the data sets that have one of these.
+        learns: whether it trains something: then the set has clips of the parts "train" and, where the data set has
+            one, "val" beside "test", or folds.
+        headline: the metrics that tables show first.
+    """
+
+    uses: ClassVar[tuple[Use, ...]]
+    learns: ClassVar[bool] = False
+    headline: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def run(self, subject: Subject, data: JudgedSet, progress: Progress) -> TaskResult:
+        """Judge a model on a data set.
+
+        Args:
+            subject: the model.
+            data: the clips.
+            progress: makes progress bars.
+
+        Raises:
+            ValueError: the model or the data cannot be judged so; says why.
+        """
+
+
+def result_of(
+    task: str,
+    subject: Subject,
+    data: JudgedSet,
+    features: Features,
+    metrics: Mapping[str, Result],
+    definitions: Mapping[str, str],
+    settings: Mapping[str, Any] | None = None,
+) -> TaskResult:
+    """A result with all that is the same for every task.
+
+    Args:
+        task: its name.
+        subject: the model.
+        data: the clips that were to be judged.
+        features: those that were.
+        metrics: the figures.
+        definitions: how they are computed, by the metric's name.
+        settings: what the figures depend on beside windows and channels.
+    """
+    judged = data.part("test")
+    ids = {clip.id for clip in judged.clips}
+    failed = [(name, reason) for name, reason in features.failed if name in ids]
+    evaluated = [data.clips[row].id for row in features.rows if data.clips[row].part == "test"]
+    counts = {
+        "official": data.official,
+        "found": len(judged.clips),
+        "evaluated": len(evaluated),
+        "lost": dict(data.lost),
+        "unusable": len(failed),
+    }
+    return TaskResult(
+        task=task,
+        dataset=data.name,
+        split=data.split,
+        metrics=dict(metrics),
+        definitions=dict(definitions),
+        settings={**(settings or {}), **subject.handling(features)},
+        counts=counts,
+        ids_sha256=hash_of_ids(evaluated),
+        warnings=[*data.warnings, *_shortfall(counts)],
+        failed=failed,
+    )
+
+
+def _shortfall(counts: Mapping[str, Any]) -> Sequence[str]:
+    official, evaluated = counts["official"], counts["evaluated"]
+    if official is None or evaluated == official:
+        return []
+    return [f"{evaluated} clips were evaluated; the published list has {official}"]
+
+
+add_kind("task", Task, plural="tasks", reserved={"task", "dataset"})

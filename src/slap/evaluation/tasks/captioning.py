@@ -1,0 +1,175 @@
+"""Captioning: a caption for each clip, by the field's metrics against the captions that people wrote.
+
+n clips.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from slap.core.decoding import Decoding
+from slap.core.registry import register
+from slap.evaluation.eval_set import JudgedClip, JudgedSet
+from slap.evaluation.evaluated_model import Features, Subject
+from slap.evaluation.runner import UnavailableError
+from slap.evaluation.tasks.base import Progress, Task, TaskResult, result_of
+from slap.metrics.bootstrap import Result
+from slap.metrics.captioning import CaptionTools, caption_result, caption_tools
+from slap.metrics.captioning.scores import CaptionScore
+
+TITLES = {
+    **{f"bleu_{n}": f"BLEU-{n}" for n in (1, 2, 3, 4)},
+    "rouge_l": "ROUGE-L",
+    "meteor": "METEOR",
+    "cider_d": "CIDEr-D",
+    "spice": "SPICE",
+    "spider": "SPIDEr",
+    "fense": "FENSE",
+}
+
+IN_WORDS = {
+    **{f"BLEU-{n}": f"x 100; n-grams up to {n}, of the whole corpus, nearest reference length" for n in (1, 2, 3, 4)},
+    "ROUGE-L": "x 100; mean over clips of the F-measure (beta 1.2) of the longest common subsequence",
+    "METEOR": "x 100; METEOR 1.5, English, of the whole corpus",
+    "CIDEr-D": "x 100, so 0 to 1000; mean over clips, document frequencies of the references of this set",
+    "SPICE": "x 100; mean over clips of the F-measure of scene-graph tuples",
+    "SPIDEr": "x 100; mean of CIDEr-D and SPICE",
+    "FENSE": "x 100; mean over clips of the cosine of sentences to the references, a tenth of it for broken English",
+}
+
+BEAM = 4
+
+WINDOWS = (
+    "of a longer clip every overlapping window is described, and the description nearest to the whole clip's embedding "
+    "is taken; nothing is cropped or padded"
+)
+
+OTHER = "chance: the captions of other clips of the set, half of the set away"
+
+
+@dataclass
+class _Written:
+    """What became of the clips: rows with a caption, the captions, durations, and the clips that cannot be used."""
+
+    rows: list[int]
+    captions: list[str]
+    seconds: list[float]
+    failed: list[tuple[str, str]]
+
+
+@register("captioning")
+class Captioning(Task):
+    """Describe clips in words: BLEU, ROUGE-L, METEOR, CIDEr-D, and SPICE, SPIDEr and FENSE where they are supplied.
+
+    Args:
+        beam: beginnings kept; 1 is greedy. Default: 4 (our choice, the paper does not say), or 1 where `top_p` is set.
+        max_length: tokens of a caption at most.
+        length_penalty: of a beam, see `slap.core.decoding.Decoding`.
+        top_p: draw from the nucleus instead.
+        temperature: with `top_p`.
+        seed: with `top_p`.
+        spice: folder of what SPICE needs, see `slap.metrics.captioning.spice`; also the environment variable
+        SLAP_SPICE.
+        fense: folder of what FENSE needs, see `slap.metrics.captioning.fense`; also the environment variable
+        SLAP_FENSE.
+    """
+
+    uses = ("captions",)
+    headline = ("METEOR", "CIDEr-D", "SPICE", "SPIDEr", "FENSE")
+
+    def __init__(
+        self,
+        beam: int | None = None,
+        max_length: int = 64,
+        length_penalty: float = 1.0,
+        top_p: float | None = None,
+        temperature: float = 1.0,
+        seed: int = 0,
+        spice: str | None = None,
+        fense: str | None = None,
+    ) -> None:
+        if beam is None:
+            beam = BEAM if top_p is None else 1
+        self.decoding = Decoding(max_length, beam, length_penalty, top_p, temperature, seed)
+        self.spice, self.fense = spice, fense
+
+    def run(self, subject: Subject, data: JudgedSet, progress: Progress) -> TaskResult:
+        """Describe every clip that can be used and has a caption to compare with.
+
+        Raises:
+            UnavailableError: the model writes no captions.
+            ValueError: no clip with captions can be used.
+        """
+        if subject.model.no_captions:
+            raise UnavailableError(subject.model.no_captions)
+        tools = caption_tools(self.spice, self.fense, getattr(subject.model.backend, "device", "cpu"))
+        judged = data.part("test")
+        written = self._write(subject, judged, progress)
+        if not written.rows:
+            raise ValueError(f"no clip of {data.name} has captions and audio that can be used")
+        clips = [judged.clips[row] for row in written.rows]
+        references = [clip.captions for clip in clips]
+        half = len(clips) // 2
+        others = written.captions[half:] + written.captions[:half]
+        scores, guesses = tools.scores_and_guesses(written.captions, others, references)
+        metrics = {TITLES[name]: caption_result(scores[name], guesses[name]) for name in scores}
+        result = self._result(subject, data, written, metrics, tools)
+        result.files["captions.jsonl"] = captions_file(clips, written.captions, scores)
+        return result
+
+    def _write(self, subject: Subject, judged: JudgedSet, progress: Progress) -> _Written:
+        rows = [row for row, clip in enumerate(judged.clips) if clip.captions]
+        found: dict[int, tuple[str, float]] = {}
+        failed = []
+        bar = progress(len(rows), f"{judged.name}: captions", "clips")
+        audio = [judged.clips[row].audio for row in rows]
+        for done in subject.model.stream_captions(audio, self.decoding, subject.batch_seconds):
+            if done.result is None:
+                failed.append((judged.clips[rows[done.index]].id, str(done.error)))
+            else:
+                found[rows[done.index]] = done.result, done.seconds
+            bar.update()
+        bar.close()
+        used = sorted(found)
+        return _Written(used, [found[row][0] for row in used], [found[row][1] for row in used], failed)
+
+    def _result(
+        self,
+        subject: Subject,
+        data: JudgedSet,
+        written: _Written,
+        metrics: Mapping[str, Result],
+        tools: CaptionTools,
+    ) -> TaskResult:
+        features = Features(written.rows, torch.empty(len(written.rows), 0), written.seconds, written.failed)
+        settings = {"generation": self.decoding.settings(), "scoring": tools.settings, "guessing": OTHER}
+        result = result_of("captioning", subject, data.part("test"), features, metrics, IN_WORDS, settings)
+        result.settings["windowing"] = {**result.settings["windowing"], "rule": WINDOWS}
+        result.warnings += missing_in_words(tools)
+        return result
+
+
+def missing_in_words(tools: CaptionTools) -> list[str]:
+    """A line for each reason why metrics are missing, and one where figures cannot be compared with published ones."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in tools.missing.items():
+        reasons.setdefault(why, []).append(TITLES[name])
+    lines = [f"without {', '.join(names)}: {why}" for why, names in reasons.items()]
+    if tools.tokenizer != "PTB":
+        lines.append("tokens are not the PTB tokenizer's, which needs Java: figures may differ slightly from others'")
+    return lines
+
+
+def captions_file(clips: Sequence[JudgedClip], written: Sequence[str], scores: Mapping[str, CaptionScore]) -> str:
+    """JSON lines with the id, the written caption, the references and the scores of each clip, to score anew."""
+    lines = []
+    for i, (clip, caption) in enumerate(zip(clips, written, strict=True)):
+        about: dict[str, Any] = {"id": clip.id, "caption": caption, "references": list(clip.captions)}
+        about["scores"] = {TITLES[name]: score.clips[i] for name, score in scores.items()}
+        lines.append(json.dumps(about))  # in ASCII: captions may hold what others take for the end of a line
+    return "\n".join(lines) + "\n"

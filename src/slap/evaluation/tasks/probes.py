@@ -1,0 +1,158 @@
+"""Probes of frozen features: what a linear layer, or the nearest neighbours, make of a clip's embedding.
+
+n clips, m of them judged, K classes, E shared dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slap.core.registry import register
+from slap.evaluation.eval_set import JudgedSet
+from slap.evaluation.evaluated_model import Features, Subject
+from slap.evaluation.plots import score_by_class, score_by_duration
+from slap.evaluation.probes.protocol import LinearProbing, NeighbourProbing, Probe, Probed, probe_folds, probe_parts
+from slap.evaluation.tasks.base import Progress, Task, TaskResult, result_of
+from slap.evaluation.tasks.zero_shot import MAP, accuracies, add_class_details
+from slap.metrics.confusion import Confusion
+from slap.metrics.intervals import mean_average_precision, samples_of
+
+
+@register("linear_probe")
+class LinearProbe(Task):
+    """Classify clips by a linear layer on frozen embeddings: accuracy, or mAP where clips have several labels.
+
+    Logistic regression, as scikit-learn's; its strength is chosen on validation, or on folds of what it learns from.
+
+    Args:
+        strengths: C, the inverse of the regularisation, out of which one is chosen; for embeddings scaled by sqrt(E).
+    """
+
+    uses = ("labels", "tags")
+    learns = True
+    headline = ("accuracy", "mAP")
+
+    def __init__(self, strengths: Sequence[float] = LinearProbing.settings) -> None:
+        self.probe = LinearProbing(_several(strengths, "strengths"))
+
+    def run(self, subject: Subject, data: JudgedSet, progress: Progress) -> TaskResult:
+        """Learn from the clips that are not judged, and classify those that are.
+
+        See `slap.evaluation.probes.protocol`.
+        """
+        return _judged("linear_probe", self.probe, "inverse strength of the regularisation", subject, data, progress)
+
+
+@register("knn_probe")
+class NeighbourProbe(Task):
+    """Classify clips by their nearest neighbours among frozen embeddings: accuracy, or mAP with several labels.
+
+    By cosine, neighbours weighed by exp(cosine / 0.07); their number is chosen on validation, or on folds of the clips
+    that they are taken from.
+
+    Args:
+        neighbours: numbers of them, out of which one is chosen.
+    """
+
+    uses = ("labels", "tags")
+    learns = True
+    headline = ("accuracy", "mAP")
+
+    def __init__(self, neighbours: Sequence[int] = NeighbourProbing.settings) -> None:
+        self.probe = NeighbourProbing(_several(neighbours, "neighbours"))
+
+    def run(self, subject: Subject, data: JudgedSet, progress: Progress) -> TaskResult:
+        """Look up the neighbours of the clips that are judged among the others.
+
+        See `slap.evaluation.probes.protocol`.
+        """
+        return _judged("knn_probe", self.probe, "neighbours", subject, data, progress)
+
+
+def _several(settings: Sequence[Any], name: str) -> tuple[Any, ...]:
+    if not settings or min(settings) <= 0:
+        raise ValueError(f"{name} must be one or more numbers above 0, got {settings}")
+    return tuple(settings)
+
+
+def _judged(name: str, probe: Probe, setting: str, subject: Subject, data: JudgedSet, progress: Progress) -> TaskResult:
+    features = subject.features(data, progress)
+    clips = [data.clips[row] for row in features.rows]
+    truth = data.truth(features.rows)
+    folds = [clip.fold for clip in clips] if data.folds else None
+    if folds is not None and None in folds:
+        raise ValueError(f"{data.name}: clip {clips[folds.index(None)].id!r} has no fold")
+    if folds is not None:
+        numbers = [fold for fold in folds if fold is not None]
+        probed = probe_folds(probe, features.embeddings, truth, numbers, data.multilabel)
+    else:
+        probed = probe_parts(probe, features.embeddings, truth, [clip.part for clip in clips], data.multilabel)
+    settings = {
+        "features": "embeddings as zero-shot classification takes them, frozen",
+        "learnt_from": len(clips) - len(probed.rows) if folds is None else "the other folds",
+        setting.replace(" ", "_"): probed.chosen,
+        "chosen_on": probed.chosen_on,
+        "chosen_out_of": list(probe.settings),
+        "classes": len(data.classes),
+    }
+    judge = _multi if data.multilabel else _single
+    return judge(name, subject, data, _those(features, probed), probed.scores, truth[probed.rows], settings)
+
+
+def _those(features: Features, probed: Probed) -> Features:
+    """The features of the clips that are judged."""
+    rows = probed.rows.tolist()
+    return replace(
+        features,
+        rows=[features.rows[row] for row in rows],
+        embeddings=features.embeddings[probed.rows],
+        seconds=[features.seconds[row] for row in rows],
+    )
+
+
+def _multi(
+    name: str,
+    subject: Subject,
+    data: JudgedSet,
+    features: Features,
+    scores: Tensor,
+    truth: Tensor,
+    settings: dict[str, Any],
+) -> TaskResult:
+    figure, each = mean_average_precision(scores, truth)
+    settings = {**settings, "bootstrap_samples": samples_of(*scores.shape)}
+    result = result_of(name, subject, data, features, {"mAP": figure}, {"mAP": MAP}, settings)
+    result.per_class = [
+        {"class": label, "average_precision": None if value != value else 100 * value, "clips": count}
+        for label, value, count in zip(data.classes, each.tolist(), truth.sum(0).tolist(), strict=True)
+    ]
+    known = [(row["class"], row["average_precision"], row["clips"]) for row in result.per_class if row["clips"]]
+    result.plots["score_by_class.png"] = partial(score_by_class, known, f"{data.name}, {name}: average precision")
+    return result
+
+
+def _single(
+    name: str,
+    subject: Subject,
+    data: JudgedSet,
+    features: Features,
+    scores: Tensor,
+    truth: Tensor,
+    settings: dict[str, Any],
+) -> TaskResult:
+    target, guess = truth.int().argmax(1), scores.argmax(1)
+    hits = target == guess
+    folds = [data.clips[row].fold for row in features.rows] if data.folds else None
+    metrics, definitions = accuracies(hits, folds, len(data.classes))
+    result = result_of(name, subject, data, features, metrics, definitions, settings)
+    counts = torch.zeros(len(data.classes), len(data.classes), dtype=torch.int64)
+    counts.index_put_((target, guess), torch.ones_like(target), accumulate=True)
+    add_class_details(result, data, Confusion(data.classes, counts), metrics["accuracy"])
+    result.plots["score_by_duration.png"] = partial(score_by_duration, features.seconds, hits, data.name)
+    return result

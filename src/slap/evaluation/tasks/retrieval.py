@@ -1,0 +1,79 @@
+"""Retrieval of clips by their captions, and of captions by their clips.
+
+B clips, C captions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
+from slap.core.registry import register
+from slap.evaluation.eval_set import JudgedSet
+from slap.evaluation.evaluated_model import Subject
+from slap.evaluation.plots import recall, recall_by_duration
+from slap.evaluation.tasks.base import Progress, Task, TaskResult, result_of
+from slap.metrics.median_rank import chance_best_rank as chance_best_rank
+from slap.metrics.median_rank import median_ranks
+from slap.metrics.retrieval_figures import IN_WORDS, retrieval_figures
+
+
+@register("retrieval")
+class Retrieval(Task):
+    """Find clips by captions and captions by clips: R@1, R@5, R@10, mAP@10 in both definitions, median rank."""
+
+    uses = ("captions",)
+    headline = ("t2a_R@1", "t2a_R@10", "a2t_R@1", "a2t_R@10", "t2a_mAP@10")
+
+    def run(self, subject: Subject, data: JudgedSet, progress: Progress) -> TaskResult:
+        """Every caption of the clips that can be used is a query, and so is every clip with a caption.
+
+        Raises:
+            ValueError: no clip with captions can be used.
+        """
+        judged = data.part("test")
+        features = subject.features(judged, progress)
+        captions = [judged.clips[row].captions for row in features.rows]
+        clip = torch.arange(len(captions)).repeat_interleave(torch.tensor([len(part) for part in captions]).long())
+        if not len(clip):
+            raise ValueError(f"no clip of {data.name} has captions and audio that can be used")
+        text = subject.text([text for part in captions for text in part], progress, f"{data.name}: captions")
+        found = retrieval_figures(features.embeddings, text, clip)
+        metrics = dict(found.results)
+        metrics |= median_ranks(found.text_ranks, found.audio_ranks, clip, len(captions))
+        best = found.audio_ranks
+        settings = {
+            "captions_per_clip": _range([len(part) for part in captions]),
+            "captions": len(clip),
+            "captions_of_several_clips": shared_captions(captions),
+            "text": "captions as they are published",
+            "ties": "an equal score counts as better than the right one",
+        }
+        result = result_of("retrieval", subject, data, features, metrics, IN_WORDS, settings)
+        seconds = [features.seconds[row] for row in found.captioned.tolist()]
+        result.plots["recall.png"] = partial(recall, metrics, data.name)
+        result.plots["recall_by_duration.png"] = partial(recall_by_duration, seconds, best, data.name)
+        return result
+
+
+def shared_captions(captions: Sequence[Sequence[str]]) -> int:
+    """How many captions some other clip has too, in the same words: R@1 of text to audio cannot find all of them.
+
+    Args:
+        captions: of each clip.
+
+    Example:
+        >>> shared_captions([["a dog", "rain"], ["rain", "wind"], ["rain"]])
+        3
+    """
+    clips: dict[str, set[int]] = {}
+    for clip, texts in enumerate(captions):
+        for text in texts:
+            clips.setdefault(text, set()).add(clip)
+    return sum(len(clips[text]) > 1 for texts in captions for text in texts)
+
+
+def _range(sizes: list[int]) -> str:
+    return str(sizes[0]) if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)}"

@@ -1,0 +1,200 @@
+"""The table that `slap embed` writes, and the parts that it grows from.
+
+E shared dimension. Columns: `id`, `path`, `start` and `duration` (seconds; of the stretch that was asked for, null for
+a whole file), `seconds` (what was read), `size` and `mtime_ns` of the file, `embedding` (a list of E float32). The
+schema's metadata say which model made it.
+
+While work goes on, rows lie in a folder beside the table, in Arrow files that appear whole or not at all. So work that
+is interrupted is not lost, several processes can write, and putting the table together takes little memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from slap.cli.inputs import Input
+
+ROWS = 2048
+"""Of a part, ..."""
+
+SECONDS = 20.0
+"""... or those of so much time."""
+
+FIELDS = {
+    "id": pa.string(),
+    "path": pa.string(),
+    "start": pa.float64(),
+    "duration": pa.float64(),
+    "seconds": pa.float64(),
+    "size": pa.int64(),
+    "mtime_ns": pa.int64(),
+}
+STATE = ("path", "start", "duration", "size", "mtime_ns")
+"""By these an input is known to be as it was."""
+
+MODEL = b"slap.model"
+
+
+def state_of(item: Input) -> dict[str, object]:
+    """What `STATE` says of an input now; a file that is not there has no size."""
+    try:
+        status = Path(item.audio.path).stat()
+        size, changed = status.st_size, status.st_mtime_ns
+    except OSError:
+        size, changed = -1, -1
+    audio = item.audio
+    return dict(zip(STATE, (audio.path, audio.start, audio.duration, size, changed), strict=True))
+
+
+class Parts:
+    """The rows of a table in the making.
+
+    Args:
+        out: the table, a .parquet file.
+        model: name of the model.
+        dim: E.
+        process: rank of this process; each writes parts of its own.
+    """
+
+    def __init__(self, out: Path, model: str, dim: int, process: int = 0) -> None:
+        self.out, self.folder, self.process = out, out.with_name(f"{out.name}.parts"), process
+        metadata = {MODEL: model.encode(), b"slap.dim": str(dim).encode()}
+        fields = [*FIELDS.items(), ("embedding", pa.list_(pa.float32(), dim))]
+        self.schema = pa.schema(fields, metadata=metadata)
+        self._rows: list[dict[str, object]] = []
+        self._failed: list[tuple[str, str]] = []
+        self._written = time.monotonic()
+
+    def done(self) -> dict[str, dict[str, object]]:
+        """By id the state of what was embedded by this model before, in the table and in parts.
+
+        Raises:
+            ValueError: the table is of another model, or no table of embeddings.
+        """
+        found: dict[str, dict[str, object]] = {}
+        if self.out.exists():
+            file = _opened(self.out)
+            self._check(file.schema_arrow)
+            for batch in file.iter_batches(columns=["id", *STATE]):
+                found |= _states(batch)
+        for table in self._tables():
+            for batch in table.select(["id", *STATE]).to_batches():
+                found |= _states(batch)
+        return found
+
+    def add(self, item: Input, seconds: float, embedding: Tensor) -> None:
+        """One more row."""
+        row = {"id": item.id, **state_of(item), "seconds": seconds, "embedding": embedding.tolist()}
+        self._rows.append(row)
+        if len(self._rows) >= ROWS or time.monotonic() - self._written > SECONDS:
+            self.flush()
+
+    def fail(self, name: str, reason: str) -> None:
+        """One that could not be embedded."""
+        self._failed.append((name, reason))
+
+    def flush(self) -> None:
+        """Write what there is."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._rows:
+            self._part(pa.Table.from_pylist(self._rows, self.schema))
+            self._rows = []
+        if self._failed:
+            lines = "".join(json.dumps(pair) + "\n" for pair in self._failed)
+            with (self.folder / f"failed-{self.process}.jsonl").open("a", encoding="utf-8") as file:
+                file.write(lines)
+            self._failed = []
+        self._written = time.monotonic()
+
+    def merge(self, items: Iterable[Input]) -> list[tuple[str, str]]:
+        """Put the table together, in the order of the inputs, and remove the parts; those that failed, with reasons."""
+        self.flush()
+        failed = self._all_failed()
+        if self.out.exists():  # its rows become parts, which can be read from anywhere without being held
+            for batch in _opened(self.out).iter_batches(ROWS):
+                self._part(pa.Table.from_batches([batch]).cast(self.schema), oldest=True)
+        tables = list(self._tables())
+        whole = pa.concat_tables(tables) if tables else self.schema.empty_table()
+        place = {name: i for i, name in enumerate(whole["id"].to_pylist())}  # the newest row of an id stands last
+        bad = dict(failed)
+        order = [place[item.id] for item in items if item.id in place and item.id not in bad]
+        part = self.out.with_name(f"{self.out.name}.{os.getpid()}.part")
+        with pq.ParquetWriter(part, self.schema) as writer:
+            for start in range(0, len(order), ROWS):
+                writer.write_table(whole.take(order[start : start + ROWS]))
+        part.replace(self.out)
+        del whole, tables
+        shutil.rmtree(self.folder)
+        return failed
+
+    def _check(self, schema: pa.Schema) -> None:
+        found = (schema.metadata or {}).get(MODEL)
+        if found is None or "embedding" not in schema.names:
+            raise ValueError(f"{self.out} is no table of `slap embed`; name another file, or --overwrite it")
+        if found != self.schema.metadata[MODEL]:
+            raise ValueError(
+                f"{self.out} holds embeddings of another model ({found.decode()}, this one is "
+                f"{self.schema.metadata[MODEL].decode()}); name another file, or --overwrite it"
+            )
+
+    def _part(self, table: pa.Table, oldest: bool = False) -> None:
+        name = f"{'0' if oldest else '1'}-{time.time_ns():020}-{self.process}-{os.getpid()}"
+        aside = self.folder / f"{name}.aside"
+        with pa.OSFile(str(aside), "wb") as sink, pa.ipc.new_file(sink, self.schema) as writer:
+            writer.write_table(table)
+        aside.rename(self.folder / f"{name}.arrow")
+
+    def _tables(self) -> Iterator[pa.Table]:
+        """The parts of this model, the oldest first, in place on the disk."""
+        for path in sorted(self.folder.glob("*.arrow")):
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            if table.schema.equals(self.schema, check_metadata=True):
+                yield table
+
+    def _all_failed(self) -> list[tuple[str, str]]:
+        lines = [
+            json.loads(line)
+            for path in sorted(self.folder.glob("failed-*.jsonl"))
+            for line in path.read_text(encoding="utf-8").splitlines()
+        ]
+        return list(dict(map(tuple, lines)).items())  # a name twice counts once
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path} is no parquet file ({error}); name another file, or --overwrite it") from error
+
+
+def _states(batch: pa.RecordBatch) -> dict[str, dict[str, object]]:
+    return {row.pop("id"): row for row in batch.to_pylist()}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to do.
+
+    Attributes:
+        todo: what must be embedded.
+        done: how many need not.
+    """
+
+    todo: list[Input]
+    done: int
+
+
+def plan(items: list[Input], known: dict[str, dict[str, object]]) -> Plan:
+    """Which inputs are new or have changed since they were embedded."""
+    todo = [item for item in items if known.get(item.id) != state_of(item)]
+    return Plan(todo, len(items) - len(todo))

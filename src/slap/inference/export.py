@@ -1,0 +1,103 @@
+"""Both encoders as graphs that run without this library: ONNX, and the programs of torch.export.
+
+`audio`: one waveform, (samples,) float32 at the model's rate, to its embedding, (E,), the log-mel spectrogram inside.
+`text`: the token ids of one text, (tokens,) int64, with those that begin and end it, to its embedding, (E,).
+Both take any length from 1 on.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config
+
+from slap.inference.model import Model
+from slap.inference.network_backend import TrainedModel
+from slap.nn import single_clip as single
+from slap.nn.pooling import AttentionPooling
+
+OPSET = 20
+"""Of ONNX; the first whose DFT takes any axis."""
+
+SIDES = {"audio": "samples", "text": "tokens"}
+"""The graphs, with the name of the input; that of the output is `audio_embedding` and `text_embedding`."""
+
+
+class Side(nn.Module):
+    """An encoder and its pooling head on one item."""
+
+    def __init__(self, encoder: nn.Module, pool: AttentionPooling) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.pool = pool
+
+    def forward(self, item: Tensor) -> Tensor:
+        """One item to its embedding, (E,)."""
+        return single.pool(self.pool, self.encoder(item))
+
+
+def graphs(model: Model, sides: Iterable[str] = tuple(SIDES)) -> dict[str, ExportedProgram]:
+    """Sides of a model as programs of torch.export, by default both.
+
+    Raises:
+        TypeError: a model of another library.
+        NotImplementedError: an encoder that cannot be traced.
+    """
+    backend = model.backend
+    if not isinstance(backend, TrainedModel):
+        raise TypeError(f"only SLAP's own models are exported, not a {type(backend).__name__}")
+    network = backend.network
+    examples = {
+        "audio": (network.audio, network.audio_pool, torch.zeros(2 * model.sample_rate)),
+        "text": (network.text, network.text_pool, torch.arange(12) % network.text.vocab_size),
+    }
+    programs = {}
+    for side in sides:
+        encoder, pool, example = examples[side]
+        module = Side(encoder.graph(), pool).cpu().eval()
+        # Lengths of 1 are lengths like others, and what holds of all lengths need not be proved beforehand.
+        with _config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]  # torch adds it at import
+            programs[side] = torch.export.export(
+                module,
+                (example,),
+                dynamic_shapes=({0: Dim(SIDES[side], min=1)},),
+                strict=False,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
+    return programs
+
+
+def write_programs(programs: Mapping[str, ExportedProgram], folder: Path) -> None:
+    """Write audio.pt2 and text.pt2, for `torch.export.load`, from `graphs`."""
+    for side, program in programs.items():
+        torch.export.save(program, folder / f"{side}.pt2")
+
+
+def write_onnx(programs: Mapping[str, ExportedProgram], folder: Path) -> None:
+    """Write audio.onnx and text.onnx, weights inside, from `graphs`.
+
+    Raises:
+        ImportError: onnx or onnxscript is missing.
+    """
+    try:
+        import onnxscript  # noqa: F401 - what torch's exporter is made of
+    except ImportError as error:
+        raise ImportError("ONNX needs onnx and onnxscript: pip install 'slap-audio[onnx]'") from error
+    for side, program in programs.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's exporter on its own deprecations
+            torch.onnx.export(
+                program,
+                f=str(folder / f"{side}.onnx"),
+                input_names=[SIDES[side]],
+                output_names=[f"{side}_embedding"],
+                opset_version=OPSET,
+                external_data=False,
+                dynamo=True,
+                verbose=False,
+            )

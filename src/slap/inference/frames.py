@@ -1,0 +1,166 @@
+"""When in a recording does it sound like a text: similarity over time, and events.
+
+F frames of a recording, m texts, E shared dimension, T samples of a recording.
+
+A frame is one time step of the audio encoder's patches, 160 ms wide for SLAP's. Frames of a finer step come from passes
+over the waveform that is shifted by that step, interleaved. A frame's dense features, with those of its neighbours in
+the same pass, go through the model's own pooling head, so that they can be compared to texts; they were never trained
+to stand for so short a stretch, which makes similarities comparable within a recording rather than between texts.
+
+Events follow in four steps, each text by itself: a median over `smooth` seconds; an event begins where the similarity
+reaches `threshold` and lasts while it stays above `threshold - hysteresis`; events shorter than `shortest` are
+dropped. Without a `threshold` it is half-way between the 10th and the 95th percentile of the text's own similarity, and
+a text whose similarity varies by less than `contrast` between these has no events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from slap.core.windows import cut, hop_of
+
+Seconds = float
+
+
+@dataclass(frozen=True)
+class Event:
+    """A stretch of a recording that sounds like a text.
+
+    Attributes:
+        onset: where it begins.
+        offset: where it ends.
+        text: the text.
+        score: mean similarity within, a cosine.
+    """
+
+    onset: Seconds
+    offset: Seconds
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Similarity of texts to a recording over time.
+
+    Attributes:
+        times: (F,) float64, the middle of each frame.
+        similarity: (F, m) cosines.
+        texts: the texts.
+        seconds: duration of the recording.
+        hop: from frame to frame.
+    """
+
+    times: Tensor
+    similarity: Tensor
+    texts: tuple[str, ...]
+    seconds: Seconds
+    hop: Seconds
+
+    def events(
+        self,
+        threshold: float | None = None,
+        hysteresis: float = 0.02,
+        shortest: Seconds = 0.2,
+        smooth: Seconds = 0.2,
+        contrast: float = 0.05,
+    ) -> list[Event]:
+        """The events of all texts, in the order of their onsets; see the head of this file.
+
+        Args:
+            threshold: the cosine that an event must reach; None: by each text's own distribution.
+            hysteresis: how far below it an event lasts.
+            shortest: events below this duration are dropped.
+            smooth: width of the median.
+            contrast: the least difference, without a `threshold`, between loud and quiet.
+        """
+        if hysteresis < 0 or shortest < 0 or smooth < 0:
+            raise ValueError(f"{hysteresis=}, {shortest=} and {smooth=} must not be negative")
+        found = []
+        for i, text in enumerate(self.texts):
+            curve = median_filter(self.similarity[:, i], round(smooth / self.hop))
+            level = adaptive_threshold(curve, contrast) if threshold is None else threshold
+            if level is None:
+                continue
+            for first, last in above(curve, level, level - hysteresis):
+                onset, offset = self._edge(first), self._edge(last)
+                if offset - onset >= shortest - 1e-9:
+                    found.append(Event(onset, offset, text, float(self.similarity[first:last, i].mean())))
+        return sorted(found, key=lambda event: (event.onset, event.offset, event.text))
+
+    def _edge(self, frame: int) -> Seconds:
+        """The time between a frame and the one before it; the first and the last frame reach to the ends."""
+        if frame == 0:
+            return 0.0
+        return self.seconds if frame == len(self.times) else float(self.times[frame]) - self.hop / 2
+
+
+def adaptive_threshold(curve: Tensor, contrast: float) -> float | None:
+    """Half-way between the 10th and the 95th percentile of (F,) similarities, None if these hardly differ."""
+    low, high = curve.quantile(torch.tensor([0.1, 0.95])).tolist()
+    return None if high - low < contrast else (low + high) / 2
+
+
+def median_filter(curve: Tensor, width: int) -> Tensor:
+    """The median over an odd number of frames around each, at most `width`; the ends are repeated.
+
+    Example:
+        >>> median_filter(torch.tensor([0.0, 0.0, 9.0, 0.0, 1.0, 1.0]), 3).tolist()
+        [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
+    """
+    reach = (max(width, 1) - 1) // 2
+    padded = pad(curve[None], (reach, reach), mode="replicate")[0]
+    return padded.unfold(0, 2 * reach + 1, 1).median(1).values
+
+
+def above(curve: Tensor, high: float, low: float) -> list[tuple[int, int]]:
+    """Stretches of frames, from the first to behind the last, that stay above `low` and reach `high` somewhere.
+
+    Example:
+        >>> above(torch.tensor([0.0, 0.5, 0.9, 0.5, 0.0, 0.5, 0.0]), high=0.8, low=0.4)
+        [(1, 4)]
+    """
+    inside = pad((curve >= low).int(), (1, 1)).diff()
+    starts, stops = (inside == 1).nonzero()[:, 0].tolist(), (inside == -1).nonzero()[:, 0].tolist()
+    return [(a, b) for a, b in zip(starts, stops, strict=True) if bool((curve[a:b] >= high).any())]
+
+
+def over_time(
+    blocks: Iterable[Tensor], similar: Callable[[Tensor], Tensor], window: int, hop: int, width: int
+) -> tuple[Tensor, int]:
+    """The similarity of texts to a whole recording, window by window where it is long.
+
+    Where two windows overlap, frames before the middle of the overlap are the former's.
+
+    Args:
+        blocks: (n_i,) samples, in order.
+        similar: a clip, (n,), to the cosines of its frames, (f, m), as many as `frame_count` says.
+        window: samples that the model takes at once.
+        hop: samples from frame to frame.
+        width: samples of a frame.
+
+    Returns:
+        (F, m), and T.
+    """
+    kept: list[Tensor] = []
+    first, stop = 0, 0  # frame that the newest of `kept` begins with; where the newest window ends
+    for start, clip in cut(blocks, window, hop_of(window)):
+        skip = -start % hop  # only the first window need begin on the grid of frames
+        rows, begin = similar(clip[skip:]), (start + skip) // hop
+        if kept:
+            seam = max(((start + stop) // 2 - width // 2) // hop, begin)
+            kept[-1], rows = kept[-1][: seam - first], rows[seam - begin :]
+            begin = seam
+        kept.append(rows)
+        first, stop = begin, start + len(clip)
+    return torch.cat(kept), stop
+
+
+def frame_count(samples: int, hop: int, width: int) -> int:
+    """F: the frames whose middle lies within a clip, one at least."""
+    return max(1, -(-(samples - width // 2) // hop))

@@ -1,0 +1,132 @@
+"""`slap.load`: from a path to a model in use. Nothing here runs code that a file brings."""
+
+from __future__ import annotations
+
+import logging
+import re
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slap.core.checkpoint_file import verify
+from slap.inference.model import AudioTextModel, Model
+from slap.inference.network_backend import DEFAULT_MAX_SECONDS, TrainedModel, build, cast, for_use
+from slap.model.network import MAX_SECONDS
+
+READERS = "slap.models"
+"""Entry-point group of those who read folders of others: modules with `recognises(folder)` and `load(folder, device)`,
+which gives an `AudioTextModel`."""
+
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""What `load` takes as `dtype`."""
+
+log = logging.getLogger(__name__)
+
+
+def load(
+    path: str | Path,
+    device: str | torch.device | None = None,
+    trust: bool = False,
+    dtype: str | torch.dtype | None = None,
+) -> Model:
+    """A trained model, ready for use.
+
+    Args:
+        path: a checkpoint that training wrote (`.ckpt`), a folder that `slap export` wrote, or a folder of another
+            library for which a reader is installed.
+        device: where it computes; default: the first GPU if there is one, else the CPU.
+        trust: take files from places and with endings that are refused otherwise. Nothing is unpickled all the same.
+        dtype: what weights are kept in and the encoders compute in: "float32" or "bfloat16"; default: as they were
+            saved. Processors with bfloat16 instructions (AMX, AVX-512 BF16) and GPUs are several times faster in it.
+            Embeddings differ by about a hundredth of their length, so the model has another name.
+
+    Raises:
+        ValueError: an address on the net, a file of another kind, a model that cannot be rebuilt, or another `dtype`;
+            says why.
+        FileNotFoundError: there is nothing.
+    """
+    wanted = _dtype(dtype)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(path)):
+        raise ValueError(f"{path} is an address; models are loaded from files and folders: download it first")
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    found = Path(path)
+    if not found.exists():
+        raise FileNotFoundError(f"there is no model {path}")
+    model = _from_folder(found, place, trust) if found.is_dir() else _from_file(found, place, trust)
+    model = model if wanted is None else _in(wanted, model)
+    half = isinstance(model.backend, TrainedModel) and model.backend.dtype == torch.bfloat16
+    if half and place.type == "cpu" and not computes_bfloat16():
+        log.warning("this processor has no bfloat16 instructions, so float32 is faster, maybe a hundred times")
+    return model
+
+
+def computes_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16 (on x86 AMX or AVX-512 BF16)."""
+    return any(there is True for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
+
+
+def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if dtype is not None and found not in DTYPES.values():
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
+    return found
+
+
+def _in(dtype: torch.dtype, model: Model) -> Model:
+    if not isinstance(model.backend, TrainedModel):
+        raise ValueError(f"only SLAP's own models change their dtype, not a {type(model.backend).__name__}")
+    cast(model.backend.network, dtype)
+    return model
+
+
+def _from_file(path: Path, device: torch.device, trust: bool) -> Model:
+    if path.suffix != ".ckpt" and not trust:
+        raise ValueError(f"{path} is no checkpoint (.ckpt) and no folder that `slap export` wrote; these are loaded")
+    return Model(checkpoint(path, device))
+
+
+def checkpoint(path: Path, device: torch.device) -> TrainedModel:
+    """The model of a checkpoint that training wrote.
+
+    Raises:
+        ValueError: it is damaged, of something else, or would run code.
+    """
+    content = read_checkpoint(path)
+    arguments, absent = for_use(content["hyper_parameters"])
+    network = build(arguments, content["state_dict"]).to(device)
+    return TrainedModel(network, arguments, content.get(MAX_SECONDS, DEFAULT_MAX_SECONDS), absent)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content; only tensors and plain data are read.
+
+    Raises:
+        ValueError: it is damaged, of something else, or would run code.
+    """
+    verify(path)
+    try:
+        # weights_only: a checkpoint from elsewhere must not be able to run code.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
+        raise ValueError(f"{path} is damaged or no checkpoint: {error}") from error
+    except Exception as error:  # pickle's own errors, which torch raises where something else than data is inside
+        raise ValueError(f"{path} holds more than tensors and plain data, so it is not read: {error}") from error
+    if not isinstance(content, dict) or not {"hyper_parameters", "state_dict"} <= set(content):
+        raise ValueError(f"{path} is no checkpoint of SLAP: it lacks hyper_parameters or state_dict")
+    return content
+
+
+def _from_folder(folder: Path, device: torch.device, trust: bool) -> Model:
+    from slap.inference import saved_model as saved
+
+    if saved.recognises(folder):
+        return saved.read(folder, device, trust)
+    for entry in entry_points(group=READERS):
+        reader = entry.load()
+        if reader.recognises(folder):
+            backend: AudioTextModel = reader.load(folder, device)
+            return Model(backend)
+    raise ValueError(f"{folder} holds no model that is known here: no folder of `slap export`, nor of another library")

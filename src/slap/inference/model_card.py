@@ -1,0 +1,125 @@
+"""The model card: what a model is, what it was trained on, how good it was found to be, and how to load it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from slap.core.files import read_yaml
+from slap.inference.model import Model
+from slap.inference.network_backend import TrainedModel
+
+NOT_STATED = "not stated"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model card says beyond the model itself.
+
+    Attributes:
+        name: of the model.
+        licence: of the weights, an identifier of the hub's such as `apache-2.0`.
+        data: what it was trained on, a line each.
+        steps: optimiser steps that it was trained for.
+        results: by metric `value`, `low`, `high`, `chance` and `count`, in percent, as `slap test` writes them.
+    """
+
+    name: str = "A SLAP model"
+    licence: str = NOT_STATED
+    data: Sequence[str] = ()
+    steps: int | None = None
+    results: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @classmethod
+    def of_run(cls, checkpoint: Path, steps: int | None, licence: str = NOT_STATED) -> Card:
+        """What the folder of a run tells about a checkpoint in it; of paths, only the file's name is taken."""
+        folder = checkpoint.resolve().parent
+        return cls(folder.name, licence, _data(folder / "config.yaml"), steps, _results(folder / "results.json"))
+
+
+def _data(config: Path) -> list[str]:
+    if not config.is_file():
+        return []
+    options = read_yaml(config)
+    train = (options.get("data") or {}).get("train")
+    lines = [f"recipe `{options['recipe']}`"] if isinstance(options.get("recipe"), str) else []
+    paths = [train] if isinstance(train, str) else train if isinstance(train, list) else []
+    return lines + [f"`{Path(str(path)).name}`" for path in paths]
+
+
+def _results(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def write_card(model: Model, card: Card) -> str:
+    """The card in Markdown, with the metadata that the hub reads."""
+    backend = model.backend
+    assert isinstance(backend, TrainedModel)
+    network, arguments = backend.network, backend.arguments
+    licence = "other" if card.licence == NOT_STATED else card.licence
+    head = f"---\nlibrary_name: slap\nlicense: {licence}\npipeline_tag: zero-shot-audio-classification\n"
+    head += "tags:\n- audio\n- clap\n- slap\n---\n"
+    rows = {
+        "audio encoder": f"`{json.dumps(arguments['audio'])}`, {_millions(network.audio)}",
+        "text encoder": f"`{json.dumps(arguments['text'])}`, {_millions(network.text)}",
+        "objectives kept": ", ".join(f"`{name}`" for name in arguments["objectives"]) or "none",
+        "shared dimension": str(model.embedding_dim),
+        "sample rate": f"{model.sample_rate} Hz, mono; other audio is resampled and averaged",
+        "longest clip in one pass": f"{model.max_seconds:g} s; longer audio goes in overlapping windows",
+        "training steps": NOT_STATED if card.steps is None else str(card.steps),
+        "licence of the weights": card.licence,
+    }
+    table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+    data = "\n".join(f"- {line}" for line in card.data) or "Not stated."
+    return "\n\n".join(
+        [
+            head + f"\n# {card.name}",
+            "A language-audio model (SLAP, arXiv 2601.12594): sounds and texts in one space, of any duration.",
+            table,
+            f"## Training data\n\n{data}",
+            f"## Figures\n\n{_figures(card)}",
+            f"## Use\n\n{_USE}",
+            f"## Limits\n\n{_LIMITS}\n",
+        ]
+    )
+
+
+def _millions(module: nn.Module) -> str:
+    return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.2f} M parameters"
+
+
+def _figures(card: Card) -> str:
+    if not card.results:
+        return "None were found beside the checkpoint."
+    lines = ["On held-out clips, as `slap test` left them in the run's folder:", ""]
+    lines += ["| metric | value | 95 % interval | chance | count |", "|---|---:|---:|---:|---:|"]
+    for name, result in card.results.items():
+        interval = f"{result['low']:.1f} to {result['high']:.1f}"
+        lines.append(f"| {name} | {result['value']:.1f} | {interval} | {result['chance']:.1f} | {result['count']} |")
+    return "\n".join(lines)
+
+
+_USE = """```bash
+pip install slap-audio
+slap classify FOLDER sound.wav --labels "dog" "rain"
+```
+
+```python
+import slap
+
+model = slap.load("FOLDER")
+model.classify("sound.wav", ["dog", "rain"])
+model.embed_audio(["sound.wav"]) @ model.embed_text(["a dog barks"]).T
+```
+
+`FOLDER` is the folder of this file. Nothing in it is unpickled, and its checksum is verified."""
+
+_LIMITS = """\
+Cosines tell which of some texts fits best; how high they are differs from text to text. Probabilities are those of the
+training data: fit them to your own with `model.calibrate`. A model knows the kinds of sounds and the wording that it
+was trained on, and repeats what is one-sided about them."""

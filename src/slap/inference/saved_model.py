@@ -1,0 +1,168 @@
+"""A saved model: a folder that can be given to others, and is read without running code that it brings.
+
+    config.json         arguments of the network as plain data, the trained maximum, a checksum
+    model.safetensors   weights
+    tokenizer.model     the text encoder's tokenizer as its bytes (`tokenizer.json` for one of the `tokenizers` library)
+    README.md           the model card
+
+The checksum covers arguments, weights and tokenizer; it is verified when the folder is read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from slap.core.calibration import Calibration
+from slap.inference.collapse import complaint
+from slap.inference.model import Model
+from slap.inference.model_card import Card, write_card
+from slap.inference.network_backend import TrainedModel, build, digest, for_use
+
+FORMAT = 1
+CONFIG, WEIGHTS, README = "config.json", "model.safetensors", "README.md"
+TOKENIZERS = ("tokenizer.model", "tokenizer.json")
+TOKENIZER_STATE = "text._extra_state"
+"""The key under which a text encoder keeps its tokenizer's bytes."""
+
+KIND = "slap"
+"""`model_type` in config.json, by which folders of different libraries are told apart."""
+
+
+def save(model: Model, folder: str | Path, card: Card | None = None, allow_collapsed: bool = False) -> None:
+    """Write a model into a folder; files of an older model in it are replaced.
+
+    Args:
+        model: SLAP's own, from `slap.load`.
+        folder: where to; made if it is not there.
+        card: what the model card shall say beyond the model itself.
+        allow_collapsed: save it also if its embeddings are nearly the same for all inputs.
+
+    Raises:
+        ValueError: a collapsed model.
+        TypeError: a model of another library.
+    """
+    backend, folder = model.backend, Path(folder)
+    if not isinstance(backend, TrainedModel):
+        raise TypeError(f"only SLAP's own models are saved in this format, not a {type(backend).__name__}")
+    fault = None if allow_collapsed else complaint(model)
+    if fault:
+        raise ValueError(f"the model is collapsed: {fault}; --allow-collapsed (allow_collapsed=True) saves it anyway")
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in backend.network.state_dict().items()}
+    if not state.get(TOKENIZER_STATE, torch.ones(1)).numel():  # an encoder that has no tokenizer yet
+        del state[TOKENIZER_STATE]
+    config = {
+        "model_type": KIND,
+        "format": FORMAT,
+        "version": version("slap-audio"),
+        "arguments": backend.arguments,
+        "max_seconds": backend.max_seconds,
+        "absent": backend.absent,
+        "calibration": None if model.calibration in (None, backend.calibration) else asdict(model.calibration),
+        "checksum": digest(backend.arguments, state),
+    }
+    for name in (*TOKENIZERS, CONFIG):  # without a config, a folder that is half written is no model
+        (folder / name).unlink(missing_ok=True)
+    tokenizer = state.pop(TOKENIZER_STATE, torch.empty(0))
+    if tokenizer.numel():
+        proto = tokenizer.numpy().tobytes()
+        _write(folder / TOKENIZERS[proto.startswith(b"{")], lambda path: path.write_bytes(proto))
+    _write(folder / WEIGHTS, lambda path: save_file(state, path, {"format": "pt"}))
+    _write(folder / README, lambda path: path.write_text(write_card(model, card or Card()), encoding="utf-8"))
+    text = json.dumps(config, indent=2) + "\n"
+    _write(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    """Aside, then in one step to its place."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def recognises(folder: Path) -> bool:
+    """Whether a folder holds a saved model of SLAP."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("model_type") == KIND
+
+
+def read(folder: Path, device: torch.device, trust: bool = False, root: Path | None = None) -> Model:
+    """The model of a folder.
+
+    Args:
+        folder: what `save` wrote.
+        device: where it computes.
+        trust: take files that are links to elsewhere, and weights whose checksum is wrong.
+        root: links may lead anywhere below; default: the folder.
+
+    Raises:
+        ValueError: a file is missing, leads elsewhere, is damaged, or was changed; or a plug-in is missing.
+    """
+    allowed = None if trust else (root or folder)
+    config = _config(_inside(folder, CONFIG, allowed))
+    state = _weights(_inside(folder, WEIGHTS, allowed))
+    for name in TOKENIZERS:
+        if (folder / name).exists():
+            proto = _inside(folder, name, allowed).read_bytes()
+            state[TOKENIZER_STATE] = torch.frombuffer(bytearray(proto), dtype=torch.uint8)
+    if not trust and digest(config["arguments"], state) != config["checksum"]:
+        raise ValueError(
+            f"{folder} is not what was saved: its checksum is wrong, so weights, tokenizer or arguments were damaged "
+            "or changed; get it again (trust=True loads it anyway)"
+        )
+    state.setdefault(TOKENIZER_STATE, torch.empty(0, dtype=torch.uint8))
+    arguments, absent = for_use(config["arguments"])
+    network = build(arguments, state, take=True)
+    model = Model(TrainedModel(network.to(device), arguments, config["max_seconds"], {**config["absent"], **absent}))
+    if config["calibration"] is not None:
+        model.calibration = Calibration(**config["calibration"])
+    return model
+
+
+def _inside(folder: Path, name: str, root: Path | None) -> Path:
+    path = folder / name
+    if not path.is_file():
+        there = ", ".join(sorted(other.name for other in folder.iterdir())) or "nothing"
+        raise ValueError(f"{folder} has no {name}; it has {there}. Weights are read from safetensors only")
+    if root is not None and not path.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{path} is a link out of its folder, to {path.resolve()}; trust=True follows it")
+    return path
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    if not isinstance(config, dict) or config.get("model_type") != KIND:
+        raise ValueError(f"{path} describes no model of SLAP")
+    if config.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {config.get('format')!r}; this version reads {FORMAT}: update slap-audio")
+    missing = {"arguments", "max_seconds", "absent", "calibration", "checksum"} - set(config)
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
+    return config
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error

@@ -1,0 +1,1 @@
+"""Metrics as pure functions, with confidence intervals, tables and plots."""

@@ -1,0 +1,164 @@
+"""All captioning metrics that can be had on this machine, with why the others are missing, and their intervals.
+
+G clips, S bootstrap samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slap.metrics.bootstrap import AT_ONCE, SAMPLES, Result
+from slap.metrics.captioning.cider import cider_d
+from slap.metrics.captioning.fense import Fense, find_fense
+from slap.metrics.captioning.plain_tokens import plain_tokenize
+from slap.metrics.captioning.ptb import MissingToolError, coco_folder, package_folder, ptb_tokenize
+from slap.metrics.captioning.scores import CaptionScore, bleu, check, mean_of, meteor_score, part_of, rouge_l, tokenized
+from slap.metrics.captioning.spice import Spice, find_spice
+
+NAMES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor", "cider_d", "spice", "spider", "fense")
+"""All of them; FENSE reads captions as they are, the others their tokens."""
+
+ENDS = torch.tensor([0.025, 0.975], dtype=torch.float64)
+
+
+@dataclass
+class CaptionTools:
+    """What captions can be scored with here; made once, used for many sets.
+
+    Attributes:
+        tokenizer: `PTB`, or `plain` where there is no Java.
+        coco: whether pycocoevalcap is installed.
+        spice: SPICE, if it can be had.
+        fense: FENSE, if it can be had.
+        missing: for each metric that cannot be computed, why, in one line.
+    """
+
+    tokenizer: str
+    coco: bool
+    spice: Spice | None = None
+    fense: Fense | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What figures depend on, as plain data."""
+        return {
+            "tokenizer": self.tokenizer,
+            **({"fense": self.fense.settings} if self.fense else {}),
+            **({"missing_metrics": dict(self.missing)} if self.missing else {}),
+        }
+
+    def scores(self, written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, CaptionScore]:
+        """The metrics of `NAMES` that can be had, in that order: CIDEr-D 0 to 10, SPIDEr 0 to 5.5, the others 0 to 1.
+
+        Args:
+            written: G captions, one a clip.
+            references: for each clip one or more captions of its own.
+
+        Raises:
+            ValueError: there are no captions, or the numbers do not match.
+            ToolFailedError: one of the programs failed.
+        """
+        check(written, references)
+        return self._scores(written, references, len(references))
+
+    def scores_and_guesses(
+        self, written: Sequence[str], others: Sequence[str], references: Sequence[Sequence[str]]
+    ) -> tuple[dict[str, CaptionScore], dict[str, CaptionScore]]:
+        """As `scores`, of captions and of others for the same clips, in one run of each program: they start slowly.
+
+        Args:
+            written: G captions.
+            others: G more, e.g. those of other clips.
+            references: for each clip one or more captions of its own.
+        """
+        check(written, references)
+        check(others, references)
+        clips = len(references)
+        both = self._scores([*written, *others], [*references, *references], clips)
+        ours = {name: part_of(score, slice(clips)) for name, score in both.items()}
+        theirs = {name: part_of(score, slice(clips, None)) for name, score in both.items()}
+        return ours, theirs
+
+    def _scores(
+        self, written: Sequence[str], references: Sequence[Sequence[str]], clips: int
+    ) -> dict[str, CaptionScore]:
+        """Scores of one or two sets of so many clips; document frequencies of CIDEr-D are those of one set."""
+        tokenize = ptb_tokenize if self.tokenizer == "PTB" else plain_tokenize
+        ours, theirs = tokenized(written, references, tokenize)
+        found: dict[str, CaptionScore] = {}
+        if self.coco:
+            found |= {**bleu(ours, theirs), "rouge_l": rouge_l(ours, theirs)}
+        if "meteor" not in self.missing:
+            found["meteor"] = meteor_score(ours, theirs)
+        found["cider_d"] = mean_of(cider_d(ours[:clips], theirs[:clips]) + cider_d(ours[clips:], theirs[clips:]))
+        if self.spice is not None:
+            found["spice"] = mean_of(self.spice.score(ours, theirs))
+            both = zip(found["cider_d"].clips, found["spice"].clips, strict=True)
+            found["spider"] = mean_of([(cider + spice) / 2 for cider, spice in both])
+        if self.fense is not None:
+            found["fense"] = mean_of(self.fense.score(written, references))
+        return found
+
+
+def caption_tools(
+    spice: str | Path | None = None, fense: str | Path | None = None, device: str | torch.device = "cpu"
+) -> CaptionTools:
+    """Look what there is.
+
+    Args:
+        spice: folder of what SPICE needs, see `slap.metrics.captioning.spice.find_spice`.
+        fense: folder of what FENSE needs, see `slap.metrics.captioning.fense`.
+        device: that FENSE computes on.
+
+    Raises:
+        FileNotFoundError: a folder is named, by an option or an environment variable, but something is not in it.
+    """
+    missing: dict[str, str] = {}
+    coco = _had(coco_folder, missing, "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor", "spice", "spider")
+    java = _had(package_folder, missing, "meteor", "spice", "spider")
+    tools = CaptionTools("PTB" if java else "plain", coco is not None, missing=missing)
+    if java:
+        tools.spice = _had(lambda: find_spice(spice), missing, "spice", "spider")
+    tools.fense = _had(lambda: find_fense(fense, device), missing, "fense")
+    return tools
+
+
+def _had(find: Callable[[], Any], missing: dict[str, str], *names: str) -> Any:
+    try:
+        return find()
+    except MissingToolError as error:
+        missing |= {name: str(error) for name in names if name not in missing}
+        return None
+
+
+def caption_result(score: CaptionScore, guess: CaptionScore, seed: int = 0) -> Result:
+    """A metric times 100, with its 95 % percentile bootstrap interval over clips.
+
+    Of CIDEr-D the inverse document frequencies stay those of all references. BLEU and METEOR are computed anew from the
+    counts of the clips that are drawn.
+
+    Args:
+        score: the metric.
+        guess: the same for captions that were written for other clips; what guessing reaches.
+        seed: of the bootstrap.
+    """
+    clips = len(score.clips)
+    each = torch.tensor(score.clips, dtype=torch.float64)[:, None] if score.totals is None else score.totals.each
+    generator = torch.Generator().manual_seed(seed)
+    sums = []
+    for part in torch.arange(SAMPLES).split(max(1, AT_ONCE // clips)):
+        drawn = torch.randint(clips, (len(part), clips), generator=generator)
+        times = torch.zeros(len(part), clips, dtype=torch.float64)
+        sums.append(times.scatter_add_(1, drawn, torch.ones_like(times)) @ each)
+    value: Callable[[Tensor], Tensor] = (
+        (lambda total: total[:, 0] / clips) if score.totals is None else score.totals.value
+    )
+    low, high = value(torch.cat(sums)).quantile(ENDS).tolist()
+    return Result(100 * score.corpus, 100 * low, 100 * high, 100 * guess.corpus, clips)

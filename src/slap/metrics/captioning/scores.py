@@ -1,0 +1,160 @@
+"""How good written captions are, by the field's metrics, through the field's own code where that is Java or settled.
+
+G clips, S samples of them, F numbers that are added up over clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from slap.metrics.captioning.cider import cider_d
+from slap.metrics.captioning.meteor import added, meteor_of
+from slap.metrics.captioning.ptb import meteor, package_folder, ptb_tokenize
+
+TINY, SMALL = 1e-15, 1e-9
+"""What coco-caption's BLEU adds to numerators and denominators."""
+
+LENGTH = 4
+"""BLEU counts n-grams of one word up to so many."""
+
+
+@dataclass(frozen=True, eq=False)
+class Totals:
+    """A metric of a corpus that is no mean over clips, but follows from sums over clips.
+
+    Attributes:
+        each: (G, F) float64, what each clip adds.
+        value: sums, (S, F), to the metric, (S,).
+    """
+
+    each: Tensor
+    value: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class CaptionScore:
+    """One metric over a set of written captions.
+
+    Attributes:
+        corpus: its value for the set; for BLEU and METEOR not the mean over clips.
+        clips: G values, one a clip.
+        totals: where `corpus` is not the mean over clips, what it is instead.
+    """
+
+    corpus: float
+    clips: tuple[float, ...]
+    totals: Totals | None = field(default=None, compare=False)
+
+
+def caption_scores(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, CaptionScore]:
+    """BLEU-1 to BLEU-4, ROUGE-L, METEOR and CIDEr-D, all on the PTB tokenizer's tokens, as coco-caption has them.
+
+    Published CIDEr figures of audio captioning are this CIDEr-D, most of them times 100. For what needs downloads, and
+    for machines without Java, see `slap.metrics.captioning`.
+
+    Args:
+        written: G captions, one a clip.
+        references: for each clip one or more captions of its own.
+
+    Returns:
+        By name `bleu_1` ... `bleu_4`, `rouge_l`, `meteor` (0 to 1) and `cider_d` (0 to 10).
+
+    Raises:
+        ValueError: there are no captions, or the numbers do not match.
+        MissingToolError: pycocoevalcap or Java is missing; says how to get it.
+    """
+    check(written, references)
+    package_folder()  # complains before anything is computed
+    ours, theirs = tokenized(written, references, ptb_tokenize)
+    return {
+        **bleu(ours, theirs),
+        "rouge_l": rouge_l(ours, theirs),
+        "meteor": meteor_score(ours, theirs),
+        "cider_d": mean_of(cider_d(ours, theirs)),
+    }
+
+
+def check(written: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    """Raise a `ValueError` unless there is one written caption, and a reference, for each clip."""
+    if not written or len(written) != len(references) or not all(references):
+        raise ValueError(
+            f"each clip needs one written caption and at least one reference; got {len(written)} written captions and "
+            f"{len(references)} groups of references, {sum(not group for group in references)} of them empty"
+        )
+
+
+def tokenized(
+    written: Sequence[str], references: Sequence[Sequence[str]], tokenize: Callable[[Sequence[str]], list[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """Everything in one run of the tokenizer, since starting Java takes longer than its work."""
+    tokens = tokenize([*written, *(caption for group in references for caption in group)])
+    rest = iter(tokens[len(written) :])
+    return tokens[: len(written)], [[next(rest) for _ in group] for group in references]
+
+
+def mean_of(clips: Sequence[float]) -> CaptionScore:
+    """A metric whose value for the corpus is the mean over clips."""
+    return CaptionScore(sum(clips) / len(clips), tuple(clips))
+
+
+def part_of(score: CaptionScore, clips: slice) -> CaptionScore:
+    """A metric over some of the clips, where a clip's value does not depend on the others'."""
+    if score.totals is None:
+        return mean_of(score.clips[clips])
+    each = score.totals.each[clips]
+    corpus = float(score.totals.value(each.sum(0, keepdim=True)))
+    return CaptionScore(corpus, score.clips[clips], Totals(each, score.totals.value))
+
+
+def bleu(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, CaptionScore]:
+    """BLEU-1 to BLEU-4 of tokens, by coco-caption's code."""
+    from pycocoevalcap.bleu.bleu_scorer import BleuScorer
+
+    scorer = BleuScorer(n=LENGTH)
+    for caption, group in zip(written, references, strict=True):
+        scorer += (caption, list(group))
+    corpus, clips = scorer.compute_score(option="closest", verbose=0)
+    each = torch.tensor([_bleu_counts(clip) for clip in scorer.ctest], dtype=torch.float64)
+    return {
+        f"bleu_{n}": CaptionScore(
+            float(corpus[n - 1]),
+            tuple(map(float, clips[n - 1])),
+            Totals(each, lambda sums, n=n: bleu_of(sums, n)),  # type: ignore[misc]
+        )
+        for n in range(1, LENGTH + 1)
+    }
+
+
+def _bleu_counts(clip: Mapping[str, list[int] | int]) -> list[int]:
+    """What coco-caption counts of a clip: n-grams that match, n-grams, words, words of the nearest reference."""
+    words, lengths = clip["testlen"], clip["reflen"]
+    assert isinstance(lengths, list)
+    nearest = min((abs(length - words), length) for length in lengths)[1]  # type: ignore[operator]
+    return [*clip["correct"], *clip["guess"], words, nearest]  # type: ignore[misc, list-item]
+
+
+def bleu_of(sums: Tensor, n: int) -> Tensor:
+    """BLEU-n of sums of counts, (S, 2 x 4 + 2) -> (S,), with coco-caption's ways to avoid zero."""
+    precision = (sums[:, :n] + TINY) / (sums[:, LENGTH : LENGTH + n] + SMALL)
+    ratio = (sums[:, -2] + TINY) / (sums[:, -1] + SMALL)
+    return precision.log().mean(1).exp() * (1 - 1 / ratio).clamp(max=0).exp()
+
+
+def rouge_l(written: Sequence[str], references: Sequence[Sequence[str]]) -> CaptionScore:
+    """ROUGE-L of tokens, by coco-caption's code."""
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    ours = {clip: [caption] for clip, caption in enumerate(written)}
+    corpus, clips = Rouge().compute_score(dict(enumerate(map(list, references))), ours)
+    return CaptionScore(float(corpus), tuple(map(float, clips)))
+
+
+def meteor_score(written: Sequence[str], references: Sequence[Sequence[str]]) -> CaptionScore:
+    """METEOR of tokens, by its authors' program."""
+    found = meteor(written, references)
+    totals = Totals(added(torch.tensor(found.counts)), meteor_of)
+    return CaptionScore(found.corpus, tuple(found.clips), totals)

@@ -1,0 +1,156 @@
+"""The plots of a report, as pure functions from figures to drawings.
+
+B clips, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from slap.metrics.bootstrap import Result, bootstrapped
+from slap.metrics.confusion import Confusion
+
+Seconds = float
+
+COLOURS = {"t2a": "#2a6f97", "a2t": "#e07a2f"}
+DIRECTIONS = {"t2a": "text to audio", "a2t": "audio to text"}
+GREY = "#444444"
+
+NUMBERED = 20
+"""Confusion matrices with more classes go without numbers in their cells, ..."""
+
+NAMED = 100
+"""... and those with more than this without the names of classes."""
+
+
+def draw_recall(results: Mapping[str, Result], title: str = "Retrieval of held-out clips") -> Figure:
+    """Recall in both directions as bars, with 95 % intervals and, as dashes, chance.
+
+    Args:
+        results: holds `t2a_R@k` and `a2t_R@k` for some k; anything else is left out.
+        title: over the plot.
+
+    Raises:
+        ValueError: no recall among the results.
+    """
+    cutoffs = sorted({int(name.rpartition("@")[2]) for name in results if name.startswith(("t2a_R@", "a2t_R@"))})
+    if not cutoffs:
+        raise ValueError(f"there is no recall to draw among {[*results]}")
+    figure, axes = _canvas(1.6 + 1.6 * len(cutoffs), 3.8, title)
+    width = 0.38
+    for shift, (short, direction) in zip((-width / 2, width / 2), DIRECTIONS.items(), strict=True):
+        bars = [results[f"{short}_R@{k}"] for k in cutoffs]
+        places = [i + shift for i in range(len(bars))]
+        _bars(axes, places, bars, width * 0.94, COLOURS[short], direction)
+        for place, bar in zip(places, bars, strict=True):
+            axes.hlines(bar.chance, place - width / 2, place + width / 2, "black", linestyles="dashed", linewidth=1.2)
+    axes.hlines([], 0, 0, "black", linestyles="dashed", linewidth=1.2, label="chance")
+    axes.set_xticks(range(len(cutoffs)), [f"R@{k}" for k in cutoffs])
+    axes.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1), fontsize=9)
+    return figure
+
+
+def draw_recall_by_duration(
+    durations: Sequence[Seconds], ranks: Tensor, k: int = 1, title: str | None = None
+) -> Figure:
+    """Recall from audio to text for clips of similar duration, each range twice as long as the one before.
+
+    Args:
+        durations: seconds of each clip, B of them.
+        ranks: (B,) for each clip the best rank of its captions, from 0.
+        k: of R@k.
+        title: over the plot; default: it says what is drawn.
+    """
+    return draw_shares_by_duration(durations, ranks < k, title or f"Audio to text R@{k} by duration")
+
+
+def draw_shares_by_duration(durations: Sequence[Seconds], hits: Tensor, title: str) -> Figure:
+    """The share of hits among clips of similar duration, each range twice as long as the one before.
+
+    Args:
+        durations: seconds of each clip, B of them.
+        hits: (B,) bool.
+        title: over the plot.
+    """
+    bins = _by_duration(durations)
+    names = [f"{_number(2.0**i)} to {_number(2.0 ** (i + 1))}" for i in bins]
+    bars = [bootstrapped(hits[rows], torch.arange(len(rows)), 0.0) for rows in bins.values()]
+    figure, axes = _canvas(max(1.8 + 0.95 * len(bars), 4.2), 3.8, title)
+    _bars(axes, list(range(len(bars))), bars, 0.7, COLOURS["a2t"], None)
+    ticks = [f"{name}\n{bar.count} clip{'s' * (bar.count > 1)}" for name, bar in zip(names, bars, strict=True)]
+    axes.set_xticks(range(len(bars)), ticks, fontsize=9)
+    axes.set_xlabel("seconds")
+    return figure
+
+
+def draw_confusion(confusion: Confusion, title: str) -> Figure:
+    """How often each class was taken for which, each row in percent of the class's clips.
+
+    Args:
+        confusion: K classes.
+        title: over the plot.
+    """
+    classes, counts = confusion.classes, confusion.counts
+    shares = 100 * counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
+    named = len(classes) <= NAMED
+    longest = max(len(name) for name in classes) if named else 0
+    side = max((0.42 if len(classes) <= NUMBERED else 0.2) * len(classes), 1.6) if named else 10  # inches of the matrix
+    figure, axes = _canvas(side + 0.085 * longest + 1.0, side + 0.065 * longest + 1.1, title)
+    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=100)
+    if named:
+        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
+        axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    else:
+        axes.set_xticks([])
+        axes.set_yticks([])
+    axes.set_xlabel("predicted" if named else f"predicted, {len(classes)} classes in alphabetical order")
+    axes.set_ylabel("true")
+    axes.set_ylim(len(classes) - 0.5, -0.5)
+    axes.grid(visible=False)
+    for row, column in shares.nonzero().tolist() if len(classes) <= NUMBERED else []:
+        share = shares[row, column].item()
+        colour = "white" if share > 55 else "black"
+        axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
+    return figure
+
+
+def _canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
+    """A drawing of width x height inches with a percent scale; no global state of matplotlib is touched."""
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=11)
+    axes.set_ylim(0, 109)
+    axes.set_yticks(range(0, 101, 20))
+    axes.set_ylabel("%")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _bars(
+    axes: Axes, places: Sequence[float], results: Sequence[Result], width: float, colour: str, label: str | None
+) -> None:
+    values = [result.value for result in results]
+    # Of a skewed sample the interval may lie to one side of the value by a rounding error.
+    below = [max(result.value - result.low, 0) for result in results]
+    above = [max(result.high - result.value, 0) for result in results]
+    axes.bar(places, values, width, color=colour, label=label)
+    axes.errorbar(places, values, yerr=[below, above], fmt="none", ecolor=GREY, elinewidth=1.2, capsize=3)
+    for place, value, more in zip(places, values, above, strict=True):
+        axes.text(place, value + more + 1.5, f"{value:.0f}", ha="center", va="bottom", fontsize=9)
+
+
+def _by_duration(durations: Sequence[Seconds]) -> dict[int, Tensor]:
+    """Clips of 2^i up to 2^(i + 1) seconds under i, in order; ranges without clips are left out."""
+    exponents = torch.tensor(durations, dtype=torch.float64).log2().floor().long()
+    return {int(i): (exponents == i).nonzero().flatten() for i in exponents.unique()}
+
+
+def _number(seconds: Seconds) -> str:
+    return f"{seconds:.2f}".rstrip("0").rstrip(".")

@@ -1,0 +1,1 @@
+"""The contracts of encoders and objectives, and the network that joins them."""

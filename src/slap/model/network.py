@@ -1,0 +1,74 @@
+"""The network of SLAP by itself: encoders, pooling, objectives and teacher, without the training loop.
+
+N packed rows, B clips, C captions, E shared dimension.
+
+`slap.training.module.SLAP` is this network with its training step. Using a trained model needs only what is here, so
+it does not
+wait for Lightning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from slap.core.packed import Packed
+from slap.model.contracts import AudioEncoder, Objective, TextEncoder
+from slap.model.ema import Teacher
+from slap.model.specs import EncoderSpec, ObjectiveSpec, build_encoder, build_objectives
+from slap.nn.pooling import AttentionPooling
+
+MAX_SECONDS = "max_seconds"
+"""The key under which a checkpoint says how long the longest clip of its training was."""
+
+
+class Network(nn.Module):
+    """An audio and a text encoder, pooled into one space, with the objectives that train them and what these need.
+
+    Args:
+        audio: the audio encoder, see `SLAP`.
+        text: the text encoder.
+        objectives: by name, see `SLAP`; may be empty for a network that is only used.
+        embedding_dim: E.
+        mask_ratio: share of patches that the masked view hides.
+        ema_momentum: of the teacher.
+    """
+
+    def __init__(
+        self,
+        audio: EncoderSpec,
+        text: EncoderSpec,
+        objectives: Mapping[str, ObjectiveSpec],
+        embedding_dim: int = 512,
+        mask_ratio: float = 0.5,
+        ema_momentum: tuple[float, float] = (0.994, 1.0),
+    ) -> None:
+        super().__init__()
+        self.embedding_dim = embedding_dim
+        self.mask_ratio = mask_ratio
+        self.audio = build_encoder(AudioEncoder, audio)
+        self.text = build_encoder(TextEncoder, text)
+        self.audio_pool = AttentionPooling(self.audio.width, embedding_dim)
+        self.text_pool = AttentionPooling(self.text.width, embedding_dim)
+        self.objectives, self.weights = build_objectives(objectives)
+        self.teacher: Teacher | None = None
+        if any(objective.uses_teacher for objective in self.objectives.values()):
+            self.teacher = Teacher(ema_momentum)
+            self.teacher.track(self.audio)
+            self.teacher.track(self.audio_pool)
+        for objective in self.objectives.values():
+            assert isinstance(objective, Objective)
+            objective.setup(self)
+
+    def embed_audio(self, audio: Packed) -> Tensor:
+        """Waveforms, (N,) at `audio.sample_rate`, to embeddings, (B, E), each of length 1."""
+        return self.audio_pool(self.audio(self.audio.patchify(audio)))
+
+    def embed_text(self, tokens: Packed) -> Tensor:
+        """Tokens, (N,), to embeddings, (C, E), each of length 1."""
+        return self.text_pool(self.text(tokens))
+
+    def embed_captions(self, captions: list[str]) -> Tensor:
+        """Captions as text to embeddings, (len(captions), E)."""
+        return self.embed_text(self.text.tokenize(captions).to(self.text_pool.query.device))

@@ -1,0 +1,98 @@
+"""From what a recipe or the command line says about encoders and objectives to the plug-ins themselves."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from torch import nn
+
+from slap.core.registry import build
+from slap.model.contracts import AudioEncoder, Encoder, Objective, TextEncoder
+
+EncoderSpec = str | Mapping[str, Any] | Encoder
+"""A registered name, `{"name": ..., argument: value}`, or an instance."""
+
+ObjectiveSpec = float | Mapping[str, Any] | Objective
+"""A weight, `{"weight": ..., argument: value}`, an instance, or `{"weight": ..., "objective": instance}`."""
+
+LARGEST = sys.float_info.max  # a number that a float can be; whole ones may be larger
+
+INSTANCE = "instance of "
+"""How a checkpoint names what it cannot hold."""
+
+E = TypeVar("E", AudioEncoder, TextEncoder)
+
+
+def build_encoder(kind: type[E], spec: EncoderSpec) -> E:
+    """The encoder of a specification.
+
+    Raises:
+        ValueError: an unknown name or argument; lists the valid ones.
+        TypeError: an instance of another kind.
+    """
+    if isinstance(spec, nn.Module):
+        if not isinstance(spec, kind):
+            raise TypeError(f"{type(spec).__name__} is no {kind.__name__}")
+        return spec
+    options = {"name": spec} if isinstance(spec, str) else dict(spec)
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise ValueError(f'an encoder is given by a name or by {{"name": ..., argument: value}}; got {spec!r}')
+    if name.startswith(INSTANCE):
+        raise ValueError(f"this model was made with an {name}, which a checkpoint cannot hold; pass the instance")
+    what = "audio encoder" if kind is AudioEncoder else "text encoder"
+    encoder = build(what, name, options)
+    assert isinstance(encoder, kind)
+    return encoder
+
+
+def build_objectives(specs: Mapping[str, ObjectiveSpec]) -> tuple[nn.ModuleDict, dict[str, float]]:
+    """The objectives and the weights of a mapping from names to specifications.
+
+    Raises:
+        ValueError: an unknown name or argument, or a weight that is no finite number.
+    """
+    objectives, weights = nn.ModuleDict(), {}
+    for name, spec in specs.items():
+        options = _in_full(spec)
+        weight, instance = options.pop("weight", 1.0), options.pop("objective", None)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) <= LARGEST:
+            raise ValueError(f"the weight of objective {name!r} must be a finite number, got {weight!r}")
+        if isinstance(instance, str):
+            raise ValueError(f"objective {name!r} was an {instance}, which a checkpoint cannot hold; pass the instance")
+        if instance is not None and not isinstance(instance, Objective):
+            raise TypeError(f"objective {name!r} is a {type(instance).__name__}, not an Objective")
+        if instance is not None and options:
+            raise ValueError(f"objective {name!r} is an instance, so it takes no further {', '.join(options)}")
+        objectives[name] = build("objective", name, options) if instance is None else instance
+        weights[name] = float(weight)
+    return objectives, weights
+
+
+def _in_full(spec: ObjectiveSpec) -> dict[str, Any]:
+    if isinstance(spec, Mapping):
+        return dict(spec)
+    described = isinstance(spec, str) and spec.startswith(INSTANCE)
+    return {"objective": spec} if described or isinstance(spec, nn.Module) else {"weight": spec}
+
+
+def portable_spec(objective: Objective, spec: Any) -> Any:
+    """What rebuilds an objective from a checkpoint: its specification as plain data, with what it learnt."""
+    if isinstance(spec, str):  # an instance
+        return spec
+    options = _in_full(spec)
+    kept = objective.portable(options)
+    return spec if kept == options else kept
+
+
+def describe(spec: Any) -> Any:
+    """A specification as plain data, for a checkpoint; an instance becomes the name of its class."""
+    if isinstance(spec, nn.Module):
+        return INSTANCE + type(spec).__name__
+    if isinstance(spec, Mapping):
+        return {key: describe(value) for key, value in spec.items()}
+    if isinstance(spec, list | tuple):
+        return [describe(value) for value in spec]
+    return spec

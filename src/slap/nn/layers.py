@@ -1,0 +1,207 @@
+"""The parts of a transformer over packed rows, shared by encoders and decoders.
+
+B items, N rows, D width, H heads, E = D / H width of a head, P coordinates of a row.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn.functional import rms_norm, silu
+
+from slap.core.packed import Layout
+from slap.nn.attention import attention
+from slap.nn.chunking import by_rows, uncached
+from slap.nn.linear import Linear
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and sines, (N, E / 2) each, from `rotary`."""
+
+
+def rotary(positions: Tensor, head_width: int, base: float = 10_000.0) -> Rotation:
+    """Angles of rotary position embedding (RoFormer, arXiv 2104.09864), each axis in its own part of the head.
+
+    Args:
+        positions: (N, P) coordinates.
+        head_width: E, a multiple of 2P. Of its E / 2 pairs of channels, each axis turns E / 2P.
+        base: the longest wavelength is about 2 pi times this.
+
+    Returns:
+        Cosines and sines, (N, E / 2) each, float32.
+    """
+    axes = positions.shape[1]
+    if head_width % (2 * axes):
+        raise ValueError(f"a head of width {head_width} cannot be shared by {axes} axes: take a multiple of {2 * axes}")
+    pairs = head_width // (2 * axes)
+    frequencies = base ** -(torch.arange(pairs, device=positions.device, dtype=torch.float32) / pairs)
+    angles = (positions.float()[:, :, None] * frequencies).flatten(1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Turn each pair of channels (c, c + E / 2) by its row's angle.
+
+    Args:
+        x: (N, H, E).
+        rotation: from `rotary`.
+    """
+    cos, sin = (part[:, None].to(x.dtype) for part in rotation)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def turn_(x: Tensor, rotation: Rotation) -> Tensor:
+    """`rotate` in place, which is faster where nothing has to be kept for a gradient."""
+    cos, sin = (part[:, None].to(x.dtype) for part in rotation)
+    first, second = x.chunk(2, dim=-1)
+    crossed = first * sin
+    first.mul_(cos).sub_(second * sin)
+    second.mul_(cos).add_(crossed)
+    return x
+
+
+def linear(inputs: int, outputs: int) -> Linear:
+    """A linear layer without bias, initialised so that it keeps the scale of its input (our choice)."""
+    layer = Linear(inputs, outputs)
+    nn.init.trunc_normal_(layer.weight, std=inputs**-0.5)
+    return layer
+
+
+class RMSNorm(nn.RMSNorm):
+    """Root-mean-square norm (arXiv 1910.07467) that keeps the precision of its input under autocast.
+
+    Torch's own falls back to a slow path, with a warning, when input and weight differ in precision.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, D) -> (N, D)."""
+        return by_rows(self._rows, x)[0]
+
+    def _rows(self, x: Tensor) -> tuple[Tensor]:
+        assert self.weight is not None
+        return (rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps),)
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward layer (arXiv 2002.05202), without biases.
+
+    Args:
+        width: D.
+        hidden: width between its two linear layers.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.enter = linear(width, 2 * hidden)
+        self.leave = linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, D) -> (N, D)."""
+        return by_rows(self._rows, x)[0]
+
+    def _rows(self, x: Tensor) -> tuple[Tensor]:
+        gate, value = self.enter(x).chunk(2, dim=-1)
+        if uncached(x):  # no new memory, which would have to be cleared
+            return (self.leave(silu(gate, inplace=True).mul_(value)),)
+        return (self.leave(silu(gate) * value),)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention within the items of a packed batch, with rotary positions.
+
+    Args:
+        width: D.
+        heads: H, a divisor of D.
+        window: see `attention`.
+        causal: see `attention`.
+    """
+
+    def __init__(self, width: int, heads: int, window: int | None = None, causal: bool = False) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"{heads} heads do not divide a width of {width}")
+        self.heads = heads
+        self.window = window
+        self.causal = causal
+        self.qkv = linear(width, 3 * width)
+        self.out = linear(width, width)
+
+    def forward(self, x: Tensor, layout: Layout, rotation: Rotation) -> Tensor:
+        """(N, D) -> (N, D)."""
+        q, k, v = by_rows(self.project, x, *rotation)
+        return self.out(self.mix(q, k, v, layout))
+
+    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, D) and its rotation to queries, keys and values, (N, H, E) each, row by row."""
+        q, k, v = rearrange(self.qkv(x), "n (three h e) -> three n h e", three=3, h=self.heads)
+        turn = turn_ if uncached(x) else rotate
+        return turn(q, (cos, sin)), turn(k, (cos, sin)), v
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        """Queries, keys and values, (N, H, E) each, to values that are mixed within items, (N, D)."""
+        mixed = attention(q, k, v, layout, window=self.window, causal=self.causal)
+        return rearrange(mixed, "n h e -> n (h e)")
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention from the rows of one packed batch to those of another, item by item.
+
+    Args:
+        width: D of the queries and of the result.
+        heads: H, a divisor of D.
+        context_width: of the rows attended to.
+    """
+
+    def __init__(self, width: int, heads: int, context_width: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"{heads} heads do not divide a width of {width}")
+        self.heads = heads
+        self.q = linear(width, width)
+        self.kv = linear(context_width, 2 * width)
+        self.out = linear(width, width)
+
+    def forward(self, x: Tensor, layout: Layout, context: Tensor, context_layout: Layout) -> Tensor:
+        """(N, D) and a context of (M, D') -> (N, D)."""
+        q = rearrange(self.q(x), "n (h e) -> n h e", h=self.heads)
+        k, v = rearrange(self.kv(context), "m (two h e) -> two m h e", two=2, h=self.heads)
+        return self.out(rearrange(attention(q, k, v, layout, context_layout), "n h e -> n (h e)"))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: RMSNorm, attention, RMSNorm, SwiGLU; no biases.
+
+    Args:
+        width: D.
+        heads: H.
+        hidden: of the feed-forward layer.
+        window: of local attention; None sees the whole item.
+    """
+
+    compiles = True  # see slap.nn.stack
+
+    def __init__(self, width: int, heads: int, hidden: int, window: int | None = None) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(width)
+        self.attention = SelfAttention(width, heads, window)
+        self.feed_forward_norm = RMSNorm(width)
+        self.feed_forward = SwiGLU(width, hidden)
+
+    def forward(self, x: Tensor, layout: Layout, rotation: Rotation) -> Tensor:
+        """(N, D) -> (N, D)."""
+        q, k, v = by_rows(self._before, x, *rotation)
+        mixed = self.attention.mix(q, k, v, layout)
+        return by_rows(self._after, x, mixed)[0]
+
+    def _before(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What of the block comes before rows meet."""
+        return self.attention.project(self.attention_norm(x), cos, sin)
+
+    def _after(self, x: Tensor, mixed: Tensor) -> tuple[Tensor]:
+        """What comes after it."""
+        x = x + self.attention.out(mixed)
+        return (x + self.feed_forward(self.feed_forward_norm(x)),)

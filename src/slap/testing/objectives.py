@@ -1,0 +1,144 @@
+"""Checks of what objectives promise.
+
+B clips, C captions.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from slap.core.batch import Batch
+from slap.model.contracts import Objective
+from slap.model.views import Views
+from slap.testing.checks import TWINS, assert_finite, gradients, promise, restored
+from slap.testing.tiny import tiny_batch, tiny_model
+from slap.training.module import SLAP
+
+NAME = "checked"
+
+VIEWS = ("full", "masked", "teacher", "text")
+
+LABELS = ("bark", "rain")
+"""What the clips of training and of batches are labelled with in turn, whatever the task."""
+
+
+def check_objective(objective: Objective, model: SLAP | None = None) -> None:
+    """Check what an objective promises.
+
+    Args:
+        objective: as its constructor made it, before `setup`. If it learns from labels, any task has two.
+        model: one whose encoders the objective is tried with, its text encoder prepared; default: tiny ones.
+
+    Raises:
+        AssertionError: it breaks a promise; the sentence says which.
+    """
+
+    def make() -> SLAP:
+        torch.manual_seed(0)
+        audio, text = (None, None) if model is None else (deepcopy(model.audio), deepcopy(model.text))
+        made = tiny_model({NAME: deepcopy(objective)}, audio, text)
+        made.objectives[NAME].prepare(clips)  # type: ignore[operator]
+        return made
+
+    clips = _Clips()
+    with promise(objective, "sets itself up on any model"):
+        made = make()
+    _keeps_to_itself(objective, made)
+    batches = {name: _labelled(batch, clips.asked) for name, batch in _batches(made).items()}
+    usual = batches["of four clips"]
+    with promise(objective, "gives the same loss for the same batch and random numbers"):
+        expected = _loss(made, usual)[0]
+        assert torch.equal(_loss(made, usual)[0], expected), "it does not"
+    with promise(objective, "gives the same loss after the model's state is saved and loaded"):
+        assert torch.equal(_loss(restored(make(), made), usual)[0], expected), "it does not"
+    for how, twin in TWINS.items():
+        with promise(objective, f"gives the same loss after the model is {how}"):
+            assert torch.equal(_loss(twin(made), usual)[0], expected), "it does not"
+    with promise(objective, "gives every trainable parameter of its own a finite gradient"):
+        loss = _loss(made, usual)[0]
+        assert loss.requires_grad, "the loss has none"
+        assert_finite(gradients(made.objectives[NAME], loss))
+    made._trainer = _Forbidden()  # type: ignore[assignment]
+    _losses(objective, made, batches)
+
+
+def _batches(model: SLAP) -> dict[str, Batch]:
+    """Batches that differ in everything that may differ, the usual one first."""
+    four = tiny_batch(model)
+    return {
+        "of four clips": four,
+        "of one clip": tiny_batch(model, [0.3]),
+        "of one clip of one sample": tiny_batch(model, [0.0]),
+        "of clips with two captions": tiny_batch(model, captions_per_clip=2),
+        "of clips that share captions": tiny_batch(model, [0.1] * 7),
+        "of silence": replace(four, audio=four.audio.replace(torch.zeros_like(four.audio.values))),
+        "of one clip twice": replace(tiny_batch(model, [0.3, 0.3]), clip_key=torch.zeros(2, dtype=torch.int64)),
+    }
+
+
+def _labelled(batch: Batch, tasks: set[str]) -> Batch:
+    """The batch with labels of some tasks."""
+    names = tuple(LABELS[clip % len(LABELS)] for clip in range(len(batch)))
+    return replace(batch, labels={**batch.labels, **dict.fromkeys(sorted(tasks), names)})
+
+
+def _keeps_to_itself(objective: Objective, model: SLAP) -> None:
+    with promise(objective, "registers no part of the model as its own: that would be saved and optimised twice"):
+        mine = model.objectives[NAME]
+        assert all(module is not model for module in mine.modules()), "it holds the model"
+        encoders = [model.audio, model.text, model.audio_pool, model.text_pool]
+        theirs = {id(parameter) for encoder in encoders for parameter in encoder.parameters()}
+        shared = [name for name, parameter in mine.named_parameters() if id(parameter) in theirs]
+        assert not shared, f"it holds {', '.join(shared)}"
+
+
+def _losses(objective: Objective, model: SLAP, batches: dict[str, Batch]) -> None:
+    first: set[str] | None = None
+    for name, batch in batches.items():
+        with promise(objective, f"gives a finite scalar for a batch {name}, without the trainer's help"):
+            loss, extras, read = _loss(model, batch)
+            assert loss.shape == (), f"its shape is {tuple(loss.shape)}"
+            assert loss.isfinite(), f"it is {loss.item()}"
+            found = gradients(model, loss)
+            assert all(grad is None or grad.isfinite().all() for grad in found.values()), "a gradient is not finite"
+        with promise(objective, "gives scalars to log, by name"):
+            for key, value in extras.items():
+                assert isinstance(key, str) and isinstance(value, Tensor), f"it gives {key!r}: {value!r}"  # noqa: PT018
+                assert value.shape == () and value.isfinite(), f"{key!r} is {value}"  # noqa: PT018
+        with promise(objective, "reads the same views whatever the data, or processes would wait for each other"):
+            first = read if first is None else first
+            assert read == first, f"it reads {sorted(read)} of a batch {name}, else {sorted(first)}"
+
+
+def _loss(model: SLAP, batch: Batch) -> tuple[Tensor, dict[str, Tensor], set[str]]:
+    """The loss, what is to be logged, and the names of the views that were computed."""
+    torch.manual_seed(0)
+    views = Views(model, batch)
+    output = model.objectives[NAME](views)
+    loss, extras = output if isinstance(output, tuple) else (output, {})
+    read = {name for name in (*VIEWS, "hidden") if name in views.__dict__}
+    read |= {f"{name}.embedding" for name in VIEWS if name in read and "embedding" in getattr(views, name).__dict__}
+    return loss, extras, read
+
+
+class _Clips:
+    """Stands where training clips would."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    def labels(self, task: str) -> list[tuple[str, ...]]:
+        """One each."""
+        self.asked.add(task)
+        return [(name,) for name in LABELS]
+
+
+class _Forbidden:
+    """Stands where the trainer would."""
+
+    def __getattr__(self, name: str) -> object:
+        raise AssertionError(f"it asks the trainer for `{name}`")

@@ -1,0 +1,88 @@
+"""Warns of a training that has gone wrong although its numbers are finite, above all of features that collapse."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from math import isfinite
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from slap.model.contracts import Objective
+from slap.training.device_scalars import Deferred
+
+PATIENCE = 10
+"""Rows of the logs in which an objective complains before anyone believes it (our choice)."""
+
+log = logging.getLogger(__name__)
+
+
+class CollapseError(ValueError):
+    """Training has collapsed, and was told to stop then."""
+
+
+class CollapseWatch(Callback):
+    """Asks the objectives, whenever a row of the logs is due, whether they complain (`Objective.complaint`).
+
+    A complaint that lasts for `patience` rows is logged as a warning; when it ends, that is logged too.
+
+    Args:
+        stop: end the run with an error instead.
+        patience: rows of the logs.
+
+    Raises:
+        CollapseError: an objective complained for that long, and `stop` is set.
+    """
+
+    def __init__(self, stop: bool = False, patience: int = PATIENCE) -> None:
+        if patience < 1:
+            raise ValueError(f"patience must be at least 1, got {patience}")
+        self.stop, self.patience = stop, patience
+        self.rows: Counter[str] = Counter()  # by objective, for how many rows in a row it has complained
+        self._deferred: Deferred[tuple[int, list[tuple[str, str]]]] = Deferred()
+        self._last: Any = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at what was logged, at steps that are."""
+        del outputs, batch, batch_idx
+        seen = getattr(pl_module, "seen", None)
+        if seen is None or seen is self._last or not trainer._logger_connector.should_update_logs:
+            return
+        self._last = seen
+        names = [(objective, extra) for objective, extras in seen.extras.items() for extra in extras]
+        if names:
+            values = torch.stack([seen.extras[objective][extra].detach().double() for objective, extra in names])
+            for arrived, (step, which) in self._deferred.put(values, (trainer.global_step - 1, names)):
+                self._ask(pl_module, step, dict(zip(which, arrived, strict=True)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """For how long each objective has complained."""
+        return {"rows": dict(self.rows)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.rows = Counter(state_dict["rows"])
+
+    def _ask(self, module: LightningModule, step: int, logged: dict[tuple[str, str], float]) -> None:
+        for name in dict.fromkeys(name for name, _ in logged):
+            values = {extra: value for (owner, extra), value in logged.items() if owner == name}
+            if not all(isfinite(value) for value in values.values()):
+                continue  # that is the business of slap.training.callbacks.loss_monitor
+            objective = cast("Objective", module.objectives[name])  # type: ignore[index]
+            self._hear(name, step, objective.complaint(values))
+
+    def _hear(self, name: str, step: int, complaint: str | None) -> None:
+        before = self.rows[name]
+        self.rows[name] = before + 1 if complaint else 0
+        if not complaint and before >= self.patience:
+            log.warning("%s recovered at step %d", name, step)
+        if self.rows[name] != self.patience:
+            return
+        message = f"{name} has collapsed, as of step {step}, for {self.patience} rows of the logs: {complaint}"
+        if self.stop:
+            raise CollapseError(f"{message}. The trainer's `stop_on_collapse` ended the run")
+        log.warning("%s", message)

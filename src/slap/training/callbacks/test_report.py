@@ -1,0 +1,231 @@
+"""What a test run leaves: a table on the terminal, and `report.md`, `results.json` and plots in the run's folder.
+
+B clips.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from matplotlib.figure import Figure
+
+from slap.core.bad_clip import BAD_CLIPS
+from slap.core.batch import Batch
+from slap.metrics.bootstrap import Result
+from slap.metrics.plots import draw_confusion, draw_recall, draw_recall_by_duration
+
+if TYPE_CHECKING:
+    from slap.training.held_out import Evaluation
+    from slap.training.module import SLAP
+
+SAMPLES = 12
+"""Clips whose captions a report shows, ..."""
+
+SAMPLES_PER_BATCH = 2
+"""... and how many of one batch, which holds clips of similar duration."""
+
+HEADINGS = ("metric", "value", "95 % interval", "chance", "count")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A caption that the model wrote, beside one that a clip has."""
+
+    clip: str
+    reference: str
+    written: str
+
+
+class Report(Callback):
+    """Prints and writes the report of a test run, at its end.
+
+    If an objective of the model has a method `generate`, as `captioning` has, the report shows a few of its captions.
+    Works with any model that keeps a `slap.training.held_out.Evaluation` as `evaluation`.
+    """
+
+    def __init__(self) -> None:
+        self._samples: list[Sample] = []
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the samples of a test before this one."""
+        del trainer, pl_module
+        self._samples = []
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Have a few clips of the batch captioned."""
+        del outputs, batch_idx, dataloader_idx
+        if trainer.is_global_zero and len(self._samples) < SAMPLES:
+            self._samples += captioned(pl_module, batch, SAMPLES_PER_BATCH)  # type: ignore[arg-type]
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print and write."""
+        if trainer.is_global_zero:
+            evaluation: Evaluation = pl_module.evaluation  # type: ignore[assignment]
+            write(Path(trainer.default_root_dir), evaluation, self._samples)
+            lines = [table(evaluation.results), *median_ranks(evaluation), *left_out(evaluation)]
+            print("\n" + "\n\n".join(lines) + f"\n\nMore in {Path(trainer.default_root_dir) / 'report.md'}")
+
+
+def table(results: Mapping[str, Result]) -> str:
+    """The figures as text for a terminal of 80 columns.
+
+    Example:
+        >>> print(table({"t2a_R@1": Result(62.5, 56.1, 68.9, 0.3125, 320)}))
+        metric                           value     95 % interval    chance     count
+        text to audio, R@1                62.5      56.1 to 68.9       0.3       320
+    """
+    rows = [HEADINGS, *_rows(results)]
+    first = max(28, *(len(row[0]) for row in rows))
+    return "\n".join(f"{{:<{first}}}{{:>10}}{{:>18}}{{:>10}}{{:>10}}".format(*row) for row in rows)
+
+
+def markdown(results: Mapping[str, Result]) -> str:
+    """The figures as a table in Markdown.
+
+    Example:
+        >>> print(markdown({"zeroshot_order": Result(62.5, 56.1, 68.9, 8.333, 320)}))
+        | metric | value | 95 % interval | chance | count |
+        |---|---:|---:|---:|---:|
+        | zero-shot, order | 62.5 | 56.1 to 68.9 | 8.3 | 320 |
+        >>> print(markdown({"clotho/t2a_R@10": Result(62.5, 56.1, 68.9, 0.96, 1045)}).splitlines()[-1])
+        | clotho: text to audio, R@10 | 62.5 | 56.1 to 68.9 | 1.0 | 1045 |
+    """
+    rows = [HEADINGS, ("---", "---:", "---:", "---:", "---:"), *_rows(results)]
+    lines = [("|{}|{}|{}|{}|{}|" if row[0] == "---" else "| {} | {} | {} | {} | {} |").format(*row) for row in rows]
+    return "\n".join(lines)
+
+
+def median_ranks(evaluation: Evaluation) -> list[str]:
+    """A line on the median ranks of all clips together; none if there are none."""
+    shown = [(readable(name), rank) for name, rank in evaluation.median_ranks.items() if "/" not in name]
+    words = [
+        f"{name.partition(',')[0]} {rank.value:g} ({rank.low:g} to {rank.high:g}; chance {rank.chance:g})"
+        for name, rank in shown
+    ]
+    return [f"Median rank, from 1: {', '.join(words)}."] if words else []
+
+
+def left_out(evaluation: Evaluation) -> list[str]:
+    """A line on the clips that could not be used; none if all could."""
+    if not evaluation.left_out:
+        return []
+    reasons = ", ".join(f"{count} {reason}" for reason, count in evaluation.left_out.items())
+    return [f"Clips left out, since they could not be used: {reasons}; see {BAD_CLIPS}."]
+
+
+def write(folder: Path, evaluation: Evaluation, samples: Sequence[Sample] = ()) -> None:
+    """Write `report.md`, `results.json` and the plots.
+
+    Args:
+        folder: where to; made if it is not there.
+        evaluation: after its `compute`.
+        samples: captions to show.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    plots = _plots(evaluation)
+    for name, figure in plots.items():
+        figure.savefig(folder / name)
+    results = {name: asdict(result) for name, result in evaluation.results.items()}
+    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    parts = ["# Held-out clips", markdown(evaluation.results), _NOTE]
+    parts += [*median_ranks(evaluation), *left_out(evaluation)]
+    parts += ["\n".join(f"![{name}]({name})" for name in plots)]
+    if samples:
+        parts += ["## Captions", _sample_table(samples)]
+    (folder / "report.md").write_text("\n\n".join(parts) + "\n")
+
+
+def captioned(model: SLAP, batch: Batch, count: int) -> list[Sample]:
+    """Captions that the model writes for the first clips of a batch; none if it has not learnt to.
+
+    Args:
+        model: any objective of it with a method `generate` will do.
+        batch: B clips.
+        count: clips, fewer if the batch or those with a caption are fewer.
+    """
+    writer: Any = next((objective for objective in model.objectives.values() if hasattr(objective, "generate")), None)
+    first: dict[int, str] = {}
+    for clip, caption in zip(batch.clip.tolist(), batch.captions, strict=True):
+        first.setdefault(clip, caption)
+    clips = sorted(first)[:count]
+    if writer is None or not clips:
+        return []
+    audio = batch.audio.take(torch.tensor(clips))
+    tokens = writer.generate(model.audio(model.audio.patchify(audio)))
+    written = model.text.detokenize(tokens)
+    return [Sample(batch.ids[i], first[i], caption) for i, caption in zip(clips, written, strict=True)]
+
+
+_NOTE = "Values in percent; 95 % bootstrap intervals over clips; chance is what guessing reaches."
+
+ACCURACY = "_accuracy"
+"""What the name of a head's figure ends with."""
+
+_NAMES = {"t2a_": "text to audio, ", "a2t_": "audio to text, ", "zeroshot_": "zero-shot, "}
+
+
+def _rows(results: Mapping[str, Result]) -> list[tuple[str, ...]]:
+    return [
+        (
+            readable(name),
+            f"{result.value:.1f}",
+            f"{result.low:.1f} to {result.high:.1f}",
+            f"{result.chance:.1f}",
+            str(result.count),
+        )
+        for name, result in results.items()
+    ]
+
+
+def readable(metric: str) -> str:
+    """The name of a figure in words.
+
+    Example:
+        >>> readable("clotho/t2a_R@1"), readable("classification_accuracy")
+        ('clotho: text to audio, R@1', 'classification, accuracy')
+    """
+    source, _, figure = metric.rpartition("/")
+    for prefix, words in _NAMES.items():
+        if figure.startswith(prefix):
+            return (f"{source}: " if source else "") + words + figure.removeprefix(prefix)
+    for ending in (ACCURACY, "_mAP"):
+        if metric.endswith(ending):
+            return f"{metric.removesuffix(ending)}, {ending[1:]}"
+    return metric
+
+
+def _plots(evaluation: Evaluation) -> dict[str, Figure]:
+    """The plots by the name of their file."""
+    plots = {}
+    if "t2a_R@1" in evaluation.results:
+        plots["recall.png"] = draw_recall(evaluation.results)
+        plots["recall_by_duration.png"] = draw_recall_by_duration(evaluation.durations, evaluation.audio_ranks)
+    for name, confusion in evaluation.confusions.items():
+        head = f"{name}{ACCURACY}" in evaluation.results  # of an objective; the others are zero-shot tasks
+        result = evaluation.results[f"{name}{ACCURACY}" if head else f"zeroshot_{name}"]
+        title = f"{name if head else f'Zero-shot, {name}'}\n{result.value:.1f} % right, chance {result.chance:.1f} %"
+        plots[f"confusion_{name}.png"] = draw_confusion(confusion, title)
+    return plots
+
+
+def _sample_table(samples: Sequence[Sample]) -> str:
+    rows = [f"| {sample.clip} | {_cell(sample.reference)} | {_cell(sample.written)} |" for sample in samples]
+    return "\n".join(["| clip | reference | written by the model |", "|---|---|---|", *rows])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,61 @@
+"""The objectives' losses on the validation clips, for runs that are chosen by them.
+
+B clips of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from slap.core.batch import Batch
+from slap.model.views import Views
+
+if TYPE_CHECKING:
+    from slap.training.module import SLAP
+
+
+class ValidationLoss(Callback):
+    """Logs `val/<objective>` for each objective, the mean over the validation clips.
+
+    A loss that compares clips within a batch, as the contrastive one, depends on how large batches are; one of single
+    clips, as of captioning, does not. Batches count by their clips. It costs another pass of the encoders.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._clips = 0
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin anew."""
+        del trainer, pl_module
+        self._sums, self._clips = {}, 0
+
+    @torch.no_grad()
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Compute the losses of one batch."""
+        del trainer, outputs, batch_idx, dataloader_idx
+        model = cast("SLAP", pl_module)
+        views = Views(model, batch)
+        for name, objective in model.objectives.items():
+            output = objective(views)
+            loss = output[0] if isinstance(output, tuple) else output
+            self._sums[name] = self._sums.get(name, 0.0) + float(loss) * len(batch)
+        self._clips += len(batch)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the means; those of other processes are averaged in, as each loss is in its process's share."""
+        del trainer
+        means: Mapping[str, float] = {name: total / max(self._clips, 1) for name, total in self._sums.items()}
+        pl_module.log_dict({f"val/{name}": value for name, value in means.items()}, sync_dist=True)

@@ -1,0 +1,181 @@
+"""Training that was interrupted goes on as if it had not been: same clips, same losses, same weights.
+
+What a checkpoint holds for that, besides what Lightning saves (weights, teacher, optimiser, schedules, best scores):
+
+- the place in the data, as the data module says it: (epoch, batches), committed when an optimiser step is complete.
+  What workers have loaded ahead does not count;
+- the random numbers of every process, and what each has added up since the last row of the logs;
+- Lightning's counters as they are between two batches (`slap.training.checkpoint.loop_state`).
+
+See docs/resume.md for what is promised.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from slap.training.checkpoint.loop_state import Boundary
+from slap.training.checkpoint.rank_state import RandomNumbers, RankState, gather
+from slap.training.processes.consensus import Agreement
+
+KEY = "slap_resume"
+"""Of what is saved here, in a checkpoint."""
+
+VERSION = 1
+
+ChangedData = Literal["refuse", "restart_epoch"]
+
+log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Positioned(Protocol):
+    """A data module that can go on in the middle of an epoch; its `state_dict` says where."""
+
+    restart_changed: bool
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The epoch, and the batches of it that training has seen."""
+
+    def commit(self, epoch: int, batches: int) -> None:
+        """Take note that training has come so far."""
+
+
+class ExactResume(Callback):
+    """Commits where training is at each optimiser step, saves what else its continuation depends on, and restores it.
+
+    Args:
+        agreement: between the processes, whose group it uses.
+        changed_data: when a run is continued with other data, `refuse`, or begin the interrupted epoch anew.
+
+    Attributes:
+        boundary: the end of the last optimiser step; None before the first.
+    """
+
+    def __init__(self, agreement: Agreement, changed_data: ChangedData = "refuse") -> None:
+        if changed_data not in ("refuse", "restart_epoch"):
+            raise ValueError(f"changed_data is 'refuse' or 'restart_epoch', got {changed_data!r}")
+        self.agreement, self.changed_data = agreement, changed_data
+        self.boundary: Boundary | None = None
+        self._loaded: dict[str, Any] | None = None
+        self._at_boundary: dict[str, Any] | None = None  # the states of this process
+        self._step = self._batches = 0
+        self._owed = False  # a validation to the epoch before
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Tell the data module what to do with changed data."""
+        del pl_module
+        self.boundary, self._loaded, self._at_boundary, self._owed = None, None, None, False
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if stage == "fit" and isinstance(data, Positioned):
+            data.restart_changed = self.changed_data == "restart_epoch"
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the states until training starts: what happens before would draw from the random numbers."""
+        del pl_module
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        self._loaded = checkpoint.get(KEY)
+        if self._loaded is None:
+            self._begin_epoch(trainer, checkpoint)
+        elif self._loaded["version"] != VERSION:
+            raise ValueError(
+                f"the checkpoint is of another version of slap-audio: its state has version "
+                f"{self._loaded['version']}, and this one reads {VERSION}; continue with the version that wrote it"
+            )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore the states."""
+        self._step, self._batches = trainer.global_step, 0
+        if self._loaded is not None:
+            self.boundary = Boundary(**self._loaded["boundary"])
+            self._owed = self.boundary.owes_validation and self.boundary.batches == 0
+            states = self._loaded["ranks"]
+            mine = states[trainer.global_rank] if trainer.global_rank < len(states) else {}
+            for name, owner in _owners(trainer, pl_module):
+                # With other processes than before, sums belong to nobody; random numbers go on where there are any.
+                if name in mine and (len(states) == trainer.world_size or isinstance(owner, RandomNumbers)):
+                    owner.load_rank_state(mine[name])
+            self._loaded = None
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, Positioned) and data.place[1] == 0:
+            _count_from_zero(trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Within an accumulation random numbers move on, so those of its beginning are kept."""
+        del batch, batch_idx
+        if trainer.accumulate_grad_batches > 1 and self._at_boundary is None:
+            self._at_boundary = _states(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        """After the batch that completes an optimiser step, commit."""
+        del args
+        self._batches += 1
+        if trainer.global_step == self._step:
+            return
+        self._step, self._batches = trainer.global_step, 0
+        self.boundary, self._at_boundary = Boundary.of(trainer), None
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, Positioned):
+            data.commit(self.boundary.epoch, self.boundary.batches)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What the interrupted run still owed to the epoch before stands under that epoch in the logs."""
+        del pl_module
+        if self._owed:
+            trainer.fit_loop.epoch_progress.current.completed -= 1
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The validation that followed the last step needs no repetition."""
+        del pl_module
+        if self._owed:
+            trainer.fit_loop.epoch_progress.current.completed += 1
+            self._owed = False
+        if self.boundary is not None and trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self.boundary.validated = True
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Save everything as it was at the last boundary; weights have not changed since."""
+        if self.boundary is None:
+            return
+        mine = self._at_boundary or _states(trainer, pl_module)
+        checkpoint["loops"]["fit_loop"] = self.boundary.state()
+        ranks = gather(mine, self.agreement.group)
+        checkpoint[KEY] = {"version": VERSION, "boundary": vars(self.boundary), "ranks": ranks}
+
+    @property
+    def within_accumulation(self) -> bool:
+        """Whether batches have been added up since the last optimiser step."""
+        return self._batches > 0
+
+    def _begin_epoch(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+        """Go on from a checkpoint that does not say where in its epoch it was."""
+        epoch = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+        log.warning("the checkpoint does not say where in its epoch it was: epoch %d begins anew", epoch)
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, Positioned):
+            data.commit(epoch, 0)
+
+
+def _count_from_zero(trainer: Trainer) -> None:
+    """An epoch that begins anew has seen no batch, whatever its checkpoint counted."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    progress.current.reset()
+    progress.is_last_batch = False
+
+
+def _owners(trainer: Trainer, module: LightningModule) -> Iterator[tuple[str, RankState]]:
+    """Whatever has a state of its own on each process, by name."""
+    yield "random", RandomNumbers(module.device)
+    parts = {**{type(callback).__name__: callback for callback in trainer.callbacks}, **vars(module)}  # type: ignore[attr-defined]
+    yield from ((name, part) for name, part in parts.items() if isinstance(part, RankState))
+
+
+def _states(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+    return {name: owner.rank_state() for name, owner in _owners(trainer, module)}

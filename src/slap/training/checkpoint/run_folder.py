@@ -1,0 +1,146 @@
+"""One folder a run: it is never mixed with another run, and can be continued."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from pathlib import Path
+
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+
+from slap.core.bad_clip import BAD_CLIPS
+from slap.training.callbacks.loss_monitor import WATCH_FILES
+from slap.training.checkpoint.io import BEST, LAST, PREVIOUS
+
+METRICS = "metrics.csv"
+
+RUN_FILES = (METRICS, BEST, LAST, PREVIOUS, "curves.png")
+"""What a run leaves in its folder, besides the TensorBoard log."""
+
+
+class RunFolder(Callback):
+    """Keeps a new run out of a folder that holds another one.
+
+    Args:
+        out: the folder.
+        overwrite: remove the other run instead.
+
+    Raises:
+        FileExistsError: training starts from its first step in a folder that holds a run.
+    """
+
+    def __init__(self, out: str, overwrite: bool = False) -> None:
+        self.out = Path(out)
+        self.overwrite = overwrite
+        self._found: list[Path] = []
+        # Now: the logger opens a new one early.
+        self._old = [*sorted(self.out.glob("tensorboard/events.*")), self.out / BAD_CLIPS]
+        self._old += [self.out / name for name in WATCH_FILES]
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Look what is there before this run writes anything."""
+        del trainer, pl_module
+        if stage == "fit":
+            self._found = [self.out / name for name in RUN_FILES if (self.out / name).exists()]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse or clean the folder: only now it is known that no checkpoint is being continued."""
+        del pl_module
+        if trainer.global_step > 0:
+            if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                forget_after(self.out / METRICS, trainer.global_step)
+            return
+        present = trainer.strategy.broadcast([path.name for path in self._found])  # so that all processes stop
+        if present and not self.overwrite:
+            raise FileExistsError(
+                f"{self.out} holds a run already ({', '.join(present)}); name another folder as the trainer's `out`, "
+                "continue that run with `--ckpt_path last`, or replace it with the trainer's `overwrite`"
+            )
+        if trainer.is_global_zero:
+            for path in self._found + self._old:
+                path.unlink(missing_ok=True)
+
+
+def forget_after(path: Path, steps: int) -> None:
+    """Drop the rows of a log that come after a checkpoint, which its continuation writes again.
+
+    A row that was being written when its run was killed goes too.
+
+    Args:
+        path: of the log, if there is one.
+        steps: that the checkpoint has seen; rows are numbered from 0.
+    """
+    if not path.is_file():
+        return
+    with path.open(newline="") as file:
+        header, *rows = file.readlines() or [""]
+    step = header.strip().split(",").index("step") if rows else 0
+    kept = [row for row in rows if row.endswith("\n") and _whole(row, header) and int(row.split(",")[step]) < steps]
+    if len(kept) < len(rows):
+        part = path.with_name(f"{path.name}.part")
+        part.write_text("".join([header, *kept]), newline="")
+        part.replace(path)
+
+
+def _whole(row: str, header: str) -> bool:
+    return row.count(",") == header.count(",")
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Saves `best.ckpt` after each validation that beats those before it.
+
+    Args:
+        out: the folder.
+        monitor: the metric that decides.
+        mode: whether `max` or `min` of it is best.
+    """
+
+    def __init__(self, out: str, monitor: str, mode: str) -> None:
+        super().__init__(
+            Path(out).absolute(),
+            "best",
+            monitor,
+            mode=mode,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """As the parent, but it may share the folder: `RunFolder` keeps other runs out."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+            super().setup(trainer, pl_module, stage)
+
+
+class AppendingCSVLogger(CSVLogger):
+    """Lightning's CSV log, but it adds to the `metrics.csv` of a run instead of deleting it.
+
+    Otherwise testing a model, or continuing its training, would destroy the record of how it was trained.
+
+    Args:
+        out: the folder.
+    """
+
+    def __init__(self, out: str) -> None:
+        super().__init__(out, name="", version="")
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        """What writes the file; does nothing on processes other than the first."""
+        if self._experiment is None:
+            self._experiment = _AppendingWriter(self.log_dir)
+        assert isinstance(self._experiment, ExperimentWriter)
+        return self._experiment
+
+
+class _AppendingWriter(ExperimentWriter):
+    def _check_log_dir_exists(self) -> None:
+        path = Path(self.metrics_file_path)
+        if path.is_file():
+            with path.open(newline="") as file:
+                self.metrics_keys = next(csv.reader(file), [])

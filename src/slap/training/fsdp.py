@@ -1,0 +1,149 @@
+"""FSDP2: each process keeps a part of every large parameter, its gradient, its moments and its teacher's copy.
+
+Use it by `strategy="fsdp2"` of the trainer. Blocks of encoders and decoders are gathered one at a time, when they are
+computed; a module that is entered other than by `forward` lists those methods as `entrances`. Scalars, and what
+objectives hold themselves, stay whole on every process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.strategies.model_parallel import _load_raw_module_state
+from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
+from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.optim import Optimizer
+from torch.utils._pytree import SUPPORTED_NODES, register_pytree_node
+
+from slap.core.checkpoint_file import verify
+from slap.core.packed import Packed
+from slap.model.network import Network
+
+FSDP2 = "fsdp2"
+"""The strategy's name."""
+
+
+class Sharded(ModelParallelStrategy):
+    """Lightning's ModelParallelStrategy over all processes of all nodes; checkpoints are single files, of any use.
+
+    Such a checkpoint is gathered on the first process, so it loads on any number of processes and without FSDP2.
+    """
+
+    def __init__(self, save_distributed_checkpoint: bool = False, **options: Any) -> None:
+        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=save_distributed_checkpoint, **options)
+
+    def setup_environment(self) -> None:
+        """One data-parallel group of all processes."""
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        """Verify a checkpoint and take it up, whichever strategy saved it.
+
+        Lightning's own would take the numbers of an optimiser's parameters for places in the model. Without FSDP2 they
+        are places in the optimiser's groups, and moments would go to other parameters.
+
+        Raises:
+            DamagedCheckpointError: it is not what was saved.
+            ValueError: its optimiser has other groups of parameters.
+        """
+        path = Path(self.broadcast(checkpoint_path))
+        if not path.is_file():  # but a folder, with one file a process
+            return super().load_checkpoint(path, weights_only)
+        verify(path)
+        content: dict[str, Any] = torch.load(path, "cpu", weights_only=weights_only is not False, mmap=True)
+        assert self.model is not None
+        assert self.lightning_module is not None
+        strict = self.lightning_module.strict_loading
+        _load_raw_module_state(content.pop("state_dict"), self.model, strict=strict)
+        options = StateDictOptions(broadcast_from_rank0=True, full_state_dict=True, strict=strict)
+        # No optimiser, no state: in evaluation, or of weights alone, which Lightning refuses to continue from.
+        for optimizer, saved in zip(self.optimizers, content.get("optimizer_states", ()), strict=False):
+            set_optimizer_state_dict(self.model, optimizer, _named(saved, optimizer, self.model), options=options)
+        return content
+
+
+if FSDP2 not in StrategyRegistry.available_strategies():
+    StrategyRegistry.register(FSDP2, Sharded, description="parameters spread over all processes (slap.training.fsdp)")
+
+
+def _named(saved: Mapping[str, Any], optimizer: Optimizer, model: nn.Module) -> dict[str, Any]:
+    """An optimiser's saved state with the names of parameters, which are told by their places in the groups."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = [[names[parameter] for parameter in group["params"]] for group in optimizer.param_groups]
+    found = [group["params"] for group in saved["param_groups"]]
+    if list(map(len, groups)) != list(map(len, found)):
+        raise ValueError(
+            f"the checkpoint's optimiser has groups of {', '.join(str(len(group)) for group in found)} parameters, "
+            f"and this run's of {', '.join(str(len(group)) for group in groups)}: the model, or what decays or learns "
+            "at which rate, is another"
+        )
+    pairs = (zip(group, own, strict=True) for group, own in zip(found, groups, strict=True))
+    name_of = dict(pair for group in pairs for pair in group)
+    return {
+        "state": {name_of[number]: moments for number, moments in saved["state"].items()},
+        "param_groups": [{**group, "params": own} for group, own in zip(saved["param_groups"], groups, strict=True)],
+    }
+
+
+def shard(model: Network, mesh: DeviceMesh) -> None:
+    """Spread the parameters of a model over processes, in place.
+
+    Args:
+        model: with whole parameters, equal on all processes.
+        mesh: one-dimensional.
+    """
+    _show_tensors()
+    # Every part is a root of its own, since `training_step` calls them one by one. Resharded after each forward pass:
+    # the teacher's has no backward pass that would do it, and the average is over shards.
+    for part in _parts(model):
+        for block in _blocks(part):
+            _spread(block, mesh)
+        _spread(part, mesh)
+
+
+def _show_tensors() -> None:
+    """Let FSDP2 find the tensors in what modules take and give, or it gathers no parameters for the backward pass."""
+    if Packed not in SUPPORTED_NODES:
+        register_pytree_node(
+            Packed,
+            lambda packed: ([packed.values, packed.lengths, packed.positions], packed.layout),
+            _packed,
+        )
+
+
+def _packed(tensors: Iterable[Any], layout: Any) -> Packed:
+    values, lengths, positions = tensors
+    return Packed(values, lengths, positions, layout)
+
+
+def _parts(model: Network) -> Iterator[nn.Module]:
+    yield from (model.audio, model.text, model.audio_pool, model.text_pool)
+    for objective in model.objectives.values():
+        yield from objective.children()
+    if model.teacher is not None:
+        yield from model.teacher.copies
+
+
+def _blocks(part: nn.Module) -> Iterator[nn.Module]:
+    """The elements of the outermost lists of modules: layers, of which only one need be whole at a time."""
+    for child in part.children():
+        if isinstance(child, nn.ModuleList):
+            yield from child
+        else:
+            yield from _blocks(child)
+
+
+def _spread(module: nn.Module, mesh: DeviceMesh) -> None:
+    scalars = {parameter for parameter in module.parameters() if parameter.dim() == 0}
+    if all(parameter in scalars for parameter in module.parameters()):
+        return
+    fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=scalars)
+    for name in getattr(module, "entrances", ()):
+        register_fsdp_forward_method(module, name)

@@ -1,0 +1,126 @@
+"""Which parameters decay, which learn and how fast, and how the learning rate moves over training."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from math import cos, pi
+from typing import Any
+
+from torch import nn
+
+from slap.model.contracts import Encoder, Objective
+
+LAYER = re.compile(r"^.*?(?<![^.])(?:blocks|layers|layer)\.\d+(?=\.)(?:.*?\.(?:blocks|layers|layer)\.\d+(?=\.))?")
+"""The beginning of a parameter's name that says which layer it is of, also where layers stand in stages."""
+
+
+def parameter_groups(
+    model: nn.Module,
+    lr: float,
+    weight_decay: float,
+    layer_decay: float = 1.0,
+    lr_scales: Mapping[str, float] | None = None,
+) -> list[dict[str, Any]]:
+    """Parameter groups for AdamW: by weight decay, and by learning rate.
+
+    Only the weights of linear and convolution layers decay; norms, embeddings, scales, queries and tokens do not
+    (our choice, the field's habit). Parameters without gradient, the teacher's among them, are left out. What stays
+    whole where parameters are spread over processes (`slap.training.fsdp`) has groups of its own, in every run, so
+    that a
+    checkpoint of one run continues in another.
+
+    Args:
+        model: anything that may hold `Encoder`s, whose `lr_scale` multiplies `lr`.
+        lr: of the parameters that ask for nothing else.
+        weight_decay: of the parameters that decay.
+        layer_decay: the factor on the learning rate from each layer of an encoder to the one below it, see `depths`.
+        lr_scales: by the beginning of parameters' names a further factor; the longest beginning counts.
+
+    Raises:
+        ValueError: a beginning that no parameter has.
+    """
+    scales = {
+        id(parameter): module.lr_scale(name) * layer_decay**depth
+        for module in model.modules()
+        if isinstance(module, Encoder)
+        for (name, parameter), depth in zip(module.named_parameters(), depths(module), strict=True)
+    }
+    given = lr_scales or {}
+    further = {id(parameter): given[start] for start in sorted(given, key=len) for parameter in beginning(model, start)}
+    decaying = {
+        id(module.weight) for module in model.modules() if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
+    }
+    # A weight that is shared with an embedding is an embedding.
+    decaying -= {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    whole = {id(p) for module in model.modules() if isinstance(module, Objective) for p in module.parameters(False)}
+    groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
+        decay = weight_decay if id(parameter) in decaying else 0.0
+        rate = lr * scales.get(id(parameter), 1.0) * further.get(id(parameter), 1.0)
+        key = rate, decay, parameter.dim() == 0 or id(parameter) in whole
+        group = groups.setdefault(key, {"params": [], "lr": rate, "weight_decay": decay})
+        group["params"].append(parameter)
+    return [groups[key] for key in sorted(groups, key=lambda key: (-key[0], -key[1], key[2]))]
+
+
+def depths(encoder: nn.Module) -> list[int]:
+    """For each parameter of an encoder how many layers lie above it, in the order of `named_parameters`.
+
+    What stands after the layers (a last norm) has 0, the last layer 1, and what stands before them (embeddings, tokens)
+    one more than the first layer: the layer-wise decay of BEiT (arXiv 2106.08254) and MAE. Layers are told by names
+    with `blocks`, `layers` or `layer` and a number, as those of timm and transformers have; an encoder without any is
+    all of depth 0.
+
+    Example:
+        >>> depths(nn.ModuleDict({"embed": nn.Linear(1, 1, bias=False), "blocks": nn.ModuleList(
+        ...     nn.Linear(1, 1, bias=False) for _ in range(2)), "norm": nn.RMSNorm(1)}))
+        [3, 2, 1, 0]
+    """
+    found = [LAYER.match(name) for name, _ in encoder.named_parameters()]
+    order = {name: number for number, name in enumerate(dict.fromkeys(match[0] for match in found if match), start=1)}
+    heights, begun = [], False
+    for match in found:
+        begun = begun or match is not None
+        heights.append(order[match[0]] if match else (len(order) + 1) * begun)
+    return [len(order) + 1 - height for height in heights] if order else [0] * len(found)
+
+
+def beginning(model: nn.Module, start: str) -> list[nn.Parameter]:
+    """The parameters whose names begin with some of the parts that `start` has between dots.
+
+    Raises:
+        ValueError: there are none; names what parts there are.
+    """
+    chosen = [parameter for name, parameter in model.named_parameters() if f"{name}.".startswith(f"{start}.")]
+    if not chosen:
+        parts = sorted({name.rpartition(".")[0].split(".blocks.")[0] for name, _ in model.named_parameters()})
+        raise ValueError(f"no parameter's name begins with {start!r}; the parts of the model are {', '.join(parts)}")
+    return chosen
+
+
+def freeze(model: nn.Module, parts: Iterable[str]) -> None:
+    """Keep parameters from learning, those whose names begin with any of `parts`, as "audio" or "audio.blocks.0".
+
+    What is frozen still runs as in training, e.g. with SpecAugment.
+
+    Raises:
+        ValueError: as `beginning`.
+    """
+    for part in parts:
+        for parameter in beginning(model, part):
+            parameter.requires_grad_(False)
+
+
+def warmup_cosine(step: int, warmup: int, total: int) -> float:
+    """The factor on the learning rate: a linear rise over `warmup` steps, then a cosine down to 0 at `total`.
+
+    Example:
+        >>> [round(warmup_cosine(step, warmup=2, total=6), 3) for step in range(7)]
+        [0.5, 1.0, 1.0, 0.854, 0.5, 0.146, 0.0]
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    return (1 + cos(pi * min((step - warmup) / max(total - warmup, 1), 1.0))) / 2

@@ -1,0 +1,58 @@
+"""Embeddings of clips out of what a prediction run gave, batch by batch, on each process.
+
+W windows, B clips, E shared dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from slap.core.distributed import world_size
+from slap.core.windows import merge_by_name
+
+Predicted = dict[str, Any]
+"""Of a batch: `ids`, W of them; `spans`, which samples of its clip each is; `embeddings`, (W, E)."""
+
+
+def windows_elsewhere(batches: Sequence[Predicted]) -> list[Predicted]:
+    """What other processes have of clips whose windows went to several processes; every process must call this."""
+    if world_size() == 1:
+        return []
+    # Who has the first window of a clip keeps the clip, and needs all others of it.
+    mine = [
+        row
+        for batch in batches
+        for row in zip(batch["ids"], batch["spans"], batch["embeddings"].cpu(), strict=True)
+        if row[1][0] > 0
+    ]
+    everyone: list[list[tuple[str, tuple[int, int], Tensor]]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(everyone, mine)
+    others = [row for rank, theirs in enumerate(everyone) if rank != dist.get_rank() for row in theirs]
+    return [{"ids": [name], "spans": [span], "embeddings": embedding[None]} for name, span, embedding in others]
+
+
+def whole_clips(batches: Sequence[Predicted], elsewhere: Sequence[Predicted] = ()) -> tuple[list[str], Tensor]:
+    """The clips whose first window is in the batches, with their embeddings.
+
+    Args:
+        batches: what this process predicted.
+        elsewhere: windows that other processes predicted.
+
+    Returns:
+        B ids, and (B, E).
+    """
+    own = {name for batch in batches for name, span in zip(batch["ids"], batch["spans"], strict=True) if span[0] == 0}
+    parts = [*batches, *elsewhere]
+    names = [name for part in parts for name in part["ids"]]
+    spans = [tuple(span) for part in parts for span in part["spans"]]
+    rows = [row for row, name in enumerate(names) if name in own]
+    if not rows:
+        return [], torch.zeros(0, 0)
+    embeddings = torch.cat([part["embeddings"].cpu() for part in parts])[rows]
+    merged = merge_by_name([names[row] for row in rows], [spans[row] for row in rows], embeddings)
+    return [names[rows[i]] for i in merged.first], merged.embeddings

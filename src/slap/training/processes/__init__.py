@@ -1,0 +1,1 @@
+"""Several processes: stop and fail together."""

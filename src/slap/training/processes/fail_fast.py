@@ -1,0 +1,152 @@
+"""When one process of several fails, all end, soon, and the first failure is what is shown.
+
+A process that fails writes so into the store that the processes share, prints its traceback, and ends. The others
+hear of it from a thread that looks into the store each second, so it does not matter what they wait for: a collective
+that never returns cannot hold them. No process waits for another on the way out but for a few seconds, so that the
+reason is read before the store is gone with its host, rank 0.
+
+R processes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from threading import Event, Lock, Thread
+from time import monotonic, sleep
+from typing import Any
+
+import torch.distributed as dist
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from slap.training.processes.signals import Stopped, release_children
+
+FIRST, COUNT, HEARD = "slap/failed/first", "slap/failed/count", "slap/failed/heard"
+"""Keys in the store: who failed first and how; how many failed; how many of the others know."""
+
+LOOK = 1.0
+"""Seconds between looks into the store."""
+
+LINGER = 10.0
+"""Seconds that a process waits at most until the others know."""
+
+LOST = 20.0
+"""Seconds without the store after which its host is taken for dead. At the end of a run it leaves a little earlier."""
+
+
+class FailTogether(Callback):
+    """Ends this process when another one has failed, and the others when this one does; with one process it is idle."""
+
+    def __init__(self) -> None:
+        self._watch: _Watch | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begin to watch."""
+        del pl_module, stage
+        if trainer.world_size > 1 and self._watch is None:
+            self._watch = _Watch(trainer)
+            self._watch.start()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """No longer watch."""
+        del trainer, pl_module, stage
+        self._end_watch()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Tell the others, and end: cleaning up could wait for them for ever."""
+        del pl_module
+        if trainer.world_size == 1 or isinstance(exception, Stopped | KeyboardInterrupt):
+            self._end_watch()
+            return
+        watch = self._watch or _Watch(trainer)
+        watch.fail(exception)
+
+    def _end_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.done.set()
+            self._watch = None
+
+
+class _Watch(Thread):
+    def __init__(self, trainer: Trainer) -> None:
+        super().__init__(daemon=True, name="watch-others")
+        self.trainer = trainer
+        self.rank, self.size = trainer.global_rank, trainer.world_size
+        self.done = Event()
+        self._ending = Lock()  # whoever holds it says why this process ends, and ends it
+        self._store = _own_store()
+
+    def run(self) -> None:
+        lost: float | None = None
+        while not self.done.wait(LOOK):
+            try:
+                failed = self._store is not None and self._store.check([FIRST])
+                lost = None
+            except RuntimeError:  # the connection is gone
+                lost = lost or monotonic()
+                if monotonic() - lost > LOST:
+                    self._end("rank 0, which the processes meet at, has ended; its output says why")
+                continue
+            if failed:
+                self._end(f"rank {self._first()}")
+
+    def fail(self, exception: BaseException) -> None:
+        """End for a reason of this process's own, unless another one was first."""
+        text = f"{self.rank} failed: {type(exception).__name__}: {exception}"
+        try:
+            first = self._store is None or self._store.add(COUNT, 1) == 1
+            if first and self._store is not None:
+                self._store.set(FIRST, text)
+        except RuntimeError:
+            first = not self._ending.locked()
+        if not first:
+            sleep(2 * LOOK)  # the first one may not have said yet why
+            self._end(f"rank {self._first()}")
+        self._ending.acquire()
+        trace = "".join(traceback.format_exception(exception))
+        if "peer" in str(exception):  # what gloo says of a connection that is gone
+            trace += "Another process has ended without a word: it was killed, perhaps for want of memory.\n"
+        print(f"[rank {self.rank}] failed, so all {self.size} processes end:\n{trace}", file=sys.stderr, flush=True)
+        self._leave(heard=False)
+
+    def _end(self, why: str) -> None:
+        self._ending.acquire()
+        print(f"[rank {self.rank}] ends, because {why}", file=sys.stderr, flush=True)
+        self._leave(heard=True)
+
+    def _leave(self, heard: bool) -> None:
+        children = release_children(self.trainer)
+        if self._store is None:  # they would wait for this process, which they have not met yet
+            for child in children:
+                child.kill()
+        try:
+            if heard and self._store is not None:
+                self._store.add(HEARD, 1)
+            until = monotonic() + LINGER
+            # Rank 0 is the store's host, and the one that failed may be.
+            while self._store is not None and self._store.add(HEARD, 0) < self.size - 1 and monotonic() < until:
+                if len(children) == self.size - 1 and all(child.poll() is not None for child in children):
+                    break  # nobody is left to hear
+                sleep(LOOK / 5)
+            if self.rank == 0:  # the others look once more
+                sleep(LOOK)
+        except RuntimeError:
+            pass  # the host has gone already
+        finally:
+            sys.stdout.flush()
+            os._exit(1)
+
+    def _first(self) -> str:
+        try:
+            return self._store.get(FIRST).decode(errors="replace") if self._store is not None else "?"
+        except RuntimeError:
+            return "0, which the processes meet at, has ended"
+
+
+def _own_store() -> Any:
+    """A connection of this thread's own to the store that the processes share; None if there is none."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return None
+    store: Any = dist.distributed_c10d._get_default_store()
+    return store.clone()

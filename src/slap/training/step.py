@@ -1,0 +1,72 @@
+"""One training step: the weighted sum of the objectives on the views of a batch, and what was seen on the way.
+
+B clips of this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from slap.core.distributed import all_sum, world_size
+from slap.model.network import Network
+from slap.model.views import Views
+from slap.training.nonfinite import Kept, poisoned
+
+
+@dataclass(eq=False)
+class Step:
+    """What one optimiser step saw. Nothing here has a gradient.
+
+    Attributes:
+        ids: of the B clips.
+        loss: the weighted sum, the same on every process.
+        losses: by objective, likewise.
+        extras: by objective, what else it gave to log.
+        by_clip: by objective that tells, the loss of each clip, (B,), NaN where a clip has none.
+        kept: the model's buffers as they were before.
+        bad: 0-dimensional bool, whether the step was left out; None before that is known.
+    """
+
+    ids: tuple[str, ...]
+    loss: Tensor
+    losses: dict[str, Tensor]
+    extras: dict[str, Mapping[str, Tensor]]
+    by_clip: dict[str, Tensor]
+    kept: Kept
+    bad: Tensor | None = field(default=None)
+
+
+def compute(model: Network, views: Views) -> tuple[Tensor, Step]:
+    """The loss of this process, with its gradient, and what was seen.
+
+    The loss's average over processes is the loss of the joined batch. If it is not finite on one process, no process
+    gets a finite gradient, see `slap.training.nonfinite`.
+    """
+    kept = Kept(model, ("teacher",))
+    total = torch.zeros((), device=views.batch.clip.device)
+    shares: list[Tensor] = []
+    extras: dict[str, Mapping[str, Tensor]] = {}
+    by_clip: dict[str, Tensor] = {}
+    for name, objective in model.objectives.items():
+        loss, extras[name] = _with_extras(objective(views))
+        total = total + model.weights[name] * loss
+        shares.append(loss.detach())
+        noted = views.noted()
+        if noted is not None:
+            by_clip[name] = noted
+    losses = torch.stack([share.to(total.dtype) for share in shares])
+    if world_size() > 1:
+        losses = all_sum(losses) / world_size()
+    by_name = dict(zip(model.objectives, losses.unbind(), strict=True))
+    loss = torch.zeros_like(losses[0])
+    for name, value in by_name.items():
+        loss = loss + model.weights[name] * value
+    return poisoned(total), Step(views.batch.ids, loss, by_name, extras, by_clip, kept)
+
+
+def _with_extras(output: Tensor | tuple[Tensor, dict[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
+    return output if isinstance(output, tuple) else (output, {})

@@ -1,0 +1,158 @@
+"""The trainer that recipes build on: logs, checkpoints, curves, and validation by steps, all in one folder.
+
+How a recipe's functions become the command line, and what they have to look like for it:
+
+    OBJECTIVES = {"contrastive": 1.0}
+
+    def model(objectives: Mapping[str, ObjectiveSpec] = OBJECTIVES, lr: float = 1e-4) -> SLAP:
+        "One sentence; then a section `Args`, which becomes the help of the options."
+        return SLAP(objectives=objectives, lr=lr)
+
+    def trainer(out: str = "runs/mine", max_steps: int = 1000, **options: Any) -> Trainer:
+        "Likewise."
+        return training.trainer(out=out, max_steps=max_steps, **options)
+
+Every argument has a type and a default, so that `slap fit --help` can show it; a default that is a dict is a constant
+of the module. `**options` is for the trainer alone, and goes straight into one call of `training.trainer` (or of the
+`trainer` of another recipe): the command line reads that call, offers each option of `training.trainer` and of
+Lightning's Trainer with its type, and leaves out those that the call sets itself. From Python, `training.trainer`
+checks the names. Nothing that is unknown gets through.
+
+What two of the functions must agree on stands in the constant `LINKS = {"trainer.corpus": "data.corpus"}`: the command
+line then has `--data.corpus` alone, and gives it to both.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any, Literal
+
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+import slap.training.fsdp  # noqa: F401 - registers the strategy `fsdp2`
+from slap.training.callbacks.collapse_monitor import CollapseWatch
+from slap.training.callbacks.learning_curves import LearningCurves
+from slap.training.callbacks.loss_monitor import StepWatch
+from slap.training.callbacks.progress_bar import ProgressBar
+from slap.training.callbacks.test_report import Report
+from slap.training.callbacks.throughput import Throughput
+from slap.training.checkpoint.io import AsyncCheckpointFiles, CheckpointFiles
+from slap.training.checkpoint.last import LastCheckpoint
+from slap.training.checkpoint.resume import ChangedData, ExactResume
+from slap.training.checkpoint.run_folder import AppendingCSVLogger, BestCheckpoint, RunFolder
+from slap.training.processes.consensus import Agreement
+from slap.training.processes.fail_fast import FailTogether
+from slap.training.processes.graceful_stop import StopTogether
+
+
+def trainer(
+    out: str = "runs/slap",
+    max_steps: int = 10_000,
+    val_check_interval: int = 500,
+    monitor: str = "val/t2a_R@10",
+    mode: Literal["max", "min"] = "max",
+    gradient_clip_val: float | None = 1.0,
+    log_every_n_steps: int = 10,
+    accumulate_grad_batches: int = 1,
+    enable_checkpointing: bool = True,
+    enable_progress_bar: bool = True,
+    fast_dev_run: int | bool = False,
+    overwrite: bool = False,
+    max_skipped: int = 3,
+    stop_on_collapse: bool = False,
+    save_every: int | None = None,
+    save_minutes: float | None = 30.0,
+    async_save: bool = False,
+    changed_data: ChangedData = "refuse",
+    callbacks: list[Callback] | None = None,
+    **options: Any,
+) -> Trainer:
+    """A Lightning Trainer that writes to the folder `out` and nowhere else.
+
+    The folder gets `metrics.csv`, `tensorboard/`, `best.ckpt`, `last.ckpt` and the one before, `previous.ckpt`, at the
+    end `curves.png`, from the command line `config.yaml`, and `skipped_steps.jsonl` and `loss_spikes.jsonl` where there
+    is something to list.
+
+    SIGTERM and Ctrl-C end training at the end of a step, with `last.ckpt`. A run that was interrupted, also by force,
+    goes on exactly from a checkpoint (docs/resume.md).
+
+    Args:
+        out: the run's folder. A run that it holds already is not touched, unless it is continued or `overwrite` is set.
+        max_steps: optimiser steps; the schedules of the learning rate and of the teacher end here.
+        val_check_interval: batches between validations; `max_steps` when that is less, so that there is one at least.
+        monitor: the metric by which `best.ckpt` is chosen; our choice is the recall at 10 from text to audio.
+        mode: whether a higher or a lower value of `monitor` is better.
+        gradient_clip_val: the largest norm of the gradient (not in the paper; our choice).
+        log_every_n_steps: steps between the rows of the logs.
+        accumulate_grad_batches: batches an optimiser step.
+        enable_checkpointing: write `best.ckpt` and `last.ckpt`.
+        enable_progress_bar: show one.
+        fast_dev_run: run this many batches of each kind, to find bugs, and write nothing.
+        overwrite: begin anew in a folder that holds a run.
+        max_skipped: steps whose loss or gradient is not finite are left out; this many in a row end the run.
+        stop_on_collapse: end the run when features collapse, see `slap.training.callbacks.collapse_monitor`; otherwise
+        there is a warning.
+        save_every: optimiser steps between writes of `last.ckpt`, besides those after validations.
+        save_minutes: minutes between such writes; None for none by the clock.
+        async_save: have a thread write checkpoints while training goes on, from a copy in the host's memory.
+        changed_data: what to do when a run is continued with other data or another number of processes: `refuse`, or
+            `restart_epoch`, to begin the interrupted epoch anew with the data as they are.
+        callbacks: more of them.
+        **options: any other option of Lightning's Trainer (precision, devices, strategy, max_time, ...). The strategy
+            `fsdp2` spreads parameters over processes, see `slap.training.fsdp`.
+
+    Raises:
+        ValueError: an unknown option.
+    """
+    _check(options)
+    if max_steps > 0:  # a short run is validated too
+        val_check_interval = min(val_check_interval, max_steps)
+    agreement = Agreement(2)
+    resume = ExactResume(agreement, changed_data)
+    stop = StopTogether(agreement, resume, save_minutes)
+    own: list[Callback] = [FailTogether(), RunFolder(out, overwrite), Throughput(), LearningCurves(out), Report()]
+    own += [resume, stop]
+    own += [StepWatch(out, max_skipped), CollapseWatch(stop_on_collapse)]
+    if enable_progress_bar:
+        own.append(ProgressBar())  # Lightning would draw another one wherever `rich` happens to be installed
+    if enable_checkpointing and not fast_dev_run:
+        own += [BestCheckpoint(out, monitor, mode), LastCheckpoint(out, resume, stop, save_every)]
+    return Trainer(
+        default_root_dir=out,
+        logger=[AppendingCSVLogger(out), TensorBoardLogger(f"{out}/tensorboard", name="", version="")],
+        callbacks=[*own, *(callbacks or [])],
+        max_steps=max_steps,
+        val_check_interval=val_check_interval,
+        check_val_every_n_epoch=None,  # by steps, also across epochs
+        gradient_clip_val=gradient_clip_val,
+        log_every_n_steps=log_every_n_steps,
+        accumulate_grad_batches=accumulate_grad_batches,
+        enable_checkpointing=enable_checkpointing,
+        enable_progress_bar=enable_progress_bar,
+        fast_dev_run=fast_dev_run,
+        use_distributed_sampler=False,  # the data module's sampler splits the work itself
+        plugins=_with_files(options.pop("plugins", None), async_save),
+        **options,
+    )
+
+
+def _with_files(plugins: Any, async_save: bool) -> list[Any]:
+    """The user's plug-ins and, unless one of them says how checkpoints are kept, ours."""
+    given = list(plugins) if isinstance(plugins, list | tuple) else [plugins] * (plugins is not None)
+    if any(isinstance(plugin, CheckpointIO) for plugin in given):
+        return given
+    return [*given, AsyncCheckpointFiles() if async_save else CheckpointFiles()]
+
+
+def _check(options: dict[str, Any]) -> None:
+    ours = {"default_root_dir", "logger", "check_val_every_n_epoch", "use_distributed_sampler"}
+    known = {*inspect.signature(trainer).parameters, *inspect.signature(Trainer).parameters} - {"options"}
+    valid = sorted(known - ours)
+    for option in options:
+        if option not in valid:
+            near = difflib.get_close_matches(option, valid, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"the trainer has no option {option!r}; {hint}valid are: {', '.join(valid)}")

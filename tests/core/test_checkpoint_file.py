@@ -1,0 +1,175 @@
+"""Checkpoints on the disk are complete and unchanged, or they are not taken for checkpoints."""
+
+import os
+import random
+import resource
+import signal
+import time
+import zipfile
+
+import pytest
+import torch
+
+from slap.core.checkpoint_file import COMMENT, DamagedCheckpointError, is_good, newest_good, verify, write
+from slap.inference.load import load, read_checkpoint
+from slap.testing.tiny import tiny_checkpoint
+from slap.training.checkpoint.io import AsyncCheckpointFiles, CheckpointFiles
+from slap.training.checkpoint.last import find_last
+
+
+def content(step, size=2_000):
+    return {"global_step": step, "state_dict": {"w": torch.full((size,), float(step))}, "hyper_parameters": {}}
+
+
+@pytest.fixture
+def small_files():
+    """No file may grow beyond a size, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_is_written_is_read_by_torch_and_by_any_reader_of_zip_archives(tmp_path):
+    path = tmp_path / "new" / "last.ckpt"
+    write(content(3), path)
+    verify(path)
+    for mmap in (False, True):
+        found = torch.load(path, weights_only=True, mmap=mmap)
+        assert found["global_step"] == 3
+        assert torch.equal(found["state_dict"]["w"], torch.full((2_000,), 3.0))
+    with zipfile.ZipFile(path) as archive:
+        assert archive.comment.startswith(b"slap sha256 ")
+        assert archive.testzip() is None
+    assert [*path.parent.iterdir()] == [path]
+
+
+def test_one_that_is_cut_off_is_damaged_wherever_it_is_cut(tmp_path):
+    path = tmp_path / "last.ckpt"
+    write(content(3), path)
+    whole = path.read_bytes()
+    for size in [0, 1, 100, len(whole) // 2, len(whole) - COMMENT - 1, *range(len(whole) - COMMENT, len(whole))]:
+        path.write_bytes(whole[:size])
+        with pytest.raises(DamagedCheckpointError, match=r"last\.ckpt is"):
+            verify(path)
+
+
+def test_a_flipped_byte_is_found_wherever_it_is(tmp_path):
+    path = tmp_path / "last.ckpt"
+    write(content(3), path)
+    whole = bytearray(path.read_bytes())
+    end = len(whole) - COMMENT
+    mark = range(end, end + COMMENT - 64)  # without it, the sums of the archive's members are checked, and are right
+    for place in [*random.Random(0).sample(range(end), 300), *range(end - 22, len(whole))]:
+        whole[place] ^= 0x10
+        path.write_bytes(whole)
+        assert is_good(path) == (place in mark), place
+        whole[place] ^= 0x10
+
+
+def test_checkpoints_of_others_are_checked_by_the_sums_that_they_have(tmp_path):
+    path = tmp_path / "other.ckpt"
+    torch.save(content(3), path)
+    verify(path)
+    whole = bytearray(path.read_bytes())
+    place = whole.index(torch.full((4,), 3.0).numpy().tobytes())
+    whole[place + 1000] ^= 1
+    path.write_bytes(whole)
+    assert torch.load(path, weights_only=True)["global_step"] == 3  # torch does not look
+    with pytest.raises(DamagedCheckpointError, match=r"checksum of its part .*/data/0 is wrong"):
+        verify(path)
+
+
+def test_every_reader_verifies(tmp_path):
+    path = tmp_path / "model.ckpt"
+    tiny_checkpoint(path)
+    write(torch.load(path, weights_only=True), path)
+    load(path)
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+    for read in (load, read_checkpoint, CheckpointFiles().load_checkpoint):
+        with pytest.raises(DamagedCheckpointError, match="its checksum is wrong"):
+            read(path)
+
+
+def test_the_newest_good_one_is_neither_partial_nor_flipped(tmp_path, caplog):
+    assert newest_good(tmp_path) is None
+    assert find_last(tmp_path) is None
+    for name, step in (("best", 2), ("previous", 5), ("last", 7)):
+        write(content(step), tmp_path / f"{name}.ckpt")
+    whole = (tmp_path / "last.ckpt").read_bytes()
+    (tmp_path / "last.ckpt.77.part").write_bytes(whole)  # of a process that was killed while it wrote
+    assert find_last(tmp_path) == newest_good(tmp_path) == tmp_path / "last.ckpt"
+    (tmp_path / "last.ckpt").write_bytes(whole[: len(whole) // 2])
+    assert find_last(tmp_path) == tmp_path / "previous.ckpt"
+    assert "last.ckpt is cut off or damaged; taken instead is" in caplog.text
+    (tmp_path / "previous.ckpt").write_bytes(whole.replace(b"\0\0", b"\0\1", 1))
+    assert find_last(tmp_path) == tmp_path / "best.ckpt"
+    (tmp_path / "best.ckpt").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"all checkpoints in .* are damaged: best.ckpt, last.ckpt, previous.ckpt"):
+        find_last(tmp_path)
+
+
+def test_the_one_before_is_kept(tmp_path):
+    files = CheckpointFiles()
+    for step in (1, 2, 3):
+        for name in ("last.ckpt", "best.ckpt"):
+            files.save_checkpoint(content(step), tmp_path / name)
+    steps = {path.name: torch.load(path, weights_only=True)["global_step"] for path in tmp_path.iterdir()}
+    assert steps == {"last.ckpt": 3, "previous.ckpt": 2, "best.ckpt": 3}
+
+
+@pytest.mark.parametrize("files", [CheckpointFiles(), AsyncCheckpointFiles()], ids=["at once", "beside"])
+def test_a_full_disk_is_a_clear_error_and_costs_nothing(files, tmp_path, small_files):
+    path = tmp_path / "last.ckpt"
+    files.save_checkpoint(content(1), path)
+    files.wait()
+    small_files(20_000)
+    with pytest.raises(OSError, match=r"the checkpoint was not saved: File too large; .* still holds last\.ckpt"):
+        files.save_checkpoint(content(2, size=100_000), path) or files.wait()
+    assert read_checkpoint(path)["global_step"] == 1
+    assert [*tmp_path.iterdir()] == [path]
+    files.save_checkpoint(content(3), path)  # there is room again
+    files.wait()
+    assert read_checkpoint(path)["global_step"] == 3
+
+
+def test_what_is_saved_beside_training_is_what_it_was_when_saving_began(tmp_path, monkeypatch):
+    files = AsyncCheckpointFiles()
+    monkeypatch.setattr("slap.training.checkpoint.io.write", lambda *a: time.sleep(0.2) or write(*a))
+    state = content(4)
+    before = time.perf_counter()
+    files.save_checkpoint(state, tmp_path / "last.ckpt")
+    assert time.perf_counter() - before < 0.2
+    state["state_dict"]["w"].zero_()  # as the next step would
+    assert files.load_checkpoint(tmp_path / "last.ckpt")["state_dict"]["w"][0] == 4
+    files.teardown()
+
+
+def test_an_address_is_refused(tmp_path):
+    for use in (CheckpointFiles().load_checkpoint, lambda path: CheckpointFiles().save_checkpoint({}, path)):
+        with pytest.raises(ValueError, match="is an address; checkpoints are read from and written to files"):
+            use("https://example.org/last.ckpt")
+
+
+def test_killed_while_it_writes_the_name_stands_for_something_whole(tmp_path):
+    path, rng = tmp_path / "last.ckpt", random.Random(0)
+    write(content(0, size=300_000), path, tmp_path / "previous.ckpt")
+    for start in range(1, 60_001, 10_000):
+        child = os.fork()
+        if not child:
+            try:
+                for step in range(start, start + 10_000):
+                    write(content(step, size=300_000), path, tmp_path / "previous.ckpt")
+            finally:
+                os._exit(1)
+        time.sleep(rng.uniform(0.03, 0.15))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        verify(path)
+        if (tmp_path / "previous.ckpt").exists():
+            verify(tmp_path / "previous.ckpt")
+        # Killed between its two names, one file has both.
+        assert newest_good(tmp_path).read_bytes() == path.read_bytes()
+    write(content(1), path)
+    assert not list(tmp_path.glob("*.part"))

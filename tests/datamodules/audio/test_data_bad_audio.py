@@ -1,0 +1,237 @@
+"""Audio that was made to exhaust or to deceive, and streams in which some of it is bad."""
+
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from lhotse import AudioSource, Recording, SupervisionSegment
+from lhotse.augmentation import Resample, Speed
+from lhotse.augmentation import torchaudio as lhotse_resampling
+
+from slap.audio.reader import AudioError, read
+from slap.audio.resample import MAKING, check_resampling, filter_bytes, forget_filters
+from slap.core.packed import Packed
+from slap.datamodules import AudioTextData, ManifestError, read_manifest, write_cuts
+from slap.datamodules.audio.header import FileError, header
+from slap.datamodules.audio.load import DecodeError, load, mono
+
+RATE = 16000
+
+
+def clip_of(path: Path, rate: int | None = None, duration: float | None = None):
+    """A clip as a manifest tells of it; it may lie."""
+    found = soundfile.info(path)
+    rate, duration = rate or found.samplerate, duration or found.duration
+    source = AudioSource("file", list(range(found.channels)), str(path))
+    cut = Recording("a", [source], rate, round(duration * rate), duration).to_cut()
+    cut.supervisions = [SupervisionSegment("a", "a", 0.0, cut.duration, text="a sound")]
+    return cut
+
+
+def reason(cut, largest: int = 1 << 30) -> str:
+    with pytest.raises(DecodeError) as caught:
+        load(mono(cut, RATE), largest)
+    return caught.value.bad.reason
+
+
+# -- rates ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [1, 99, 1_000_000, 2**31 - 1])
+def test_a_rate_that_no_recording_has(tmp_path: Path, rate: int) -> None:
+    """A second at 1 Hz, resampled, is 16,000 times as much."""
+    soundfile.write(tmp_path / "a.wav", np.full(100, 0.1), rate)
+    with pytest.raises(FileError, match=f"says that its rate is {rate} Hz; 100 to 768000 are read") as caught:
+        header(tmp_path / "a.wav")
+    assert caught.value.reason == "wrong_rate"
+    with pytest.raises(AudioError, match="100 to 768000"):
+        read(tmp_path / "a.wav", RATE)
+
+
+def test_rates_that_have_little_in_common_would_take_gigabytes(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full(44101, 0.1), 44101)
+    assert filter_bytes(44101, RATE) > 2**31
+    assert reason(clip_of(tmp_path / "a.wav")) == "wrong_rate"
+    soundfile.write(tmp_path / "b.wav", np.full(44100, 0.1), 44100)
+    assert len(load(mono(clip_of(tmp_path / "b.wav"), RATE))) == RATE
+
+
+def test_the_cost_of_a_filter_is_what_it_takes() -> None:
+    for rates in [(44100, 16000), (22050, 16000), (8000, 16000), (11025, 16000), (48000, 44100), (16000, 16000)]:
+        resampler = lhotse_resampling.ResampleTensor(*rates)
+        kernel = getattr(resampler, "kernel", torch.zeros(0))
+        assert filter_bytes(*rates) == 4 * kernel.numel(), rates
+    needed = MAKING * filter_bytes(44100, 16000)
+    check_resampling(44100, 16000, needed, "a.wav")
+    with pytest.raises(FileError, match="resampling from 44100 to 16000 Hz, which have little in common"):
+        check_resampling(44100, 16000, needed - 1, "a.wav")
+
+
+@pytest.mark.parametrize("transform", [Resample(44101, 16000), Speed(0.99991)])
+def test_transforms_that_a_manifest_asks_for_are_weighed_too(tmp_path: Path, transform) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full(RATE, 0.1), RATE)
+    cut = clip_of(tmp_path / "a.wav")
+    cut.recording.transforms = [transform]
+    assert reason(cut, 1 << 28) == "wrong_rate"
+
+
+def test_filters_of_many_rates_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {(22050 + 441 * i, 16000): None for i in range(5)}
+    monkeypatch.setattr(lhotse_resampling, "_precompiled_resamplers", known)
+    total = sum(filter_bytes(*rates) for rates in known)
+    monkeypatch.setattr("slap.audio.resample.KEPT", total)
+    forget_filters()
+    assert len(known) == 5
+    monkeypatch.setattr("slap.audio.resample.KEPT", total - 1)
+    forget_filters()
+    assert not known
+
+
+@pytest.mark.parametrize("rate", [0, 1, 10**9, float("nan"), "16000"])
+def test_a_manifest_may_not_ask_for_a_rate_that_none_has(tmp_path: Path, rate) -> None:
+    """A file read at a manifest's rate is resampled to it: a second at 1 GHz is 4 GB."""
+    soundfile.write(tmp_path / "a.wav", np.full(RATE, 0.1), RATE)
+    cut = clip_of(tmp_path / "a.wav")
+    record = cut.to_dict()
+    record["recording"]["sampling_rate"] = rate
+    (tmp_path / "m.jsonl").write_text(json.dumps(record))
+    with pytest.raises(ManifestError, match=r"m\.jsonl, line 1: "):
+        read_manifest(tmp_path / "m.jsonl")
+
+
+@pytest.mark.parametrize("own", [RATE, 8000])
+def test_the_cap_counts_what_resampling_makes_of_it(tmp_path: Path, own: int) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full(own, 0.1), own)
+    needed = 3 * 4 * RATE  # of a second at the model's rate, whatever the file's
+    assert reason(clip_of(tmp_path / "a.wav"), needed - 1) == "too_large"
+    assert len(load(mono(clip_of(tmp_path / "a.wav"), RATE), needed * 40)) == RATE
+    assert reason(clip_of(tmp_path / "a.wav", rate=768_000), 2**22) == "too_large"  # says the manifest
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(8000, 2), (44056, 1)])
+def test_peak_memory_is_at_most_the_cap_and_a_half(tmp_path: Path, rate: int, channels: int) -> None:
+    """The largest clip that the cap allows where resampling makes more of it, and the dearest filter of a real rate."""
+    cap = max(120 * 2**20, MAKING * filter_bytes(rate, RATE))
+    frames = min(cap // (3 * 4 * channels) * rate // max(rate, RATE) - 1, 60 * rate)
+    soundfile.write(tmp_path / "a.wav", np.full((frames, channels), 0.1, np.float32), rate)
+    code = f"""
+import resource
+from lhotse import AudioSource, Recording
+from slap.datamodules.audio.load import load, mono
+source = AudioSource("file", {list(range(channels))}, {str(tmp_path / "a.wav")!r})
+cut = mono(Recording("a", [source], {rate}, {frames}, {frames / rate}).to_cut(), {RATE})
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert len(load(cut, {cap})) == cut.num_samples
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) <= 1.5 * cap
+
+
+def test_in_use_a_bomb_is_read_in_small_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 s of eight channels at 96 kHz are 61 MB, in a few kB; the samples do not depend on the blocks."""
+    soundfile.write(tmp_path / "bomb.flac", np.zeros((96000 * 20, 8), dtype=np.int16), 96000)
+    soundfile.write(tmp_path / "a.flac", np.random.default_rng(0).uniform(-0.5, 0.5, (96000, 8)), 96000)
+    whole = read(tmp_path / "a.flac", RATE)
+    monkeypatch.setattr("slap.audio.reader.LARGEST_BLOCK", 1 << 20)
+    torch.testing.assert_close(read(tmp_path / "a.flac", RATE), whole)
+    tracemalloc.start()
+    assert len(read(tmp_path / "bomb.flac", RATE)) == 20 * RATE
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+# -- what is no file --------------------------------------------------------------------------------------------------
+
+
+def test_pipes_devices_and_folders_are_not_opened(tmp_path: Path) -> None:
+    """A pipe would wait for ever for somebody who writes, and /dev/zero never ends."""
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "link.wav").symlink_to("/dev/zero")
+    for path in (tmp_path / "pipe.wav", tmp_path / "link.wav", Path("/dev/zero"), tmp_path):
+        with pytest.raises(FileError, match="is no plain file"):
+            header(path)
+        with pytest.raises(AudioError, match="there is no file"):
+            read(path, RATE)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000 + ".wav", "a.wav\0.flac", "a.wav/b.wav"])
+def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full(100, 0.1), RATE)
+    with pytest.raises(FileError, match="there is no file"):
+        header(f"{tmp_path}/{name}")
+
+
+@pytest.mark.parametrize("name", ["a.sph", "a;touch mark;.sph", "$(touch mark).sph", "a.sph|touch mark"])
+def test_names_that_others_hand_to_a_shell(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lhotse reads .sph through `sph2pipe`, by a line of shell with the name in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(b"NIST_1A\n   1024\n")
+    source = AudioSource("file", [0], name)
+    cut = Recording("a", [source], RATE, RATE, 1.0).to_cut()
+    assert reason(cut) == "unreadable"
+    assert not (tmp_path / "mark").exists()
+
+
+# -- a stream in which some are bad -----------------------------------------------------------------------------------
+
+
+def tokenize(captions: Sequence[str]) -> Packed:
+    return Packed.pack([torch.tensor([len(caption)]) for caption in captions])
+
+
+CLIPS = 1000
+
+
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """m.jsonl.gz: 1,000 clips of 20 to 60 ms in ten files."""
+    folder = tmp_path_factory.mktemp("stream")
+    rng = np.random.default_rng(0)
+    cuts = []
+    for i in range(CLIPS):
+        path = folder / f"{i}.wav"
+        soundfile.write(path, rng.uniform(-0.5, 0.5, 160 + 40 * (i % 9)), 8000)
+        cut = Recording.from_file(path).to_cut()
+        cut.supervisions = [SupervisionSegment(cut.id, cut.recording_id, 0.0, cut.duration, text=f"sound {i}")]
+        cuts.append(cut)
+    write_cuts(folder / "m.jsonl.gz", cuts)
+    return folder
+
+
+@pytest.mark.parametrize("share", [0.001, 0.05])
+def test_batches_stay_full_when_some_are_bad(stream: Path, share: float) -> None:
+    def epoch() -> list:
+        data = AudioTextData(stream / "m.jsonl.gz", max_duration=1.0, max_clip=None, num_buckets=3, max_bad=0.08)
+        data.connect(8000, tokenize)
+        data.setup("fit")
+        return list(data.train_dataloader())
+
+    whole = epoch()
+    bad = np.random.default_rng(1).choice(CLIPS, round(share * CLIPS), replace=False).tolist()
+    kept = {i: (stream / f"{i}.wav").read_bytes() for i in bad}
+    try:
+        for i in bad:
+            (stream / f"{i}.wav").write_bytes(kept[i][: 60 + i % 40])
+        seen = epoch()
+    finally:
+        for i, raw in kept.items():
+            (stream / f"{i}.wav").write_bytes(raw)
+    names = {str(i) for i in bad}
+    assert {clip.id for batch in seen for clip in batch.bad} == names
+    assert [len(batch) for batch in seen] == [len(batch) for batch in whole]
+    for before, after in zip(whole, seen, strict=True):
+        assert after.audio.lengths.sum() <= before.audio.lengths.sum()
+        assert after.audio.lengths.sum() >= 0.95 * before.audio.lengths.sum()
+        assert not names & set(after.ids)
+    trained = {name for batch in seen for name in batch.ids}
+    assert trained == {str(i) for i in range(CLIPS)} - names  # nothing else is lost

@@ -1,0 +1,125 @@
+"""Your own tables and folders as corpora."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from slap.cli.main import main
+from slap.core.registry import load_module
+from slap.datamodules.corpora import CSV, Folder, JSONLines
+from slap.datamodules.manifests.clip import ManifestError
+
+tools = load_module(str(Path(__file__).parents[2] / "support" / "tree_tools.py"))
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """Two sounds, and a place for tables of them."""
+    root = tmp_path / "mine"
+    tools.tone(root / "clips" / "a.wav", 0.5)
+    tools.tone(root / "clips" / "b.flac", 1.0, 44100, 2)
+    return root
+
+
+def test_a_folder_of_csv_tables(mine, tmp_path):
+    (mine / "train.csv").write_text(
+        "audio,caption,label,fold,freesound,other\n"
+        "clips/a.wav,a beep,beep,2,77,x\n"
+        'clips/b.flac,"a hum, then a click",,,,\n'
+        "clips/a.wav,again,,,,\n"
+        "clips/gone.wav,not there,,,,\n"
+        "clips/b.flac,,hum,,,\n"
+    )
+    (mine / "dev.csv").write_text("audio,caption,start,duration\nclips/b.flac,the middle,0.25,0.5\n")
+    made = tools.prepare("csv", mine, tmp_path / "out")
+    assert tools.counts(made.report["train"]) == {"listed": 3, "found": 2, "missing": 1}
+    (left_out,) = made.report["train"]["left_out"]["no caption, or one that is no text"]["first"]
+    assert left_out.startswith(f"{mine / 'train.csv'}, line 6: the caption is empty")
+    first, second = made.clips["train"].values()
+    assert (first.id, first.duration, tools.captions(first)) == (
+        "mine/clips/a.wav", 0.5, [("a beep", "caption"), ("again", "caption")]
+    )  # fmt: skip
+    known = dict(first.custom)
+    known.pop("where")
+    assert known == {
+        "labels": {"label": "beep"}, "corpus": "mine", "split": "train", "fold": 2, "origin": {"freesound": "77"}
+    }  # fmt: skip
+    assert second.num_channels == 2
+    (middle,) = made.clips["dev"].values()
+    assert (middle.id, middle.start, middle.duration) == ("mine/clips/b.flac@0.25+0.5", 0.25, 0.5)
+
+
+def test_one_csv_table_is_split_by_its_column(mine, tmp_path):
+    table = mine / "mine.csv"
+    table.write_text("id,audio,caption,split\nx,clips/a.wav,one,train\ny,clips/b.flac,two,held out\n")
+    made = tools.prepare("csv", table, tmp_path / "out", "--name", "ours")
+    assert {split: list(clips) for split, clips in made.clips.items()} == {"train": ["ours/x"], "held out": ["ours/y"]}
+    table.write_text("audio,caption\nclips/a.wav,one\n")
+    assert [clip.id for clip in CSV(table).clips("all")] == ["mine/clips/a.wav"]
+    assert CSV(table).splits() == ["all"]
+    table.write_text("audio,caption,split\nclips/a.wav,one,train\nclips/b.flac,two,\n")
+    with pytest.raises(ManifestError, match="some rows have a `split` and some have none"):
+        CSV(table).splits()
+
+
+def test_a_split_may_not_name_a_place_elsewhere(mine, tmp_path, capsys):
+    (mine / "mine.csv").write_text("audio,caption,split\nclips/a.wav,one,../../x\n")
+    assert main(["prepare", "csv", str(mine / "mine.csv"), str(tmp_path / "out")]) == 2
+    assert "has the split '../../x'; use letters, digits" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_json_lines(mine, tmp_path):
+    records = [
+        {"audio": "clips/a.wav", "caption": ["one", "two"], "labels": {"digit": "3"}, "youtube": "abc", "fold": 1},
+        {"audio": "clips/b.flac", "caption": " "},
+        {"audio": "clips/b.flac", "caption": []},
+    ]
+    (mine / "train.jsonl").write_text("\n".join(map(json.dumps, records)))
+    made = tools.prepare("jsonl", mine, tmp_path / "out")
+    (cut,) = made.clips["train"].values()
+    assert tools.captions(cut) == [("one", "caption"), ("two", "caption")]
+    assert (cut.custom["labels"], cut.custom["fold"], cut.custom["origin"]) == ({"digit": "3"}, 1, {"youtube": "abc"})
+    assert made.report["train"]["left_out"]["no caption, or one that is no text"]["count"] == 2
+    with pytest.raises(ManifestError, match="line 1: this is a Lhotse cut; train on the file as it is"):
+        list(JSONLines(tmp_path / "out" / "train.jsonl.gz").clips("all"))
+
+
+def test_faults_of_tables_name_the_row(mine):
+    (mine / "train.csv").write_text("audio,caption,fold\nclips/a.wav,one,two\n")
+    with pytest.raises(ManifestError, match=r"train\.csv, line 2: `fold` must be a whole number, got 'two'"):
+        list(CSV(mine).clips("train"))
+    with pytest.raises(FileNotFoundError, match=r"there is no table \(\.csv\)"):
+        CSV(mine / "clips")
+    (mine / "train.jsonl").touch()
+    (mine / "train.jsonl.gz").touch()
+    with pytest.raises(ValueError, match="would both be the split 'train'"):
+        JSONLines(mine)
+
+
+def test_folders_are_labels(tmp_path):
+    root = tmp_path / "pets"
+    for name in ("small_dog/2.wav", "small_dog/july/1.ogg", "cat/1.wav", "loose.wav"):
+        tools.tone(root / name, 0.3)
+    tools.resource_fork(root / "cat" / "1.wav")
+    (root / "cat" / "notes.txt").touch()
+    (root / ".cache").mkdir()
+    made = tools.prepare("folder", root, tmp_path / "out", "--task", "pet", "--template", "a {label} can be heard")
+    assert [(name, cut.custom["labels"]) for name, cut in made.clips["all"].items()] == [
+        ("pets/cat/1.wav", {"pet": "cat"}),
+        ("pets/small_dog/2.wav", {"pet": "small dog"}),
+        ("pets/small_dog/july/1.ogg", {"pet": "small dog"}),
+    ]
+    assert tools.captions(made.clips["all"]["pets/small_dog/2.wav"]) == [("a small dog can be heard", "template")]
+    assert made.report["all"]["left_out"]["not in a folder that says its label"]["count"] == 1
+    with pytest.raises(ValueError, match=r"the template needs \{label\}"):
+        Folder(root, template="a sound")
+
+
+def test_folders_may_have_splits_above_the_labels(tmp_path):
+    for name in ("train/dog/1.wav", "train/cat/1.wav", "test/dog/1.wav"):
+        tools.tone(tmp_path / "pets" / name, 0.3)
+    made = tools.prepare("folder", tmp_path / "pets", tmp_path / "out", "--layout", "split/label")
+    labels = {split: [cut.custom["labels"]["label"] for cut in clips.values()] for split, clips in made.clips.items()}
+    assert labels == {"test": ["dog"], "train": ["cat", "dog"]}

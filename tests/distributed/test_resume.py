@@ -1,0 +1,320 @@
+"""A run that is interrupted and continued is the run that was not: clips, losses, weights, logs, bit for bit."""
+
+import csv
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from launch import launch
+
+from slap.core.registry import load_module
+from slap.datamodules.sampling.position import Position, position_in, state
+from slap.inference.load import read_checkpoint
+from slap.training.checkpoint.run_folder import forget_after
+
+TOYS = Path(__file__).parents[1] / "support"
+QUICK = [
+    *("--trainer.enable_progress_bar", "false"),
+    *("--trainer.enable_model_summary", "false"),
+    *("--trainer.num_sanity_val_steps", "0"),
+    *("--trainer.accelerator", "cpu"),
+]
+TIMES = re.compile(r"clips_per_s|audio_s_per_s|data_wait")
+"""Columns of the log that are about the machine."""
+
+EVERY = {"trainer.max_steps": 12}
+FOURTH = {"trainer.max_steps": 5, "trainer.accumulate_grad_batches": 4}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    recipe = load_module(str(TOYS / "resume_recipe.py"))
+    recipe.data(str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    monkeypatch.setattr("slap.metrics.bootstrap.SAMPLES", 20)
+    monkeypatch.setattr(
+        "slap.training.callbacks.learning_curves.draw", lambda series, path, chance: path.write_bytes(b"")
+    )
+
+
+def options(clips, out, **settings):
+    given = {"data.folder": clips, "trainer.out": out, "trainer.val_check_interval": 5, **settings}
+    pairs = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    return ["--recipe", str(TOYS / "resume_recipe.py"), *QUICK, *pairs]
+
+
+def in_process(arguments, kill=None, again=False):
+    """Run `slap fit` here; return its exit status."""
+    from slap.cli.main import main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KILL", json.dumps(kill or {}))
+        try:
+            return main(["--debug", "fit", *arguments, *(["--ckpt_path", "last"] if again else [])])
+        except SystemExit as stop:
+            return stop.code
+
+
+def in_processes(arguments, kill=None, again=False, timeout=300):
+    """Run `slap fit` as a program."""
+    command = [sys.executable, "-m", "slap", "fit", *arguments, *(["--ckpt_path", "last"] if again else [])]
+    environment = {**os.environ, "KILL": json.dumps(kill or {}), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def stream(out, rank=0):
+    """The batches of a run in order; those that a continuation made again must be the same."""
+    rows = {}
+    for line in (out / f"stream{rank}.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        number = row.pop("batch")
+        assert rows.setdefault(number, row) == row, f"batch {number} differs when it is made again"
+    assert sorted(rows) == list(range(1, len(rows) + 1))
+    return rows
+
+
+def logged(out):
+    with (out / "metrics.csv").open(newline="") as file:
+        rows = [{k: v for k, v in row.items() if v and not TIMES.search(k)} for row in csv.DictReader(file)]
+    return sorted(rows, key=lambda row: (int(row["step"]), "train/loss" not in row))
+
+
+def assert_same_run(out, expected, ranks=1):
+    for rank in range(ranks):
+        assert stream(out, rank) == stream(expected, rank)
+    for name in ("last.ckpt", "best.ckpt"):
+        found, wanted = (torch.load(path / name, weights_only=True) for path in (out, expected))
+        assert found["global_step"] == wanted["global_step"]
+        torch.testing.assert_close(found["state_dict"], wanted["state_dict"], rtol=0, atol=0)
+        torch.testing.assert_close(found["optimizer_states"], wanted["optimizer_states"], rtol=0, atol=0)
+        assert found["lr_schedulers"] == wanted["lr_schedulers"]
+        assert found["loops"]["fit_loop"] == wanted["loops"]["fit_loop"]
+        assert found["AudioTextData"] == wanted["AudioTextData"]
+        assert scores(found) == scores(wanted)
+    assert logged(out) == logged(expected)
+
+
+def scores(checkpoint):
+    (state,) = (state for name, state in checkpoint["callbacks"].items() if "BestCheckpoint" in name)
+    return float(state["best_model_score"]), {Path(path).name: float(v) for path, v in state["best_k_models"].items()}
+
+
+def whole_run(clips, out, **settings):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("slap.metrics.bootstrap.SAMPLES", 20)
+        patch.setattr(
+            "slap.training.callbacks.learning_curves.draw", lambda series, path, chance: path.write_bytes(b"")
+        )
+        assert in_process(options(clips, out, **settings)) == 0
+    assert {row["epoch"] for row in stream(out).values()} >= {0, 1}
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole(clips, tmp_path_factory):
+    """A run without interruption: 11 batches an epoch, a step each."""
+    return whole_run(clips, tmp_path_factory.mktemp("whole"), **EVERY)
+
+
+@pytest.fixture(scope="module")
+def whole_of_fours(clips, tmp_path_factory):
+    """The same with four batches a step, and fewer at the end of an epoch."""
+    return whole_run(clips, tmp_path_factory.mktemp("whole"), **FOURTH)
+
+
+# batch 5 is followed by a validation, batch 11 is the last of its epoch
+@pytest.mark.parametrize("batch", [3, 5, 11])
+def test_sigterm_between_steps(batch, whole, clips, tmp_path, capsys):
+    arguments = options(clips, tmp_path, **EVERY)
+    assert in_process(arguments, {"batch": batch, "signal": signal.SIGTERM}) == 143
+    assert f"stopped by SIGTERM after step {batch}; `--ckpt_path last` continues" in capsys.readouterr().err
+    assert read_checkpoint(tmp_path / "last.ckpt")["global_step"] == batch
+    assert in_process(arguments, again=True) == 0
+    assert_same_run(tmp_path, whole)
+
+
+def test_a_validation_that_is_owed_at_the_end_of_an_epoch_counts_as_of_that_epoch(clips, tmp_path):
+    settings = {**EVERY, "trainer.val_check_interval": 11}
+    whole = whole_run(clips, tmp_path / "whole", **settings)
+    arguments = options(clips, tmp_path / "out", **settings)
+    assert in_process(arguments, {"batch": 11, "signal": signal.SIGTERM}) == 143
+    assert len(logged(tmp_path / "out")) == 11
+    assert in_process(arguments, again=True) == 0
+    assert [row["epoch"] for row in logged(whole)[-3:]] == ["0", "0", "1"]
+    assert_same_run(tmp_path / "out", whole)
+
+
+@pytest.mark.parametrize("batch", [2, 13])
+def test_sigterm_within_an_accumulation_waits_for_its_step(batch, whole_of_fours, clips, tmp_path):
+    arguments = options(clips, tmp_path, **FOURTH)
+    assert in_process(arguments, {"batch": batch, "signal": signal.SIGTERM}) == 143
+    assert in_process(arguments, again=True) == 0
+    assert_same_run(tmp_path, whole_of_fours)
+
+
+def test_ctrl_c_stops_as_sigterm_does(whole, clips, tmp_path):
+    arguments = options(clips, tmp_path, **EVERY)
+    before = signal.getsignal(signal.SIGINT)
+    assert in_process(arguments, {"batch": 7, "signal": signal.SIGINT}) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert in_process(arguments, again=True) == 0
+    assert_same_run(tmp_path, whole)
+
+
+def test_killed_by_force_and_stopped_with_workers(whole, clips, tmp_path):
+    """Programs, and other workers than the run without interruption: the stream does not depend on them."""
+    settings = {**EVERY, "data.num_workers": 2, "trainer.save_every": 2, "trainer.async_save": "true"}
+    arguments = options(clips, tmp_path, **settings)
+    assert in_processes(arguments, {"batch": 4, "signal": signal.SIGKILL}).returncode == -signal.SIGKILL
+    assert read_checkpoint(tmp_path / "last.ckpt")["global_step"] == 2
+    assert in_process(arguments, {"batch": 11, "signal": signal.SIGTERM}, again=True) == 143
+    assert in_process(arguments, again=True) == 0
+    assert_same_run(tmp_path, whole)
+
+
+def test_a_damaged_last_checkpoint_is_passed_over(whole, clips, tmp_path, caplog):
+    arguments = options(clips, tmp_path, **EVERY, **{"trainer.save_every": 3})
+    assert in_process(arguments, {"batch": 7, "signal": signal.SIGTERM}) == 143
+    content = (tmp_path / "last.ckpt").read_bytes()
+    (tmp_path / "last.ckpt").write_bytes(content[: len(content) // 2])
+    assert in_process(arguments, again=True) == 0
+    assert "is cut off or damaged; taken instead is" in caplog.text
+    assert_same_run(tmp_path, whole)
+
+
+def test_a_full_disk_ends_the_run_and_keeps_the_last_good_one(clips, tmp_path, capsys):
+    arguments = options(clips, tmp_path, **EVERY, **{"trainer.save_every": 1})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert in_process(arguments, {"batch": 2, "signal": signal.SIGTERM}) == 143
+    size = (tmp_path / "last.ckpt").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"the checkpoint was not saved: File too large; .* still holds last.ckpt"):
+            in_process(arguments, again=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert read_checkpoint(tmp_path / "last.ckpt")["global_step"] == 2
+
+
+def test_other_data_are_refused_by_name_or_begin_the_epoch_anew(clips, tmp_path):
+    arguments = options(clips, tmp_path, **EVERY)
+    assert in_process(arguments, {"batch": 3, "signal": signal.SIGTERM}) == 143
+    changed = {"data.clips": 50, "data.num_buckets": 1, "data.max_duration": 1.2, "data.seed": 1}
+    names = ["clips was 60 and is 50", "num_buckets was 2 and is 1", "seed was 0 and is 1"]
+    names.append("max_duration, in samples was 12800 and is 9600")
+    given = options(clips, tmp_path, **{**changed, "trainer.max_steps": 16})
+    with pytest.raises(ValueError, match="interrupted in epoch 0 after 3 batches") as refused:
+        in_process(given, again=True)
+    assert all(name in str(refused.value) for name in names)
+    given += ["--trainer.changed_data", "restart_epoch"]
+    (tmp_path / "stream0.jsonl").unlink()
+    assert in_process(given, again=True) == 0
+    rows = [json.loads(line) for line in (tmp_path / "stream0.jsonl").read_text().splitlines()]
+    assert rows[0]["batch"] == 4  # steps go on
+    first = [name for row in rows if row["epoch"] == 0 for name in row["ids"]]
+    assert len(first) == len(set(first)) == 50  # and the epoch is whole
+
+
+def test_one_command_begins_and_continues(clips, tmp_path, capsys):
+    arguments = options(clips, tmp_path, **EVERY, **{"trainer.enable_checkpointing": "false"})
+    assert in_process(arguments, {"batch": 2, "signal": signal.SIGTERM}, again=True) == 143
+    said = capsys.readouterr().err
+    assert "holds no checkpoint to continue from, so training begins" in said
+    assert "stopped by SIGTERM after step 2, without a checkpoint" in said
+    arguments = options(clips, tmp_path, **{"trainer.max_steps": 3})
+    assert in_process(arguments, again=True) == 0  # in the folder that holds the log of the first
+    assert len(logged(tmp_path)) == 4
+
+
+def test_on_slurm_the_job_is_requeued(clips, tmp_path, monkeypatch):
+    for name, value in {"NTASKS": 1, "JOB_ID": 77, "PROCID": 0, "LOCALID": 0, "NODEID": 0, "JOB_NAME": "run"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    asked = []
+    monkeypatch.setattr(
+        "lightning.pytorch.trainer.connectors.signal_connector.call", lambda cmd: asked.append(cmd) or 0
+    )
+    arguments = options(clips, tmp_path, **EVERY)
+    assert in_process(arguments, {"batch": 2, "signal": signal.SIGUSR1}) == 128 + signal.SIGUSR1
+    assert asked == [["scontrol", "requeue", "77"]]
+    assert read_checkpoint(tmp_path / "last.ckpt")["global_step"] == 2
+    assert read_checkpoint(tmp_path / "hpc_ckpt_1.ckpt")["global_step"] == 2
+
+
+def test_rows_after_the_checkpoint_are_forgotten(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,step,train/loss\n0,0,3.0\n0,1,2.0\n0,2,1.0\n0,3,0.")
+    forget_after(path, 2)
+    assert path.read_text() == "epoch,step,train/loss\n0,0,3.0\n0,1,2.0\n"
+    path.write_text("epoch,step,train/loss\n0,0,3.0\n0,1")  # killed while it wrote
+    forget_after(path, 2)
+    assert path.read_text() == "epoch,step,train/loss\n0,0,3.0\n"
+
+
+def test_a_place_in_the_data_of_other_processes_has_no_meaning():
+    saved = state(Position(2, 5), {"world_size": 2, "seed": 0})
+    assert position_in(saved, {"world_size": 2, "seed": 0}) == Position(2, 5)
+    with pytest.raises(ValueError, match="the number of processes was 2 and is 4"):
+        position_in(saved, {"world_size": 4, "seed": 0})
+    assert position_in(saved, {"world_size": 4, "seed": 0}, restart_changed=True) == Position(2, 0)
+    with pytest.raises(ValueError, match="has version 7, and this version of slap-audio reads 1"):
+        position_in({**saved, "version": 7}, {})
+
+
+# -- several processes ------------------------------------------------------------------------------------------------
+
+TWO = {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.max_steps": 7, "trainer.val_check_interval": 3}
+
+
+def test_two_processes_stop_together_and_go_on(clips, tmp_path):
+    """Stopped as a program with loading processes; going on and the run without interruption share two processes."""
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    stopping = options(clips, out, **TWO, **{"data.num_workers": 2})
+    stopped = in_processes(stopping, {"batch": 3, "signal": signal.SIGTERM, "rank": 1})
+    assert stopped.returncode == 143, stopped.stderr
+    assert stopped.stderr.count("stopped by SIGTERM after step 4") == 1  # agreed on one step later
+    launch(__file__, 2, tmp_path, clips)
+    assert_same_run(out, whole, ranks=2)
+    for epoch in (0, 1):
+        rows = [row for rank in (0, 1) for row in stream(whole, rank).values() if row["epoch"] == epoch]
+        seen = [name for row in rows for name in row["ids"]]
+        assert len(seen) == len(set(seen))  # nothing twice
+        assert epoch > 0 or len(seen) == 60  # and in a whole epoch everything
+
+
+@pytest.mark.parametrize("kill", [{"error": "no luck"}, {"signal": signal.SIGKILL}], ids=["exception", "kill -9"])
+def test_one_that_fails_ends_the_other(kill, clips, tmp_path):
+    failed = in_processes(options(clips, tmp_path, **TWO), {"batch": 2, "rank": 1, **kill}, timeout=200)
+    if "error" in kill:
+        assert failed.returncode == 1, failed.stderr
+        first = failed.stderr.index("[rank 1] failed, so all 2 processes end:\nTraceback")
+        assert "RuntimeError: no luck" in failed.stderr[first:]
+        assert failed.stderr.count("Traceback") == 1
+        assert failed.stderr.index("[rank 0] ends, because rank 1 failed: RuntimeError: no luck") > first
+    else:  # it says so, unless the launcher, which looks every 5 s, was quicker
+        assert failed.returncode in (1, -signal.SIGKILL), failed.stderr
+        assert failed.returncode < 0 or "Another process has ended without a word: it was killed" in failed.stderr
+
+
+def main(rank, folder, clips):
+    """One of two processes: the run without interruption, and the rest of the one that was stopped."""
+    del rank  # torchrun's variables say it
+    assert in_process(options(clips, folder / "whole", **TWO)) == 0
+    assert in_process(options(clips, folder / "out", **TWO), again=True) == 0
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))

@@ -1,0 +1,307 @@
+"""A saved model is the model, brings everything with it, runs no code, and is refused when it is not what was saved."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from torch.nn.functional import normalize
+
+import slap
+from slap.core.calibration import Calibration
+from slap.inference.collapse import complaint
+from slap.inference.hub import HubModel
+from slap.inference.model_card import Card
+from slap.inference.saved_model import recognises
+from slap.testing.tiny import tiny_checkpoint
+
+TEXTS = ["a dog barks", "rain falls"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("saved")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    tiny_checkpoint(folder / "model.ckpt")
+    return slap.load(folder / "model.ckpt", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def original(folder, model):
+    model.save_pretrained(folder / "original", Card("Barks", "cc-by-4.0", ["`train.csv`"], 1200))
+    return folder / "original"
+
+
+@pytest.fixture
+def saved(original, tmp_path):
+    """A copy to damage."""
+    return Path(shutil.copytree(original, tmp_path / "saved"))
+
+
+@pytest.fixture(scope="module")
+def audio():
+    return torch.rand(50_000, generator=torch.Generator().manual_seed(0)) - 0.5
+
+
+def test_what_is_loaded_is_what_was_saved(model, original, audio):
+    again = slap.load(original, device="cpu")
+    assert torch.equal(again.embed_audio(audio), model.embed_audio(audio))
+    assert torch.equal(again.embed_text(TEXTS), model.embed_text(TEXTS))
+    assert again.caption(audio, max_length=8) == model.caption(audio, max_length=8)
+    assert (again.max_seconds, again.name, again.calibration) == (model.max_seconds, model.name, model.calibration)
+
+
+def test_the_files_are_for_everyone(original, model):
+    assert {path.name for path in original.iterdir()} == {
+        "README.md", "config.json", "model.safetensors", "tokenizer.model",
+    }  # fmt: skip
+    assert (original / "tokenizer.model").read_bytes() == model.backend.network.text.tokenizer.proto
+    config = json.loads((original / "config.json").read_text())
+    assert config["model_type"] == "slap"
+    assert config["arguments"]["audio"] == {"name": "transformer", "size": "nano"}
+    assert "audio_pool.query" in load_file(original / "model.safetensors")
+
+
+def test_a_fitted_calibration_is_saved_too(model, tmp_path):
+    fitted = slap.Model(model.backend)
+    fitted.calibration = Calibration("softmax", 12.5)
+    fitted.save_pretrained(tmp_path / "fitted")
+    assert slap.load(tmp_path / "fitted").calibration == Calibration("softmax", 12.5)
+
+
+def test_saving_again_replaces_the_old_model(saved, tmp_path, audio):
+    tiny_checkpoint(tmp_path / "other.ckpt", seed=1)
+    other = slap.load(tmp_path / "other.ckpt", device="cpu")
+    other.save_pretrained(saved)
+    assert slap.load(saved).name == other.name
+
+
+# -- the card ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_card_says_what_is_known(original):
+    text = (original / "README.md").read_text()
+    _, head, body = text.split("---\n", 2)
+    assert yaml.safe_load(head) == {
+        "library_name": "slap",
+        "license": "cc-by-4.0",
+        "pipeline_tag": "zero-shot-audio-classification",
+        "tags": ["audio", "clap", "slap"],
+    }
+    for words in ("# Barks", "`train.csv`", "1200", "2 s; longer audio", "M parameters", 'slap.load("FOLDER")'):
+        assert words in body
+
+
+def test_the_card_of_a_run_has_its_data_and_figures_but_no_paths(tmp_path, model):
+    options = {"recipe": "base", "data": {"train": ["/home/me/secret/train.csv"]}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(options))
+    result = {"value": 24.04, "low": 19.0, "high": 29.0, "chance": 0.3, "count": 300}
+    (tmp_path / "results.json").write_text(json.dumps({"t2a_R@1": result}))
+    card = Card.of_run(tmp_path / "best.ckpt", 500)
+    model.save_pretrained(tmp_path / "out", card)
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "| t2a_R@1 | 24.0 | 19.0 to 29.0 | 0.3 | 300 |" in text
+    assert "recipe `base`" in text
+    assert "`train.csv`" in text
+    assert "secret" not in text
+    assert "licence of the weights | not stated" in text
+
+
+# -- what is refused --------------------------------------------------------------------------------------------------
+
+
+def flip(path, offset=-100):
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 0x10
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.model"])
+def test_flipped_bytes_are_found(saved, name):
+    flip(saved / name)
+    with pytest.raises(ValueError, match="checksum is wrong"):
+        slap.load(saved)
+
+
+def test_changed_arguments_are_found(saved):
+    config = json.loads((saved / "config.json").read_text())
+    config["arguments"]["text"]["max_tokens"] = 5
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="checksum is wrong"):
+        slap.load(saved)
+    assert slap.load(saved, trust=True).backend.network.text.max_tokens == 5
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.model"])
+def test_links_out_of_the_folder_are_not_followed(saved, tmp_path, name):
+    shutil.move(saved / name, tmp_path / name)
+    (saved / name).symlink_to(tmp_path / name)
+    with pytest.raises(ValueError, match="a link out of its folder"):
+        slap.load(saved)
+    slap.load(saved, trust=True)
+
+
+def test_links_within_the_folder_are(saved):
+    (saved / "model.safetensors").rename(saved / "blob")
+    (saved / "model.safetensors").symlink_to("blob")
+    slap.load(saved)
+
+
+class Payload:
+    def __reduce__(self):
+        return print, ("this must not run",)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.pkl"])
+@pytest.mark.parametrize("trust", [False, True])
+def test_pickles_are_not_read(saved, name, trust, capfd):
+    (saved / "model.safetensors").unlink()
+    (saved / name).write_bytes(pickle.dumps(Payload()))
+    with pytest.raises(ValueError, match=r"has no model\.safetensors; it has .*Weights are read from safetensors only"):
+        slap.load(saved, trust=trust)
+    shutil.copy(saved / name, saved / "model.safetensors")
+    with pytest.raises(ValueError, match="damaged or no safetensors"):
+        slap.load(saved, trust=trust)
+    with pytest.raises(ValueError, match="no checkpoint"):
+        slap.load(saved / name, trust=False)
+    with pytest.raises(ValueError, match=r"more than tensors|damaged"):
+        slap.load(saved / name, trust=True)
+    assert "must not run" not in capfd.readouterr().out
+
+
+def test_a_model_may_not_send_its_reader_elsewhere(saved):
+    config = json.loads((saved / "config.json").read_text())
+    config["arguments"]["text"]["tokenizer"] = "/etc/passwd"
+    (saved / "config.json").write_text(json.dumps(config))
+    for trust in (False, True):
+        with pytest.raises(ValueError, match=r"names \{'tokenizer': '/etc/passwd'\}|checksum"):
+            slap.load(saved, trust=trust)
+    config["arguments"]["text"] = {"name": "modernbert", "pretrained": "someone/else"}
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="a saved model brings everything with it"):
+        slap.load(saved, trust=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"format": 2}, "format 2; this version reads 1"), ({"model_type": "other"}, "no model that is known here")],
+)
+def test_other_formats(saved, change, message):
+    config = {**json.loads((saved / "config.json").read_text()), **change}
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message):
+        slap.load(saved)
+
+
+def test_an_incomplete_config(saved):
+    config = json.loads((saved / "config.json").read_text())
+    del config["checksum"]
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="lacks checksum"):
+        slap.load(saved)
+
+
+def test_missing_weights(saved):
+    state = load_file(saved / "model.safetensors")
+    del state["audio_pool.query"]
+    save_file(state, saved / "model.safetensors")
+    with pytest.raises(ValueError, match="checksum is wrong"):
+        slap.load(saved)
+    with pytest.raises(ValueError, match=r"missing are .*audio_pool"):
+        slap.load(saved, trust=True)
+
+
+def test_recognising(saved, tmp_path):
+    assert recognises(saved)
+    assert not recognises(tmp_path)
+
+
+# -- collapse ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("side", "what"), [("audio", "sounds"), ("text", "texts")])
+def test_a_collapsed_model_is_not_saved_unless_told(side, what, tmp_path):
+    tiny_checkpoint(tmp_path / "model.ckpt")
+    model = slap.load(tmp_path / "model.ckpt", device="cpu")
+    pool = getattr(model.backend.network, f"{side}_pool")
+    pool.register_forward_hook(lambda module, inputs, output: normalize(output + 10, dim=1))
+    with pytest.raises(
+        ValueError, match=f"collapsed: even the most different of . varied {what} have a cosine of (0.99|1.0)"
+    ):
+        model.save_pretrained(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    model.save_pretrained(tmp_path / "out", allow_collapsed=True)
+    assert recognises(tmp_path / "out")
+
+
+def test_a_dead_model_is_not_saved_either(tmp_path):
+    tiny_checkpoint(tmp_path / "model.ckpt")
+    content = torch.load(tmp_path / "model.ckpt", weights_only=True)
+    content["state_dict"]["text_pool.project.weight"].zero_()
+    torch.save(content, tmp_path / "dead.ckpt")
+    with pytest.raises(ValueError, match="collapsed: 8 of 8 varied texts have no direction"):
+        slap.load(tmp_path / "dead.ckpt", device="cpu").save_pretrained(tmp_path / "out")
+
+
+def test_a_random_model_is_not_taken_for_collapsed(model):
+    assert complaint(model) is None
+
+
+# -- the hub ----------------------------------------------------------------------------------------------------------
+
+
+def test_from_a_folder_by_the_mixin(original, model, audio):
+    again = slap.Model.from_pretrained(original)
+    assert torch.equal(again.embed_audio(audio), model.embed_audio(audio))
+    assert HubModel(model)._hub_mixin_info.model_card_data.library_name == "slap"
+
+
+def test_pushing_uploads_the_saved_folder(model, monkeypatch, audio, tmp_path):
+    calls = {}
+
+    class Created:
+        repo_id = "me/barks"
+
+    def create(self, repo_id, **options):
+        calls["create"] = (repo_id, options["private"])
+        return Created
+
+    def upload(self, *, repo_id, folder_path, commit_message, revision, **_):
+        shutil.copytree(folder_path, tmp_path / "uploaded")
+        calls["upload"] = (repo_id, commit_message, revision)
+        return "the address"
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", create)
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload)
+    assert model.push_to_hub("me/barks", Card("Barks"), private=True, commit_message="First") == "the address"
+    assert calls == {"create": ("me/barks", True), "upload": ("me/barks", "First", None)}
+    assert torch.equal(slap.load(tmp_path / "uploaded").embed_audio(audio), model.embed_audio(audio))
+    assert "# Barks" in (tmp_path / "uploaded" / "README.md").read_text()
+
+
+def test_from_the_hub_through_its_cache_of_links(original, model, monkeypatch, audio, tmp_path):
+    """As huggingface_hub lays it out: a snapshot of links to blobs."""
+    snapshot = tmp_path / "models--me--barks" / "snapshots" / "abc"
+    blobs = tmp_path / "models--me--barks" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for i, path in enumerate(original.iterdir()):
+        shutil.copy(path, blobs / str(i))
+        (snapshot / path.name).symlink_to(Path("../../blobs") / str(i))
+    asked = []
+    monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", lambda **kwargs: str(snapshot / "config.json"))
+    monkeypatch.setattr(
+        "slap.inference.hub.snapshot_download",
+        lambda name, **options: asked.append((name, options["revision"], options["allow_patterns"])) or str(snapshot),
+    )
+    again = slap.Model.from_pretrained("me/barks", revision="v1")
+    assert torch.equal(again.embed_audio(audio), model.embed_audio(audio))
+    assert asked[0][:2] == ("me/barks", "v1")
+    assert not any(pattern.endswith((".bin", ".pt", "*")) for pattern in asked[0][2])

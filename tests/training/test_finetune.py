@@ -1,0 +1,343 @@
+"""Fine-tuning recipes from the official layout of a corpus to the figures of its test, from a trained model on."""
+
+import csv
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+
+import slap
+from slap.cli.crossval import crossval, summary
+from slap.cli.main import main
+from slap.cli.recipe import built_in
+from slap.core.registry import load_module
+from slap.datamodules import read_manifest
+from slap.datamodules.labelled import PROTOCOLS, folds, manifests_of
+from slap.recipes import classification, finetune, retrieval
+from slap.testing.tiny import tiny_checkpoint
+from slap.training.callbacks.learning_curves import panels, read_metrics
+
+trees = load_module(str(Path(__file__).parents[1] / "support" / "tree_tuning.py"))
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+
+QUICK = [
+    *("--trainer.max_steps=2", "--trainer.val_check_interval=1", "--trainer.num_sanity_val_steps=0"),
+    *("--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--data.num_workers=0"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_figures():
+    """Runs without the seconds that exact intervals and a picture take."""
+    with pytest.MonkeyPatch.context() as patch:
+        for where in ("slap.metrics.bootstrap.SAMPLES", "slap.metrics.intervals.SAMPLES"):
+            patch.setattr(where, 20)
+        patch.setattr(
+            "slap.training.callbacks.learning_curves.draw", lambda series, path, chance: path.write_bytes(b"")
+        )
+        yield
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """The checkpoint of a small trained model."""
+    path = tmp_path_factory.mktemp("start") / "best.ckpt"
+    tiny_checkpoint(path)
+    return path
+
+
+def prepared(tmp_path, corpus, *options):
+    getattr(trees, corpus)(tmp_path / "root")
+    folder = tmp_path / "manifests"
+    assert main(["prepare", corpus, str(tmp_path / "root"), str(folder), "--workers", "0", *options]) == 0
+    return folder
+
+
+def tuned(recipe, out, start, *options):
+    """Train, choose, test: the figures of the test, and the step of the checkpoint that was tested."""
+    fit = ["fit", "--recipe", recipe, f"--trainer.out={out}", f"--model.start={start}", "--model.warmup_steps=0"]
+    assert main([*fit, *QUICK, *options]) == 0
+    assert main(["test", "--config", f"{out}/config.yaml", "--ckpt_path", "best"]) == 0
+    return json.loads((out / "results.json").read_text())
+
+
+@pytest.mark.parametrize("corpus", ["audiocaps", "clotho"])
+def test_retrieval(corpus, tmp_path, start):
+    manifests = prepared(tmp_path, corpus)
+    out = tmp_path / "run"
+    found = tuned("retrieval", out, start, f"--data.corpus={corpus}", f"--data.manifests={manifests}")
+    assert found["t2a_R@1"]["count"] == 15  # three clips with five captions
+    assert found["a2t_R@1"]["count"] == 3
+    content = torch.load(out / "best.ckpt", weights_only=True)
+    before = torch.load(start, weights_only=True)["state_dict"]
+    changed = [name for name, value in before.items() if not torch.equal(value, content["state_dict"].get(name, value))]
+    assert {name.split(".")[0] for name in changed} >= {"audio", "text", "audio_pool", "text_pool", "objectives"}
+
+
+def test_captioning(tmp_path, start):
+    manifests = prepared(tmp_path, "clotho")
+    out = tmp_path / "run"
+    tuned("captioning", out, start, "--data.corpus=clotho", f"--data.manifests={manifests}")
+    content = torch.load(out / "best.ckpt", weights_only=True)
+    before = torch.load(start, weights_only=True)["state_dict"]
+    changed = {n.split(".")[0] for n, v in before.items() if not torch.equal(v, content["state_dict"].get(n, v))}
+    assert changed == {"audio", "objectives"}
+    with (out / "metrics.csv").open() as file:
+        losses = [float(row["val/captioning"]) for row in csv.DictReader(file) if row["val/captioning"]]
+    assert len(losses) == 2
+    assert "## Captions" in (out / "report.md").read_text()
+    monitored = next(value for name, value in content["callbacks"].items() if "BestCheckpoint" in name)
+    assert float(monitored["best_model_score"]) == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_wavcaps(tmp_path, start):
+    manifests = prepared(tmp_path, "wavcaps")
+    test = f"--data.test=[{manifests}/SoundBible.jsonl.gz#held=0.3]"  # the same clips: refused
+    options = [f"--data.manifests={manifests}", "--data.held_out=0.3", "--model.objectives={contrastive: 1.0}"]
+    out = tmp_path / "run"
+    assert (
+        main(["fit", "--recipe", "wavcaps", f"--trainer.out={out}", f"--model.start={start}", *QUICK, *options, test])
+        == 2
+    )
+    options.append(f"--data.test=[{manifests}/SoundBible.jsonl.gz#rest=0.3]")
+    found = tuned("wavcaps", out, start, *options)
+    assert found["t2a_R@1"]["count"] == len(read_manifest(f"{manifests}/SoundBible.jsonl.gz#rest=0.3"))
+    header = (out / "metrics.csv").read_text().splitlines()[0]
+    assert "val/FreeSound/t2a_R@10" in header
+
+
+def test_speech_commands_with_mixup(tmp_path, start):
+    manifests = prepared(tmp_path, "speechcommands")
+    options = ["--data.corpus=speechcommands", f"--data.manifests={manifests}", "--data.mixup=1.0"]
+    found = tuned("classification", tmp_path / "run", start, *options)
+    assert list(found) == ["classification_accuracy"]
+    assert (found["classification_accuracy"]["count"], found["classification_accuracy"]["chance"]) == (8, 25.0)
+    content = torch.load(tmp_path / "run" / "best.ckpt", weights_only=True)
+    assert content["hyper_parameters"]["objectives"]["classification"]["classes"] == ["down", "no", "up", "yes"]
+    assert (tmp_path / "run" / "confusion_classification.png").is_file()
+    (panel,) = [p for p in panels(read_metrics(tmp_path / "run" / "metrics.csv"), {}) if p.unit == "%"]
+    assert panel.title == "classification, accuracy, validation"
+    assert len(panel.curves["classification_accuracy"]) == 2
+
+
+@pytest.mark.parametrize("size", ["20k", "2m"])
+def test_audioset(size, tmp_path, start):
+    manifests = prepared(tmp_path, "audioset")
+    options = [f"--data.corpus=audioset-{size}", f"--data.manifests={manifests}", "--model.features=tokens"]
+    found = tuned("classification", tmp_path / "run", start, *options)
+    assert list(found) == ["classification_mAP"]
+    assert found["classification_mAP"]["count"] == 6
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert "corpus" not in config["trainer"]  # --data.corpus says it
+
+
+def test_esc50_by_folds_in_one_table(tmp_path, start, capsys):
+    manifests = prepared(tmp_path, "esc50")
+    options = [
+        "--recipe=classification",
+        "--data.corpus=esc50",
+        f"--data.manifests={manifests}",
+        f"--model.start={start}",
+    ]
+    calls = []
+
+    def slap(arguments):
+        calls.append(arguments[0])
+        return main(list(arguments))
+
+    out = tmp_path / "runs"
+    assert crossval([2, 5], out, [*options, *QUICK], slap) == 0
+    assert calls == ["fit", "test"] * 2
+    table = (out / "crossval.md").read_text()
+    assert table.strip() in capsys.readouterr().out
+    assert table.splitlines()[0].endswith("| fold 2 | fold 5 |")
+    assert "classification, accuracy" in table
+    record = json.loads((out / "crossval.json").read_text())
+    each = [record["folds"][fold]["classification_accuracy"]["value"] for fold in ("2", "5")]
+    assert record["mean"]["classification_accuracy"]["value"] == pytest.approx(sum(each) / 2)
+    assert record["mean"]["classification_accuracy"]["count"] == 12
+    shutil.rmtree(out / "fold5")
+    assert crossval([2, 5], out, [*options, *QUICK], slap) == 0
+    assert calls == ["fit", "test"] * 3  # fold 2 was done
+    with pytest.raises(ValueError, match="holds folds that were made with"):
+        crossval([2, 5], out, options, slap)
+    assert crossval([1, 2], tmp_path / "failing", options, lambda arguments: 3) == 3
+
+
+# -- labels and pairs of the user's own -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A table of labels with folds, and no captions."""
+    rng = np.random.default_rng(0)
+    rows = ["audio,label,fold"]
+    for number in range(12):
+        soundfile.write(tmp_path / f"{number}.wav", rng.uniform(-0.5, 0.5, 3200), 16_000)
+        rows.append(f"{number}.wav,{'dog' if number % 2 else 'rain'},{number // 4 + 1}")
+    (tmp_path / "all.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def test_labels_of_ones_own(own, start, capsys):
+    """From a table to a model that classifies files, and from that to the next one."""
+    splits = [f"--data.{role}=[{own}/all.csv#fold={fold}]" for fold, role in enumerate(("train", "val", "test"), 1)]
+    found = tuned("classification", own / "run", start, *splits)
+    assert found["classification_accuracy"]["count"] == 4
+    folded = tuned("classification", own / "folded", start, f"--data.folded={own}/all.csv", "--data.fold=3")
+    assert folded["classification_accuracy"]["count"] == 4
+    clips = [own / f"{number}.wav" for number in (1, 2)]
+    model = slap.load(own / "run" / "best.ckpt", "cpu")
+    labels = model.label(clips)
+    assert [{one.label for one in found} for found in labels] == [{"dog", "rain"}] * 2
+    network = torch.load(own / "run" / "best.ckpt", weights_only=True)["state_dict"]
+    head = "objectives.classification"
+    read = torch.nn.functional.layer_norm(
+        model.embed_audio(clips), (16,), network[f"{head}.norm.weight"], network[f"{head}.norm.bias"]
+    )
+    chances = (read @ network[f"{head}.linear.weight"].T + network[f"{head}.linear.bias"]).softmax(1)
+    for found, row in zip(labels, chances, strict=True):
+        assert found[0].probability == pytest.approx(float(row.max()), rel=1e-4)
+        assert found[0].label == ["dog", "rain"][int(row.argmax())]
+    capsys.readouterr()
+    assert main(["classify", str(own / "run" / "best.ckpt"), str(clips[0])]) == 0
+    assert capsys.readouterr().out.split("\t")[1] == labels[0][0].label
+    model.save_pretrained(own / "exported", allow_collapsed=True)
+    assert slap.load(own / "exported", "cpu").label(clips) == labels
+    assert main(["classify", str(start), str(clips[0])]) == 2
+    assert "there is no head None to classify by; the model has none" in capsys.readouterr().err
+    again = classification.model(start=str(own / "run" / "best.ckpt"), classes=["dog", "rain"])
+    assert torch.equal(again.objectives["classification"].linear.bias, network[f"{head}.linear.bias"])
+    assert classification.model(start=str(own / "run" / "best.ckpt")).objectives["classification"].linear is None
+
+
+def test_a_frozen_encoder_stays_as_it_is(own, start):
+    options = [f"--data.folded={own}/all.csv", "--model.freeze=[audio]"]
+    tuned("classification", own / "run", start, *options)
+    before = torch.load(start, weights_only=True)["state_dict"]
+    after = torch.load(own / "run" / "best.ckpt", weights_only=True)["state_dict"]
+    for name, value in before.items():
+        if name.startswith(("audio.", "text.", "text_pool.")):
+            assert torch.equal(value, after[name]), name
+    assert not torch.equal(before["audio_pool.query"], after["audio_pool.query"])
+
+
+def test_pairs_of_ones_own(own, start):
+    found = tuned(
+        "finetune",
+        own / "run",
+        start,
+        *(f"--data.{role}=[{own}/all.csv#fold={n}]" for n, role in enumerate(("train", "val", "test"), 1)),
+    )
+    assert {"t2a_R@1", "zeroshot_label"} <= set(found)
+
+
+# -- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_chosen_on_the_test(own):
+    for monitor in ("test/t2a_R@1", "eval/retrieval/clotho/t2a_R@1", "eval/t2a_R@1"):
+        with pytest.raises(ValueError, match=f"monitor must begin with val/.* got '{monitor}'"):
+            finetune.trainer(monitor=monitor)
+    assert finetune.trainer(out=str(own), monitor="eval/retrieval/mine/t2a_R@1", accelerator="cpu").max_steps == 2000
+    with pytest.raises(ValueError, match="fold 2 is tested on, so it may not choose: val_fold can be 1, 3 or 0"):
+        folds(own / "all.csv", 2, 2)
+
+
+def test_what_is_trained_on_is_said_once(own):
+    with pytest.raises(ValueError, match=r"got none. The corpora are esc50"):
+        classification.data()
+    with pytest.raises(ValueError, match=r"got \['corpus', 'folded'\]"):
+        classification.data(corpus="esc50", folded=str(own / "all.csv"))
+    with pytest.raises(FileNotFoundError, match=r"prepare it by `slap prepare esc50 ROOT manifests/esc50`"):
+        classification.data(corpus="esc50")
+    with pytest.raises(FileNotFoundError, match=r"prepare it by `slap prepare clotho ROOT manifests/clotho`"):
+        retrieval.data(corpus="clotho")
+
+
+def test_folds_to_test_on_and_to_choose_on(own):
+    table = own / "all.csv"
+    assert folds(table, 1) == {
+        "test": [f"{table}#fold=1"],
+        "val": [f"{table}#fold=2"],
+        "train": [f"{table}#fold=not 1,2"],
+    }
+    assert folds(table, 3)["val"] == [f"{table}#fold=1"]
+    assert folds(table, 3, 0) == {"test": [f"{table}#fold=3"], "val": [], "train": [f"{table}#fold=not 3"]}
+
+
+def test_every_corpus_has_splits_that_prepare_makes(tmp_path):
+    corpora = load_corpora()
+    for name, protocol in PROTOCOLS.items():
+        corpus = corpora[protocol.prepare.split()[0]]
+        made = {"all", "train", "valid", "test", *corpus.SPLITS}
+        assert {*protocol.train, *protocol.val, *protocol.test} <= made, name
+        if not protocol.folded:
+            splits = manifests_of(name, str(tmp_path))
+            assert set(splits) == {"train", "val", "test"}
+            assert all(splits.values())
+
+
+def load_corpora():
+    from slap.core.registry import plugins
+
+    return plugins("corpus")
+
+
+def test_the_mean_over_folds():
+    figure = lambda value: {"f": {"value": value, "chance": 10.0, "count": 4}}  # noqa: E731
+    found = summary({1: figure(50.0), 2: figure(100.0), 3: figure(75.0)})["f"]
+    assert (found.value, found.chance, found.count) == (75.0, 10.0, 12)
+    assert 50.0 <= found.low <= 75.0 <= found.high <= 100.0
+    with pytest.raises(ValueError, match="fold 2 has the figures g, another one f"):
+        summary({1: figure(1.0), 2: {"g": figure(1.0)["f"]}})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x", "--recipe", "classification"], "needs OUT, --folds"),
+        (["x", "--folds", "1", "--recipe", "classification"], "two or more different folds"),
+        (["x", "--folds", "1", "2", "--recipe=c", "--data.fold=3"], "sets --data.fold=3 itself"),
+        (["x", "--folds", "a"], "invalid int value"),
+    ],
+)
+def test_mistakes_with_crossval(arguments, message, capsys):
+    assert main(["crossval", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def commands_of_the_docs():
+    text = (Path(__file__).parents[2] / "docs" / "finetune.md").read_text()
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("slap")]
+
+
+@pytest.mark.parametrize("command", [c for c in commands_of_the_docs() if c[0] == "fit"], ids=" ".join)
+def test_commands_of_the_docs_have_no_unknown_option(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--print_config"])
+    assert stop.value.code == 0
+    assert "start: runs/base/best.ckpt" in capsys.readouterr().out
+
+
+def test_folds_of_the_docs(monkeypatch):
+    called = []
+    monkeypatch.setattr("slap.cli.crossval.crossval", lambda *arguments: called.append(arguments[:3]) or 0)
+    (command,) = [c for c in commands_of_the_docs() if c[0] == "crossval"]
+    assert main(command) == 0
+    options = ["--recipe", "classification", "--data.corpus", "esc50", "--model.start", "runs/base/best.ckpt"]
+    assert called == [([1, 2, 3, 4, 5], Path("runs/esc50"), options)]
+
+
+def test_recipes_of_fine_tuning_are_built_in():
+    assert {"finetune", "retrieval", "wavcaps", "classification", "captioning"} <= set(built_in())
