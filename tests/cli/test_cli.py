@@ -12,7 +12,7 @@ import yaml
 
 from slap.cli.fit import SEED
 from slap.cli.main import main
-from slap.cli.main import main as cli
+from slap.cli import main as cli
 
 TOYS = Path(__file__).parents[1] / "support"
 TOY = ["--recipe", str(TOYS / "toy_recipe.py")]
