@@ -28,7 +28,7 @@ from slap.core.packed import Packed
 from slap.inference.load import computes_bfloat16
 from slap.inference.network_backend import cast
 from slap.model.network import Network
-from slap.nn.linear import lay_out
+from slap.nn.linear import prepack
 
 ABOUT = """`python benchmarks/encode.py`: `base`, packed, clips of log-normal durations, random weights. At best: the
 rate of square matrices in the same run. Reached: operations that the clips need by time; `with log-mel` counts the
@@ -44,7 +44,7 @@ def network() -> Network:
     """The paper's audio encoder with a small text encoder, as one uses it."""
     torch.manual_seed(0)
     model = Network({"name": "transformer", "size": "base"}, TINY, {}).eval().requires_grad_(False)
-    lay_out(model)
+    prepack(model)
     return model
 
 

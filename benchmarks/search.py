@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from slap.audio.scan import file_id
-from slap.search.store import APPROXIMATE_FROM, Row, Store
+from slap.search.store import APPROXIMATE_FROM, Store, WindowRow
 
 DIM, K, PART = 512, 10, 20_000
 
@@ -62,7 +62,7 @@ def fill(store: Store, kind: str, count: int) -> float:
             path = f"folder/{number // 3}.wav"
             start = 5.0 * (number % 3)
             rows.append(
-                Row(file_id(path), path, 20.0, start, start + 10, 1, 1, f"{number // 3:032x}", "m" * 64, vector)
+                WindowRow(file_id(path), path, 20.0, start, start + 10, 1, 1, f"{number // 3:032x}", "m" * 64, vector)
             )
             number += 1
         store.replace([], rows, [])

@@ -21,7 +21,7 @@ import torch
 from rows import Row, add_options, finish
 
 from slap.inference.model import Model
-from slap.inference.network_backend import TrainedModel
+from slap.inference.network_backend import NetworkBackend
 from slap.inference.saved_model import save
 from slap.model.network import Network
 
@@ -67,7 +67,7 @@ def saved_model(folder: Path) -> Path:
     """A saved model with random weights."""
     torch.manual_seed(0)
     network = Network(**ARGUMENTS)
-    save(Model(TrainedModel(network, ARGUMENTS)), folder, allow_collapsed=True)
+    save(Model(NetworkBackend(network, ARGUMENTS)), folder, allow_collapsed=True)
     return folder
 
 

@@ -1,7 +1,7 @@
 """Bad clips are left out, counted, listed and, when there are too many of them, the reason to stop.
 
 What is wrong with a single clip never ends a run by itself. Readers raise a `ClipError`; who asked them leaves the clip
-out and passes its `BadClip` on; a `Quarantine` in the main process keeps the books.
+out and passes its `BadClip` on; a `BadClipLog` in the main process keeps the books.
 
 When are there too many? `max_bad` is a share of the clips that were attempted, and it is judged where a share means
 something:
@@ -31,7 +31,7 @@ from slap.core.bad_clip import BAD_CLIPS, REASONS, BadClip, Reason
 from slap.core.batch import Batch
 from slap.datamodules.manifests.clip import ManifestError
 
-__all__ = ["REASONS", "BadClip", "ClipError", "Quarantine", "Reason", "RowError", "judge"]
+__all__ = ["REASONS", "BadClip", "BadClipLog", "ClipError", "Reason", "RowError", "judge"]
 
 FIRST = 100  # attempts before which no share is judged within an epoch
 SHOWN = 5  # clips of each reason that the log names
@@ -82,7 +82,7 @@ def judge(path: Path, bad: Sequence[BadClip], good: int, max_bad: float) -> None
         raise ManifestError(f"{path}: {_too_many(Counter(b.reason for b in bad), len(bad) + good, max_bad, bad)}")
 
 
-class Quarantine:
+class BadClipLog:
     """Keeps count of bad clips, lists them in a file, and stops the run when there are too many.
 
     Every process appends to the same file, each line with one write, so lines do not mix. A clip stands there once for
@@ -182,7 +182,7 @@ class Quarantine:
         """How many clips of a stage were left out, by reason; empty if none was.
 
         Example:
-            >>> quarantine = Quarantine()
+            >>> quarantine = BadClipLog()
             >>> quarantine.add("val", [BadClip("a", "silent", "all zero"), BadClip("b", "absent", "no such file")])
             >>> quarantine.summary("val")
             '2 clips left out: 1 absent, 1 silent'

@@ -17,15 +17,15 @@ from lightning.pytorch import LightningDataModule
 from slap.core.bad_clip import BadClip
 from slap.datamodules.audio.decode import LARGEST, MEGABYTE
 from slap.datamodules.augment import augmentations
-from slap.datamodules.bad_clips import Quarantine
+from slap.datamodules.bad_clips import BadClipLog
 from slap.datamodules.captions.augment import AugmentSpec, text_augmentation
-from slap.datamodules.captions.sample import CaptionChoice
+from slap.datamodules.captions.sample import CaptionSampler
 from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset, Transform
 from slap.datamodules.labels import Labels, all_labels, balancing
 from slap.datamodules.loader import Loader
 from slap.datamodules.manifests.clip import Seconds
 from slap.datamodules.manifests.collection import (
-    Mono,
+    MonoCuts,
     check_lengths,
     every_source,
     long_enough,
@@ -34,10 +34,10 @@ from slap.datamodules.manifests.collection import (
 )
 from slap.datamodules.manifests.data_root import Folders
 from slap.datamodules.manifests.read import captions_of
-from slap.datamodules.manifests.sequence import Clips, Joined
+from slap.datamodules.manifests.sequence import Clips, ConcatClips
 from slap.datamodules.overlap.warn import indexed, warn_of_overlap
 from slap.datamodules.sampling.epoch import Source
-from slap.datamodules.sampling.eval_windows import stretches_of
+from slap.datamodules.sampling.eval_windows import segments_of
 from slap.datamodules.sampling.mixture import Manifests, Named, balanced, mixed, shares
 from slap.datamodules.sampling.position import Position, basis, position_in, state
 from slap.datamodules.sampling.replacement import Replacements
@@ -172,7 +172,7 @@ class AudioTextData(LightningDataModule):
         self._weights, self._temperature, self._epoch_clips = weights, temperature, epoch_clips
         self._balance = balance
         self._check_mixture()
-        self._choice = CaptionChoice(caption_fields, text_augmentation(text_augment))
+        self._choice = CaptionSampler(caption_fields, text_augmentation(text_augment))
         if max_duration <= 0 or (max_clips is not None and max_clips < 1) or num_buckets < 1:
             raise ValueError(
                 f"max_duration must be above 0, max_clips and num_buckets at least 1; "
@@ -188,7 +188,7 @@ class AudioTextData(LightningDataModule):
         _check_templates(prompts or {})
         if not isinstance(max_decoded, int | float) or not 0 < max_decoded < MOST_DECODED:
             raise ValueError(f"max_decoded is a number of MB above 0, got {max_decoded!r}")
-        self.quarantine = Quarantine(max_bad)
+        self.quarantine = BadClipLog(max_bad)
         self.data_root = data_root
         self.largest = round(max_decoded * MEGABYTE)
         self.max_duration, self.max_clips, self.num_buckets = max_duration, max_clips, num_buckets
@@ -201,10 +201,10 @@ class AudioTextData(LightningDataModule):
             self.val_dataloader = None  # type: ignore[method-assign, assignment]
         self._given_prompts = dict(prompts or {})
         self._connection: tuple[int, Tokenize] | None = None
-        self._read: dict[str, Joined] = {}
+        self._read: dict[str, ConcatClips] = {}
         self._labels: dict[str, Labels] = {}
         self._left_out: dict[str, list[BadClip]] = {}
-        self._mono: dict[tuple[str, int], Mono] = {}
+        self._mono: dict[tuple[str, int], MonoCuts] = {}
         self._sources: list[Source] = []  # what an epoch takes of the training clips
         self._firsts: dict[str, tuple[int, ...]] = {}  # of each source, the number of its first clip
         self._loaders: list[Loader] = []
@@ -354,7 +354,7 @@ class AudioTextData(LightningDataModule):
     def _evaluation_loader(self, split: str) -> Loader:
         sample_rate, tokenize = self._model()
         clips, budget = self._clips(split), round(self.max_duration * sample_rate)
-        stretches = stretches_of(clips.samples(sample_rate), round(self.window * sample_rate))
+        stretches = segments_of(clips.samples(sample_rate), round(self.window * sample_rate))
         return self._loader(
             EvaluationDataset(
                 self._mono_cuts(split), tokenize, clips.tasks, stretches, self.largest, self._firsts[split]
@@ -372,7 +372,7 @@ class AudioTextData(LightningDataModule):
         self._loaders.append(loader)
         return self._loaders[-1]
 
-    def _clips(self, split: str) -> Joined:
+    def _clips(self, split: str) -> ConcatClips:
         """The clips of a split's manifests, opened on first use."""
         if split not in self._read:
             bad = self._left_out.setdefault(split, [])
@@ -385,7 +385,7 @@ class AudioTextData(LightningDataModule):
                 if not self._sources:
                     raise ValueError(f"no training clip is left: all are shorter than min_clip={self.min_clip} s")
             self._firsts[split] = self._groups[split].firsts([len(part) for part in parts])
-            clips = Joined(parts)
+            clips = ConcatClips(parts)
             if split == "train" and self.max_clip is None:
                 check_lengths(clips, self.max_duration, "raise max_duration, or crop with max_clip")
             self._read[split] = clips
@@ -394,7 +394,7 @@ class AudioTextData(LightningDataModule):
     def _epoch_of(self, parts: Sequence[Clips]) -> list[Source]:
         """What an epoch takes of the training manifests."""
         if self._balance is not None:
-            self._labels[self._balance] = labels = all_labels(Joined(parts), self._balance)
+            self._labels[self._balance] = labels = all_labels(ConcatClips(parts), self._balance)
             return balanced(every_source(parts), balancing(labels), self._epoch_clips)
         if self._weights is None and self._temperature is None:
             return sources_of(parts, self.repeats)
@@ -434,11 +434,11 @@ class AudioTextData(LightningDataModule):
             raise ValueError(f"epoch_clips must be at least the {len(names)} sources, got {self._epoch_clips}")
         shares(dict.fromkeys(names, 1), weights, temperature)  # complains, before anything is read
 
-    def _mono_cuts(self, split: str) -> Mono:
+    def _mono_cuts(self, split: str) -> MonoCuts:
         """The same clips as the model wants them, held in memory if that is asked for."""
         sample_rate, _ = self._model()
         if (split, sample_rate) not in self._mono:
-            self._mono[split, sample_rate] = Mono(self._clips(split), sample_rate, self.in_memory, self.largest)
+            self._mono[split, sample_rate] = MonoCuts(self._clips(split), sample_rate, self.in_memory, self.largest)
         return self._mono[split, sample_rate]
 
     def _model(self) -> tuple[int, Tokenize]:

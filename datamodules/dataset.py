@@ -22,15 +22,15 @@ from slap.core.bad_clip import BadClip
 from slap.core.batch import Batch, fingerprint
 from slap.core.packed import Packed
 from slap.datamodules.audio.decode import LARGEST
-from slap.datamodules.audio.load import check_captions, check_not_silent, holding, is_silent, load
+from slap.datamodules.audio.load import check_captions, check_not_silent, is_silent, load, with_samples
 from slap.datamodules.bad_clips import ClipError
-from slap.datamodules.captions.sample import CaptionChoice, meant
+from slap.datamodules.captions.sample import CaptionSampler, original_text
 from slap.datamodules.manifests.clip import Seconds
 from slap.datamodules.manifests.safe_cuts import tracks_of
-from slap.datamodules.sampling.eval_windows import Stretches
+from slap.datamodules.sampling.eval_windows import Segments
 from slap.datamodules.sampling.mixture import source_of
 from slap.datamodules.sampling.replacement import Replacements
-from slap.datamodules.sampling.sampler import Draw
+from slap.datamodules.sampling.sampler import BatchRequest
 
 Transform = Callable[[CutSet], CutSet]
 Tokenize = Callable[[Sequence[str]], Packed]
@@ -55,11 +55,11 @@ class EvaluationDataset(Dataset[Batch]):
     cuts: Sequence[MonoCut]
     tokenize: Tokenize
     tasks: tuple[str, ...]
-    stretches: Stretches
+    stretches: Segments
     largest: int = LARGEST
     firsts: Sequence[int] = (0,)
 
-    def __getitem__(self, draw: Draw) -> Batch:
+    def __getitem__(self, draw: BatchRequest) -> Batch:
         good: list[Loaded] = []
         spans: list[Span] = []
         bad: list[BadClip] = []
@@ -121,9 +121,9 @@ class TrainDataset(Dataset[Batch]):
     replacements: Replacements | None = None
     largest: int = LARGEST
     firsts: Sequence[int] = (0,)
-    choice: CaptionChoice = field(default_factory=CaptionChoice)
+    choice: CaptionSampler = field(default_factory=CaptionSampler)
 
-    def __getitem__(self, draw: Draw) -> Batch:
+    def __getitem__(self, draw: BatchRequest) -> Batch:
         bad: list[BadClip] = []
         found = [self._usable(draw.epoch, index, bad) for index in draw.clips]
         good = [clip for clip in found if clip is not None]
@@ -167,7 +167,7 @@ class TrainDataset(Dataset[Batch]):
         return fastcopy(cut, supervisions=[supervision], custom=custom)
 
     def _transformed(self, clips: Sequence[Loaded], bad: list[BadClip]) -> list[Loaded]:
-        cuts = CutSet([holding(cut, samples) for cut, samples in clips])
+        cuts = CutSet([with_samples(cut, samples) for cut, samples in clips])
         for transform in self.transforms:
             cuts = transform(cuts)
         made: list[Loaded] = []
@@ -240,7 +240,7 @@ def batch_of(
     if not cuts or lost:
         raise ValueError(f"after the transforms {f'clips {lost} have no caption' if lost else 'no clip is left'}")
     texts = [text for group in captions for text in group]
-    meanings = [[meant(supervision) for supervision in cut.supervisions] for cut in cuts]
+    meanings = [[original_text(supervision) for supervision in cut.supervisions] for cut in cuts]
     labels = [(cut.custom or {}).get("labels", {}) for cut in cuts]
     others = [(known or {}).get(cut.id, ()) for cut in cuts]
     pairs = [

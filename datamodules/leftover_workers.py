@@ -15,7 +15,7 @@ from multiprocessing import active_children, util  # util: what is registered af
 assert util
 
 
-def end_workers() -> None:
+def kill_orphans() -> None:
     """Kill the daemonic children of this process."""
     workers = [child for child in active_children() if child.daemon]
     if workers:
@@ -24,4 +24,4 @@ def end_workers() -> None:
         worker.kill()
 
 
-atexit.register(end_workers)
+atexit.register(kill_orphans)

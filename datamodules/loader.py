@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from slap.core.bad_clip import BadClip
 from slap.core.batch import Batch
-from slap.datamodules.bad_clips import Quarantine
+from slap.datamodules.bad_clips import BadClipLog
 from slap.datamodules.sampling.sampler import EvaluationSampler, TrainSampler
-from slap.datamodules.workers import set_aside, take_back
+from slap.datamodules.workers import freeze_gc, unfreeze_gc
 
 LOOK = 2.0
 """Seconds between a worker's looks whether the main process is still there."""
@@ -53,7 +53,7 @@ class Loader:
         self,
         dataset: Dataset[Batch],
         sampler: TrainSampler | EvaluationSampler,
-        quarantine: Quarantine,
+        quarantine: BadClipLog,
         stage: str,
         before: Sequence[BadClip] = (),
         num_workers: int = 0,
@@ -73,7 +73,7 @@ class Loader:
         # A generator: Lightning calls iter() once more than it reads, which must not start the workers.
         if self._loader is None:
             if self.num_workers:
-                set_aside()  # until `close`
+                freeze_gc()  # until `close`
             self._loader = DataLoader(
                 self.dataset,
                 batch_size=None,
@@ -102,7 +102,7 @@ class Loader:
     def close(self) -> None:
         """Let the workers end; iterating starts new ones."""
         if self._loader is not None and self.num_workers:
-            take_back()
+            unfreeze_gc()
         self._loader = None
 
 

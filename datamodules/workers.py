@@ -13,13 +13,13 @@ from __future__ import annotations
 import gc
 
 
-def set_aside() -> None:
+def freeze_gc() -> None:
     """Let the collector forget all objects that there are, after it has taken what is garbage."""
     gc.collect()
     gc.freeze()
     gc.collect()  # so that it counts few objects, not many, when it decides whether to look at all of them
 
 
-def take_back() -> None:
+def unfreeze_gc() -> None:
     """Have it look after them again."""
     gc.unfreeze()

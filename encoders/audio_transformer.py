@@ -17,7 +17,7 @@ from slap.encoders.sizes import Size
 from slap.encoders.specaugment import SpecAugment
 from slap.model.contracts import AudioEncoder
 from slap.nn.layers import Block, RMSNorm, linear, rotary
-from slap.nn.stack import compile_blocks, through
+from slap.nn.stack import compile_blocks, run_blocks
 
 PATCH = 16
 """Frames, and mel bands, of a patch."""
@@ -122,7 +122,7 @@ class AudioTransformer(AudioEncoder):
         if self.row_embedding is not None:
             x = x + self.row_embedding[patches.positions[:, 1]].to(x.dtype)
         rotation = rotary(patches.positions, self.head_width)
-        x = through(self.blocks, x, patches.layout, rotation, self.checkpointing and self.training)
+        x = run_blocks(self.blocks, x, patches.layout, rotation, self.checkpointing and self.training)
         return patches.replace(self.norm(x))
 
     def graph(self) -> AudioGraph:

@@ -38,7 +38,7 @@ class AnyTokenizer(Protocol):
         """The text of each list of token ids."""
 
 
-class WithTokenizer(TextEncoder):
+class TokenizedTextEncoder(TextEncoder):
     """A text encoder with a tokenizer that its checkpoint carries.
 
     A subclass says how to read one and which fit, in `_read`.

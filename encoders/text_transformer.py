@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from slap.core.packed import Packed
 from slap.core.registry import register
 from slap.encoders.sizes import Size
-from slap.encoders.text_base import WithTokenizer, check_max_tokens
+from slap.encoders.text_base import TokenizedTextEncoder, check_max_tokens
 from slap.nn import single_clip as single
 from slap.nn.layers import Block, RMSNorm, rotary
-from slap.nn.stack import compile_blocks, through
+from slap.nn.stack import compile_blocks, run_blocks
 from slap.nn.tokenizer import BOS, EOS, Tokenizer, train_tokenizer
 
 
 @register("transformer")
-class TextTransformer(WithTokenizer):
+class TextTransformer(TokenizedTextEncoder):
     """A text encoder for runs without a pretrained one (the paper takes ModernBERT, see `modernbert`).
 
     Its architecture is the paper's audio encoder's, with rotary positions along the caption and all blocks global:
@@ -88,7 +88,7 @@ class TextTransformer(WithTokenizer):
         """Token ids, (N,), to dense features, (N, D)."""
         x = self.embed(tokens.values)
         rotation = rotary(tokens.index[:, None], self.head_width)
-        x = through(self.blocks, x, tokens.layout, rotation, self.checkpointing and self.training)
+        x = run_blocks(self.blocks, x, tokens.layout, rotation, self.checkpointing and self.training)
         return tokens.replace(self.norm(x))
 
     def graph(self) -> TextGraph:

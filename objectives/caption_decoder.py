@@ -17,7 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from slap.core.packed import Layout, Packed
 from slap.nn.attention import attention
 from slap.nn.layers import CrossAttention, RMSNorm, Rotation, SelfAttention, SwiGLU, rotary, rotate
-from slap.nn.stack import fill, is_compiled
+from slap.nn.stack import is_compiled, pad_to_bucket
 
 KeysValues = tuple[Tensor, Tensor]
 """Keys and values of one layer."""
@@ -151,9 +151,9 @@ class Decoder(nn.Module):
         heard = self.context_norm(context.values)
         layout, heard_layout = tokens.layout, context.layout
         if is_compiled(self.blocks):
-            layout, x, cos, sin = fill(layout, x, *rotation)
+            layout, x, cos, sin = pad_to_bucket(layout, x, *rotation)
             rotation = cos, sin
-            heard_layout, heard = fill(heard_layout, heard)
+            heard_layout, heard = pad_to_bucket(heard_layout, heard)
         for block in self._blocks():
             x = block(x, layout, rotation, heard, heard_layout)
         return self._logits(x[: len(tokens.values)])

@@ -66,7 +66,7 @@ class Captioning(Objective):
         size = {"layers": self.layers, "heads": self.heads, "width": self.width, "hidden": self.hidden}
         self.decoder = Decoder(model.text.vocab_size, model.audio.width, **size)
 
-    def local(self, views: Views) -> Mapping[str, Tensor]:
+    def per_clip(self, views: Views) -> Mapping[str, Tensor]:
         """The loss of each token to predict, (m,), and whether it came first, (m,) bool."""
         inputs, targets = shift(views.batch.text)
         audio = getattr(views, self.view).tokens
@@ -76,7 +76,7 @@ class Captioning(Objective):
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean over the tokens to predict of all processes; logs the share of them that come first."""
-        found, batch = views.local(self), views.batch
+        found, batch = views.per_clip(self), views.batch
         losses, right = found["losses"], found["right"].sum()
         views.note(by_clip(losses, batch.clip[shortened(batch.text).item], len(batch)))
         right, count = all_sum(torch.stack([right, torch.full_like(right, len(losses))]))

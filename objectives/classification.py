@@ -17,7 +17,7 @@ from slap.core.distributed import all_sum, world_size
 from slap.core.packed import Packed
 from slap.core.registry import register
 from slap.model.contracts import Objective, TrainingClips
-from slap.model.head import Head
+from slap.model.head import Classifier
 from slap.model.views import View, Views, student_view
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ FEATURES = ("embedding", "tokens")
 
 
 @register("classification")
-class Classification(Objective, Head):
+class Classification(Objective, Classifier):
     """Cross-entropy of a clip's label, or binary cross-entropy of each class where clips may have several labels.
 
     Labels come from the manifests' label columns, by `Batch.shares`, so soft ones, as mixup makes, are taken as they

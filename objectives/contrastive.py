@@ -16,7 +16,7 @@ from slap.core.distributed import gather, global_mean
 from slap.core.registry import register
 from slap.model.contracts import Objective
 from slap.model.views import Views, by_clip, student_view
-from slap.nn.chunks import in_pieces
+from slap.nn.chunks import checkpointed_chunks
 from slap.objectives.positive_pairs import positives
 
 MAX_SCALE = 100.0
@@ -47,13 +47,13 @@ class Contrastive(Objective):
             )
         self.log_scale = nn.Parameter(torch.tensor(-log(temperature)))
 
-    def local(self, views: Views) -> Mapping[str, Tensor]:
+    def per_clip(self, views: Views) -> Mapping[str, Tensor]:
         """The embeddings of both sides."""
         return {"audio": getattr(views, self.view).embedding, "text": views.text.embedding}
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean over the global clips and the mean over the global captions, averaged; logs the scale."""
-        batch, found = views.batch, views.local(self)
+        batch, found = views.batch, views.per_clip(self)
         audio, text, pairs = found["audio"], found["text"], gather(batch.pairs)
         all_audio, all_text = gather(audio), gather(text)
         clips, captions = gather(batch.clip_key), gather(batch.caption_key)
@@ -66,8 +66,8 @@ class Contrastive(Objective):
             return cross_entropy(scale * text @ all_audio.T, positives(clips, keys, pairs).T)
 
         with torch.autocast(audio.device.type, enabled=False):  # bfloat16 would round logits of 100 to halves
-            audio_to_text = in_pieces(of_clips, [audio, batch.clip_key], views.pieces)
-            text_to_audio = in_pieces(of_captions, [text, batch.caption_key], views.pieces)
+            audio_to_text = checkpointed_chunks(of_clips, [audio, batch.clip_key], views.pieces)
+            text_to_audio = checkpointed_chunks(of_captions, [text, batch.caption_key], views.pieces)
         views.note((audio_to_text + by_clip(text_to_audio, batch.clip, len(batch)).nan_to_num(0.0)) / 2)
         loss = (global_mean(audio_to_text) + global_mean(text_to_audio)) / 2
         return loss, {"scale": scale.detach()}

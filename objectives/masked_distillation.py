@@ -17,7 +17,7 @@ from slap.core.distributed import all_sum, global_mean
 from slap.core.registry import register
 from slap.model.contracts import Objective
 from slap.model.views import Views, by_clip
-from slap.nn.chunks import in_pieces
+from slap.nn.chunks import checkpointed_chunks
 from slap.nn.layers import linear
 from slap.objectives.sinkhorn import assign, balance
 
@@ -99,12 +99,12 @@ class MaskedDistillation(Objective):
         assert model.teacher is not None  # the model makes one for every objective that declares `uses_teacher`
         model.teacher.track(self.head)
 
-    def fixed(self, views: Views) -> Mapping[str, Tensor]:
+    def per_clip_no_grad(self, views: Views) -> Mapping[str, Tensor]:
         """What the teacher makes of each hidden patch, (n, d)."""
         rows = views.hidden_rows
         return {"teacher": self._teacher_head(views).embed(views.teacher.tokens.values[rows])}
 
-    def local(self, views: Views) -> Mapping[str, Tensor]:
+    def per_clip(self, views: Views) -> Mapping[str, Tensor]:
         """What the student predicts for each hidden patch, (n, d)."""
         rows = views.hidden_rows
         # No row is hidden twice, so this selection's gradient needs no sorting, as that of indexing does.
@@ -112,7 +112,7 @@ class MaskedDistillation(Objective):
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean over the hidden patches of all processes, 0 if there are none; logs what reveals a collapse."""
-        found = views.local(self)
+        found = views.per_clip(self)
         in_one = views.pieces == 1
         losses, tally = (self._at_once if in_one else self._in_pieces)(found["student"], found["teacher"], views)
         rows = views.hidden_rows
@@ -143,7 +143,7 @@ class MaskedDistillation(Objective):
 
         with torch.no_grad():
             tally = torch.stack([tally_of(scores, assign(scores, columns)) for scores in pieces()]).sum(0)
-        return in_pieces(losses, [student, teacher], views.pieces), tally
+        return checkpointed_chunks(losses, [student, teacher], views.pieces), tally
 
     def _losses(self, student: Tensor, targets: Tensor) -> Tensor:
         predictions = self.head.scores(student) / self.student_temperature
@@ -155,7 +155,7 @@ class MaskedDistillation(Objective):
     def _teacher_head(self, views: Views) -> PrototypeHead:
         return cast("PrototypeHead", views.teacher_of(self.head))
 
-    def complaint(self, logged: Mapping[str, float]) -> str | None:
+    def health_check(self, logged: Mapping[str, float]) -> str | None:
         """Whether the teacher tells patches apart, by what is logged."""
         if not logged["effective_rank"]:
             return None  # no patch was hidden

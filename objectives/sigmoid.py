@@ -17,7 +17,7 @@ from slap.core.distributed import gather, global_mean
 from slap.core.registry import register
 from slap.model.contracts import Objective
 from slap.model.views import Views, student_view
-from slap.nn.chunks import in_pieces
+from slap.nn.chunks import checkpointed_chunks
 from slap.objectives.positive_pairs import positives
 
 
@@ -42,13 +42,13 @@ class Sigmoid(Objective):
         self.log_scale = nn.Parameter(torch.tensor(log(scale)))
         self.bias = nn.Parameter(torch.tensor(float(bias)))
 
-    def local(self, views: Views) -> Mapping[str, Tensor]:
+    def per_clip(self, views: Views) -> Mapping[str, Tensor]:
         """The embeddings of both sides."""
         return {"audio": getattr(views, self.view).embedding, "text": views.text.embedding}
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum over all pairs, divided by the global number of clips; logs scale and bias."""
-        batch, found = views.batch, views.local(self)
+        batch, found = views.batch, views.per_clip(self)
         audio, all_text, pairs = found["audio"], gather(found["text"]), gather(batch.pairs)
         captions, scale = gather(batch.caption_key), self.log_scale.exp()
 
@@ -56,7 +56,7 @@ class Sigmoid(Objective):
             return pair_losses(scale * audio @ all_text.T + self.bias, positives(keys, captions, pairs)).sum(1)
 
         with torch.autocast(audio.device.type, enabled=False):  # as for `contrastive`: the logits are large
-            losses = in_pieces(of_clips, [audio, batch.clip_key], views.pieces)
+            losses = checkpointed_chunks(of_clips, [audio, batch.clip_key], views.pieces)
         views.note(losses)
         loss = global_mean(losses)
         return loss, {"scale": scale.detach(), "bias": self.bias.detach().clone()}

@@ -17,7 +17,7 @@ from slap.evaluation.benchmarks import datasets
 from slap.model.specs import EncoderSpec, ObjectiveSpec
 from slap.recipes import base
 from slap.training.module import SLAP
-from slap.training.warm_start import Start
+from slap.training.warm_start import WarmStart
 
 OBJECTIVES: Mapping[str, ObjectiveSpec] = {"contrastive": 1.0}
 
@@ -56,7 +56,7 @@ def model(
         warmup_steps: linear warm-up.
         compile: compile the blocks of encoders and decoder when training begins.
     """
-    found = None if start is None else Start.read(start)
+    found = None if start is None else WarmStart.read(start)
     parts = (
         {"audio": audio or base.AUDIO, "text": text or base.TEXT, "embedding_dim": embedding_dim}
         | {"objectives": objectives}

@@ -1,6 +1,7 @@
 """From an audio file to samples, with the distrust that files from anywhere deserve.
 
-T frames at the file's own rate, C channels. Lhotse reads through the sources of a recording; a `Checked` source stands
+T frames at the file's own rate, C channels. Lhotse reads through the sources of a recording; a `CheckedSource` source
+stands
 in for them. It opens files as `slap.datamodules.audio.header` says: Lhotse's own choice tries programs after libraries,
 some through a shell with the file's name in it. The header is looked at before memory is asked for, and only the
 stretch that is wanted is decoded.
@@ -48,7 +49,7 @@ LOSSY = ("MP3", "OGG", "MPEG-4")
 
 
 @dataclass
-class Checked(AudioSource):
+class CheckedSource(AudioSource):
     """A source that checks what it reads against what its recording says.
 
     Args:
@@ -134,7 +135,9 @@ def checked_source(source: AudioSource, recording: Recording, largest: int = LAR
     if type(source) in (AudioSource, TarMember):
         rate, length = _before_transforms(recording)
         content = source if isinstance(source, TarMember) else source.source
-        return Checked(source.type, source.channels, content, None, rate, length, largest, recording.sampling_rate)
+        return CheckedSource(
+            source.type, source.channels, content, None, rate, length, largest, recording.sampling_rate
+        )
     # One that reads another cut passes the limit on; what is in memory has none.
     return fastcopy(source, largest=largest) if hasattr(source, "largest") else source
 

@@ -18,7 +18,7 @@ from slap.datamodules.audio.decode import LARGEST, checked_source
 from slap.datamodules.audio.tar_member import TarMember
 
 
-def direct(cut: Cut, largest: int = LARGEST) -> np.ndarray | None:
+def load_simple_cut(cut: Cut, largest: int = LARGEST) -> np.ndarray | None:
     """What `slap.datamodules.audio.decode.checked(cut, largest).load_audio()` gives, in less time.
 
     Usual is one file, or one member of a tar file, of one channel, perhaps resampled.

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from slap.core.bad_clip import BadClip
 from slap.datamodules.audio.decode import LARGEST, checked
-from slap.datamodules.audio.direct import direct
+from slap.datamodules.audio.direct import load_simple_cut
 from slap.datamodules.audio.header import FileError
 from slap.datamodules.bad_clips import ClipError
-from slap.datamodules.captions.validate import fault_of
+from slap.datamodules.captions.validate import text_error
 from slap.datamodules.manifests.clip import Seconds
 from slap.datamodules.manifests.safe_cuts import files_of
 
@@ -41,7 +41,7 @@ class DecodeError(ClipError, RuntimeError):
 
 
 @dataclass
-class Rendered(AudioSource):
+class MixedDownSource(AudioSource):
     """A source that reads another cut and averages its channels; `source` is that cut."""
 
     largest: int = LARGEST
@@ -53,7 +53,7 @@ class Rendered(AudioSource):
 
 
 @dataclass
-class Held(AudioSource):
+class DecodedSource(AudioSource):
     """A source that is decoded already; `source` is an array, (1, T) float32."""
 
     rate: int = 0
@@ -65,12 +65,12 @@ class Held(AudioSource):
         return self.source[:, start:stop]
 
 
-def rendered(cut: Cut) -> MonoCut:
+def mixed_down(cut: Cut) -> MonoCut:
     """A cut of one channel, the mean of all channels of any cut, read when it is loaded.
 
     Lhotse itself would sum the channels of a mix, or pick one.
     """
-    source = Rendered("memory", [0], cut)
+    source = MixedDownSource("memory", [0], cut)
     recording = Recording(cut.id, [source], cut.sampling_rate, cut.num_samples, cut.duration)
     return MonoCut(cut.id, 0.0, cut.duration, 0, list(cut.supervisions), None, recording, cut.custom)
 
@@ -81,34 +81,34 @@ def mono(cut: Cut, sample_rate: int) -> MonoCut:
     Its duration is that of the samples which it will give, to the sample.
     """
     single = isinstance(cut, MonoCut) and cut.recording.num_channels == 1
-    whole = cut if single else rendered(cut)
+    whole = cut if single else mixed_down(cut)
     # A clip may be shorter than half a sample at the new rate; it gives one sample all the same.
     duration = max(compute_num_samples(whole.duration, sample_rate), 1) / sample_rate
     # As `whole.resample` does, but with one copy for both changes.
     return replace(whole, duration=duration, recording=whole.recording.resample(sample_rate), features=None)
 
 
-def held(cut: MonoCut, largest: int = LARGEST) -> MonoCut:
+def decoded(cut: MonoCut, largest: int = LARGEST) -> MonoCut:
     """The same cut with its samples decoded, resampled and in memory.
 
     Raises:
         DecodeError: as `load`.
     """
-    return holding(cut, load(cut, largest))
+    return with_samples(cut, load(cut, largest))
 
 
-def held_if_good(cut: MonoCut, largest: int = LARGEST) -> MonoCut:
-    """As `held`; but a clip that cannot be read stays as it is, so that whoever loads it learns why."""
+def decoded_if_good(cut: MonoCut, largest: int = LARGEST) -> MonoCut:
+    """As `decoded`, but a clip that cannot be read stays as it is, so that whoever loads it learns why."""
     try:
-        return held(cut, largest)
+        return decoded(cut, largest)
     except DecodeError:
         return cut
 
 
-def holding(cut: MonoCut, samples: Tensor) -> MonoCut:
+def with_samples(cut: MonoCut, samples: Tensor) -> MonoCut:
     """The same cut with samples, (T,), that stand for what it would read."""
     rate = cut.sampling_rate
-    source = Held("memory", [0], samples.numpy()[None], rate=rate)
+    source = DecodedSource("memory", [0], samples.numpy()[None], rate=rate)
     recording = Recording(cut.id, [source], rate, len(samples), len(samples) / rate)
     return replace(cut, start=0.0, duration=recording.duration, channel=0, recording=recording)
 
@@ -127,7 +127,7 @@ def load(cut: Cut, largest: int = LARGEST) -> Tensor:
         DecodeError: they cannot be read, or are not finite.
     """
     try:
-        samples = direct(cut, largest)
+        samples = load_simple_cut(cut, largest)
         if samples is None:
             samples = checked(cut, largest).load_audio()
     except Exception as error:
@@ -150,7 +150,7 @@ def files_read(cut: Cut) -> list[str]:
     """The audio files behind a cut, also those that it reads through another cut."""
     if isinstance(cut, MixedCut):
         return [path for track in cut.tracks for path in files_read(track.cut)]
-    inner = [source.source for source in cut.recording.sources if isinstance(source, Rendered)]
+    inner = [source.source for source in cut.recording.sources if isinstance(source, MixedDownSource)]
     return files_of(cut) + [path for other in inner for path in files_read(other)]
 
 
@@ -177,7 +177,7 @@ def check_captions(cut: Cut) -> None:
         DecodeError: one is.
     """
     for supervision in cut.supervisions:
-        fault = fault_of(supervision.text or "")
+        fault = text_error(supervision.text or "")
         if fault:
             raise _complaint(cut, FileError(f"a caption is none: {fault}", "caption"))
 

@@ -10,7 +10,7 @@ from lhotse import CutSet, MonoCut
 from lhotse.cut import Cut, MixedCut
 from lhotse.utils import fastcopy
 
-from slap.datamodules.audio.load import rendered
+from slap.datamodules.audio.load import mixed_down
 from slap.datamodules.augment.basic import draw_of
 from slap.datamodules.manifests.clip import Seconds
 
@@ -68,10 +68,10 @@ class Concatenate:
 
     def _joined(self, cuts: Sequence[Cut]) -> MonoCut:
         # A mix inside a longer cut would take its levels from the first clip of all.
-        single = [rendered(cut) if isinstance(cut, MixedCut) else cut for cut in cuts]
+        single = [mixed_down(cut) if isinstance(cut, MixedCut) else cut for cut in cuts]
         sequence = reduce(lambda left, right: left.append(right), [fastcopy(cut, supervisions=[]) for cut in single])
         text = self.joint.join([_caption(cut).rstrip(" .") for cut in cuts[:-1]] + [_caption(cuts[-1])])
-        cut = fastcopy(rendered(sequence), id=">".join(cut.id for cut in cuts))
+        cut = fastcopy(mixed_down(sequence), id=">".join(cut.id for cut in cuts))
         custom = {name: value for name, value in (single[0].custom or {}).items() if name not in ("labels", "tags")}
         supervision = fastcopy(cuts[0].supervisions[0], id=cut.id, start=0.0, duration=cut.duration, text=text)
         return fastcopy(cut, supervisions=[supervision], custom=custom)

@@ -14,7 +14,7 @@ from lhotse.cut import Cut
 from lhotse.utils import fastcopy
 from torch import Tensor
 
-from slap.datamodules.audio.load import holding, load, rendered
+from slap.datamodules.audio.load import load, mixed_down, with_samples
 from slap.datamodules.augment.basic import draw_of
 from slap.datamodules.dataset import custom_of, tags_of
 
@@ -58,7 +58,7 @@ class Mixup:
         other = rng.choice(others)
         share = rng.betavariate(self.alpha, self.alpha)
         samples = mixed(load(cut), load(other), share, rng.random())
-        one = holding(rendered(cut), samples)
+        one = with_samples(mixed_down(cut), samples)
         texts = [cut.supervisions[0].text, other.supervisions[0].text]
         text = self.joint.join([texts[share < 0.5].rstrip(" ."), texts[share >= 0.5]])
         name = f"{cut.id}*{other.id}"

@@ -17,7 +17,7 @@ from lhotse import CutSet, MonoCut
 from lhotse.cut import Cut
 from lhotse.utils import fastcopy
 
-from slap.datamodules.audio.load import holding, rendered
+from slap.datamodules.audio.load import mixed_down, with_samples
 from slap.datamodules.augment.basic import Decibels, draw_of
 from slap.datamodules.augment.sound_bank import Sounds
 
@@ -73,7 +73,7 @@ class RandomNoise:
         noise = self._noise(rng, cut)
         noisy = cut.mix(noise, snr=rng.uniform(self.low, self.high), preserve_id="left")
         # One track again, so that what comes after need not know; a mix has no custom fields of its own.
-        return fastcopy(rendered(noisy), supervisions=cut.supervisions, custom=cut.custom)
+        return fastcopy(mixed_down(noisy), supervisions=cut.supervisions, custom=cut.custom)
 
     def _noise(self, rng: random.Random, cut: Cut) -> MonoCut:
         rate, size = cut.sampling_rate, cut.num_samples
@@ -82,7 +82,7 @@ class RandomNoise:
         else:
             drawn = self._sounds.draw(rng, rate, cut.duration).load_audio()[0]
             samples = np.resize(drawn, size)  # repeats it
-        return holding(
+        return with_samples(
             MonoCut(f"noise {cut.id}", 0.0, size / rate, 0, [], None, cut.recording), torch.from_numpy(samples)
         )
 

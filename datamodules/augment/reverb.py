@@ -14,7 +14,7 @@ from lhotse.augmentation.utils import FastRandomRIRGenerator
 from lhotse.cut import Cut, MixedCut
 from lhotse.utils import fastcopy
 
-from slap.datamodules.audio.load import Held, rendered
+from slap.datamodules.audio.load import DecodedSource, mixed_down
 from slap.datamodules.augment.basic import draw_of
 from slap.datamodules.augment.sound_bank import Sounds
 from slap.datamodules.manifests.clip import Seconds
@@ -63,7 +63,7 @@ class RandomReverb:
         if rng.random() >= self.probability:
             return cut
         if isinstance(cut, MixedCut):
-            cut = fastcopy(rendered(cut), custom=cut.custom)
+            cut = fastcopy(mixed_down(cut), custom=cut.custom)
         return cut.reverb_rir(rir_recording=self._impulse(rng, cut.sampling_rate), affix_id=False)
 
     def _impulse(self, rng: random.Random, rate: int) -> Recording:
@@ -80,5 +80,5 @@ def random_room(number: int, rate: int) -> Recording:
         warnings.filterwarnings("ignore", "__array_wrap__ must accept", DeprecationWarning)
         torch.manual_seed(number)
         samples = FastRandomRIRGenerator(sr=rate, room_seed=number, source_seed=number)()
-    source = Held("memory", [0], samples.astype("float32"), rate=rate)
+    source = DecodedSource("memory", [0], samples.astype("float32"), rate=rate)
     return Recording("room", [source], rate, samples.shape[1], samples.shape[1] / rate)

@@ -13,7 +13,7 @@ from lhotse import AudioSource, MonoCut, MultiCut, Recording
 from lhotse.cut import Cut
 
 from slap.datamodules.audio.header import FileError, header
-from slap.datamodules.audio.load import held, mono
+from slap.datamodules.audio.load import decoded, mono
 from slap.datamodules.bad_clips import ClipError
 from slap.datamodules.manifests.clip import Seconds
 from slap.datamodules.manifests.read import read_manifest
@@ -64,7 +64,7 @@ class Sounds:
                 cut = mono(self._cut(number), rate)
                 if longest is not None and cut.duration > longest:
                     cut = cut.truncate(offset=place * (cut.duration - longest), duration=longest)
-                return held(cut)
+                return decoded(cut)
             except (ClipError, FileError) as error:
                 log.warning("passed over a sound to augment with: %s", error)
                 last = error

@@ -19,7 +19,7 @@ DRAWN, SHOWN = "drawn", "shown"
 
 
 @dataclass(frozen=True)
-class CaptionChoice:
+class CaptionSampler:
     """Draws captions.
 
     Args:
@@ -82,7 +82,7 @@ def field_of(caption: SupervisionSegment) -> str:
     return field
 
 
-def meant(caption: SupervisionSegment) -> str:
+def original_text(caption: SupervisionSegment) -> str:
     """The caption as it stands in the manifest, by which its clips are known, whatever augmentation made of it.
 
     A transform that writes a text of its own makes another caption.

@@ -22,28 +22,28 @@ _BIDIRECTIONAL = re.compile("[\u202a-\u202e\u2066-\u2069]")
 SHOWN = 80  # characters of a text in a message
 
 
-def fault_of(text: str) -> str | None:
+def text_error(text: str) -> str | None:
     r"""What is wrong with a caption, or None.
 
     Example:
-        >>> fault_of("a dog barks") is None
+        >>> text_error("a dog barks") is None
         True
-        >>> fault_of("a dog\x00barks")
+        >>> text_error("a dog\x00barks")
         "a control character, U+0000, in 'a dog\\x00barks'"
     """
     if not text.strip():
         return "it is empty"
     if len(text) > LONGEST:
-        return f"it has {len(text)} characters, and at most {LONGEST} are taken: {shown(text)}"
+        return f"it has {len(text)} characters, and at most {LONGEST} are taken: {printable(text)}"
     if NO_TEXT.search(text):
-        return f"it is no text: {shown(text)}"
+        return f"it is no text: {printable(text)}"
     for what, pattern in (("a control character", _CONTROLS), ("a bidirectional control", _BIDIRECTIONAL)):
         found = pattern.search(text)
         if found:
-            return f"{what}, U+{ord(found[0]):04X}, in {shown(text[max(found.start() - SHOWN // 2, 0) :])}"
+            return f"{what}, U+{ord(found[0]):04X}, in {printable(text[max(found.start() - SHOWN // 2, 0) :])}"
     return None
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """The beginning of a text, in quotes, so that it can be written and shows what it holds."""
     return ascii(text[:SHOWN]) if NO_TEXT.search(text) or _BIDIRECTIONAL.search(text) else repr(text[:SHOWN])

@@ -14,18 +14,18 @@ from lhotse.cut import Cut
 
 from slap.core.bad_clip import BadClip
 from slap.datamodules.audio.decode import LARGEST
-from slap.datamodules.audio.load import files_read, held_if_good, mono
+from slap.datamodules.audio.load import decoded_if_good, files_read, mono
 from slap.datamodules.manifests.clip import ManifestError, Seconds
 from slap.datamodules.manifests.data_root import Folders
 from slap.datamodules.manifests.read import read_manifest
 from slap.datamodules.manifests.safe_cuts import tracks_of
-from slap.datamodules.manifests.sequence import Chosen, Clips, Joined, repeated
+from slap.datamodules.manifests.sequence import Clips, ClipSubset, ConcatClips, repeated
 from slap.datamodules.sampling.epoch import Source
 
 log = logging.getLogger(__name__)
 
 
-class Mono(Sequence[MonoCut]):
+class MonoCuts(Sequence[MonoCut]):
     """Clips as the model wants them, one by one, when they are asked for.
 
     Args:
@@ -37,7 +37,7 @@ class Mono(Sequence[MonoCut]):
 
     def __init__(self, clips: Clips, rate: int, in_memory: bool = False, largest: int = LARGEST) -> None:
         self.clips, self.rate = clips, rate
-        self.held = [held_if_good(mono(cut, rate), largest) for cut in clips] if in_memory else None
+        self.held = [decoded_if_good(mono(cut, rate), largest) for cut in clips] if in_memory else None
 
     def __len__(self) -> int:
         """How many clips there are, n."""
@@ -69,7 +69,7 @@ def read_manifests(
     """
     parts = [read_manifest(path, max_bad, bad, data_root) for path in paths]
     if len({path.resolve() for path in paths}) > 1:
-        joined = Joined(parts)
+        joined = ConcatClips(parts)
         for first, second in repeated(joined.keys):
             known, cut = joined.cut(first), joined.cut(second)
             if known.id == cut.id and _place(known) != _place(cut):
@@ -113,7 +113,7 @@ def long_enough(clips: Clips, min_clip: Seconds) -> Clips:
         first.id,
         first.where,
     )
-    return Chosen(clips, np.flatnonzero(clips.durations >= min_clip))
+    return ClipSubset(clips, np.flatnonzero(clips.durations >= min_clip))
 
 
 def sources_of(parts: Sequence[Clips], repeats: Sequence[int]) -> list[Source]:

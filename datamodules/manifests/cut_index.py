@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Index:
+class CutIndex:
     """What is known of the cuts of a manifest without decoding them.
 
     Args:
@@ -82,7 +82,7 @@ class Gathered:
         self.firsts.append(len(self.keys))
         self.lines.append(line + 1)
 
-    def index(self, blocks: Blocks) -> Index:
+    def index(self, blocks: Blocks) -> CutIndex:
         """The index; lines after the last block's end are one more block."""
         if len(self.firsts) <= len(blocks):
             self.firsts.append(len(self.keys))
@@ -90,10 +90,10 @@ class Gathered:
         durations, keys = np.frombuffer(self.durations), np.frombuffer(self.keys, dtype=np.int64)
         firsts, lines = (np.array(values, dtype=np.int64) for values in (self.firsts, self.lines[:-1]))
         origins = np.frombuffer(self.origins, dtype=np.int64).reshape(-1, 2)
-        return Index(durations, keys, firsts, lines, tuple(sorted(self.tasks)), blocks, origins=origins)
+        return CutIndex(durations, keys, firsts, lines, tuple(sorted(self.tasks)), blocks, origins=origins)
 
 
-def build_index(path: Path, decode: Callable[[bytes, Path, int], Cut]) -> Index:
+def build_index(path: Path, decode: Callable[[bytes, Path, int], Cut]) -> CutIndex:
     """Read a manifest of cuts through and index it.
 
     Args:
@@ -128,8 +128,8 @@ def build_index(path: Path, decode: Callable[[bytes, Path, int], Cut]) -> Index:
         return gathered.index(_kept_blocks(path, copy, np.array(writer.offsets), len(gathered.keys)))
 
 
-def build_copied(path: Path, parts: Iterable[Iterable[bytes]], decode: Callable[[bytes, Path, int], Cut]) -> Index:
-    """Index what is not in the lines of one file, by lines that are made for it.
+def build_copied(path: Path, parts: Iterable[Iterable[bytes]], decode: Callable[[bytes, Path, int], Cut]) -> CutIndex:
+    """CutIndex what is not in the lines of one file, by lines that are made for it.
 
     Args:
         path: of the manifest.
@@ -170,7 +170,7 @@ def _kept_blocks(path: Path, copy: IO[bytes], offsets: np.ndarray, cuts: int) ->
     return Blocks(offsets, path, gzipped=True, data=copy.read())
 
 
-def save_index(path: Path, index: Index) -> None:
+def save_index(path: Path, index: CutIndex) -> None:
     """Keep an index beside its manifest; where that cannot be written, only the log says so."""
     known = {"version": VERSION, "tasks": index.tasks, **_identity(path), "copied": index.blocks.path != path}
     known["blocks"] = index.blocks.path.stat().st_size
@@ -184,7 +184,7 @@ def save_index(path: Path, index: Index) -> None:
         log.warning("%s: its index cannot be kept beside it, so it is made each time: %s", path, error)
 
 
-def load_index(path: Path) -> Index | None:
+def load_index(path: Path) -> CutIndex | None:
     """The index beside a manifest; None if there is none, or one that does not fit."""
     try:
         with _beside(path, "index").open("rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -197,7 +197,7 @@ def load_index(path: Path) -> Index | None:
             _beside(path, "blocks") if known["copied"] else path,
             gzipped=known["copied"] or path.suffix == ".gz",
         )
-        index = Index(**arrays, tasks=tuple(known["tasks"]), blocks=blocks)
+        index = CutIndex(**arrays, tasks=tuple(known["tasks"]), blocks=blocks)
         fits = blocks.path.stat().st_size == known["blocks"] == blocks.offsets[-1]
         fits = fits and len(index.firsts) == len(blocks) + 1 == len(index.lines) + 1
         fits = fits and index.firsts[-1] == len(index.durations) == len(index.keys)

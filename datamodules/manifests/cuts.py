@@ -26,10 +26,10 @@ import numpy as np
 from lhotse.cut import Cut, MixedCut
 from lhotse.utils import fastcopy
 
-from slap.datamodules.audio.load import rendered
+from slap.datamodules.audio.load import mixed_down
 from slap.datamodules.manifests.blocks import LINES, Blocks, BlockWriter
 from slap.datamodules.manifests.clip import ManifestError
-from slap.datamodules.manifests.cut_index import SMALL, Gathered, Index, build_index, load_index, save_index
+from slap.datamodules.manifests.cut_index import SMALL, CutIndex, Gathered, build_index, load_index, save_index
 from slap.datamodules.manifests.safe_cuts import check_cut, cut_of, kept, recordings, strip, tracks_of
 from slap.datamodules.manifests.sequence import Clips, repeated
 from slap.datamodules.manifests.tables import record_of
@@ -48,7 +48,7 @@ class CutManifest(Clips):
         decode: the cut on a line, of which file, of which number; it checks the cut. Default is `decoded`.
     """
 
-    def __init__(self, path: Path, index: Index, decode: Callable[[bytes, Path, int], Cut] | None = None) -> None:
+    def __init__(self, path: Path, index: CutIndex, decode: Callable[[bytes, Path, int], Cut] | None = None) -> None:
         self.path, self.contents, self._decode = path, index, decode
         self.durations, self.keys, self.tasks, self.parts = index.durations, index.keys, index.tasks, index.parts
         self._lines: OrderedDict[int, list[tuple[int, Cut | bytes]]] = OrderedDict()
@@ -121,7 +121,7 @@ def decoded(line: bytes, path: Path, number: int, roots: Sequence[str] = ()) -> 
     custom = {"labels": {}, **kept(cut.custom), "where": where}
     # A mix has no custom fields of its own, so it becomes one track that reads it.
     if isinstance(cut, MixedCut):
-        return fastcopy(rendered(cut), custom=custom)
+        return fastcopy(mixed_down(cut), custom=custom)
     cut.custom = custom
     return cut
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from slap.datamodules.manifests.clip import ManifestError
-from slap.datamodules.manifests.sequence import Chosen, Clips
+from slap.datamodules.manifests.sequence import Clips, ClipSubset
 
 MARK = "#"
 NOT = "not "
@@ -57,7 +57,7 @@ def chosen_clips(clips: Clips, chosen: str, where: Path) -> Clips:
         raise ManifestError(f"{where}: `{MARK}{chosen}` says which clips are meant; it can be {WAYS}")
     if not len(numbers):
         raise ManifestError(f"{where}: none of the {len(clips)} clips is left by `{MARK}{chosen}`")
-    return Chosen(clips, numbers)
+    return ClipSubset(clips, numbers)
 
 
 def held_out(clips: Clips, share: float) -> np.ndarray:

@@ -47,7 +47,7 @@ from slap.datamodules.manifests.cuts import open_cuts, write_cuts
 from slap.datamodules.manifests.data_root import Folders, refuse_elsewhere, resolved_roots
 from slap.datamodules.manifests.filters import chosen_clips, parted
 from slap.datamodules.manifests.safe_cuts import is_cut
-from slap.datamodules.manifests.sequence import Clips, Listed
+from slap.datamodules.manifests.sequence import Clips, InMemoryClips
 from slap.datamodules.manifests.tables import Record, clips_of, csv_records, json_records
 from slap.datamodules.shar.read import open_shar
 
@@ -129,7 +129,7 @@ def _table(path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip]
             cuts.append(_cut(clip, recordings[audio], where))
         except RowError as error:
             bad.append(error.bad)
-    return Listed(cuts)
+    return InMemoryClips(cuts)
 
 
 def _recording(audio: Path) -> Recording | FileError:

@@ -44,7 +44,7 @@ class Clips(Sequence[Cut]):
 
     def __getitem__(self, index: int | slice) -> Cut | Clips:
         if isinstance(index, slice):
-            return Chosen(self, np.arange(len(self))[index])
+            return ClipSubset(self, np.arange(len(self))[index])
         number = int(index)
         if not -len(self) <= number < len(self):
             raise IndexError(f"there are {len(self)} clips, none has the index {number}")
@@ -72,7 +72,7 @@ class Clips(Sequence[Cut]):
         return samples_of(self.durations, rate)
 
 
-class Listed(Clips):
+class InMemoryClips(Clips):
     """Clips in memory."""
 
     def __init__(self, cuts: Sequence[Cut]) -> None:
@@ -91,7 +91,7 @@ class Listed(Clips):
         return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
-class Chosen(Clips):
+class ClipSubset(Clips):
     """Some of other clips, in an order of their own.
 
     Args:
@@ -125,7 +125,7 @@ class Chosen(Clips):
         return moved[moved[:, 1] >= 0]
 
 
-class Joined(Clips):
+class ConcatClips(Clips):
     """Clips of several sequences, one after the other.
 
     Args:

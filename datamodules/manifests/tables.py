@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from slap.core.bad_clip import BadClip
-from slap.datamodules.captions.validate import NO_TEXT, fault_of, shown
+from slap.datamodules.captions.validate import NO_TEXT, printable, text_error
 from slap.datamodules.manifests.clip import Clip, ManifestError
 
 CAPTION = re.compile(r"caption(?:_(?P<field>.+?))??(?:_\d+)?")
@@ -166,9 +166,9 @@ def _check_text(record: Record) -> None:
     for name, value in record.items():
         for text in _texts(value):
             if NO_TEXT.search(text):
-                raise CaptionError(f"manifests are UTF-8 text, this line is not: `{name}` is {shown(text)}")
+                raise CaptionError(f"manifests are UTF-8 text, this line is not: `{name}` is {printable(text)}")
             if "\0" in text:
-                raise CaptionError(f"`{name}` has a character NUL in it: {shown(text)}")
+                raise CaptionError(f"`{name}` has a character NUL in it: {printable(text)}")
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -235,7 +235,7 @@ def _captions(record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
             values = value if isinstance(value, list) else [value]
             if not all(isinstance(caption, str) and caption.strip() for caption in values):
                 raise CaptionError(f"`{name}` must be text that is not empty, got {repr(value)[:80]}")
-            for fault in filter(None, map(fault_of, values)):
+            for fault in filter(None, map(text_error, values)):
                 raise CaptionError(f"`{name}` is no caption: {fault}")
             found += [caption.strip() for caption in values]
             fields += _told(record, len(values)) if name == "caption" else [match["field"] or FIELD] * len(values)

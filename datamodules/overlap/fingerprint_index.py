@@ -27,7 +27,7 @@ SECOND = 62  # frames
 
 
 @dataclass(frozen=True)
-class Match:
+class FingerprintMatch:
     """A stretch that two clips share.
 
     Attributes:
@@ -60,9 +60,9 @@ class FingerprintIndex:
         self.clips = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)[order]
         self.places = _joined(places, np.int32)[order]
 
-    def matches(self, other: Fingerprint) -> list[Match]:
+    def matches(self, other: Fingerprint) -> list[FingerprintMatch]:
         """The clips of the set that share a stretch with another clip, each once, the surest first."""
-        best: dict[int, Match] = {}
+        best: dict[int, FingerprintMatch] = {}
         for clip, offset in self._candidates(other):
             match = self._check(other, clip, offset)
             if match is not None and (clip not in best or match.different < best[clip].different):
@@ -83,7 +83,7 @@ class FingerprintIndex:
         chosen = pairs[np.argsort(-votes, kind="stable")[:CANDIDATES]]
         return [(int(pair >> 32), int(pair & 0xFFFFFFFF) - (1 << 31)) for pair in chosen]
 
-    def _check(self, other: Fingerprint, clip: int, offset: int) -> Match | None:
+    def _check(self, other: Fingerprint, clip: int, offset: int) -> FingerprintMatch | None:
         """The match at an offset or beside it, if there is one."""
         known = self.fingerprints[clip]
         found = []
@@ -99,7 +99,7 @@ class FingerprintIndex:
             wrong = (known.frames[a : a + length] ^ other.frames[b : b + length])[sound]
             different = int(_ONES[wrong & 0xFFFF].sum() + _ONES[wrong >> 16].sum()) / (BITS * frames)
             if different <= tolerated(frames):
-                found.append(Match(clip, different, frames * HOP_SECONDS, place * HOP_SECONDS))
+                found.append(FingerprintMatch(clip, different, frames * HOP_SECONDS, place * HOP_SECONDS))
         return min(found, key=lambda match: match.different, default=None)
 
 

@@ -23,9 +23,9 @@ from tqdm import tqdm
 from slap.core.bad_clip import BadClip
 from slap.datamodules.audio.load import DecodeError
 from slap.datamodules.manifests.read import read_manifest
-from slap.datamodules.manifests.sequence import Clips, Joined, origin_key
+from slap.datamodules.manifests.sequence import Clips, ConcatClips, origin_key
 from slap.datamodules.overlap.fingerprint import Fingerprint, fingerprint
-from slap.datamodules.overlap.fingerprint_index import FingerprintIndex, Match
+from slap.datamodules.overlap.fingerprint_index import FingerprintIndex, FingerprintMatch
 from slap.datamodules.overlap.ids import by_name, guessed_origins, pairs, said_origins
 
 BATCH = 16  # clips that a process takes at a time
@@ -42,7 +42,7 @@ class Pair:
     """
 
     by: list[str] = field(default_factory=list)
-    match: Match | None = None
+    match: FingerprintMatch | None = None
 
 
 @dataclass
@@ -58,12 +58,12 @@ class Overlap:
     """
 
     train: Clips
-    evaluation: Joined
+    evaluation: ConcatClips
     paths: list[Path]
     pairs: dict[tuple[int, int], Pair] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
 
-    def add(self, train: int, evaluation: int, way: str, match: Match | None = None) -> None:
+    def add(self, train: int, evaluation: int, way: str, match: FingerprintMatch | None = None) -> None:
         """Two clips are the same in one more way."""
         pair = self.pairs.setdefault((train, evaluation), Pair())
         if way not in pair.by:
@@ -86,7 +86,7 @@ def search(train: Path, evaluation: Sequence[Path], ways: set[str], workers: int
     """
     bad: list[BadClip] = []
     parts = [read_manifest(path, max_bad=1.0, bad=bad) for path in (train, *evaluation)]
-    found = Overlap(parts[0], Joined(parts[1:]), [train, *evaluation])
+    found = Overlap(parts[0], ConcatClips(parts[1:]), [train, *evaluation])
     found.unread += [f"clip {clip.id!r} ({clip.where}): {clip.reason}: {clip.detail}" for clip in bad]
     if "id" in ways:
         for pair in pairs(_ids(found.train), _ids(found.evaluation)):

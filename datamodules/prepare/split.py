@@ -12,7 +12,7 @@ from lhotse.cut import Cut
 from tqdm import tqdm
 
 from slap.datamodules.audio.header import Header
-from slap.datamodules.captions.validate import NO_TEXT, fault_of, shown
+from slap.datamodules.captions.validate import NO_TEXT, printable, text_error
 from slap.datamodules.corpora.base import Corpus
 from slap.datamodules.manifests.clip import Clip, Seconds
 from slap.datamodules.manifests.cuts import write_cuts
@@ -66,7 +66,7 @@ def _listed(corpus: Corpus, split: str, findings: Findings, bar: tqdm[Any]) -> I
         bar.update()
         fault = _no_text(clip)
         if fault:
-            corpus.leave_out(NO_WORDS, fault)
+            corpus.skip_step(NO_WORDS, fault)
             continue
         place = (str(Path(clip.audio).absolute()), clip.start, clip.duration)
         if clip.id in ids:
@@ -85,8 +85,8 @@ def _no_text(clip: Clip) -> str | None:
     named += [tag for tags in clip.tags.values() for tag in tags]
     for text in named:
         if NO_TEXT.search(text) or "\0" in text:
-            return f"{shown(clip.id)}: {shown(text)} is no text"
-    fault = next(filter(None, map(fault_of, clip.captions)), None)
+            return f"{printable(clip.id)}: {printable(text)} is no text"
+    fault = next(filter(None, map(text_error, clip.captions)), None)
     return fault and f"{clip.id}: a caption is none: {fault}"
 
 

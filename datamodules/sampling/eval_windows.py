@@ -14,8 +14,8 @@ from slap.core.windows import hop_of, windows
 
 
 @dataclass(frozen=True)
-class Stretches:
-    """Stretches of clips, in the order of the clips and then of their places.
+class Segments:
+    """Segments of clips, in the order of the clips and then of their places.
 
     Args:
         clip: (W,) int64, the clip of each.
@@ -41,7 +41,7 @@ class Stretches:
         return self.stop - self.start
 
 
-def stretches_of(lengths: Sequence[int] | np.ndarray, window: int) -> Stretches:
+def segments_of(lengths: Sequence[int] | np.ndarray, window: int) -> Segments:
     """The stretches of clips; `slap.core.windows` has the rule.
 
     Args:
@@ -49,7 +49,7 @@ def stretches_of(lengths: Sequence[int] | np.ndarray, window: int) -> Stretches:
         window: the longest stretch, in samples.
 
     Example:
-        >>> found = stretches_of([4, 25], window=10)
+        >>> found = segments_of([4, 25], window=10)
         >>> found.clip.tolist(), [found.span(i) for i in range(len(found))]
         ([0, 1, 1, 1, 1], [(0, 4), (0, 10), (7, 17), (14, 24), (15, 25)])
     """
@@ -63,4 +63,4 @@ def stretches_of(lengths: Sequence[int] | np.ndarray, window: int) -> Stretches:
     firsts = np.cumsum(counts) - counts
     for i, places in spans.items():
         start[firsts[i] : firsts[i] + counts[i]], stop[firsts[i] : firsts[i] + counts[i]] = np.transpose(places)
-    return Stretches(clip, start, stop)
+    return Segments(clip, start, stop)

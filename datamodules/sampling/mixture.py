@@ -109,11 +109,11 @@ def shares(
     return {name: part / total for name, part in parts.items()}
 
 
-def turns_of(parts: Sequence[float], total: int) -> list[int]:
+def occurrences_of(parts: Sequence[float], total: int) -> list[int]:
     """`total` in whole numbers in proportion to some parts, each at least 1.
 
     Example:
-        >>> turns_of([0.5, 0.3, 0.2], 11), turns_of([1.0, 1e-9], 5)
+        >>> occurrences_of([0.5, 0.3, 0.2], 11), occurrences_of([1.0, 1e-9], 5)
         ([6, 3, 2], [4, 1])
     """
     if total < len(parts):
@@ -140,7 +140,7 @@ def mixed(sources: Sequence[Source], given: Named, share: Mapping[str, float], t
     for name, sizes in zip(given.names, given.grouped([source.size for source in sources]), strict=True):
         parts += [share[name] * size / sum(sizes) for size in sizes]
     wanted = [i for i, part in enumerate(parts) if part]
-    taken = turns_of([parts[i] for i in wanted], total)
+    taken = occurrences_of([parts[i] for i in wanted], total)
     return [replace(sources[i], taken=count) for i, count in zip(wanted, taken, strict=True)]
 
 
@@ -154,7 +154,7 @@ def balanced(sources: Sequence[Source], weights: np.ndarray, total: int | None =
     """
     own = [weights[source.first : source.first + source.size] for source in sources]
     wanted = [i for i, part in enumerate(own) if part.sum() > 0]
-    taken = turns_of([float(own[i].sum()) for i in wanted], len(weights) if total is None else total)
+    taken = occurrences_of([float(own[i].sum()) for i in wanted], len(weights) if total is None else total)
     return [replace(sources[i], taken=count, weights=own[i]) for i, count in zip(wanted, taken, strict=True)]
 
 

@@ -16,7 +16,7 @@ from slap.datamodules.sampling.epoch import Source, generator, streams
 
 
 @dataclass(frozen=True)
-class Draw:
+class BatchRequest:
     """What a worker is asked to load.
 
     Args:
@@ -81,11 +81,11 @@ class TrainSampler:
         """Choose the epoch that the next iteration gives; Lightning calls this."""
         self.epoch = epoch
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[BatchRequest]:
         epoch = self.epoch
         begin = self._begin[1] if epoch == self._begin[0] else 0
         for step in islice(self._steps(epoch), begin, None):
-            yield Draw(epoch, tuple(step[self.rank].tolist()))
+            yield BatchRequest(epoch, tuple(step[self.rank].tolist()))
 
     def _steps(self, epoch: int) -> Iterator[list[np.ndarray]]:
         """The batches of all processes, step by step, as turns."""
@@ -142,8 +142,8 @@ class EvaluationSampler:
     rank: int = 0
     world_size: int = 1
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[BatchRequest]:
         lengths = np.asarray(self.lengths, dtype=np.int64)
         batches = share_out(lengths, self.max_samples, self.max_clips, multiple=self.world_size)
         for batch in islice(batches, self.rank, None, self.world_size):
-            yield Draw(0, tuple(np.sort(batch).tolist()))
+            yield BatchRequest(0, tuple(np.sort(batch).tolist()))

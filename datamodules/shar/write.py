@@ -31,7 +31,7 @@ from slap.datamodules.shar.read import JOURNAL, open_shar
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackReport:
     """What was written.
 
     Args:
@@ -68,7 +68,7 @@ def pack(
     encoding: str = "flac",
     workers: int | None = None,
     skip_bad: bool = False,
-) -> Packed:
+) -> PackReport:
     """Write a manifest's clips and their audio as a Shar folder, which appears when it is complete.
 
     Shards that an interrupted call left in `OUT.part` are kept.
@@ -110,7 +110,7 @@ def pack(
     packed = open_shar(out)
     size = sum(path.stat().st_size for path in out.iterdir())
     assert packed.parts is not None
-    return Packed(len(packed), float(packed.durations.sum()), size, len(packed.parts) - 1, tuple(bad))
+    return PackReport(len(packed), float(packed.durations.sum()), size, len(packed.parts) - 1, tuple(bad))
 
 
 def write_shard(clips: Clips, shard: Shard) -> Shard:

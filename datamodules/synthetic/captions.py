@@ -54,14 +54,14 @@ that reads the small words knows what came first."""
 
 
 @dataclass(frozen=True)
-class Event:
+class SceneEvent:
     """One sound of a scene: a key of `NOUNS`, and how long it lasts."""
 
     kind: str
     length: Length = "plain"
 
 
-Step = tuple[Event, ...]
+Step = tuple[SceneEvent, ...]
 """Events that sound together, one or two."""
 
 Scene = tuple[Step, ...]
@@ -79,7 +79,7 @@ def describe(scene: Scene, rng: Generator, mention: float = 1.0) -> str:
 
     Example:
         >>> import numpy as np
-        >>> scene = ((Event("bell", "long"),), (Event("siren"),))
+        >>> scene = ((SceneEvent("bell", "long"),), (SceneEvent("siren"),))
         >>> describe(scene, np.random.default_rng(1))
         'a long chime, then a wailing alarm'
     """
@@ -93,23 +93,23 @@ def describe(scene: Scene, rng: Generator, mention: float = 1.0) -> str:
     return "the sound of " + caption if caption.startswith("a") and rng.random() < 0.2 else caption
 
 
-def noun(event: Event, rng: Generator | None = None) -> str:
+def noun(event: SceneEvent, rng: Generator | None = None) -> str:
     """An event as a noun with its article, e.g. "a short bell"; without `rng` in the first words of the lists."""
     words = ADJECTIVES[event.length], NOUNS[event.kind]
     adjective, name = (_choose(options, rng) if rng else options[0] for options in words)
     return _with_article(f"{adjective} {name}" if adjective else name)
 
 
-def clause(event: Event) -> str:
+def clause(event: SceneEvent) -> str:
     """An event as a sentence, e.g. "a bell rings briefly"."""
     return CLAUSES[event.kind] + ADVERBS[event.length]
 
 
-def _alone(event: Event, rng: Generator, vague: bool) -> str:
+def _alone(event: SceneEvent, rng: Generator, vague: bool) -> str:
     ways = [noun(event, rng), clause(event), f"the sound of {noun(event, rng)}"]
     if event.length != "plain":
         adjective = _choose(ADJECTIVES[event.length], rng)
-        ways.append(f"a {adjective} sound of {noun(Event(event.kind), rng)}")
+        ways.append(f"a {adjective} sound of {noun(SceneEvent(event.kind), rng)}")
         if vague:
             ways.append(f"a {adjective} sound")
     return _choose(tuple(ways), rng)
@@ -132,8 +132,8 @@ def _with_article(words: str) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def _maybe_plain(event: Event, rng: Generator, mention: float) -> Event:
-    return event if rng.random() < mention else Event(event.kind)
+def _maybe_plain(event: SceneEvent, rng: Generator, mention: float) -> SceneEvent:
+    return event if rng.random() < mention else SceneEvent(event.kind)
 
 
 def _choose(options: tuple[str, ...], rng: Generator) -> str:

@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np
 from numpy.random import Generator
 
-from slap.datamodules.synthetic.captions import ADJECTIVES, NOUNS, Event, Length, Scene, Step, noun
+from slap.datamodules.synthetic.captions import ADJECTIVES, NOUNS, Length, Scene, SceneEvent, Step, noun
 from slap.datamodules.synthetic.sounds import SAMPLE_RATE, Seconds, Sound, synthesise
 
 LENGTHS: dict[Length, tuple[Seconds, Seconds]] = {"short": (0.3, 0.5), "plain": (0.8, 1.1), "long": (1.8, 2.8)}
@@ -51,7 +51,7 @@ def random_scene(rng: Generator) -> Scene:
     kinds = rng.choice(list(NOUNS), size=rng.choice([1, 2, 3, 4], p=[0.25, 0.45, 0.2, 0.1]), replace=False)
     steps: list[Step] = []
     for kind in kinds:
-        event = Event(str(kind), _length(rng))
+        event = SceneEvent(str(kind), _length(rng))
         if steps and len(steps[-1]) == 1 and rng.random() < 0.2:
             steps[-1] = (*steps[-1], event)
         else:
@@ -70,8 +70,8 @@ def held_out_scenes(count: int, rng: Generator) -> list[Scene]:
         count: scenes, at least one for each kind and length.
         rng: of the choice of hard pairs and of the random scenes.
     """
-    scenes: dict[frozenset[tuple[int, Event]], Scene] = {}
-    singles: list[Scene] = [((Event(kind, length),),) for kind, length in product(NOUNS, LENGTHS)]
+    scenes: dict[frozenset[tuple[int, SceneEvent]], Scene] = {}
+    singles: list[Scene] = [((SceneEvent(kind, length),),) for kind, length in product(NOUNS, LENGTHS)]
     if count < len(singles):
         raise ValueError(f"a held-out split needs at least {len(singles)} clips, one a kind and length; got {count}")
     twos = list(_mirrored_pairs())
@@ -84,7 +84,7 @@ def held_out_scenes(count: int, rng: Generator) -> list[Scene]:
     return list(scenes.values())
 
 
-def meaning(scene: Scene) -> frozenset[tuple[int, Event]]:
+def meaning(scene: Scene) -> frozenset[tuple[int, SceneEvent]]:
     """What a caption of the scene can say of it: its events, each with the step that it belongs to."""
     return frozenset((i, event) for i, step in enumerate(scene) for event in step)
 
@@ -106,19 +106,19 @@ def labels(scene: Scene) -> dict[str, str]:
 
 def _mirrored_pairs() -> Iterator[tuple[Scene, Scene]]:
     for (one, other), (first, second) in product(PAIRS, product(LENGTHS, LENGTHS)):
-        a, b = (Event(one, first),), (Event(other, second),)
+        a, b = (SceneEvent(one, first),), (SceneEvent(other, second),)
         yield (a, b), (b, a)
 
 
 def _name(kind: str) -> str:
-    return noun(Event(kind))
+    return noun(SceneEvent(kind))
 
 
 def _length(rng: Generator) -> Length:
     return list(ADJECTIVES)[rng.choice(3, p=[0.4, 0.4, 0.2])]
 
 
-def _event(event: Event, rng: Generator) -> Sound:
+def _event(event: SceneEvent, rng: Generator) -> Sound:
     return synthesise(event.kind, rng.uniform(*LENGTHS[event.length]), rng)
 
 

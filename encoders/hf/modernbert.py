@@ -19,7 +19,7 @@ from slap.core.registry import register
 from slap.encoders.hf.attention import ATTENTION, use_packed_attention
 from slap.encoders.hf.pretrained import describe_config, make_config, one_at_most, read_model, recompute
 from slap.encoders.hf.tokenizer import HubTokenizer
-from slap.encoders.text_base import WithTokenizer, check_max_tokens
+from slap.encoders.text_base import TokenizedTextEncoder, check_max_tokens
 
 SIZES = {
     "tiny": {"num_hidden_layers": 4, "hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 192},
@@ -29,7 +29,7 @@ SIZES = {
 
 
 @register("modernbert")
-class ModernBERT(WithTokenizer):
+class ModernBERT(TokenizedTextEncoder):
     """ModernBERT (arXiv 2412.13663), pretrained as in the paper, or with random weights.
 
     It needs `pip install 'slap-audio[hf]'`. What it reads from the hub or a folder goes into the checkpoint; `portable`

@@ -16,11 +16,11 @@ from slap.encoders.hf.audio_base import scale_of
 from slap.encoders.hf.pretrained import describe_config, one_at_most, read_model, recompute, require_transformers
 from slap.encoders.hf.tokenizer import HubTokenizer
 from slap.encoders.hf.windows import padded
-from slap.encoders.text_base import WithTokenizer, check_max_tokens
+from slap.encoders.text_base import TokenizedTextEncoder, check_max_tokens
 
 
 @register("hf-text")
-class HubText(WithTokenizer):
+class HubText(TokenizedTextEncoder):
     """A text model of transformers that `AutoModel` knows, pretrained or with random weights: BERT, RoBERTa, T5, ...
 
     It needs `pip install 'slap-audio[hf]'`. Of models with a decoder, the encoder is taken. Captions are padded for the

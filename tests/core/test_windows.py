@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from slap.core.windows import cut, hop_of, merge, shares, windows
+from slap.core.windows import cut, hop_of, merge, window_weights, windows
 
 
 @pytest.mark.parametrize("samples", [1, 9, 10, 11, 16, 17, 25, 60, 61])
@@ -42,7 +42,7 @@ def test_shares_count_every_sample_once(samples):
         covering = [i for i, (start, stop) in enumerate(spans) if start <= sample < stop]
         for i in covering:
             slow[i] += 1 / len(covering)
-    assert shares(spans) == pytest.approx(slow)
+    assert window_weights(spans) == pytest.approx(slow)
     assert sum(slow) == pytest.approx(samples)
 
 

@@ -20,7 +20,7 @@ from slap.datamodules.augment.basic import draw_of
 from slap.datamodules.augment.mixup import Mixup, mixed
 from slap.datamodules.labels import all_labels, balancing, labels_of
 from slap.datamodules.manifests.filters import held_out
-from slap.datamodules.manifests.sequence import Joined
+from slap.datamodules.manifests.sequence import ConcatClips
 from slap.datamodules.sampling.epoch import Source, streams
 from slap.datamodules.sampling.mixture import balanced
 
@@ -97,7 +97,7 @@ def test_several_labels_reach_the_batch(folder):
 def test_labels_of_indexed_cuts_are_those_of_the_cuts(folder):
     cuts = read_manifest(folder / "all.csv")
     many = read_manifest(write_cuts(folder / "many.jsonl.gz", [*cuts, cuts[0].append(cuts[1]).with_id("both")]))
-    for clips in (many, many[::-3], Joined([many, cuts])):
+    for clips in (many, many[::-3], ConcatClips([many, cuts])):
         for task in ("label", "events"):
             assert all_labels(clips, task) == [labels_of(cut.custom, task) for cut in clips]
     assert all_labels(many, "events")[4:6] == [("dog",), ("dog", "rain")]

@@ -22,7 +22,7 @@ from slap.core.batch import Batch, fingerprint
 from slap.core.packed import Packed
 from slap.datamodules import AudioTextData, Clip, write_manifest
 from slap.datamodules.augment.basic import Mix, RandomCrop, RandomGain, RandomSpeed
-from slap.datamodules.workers import set_aside, take_back
+from slap.datamodules.workers import freeze_gc, unfreeze_gc
 
 RATE = 16000
 
@@ -145,14 +145,14 @@ def test_the_collector_leaves_alone_what_workers_share(folder: Path, tmp_path: P
 
 def test_garbage_is_found_soon_among_many_objects_that_were_set_aside() -> None:
     many = [[] for _ in range(1_000_000)]
-    set_aside()
+    freeze_gc()
     try:
         before = gc.get_stats()[2]["collections"]
         more = [[] for _ in range(200_000)]  # fewer than a quarter
         assert gc.get_stats()[2]["collections"] > before
         assert len(more) < len(many) / 4
     finally:
-        take_back()
+        unfreeze_gc()
 
 
 def test_memory_changes_nothing(folder: Path) -> None:
@@ -304,23 +304,23 @@ class Recorder(lightning.LightningModule):
         self.audio = SimpleNamespace(sample_rate=RATE)
         self.text = SimpleNamespace(tokenize=tokenize)
         self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.seen: list[tuple[str, int, Batch]] = []
+        self.last_step: list[tuple[str, int, Batch]] = []
 
     def training_step(self, batch: Batch) -> torch.Tensor:
-        self.seen.append(("train", self.current_epoch, batch))
+        self.last_step.append(("train", self.current_epoch, batch))
         return self.weight * 0
 
     def validation_step(self, batch: Batch) -> None:
-        self.seen.append(("val", self.current_epoch, batch))
+        self.last_step.append(("val", self.current_epoch, batch))
 
     def test_step(self, batch: Batch) -> None:
-        self.seen.append(("test", self.current_epoch, batch))
+        self.last_step.append(("test", self.current_epoch, batch))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
     def of(self, stage: str, epoch: int = 0) -> list[Batch]:
-        return [batch for name, number, batch in self.seen if (name, number) == (stage, epoch)]
+        return [batch for name, number, batch in self.last_step if (name, number) == (stage, epoch)]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -24,7 +24,7 @@ from slap.datamodules import AudioTextData, Clip, ManifestError, read_manifest, 
 from slap.datamodules.audio.header import FileError, header
 from slap.datamodules.audio.load import DecodeError, load, mono
 from slap.datamodules.augment.basic import Mix, RandomGain
-from slap.datamodules.bad_clips import FIRST, Quarantine
+from slap.datamodules.bad_clips import FIRST, BadClipLog
 from slap.datamodules.sampling.replacement import Replacements
 from slap.training.trainer import trainer as slap_trainer
 
@@ -154,7 +154,7 @@ def test_in_training_others_of_that_length_stand_in(folder: Path, workers: int) 
 
 def opened_again(data: AudioTextData) -> AudioTextData:
     """The same data module, with nothing held over from an epoch."""
-    data.quarantine = Quarantine(0.5)
+    data.quarantine = BadClipLog(0.5)
     return data
 
 
@@ -217,7 +217,7 @@ def test_more_than_the_share_stops_the_run_and_less_does_not(folder: Path, loade
 
 
 def opened_like(data: AudioTextData, max_bad: float) -> AudioTextData:
-    data.quarantine = Quarantine(max_bad)
+    data.quarantine = BadClipLog(max_bad)
     return data
 
 
@@ -228,7 +228,7 @@ def test_chance_does_not_stop_a_run_early() -> None:
         return made
 
     def read(*batches: Batch) -> None:
-        list(Quarantine(0.05).evaluation(batches, "val"))
+        list(BadClipLog(0.05).evaluation(batches, "val"))
 
     good = [batch(0, 5)] * 1000
     read(batch(1, 4), *good)
@@ -259,7 +259,7 @@ def test_they_are_listed_once_whatever_the_epochs(folder: Path, caplog: pytest.L
 
 
 def test_nothing_is_written_before_training_begins(tmp_path: Path) -> None:
-    quarantine = Quarantine()
+    quarantine = BadClipLog()
     quarantine.out, quarantine.waiting = tmp_path, True
     quarantine.add("val", [BadClip("a", "silent", "")])
     assert not list(tmp_path.iterdir())
@@ -272,7 +272,7 @@ def test_nothing_is_written_before_training_begins(tmp_path: Path) -> None:
 
 
 def _many(folder: Path, process: int) -> None:
-    quarantine = Quarantine()
+    quarantine = BadClipLog()
     quarantine.out = folder
     for i in range(200):
         quarantine.add("train", [BadClip(f"{process}-{i}", "silent", "x" * 1000)])
@@ -302,7 +302,7 @@ def test_transforms_see_no_bad_clip(folder: Path) -> None:
 
 def test_in_memory_too(folder: Path) -> None:
     data = opened(folder, in_memory=True)
-    data.quarantine = Quarantine(0.5)
+    data.quarantine = BadClipLog(0.5)
     absent(folder / "c3.wav")
     assert not [clip for batch in data.val_dataloader() for clip in batch.bad]  # it was read before
     absent(folder / "c4.wav")

@@ -9,7 +9,7 @@ import pytest
 import torch.distributed as dist
 
 from slap.training.processes import fail_fast as failing
-from slap.training.processes.fail_fast import HEARD, FailTogether
+from slap.training.processes.fail_fast import HEARD, FailFast
 
 
 class EndedError(Exception):
@@ -37,7 +37,7 @@ def test_processes_that_have_not_met_this_one_yet_end_with_it(capfd):
     """Nothing but this would tell them: they would wait to meet it, and hold its output open."""
     waiting = child("import time; time.sleep(600)")
     with pytest.raises(EndedError, match="1"):
-        FailTogether().on_exception(trainer_of(waiting), None, RuntimeError("no luck"))
+        FailFast().on_exception(trainer_of(waiting), None, RuntimeError("no luck"))
     assert waiting.wait(60) == -SIGKILL
     assert "[rank 0] failed, so all 2 processes end:\nRuntimeError: no luck" in capfd.readouterr().err
 
@@ -55,5 +55,5 @@ def test_nobody_waits_until_processes_hear_that_have_ended(monkeypatch):
     killed = child("pass")
     killed.wait()
     with pytest.raises(EndedError, match="1"):
-        FailTogether().on_exception(trainer_of(killed), None, RuntimeError("no luck"))
+        FailFast().on_exception(trainer_of(killed), None, RuntimeError("no luck"))
     assert store.add(HEARD, 0) == 0

@@ -17,7 +17,7 @@ from pool import OBJECTIVES, make_model, the_first, train
 
 import slap.model.grad_cache
 import slap.model.views
-from slap.training.callbacks.loss_monitor import NotFiniteError, StepWatch
+from slap.training.callbacks.loss_monitor import LossMonitor, NotFiniteError
 
 PARTS = {  # of each step, the clips of each process; at times a process has none
     2: [([0, 1, 2], [3]), ([4, 5], []), ([6], [7, 0, 3])],
@@ -118,7 +118,7 @@ def main(rank, folder, processes):
     for how, (most, batches) in OTHERWISE.items():
         made = make_model(micro_clips=most)
         results[how] = train(made, steps, folder, accumulate_grad_batches=batches, **options)
-    watch = StepWatch(folder / "run")
+    watch = LossMonitor(folder / "run")
     spoil = 1 if rank == 0 else None
     results["spoilt"] = train(make_model(), steps, folder, spoil, [watch], **options)
     results["skipped"] = watch.skipped
@@ -129,7 +129,7 @@ def main(rank, folder, processes):
     with torch.no_grad():
         broken.audio.embed.weight.fill_(torch.nan if rank == 0 else 0.0)  # the strategy sends them to all
     try:
-        train(broken, steps, folder, None, [StepWatch(folder / "stop")], **options)
+        train(broken, steps, folder, None, [LossMonitor(folder / "stop")], **options)
     except NotFiniteError as error:
         results["stopped"] = str(error)
     torch.save(results, folder / f"{rank}.pt")

@@ -23,10 +23,10 @@ import slap
 from slap.cli.main import main
 from slap.core.registry import register
 from slap.evaluation.callback import Evaluate
-from slap.evaluation.evaluated_model import Features
-from slap.evaluation.in_training import lent
+from slap.evaluation.evaluated_model import Embeddings
+from slap.evaluation.in_training import as_model
 from slap.evaluation.tasks.base import Task, result_of
-from slap.metrics.bootstrap import Result
+from slap.metrics.bootstrap import MetricValue
 from slap.metrics.captioning import ptb as java_tools
 from slap.recipes import base
 from slap.testing.tiny import tiny_model
@@ -57,8 +57,8 @@ class Restless(Task):
         if self.fail:
             raise ValueError(self.fail)
         drawn = torch.rand(1).item() + float(np.random.rand()) + random.random()
-        features = Features([], torch.empty(0, 16), [], [])
-        return result_of("restless", subject, data, features, {"drawn": Result(drawn, 0, 3, 1.5, 1)}, {})
+        features = Embeddings([], torch.empty(0, 16), [], [])
+        return result_of("restless", subject, data, features, {"drawn": MetricValue(drawn, 0, 3, 1.5, 1)}, {})
 
 
 def write_manifest(folder: Path) -> Path:
@@ -196,7 +196,7 @@ def test_modes_come_back_also_after_an_error():
     torch.manual_seed(0)
 
     def use_and_fail():
-        with lent(model) as judged:
+        with as_model(model) as judged:
             torch.rand(5)
             assert not model.training
             assert judged.embed_audio(torch.rand(800)).shape == (1, 16)

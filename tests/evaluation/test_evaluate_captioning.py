@@ -11,10 +11,10 @@ import slap
 from slap.cli.main import main
 from slap.core.progress import silent
 from slap.core.registry import load_module
-from slap.evaluation.eval_set import JudgedClip, JudgedSet
-from slap.evaluation.evaluated_model import Subject
+from slap.evaluation.eval_set import EvalClip, EvalSet
+from slap.evaluation.evaluated_model import EvaluatedModel
 from slap.evaluation.tasks.captioning import Captioning, captions_file, missing_in_words
-from slap.metrics.captioning import CaptionTools, caption_result, caption_tools
+from slap.metrics.captioning import CaptionMetrics, caption_result, caption_tools
 from slap.metrics.captioning import ptb as java_tools
 from slap.metrics.captioning.ptb import ToolFailedError
 from slap.testing.tiny import tiny_checkpoint
@@ -107,7 +107,7 @@ def test_clotho_without_java(model, corpora, tmp_path, no_java, capsys, monkeypa
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java on this machine")
 def test_with_java_all_that_needs_no_download_comes(model, clips):
-    result = Captioning(beam=1, max_length=6).run(Subject(slap.load(model)), clips, silent)
+    result = Captioning(beam=1, max_length=6).run(EvaluatedModel(slap.load(model)), clips, silent)
     expected = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "METEOR", "CIDEr-D"]
     assert list(result.metrics) == expected
     assert result.settings["scoring"]["tokenizer"] == "PTB"
@@ -127,23 +127,23 @@ def clips(tmp_path):
     made = []
     for name, seconds in (("a", 0.4), ("b", 0.7), ("c", 0.2), ("d", 0.3)):
         soundfile.write(tmp_path / f"{name}.wav", rng.uniform(-0.5, 0.5, round(seconds * 16_000)), 16_000)
-        made.append(JudgedClip(name, tmp_path / f"{name}.wav", () if name == "d" else (f"the sound {name}", "it")))
+        made.append(EvalClip(name, tmp_path / f"{name}.wav", () if name == "d" else (f"the sound {name}", "it")))
     (tmp_path / "bad.wav").write_text("no audio")
-    made.insert(1, JudgedClip("bad", tmp_path / "bad.wav", ("a bad clip",)))
-    return JudgedSet("mine", "test", made)
+    made.insert(1, EvalClip("bad", tmp_path / "bad.wav", ("a bad clip",)))
+    return EvalSet("mine", "test", made)
 
 
 def test_clips_that_cannot_be_used_are_left_out_and_named(model, clips, no_java):
-    result = Captioning(beam=1, max_length=6).run(Subject(slap.load(model)), clips, silent)
+    result = Captioning(beam=1, max_length=6).run(EvaluatedModel(slap.load(model)), clips, silent)
     assert [json.loads(line)["id"] for line in result.files["captions.jsonl"].splitlines()] == ["a", "b", "c"]
     assert [name for name, _ in result.failed] == ["bad"]
     assert result.counts["evaluated"] == 3
     with pytest.raises(ValueError, match="no clip of mine has captions"):
-        Captioning().run(Subject(slap.load(model)), JudgedSet("mine", "test", clips.clips[-1:]), silent)
+        Captioning().run(EvaluatedModel(slap.load(model)), EvalSet("mine", "test", clips.clips[-1:]), silent)
 
 
 def test_guessing_is_the_captions_of_other_clips(model, clips, no_java):
-    result = Captioning(beam=1, max_length=6).run(Subject(slap.load(model)), clips, silent)
+    result = Captioning(beam=1, max_length=6).run(EvaluatedModel(slap.load(model)), clips, silent)
     lines = [json.loads(line) for line in result.files["captions.jsonl"].splitlines()]
     written, references = [line["caption"] for line in lines], [line["references"] for line in lines]
     tools = caption_tools()
@@ -168,7 +168,7 @@ def test_a_tool_that_fails_stops_no_other_row(model, corpora, tmp_path, monkeypa
     def fail(self, written, others, references):
         raise ToolFailedError("METEOR stopped")
 
-    monkeypatch.setattr(CaptionTools, "scores_and_guesses", fail)
+    monkeypatch.setattr(CaptionMetrics, "scores_and_guesses", fail)
     rows = ("--tasks", "captioning/clotho", "retrieval/clotho", "--data", corpora, *SHORT)
     monkeypatch.setattr(java_tools.shutil, "which", lambda name: None)
     record = evaluate(model, tmp_path / "r.json", *rows, status=3)
@@ -186,14 +186,14 @@ def test_options_that_make_no_sense_together(model, corpora, tmp_path):
 
 
 def test_a_line_for_each_clip_whatever_captions_hold():
-    clips = [JudgedClip("a", "a.wav", ("rain\u2028falls", "caf\xe9")), JudgedClip("b", "b.wav", ("x",))]
+    clips = [EvalClip("a", "a.wav", ("rain\u2028falls", "caf\xe9")), EvalClip("b", "b.wav", ("x",))]
     lines = captions_file(clips, ["\x85", "b\nc"], {}).splitlines()
     assert [json.loads(line)["caption"] for line in lines] == ["\x85", "b\nc"]
     assert json.loads(lines[0])["references"] == ["rain\u2028falls", "caf\xe9"]
 
 
 def test_one_line_for_each_reason():
-    tools = CaptionTools(
+    tools = CaptionMetrics(
         "PTB", True, missing={"spice": "get the jars", "spider": "get the jars", "fense": "get models"}
     )
     assert missing_in_words(tools) == ["without SPICE, SPIDEr: get the jars", "without FENSE: get models"]

@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score
 
 from slap.core.progress import silent
 from slap.core.registry import load_module
-from slap.evaluation import JudgedClip, JudgedSet, Subject, ZeroShot
+from slap.evaluation import EvalClip, EvalSet, EvaluatedModel, ZeroShot
 from slap.evaluation.prompts import PromptBook, PromptSet, Wording
 from slap.evaluation.tasks.zero_shot import accuracies
 from slap.metrics.intervals import (
@@ -32,12 +32,12 @@ def judged(labels, guesses, folds=(), **options):
     rows = torch.eye(len(CLASSES))
     folds = folds or [None] * len(labels)
     clips = [
-        JudgedClip(f"{i}", rows[CLASSES.index(guess)], labels=(label,), fold=fold)
+        EvalClip(f"{i}", rows[CLASSES.index(guess)], labels=(label,), fold=fold)
         for i, (label, guess, fold) in enumerate(zip(labels, guesses, folds, strict=True))
     ]
-    data = JudgedSet("mine", "all", clips, classes=CLASSES, folds=bool(folds[0]), **options)
+    data = EvalSet("mine", "all", clips, classes=CLASSES, folds=bool(folds[0]), **options)
     model = table_model(3, dict(zip(CLASSES, rows, strict=True)))
-    return ZeroShot().run(Subject(model, BARE), data, silent)
+    return ZeroShot().run(EvaluatedModel(model, BARE), data, silent)
 
 
 def test_accuracy_and_which_class_was_taken_for_which():
@@ -68,8 +68,8 @@ def test_a_mean_over_folds_is_not_the_pooled_one():
 
 def test_a_collapsed_model_guesses():
     model = table_model(3, {name: [1.0, 0, 0] for name in CLASSES})
-    clips = [JudgedClip(f"{i}", torch.eye(3)[0], labels=(CLASSES[i % 3],)) for i in range(9)]
-    result = ZeroShot().run(Subject(model, BARE), JudgedSet("mine", "all", clips, classes=CLASSES), silent)
+    clips = [EvalClip(f"{i}", torch.eye(3)[0], labels=(CLASSES[i % 3],)) for i in range(9)]
+    result = ZeroShot().run(EvaluatedModel(model, BARE), EvalSet("mine", "all", clips, classes=CLASSES), silent)
     assert result.metrics["accuracy"].value == pytest.approx(100 / 3)
 
 
@@ -81,11 +81,11 @@ def test_map_of_clips_with_several_labels_equals_scikit_learn():
     names = [f"class {k}" for k in range(4)]
     model = table_model(4, dict(zip(names, torch.eye(4), strict=True)))
     clips = [
-        JudgedClip(f"{i}", scores[i], labels=tuple(n for n, has in zip(names, truth[i], strict=True) if has))
+        EvalClip(f"{i}", scores[i], labels=tuple(n for n, has in zip(names, truth[i], strict=True) if has))
         for i in range(40)
     ]
-    data = JudgedSet("mine", "eval", clips, classes=tuple(names), multilabel=True)
-    result = ZeroShot().run(Subject(model, BARE), data, silent)
+    data = EvalSet("mine", "eval", clips, classes=tuple(names), multilabel=True)
+    result = ZeroShot().run(EvaluatedModel(model, BARE), data, silent)
     expected = [average_precision_score(truth[:, k], scores[:, k]) for k in range(3)]
     assert result.metrics["mAP"].value == pytest.approx(100 * np.mean(expected))
     assert [row["average_precision"] for row in result.per_class[:3]] == pytest.approx([100 * x for x in expected])

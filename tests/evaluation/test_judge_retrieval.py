@@ -10,7 +10,7 @@ import torch
 
 from slap.core.progress import silent
 from slap.core.registry import load_module
-from slap.evaluation import JudgedClip, JudgedSet, Retrieval, Subject
+from slap.evaluation import EvalClip, EvalSet, EvaluatedModel, Retrieval
 from slap.evaluation.tasks.retrieval import chance_best_rank
 
 table_model = load_module(str(Path(__file__).parents[1] / "support" / "table_model.py")).table_model
@@ -24,9 +24,9 @@ def test_the_reference_case():
     """3 clips x 15 captions with known scores, exact to the published figures."""
     model = table_model(3, {f"{t}": [score(a, t) for a in range(3)] for t in range(15)})
     rows = torch.eye(3)
-    clips = [JudgedClip(f"{a}", rows[a], tuple(f"{a * 5 + i}" for i in range(5))) for a in range(3)]
-    data = JudgedSet("reference", "test", clips, official=3)
-    result = Retrieval().run(Subject(model), data, silent)
+    clips = [EvalClip(f"{a}", rows[a], tuple(f"{a * 5 + i}" for i in range(5))) for a in range(3)]
+    data = EvalSet("reference", "test", clips, official=3)
+    result = Retrieval().run(EvaluatedModel(model), data, silent)
     expected = {
         "a2t_R@1": 100,
         "a2t_mAP@10": 74.476190,
@@ -47,8 +47,8 @@ def test_any_number_of_captions_a_clip():
     model = table_model(4, {"a": [1, 0, 0, 0], "b": [0, 0, 1, 0], "c": [0, 1, 0, 0]})
     rows = torch.eye(4)
     own = [("a",), ("b", "c"), ()]
-    clips = [JudgedClip(f"{i}", rows[i], captions) for i, captions in enumerate(own)]
-    result = Retrieval().run(Subject(model), JudgedSet("mine", "test", clips), silent)
+    clips = [EvalClip(f"{i}", rows[i], captions) for i, captions in enumerate(own)]
+    result = Retrieval().run(EvaluatedModel(model), EvalSet("mine", "test", clips), silent)
     assert result.metrics["t2a_R@1"].value == pytest.approx(100 * 2 / 3)  # "b" finds the clip without captions
     assert result.metrics["t2a_R@1"].chance == pytest.approx(100 / 3)
     assert result.metrics["a2t_R@1"].count == 2
@@ -58,13 +58,13 @@ def test_any_number_of_captions_a_clip():
 
 def test_a_clip_that_cannot_be_read_is_counted(tmp_path):
     model = table_model(2, {"a": [1, 0], "b": [0, 1]})
-    clips = [JudgedClip("a", torch.eye(2)[0], ("a",)), JudgedClip("gone", str(tmp_path / "gone.wav"), ("b",))]
-    result = Retrieval().run(Subject(model), JudgedSet("mine", "test", clips, official=2), silent)
+    clips = [EvalClip("a", torch.eye(2)[0], ("a",)), EvalClip("gone", str(tmp_path / "gone.wav"), ("b",))]
+    result = Retrieval().run(EvaluatedModel(model), EvalSet("mine", "test", clips, official=2), silent)
     assert result.counts == {"official": 2, "found": 2, "evaluated": 1, "lost": {}, "unusable": 1}
     assert result.failed == [("gone", f"there is no file {tmp_path / 'gone.wav'}")]
     assert result.warnings == ["1 clips were evaluated; the published list has 2"]
     with pytest.raises(ValueError, match="no clip of mine has captions and audio that can be used"):
-        Retrieval().run(Subject(model), JudgedSet("mine", "test", clips[1:]), silent)
+        Retrieval().run(EvaluatedModel(model), EvalSet("mine", "test", clips[1:]), silent)
 
 
 def test_chance_of_the_best_rank_equals_simulation():
@@ -93,8 +93,8 @@ def test_long_clips_go_in_windows():
     long = torch.zeros(17_600)
     long[0], long[9601] = 1, 1  # what the first window and the last, which begins at sample 9,600, are
     long[5333], long[5334] = 0.6, 0.8
-    clips = [JudgedClip("short", torch.tensor([0.0, 1.0]), ("b",)), JudgedClip("long", long, ("a",))]
-    result = Retrieval().run(Subject(model), JudgedSet("mine", "test", clips), silent)
+    clips = [EvalClip("short", torch.tensor([0.0, 1.0]), ("b",)), EvalClip("long", long, ("a",))]
+    result = Retrieval().run(EvaluatedModel(model), EvalSet("mine", "test", clips), silent)
     assert result.settings["windowing"]["longer_clips"] == 1
     assert result.settings["windowing"]["hop_seconds"] == pytest.approx(2 / 3, abs=1e-3)
     assert sorted(model.backend.seen) == [2, 8000, 8000, 8000]

@@ -13,7 +13,7 @@ from lhotse.utils import compute_num_samples
 
 from slap.core.packed import Packed
 from slap.datamodules.manifests.sequence import samples_of
-from slap.datamodules.sampling.eval_windows import stretches_of
+from slap.datamodules.sampling.eval_windows import segments_of
 from slap.datamodules.sampling.sampler import EvaluationSampler, TrainSampler
 from slap.model.views import random_mask
 
@@ -60,7 +60,7 @@ def durations(rng: Rng, folder: Path) -> None:
     world = int(rng.integers(1, 4))
     most = None if rng.random() < 0.5 else int(rng.integers(1, 9))
     _train(np.minimum(lengths, crop), budget, most, world, int(rng.integers(1, 31)), int(rng.integers(100)))
-    stretches = stretches_of(lengths, budget)
+    stretches = segments_of(lengths, budget)
     for number in range(count):
         spans = [stretches.span(int(i)) for i in np.flatnonzero(stretches.clip == number)]
         assert spans[0][0] == 0

@@ -13,7 +13,7 @@ from fuzz_tools import Rng, changed, damaged, odd_text, odd_value, one_of, told
 from slap.core.files import read_yaml
 from slap.core.registry import plugins
 from slap.datamodules import AudioTextData
-from slap.datamodules.captions.validate import LONGEST, fault_of
+from slap.datamodules.captions.validate import LONGEST, text_error
 from slap.encoders.text_transformer import TextTransformer
 from slap.model.specs import build_objectives
 from slap.nn.tokenizer import Tokenizer
@@ -32,7 +32,7 @@ def captions(rng: Rng, folder: Path) -> None:
     """A caption is found to be none, or becomes tokens, no more than the encoder takes, and text again."""
     del folder
     texts = [odd_text(rng) for _ in range(int(rng.integers(1, 5)))]
-    faults = [fault_of(text) for text in texts]
+    faults = [text_error(text) for text in texts]
     for text, fault in zip(texts, faults, strict=True):
         (fault or "").encode()  # a message can be written
         assert fault or (text.strip() and len(text) <= LONGEST)

@@ -8,7 +8,7 @@ import torch
 import slap
 from slap.core.packed import Packed
 from slap.inference.frames import Frames, above, adaptive_threshold, frame_count, median_filter, over_time
-from slap.inference.network_backend import TrainedModel, neighbourhoods
+from slap.inference.network_backend import NetworkBackend, neighbourhoods
 from slap.testing.tiny import TinyText, tiny_checkpoint, tiny_model
 
 RATE = 16_000
@@ -83,13 +83,13 @@ def test_a_hop_that_does_not_divide_the_step(model):
 def test_an_encoder_without_time():
     network = tiny_model(text=TinyText())
     network.audio.step = None
-    model = slap.Model(TrainedModel(network, {}))
+    model = slap.Model(NetworkBackend(network, {}))
     with pytest.raises(ValueError, match=re.escape("(its attribute `step`)")):
         model.frames(torch.zeros(800), "rain")
 
 
 def test_any_encoder_with_time_has_frames():
-    model = slap.Model(TrainedModel(tiny_model(), {}, max_seconds=1.0))
+    model = slap.Model(NetworkBackend(tiny_model(), {}, max_seconds=1.0))
     found = model.frames(torch.rand(8000) - 0.5, ["rain"], hop=0.01)
     assert found.similarity.shape == (100, 1)
 

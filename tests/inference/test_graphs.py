@@ -13,7 +13,7 @@ import slap
 from slap.cli.main import main
 from slap.core.packed import Packed
 from slap.inference.export import Side, graphs, write_onnx
-from slap.inference.network_backend import TrainedModel
+from slap.inference.network_backend import NetworkBackend
 from slap.testing.tiny import tiny_checkpoint, tiny_model
 from slap.training.module import SLAP
 
@@ -116,7 +116,7 @@ def test_programs_run_without_the_library(exported, network, tmp_path):
 def test_modernbert_as_a_graph(tmp_path):
     pytest.importorskip("transformers")
     network = SLAP(audio={"name": "transformer", "size": "nano"}, text=MODERNBERT, embedding_dim=16).eval()
-    model = slap.Model(TrainedModel(network, {}))
+    model = slap.Model(NetworkBackend(network, {}))
     programs = graphs(model, ["text"])
     program = programs["text"].module()
     write_onnx(programs, tmp_path)
@@ -130,7 +130,7 @@ def test_modernbert_as_a_graph(tmp_path):
 
 def test_an_encoder_without_a_graph_says_so():
     with pytest.raises(NotImplementedError, match="TinyAudio has no `graph`"):
-        graphs(slap.Model(TrainedModel(tiny_model(), {})))
+        graphs(slap.Model(NetworkBackend(tiny_model(), {})))
 
 
 def test_the_folder_still_loads_beside_its_graphs(exported, tmp_path):

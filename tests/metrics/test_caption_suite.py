@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from slap.metrics import captioning as caption_suite
-from slap.metrics.captioning import NAMES, CaptionTools, caption_result, caption_tools, spice
+from slap.metrics.captioning import NAMES, CaptionMetrics, caption_result, caption_tools, spice
 from slap.metrics.captioning import ptb as java_tools
 from slap.metrics.captioning import scores as caption_metrics
 from slap.metrics.captioning.meteor import COUNTS, added, meteor_of
@@ -271,10 +271,10 @@ def test_an_interval_of_bleu_is_of_the_corpus_value():
 
 def test_captions_without_references_are_an_error():
     with pytest.raises(ValueError, match="at least one reference"):
-        CaptionTools("plain", False).scores(["a"], [[]])
+        CaptionMetrics("plain", False).scores(["a"], [[]])
 
 
 def test_scores_are_equal_by_their_values():
     assert CaptionScore(1.0, (1.0,)) == CaptionScore(1.0, (1.0,), caption_metrics.Totals(torch.ones(1, 1), torch.sum))
-    assert json.dumps(CaptionTools("plain", False).settings) == '{"tokenizer": "plain"}'
+    assert json.dumps(CaptionMetrics("plain", False).settings) == '{"tokenizer": "plain"}'
     assert spice.LAST_WITH_JAVASCRIPT == 14

@@ -9,10 +9,10 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from slap import SLAP, Batch, Objective
-from slap.core.batch_ops import even, in_order, join, split
-from slap.model.grad_cache import JoinedViews, views_of
+from slap.core.batch_ops import concat, even_sizes, sort_captions, split
+from slap.model.grad_cache import CachedViews, views_of
 from slap.model.views import Views
-from slap.nn.chunks import in_pieces
+from slap.nn.chunks import checkpointed_chunks
 from slap.objectives.sinkhorn import assign, balance, sinkhorn
 from slap.testing.tiny import TinyAudio, tiny_batch, tiny_model
 from slap.training import step
@@ -48,7 +48,7 @@ def gradients(model, views):
 
 
 def compare(model, batch, views, rtol):
-    expected, loss, seen = gradients(model, Views(model, in_order(batch)))
+    expected, loss, seen = gradients(model, Views(model, sort_captions(batch)))
     found, again, seen_again = gradients(model, views)
     torch.testing.assert_close(again, loss, rtol=rtol, atol=0)
     assert found.keys() == expected.keys()
@@ -209,7 +209,7 @@ def test_a_function_in_pieces():
     whole = torch.randn(3, dtype=torch.float64, requires_grad=True)
 
     def run(pieces):
-        out = in_pieces(lambda row: (row @ whole).exp(), [x], pieces)
+        out = checkpointed_chunks(lambda row: (row @ whole).exp(), [x], pieces)
         return out, *torch.autograd.grad(out.square().sum(), [x, whole])
 
     for pieces in (2, 5, 9):
@@ -219,11 +219,11 @@ def test_a_function_in_pieces():
 
 def test_parts_and_back():
     model = tiny_model()
-    batch = in_order(choose(model.double(), ALL))
+    batch = sort_captions(choose(model.double(), ALL))
     parts = split(batch, [3, 0, 5])
     assert [part.ids for part in parts] == [batch.ids[:3], (), batch.ids[3:]]
     assert parts[2].audio.values.data_ptr() == batch.audio.values[sum(batch.audio.sizes[:3]) :].data_ptr()  # no copy
-    again = join(parts)
+    again = concat(parts)
     for name in ("clip", "clip_key", "caption_key", "source"):
         assert torch.equal(getattr(again, name), getattr(batch, name)), name
     assert torch.equal(again.audio.values, batch.audio.values)
@@ -231,14 +231,14 @@ def test_parts_and_back():
     assert (again.audio.sizes, again.text.sizes) == (batch.audio.sizes, batch.text.sizes)
     assert (again.ids, again.captions, again.read) == (batch.ids, batch.captions, batch.read)
     assert {tuple(pair) for pair in again.pairs.tolist()} == {tuple(pair) for pair in batch.pairs.tolist()}
-    assert even(7, 3) == [3, 2, 2]
+    assert even_sizes(7, 3) == [3, 2, 2]
 
 
 def test_labels_and_tags_are_joined():
     model = tiny_model()
     one, two = tiny_batch(model, [0.1, 0.2]), tiny_batch(model, [0.1], seed=1)
     one = replace(one, tags={"animal": ({"dog": 1.0}, None)}, labels={"parity": ("even", None)})
-    both = join([one, replace(two, labels={})])
+    both = concat([one, replace(two, labels={})])
     assert both.labels == {"parity": ("even", None, None)}
     assert both.tags == {"animal": ({"dog": 1.0}, None, None)}
     assert both.shares("animal") == [{"dog": 1.0}, None, None]
@@ -253,5 +253,5 @@ def test_a_batch_that_fits_is_computed_at_once():
     model = tiny_model()
     batch = tiny_batch(model)
     assert type(views_of(model, [batch], 4)) is type(views_of(model, [batch], None)) is Views
-    assert type(views_of(model, [batch], 3)) is JoinedViews
+    assert type(views_of(model, [batch], 3)) is CachedViews
     assert type(views_of(model, [Batch.without_clips([])], 3)) is Views

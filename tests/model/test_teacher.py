@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from slap.model.ema import Teacher
+from slap.model.ema import EMATeacher
 
 
 def test_momentum_rises_on_a_cosine():
-    teacher = Teacher((0.994, 1.0))
+    teacher = EMATeacher((0.994, 1.0))
     assert teacher.momentum(0.0) == pytest.approx(0.994)
     assert teacher.momentum(0.5) == pytest.approx(0.997)
     assert teacher.momentum(1.0) == pytest.approx(1.0)
@@ -14,7 +14,7 @@ def test_momentum_rises_on_a_cosine():
 
 
 def test_update_is_the_exponential_moving_average():
-    source, teacher = nn.Linear(2, 2), Teacher((0.5, 0.5))
+    source, teacher = nn.Linear(2, 2), EMATeacher((0.5, 0.5))
     teacher.track(source)
     old = source.weight.detach().clone()
     with torch.no_grad():
@@ -27,7 +27,7 @@ def test_update_is_the_exponential_moving_average():
 
 
 def test_copies_are_frozen_stay_in_evaluation_and_are_saved_once():
-    source, teacher = nn.Sequential(nn.Linear(2, 2), nn.Dropout()), Teacher()
+    source, teacher = nn.Sequential(nn.Linear(2, 2), nn.Dropout()), EMATeacher()
     teacher.track(source)
     teacher.train()
     copy = teacher.copy_of(source)
@@ -38,9 +38,9 @@ def test_copies_are_frozen_stay_in_evaluation_and_are_saved_once():
 
 def test_an_untracked_module_is_an_error():
     with pytest.raises(KeyError, match="does not follow this Linear"):
-        Teacher().copy_of(nn.Linear(1, 1))
+        EMATeacher().copy_of(nn.Linear(1, 1))
 
 
 def test_momentum_must_rise():
     with pytest.raises(ValueError, match="must rise"):
-        Teacher((1.0, 0.9))
+        EMATeacher((1.0, 0.9))

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from slap.inference.network_backend import TrainedModel
+from slap.inference.network_backend import NetworkBackend
 from slap.model.network import Network
-from slap.nn.linear import LARGE, Linear, lay_out
+from slap.nn.linear import LARGE, Linear, prepack
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason
 def layer():
     torch.manual_seed(0)
     made = Linear(512, LARGE // 512)
-    lay_out(made)
+    prepack(made)
     return made
 
 
@@ -75,7 +75,7 @@ def test_with_gradients_autocast_or_another_precision_it_is_the_plain_layer(laye
 def test_weights_made_in_inference_mode_work():
     with torch.inference_mode():
         made = Linear(512, 512)
-        lay_out(made)
+        prepack(made)
         torch.testing.assert_close(made(rows()), linear(rows(), made.weight), rtol=1e-5, atol=1e-4)
 
 
@@ -84,14 +84,14 @@ def test_copies_and_files_hold_no_second_copy(layer):
         expected = layer(rows())
         for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
             assert other._copy is None
-            assert other.laid_out
+            assert other.prepacked
             torch.testing.assert_close(other(rows()), expected)
     assert [*layer.state_dict()] == ["weight"]
 
 
 def test_small_layers_stay_as_they_are():
     small = Linear(512, LARGE // 512 - 1)
-    lay_out(small)
+    prepack(small)
     with torch.no_grad():
         small(rows())
     assert small._copy is None
@@ -101,18 +101,18 @@ def test_a_model_in_use_is_laid_out_and_one_that_is_lent_is_not():
     spec = {"name": "transformer", "size": "tiny"}
     for lent in (False, True):
         network = Network(spec, spec, {}).eval()
-        TrainedModel(network, {}, lent=lent)
+        NetworkBackend(network, {}, lent=lent)
         large = [part for part in network.modules() if isinstance(part, Linear) and part.weight.numel() >= LARGE]
         assert large
-        assert all(part.laid_out is not lent for part in large)
+        assert all(part.prepacked is not lent for part in large)
 
 
 def test_embeddings_are_those_of_the_plain_model():
     spec = {"name": "transformer", "size": "tiny"}
-    model = TrainedModel(Network(spec, spec, {}), {})
+    model = NetworkBackend(Network(spec, spec, {}), {})
     clips = [torch.randn(count, generator=torch.Generator().manual_seed(count)) for count in (16000, 5000)]
     fast = model.encode_audio(clips)
     for part in model.network.modules():
         if isinstance(part, Linear):
-            part.laid_out = False
+            part.prepacked = False
     torch.testing.assert_close(fast, model.encode_audio(clips), rtol=0, atol=1e-6)

@@ -5,8 +5,8 @@ import torch
 
 from slap.core.packed import Layout
 from slap.nn import chunking as portions
-from slap.nn.chunking import by_rows
-from slap.nn.layers import Block, rotary, rotate, turn_
+from slap.nn.chunking import in_row_chunks
+from slap.nn.layers import Block, rotary, rotate, rotate_
 
 
 @pytest.fixture
@@ -37,25 +37,25 @@ def test_a_block_gives_the_same_with_and_without_gradient(window, few):
 
 def test_with_gradient_rows_are_computed_at_once(few):
     seen = []
-    by_rows(lambda x: (seen.append(len(x)), x)[1:], torch.ones(20, 1))
+    in_row_chunks(lambda x: (seen.append(len(x)), x)[1:], torch.ones(20, 1))
     with torch.no_grad():
-        by_rows(lambda x: (seen.append(len(x)), x)[1:], torch.ones(20, 1))
+        in_row_chunks(lambda x: (seen.append(len(x)), x)[1:], torch.ones(20, 1))
     assert seen == [20, 7, 7, 6]
 
 
 def test_several_inputs_and_results_of_any_shape_and_type(few):
     x, y = torch.arange(20.0), torch.arange(40).view(20, 2)
     with torch.no_grad():
-        total, wide = by_rows(lambda a, b: (a + b.sum(1), b[:, :, None] > 3), x, y)
+        total, wide = in_row_chunks(lambda a, b: (a + b.sum(1), b[:, :, None] > 3), x, y)
     assert torch.equal(total, x + y.sum(1))
     assert torch.equal(wide, y[:, :, None] > 3)
 
 
 def test_no_rows_at_all(few):
     with torch.no_grad():
-        assert by_rows(lambda x: (x,), torch.empty(0, 3))[0].shape == (0, 3)
+        assert in_row_chunks(lambda x: (x,), torch.empty(0, 3))[0].shape == (0, 3)
 
 
 def test_turning_in_place_is_turning():
     x, rotation = torch.randn(5, 2, 8, dtype=torch.float64), rotary(torch.arange(5)[:, None], 8)
-    assert torch.equal(turn_(x.clone(), rotation), rotate(x, rotation))
+    assert torch.equal(rotate_(x.clone(), rotation), rotate(x, rotation))

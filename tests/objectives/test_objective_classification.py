@@ -11,7 +11,7 @@ from slap.model.views import Views
 from slap.objectives import Classification
 from slap.testing import check_objective
 from slap.testing.tiny import TinyAudio, tiny_batch, tiny_model
-from slap.training.head_figures import HeadFigures
+from slap.training.head_figures import ClassifierMetrics
 
 CLASSES = ["even", "odd"]
 
@@ -161,7 +161,7 @@ def test_accuracy_over_batches_and_windows(monkeypatch):
     monkeypatch.setattr("slap.metrics.bootstrap.SAMPLES", 50)
     _, objective, batch = head()
     heads = {"h": objective}
-    figures = HeadFigures()
+    figures = ClassifierMetrics()
     scores = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0], [1.0, 0.0]], dtype=torch.float64)
     figures.update(batch, {"h": scores}, heads)  # right, right, wrong, wrong
     # A clip in three windows: the first two overlap by half, so they stand for 75 samples each, the last for 150.
@@ -183,7 +183,7 @@ def test_macro_map_equals_scikit_learns(monkeypatch):
     monkeypatch.setattr("slap.metrics.intervals.SAMPLES", 50)
     model, objective, _ = head(multi_label=True)
     generator = torch.Generator().manual_seed(0)
-    figures, all_scores, all_truth = HeadFigures(), [], []
+    figures, all_scores, all_truth = ClassifierMetrics(), [], []
     for seed in range(5):
         batch = tiny_batch(model, [0.1] * 6, seed=seed)
         truth = torch.rand(6, 2, generator=generator) > 0.5
@@ -198,7 +198,7 @@ def test_macro_map_equals_scikit_learns(monkeypatch):
 
 def test_a_head_needs_labels_to_be_judged():
     _, objective, batch = head()
-    figures = HeadFigures()
+    figures = ClassifierMetrics()
     figures.update(replace(batch, labels={}), {"h": torch.zeros(4, 2)}, {"h": objective})
     with pytest.raises(ValueError, match="no clip has a label of the task 'parity', by which 'h' is judged"):
         figures.compute({"h": objective})
@@ -212,4 +212,4 @@ def test_a_model_of_heads_alone_is_judged_by_them_and_others_by_both():
         model.eval()
         model.validation_step(tiny_batch(model), 0)
         assert len(model.evaluation._parts) == expected
-        assert len(model.head_figures._parts) == 1
+        assert len(model.classifier_metrics._parts) == 1

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from slap.core.packed import Packed
-from slap.model.ema import Teacher
+from slap.model.ema import EMATeacher
 from slap.objectives.masked_distillation import MaskedDistillation, PrototypeHead, collapse_signs, tally_of
 from slap.objectives.sinkhorn import sinkhorn
 
@@ -26,7 +26,7 @@ def make_objective(**options):
     """The objective, set up on a model that has only what `setup` reads, and its teacher."""
     torch.manual_seed(0)
     objective = MaskedDistillation(prototypes=PROTOTYPES, hidden=8, bottleneck=4, **options)
-    model = SimpleNamespace(audio=SimpleNamespace(width=WIDTH), teacher=Teacher(), mask_ratio=0.5)
+    model = SimpleNamespace(audio=SimpleNamespace(width=WIDTH), teacher=EMATeacher(), mask_ratio=0.5)
     objective.setup(model)
     teacher = model.teacher.double()
     with torch.no_grad():  # a teacher that differs from the student, as it does after a step
@@ -148,7 +148,7 @@ def test_without_hidden_patches_the_loss_is_0_and_the_graph_whole(lengths):
     assert loss.item() == 0
     logged = {name: value.item() for name, value in extras.items()}
     assert logged == {"teacher_entropy": 0, "prototype_usage": 0, "effective_rank": 0}
-    assert objective.complaint(logged) is None
+    assert objective.health_check(logged) is None
     loss.backward()
     for parameter in objective.parameters():
         assert parameter.grad is not None
@@ -202,7 +202,7 @@ def test_distillation_learns_without_collapse():
     """The student sees noisy versions of tokens of 8 kinds; the prototypes stay in use and the loss falls."""
     torch.manual_seed(0)
     objective = MaskedDistillation(prototypes=16, hidden=32, bottleneck=8)
-    model = SimpleNamespace(audio=SimpleNamespace(width=WIDTH), teacher=Teacher((0.9, 1.0)), mask_ratio=0.5)
+    model = SimpleNamespace(audio=SimpleNamespace(width=WIDTH), teacher=EMATeacher((0.9, 1.0)), mask_ratio=0.5)
     objective.setup(model)
     kinds = torch.randn(8, WIDTH) * 2
     optimizer = torch.optim.Adam(objective.parameters(), lr=1e-3)
@@ -241,6 +241,6 @@ def test_what_makes_no_sense_is_refused(options, message):
 
 
 def test_a_model_that_hides_nothing_is_refused():
-    model = SimpleNamespace(audio=SimpleNamespace(width=WIDTH), teacher=Teacher(), mask_ratio=0.0)
+    model = SimpleNamespace(audio=SimpleNamespace(width=WIDTH), teacher=EMATeacher(), mask_ratio=0.0)
     with pytest.raises(ValueError, match=r"mask_ratio is 0\.0, set it above 0"):
         MaskedDistillation().setup(model)

@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 
 from slap.core.batch import Batch
 from slap.core.packed import Packed
-from slap.model.ema import Teacher
+from slap.model.ema import EMATeacher
 from slap.objectives.captioning import Captioning
 from slap.objectives.contrastive import Contrastive
 from slap.objectives.masked_distillation import MaskedDistillation
@@ -54,7 +54,7 @@ class Model(nn.Module):
             }
         )
         text = SimpleNamespace(vocab_size=7, bos=1, eos=2)
-        self.teacher = Teacher()
+        self.teacher = EMATeacher()
         model = SimpleNamespace(audio=SimpleNamespace(width=WIDTH), text=text, teacher=self.teacher, mask_ratio=0.5)
         for objective in self.objectives.values():
             objective.setup(model)

@@ -7,7 +7,7 @@ import torch
 from slap.audio.scan import file_id
 from slap.search import store as store_module
 from slap.search.query import Index
-from slap.search.store import Row, Store
+from slap.search.store import Store, WindowRow
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_no_index(tmp_path):
 
 def rows(vectors, start=0):
     return [
-        Row(file_id(str(i)), str(i), 1.0, 0.0, 1.0, 1, 1, f"hash{i}", "model", vector.numpy())
+        WindowRow(file_id(str(i)), str(i), 1.0, 0.0, 1.0, 1, 1, f"hash{i}", "model", vector.numpy())
         for i, vector in enumerate(vectors, start)
     ]
 

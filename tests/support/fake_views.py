@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 
 from slap import Batch, Packed
-from slap.model.views import local_of
+from slap.model.views import per_clip_of
 
 
 class FakeViews(SimpleNamespace):
@@ -17,8 +17,8 @@ class FakeViews(SimpleNamespace):
     def outline(self):
         return self.masked.tokens
 
-    def local(self, objective):
-        return local_of(objective, self)
+    def per_clip(self, objective):
+        return per_clip_of(objective, self)
 
     def note(self, losses):
         """Nobody listens."""

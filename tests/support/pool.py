@@ -100,7 +100,7 @@ class Gradients(Callback):
     def on_train_batch_end(self, trainer, module, *args):
         if len(self.losses) < trainer.global_step - self.first:
             self.weights.append({name: value.clone() for name, value in module.state_dict().items()})
-            self.losses.append(module.seen.loss.clone())
+            self.losses.append(module.last_step.loss.clone())
 
 
 def train(model, steps, folder, spoil=None, callbacks=(), ckpt_path=None, max_epochs=1, max_steps=None, **options):

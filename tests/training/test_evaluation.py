@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 from slap import Batch, Packed
 from slap.core.bad_clip import BadClip
 from slap.core.batch import fingerprint
-from slap.training.held_out import Evaluation
+from slap.training.held_out import HeldOutMetrics
 
 ANIMALS = torch.eye(3)
 PROMPTS = {"a dog": ANIMALS[0], "a cat": ANIMALS[1], "sea lion": ANIMALS[2]}
@@ -34,7 +34,7 @@ def batch(ids, clip, labels):
 
 
 def test_recall_and_accuracy_over_several_batches():
-    evaluation = Evaluation()
+    evaluation = HeldOutMetrics()
     audio = normalize(torch.tensor([[1.0, 0.1, 0.0], [0.2, 1.0, 0.0]]), dim=1)
     evaluation.update(batch(["dog", "cat"], [1, 0, 0], ["a dog", "a cat"]), audio, ANIMALS[[1, 0, 0]], 16_000)
     # The third clip is heard as a cat, so both its captions and its label are missed.
@@ -62,7 +62,7 @@ def test_recall_and_accuracy_over_several_batches():
 
 
 def test_a_clip_that_a_sampler_repeats_counts_once():
-    evaluation = Evaluation()
+    evaluation = HeldOutMetrics()
     for _ in range(2):
         part = batch(["dog", "cat"], [0, 1, 1], ["a dog", None])
         evaluation.update(part, ANIMALS[[0, 1]], ANIMALS[[0, 1, 1]], 16_000)
@@ -75,12 +75,12 @@ def test_a_clip_that_a_sampler_repeats_counts_once():
 def test_each_source_has_the_figures_it_would_have_alone():
     """The second source holds a clip of the first too; all of the third is bad."""
     parts = {"pets": (["dog", "cat"], [0, 1]), "zoo": (["lion", "dog"], [2, 0])}
-    together = Evaluation()
+    together = HeldOutMetrics()
     alone = {}
     for number, (source, (ids, rows)) in enumerate(parts.items()):
         part = batch(ids, [0, 1], ["sea lion" if name == "lion" else f"a {name}" for name in ids])
         part = replace(part, source=torch.full((2,), number))
-        single = Evaluation()
+        single = HeldOutMetrics()
         for evaluation in (together, single):
             evaluation.update(part, ANIMALS[rows].flip(0), ANIMALS[rows], 16_000)
         alone |= {f"{source}/{name}": result for name, result in single.compute({"animal": "{label}"}, embed).items()}
@@ -96,7 +96,7 @@ def test_each_source_has_the_figures_it_would_have_alone():
 
 def test_median_ranks_of_all_and_of_each_source():
     """Of three clips the first two answer to each other's captions; equal scores count as better than the right one."""
-    evaluation = Evaluation()
+    evaluation = HeldOutMetrics()
     part = replace(batch(["dog", "cat", "lion"], [0, 1, 2], [None] * 3), source=torch.tensor([0, 1, 1]))
     evaluation.update(part, ANIMALS, ANIMALS[[1, 0, 2]], 16_000)
     evaluation.compute({}, embed, ["pets", "zoo"])
@@ -110,7 +110,7 @@ def test_median_ranks_of_all_and_of_each_source():
 
 
 def test_compute_starts_anew():
-    evaluation = Evaluation()
+    evaluation = HeldOutMetrics()
     part = batch(["dog"], [0], [None])
     evaluation.update(part, ANIMALS[:1], ANIMALS[:1], 16_000)
     assert "zeroshot_animal" not in evaluation.compute({}, embed)
@@ -119,14 +119,14 @@ def test_compute_starts_anew():
 
 
 def test_a_task_without_prompt_is_an_error():
-    evaluation = Evaluation()
+    evaluation = HeldOutMetrics()
     evaluation.update(batch(["dog"], [0], ["a dog"]), ANIMALS[:1], ANIMALS[:1], 16_000)
     with pytest.raises(ValueError, match="labels of 'animal', but there is no prompt for it, only \\['bird'\\]"):
         evaluation.compute({"bird": "{label}"}, embed)
 
 
 def test_a_prompt_without_label_is_an_error():
-    evaluation = Evaluation()
+    evaluation = HeldOutMetrics()
     evaluation.update(batch(["dog"], [0], ["a dog"]), ANIMALS[:1], ANIMALS[:1], 16_000)
     with pytest.raises(ValueError, match=r"must hold \{label\}"):
         evaluation.compute({"animal": "a sound"}, embed)

@@ -10,23 +10,23 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from slap.core.packed import Packed
-from slap.metrics.bootstrap import Result
+from slap.metrics.bootstrap import MetricValue
 from slap.metrics.plots import draw_confusion, draw_recall, draw_recall_by_duration
 from slap.testing.tiny import tiny_batch, tiny_model
-from slap.training.callbacks.test_report import Report, Sample, captioned, markdown, median_ranks, table, write
-from slap.training.held_out import Confusion, Evaluation
+from slap.training.callbacks.test_report import Sample, TestReport, captioned, markdown, median_ranks, table, write
+from slap.training.held_out import Confusion, HeldOutMetrics
 
 RESULTS = {
-    "t2a_R@1": Result(62.5, 56.25, 68.75, 0.3125, 320),
-    "t2a_R@10": Result(99.96, 99.0, 100.0, 3.125, 320),
-    "a2t_R@1": Result(60.0, 50.0, 70.0, 0.3125, 300),
-    "a2t_R@10": Result(0.0, 0.0, 1.5, 3.125, 300),
-    "zeroshot_order": Result(75.0, 64.0, 86.0, 8.3333, 108),
+    "t2a_R@1": MetricValue(62.5, 56.25, 68.75, 0.3125, 320),
+    "t2a_R@10": MetricValue(99.96, 99.0, 100.0, 3.125, 320),
+    "a2t_R@1": MetricValue(60.0, 50.0, 70.0, 0.3125, 300),
+    "a2t_R@10": MetricValue(0.0, 0.0, 1.5, 3.125, 300),
+    "zeroshot_order": MetricValue(75.0, 64.0, 86.0, 8.3333, 108),
 }
 
 
 def evaluated():
-    evaluation = Evaluation()
+    evaluation = HeldOutMetrics()
     evaluation.results = dict(RESULTS)
     evaluation.confusions = {"order": Confusion(("ab", "ba"), torch.tensor([[3, 1], [0, 4]]))}
     evaluation.durations = [0.3, 0.4, 0.75, 3.0, 11.0, 2.0]
@@ -49,16 +49,16 @@ def test_median_ranks_are_a_line():
     evaluation = evaluated()
     assert median_ranks(evaluation) == []
     evaluation.median_ranks = {
-        "t2a_median_rank": Result(3.0, 2.0, 4.5, 160.5, 320),
-        "a2t_median_rank": Result(2.0, 1.0, 3.0, 40.0, 300),
-        "clotho/t2a_median_rank": Result(1.0, 1.0, 1.0, 5.0, 20),
+        "t2a_median_rank": MetricValue(3.0, 2.0, 4.5, 160.5, 320),
+        "a2t_median_rank": MetricValue(2.0, 1.0, 3.0, 40.0, 300),
+        "clotho/t2a_median_rank": MetricValue(1.0, 1.0, 1.0, 5.0, 20),
     }
     line = "Median rank, from 1: text to audio 3 (2 to 4.5; chance 160.5), audio to text 2 (1 to 3; chance 40)."
     assert median_ranks(evaluation) == [line]
 
 
 def test_table_fits_a_terminal_and_shows_metrics_it_does_not_know():
-    lines = table({"zeroshot_speaker_number": Result(100, 100, 100, 100, 1_000_000), "mAP": RESULTS["a2t_R@1"]})
+    lines = table({"zeroshot_speaker_number": MetricValue(100, 100, 100, 100, 1_000_000), "mAP": RESULTS["a2t_R@1"]})
     assert {len(line) for line in lines.splitlines()} == {76}
     assert lines.splitlines()[2].startswith("mAP  ")
     wide = table({"zeroshot_" + "x" * 40: RESULTS["a2t_R@1"]}).splitlines()
@@ -116,7 +116,7 @@ def test_files(tmp_path):
         assert min(pixels.shape[:2]) > 200
         assert len(np.unique(pixels.reshape(-1, 4), axis=0)) > 50  # more than a blank sheet
     saved = json.loads((tmp_path / "run/results.json").read_text())
-    assert {name: Result(**result) for name, result in saved.items()} == RESULTS
+    assert {name: MetricValue(**result) for name, result in saved.items()} == RESULTS
     report = (tmp_path / "run/report.md").read_text()
     assert markdown(RESULTS) in report
     assert all(f"![{name}]({name})" in report for name in plots)
@@ -154,7 +154,7 @@ class Judged(LightningModule):
 
     def __init__(self):
         super().__init__()
-        self.evaluation = Evaluation()
+        self.evaluation = HeldOutMetrics()
         self.objectives = {}
 
     def test_step(self, batch, index):
@@ -167,7 +167,7 @@ class Judged(LightningModule):
 def test_callback_reports_after_a_test_run(tmp_path, capsys):
     trainer = Trainer(
         default_root_dir=tmp_path,
-        callbacks=[Report()],
+        callbacks=[TestReport()],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -9,7 +9,7 @@ from slap import SLAP
 from slap.recipes import finetune
 from slap.testing.tiny import tiny_checkpoint
 from slap.training.optim import depths, parameter_groups
-from slap.training.warm_start import Start
+from slap.training.warm_start import WarmStart
 
 SMALL = {"warmup_steps": 0}
 
@@ -42,7 +42,7 @@ def test_new_objectives_begin_anew_and_a_teacher_begins_from_the_trained_weights
     assert set(made.objectives) == {"masked_distillation"}
     for name, value in model.audio.state_dict().items():
         assert torch.equal(made.teacher.copy_of(made.audio).state_dict()[name], value)
-    start = Start.read(folder / "best.ckpt")
+    start = WarmStart.read(folder / "best.ckpt")
     assert start.fill(made) == ["audio", "audio_pool", "text", "text_pool"]
 
 

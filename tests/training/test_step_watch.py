@@ -14,10 +14,10 @@ from torch.optim import SGD, Adam, AdamW
 
 from slap import Objective
 from slap.core.registry import load_module
-from slap.model.ema import Teacher
-from slap.training.callbacks.collapse_monitor import CollapseError, CollapseWatch
-from slap.training.callbacks.loss_monitor import NotFiniteError, StepWatch, spiked
-from slap.training.nonfinite import Kept, leave_out, poisoned
+from slap.model.ema import EMATeacher
+from slap.training.callbacks.collapse_monitor import CollapseError, CollapseMonitor
+from slap.training.callbacks.loss_monitor import LossMonitor, NotFiniteError, spiked
+from slap.training.nonfinite import BufferSnapshot, nan_unless_finite, skip_step
 
 recipe = load_module(str(Path(__file__).parents[1] / "support" / "toy_recipe.py"))
 
@@ -116,14 +116,14 @@ def test_after_some_in_a_row_the_run_stops(tmp_path):
 
 
 def test_counts_and_losses_travel_with_a_checkpoint():
-    watch, again = StepWatch("nowhere"), StepWatch("nowhere")
+    watch, again = LossMonitor("nowhere"), LossMonitor("nowhere")
     watch.skipped, watch.in_a_row = 5, 2
     watch.recent.extend([1.0, 2.0])
     again.load_state_dict(watch.state_dict())
     assert (again.skipped, again.in_a_row, list(again.recent)) == (5, 2, [1.0, 2.0])
-    collapse = CollapseWatch()
+    collapse = CollapseMonitor()
     collapse.rows["a"] = 3
-    again = CollapseWatch()
+    again = CollapseMonitor()
     again.load_state_dict(collapse.state_dict())
     assert again.rows["a"] == 3
 
@@ -157,7 +157,7 @@ def test_no_optimiser_moves_where_it_is_left_out(make):
 
     def step(gradient, bad):
         weight.grad = torch.full((3,), gradient)
-        leave_out(optimizer, torch.tensor(bad))
+        skip_step(optimizer, torch.tensor(bad))
         optimizer.step()
         kept = [v.clone() for v in optimizer.state[weight].values() if isinstance(v, torch.Tensor)]
         return [weight.detach().clone(), *kept]
@@ -174,30 +174,30 @@ def test_no_optimiser_moves_where_it_is_left_out(make):
 def test_a_loss_that_is_not_finite_poisons_its_gradient_and_no_other():
     for value in (inf, -inf, nan):
         weight = torch.ones((), requires_grad=True)
-        poisoned(weight * 2 + value).backward()
+        nan_unless_finite(weight * 2 + value).backward()
         assert weight.grad.isnan()
     weight = torch.tensor(3.7, dtype=torch.float64, requires_grad=True)
-    loss = poisoned(weight.exp())
+    loss = nan_unless_finite(weight.exp())
     loss.backward()
     assert loss.item() == weight.grad.item() == weight.detach().exp().item()
 
 
 def test_buffers_come_back_only_when_asked():
     model = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2))
-    kept = Kept(model, but=("1",))
+    kept = BufferSnapshot(model, but=("1",))
     before = [buffer.clone() for buffer in model[0].buffers()]
     model(torch.randn(5, 2))
     moved = [buffer.clone() for buffer in model.buffers()]
-    kept.bring_back(torch.tensor(False))
+    kept.restore(torch.tensor(False))
     assert all(map(torch.equal, moved, model.buffers()))
-    kept.bring_back(torch.tensor(True))
+    kept.restore(torch.tensor(True))
     assert all(map(torch.equal, before, model[0].buffers()))
     assert all(map(torch.equal, moved[3:], model[1].buffers()))
 
 
 def test_a_teacher_stays_where_it_is():
     source = torch.nn.Linear(2, 2)
-    teacher = Teacher((0.5, 0.5))
+    teacher = EMATeacher((0.5, 0.5))
     teacher.track(source)
     before = [p.clone() for p in teacher.parameters()]
     torch.nn.init.zeros_(source.weight)
@@ -221,7 +221,7 @@ class Collapsing(Objective):
         self.calls += 1
         return self.weight.square(), {"health": torch.tensor(float(self.calls not in self.bad))}
 
-    def complaint(self, logged):
+    def health_check(self, logged):
         return None if logged["health"] else "no health"
 
 

@@ -41,7 +41,7 @@ class Segment:
 
 
 @dataclass(frozen=True, eq=False)
-class Deferred:
+class LazyAudio:
     """A recording that somebody else decodes when its turn comes, e.g. out of a shard.
 
     Attributes:
@@ -59,13 +59,13 @@ class Deferred:
         return self.name
 
 
-Audio = str | PathLike[str] | Segment | Deferred | tuple[Any, int] | Tensor
+Audio = str | PathLike[str] | Segment | LazyAudio | tuple[Any, int] | Tensor
 """One recording: a path; a `Segment` of a file; `(array, rate)`, of numpy or torch; a tensor at the model's rate; or
-one that is decoded elsewhere, `Deferred`."""
+one that is decoded elsewhere, `LazyAudio`."""
 
 
 @dataclass(frozen=True)
-class Source:
+class AudioStream:
     """One recording that was asked for, not decoded yet.
 
     Attributes:
@@ -86,10 +86,10 @@ def as_list(audio: Audio | Sequence[Audio]) -> list[Audio]:
 
 def name_of(item: Any, index: int) -> str:
     """How messages call a recording."""
-    return str(item) if isinstance(item, str | PathLike | Segment | Deferred) else f"recording {index}"
+    return str(item) if isinstance(item, str | PathLike | Segment | LazyAudio) else f"recording {index}"
 
 
-def source(item: Audio, index: int, rate: int) -> Source:
+def source(item: Audio, index: int, rate: int) -> AudioStream:
     """A recording as it was passed.
 
     Args:
@@ -109,10 +109,10 @@ def source(item: Audio, index: int, rate: int) -> Source:
         if seconds <= 0:
             raise AudioError(f"{name} begins beyond the end of the file, which has {seconds + start:g} s")
         read = partial(blocks, path, rate, start=start, duration=duration)
-        return Source(name, max(ceil(seconds * rate), 1), read)
-    if isinstance(item, Deferred):
+        return AudioStream(name, max(ceil(seconds * rate), 1), read)
+    if isinstance(item, LazyAudio):
         decode = item.decode
-        return Source(name, max(ceil(item.seconds * rate), 1), lambda: iter([decode(rate)]))
+        return AudioStream(name, max(ceil(item.seconds * rate), 1), lambda: iter([decode(rate)]))
     if isinstance(item, Tensor):
         item = (item, rate)
     if not (isinstance(item, tuple) and len(item) == 2):
@@ -124,4 +124,4 @@ def source(item: Audio, index: int, rate: int) -> Source:
         count = max(array.shape, default=0) if hasattr(array, "shape") else len(array)
     except TypeError as error:
         raise AudioError(f"{name} is no array of samples but a {type(array).__name__}") from error
-    return Source(name, max(ceil(count * rate / own), 1), lambda: iter([from_array(array, own, rate, name)]))
+    return AudioStream(name, max(ceil(count * rate / own), 1), lambda: iter([from_array(array, own, rate, name)]))

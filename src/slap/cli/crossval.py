@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from slap.metrics.bootstrap import Result
+    from slap.metrics.bootstrap import MetricValue
 
 RESULTS, CONFIG = "results.json", "config.yaml"
 ARGUMENTS = "crossval_arguments.json"
@@ -101,7 +101,7 @@ def crossval(folds: Sequence[int], out: Path, options: Sequence[str], slap: Slap
     return 0
 
 
-def summary(results: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str, Result]:
+def summary(results: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str, MetricValue]:
     """The mean over folds of each figure, with its 95 % interval over folds.
 
     Args:
@@ -127,13 +127,13 @@ def summary(results: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str,
     return together
 
 
-def table(results: Mapping[int, Mapping[str, Mapping[str, Any]]], together: Mapping[str, Result]) -> str:
+def table(results: Mapping[int, Mapping[str, Mapping[str, Any]]], together: Mapping[str, MetricValue]) -> str:
     """A Markdown table: a row a figure, with its mean and its value in each fold.
 
     Example:
-        >>> from slap.metrics.bootstrap import Result
+        >>> from slap.metrics.bootstrap import MetricValue
         >>> folds = {1: {"classification_accuracy": {"value": 80.0}}, 2: {"classification_accuracy": {"value": 90.0}}}
-        >>> print(table(folds, {"classification_accuracy": Result(85.0, 80.0, 90.0, 10.0, 160)}))
+        >>> print(table(folds, {"classification_accuracy": MetricValue(85.0, 80.0, 90.0, 10.0, 160)}))
         | figure | mean over folds | 95 % interval over folds | chance | clips | fold 1 | fold 2 |
         |---|---:|---:|---:|---:|---:|---:|
         | classification, accuracy | 85.0 | 80.0 to 90.0 | 10.0 | 160 | 80.0 | 90.0 |

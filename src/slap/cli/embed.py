@@ -25,7 +25,7 @@ from slap.cli.options import PATHS, add_batch, add_common, add_dtype, add_model,
 
 if TYPE_CHECKING:
     from slap.cli.inputs import Input
-    from slap.inference.embedding_table import Parts
+    from slap.inference.embedding_table import EmbeddingTable
 
 INTERRUPTED = 130
 
@@ -75,13 +75,13 @@ def _run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from slap.cli.inputs import inputs
-    from slap.inference.embedding_table import Parts, plan
+    from slap.inference.embedding_table import EmbeddingTable, embed_plan
 
     items = inputs(arguments.paths)
     model = load(arguments)
     prepare(arguments.out, arguments.overwrite)
-    parts = Parts(arguments.out, model.name, model.embedding_dim)
-    work = plan(items, parts.done())
+    parts = EmbeddingTable(arguments.out, model.name, model.embedding_dim)
+    work = embed_plan(items, parts.done())
     try:
         with tqdm(total=len(work.todo), unit=" files", disable=None, file=sys.stderr) as bar:
             for done in model.stream([item.audio for item in work.todo], arguments.batch_seconds):
@@ -107,7 +107,7 @@ def prepare(out: Path, overwrite: bool) -> None:
         failed.unlink(missing_ok=True)
 
 
-def finish(arguments: argparse.Namespace, parts: Parts, items: list[Input], known: int) -> int:
+def finish(arguments: argparse.Namespace, parts: EmbeddingTable, items: list[Input], known: int) -> int:
     """Put the table together and say what was done; the exit status."""
     failed = parts.merge(items)
     rows = len(items) - len(failed)

@@ -17,7 +17,7 @@ import slap
 from slap.cli.embed import finish, prepare
 from slap.cli.inputs import Input, inputs
 from slap.core.plugin_modules import load_plugins
-from slap.inference.embedding_table import Parts, plan
+from slap.inference.embedding_table import EmbeddingTable, embed_plan
 
 PORTION = 256
 """Inputs of a step."""
@@ -36,7 +36,7 @@ class Portions(IterableDataset[tuple[int, int]]):
 class Embedder(LightningModule):
     """Embeds portions on the device that Lightning gave this process."""
 
-    def __init__(self, arguments: argparse.Namespace, items: list[Input], parts: Parts, bar: tqdm) -> None:
+    def __init__(self, arguments: argparse.Namespace, items: list[Input], parts: EmbeddingTable, bar: tqdm) -> None:
         super().__init__()
         self.arguments, self.items, self.parts, self.bar = arguments, items, parts, bar
         self.model: slap.Model | None = None
@@ -87,10 +87,10 @@ def run_on_devices(arguments: argparse.Namespace) -> int:
         prepare(arguments.out, arguments.overwrite)
     model = slap.load(arguments.model, "cpu", arguments.trust, arguments.dtype)
     rank, world = trainer.global_rank, trainer.world_size
-    parts = Parts(arguments.out, model.name, model.embedding_dim, rank)
+    parts = EmbeddingTable(arguments.out, model.name, model.embedding_dim, rank)
     mine = items[rank::world]  # before looking what is done: all processes must split alike
     before = {} if arguments.overwrite else parts.done()
-    work, known = plan(mine, before), plan(items, before).done
+    work, known = embed_plan(mine, before), embed_plan(items, before).done
     with tqdm(total=len(work.todo), unit=" files", disable=None if rank == 0 else True, file=sys.stderr) as bar:
         loader: Any = DataLoader(Portions(len(work.todo)), batch_size=None)
         trainer.predict(Embedder(arguments, work.todo, parts, bar), loader, return_predictions=False)

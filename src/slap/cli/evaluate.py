@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 from slap.cli.options import DONE, SOME_FAILED, add_batch, add_common
 
 if TYPE_CHECKING:
-    from slap.evaluation.plan import Row
+    from slap.evaluation.plan import EvalRow
     from slap.evaluation.runner import Located
     from slap.evaluation.tasks.base import Task
 
@@ -96,13 +96,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from slap.core.progress import bar
     from slap.core.registry import plugins
     from slap.evaluation import record as records
-    from slap.evaluation.embedding_cache import FeatureStore
-    from slap.evaluation.evaluated_model import Subject
+    from slap.evaluation.embedding_cache import EmbeddingCache
+    from slap.evaluation.evaluated_model import EvaluatedModel
     from slap.evaluation.overlap import training_manifests
     from slap.evaluation.plan import rows_of
     from slap.evaluation.prompts import PromptBook
     from slap.evaluation.provenance import model_record
-    from slap.evaluation.runner import Evaluation
+    from slap.evaluation.runner import EvaluationRun
 
     out: Path = arguments.out
     tasks: dict[str, type[Task]] = plugins("task")
@@ -117,9 +117,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     train = [Path(path) for path in arguments.train] or training_manifests(Path(arguments.model))
     data = Data(arguments, manifests, tasks, work, train)
     model = slap.load(arguments.model, device=arguments.device, trust=arguments.trust)
-    store = FeatureStore(work / "embeddings", model.name, model.embedding_dim)
-    evaluation = Evaluation(
-        Subject(model, prompts, arguments.batch_seconds, store),
+    store = EmbeddingCache(work / "embeddings", model.name, model.embedding_dim)
+    evaluation = EvaluationRun(
+        EvaluatedModel(model, prompts, arguments.batch_seconds, store),
         model_record(model, arguments.model),
         out,
         data.locate,
@@ -180,7 +180,7 @@ class Data:
         self.ways, self.workers = set(arguments.overlap_by), arguments.workers
         self._warnings: dict[tuple[Path, ...], list[str]] = {}
 
-    def locate(self, row: Row) -> Located:
+    def locate(self, row: EvalRow) -> Located:
         """The clips of a row, and warnings about training data.
 
         Raises:

@@ -23,7 +23,7 @@ from slap.cli.search import printable
 if TYPE_CHECKING:
     from slap.search.metadata import Metadata
     from slap.search.store import Store
-    from slap.search.update import Report
+    from slap.search.update import UpdateReport
 
 SHOWN = 10
 """Bad files that are printed; --json lists all."""
@@ -110,7 +110,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def as_json(report: Report, store: Store) -> dict[str, Any]:
+def as_json(report: UpdateReport, store: Store) -> dict[str, Any]:
     """What `--json` prints."""
     numbers = {name: getattr(report, name) for name in ("added", "changed", "moved", "reused", "removed", "unchanged")}
     return {
@@ -123,7 +123,7 @@ def as_json(report: Report, store: Store) -> dict[str, Any]:
     }
 
 
-def as_text(index: Path, report: Report, store: Store, metadata: Metadata) -> str:
+def as_text(index: Path, report: UpdateReport, store: Store, metadata: Metadata) -> str:
     """The report for a terminal."""
     kind = "with an approximate index" if store.approximate else "each of which is compared with a query"
     done = {

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from slap.core.bad_clip import BadClip
 from slap.core.packed import Packed
-from slap.core.shipping import Shipped
+from slap.core.shipping import PickledAsBytes
 
 
 def fingerprint(texts: Sequence[str]) -> Tensor:
@@ -27,7 +27,7 @@ _TENSORS = ("audio", "text", "clip", "clip_key", "caption_key", "pairs", "source
 
 
 @dataclass(frozen=True, eq=False)
-class Batch(Shipped):
+class Batch(PickledAsBytes):
     """Clips with their captions, packed.
 
     Args:

@@ -16,7 +16,7 @@ from slap.core.batch import Batch
 from slap.core.packed import Layout, Packed
 
 
-def join(batches: Sequence[Batch]) -> Batch:
+def concat(batches: Sequence[Batch]) -> Batch:
     """Several batches, on one device, as one: clips and captions in the order of the batches."""
     if len(batches) == 1:
         return batches[0]
@@ -59,7 +59,7 @@ def join_packed(parts: Sequence[Packed]) -> Packed:
     return Packed(torch.cat([part.values for part in parts]), lengths, joined, layout)
 
 
-def in_order(batch: Batch) -> Batch:
+def sort_captions(batch: Batch) -> Batch:
     """The same batch, the captions of a clip together and in the order of the clips."""
     owner = batch.clip_index
     order = sorted(range(len(owner)), key=owner.__getitem__)
@@ -77,7 +77,7 @@ def in_order(batch: Batch) -> Batch:
 
 
 def split(batch: Batch, sizes: Sequence[int]) -> list[Batch]:
-    """Parts of a batch whose captions are `in_order`; waveforms are not copied.
+    """Parts of a batch whose captions are `sort_captions`; waveforms are not copied.
 
     Args:
         batch: of B clips. Labels, spans and bad clips stay behind: training does not look at them.
@@ -114,11 +114,11 @@ def items(packed: Packed, chosen: slice) -> Packed:
     return Packed(packed.values[rows], lengths, positions, Layout(lengths, packed.sizes[start:stop]))
 
 
-def even(clips: int, most: int, least: int = 1) -> list[int]:
+def even_sizes(clips: int, most: int, least: int = 1) -> list[int]:
     """Sizes of parts of at most `most` clips, as few and as equal as can be, but at least `least` of them.
 
     Example:
-        >>> even(130, 64), even(0, 64), even(3, 64, least=2)
+        >>> even_sizes(130, 64), even_sizes(0, 64), even_sizes(3, 64, least=2)
         ([44, 43, 43], [0], [2, 1])
     """
     parts = max(-(-clips // most), least, 1)

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slap.core.shipping import Shipped
+from slap.core.shipping import PickledAsBytes
 
 TILE = 128
 """Rows that FlashAttention takes at once."""
 
 
-class Layout(Shipped):
+class Layout(PickledAsBytes):
     """Where each item of a packed batch begins and ends, with what follows from it derived once.
 
     Batches that differ only in their values share one layout, so a forward pass derives these once, not per layer.
@@ -91,7 +91,7 @@ class Layout(Shipped):
 
 
 @dataclass(frozen=True, eq=False)
-class Packed(Shipped):
+class Packed(PickledAsBytes):
     """A ragged batch: items end to end, no padding.
 
     Args:

@@ -18,7 +18,7 @@ SMALL = 1 << 14
 PLAIN = (torch.int32, torch.int64, torch.float32, torch.float64, torch.bool)
 
 
-class Shipped:
+class PickledAsBytes:
     """Base of what is sent between processes; its small tensors go as bytes."""
 
     def __getstate__(self) -> dict[str, Any]:

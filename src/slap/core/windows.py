@@ -81,11 +81,11 @@ def cut(blocks: Iterable[Tensor], window: int, hop: int) -> Iterator[tuple[int, 
         yield total - window, held[len(held) - window :].clone()
 
 
-def shares(spans: Sequence[tuple[int, int]]) -> list[float]:
+def window_weights(spans: Sequence[tuple[int, int]]) -> list[float]:
     """The samples that each window of one recording stands for; they sum to the samples that any window covers.
 
     Example:
-        >>> shares([(0, 10), (6, 16)])  # 6 alone, 4 in halves
+        >>> window_weights([(0, 10), (6, 16)])  # 6 alone, 4 in halves
         [8.0, 8.0]
     """
     edges = sorted({edge for span in spans for edge in span})
@@ -104,7 +104,7 @@ def merge(embeddings: Tensor, owner: Tensor, lengths: Tensor) -> Tensor:
     Args:
         embeddings: (W, E), each row of length 1.
         owner: (W,) int64, the recording of each window, counted from 0 without gaps.
-        lengths: (W,) the samples that each window stands for, from `shares`.
+        lengths: (W,) the samples that each window stands for, from `window_weights`.
 
     Returns:
         (B, E), each row of length 1; the row of a recording with one window is that window's, to the bit.
@@ -152,7 +152,7 @@ def merge_by_name(names: Sequence[str], spans: Sequence[tuple[int, int]], embedd
         last.append(own[-1])
         chosen += own
         owner += [clip] * len(own)
-        weights += shares(places)
+        weights += window_weights(places)
     return Merged(first, last, merge(embeddings[chosen], torch.tensor(owner), torch.tensor(weights)))
 
 

@@ -1,17 +1,17 @@
 """Judging a model by the field's protocols: tasks, data sets, prompts, figures with where they come from.
 
 - `Task`: what a model is judged by; `@register("name")` on a class of this kind adds one for `slap evaluate`.
-- `JudgedSet`, `JudgedClip`: the clips to judge on, with captions or labels, from `slap.evaluation.data`.
-- `Subject`: the model that is judged, and the embeddings that its tasks share.
+- `EvalSet`, `EvalClip`: the clips to judge on, with captions or labels, from `slap.evaluation.data`.
+- `EvaluatedModel`: the model that is judged, and the embeddings that its tasks share.
 - `TaskResult`: figures, and all that it takes to compare them with others'.
 
 Importing this package registers the tasks of its own.
 """
 
-from slap.evaluation.eval_set import JudgedClip as JudgedClip
-from slap.evaluation.eval_set import JudgedSet as JudgedSet
-from slap.evaluation.evaluated_model import Features as Features
-from slap.evaluation.evaluated_model import Subject as Subject
+from slap.evaluation.eval_set import EvalClip as EvalClip
+from slap.evaluation.eval_set import EvalSet as EvalSet
+from slap.evaluation.evaluated_model import Embeddings as Embeddings
+from slap.evaluation.evaluated_model import EvaluatedModel as EvaluatedModel
 from slap.evaluation.tasks.base import Task as Task
 from slap.evaluation.tasks.base import TaskResult as TaskResult
 from slap.evaluation.tasks.captioning import Captioning as Captioning

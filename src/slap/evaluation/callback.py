@@ -23,12 +23,12 @@ from lightning.pytorch.trainer.states import TrainerFn
 from slap.core.distributed import world_size
 from slap.core.progress import silent
 from slap.core.registry import plugins
-from slap.evaluation.evaluated_model import Subject
-from slap.evaluation.in_training import lent
-from slap.evaluation.plan import Row, rows_of
+from slap.evaluation.evaluated_model import EvaluatedModel
+from slap.evaluation.in_training import as_model
+from slap.evaluation.plan import EvalRow, rows_of
 from slap.evaluation.prompts import PromptBook
 from slap.evaluation.provenance import model_record
-from slap.evaluation.runner import Evaluation, Located, UnavailableError
+from slap.evaluation.runner import EvaluationRun, Located, UnavailableError
 from slap.training.module import SLAP
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ class Evaluate(Callback):
         self.options = self._command.task_options(options or [], known)
         self.prompts = PromptBook.built_in(prompt_set, [Path(path) for path in prompts or []])
         self._validations = 0
-        self._located: dict[Row, Located] = {}
+        self._located: dict[EvalRow, Located] = {}
         self._group: Any = None
 
     @property
@@ -167,9 +167,9 @@ class Evaluate(Callback):
         """The figures of all rows, by `<task>/<data set>/<figure>`; the record is written to `out`."""
         said: list[str] = []
         # Outside of validation's inference mode: tasks that learn something need gradients of their own.
-        with torch.inference_mode(False), torch.enable_grad(), lent(module) as model:
-            evaluation = Evaluation(
-                Subject(model, self.prompts, self.batch_seconds),
+        with torch.inference_mode(False), torch.enable_grad(), as_model(module) as model:
+            evaluation = EvaluationRun(
+                EvaluatedModel(model, self.prompts, self.batch_seconds),
                 model_record(model, f"{out.parent.parent}, {out.stem}"),
                 out,
                 self._located.__getitem__,

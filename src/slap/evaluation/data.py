@@ -17,12 +17,12 @@ from typing import Any
 from torch import Tensor
 
 from slap.audio.reader import AudioError
-from slap.audio.sources import Audio, Deferred
+from slap.audio.sources import Audio, LazyAudio
 from slap.cli.inputs import segment
 from slap.core.bad_clip import BadClip
 from slap.core.registry import find
 from slap.evaluation.benchmarks import Dataset
-from slap.evaluation.eval_set import JudgedClip, JudgedSet, Part
+from slap.evaluation.eval_set import EvalClip, EvalSet, Part
 from slap.evaluation.tasks.base import Use
 
 REPORT = "report.json"
@@ -164,7 +164,7 @@ def _plain(name: str) -> str:
     return "".join(sign for sign in name.lower() if sign.isalnum())
 
 
-def judged(corpora: Corpora, dataset: Dataset, learns: bool) -> tuple[JudgedSet, list[Path]]:
+def judged(corpora: Corpora, dataset: Dataset, learns: bool) -> tuple[EvalSet, list[Path]]:
     """The clips of a data set, and the manifests of those that are judged.
 
     Args:
@@ -175,7 +175,7 @@ def judged(corpora: Corpora, dataset: Dataset, learns: bool) -> tuple[JudgedSet,
     Raises:
         NoDataError: it is not there, or not one clip of a split that is needed.
     """
-    clips: list[JudgedClip] = []
+    clips: list[EvalClip] = []
     manifests: list[Path] = []
     lost: Counter[str] = Counter()
     labels: set[str] = set()
@@ -201,7 +201,7 @@ def judged(corpora: Corpora, dataset: Dataset, learns: bool) -> tuple[JudgedSet,
     folds = len({clip.fold for clip in clips})
     if dataset.folds and folds != dataset.folds:
         warnings.append(f"only {folds} of the {dataset.folds} folds have clips")
-    data = JudgedSet(
+    data = EvalSet(
         name=dataset.name,
         split="+".join(dataset.test),
         clips=clips,
@@ -217,7 +217,7 @@ def judged(corpora: Corpora, dataset: Dataset, learns: bool) -> tuple[JudgedSet,
     return data, manifests
 
 
-def clips_of(manifest: Path, use: Use, label: str, part: Part, lost: Counter[str]) -> list[JudgedClip]:
+def clips_of(manifest: Path, use: Use, label: str, part: Part, lost: Counter[str]) -> list[EvalClip]:
     """The clips of a manifest, with captions or with the labels of one task.
 
     Args:
@@ -239,7 +239,7 @@ def clips_of(manifest: Path, use: Use, label: str, part: Part, lost: Counter[str
         if labels is None:
             without["without label"] += 1
         else:
-            found.append(JudgedClip(cut.id, _audio(cut, manifest), captions, labels, custom.get("fold"), part))
+            found.append(EvalClip(cut.id, _audio(cut, manifest), captions, labels, custom.get("fold"), part))
     if part == "test":
         lost.update(without)
     return found
@@ -250,7 +250,7 @@ def _audio(cut: Any, manifest: Path) -> Audio:
     try:
         return segment(cut, str(manifest))
     except ValueError:
-        return Deferred(f"{manifest}: {cut.id}", cut.duration, partial(_decoded, cut))
+        return LazyAudio(f"{manifest}: {cut.id}", cut.duration, partial(_decoded, cut))
 
 
 def _decoded(cut: Any, rate: int) -> Tensor:
@@ -282,7 +282,7 @@ def _captions(cut: Any) -> list[str]:
 
 def judged_manifest(
     name: str, paths: Mapping[Part, Path], uses: Sequence[Use], label: str = ""
-) -> tuple[JudgedSet, list[Path]]:
+) -> tuple[EvalSet, list[Path]]:
     """The clips of a user's manifests.
 
     Args:
@@ -299,7 +299,7 @@ def judged_manifest(
     clips = [clip for part, path in paths.items() for clip in clips_of(path, use, label, part, lost)]
     judged_clips = [clip for clip in clips if clip.part == "test"]
     folds = use != "captions" and all(clip.fold is not None for clip in judged_clips)
-    data = JudgedSet(
+    data = EvalSet(
         name=name if not label or label == name else f"{name}/{label}",
         split=paths["test"].name,
         clips=clips,

@@ -26,7 +26,7 @@ HELD = 256
 """Rows that are written together."""
 
 
-class FeatureStore:
+class EmbeddingCache:
     """What is known of clips.
 
     Args:

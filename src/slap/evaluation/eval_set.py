@@ -19,7 +19,7 @@ Part = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
-class JudgedClip:
+class EvalClip:
     """A clip, not decoded yet.
 
     Attributes:
@@ -40,7 +40,7 @@ class JudgedClip:
 
 
 @dataclass(frozen=True)
-class JudgedSet:
+class EvalSet:
     """The clips of one data set that a task is run on.
 
     Attributes:
@@ -59,7 +59,7 @@ class JudgedSet:
 
     name: str
     split: str
-    clips: Sequence[JudgedClip]
+    clips: Sequence[EvalClip]
     classes: tuple[str, ...] = ()
     multilabel: bool = False
     folds: bool = False
@@ -69,7 +69,7 @@ class JudgedSet:
     about: str = ""
     prompts: str = ""
 
-    def part(self, name: Part) -> JudgedSet:
+    def part(self, name: Part) -> EvalSet:
         """The clips of one part alone."""
         return replace(self, clips=[clip for clip in self.clips if clip.part == name])
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from slap.core.windows import hop_of
-from slap.evaluation.embedding_cache import FeatureStore, stamp
-from slap.evaluation.eval_set import JudgedSet
+from slap.evaluation.embedding_cache import EmbeddingCache, stamp
+from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.prompts import PromptBook
 from slap.inference.model import BATCH_SECONDS, Model
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Features:
+class Embeddings:
     """The embeddings of those clips of a set that can be used.
 
     Attributes:
@@ -39,7 +39,7 @@ class Features:
     failed: list[tuple[str, str]]
 
 
-class Subject:
+class EvaluatedModel:
     """A model under judgement.
 
     Args:
@@ -54,7 +54,7 @@ class Subject:
         model: Model,
         prompts: PromptBook | None = None,
         batch_seconds: float = BATCH_SECONDS,
-        store: FeatureStore | None = None,
+        store: EmbeddingCache | None = None,
     ) -> None:
         self.model = model
         self.prompts = prompts or PromptBook.built_in()
@@ -62,7 +62,7 @@ class Subject:
         self.store = store
         self._known: dict[tuple[str, str], tuple[float, Tensor] | str] = {}
 
-    def features(self, data: JudgedSet, progress: Progress) -> Features:
+    def features(self, data: EvalSet, progress: Progress) -> Embeddings:
         """The embeddings of a set's clips; those that another task asked for before are not computed again."""
         keys = [(str(clip.audio), clip.id) for clip in data.clips]
         if self.store is not None:
@@ -73,14 +73,14 @@ class Subject:
         rows = [row for row, key in enumerate(keys) if not isinstance(self._known[key], str)]
         found: list[Any] = [self._known[keys[row]] for row in rows]
         embeddings = [embedding for _, embedding in found]
-        return Features(
+        return Embeddings(
             rows=rows,
             embeddings=torch.stack(embeddings) if rows else torch.empty(0, self.model.embedding_dim),
             seconds=[seconds for seconds, _ in found],
             failed=[(key[1], str(self._known[key])) for key in keys if isinstance(self._known[key], str)],
         )
 
-    def _embed(self, data: JudgedSet, todo: Sequence[int], keys: Sequence[tuple[str, str]], progress: Progress) -> None:
+    def _embed(self, data: EvalSet, todo: Sequence[int], keys: Sequence[tuple[str, str]], progress: Progress) -> None:
         bar = progress(len(todo), f"{data.name}: audio", "clips")
         try:
             for done in self.model.stream([data.clips[row].audio for row in todo], self.batch_seconds):
@@ -107,7 +107,7 @@ class Subject:
         place = {text: row for row, text in enumerate(unique)}
         return torch.cat(parts)[torch.tensor([place[text] for text in texts])]
 
-    def handling(self, features: Features) -> dict[str, Any]:
+    def handling(self, features: Embeddings) -> dict[str, Any]:
         """How audio was treated, as plain data."""
         model = self.model
         window = round(model.max_seconds * model.sample_rate)

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from slap.inference.model import Model
-from slap.inference.network_backend import DEFAULT_MAX_SECONDS, TrainedModel, for_use
+from slap.inference.network_backend import DEFAULT_MAX_SECONDS, NetworkBackend, for_use
 from slap.training.module import SLAP
 
 
 @contextmanager
-def lent(module: SLAP) -> Iterator[Model]:
+def as_model(module: SLAP) -> Iterator[Model]:
     """The model that `slap.load` would give for a checkpoint of this moment, on the same weights, without a copy.
 
     Within, nothing is trained: modules are in evaluation mode. Afterwards their modes and all random number generators
@@ -35,7 +35,7 @@ def lent(module: SLAP) -> Iterator[Model]:
     with _same_random_numbers(module.device):
         module.eval()
         try:
-            yield Model(TrainedModel(module, arguments, module.max_seconds or DEFAULT_MAX_SECONDS, absent, lent=True))
+            yield Model(NetworkBackend(module, arguments, module.max_seconds or DEFAULT_MAX_SECONDS, absent, lent=True))
         finally:
             for part, mode in modes:
                 part.training = mode

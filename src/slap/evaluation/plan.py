@@ -14,7 +14,7 @@ PAPER = "paper"
 
 
 @dataclass(frozen=True)
-class Row:
+class EvalRow:
     """A task on a data set.
 
     Attributes:
@@ -34,7 +34,7 @@ class Row:
         return "/".join(filter(None, (self.task, self.dataset, self.label)))
 
 
-def rows_of(words: Sequence[str], tasks: Mapping[str, type[Task]], manifests: Sequence[str] = ()) -> list[Row]:
+def rows_of(words: Sequence[str], tasks: Mapping[str, type[Task]], manifests: Sequence[str] = ()) -> list[EvalRow]:
     """The rows to run, each once, in the order in which they are asked for.
 
     Args:
@@ -46,7 +46,7 @@ def rows_of(words: Sequence[str], tasks: Mapping[str, type[Task]], manifests: Se
     Raises:
         ValueError: a word is none of these; lists what is valid.
     """
-    found: dict[tuple[str, str, str], Row] = {}
+    found: dict[tuple[str, str, str], EvalRow] = {}
     for word in words:
         for row in _rows(word, tasks, manifests):
             key = (row.task, row.dataset, row.label)
@@ -55,18 +55,18 @@ def rows_of(words: Sequence[str], tasks: Mapping[str, type[Task]], manifests: Se
     return list(found.values())
 
 
-def _rows(word: str, tasks: Mapping[str, type[Task]], manifests: Sequence[str]) -> list[Row]:
+def _rows(word: str, tasks: Mapping[str, type[Task]], manifests: Sequence[str]) -> list[EvalRow]:
     known = datasets()
     names = [*manifests, *known]
     if word == PAPER:
         pairs = dict.fromkeys((row.task, row.dataset) for row in paper_rows())
-        return [Row(task, dataset, asked=False) for task, dataset in pairs]
+        return [EvalRow(task, dataset, asked=False) for task, dataset in pairs]
     if word in tasks:
         fitting = [name for name in names if name in manifests or fits(tasks[word], name)]
-        return [Row(word, name, asked=False) for name in fitting]
+        return [EvalRow(word, name, asked=False) for name in fitting]
     if word in names:
         fitting = [task for task, kind in tasks.items() if word in manifests or fits(kind, word)]
-        return [Row(task, word, asked=False) for task in fitting]
+        return [EvalRow(task, word, asked=False) for task in fitting]
     task, _, rest = word.partition("/")
     dataset, _, label = rest.partition("/")
     if not rest:
@@ -77,7 +77,7 @@ def _rows(word: str, tasks: Mapping[str, type[Task]], manifests: Sequence[str]) 
         raise ValueError(f"--tasks {word}: there is no data set {dataset!r}; {suggestion(dataset, names)}")
     if dataset not in manifests and (reason := misfit(tasks[task], dataset)):
         raise ValueError(f"--tasks {word}: {reason}")
-    return [Row(task, dataset, label)]
+    return [EvalRow(task, dataset, label)]
 
 
 def fits(task: type[Task], dataset: str) -> bool:

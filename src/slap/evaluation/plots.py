@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from slap.metrics.bootstrap import Result
+from slap.metrics.bootstrap import MetricValue
 from slap.metrics.confusion import Confusion
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ SHOWN = 60
 """Classes that a plot of scores names; of more, the best and the worst."""
 
 
-def recall(results: Mapping[str, Result], dataset: str) -> Figure:
+def recall(results: Mapping[str, MetricValue], dataset: str) -> Figure:
     """Recall in both directions."""
     from slap.metrics.plots import draw_recall
 

@@ -11,15 +11,15 @@ from typing import Any
 
 from slap.evaluation import record as records
 from slap.evaluation.embedding_cache import stamp
-from slap.evaluation.eval_set import JudgedSet
-from slap.evaluation.evaluated_model import Subject
-from slap.evaluation.plan import Row
+from slap.evaluation.eval_set import EvalSet
+from slap.evaluation.evaluated_model import EvaluatedModel
+from slap.evaluation.plan import EvalRow
 from slap.evaluation.provenance import software
 from slap.evaluation.tasks.base import Progress, Task, TaskResult
 from slap.metrics import tables
 from slap.metrics.captioning.ptb import ToolFailedError
 
-Located = tuple[JudgedSet, Sequence[str]]
+Located = tuple[EvalSet, Sequence[str]]
 """The clips of a row, and warnings about overlap with training data."""
 
 
@@ -28,7 +28,7 @@ class UnavailableError(ValueError):
 
 
 @dataclass
-class Evaluation:
+class EvaluationRun:
     """Rows to run, and where everything is written.
 
     Args:
@@ -44,10 +44,10 @@ class Evaluation:
         kept: a folder in which every row that is done is kept, for other evaluations; None keeps none.
     """
 
-    subject: Subject
+    subject: EvaluatedModel
     model: dict[str, Any]
     out: Path
-    locate: Callable[[Row], Located]
+    locate: Callable[[EvalRow], Located]
     task: Callable[[str], Task]
     progress: Progress
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Evaluation:
     say: Callable[[str], None] = print
     kept: Path | None = None
 
-    def run(self, rows: Sequence[Row], known: Mapping[str, Any]) -> dict[str, Any]:
+    def run(self, rows: Sequence[EvalRow], known: Mapping[str, Any]) -> dict[str, Any]:
         """Run the rows and write the record after each.
 
         A row that cannot be run stops no other: it is `skipped` where it was not named and there is no data for it, and
@@ -89,7 +89,7 @@ class Evaluation:
             self._write(record)
         return record
 
-    def _row(self, row: Row, before: Mapping[str, Any]) -> dict[str, Any]:
+    def _row(self, row: EvalRow, before: Mapping[str, Any]) -> dict[str, Any]:
         task = self.task(row.task)
         data, warnings = self.locate(row)
         key = self._key(row, data, warnings)
@@ -127,7 +127,7 @@ class Evaluation:
         drawn = not self.draw or bool(known["plot_files"]) or not known["plots"]
         return drawn and all((self.out.parent / file).exists() for file in beside)
 
-    def _key(self, row: Row, data: JudgedSet, warnings: Sequence[str]) -> str:
+    def _key(self, row: EvalRow, data: EvalSet, warnings: Sequence[str]) -> str:
         """A hash of what the figures of a row depend on."""
         clips = [(clip.id, str(clip.audio), stamp(str(clip.audio)), clip.captions, clip.labels) for clip in data.clips]
         parts = [clip.part for clip in data.clips]

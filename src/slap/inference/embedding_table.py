@@ -56,7 +56,7 @@ def state_of(item: Input) -> dict[str, object]:
     return dict(zip(STATE, (audio.path, audio.start, audio.duration, size, changed), strict=True))
 
 
-class Parts:
+class EmbeddingTable:
     """The rows of a table in the making.
 
     Args:
@@ -182,7 +182,7 @@ def _states(batch: pa.RecordBatch) -> dict[str, dict[str, object]]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class EmbedPlan:
     """What is to do.
 
     Attributes:
@@ -194,7 +194,7 @@ class Plan:
     done: int
 
 
-def plan(items: list[Input], known: dict[str, dict[str, object]]) -> Plan:
+def embed_plan(items: list[Input], known: dict[str, dict[str, object]]) -> EmbedPlan:
     """Which inputs are new or have changed since they were embedded."""
     todo = [item for item in items if known.get(item.id) != state_of(item)]
-    return Plan(todo, len(items) - len(todo))
+    return EmbedPlan(todo, len(items) - len(todo))

@@ -17,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config
 
 from slap.inference.model import Model
-from slap.inference.network_backend import TrainedModel
+from slap.inference.network_backend import NetworkBackend
 from slap.nn import single_clip as single
 from slap.nn.pooling import AttentionPooling
 
@@ -49,7 +49,7 @@ def graphs(model: Model, sides: Iterable[str] = tuple(SIDES)) -> dict[str, Expor
         NotImplementedError: an encoder that cannot be traced.
     """
     backend = model.backend
-    if not isinstance(backend, TrainedModel):
+    if not isinstance(backend, NetworkBackend):
         raise TypeError(f"only SLAP's own models are exported, not a {type(backend).__name__}")
     network = backend.network
     examples = {

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from slap.audio.sources import Audio
-from slap.core.windows import shares
-from slap.inference.stream import Done, Plan, Span, run
+from slap.core.windows import window_weights
+from slap.inference.stream import Span, StreamItem, WindowJob, run
 
 if TYPE_CHECKING:
     from slap.inference.model import Model
-    from slap.model.head import Head
+    from slap.model.head import Classifier
 
 
 @runtime_checkable
@@ -26,10 +26,10 @@ class Labeller(Protocol):
     """A backend with classification heads."""
 
     @property
-    def heads(self) -> Mapping[str, Head]:
+    def heads(self) -> Mapping[str, Classifier]:
         """The heads that it was trained with, by name."""
 
-    def encode_labels(self, clips: Sequence[Tensor], head: Head) -> Tensor:
+    def encode_labels(self, clips: Sequence[Tensor], head: Classifier) -> Tensor:
         """Clips, (T_i,) each, to the head's scores, (n, K)."""
 
 
@@ -48,7 +48,7 @@ class Label:
 
 def label(
     model: Model, audio: Sequence[Audio], head: str | None = None, batch_seconds: float = 120.0
-) -> Iterator[Done[list[Label]]]:
+) -> Iterator[StreamItem[list[Label]]]:
     """The classes of recordings, the most probable first, as they are done.
 
     A recording that takes several windows has the mean of their scores, each weighted by the samples that it stands
@@ -68,18 +68,18 @@ def label(
     assert isinstance(backend, Labeller)
 
     def whole(parts: list[Tensor], spans: list[Span]) -> list[Label]:
-        weights = torch.tensor(shares(spans), dtype=torch.float64)
+        weights = torch.tensor(window_weights(spans), dtype=torch.float64)
         scores = (weights[:, None] * torch.stack(parts).double()).sum(0) / weights.sum()
         chances = scores.sigmoid() if chosen.multi_label else scores.softmax(0)
         found = [Label(name, chance) for name, chance in zip(chosen.classes, chances.tolist(), strict=True)]
         return sorted(found, key=lambda one: one.probability, reverse=True)
 
     window, batch = (round(seconds * model.sample_rate) for seconds in (model.max_seconds, batch_seconds))
-    plan = Plan(lambda clips: list(backend.encode_labels(clips, chosen)), whole, model.sample_rate, window, batch)
+    plan = WindowJob(lambda clips: list(backend.encode_labels(clips, chosen)), whole, model.sample_rate, window, batch)
     return run(audio, plan)
 
 
-def _chosen(heads: Mapping[str, Head], name: str | None) -> Head:
+def _chosen(heads: Mapping[str, Classifier], name: str | None) -> Classifier:
     if name is None and len(heads) == 1:
         return next(iter(heads.values()))
     if name is not None and name in heads:

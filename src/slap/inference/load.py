@@ -12,7 +12,7 @@ import torch
 
 from slap.core.checkpoint_file import verify
 from slap.inference.model import AudioTextModel, Model
-from slap.inference.network_backend import DEFAULT_MAX_SECONDS, TrainedModel, build, cast, for_use
+from slap.inference.network_backend import DEFAULT_MAX_SECONDS, NetworkBackend, build, cast, for_use
 from slap.model.network import MAX_SECONDS
 
 READERS = "slap.models"
@@ -57,7 +57,7 @@ def load(
         raise FileNotFoundError(f"there is no model {path}")
     model = _from_folder(found, place, trust) if found.is_dir() else _from_file(found, place, trust)
     model = model if wanted is None else _in(wanted, model)
-    half = isinstance(model.backend, TrainedModel) and model.backend.dtype == torch.bfloat16
+    half = isinstance(model.backend, NetworkBackend) and model.backend.dtype == torch.bfloat16
     if half and place.type == "cpu" and not computes_bfloat16():
         log.warning("this processor has no bfloat16 instructions, so float32 is faster, maybe a hundred times")
     return model
@@ -76,7 +76,7 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
 
 
 def _in(dtype: torch.dtype, model: Model) -> Model:
-    if not isinstance(model.backend, TrainedModel):
+    if not isinstance(model.backend, NetworkBackend):
         raise ValueError(f"only SLAP's own models change their dtype, not a {type(model.backend).__name__}")
     cast(model.backend.network, dtype)
     return model
@@ -88,7 +88,7 @@ def _from_file(path: Path, device: torch.device, trust: bool) -> Model:
     return Model(checkpoint(path, device))
 
 
-def checkpoint(path: Path, device: torch.device) -> TrainedModel:
+def checkpoint(path: Path, device: torch.device) -> NetworkBackend:
     """The model of a checkpoint that training wrote.
 
     Raises:
@@ -97,7 +97,7 @@ def checkpoint(path: Path, device: torch.device) -> TrainedModel:
     content = read_checkpoint(path)
     arguments, absent = for_use(content["hyper_parameters"])
     network = build(arguments, content["state_dict"]).to(device)
-    return TrainedModel(network, arguments, content.get(MAX_SECONDS, DEFAULT_MAX_SECONDS), absent)
+    return NetworkBackend(network, arguments, content.get(MAX_SECONDS, DEFAULT_MAX_SECONDS), absent)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

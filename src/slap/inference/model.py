@@ -22,7 +22,7 @@ from slap.core.calibration import Calibration
 from slap.core.decoding import GREEDY, Decoding
 from slap.inference.frames import Frames, over_time
 from slap.inference.labelling import Label, label
-from slap.inference.stream import Done, Embedded, Plan, Span, embed, joined, run
+from slap.inference.stream import Embedded, Span, StreamItem, WindowJob, embed, joined, run
 from slap.metrics.zero_shot import class_embeddings, class_prompts
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Captioner(Protocol):
 
 
 @runtime_checkable
-class Localiser(Protocol):
+class Localizer(Protocol):
     """A backend that tells when in a clip something sounds."""
 
     @property
@@ -273,7 +273,7 @@ class Model:
 
     def stream_captions(
         self, audio: Sequence[Audio], decoding: Decoding = GREEDY, batch_seconds: float = BATCH_SECONDS
-    ) -> Iterator[Done[str]]:
+    ) -> Iterator[StreamItem[str]]:
         """As `caption`, as they are done, the recordings that cannot be used among them."""
         backend = self.backend
         if not isinstance(backend, Captioner):
@@ -291,7 +291,7 @@ class Model:
             return parts[int((backend.encode_text(texts) @ whole).argmax())][0]
 
         window, batch = (round(seconds * self.sample_rate) for seconds in (self.max_seconds, batch_seconds))
-        yield from run(audio, Plan(describe, nearest, self.sample_rate, window, batch))
+        yield from run(audio, WindowJob(describe, nearest, self.sample_rate, window, batch))
 
     @property
     def no_captions(self) -> str:
@@ -336,7 +336,7 @@ class Model:
             AudioError: the recording cannot be used.
         """
         backend, rate = self.backend, self.sample_rate
-        if not isinstance(backend, Localiser):
+        if not isinstance(backend, Localizer):
             raise ValueError(
                 f"a {type(backend).__name__} has no dense features, so it cannot tell when something sounds"
             )

@@ -12,7 +12,7 @@ from torch import nn
 
 from slap.core.files import read_yaml
 from slap.inference.model import Model
-from slap.inference.network_backend import TrainedModel
+from slap.inference.network_backend import NetworkBackend
 
 NOT_STATED = "not stated"
 
@@ -59,7 +59,7 @@ def _results(path: Path) -> dict[str, Any]:
 def write_card(model: Model, card: Card) -> str:
     """The card in Markdown, with the metadata that the hub reads."""
     backend = model.backend
-    assert isinstance(backend, TrainedModel)
+    assert isinstance(backend, NetworkBackend)
     network, arguments = backend.network, backend.arguments
     licence = "other" if card.licence == NOT_STATED else card.licence
     head = f"---\nlibrary_name: slap\nlicense: {licence}\npipeline_tag: zero-shot-audio-classification\n"

@@ -21,10 +21,10 @@ from slap.core.decoding import GREEDY, Decoding, draws
 from slap.core.packed import Packed
 from slap.core.registry import plugins
 from slap.inference.frames import frame_count
-from slap.model.head import Head
+from slap.model.head import Classifier
 from slap.model.network import Network
 from slap.model.views import View
-from slap.nn.linear import lay_out
+from slap.nn.linear import prepack
 
 TEXTS = 256
 """Texts that are encoded together."""
@@ -59,7 +59,7 @@ class Writes(Protocol):
         """Tokens of a caption for each clip, from dense features; `draws` as `slap.core.decoding.draws` gives them."""
 
 
-class TrainedModel:
+class NetworkBackend:
     """A SLAP network in use; see `slap.inference.model.AudioTextModel`.
 
     Args:
@@ -80,7 +80,7 @@ class TrainedModel:
     ) -> None:
         self.network = network if lent else network.eval().requires_grad_(False)
         if not lent:
-            lay_out(network)
+            prepack(network)
         self.arguments = dict(arguments)
         self.max_seconds = max_seconds
         self.absent = dict(absent or {})
@@ -180,12 +180,12 @@ class TrainedModel:
         return self.network.text.detokenize(tokens.to("cpu")), self.network.audio_pool(dense).float().cpu()
 
     @property
-    def heads(self) -> dict[str, Head]:
+    def heads(self) -> dict[str, Classifier]:
         """The classification heads that it was trained with, by name."""
-        return {name: part for name, part in self.network.objectives.items() if isinstance(part, Head)}
+        return {name: part for name, part in self.network.objectives.items() if isinstance(part, Classifier)}
 
     @torch.no_grad()
-    def encode_labels(self, clips: Sequence[Tensor], head: Head) -> Tensor:
+    def encode_labels(self, clips: Sequence[Tensor], head: Classifier) -> Tensor:
         """Clips, (T_i,) each, to the scores of a head's classes, (n, K)."""
         dense = self._dense(clips)
         # Heads stay in float32, see `cast`.
@@ -247,7 +247,7 @@ def for_use(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str
         plugin = known.get(name)
         if plugin is None:
             absent[name] = "it is not registered here; import the plug-in that defines it first"
-        elif not issubclass(plugin, Calibrated | Writes | Head):
+        elif not issubclass(plugin, Calibrated | Writes | Classifier):
             absent[name] = "only training needs it"
         elif isinstance(spec, str) or (isinstance(spec, Mapping) and "objective" in spec):
             absent[name] = "it was an instance, which a checkpoint cannot hold"
@@ -310,7 +310,7 @@ def cast(network: Network, dtype: torch.dtype) -> Network:
 
     Spectrograms stay in float32, as do single numbers, such as the scale of cosines, and classification heads.
     """
-    heads = [part for part in network.objectives.values() if isinstance(part, Head)]
+    heads = [part for part in network.objectives.values() if isinstance(part, Classifier)]
     kept = {id(weights) for head in heads for weights in head.parameters()}
     for weights in network.parameters():
         if weights.dim() and id(weights) not in kept:

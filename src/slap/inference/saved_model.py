@@ -27,7 +27,7 @@ from slap.core.calibration import Calibration
 from slap.inference.collapse import complaint
 from slap.inference.model import Model
 from slap.inference.model_card import Card, write_card
-from slap.inference.network_backend import TrainedModel, build, digest, for_use
+from slap.inference.network_backend import NetworkBackend, build, digest, for_use
 
 FORMAT = 1
 CONFIG, WEIGHTS, README = "config.json", "model.safetensors", "README.md"
@@ -53,7 +53,7 @@ def save(model: Model, folder: str | Path, card: Card | None = None, allow_colla
         TypeError: a model of another library.
     """
     backend, folder = model.backend, Path(folder)
-    if not isinstance(backend, TrainedModel):
+    if not isinstance(backend, NetworkBackend):
         raise TypeError(f"only SLAP's own models are saved in this format, not a {type(backend).__name__}")
     fault = None if allow_collapsed else complaint(model)
     if fault:
@@ -130,7 +130,7 @@ def read(folder: Path, device: torch.device, trust: bool = False, root: Path | N
     state.setdefault(TOKENIZER_STATE, torch.empty(0, dtype=torch.uint8))
     arguments, absent = for_use(config["arguments"])
     network = build(arguments, state, take=True)
-    model = Model(TrainedModel(network.to(device), arguments, config["max_seconds"], {**config["absent"], **absent}))
+    model = Model(NetworkBackend(network.to(device), arguments, config["max_seconds"], {**config["absent"], **absent}))
     if config["calibration"] is not None:
         model.calibration = Calibration(**config["calibration"])
     return model

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from slap.audio.reader import AudioError
-from slap.audio.sources import Audio, Source, name_of, source
-from slap.core.windows import cut, hop_of, merge, shares
+from slap.audio.sources import Audio, AudioStream, name_of, source
+from slap.core.windows import cut, hop_of, merge, window_weights
 
 PORTION = 512
 """Recordings whose headers are read, and which are sorted, at once."""
@@ -35,7 +35,7 @@ Whole = TypeVar("Whole")
 
 
 @dataclass(frozen=True, eq=False)
-class Done(Generic[Whole]):
+class StreamItem(Generic[Whole]):
     """What became of one recording.
 
     Attributes:
@@ -54,7 +54,7 @@ class Done(Generic[Whole]):
 
 
 @dataclass(frozen=True, eq=False)
-class Plan(Generic[Part, Whole]):
+class WindowJob(Generic[Part, Whole]):
     """How recordings become results.
 
     Attributes:
@@ -83,19 +83,19 @@ class _Recording(Generic[Part]):
     error: AudioError | None = None
 
 
-def run(audio: Sequence[Audio], plan: Plan[Part, Whole]) -> Iterator[Done[Whole]]:
+def run(audio: Sequence[Audio], plan: WindowJob[Part, Whole]) -> Iterator[StreamItem[Whole]]:
     """Results as they are done, the short recordings of a portion first, those that cannot be used among them."""
     for start in range(0, len(audio), PORTION):
         yield from _portion(audio[start : start + PORTION], start, plan)
 
 
-def _portion(audio: Sequence[Audio], first: int, plan: Plan[Part, Whole]) -> Iterator[Done[Whole]]:
-    sources: list[tuple[_Recording[Part], Source]] = []
+def _portion(audio: Sequence[Audio], first: int, plan: WindowJob[Part, Whole]) -> Iterator[StreamItem[Whole]]:
+    sources: list[tuple[_Recording[Part], AudioStream]] = []
     for index, item in enumerate(audio, first):
         try:
             found = source(item, index, plan.rate)
         except AudioError as error:
-            yield Done(index, name_of(item, index), 0.0, None, error)
+            yield StreamItem(index, name_of(item, index), 0.0, None, error)
         else:
             sources.append((_Recording(index, found.name), found))
     waiting: list[tuple[_Recording[Part], Tensor]] = []
@@ -114,8 +114,8 @@ def _portion(audio: Sequence[Audio], first: int, plan: Plan[Part, Whole]) -> Ite
 
 
 def _flush(
-    waiting: list[tuple[_Recording[Part], Tensor]], read: list[_Recording[Part]], plan: Plan[Part, Whole]
-) -> Iterator[Done[Whole]]:
+    waiting: list[tuple[_Recording[Part], Tensor]], read: list[_Recording[Part]], plan: WindowJob[Part, Whole]
+) -> Iterator[StreamItem[Whole]]:
     """Compute what waits, and hand out the recordings that were read to their end."""
     usable = [(recording, clip) for recording, clip in waiting if recording.error is None]
     if usable:
@@ -128,11 +128,11 @@ def _flush(
     read.clear()
 
 
-def _finished(recording: _Recording[Part], plan: Plan[Part, Whole]) -> Done[Whole]:
+def _finished(recording: _Recording[Part], plan: WindowJob[Part, Whole]) -> StreamItem[Whole]:
     if recording.error is not None:
-        return Done(recording.index, recording.name, 0.0, None, recording.error)
+        return StreamItem(recording.index, recording.name, 0.0, None, recording.error)
     seconds = recording.spans[-1][1] / plan.rate
-    return Done(recording.index, recording.name, seconds, plan.join(recording.parts, recording.spans))
+    return StreamItem(recording.index, recording.name, seconds, plan.join(recording.parts, recording.spans))
 
 
 # -- embeddings -------------------------------------------------------------------------------------------------------
@@ -160,8 +160,8 @@ class Embedded:
 def embed(
     audio: Sequence[Audio], encode: Callable[[Sequence[Tensor]], Tensor], rate: int, window: int, batch: int
 ) -> Iterator[Embedded]:
-    """Embed recordings; for the arguments see `Plan`; `encode` gives a row, (E,), a clip."""
-    plan = Plan(lambda clips: list(encode(clips)), joined, rate, window, batch)
+    """Embed recordings; for the arguments see `WindowJob`; `encode` gives a row, (E,), a clip."""
+    plan = WindowJob(lambda clips: list(encode(clips)), joined, rate, window, batch)
     for done in run(audio, plan):
         error = done.error
         if done.result is not None and not bool(done.result.isfinite().all()):
@@ -173,4 +173,4 @@ def embed(
 def joined(parts: list[Tensor], spans: list[Span]) -> Tensor:
     """The embedding, (E,), of a recording from those of its windows."""
     owner = torch.zeros(len(spans), dtype=torch.int64)
-    return merge(torch.stack(parts), owner, torch.tensor(shares(spans)))[0]
+    return merge(torch.stack(parts), owner, torch.tensor(window_weights(spans)))[0]

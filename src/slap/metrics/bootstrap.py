@@ -18,7 +18,7 @@ AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True)
-class Result:
+class MetricValue:
     """One metric over a set of clips, in percent.
 
     Attributes:
@@ -36,7 +36,7 @@ class Result:
     count: int
 
 
-def bootstrapped(hits: Tensor, clip: Tensor, chance: float, seed: int = 0) -> Result:
+def bootstrapped(hits: Tensor, clip: Tensor, chance: float, seed: int = 0) -> MetricValue:
     """The mean over queries, of hits their share, with its 95 % percentile interval over clips.
 
     Clips are drawn with all their hits: five captions of one clip are not five independent observations.
@@ -58,4 +58,4 @@ def bootstrapped(hits: Tensor, clip: Tensor, chance: float, seed: int = 0) -> Re
         drawn = torch.randint(clips, (len(part), clips), generator=generator)
         shares.append(sums[drawn].sum(1) / counts[drawn].sum(1))
     low, high = torch.cat(shares).nanquantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Result(100 * hits.double().mean().item(), 100 * low, 100 * high, chance, len(hits))
+    return MetricValue(100 * hits.double().mean().item(), 100 * low, 100 * high, chance, len(hits))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from slap.metrics.average_precision import average_precision
-from slap.metrics.bootstrap import SAMPLES, Result
+from slap.metrics.bootstrap import SAMPLES, MetricValue
 from slap.metrics.median_rank import median_rank as median_rank
 
 ENDS = torch.tensor([0.025, 0.975], dtype=torch.float64)
@@ -23,7 +23,7 @@ HELD = 16_000_000
 """Numbers of draws that are held at once, 64 MB."""
 
 
-def over_folds(values: Tensor, chance: float, count: int, seed: int = 0) -> Result:
+def over_folds(values: Tensor, chance: float, count: int, seed: int = 0) -> MetricValue:
     """The mean over folds, in percent, with its 95 % percentile interval over folds.
 
     Args:
@@ -38,7 +38,7 @@ def over_folds(values: Tensor, chance: float, count: int, seed: int = 0) -> Resu
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(len(values), (SAMPLES, len(values)), generator=generator)
     low, high = values[drawn].mean(1).quantile(ENDS).tolist()
-    return Result(100 * values.mean().item(), 100 * low, 100 * high, chance, count)
+    return MetricValue(100 * values.mean().item(), 100 * low, 100 * high, chance, count)
 
 
 def samples_of(clips: int, classes: int) -> int:
@@ -46,7 +46,7 @@ def samples_of(clips: int, classes: int) -> int:
     return max(FEWEST, min(SAMPLES, WORK // max(clips * classes, 1)))
 
 
-def mean_average_precision(scores: Tensor, truth: Tensor, seed: int = 0) -> tuple[Result, Tensor]:
+def mean_average_precision(scores: Tensor, truth: Tensor, seed: int = 0) -> tuple[MetricValue, Tensor]:
     """Macro mAP in percent, with its 95 % percentile interval over clips, and the average precision of each class.
 
     Classes that no clip has are left out, also of each bootstrap sample.
@@ -79,7 +79,7 @@ def mean_average_precision(scores: Tensor, truth: Tensor, seed: int = 0) -> tupl
             counts[part] += ~found.isnan()
     low, high = (sums / counts).quantile(ENDS).tolist()
     value = each.nanmean().item()
-    return Result(100 * value, 100 * low, 100 * high, 100 * chance_map(truth), clips), each
+    return MetricValue(100 * value, 100 * low, 100 * high, 100 * chance_map(truth), clips), each
 
 
 def weighted_average_precision(scores: Tensor, truth: Tensor, times: Tensor) -> Tensor:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from slap.metrics.bootstrap import AT_ONCE, SAMPLES, Result
+from slap.metrics.bootstrap import AT_ONCE, SAMPLES, MetricValue
 
 ENDS = torch.tensor([0.025, 0.975], dtype=torch.float64)
 
 
-def median_ranks(text_ranks: Tensor, audio_ranks: Tensor, clip: Tensor, clips: int) -> dict[str, Result]:
+def median_ranks(text_ranks: Tensor, audio_ranks: Tensor, clip: Tensor, clips: int) -> dict[str, MetricValue]:
     """`t2a_median_rank`, over captions, and `a2t_median_rank`, over clips; from 1, not in percent.
 
     Args:
@@ -30,7 +30,7 @@ def median_ranks(text_ranks: Tensor, audio_ranks: Tensor, clip: Tensor, clips: i
     }
 
 
-def median_rank(ranks: Tensor, clip: Tensor, chance: float, seed: int = 0) -> Result:
+def median_rank(ranks: Tensor, clip: Tensor, chance: float, seed: int = 0) -> MetricValue:
     """The median rank, from 1, with its 95 % percentile interval over clips; neither is in percent.
 
     Args:
@@ -52,7 +52,7 @@ def median_rank(ranks: Tensor, clip: Tensor, chance: float, seed: int = 0) -> Re
         medians.append(_weighted_median(ranks, times[:, clip]))
     low, high = torch.cat(medians).quantile(ENDS).tolist()
     value = float(_weighted_median(ranks, torch.ones(1, len(ranks), dtype=torch.int64)))
-    return Result(value, low, high, chance, len(ranks))
+    return MetricValue(value, low, high, chance, len(ranks))
 
 
 def _weighted_median(values: Tensor, times: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from slap.metrics.bootstrap import Result, bootstrapped
+from slap.metrics.bootstrap import MetricValue, bootstrapped
 from slap.metrics.confusion import Confusion
 
 Seconds = float
@@ -28,7 +28,7 @@ NAMED = 100
 """... and those with more than this without the names of classes."""
 
 
-def draw_recall(results: Mapping[str, Result], title: str = "Retrieval of held-out clips") -> Figure:
+def draw_recall(results: Mapping[str, MetricValue], title: str = "Retrieval of held-out clips") -> Figure:
     """Recall in both directions as bars, with 95 % intervals and, as dashes, chance.
 
     Args:
@@ -134,7 +134,7 @@ def _canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 
 
 def _bars(
-    axes: Axes, places: Sequence[float], results: Sequence[Result], width: float, colour: str, label: str | None
+    axes: Axes, places: Sequence[float], results: Sequence[MetricValue], width: float, colour: str, label: str | None
 ) -> None:
     values = [result.value for result in results]
     # Of a skewed sample the interval may lie to one side of the value by a rounding error.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from slap.metrics.bootstrap import Result, bootstrapped
+from slap.metrics.bootstrap import MetricValue, bootstrapped
 from slap.metrics.retrieval import (
     DivideBy,
     average_precision_at,
@@ -49,7 +49,7 @@ class Retrieved:
         text_ranks: (C,) int64, for each caption the rank of its clip, from 0.
     """
 
-    results: dict[str, Result]
+    results: dict[str, MetricValue]
     captioned: Tensor
     audio_ranks: Tensor
     text_ranks: Tensor
@@ -64,7 +64,7 @@ def retrieval_figures(audio: Tensor, text: Tensor, clip: Tensor) -> Retrieved:
         clip: (C,) int64, the clip of each caption.
     """
     clips, captions = len(audio), len(text)
-    results: dict[str, Result] = {}
+    results: dict[str, MetricValue] = {}
     text_ranks = text_to_audio_ranks(audio, text, clip)
     captioned, place = clip.unique(return_inverse=True)  # a clip without caption is no query
     ranks = caption_ranks(audio[captioned], text, place)

@@ -170,10 +170,11 @@ class Objective(nn.Module, ABC):
         It may tell the loss of each clip by `views.note`, so that the logs can tell sources of clips apart.
         """
 
-    def local(self, views: Views) -> Mapping[str, Tensor]:
+    def per_clip(self, views: Views) -> Mapping[str, Tensor]:
         """What of the loss depends on each clip alone, and takes memory: an objective may compute that here.
 
-        `forward` then gets it as `views.local(self)`, for all clips. Where a batch is too large to be computed at once
+        `forward` then gets it as `views.per_clip(self)`, for all clips. Where a batch is too large to be computed at
+        once
         (`micro_clips`, `accumulate_grad_batches`), this runs part by part, twice: activations are not kept.
 
         Returns:
@@ -183,12 +184,12 @@ class Objective(nn.Module, ABC):
         del views
         return {}
 
-    def fixed(self, views: Views) -> Mapping[str, Tensor]:
+    def per_clip_no_grad(self, views: Views) -> Mapping[str, Tensor]:
         """The same for what has no gradient, as of the teacher; runs once."""
         del views
         return {}
 
-    def complaint(self, logged: Mapping[str, float]) -> str | None:
+    def health_check(self, logged: Mapping[str, float]) -> str | None:
         """What has gone wrong with the training, judged by what `forward` gave to log; None if nothing has.
 
         A complaint that lasts becomes a warning, and may end the run, see `slap.training.callbacks.collapse_monitor`.

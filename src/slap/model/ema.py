@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from slap.core.sharded_tensors import local
 
 
-class Teacher(nn.Module):
+class EMATeacher(nn.Module):
     """Keeps exponential moving averages of some modules of a model.
 
     It follows the audio encoder and its pooling head; an objective adds heads of its own by `track`. The copies take
@@ -72,7 +72,7 @@ class Teacher(nn.Module):
         for source, copy in zip(self._sources, self.copies, strict=True):
             copy.load_state_dict(source.state_dict())
 
-    def train(self, mode: bool = True) -> Teacher:
+    def train(self, mode: bool = True) -> EMATeacher:
         """Stay in evaluation mode whatever is asked: a teacher has no dropout and no SpecAugment."""
         del mode
         return super().train(False)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from slap.core.batch import Batch
-from slap.core.batch_ops import even, in_order, join, join_packed, split
+from slap.core.batch_ops import concat, even_sizes, join_packed, sort_captions, split
 from slap.core.packed import Layout, Packed
 from slap.model.views import View, Views, random_mask
 
@@ -40,14 +40,15 @@ def views_of(model: Network, batches: Sequence[Batch], most: int | None) -> View
     """
     if len(batches) == 1 and (most is None or len(batches[0]) <= most):
         return Views(model, batches[0])
-    sizes = [size for batch in batches for size in even(len(batch), most or max(len(batch), 1))]
-    return JoinedViews(model, join(batches), sizes)
+    sizes = [size for batch in batches for size in even_sizes(len(batch), most or max(len(batch), 1))]
+    return CachedViews(model, concat(batches), sizes)
 
 
-class JoinedViews(Views):
+class CachedViews(Views):
     """One batch as the objectives see it, computed in parts.
 
-    What an objective does with each clip alone it does in its `local`; then nothing of it is kept for the whole batch
+    What an objective does with each clip alone it does in its `per_clip`; then nothing of it is kept for the whole
+    batch
     but the result, and it shares the passes of the encoders with other objectives. Any other objective works too: what
     it reads of a view, `embedding` or `tokens`, is computed part by part for it and joined, (B, E) or (N, D).
 
@@ -58,7 +59,7 @@ class JoinedViews(Views):
     """
 
     def __init__(self, model: Network, batch: Batch, sizes: Sequence[int]) -> None:
-        super().__init__(model, in_order(batch))
+        super().__init__(model, sort_captions(batch))
         self._parts = _Parts(model, self.batch, sizes)
         self.parts = self._parts.views
         self.pieces = len(self.parts)
@@ -99,7 +100,7 @@ class JoinedViews(Views):
         """The text encoder on all captions."""
         return _JoinedView(self._parts, "text")
 
-    def local(self, objective: Objective) -> Found:
+    def per_clip(self, objective: Objective) -> Found:
         """What an objective makes of each clip alone, joined over the parts."""
         if self._local is None:
             self._local = self._compute_local()
@@ -109,10 +110,12 @@ class JoinedViews(Views):
         objectives: dict[str, Objective] = dict(self._model.objectives.items())  # type: ignore[arg-type]
 
         def fixed(part: Views) -> Found:
-            return {f"{o} {name}": value for o in objectives for name, value in objectives[o].fixed(part).items()}
+            return {
+                f"{o} {name}": value for o in objectives for name, value in objectives[o].per_clip_no_grad(part).items()
+            }
 
         def local(part: Views) -> Found:
-            return {f"{o} {name}": value for o in objectives for name, value in objectives[o].local(part).items()}
+            return {f"{o} {name}": value for o in objectives for name, value in objectives[o].per_clip(part).items()}
 
         _ = self.hidden  # random numbers are drawn in the order of a batch in one part
         found = {**self._parts.each(fixed, again=False), **self._parts.each(local)}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from slap.model.views import View
 
 
-class Head:
+class Classifier:
     """An objective that classifies; a mix-in beside `Objective`.
 
     A model all of whose objectives are heads is judged by them alone: its text encoder learns nothing.

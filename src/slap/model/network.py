@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from slap.core.packed import Packed
 from slap.model.contracts import AudioEncoder, Objective, TextEncoder
-from slap.model.ema import Teacher
+from slap.model.ema import EMATeacher
 from slap.model.specs import EncoderSpec, ObjectiveSpec, build_encoder, build_objectives
 from slap.nn.pooling import AttentionPooling
 
@@ -52,9 +52,9 @@ class Network(nn.Module):
         self.audio_pool = AttentionPooling(self.audio.width, embedding_dim)
         self.text_pool = AttentionPooling(self.text.width, embedding_dim)
         self.objectives, self.weights = build_objectives(objectives)
-        self.teacher: Teacher | None = None
+        self.teacher: EMATeacher | None = None
         if any(objective.uses_teacher for objective in self.objectives.values()):
-            self.teacher = Teacher(ema_momentum)
+            self.teacher = EMATeacher(ema_momentum)
             self.teacher.track(self.audio)
             self.teacher.track(self.audio_pool)
         for objective in self.objectives.values():

@@ -60,7 +60,7 @@ class Views:
     Attributes:
         batch: what the data module gave.
         pieces: in how many parts it is computed, see `slap.model.grad_cache`; what is made of rows should be made in as
-            many pieces, see `slap.nn.chunks.in_pieces`.
+            many pieces, see `slap.nn.chunks.checkpointed_chunks`.
     """
 
     pieces = 1
@@ -84,9 +84,9 @@ class Views:
         note, self._note = self._note, None
         return note
 
-    def local(self, objective: Objective) -> Mapping[str, Tensor]:
-        """What an objective makes of each clip alone, by its `fixed` and its `local`."""
-        return local_of(objective, self)
+    def per_clip(self, objective: Objective) -> Mapping[str, Tensor]:
+        """What an objective makes of each clip alone, by its `per_clip_no_grad` and its `per_clip`."""
+        return per_clip_of(objective, self)
 
     @cached_property
     def patches(self) -> Packed:
@@ -157,11 +157,11 @@ class Views:
         return self._view(tokens, self._model.text_pool)
 
 
-def local_of(objective: Objective, views: Views) -> dict[str, Tensor]:
+def per_clip_of(objective: Objective, views: Views) -> dict[str, Tensor]:
     """What an objective makes of each clip alone, computed at once."""
     with torch.no_grad():
-        fixed = objective.fixed(views)
-    return {**fixed, **objective.local(views)}
+        fixed = objective.per_clip_no_grad(views)
+    return {**fixed, **objective.per_clip(views)}
 
 
 def nothing_of(items: Packed) -> Packed:

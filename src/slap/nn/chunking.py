@@ -17,12 +17,12 @@ ROWS = 768
 """The most rows of a portion. Half as many, the least that comes of even portions, are multiplied at full speed too."""
 
 
-def uncached(x: Tensor) -> bool:
+def chunking_pays(x: Tensor) -> bool:
     """Whether rows are better computed in portions: on a CPU, without gradient, and in no graph that is being made."""
     return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
-def by_rows(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
+def in_row_chunks(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
     """`function(*inputs)`, in portions of rows where that is faster.
 
     Args:
@@ -33,12 +33,12 @@ def by_rows(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tup
     Example:
         >>> import torch
         >>> with torch.no_grad():
-        ...     total, = by_rows(lambda a, b: (a + b,), torch.ones(1000, 2), torch.ones(1000, 2))
+        ...     total, = in_row_chunks(lambda a, b: (a + b,), torch.ones(1000, 2), torch.ones(1000, 2))
         >>> total.shape, total.sum().item()
         (torch.Size([1000, 2]), 4000.0)
     """
     # In this order: a graph that is being made holds for any number of rows, which asking for it would end.
-    if not uncached(inputs[0]) or len(inputs[0]) <= ROWS:
+    if not chunking_pays(inputs[0]) or len(inputs[0]) <= ROWS:
         return function(*inputs)
     count = len(inputs[0])
     size = -(-count // -(-count // ROWS))  # even portions, for a short last one would be slow

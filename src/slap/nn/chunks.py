@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 
-def in_pieces(function: Callable[..., Tensor], rows: Sequence[Tensor], pieces: int) -> Tensor:
+def checkpointed_chunks(function: Callable[..., Tensor], rows: Sequence[Tensor], pieces: int) -> Tensor:
     """`function(*rows)`, where each row of the result depends on the same row of the arguments alone.
 
     Args:
@@ -21,7 +21,7 @@ def in_pieces(function: Callable[..., Tensor], rows: Sequence[Tensor], pieces: i
         pieces: with more than one, what a piece needs for its gradient is not kept but computed again.
 
     Example:
-        >>> in_pieces(lambda x, y: x + y, [torch.arange(4), torch.ones(4)], pieces=3).tolist()
+        >>> checkpointed_chunks(lambda x, y: x + y, [torch.arange(4), torch.ones(4)], pieces=3).tolist()
         [1.0, 2.0, 3.0, 4.0]
     """
     if pieces == 1:

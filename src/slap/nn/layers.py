@@ -12,7 +12,7 @@ from torch.nn.functional import rms_norm, silu
 
 from slap.core.packed import Layout
 from slap.nn.attention import attention
-from slap.nn.chunking import by_rows, uncached
+from slap.nn.chunking import chunking_pays, in_row_chunks
 from slap.nn.linear import Linear
 
 Rotation = tuple[Tensor, Tensor]
@@ -51,7 +51,7 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-def turn_(x: Tensor, rotation: Rotation) -> Tensor:
+def rotate_(x: Tensor, rotation: Rotation) -> Tensor:
     """`rotate` in place, which is faster where nothing has to be kept for a gradient."""
     cos, sin = (part[:, None].to(x.dtype) for part in rotation)
     first, second = x.chunk(2, dim=-1)
@@ -79,7 +79,7 @@ class RMSNorm(nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, D) -> (N, D)."""
-        return by_rows(self._rows, x)[0]
+        return in_row_chunks(self._rows, x)[0]
 
     def _rows(self, x: Tensor) -> tuple[Tensor]:
         assert self.weight is not None
@@ -101,11 +101,11 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, D) -> (N, D)."""
-        return by_rows(self._rows, x)[0]
+        return in_row_chunks(self._rows, x)[0]
 
     def _rows(self, x: Tensor) -> tuple[Tensor]:
         gate, value = self.enter(x).chunk(2, dim=-1)
-        if uncached(x):  # no new memory, which would have to be cleared
+        if chunking_pays(x):  # no new memory, which would have to be cleared
             return (self.leave(silu(gate, inplace=True).mul_(value)),)
         return (self.leave(silu(gate) * value),)
 
@@ -132,13 +132,13 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout, rotation: Rotation) -> Tensor:
         """(N, D) -> (N, D)."""
-        q, k, v = by_rows(self.project, x, *rotation)
+        q, k, v = in_row_chunks(self.project, x, *rotation)
         return self.out(self.mix(q, k, v, layout))
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(N, D) and its rotation to queries, keys and values, (N, H, E) each, row by row."""
         q, k, v = rearrange(self.qkv(x), "n (three h e) -> three n h e", three=3, h=self.heads)
-        turn = turn_ if uncached(x) else rotate
+        turn = rotate_ if chunking_pays(x) else rotate
         return turn(q, (cos, sin)), turn(k, (cos, sin)), v
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
@@ -193,9 +193,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout, rotation: Rotation) -> Tensor:
         """(N, D) -> (N, D)."""
-        q, k, v = by_rows(self._before, x, *rotation)
+        q, k, v = in_row_chunks(self._before, x, *rotation)
         mixed = self.attention.mix(q, k, v, layout)
-        return by_rows(self._after, x, mixed)[0]
+        return in_row_chunks(self._after, x, mixed)[0]
 
     def _before(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What of the block comes before rows meet."""

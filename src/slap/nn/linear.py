@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from slap.nn.chunking import uncached
+from slap.nn.chunking import chunking_pays
 
 LARGE = 131_072
 """Weights of a layer from which on laying them out pays: below, what a call costs weighs more."""
@@ -29,18 +29,18 @@ class Linear(nn.Linear):
         outputs: O.
 
     Attributes:
-        laid_out: compute from the second copy where that is possible; see `lay_out`.
+        prepacked: compute from the second copy where that is possible; see `prepack`.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, bias=False)
-        self.laid_out = False
+        self.prepacked = False
         self._copy: tuple[tuple[Any, ...], Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., O)."""
         single = x.dtype == self.weight.dtype == torch.float32
-        if self.laid_out and single and uncached(x) and not torch.is_autocast_enabled("cpu"):
+        if self.prepacked and single and chunking_pays(x) and not torch.is_autocast_enabled("cpu"):
             return torch.ops.mkldnn._linear_pointwise(x, self._blocks(), None, "none", [], "")
         return linear(x, self.weight)
 
@@ -58,7 +58,7 @@ class Linear(nn.Linear):
         return {**self.__dict__, "_copy": None}
 
 
-def lay_out(module: nn.Module) -> None:
+def prepack(module: nn.Module) -> None:
     """Have all large linear layers of a module keep their weights a second time, from their next use on a CPU on.
 
     For float32 without gradient; anything else is computed as before. Costs the memory of these weights once more.
@@ -69,4 +69,4 @@ def lay_out(module: nn.Module) -> None:
     there = torch.backends.mkldnn.is_available()
     for part in module.modules():
         if isinstance(part, Linear):
-            part.laid_out = there and part.weight.numel() >= LARGE
+            part.prepacked = there and part.weight.numel() >= LARGE

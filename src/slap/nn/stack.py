@@ -56,14 +56,14 @@ def is_compiled(blocks: nn.ModuleList) -> bool:
     return len(blocks) > 0 and blocks[0]._compiled_call_impl is not None
 
 
-def fill(layout: Layout, *rows: Tensor) -> tuple[Any, ...]:
+def pad_to_bucket(layout: Layout, *rows: Tensor) -> tuple[Any, ...]:
     """A layout with one more item, see `Layout.filled`, and tensors, (N, ...), with rows of zeros for it."""
     filled = layout.filled(BUCKET)
     more = filled.total - layout.total
     return filled, *(pad(part, (0, 0) * (part.dim() - 1) + (0, more)) for part in rows)
 
 
-def through(
+def run_blocks(
     blocks: nn.ModuleList, x: Tensor, layout: Layout, rotation: tuple[Tensor, Tensor], recompute: bool = False
 ) -> Tensor:
     """The rows after all blocks.
@@ -81,7 +81,7 @@ def through(
     total = len(x)
     compiled = is_compiled(blocks)
     if compiled:
-        layout, x, cos, sin = fill(layout, x, *rotation)
+        layout, x, cos, sin = pad_to_bucket(layout, x, *rotation)
         rotation = cos, sin
     for block in blocks:
         if recompute:  # no block draws random numbers

@@ -15,7 +15,7 @@ from torch import Tensor
 import slap
 from slap.inference.model import Model
 from slap.search.metadata import Metadata
-from slap.search.store import Match, Row, Store
+from slap.search.store import Store, WindowMatch, WindowRow
 
 MOST = 1000
 """Files that may be asked for at once."""
@@ -127,15 +127,15 @@ class Index:
         return [self.nearest(vector, top, exact) for vector in vectors.numpy()]
 
 
-def _best_of_files(matches: Iterable[Match]) -> list[Match]:
-    best: dict[str, Match] = {}
+def _best_of_files(matches: Iterable[WindowMatch]) -> list[WindowMatch]:
+    best: dict[str, WindowMatch] = {}
     for match in matches:
         best.setdefault(match.row.file, match)
     return list(best.values())
 
 
-def _hit(rank: int, match: Match) -> Hit:
-    row: Row = match.row
+def _hit(rank: int, match: WindowMatch) -> Hit:
+    row: WindowRow = match.row
     return Hit(rank, match.score, row.file, row.path, row.start, row.end, row.duration)
 
 

@@ -44,7 +44,7 @@ class State(NamedTuple):
     hash: str
 
 
-class Row(NamedTuple):
+class WindowRow(NamedTuple):
     """A window of a file. `file` is its id, and `vector`, (E,), its embedding."""
 
     file: str
@@ -69,11 +69,11 @@ class BadRow(NamedTuple):
     detail: str
 
 
-class Match(NamedTuple):
+class WindowMatch(NamedTuple):
     """A row that was found, with its cosine to the query."""
 
     score: float
-    row: Row
+    row: WindowRow
 
 
 class Store:
@@ -118,20 +118,20 @@ class Store:
         """The files that could not be indexed, by path."""
         return {row["path"]: BadRow(**row) for row in self.bad.search().to_list()}
 
-    def rows_of(self, file: str) -> list[Row]:
+    def rows_of(self, file: str) -> list[WindowRow]:
         """The windows of a file by its id, in order of time; none if there is no such file."""
         return sorted(self._where("file", [file]), key=lambda row: row.start)
 
-    def rows_with(self, hashes: Sequence[str]) -> dict[str, list[Row]]:
+    def rows_with(self, hashes: Sequence[str]) -> dict[str, list[WindowRow]]:
         """The windows of one file for each of the contents that are known."""
-        found: dict[str, list[Row]] = {}
+        found: dict[str, list[WindowRow]] = {}
         for row in self._where("hash", hashes):
             rows = found.setdefault(row.hash, [])
             if not rows or rows[0].path == row.path:
                 rows.append(row)
         return found
 
-    def replace(self, paths: Iterable[str], rows: Sequence[Row], bad: Sequence[BadRow]) -> None:
+    def replace(self, paths: Iterable[str], rows: Sequence[WindowRow], bad: Sequence[BadRow]) -> None:
         """Have these rows stand for these files, and no others.
 
         Interrupted in between it leaves some of the files out, which the next update then finds to be new.
@@ -150,15 +150,15 @@ class Store:
         if bad:
             self.bad.add(pa.Table.from_pylist([row._asdict() for row in bad], schema=_BAD_SCHEMA))
 
-    def _where(self, column: str, values: Sequence[str]) -> Iterator[Row]:
+    def _where(self, column: str, values: Sequence[str]) -> Iterator[WindowRow]:
         for condition in _conditions(column, values):
             for batch in self.windows.search().where(condition).to_batches():
-                for row in batch.select(list(Row._fields)).to_pylist():
-                    yield Row(**{**row, "vector": np.asarray(row["vector"], dtype=np.float32)})
+                for row in batch.select(list(WindowRow._fields)).to_pylist():
+                    yield WindowRow(**{**row, "vector": np.asarray(row["vector"], dtype=np.float32)})
 
     # -- search -------------------------------------------------------------------------------------------------------
 
-    def nearest(self, vector: np.ndarray, k: int, exact: bool = False) -> list[Match]:
+    def nearest(self, vector: np.ndarray, k: int, exact: bool = False) -> list[WindowMatch]:
         """The k windows with the largest cosine, best first.
 
         Args:
@@ -167,7 +167,7 @@ class Store:
             exact: compare with every window, also where there is an approximate index.
         """
         query = self.windows.search(np.asarray(vector, dtype=np.float32), vector_column_name="vector")
-        query = query.distance_type("dot").select([*Row._fields, "_distance"]).limit(k)
+        query = query.distance_type("dot").select([*WindowRow._fields, "_distance"]).limit(k)
         if exact:
             query = query.bypass_vector_index()
         else:
@@ -175,7 +175,9 @@ class Store:
         matches = []
         for row in query.to_list():
             score = 1 - row.pop("_distance")
-            matches.append(Match(score, Row(**{**row, "vector": np.asarray(row["vector"], dtype=np.float32)})))
+            matches.append(
+                WindowMatch(score, WindowRow(**{**row, "vector": np.asarray(row["vector"], dtype=np.float32)}))
+            )
         return matches
 
     @property
@@ -224,8 +226,8 @@ _BAD_SCHEMA = pa.schema(
 )
 
 
-def _table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
-    columns = {name: [getattr(row, name) for row in rows] for name in Row._fields if name != "vector"}
+def _table(rows: Sequence[WindowRow], schema: pa.Schema) -> pa.Table:
+    columns = {name: [getattr(row, name) for row in rows] for name in WindowRow._fields if name != "vector"}
     vectors = pa.array(np.stack([row.vector for row in rows]).astype(np.float32).ravel())
     return pa.Table.from_pydict(
         {**columns, "vector": pa.FixedSizeListArray.from_arrays(vectors, schema.field("vector").type.list_size)},

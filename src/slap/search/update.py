@@ -19,7 +19,7 @@ from slap.search.embedding import Embedding, Finished
 from slap.search.metadata import Metadata
 from slap.search.parallel import interleave
 from slap.search.reading import Bad, Item, Known, Reader
-from slap.search.store import AT_ONCE, BadRow, Row, State, Store
+from slap.search.store import AT_ONCE, BadRow, State, Store, WindowRow
 
 COMMIT_ROWS, COMMIT_SECONDS = 4096, 30.0
 """What is embedded is saved after so many windows or so long: an interruption loses no more."""
@@ -28,7 +28,7 @@ AHEAD = 64
 """Windows that wait for the model, decoded."""
 
 
-class Plan(NamedTuple):
+class UpdatePlan(NamedTuple):
     """What differs between a folder and its index."""
 
     read: list[Found]
@@ -37,7 +37,7 @@ class Plan(NamedTuple):
 
 
 @dataclass
-class Report:
+class UpdateReport:
     """What an update did, in files.
 
     Attributes:
@@ -66,7 +66,7 @@ class Report:
         return dict(Counter(row.reason for row in self.bad).most_common())
 
 
-def compare(found: list[Found], known: dict[str, State], bad: dict[str, BadRow], retry: bool = False) -> Plan:
+def compare(found: list[Found], known: dict[str, State], bad: dict[str, BadRow], retry: bool = False) -> UpdatePlan:
     """Which files must be read, which are gone, and how many are as they were.
 
     Args:
@@ -84,7 +84,7 @@ def compare(found: list[Found], known: dict[str, State], bad: dict[str, BadRow],
             read.append(file)
         else:
             same += 1
-    return Plan(read, [path for path in (*known, *bad) if path not in present], same)
+    return UpdatePlan(read, [path for path in (*known, *bad) if path not in present], same)
 
 
 class Update:
@@ -116,14 +116,14 @@ class Update:
         if not files:
             raise ValueError(f"{metadata.folder} holds no audio files; nothing was changed")
         self.plan = compare(files, self.known, self.bad, retry)
-        self.report = Report(unchanged=self.plan.same)
+        self.report = UpdateReport(unchanged=self.plan.same)
         self._left = Counter(self.known[path].hash for path in self.plan.gone if path in self.known)
-        self._rows: list[Row] = []
+        self._rows: list[WindowRow] = []
         self._bad: list[BadRow] = []
         self._paths: list[str] = []
         self._saved = time.monotonic()
 
-    def run(self) -> Report:
+    def run(self) -> UpdateReport:
         """Do it all; what was done until an interruption is kept and not done again.
 
         Raises:
@@ -164,7 +164,7 @@ class Update:
                 continue
             state = (file.size, file.mtime_ns, whole.hash, self.metadata.model_name)
             rows = [
-                Row(file_id(file.path), file.path, whole.duration, start, end, *state, vector)
+                WindowRow(file_id(file.path), file.path, whole.duration, start, end, *state, vector)
                 for start, end, vector in windows
             ]
             self.report.seconds += whole.duration
@@ -193,7 +193,7 @@ class Update:
                 else:
                     self.report.reused += 1
 
-    def _note(self, file: Found, rows: list[Row], bad: Bad | None) -> None:
+    def _note(self, file: Found, rows: list[WindowRow], bad: Bad | None) -> None:
         self._rows += rows
         if file.name in self.known or file.name in self.bad:
             self._paths.append(file.name)

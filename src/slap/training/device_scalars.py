@@ -10,7 +10,7 @@ from torch import Tensor
 T = TypeVar("T")
 
 
-class Deferred(Generic[T]):
+class AsyncScalars(Generic[T]):
     """Hands out what was put in: at once from a CPU, and from a GPU with the next call, when the copy is long done.
 
     So a GPU always has a step's work ahead, and all processes learn of a number at the same step.

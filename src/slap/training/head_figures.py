@@ -16,9 +16,9 @@ from torch import Tensor
 from slap.core.bad_clip import REASONS, BadClip
 from slap.core.batch import Batch
 from slap.core.distributed import world_size
-from slap.core.windows import shares
-from slap.metrics.bootstrap import Result, bootstrapped
-from slap.model.head import Head
+from slap.core.windows import window_weights
+from slap.metrics.bootstrap import MetricValue, bootstrapped
+from slap.model.head import Classifier
 from slap.training.held_out import Confusion
 
 
@@ -34,7 +34,7 @@ class _Part:
     bad: tuple[BadClip, ...]
 
 
-class HeadFigures:
+class ClassifierMetrics:
     """Collects the scores of heads with `update` and turns them into figures with `compute`, which starts it anew.
 
     A clip that takes several windows has the mean of their scores, each weighted by the samples that it stands for. One
@@ -50,7 +50,7 @@ class HeadFigures:
         self.left_out: dict[str, int] = {}
         self._parts: list[_Part] = []
 
-    def update(self, batch: Batch, scores: Mapping[str, Tensor], heads: Mapping[str, Head]) -> None:
+    def update(self, batch: Batch, scores: Mapping[str, Tensor], heads: Mapping[str, Classifier]) -> None:
         """Add one batch.
 
         Args:
@@ -70,7 +70,7 @@ class HeadFigures:
             )
         )
 
-    def compute(self, heads: Mapping[str, Head]) -> dict[str, Result]:
+    def compute(self, heads: Mapping[str, Classifier]) -> dict[str, MetricValue]:
         """For each head `<name>_accuracy`, or `<name>_mAP` (macro) where clips may have several labels, in percent.
 
         Raises:
@@ -92,7 +92,7 @@ class HeadFigures:
             results[f"{name}_{figure}"] = result
         return results
 
-    def _figure(self, name: str, head: Head, scores: Tensor, targets: Tensor) -> tuple[str, Result]:
+    def _figure(self, name: str, head: Classifier, scores: Tensor, targets: Tensor) -> tuple[str, MetricValue]:
         if head.multi_label:
             from slap.metrics.intervals import mean_average_precision
 
@@ -125,7 +125,7 @@ def _of_head(parts: list[_Part], rows: Rows, name: str) -> tuple[Tensor, Tensor]
         first, row = windows[spans[0]]
         if not parts[first].known[name][row]:
             continue
-        weights = torch.tensor(shares(spans), dtype=torch.float64)
+        weights = torch.tensor(window_weights(spans), dtype=torch.float64)
         found = torch.stack([parts[part].scores[name][row] for part, row in (windows[span] for span in spans)])
         scores.append((weights[:, None] * found).sum(0) / weights.sum() if len(spans) > 1 else found[0])
         targets.append(parts[first].targets[name][row])

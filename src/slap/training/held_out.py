@@ -17,7 +17,7 @@ from slap.core.bad_clip import REASONS, BadClip
 from slap.core.batch import Batch
 from slap.core.distributed import world_size
 from slap.core.windows import merge_by_name
-from slap.metrics.bootstrap import Result, bootstrapped
+from slap.metrics.bootstrap import MetricValue, bootstrapped
 from slap.metrics.confusion import Confusion as Confusion
 from slap.metrics.median_rank import median_ranks
 from slap.metrics.retrieval_figures import CUTOFFS as CUTOFFS
@@ -41,7 +41,7 @@ class _Collected:
     source: list[int] = field(default_factory=list)  # of each row
 
 
-class Evaluation:
+class HeldOutMetrics:
     """Collects embeddings with `update` and turns them into figures with `compute`, which starts it anew.
 
     Attributes:
@@ -54,8 +54,8 @@ class Evaluation:
     """
 
     def __init__(self) -> None:
-        self.results: dict[str, Result] = {}
-        self.median_ranks: dict[str, Result] = {}
+        self.results: dict[str, MetricValue] = {}
+        self.median_ranks: dict[str, MetricValue] = {}
         self.confusions: dict[str, Confusion] = {}
         self.durations: list[float] = []
         self.audio_ranks = torch.empty(0, dtype=torch.int64)
@@ -83,7 +83,7 @@ class Evaluation:
 
     def compute(
         self, prompts: Mapping[str, str], embed: Callable[[list[str]], Tensor], sources: Sequence[str] = ()
-    ) -> dict[str, Result]:
+    ) -> dict[str, MetricValue]:
         """All figures: recall and mAP@10 in both directions, and accuracy in each zero-shot task with labels.
 
         Args:
@@ -101,8 +101,8 @@ class Evaluation:
         counts = Counter(bad.values())
         self.left_out = {reason: counts[reason] for reason in REASONS if counts[reason]}
         unusable = {clip.id for part in parts for clip in part.bad}
-        apart: dict[str, Result] = {}
-        ranks: dict[str, Result] = {}
+        apart: dict[str, MetricValue] = {}
+        ranks: dict[str, MetricValue] = {}
         for number, name in enumerate(sources):
             mine = [_of_source(part, number) for part in parts]
             if {clip for part in mine for clip in part.ids} - unusable:
@@ -114,7 +114,7 @@ class Evaluation:
         return self.results
 
     def add(
-        self, results: Mapping[str, Result], confusions: Mapping[str, Confusion], left_out: Mapping[str, int]
+        self, results: Mapping[str, MetricValue], confusions: Mapping[str, Confusion], left_out: Mapping[str, int]
     ) -> None:
         """Take figures that were computed elsewhere, as those of classification heads, beside its own."""
         self.results = {**self.results, **results}
@@ -123,7 +123,7 @@ class Evaluation:
 
     def _figures(
         self, whole: _Collected, prompts: Mapping[str, str], embed: Callable[[list[str]], Tensor]
-    ) -> dict[str, Result]:
+    ) -> dict[str, MetricValue]:
         """The figures of a set of clips; ranks, durations and confusions stay for those who draw them."""
         self.results, self.confusions = {}, {}
         self.durations = whole.seconds

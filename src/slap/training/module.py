@@ -19,19 +19,19 @@ from torch.optim.lr_scheduler import LambdaLR
 from slap.core.batch import Batch
 from slap.core.sharded_tensors import average_whole, clip_norm, is_shard, total_norm
 from slap.model.grad_cache import views_of
-from slap.model.head import Head
+from slap.model.head import Classifier
 from slap.model.network import MAX_SECONDS, Network
 from slap.model.specs import EncoderSpec, ObjectiveSpec, describe, portable_spec
 from slap.model.views import Views
 from slap.nn.stack import compile_blocks
 from slap.training import step
 from slap.training.callbacks.loss_logger import SourceLosses
-from slap.training.head_figures import HeadFigures
-from slap.training.held_out import Evaluation
-from slap.training.nonfinite import leave_out
+from slap.training.head_figures import ClassifierMetrics
+from slap.training.held_out import HeldOutMetrics
+from slap.training.nonfinite import skip_step
 from slap.training.optim import freeze as freeze_parts
 from slap.training.optim import parameter_groups, warmup_cosine
-from slap.training.step import Step
+from slap.training.step import StepOutput
 
 
 class SLAP(Network, LightningModule):
@@ -112,12 +112,12 @@ class SLAP(Network, LightningModule):
             }
         )
         freeze_parts(self, freeze)
-        self.evaluation = Evaluation()
-        self.head_figures = HeadFigures()
+        self.evaluation = HeldOutMetrics()
+        self.classifier_metrics = ClassifierMetrics()
         self.source_losses = SourceLosses([*self.objectives], ())
         self.micro_clips = micro_clips
         self._batches: list[Batch] = []  # of a step that takes several
-        self.seen: Step | None = None  # what the last training step saw, for callbacks that watch the run
+        self.last_step: StepOutput | None = None  # what the last training step saw, for callbacks that watch the run
         self.max_seconds: float | None = None  # the longest clip taken at once; a checkpoint carries it
 
     # -- training -----------------------------------------------------------------------------------------------------
@@ -169,10 +169,10 @@ class SLAP(Network, LightningModule):
             return torch.zeros((), device=self.device, requires_grad=True)
         batches, self._batches = self._batches, []
         views = views_of(self, batches, self.micro_clips)
-        loss, self.seen = step.compute(self, views)
-        for name, losses in self.seen.by_clip.items():
+        loss, self.last_step = step.compute(self, views)
+        for name, losses in self.last_step.by_clip.items():
             self.source_losses.add(name, losses, views.batch.source)
-        self._log_step(self.seen)
+        self._log_step(self.last_step)
         # Lightning divides by the number of batches, each of which it takes for a mean of its own.
         return loss if trainer is None else loss * trainer.accumulate_grad_batches
 
@@ -181,7 +181,7 @@ class SLAP(Network, LightningModule):
         super().optimizer_step(*args, **kwargs)
         self._log_sources()
         if self.teacher is not None:
-            bad = None if self.seen is None else self.seen.bad
+            bad = None if self.last_step is None else self.last_step.nonfinite
             self.teacher.update(self.trainer.global_step / self.trainer.max_steps, bad)
 
     def configure_optimizers(self) -> Any:
@@ -242,12 +242,12 @@ class SLAP(Network, LightningModule):
 
     def _leave_out_if_not_finite(self, optimizer: Optimizer, norm: Tensor) -> None:
         """Have the step change nothing at all if the norm of the gradient, the same everywhere, is not finite."""
-        assert self.seen is not None  # a training step came before
-        self.seen.bad = ~norm.isfinite()
-        leave_out(optimizer, self.seen.bad)
-        self.seen.kept.bring_back(self.seen.bad)
+        assert self.last_step is not None  # a training step came before
+        self.last_step.nonfinite = ~norm.isfinite()
+        skip_step(optimizer, self.last_step.nonfinite)
+        self.last_step.kept.restore(self.last_step.nonfinite)
 
-    def _log_step(self, seen: Step) -> None:
+    def _log_step(self, seen: StepOutput) -> None:
         clips = max(len(seen.ids), 1)
         for name, loss in seen.losses.items():
             self.log(f"train/{name}", loss, batch_size=clips)
@@ -291,12 +291,12 @@ class SLAP(Network, LightningModule):
             self.evaluation.update(batch, audio, text, self.audio.sample_rate)
         if heads:
             view = Views(self, batch).full
-            self.head_figures.update(batch, {name: head.scores(view) for name, head in heads.items()}, heads)
+            self.classifier_metrics.update(batch, {name: head.scores(view) for name, head in heads.items()}, heads)
 
     @property
-    def heads(self) -> dict[str, Head]:
+    def heads(self) -> dict[str, Classifier]:
         """The objectives that classify; a model that has no others is judged by them alone."""
-        return {name: part for name, part in self.objectives.items() if isinstance(part, Head)}
+        return {name: part for name, part in self.objectives.items() if isinstance(part, Classifier)}
 
     def on_validation_epoch_end(self) -> None:
         """Retrieval, with median ranks, and zero-shot accuracy over the whole set, and the figures of heads."""
@@ -316,7 +316,7 @@ class SLAP(Network, LightningModule):
         if len(heads) < len(self.objectives):
             self.evaluation.compute(prompts, self.embed_captions, self._sources(stage))
         if heads:
-            figures = self.head_figures
+            figures = self.classifier_metrics
             self.evaluation.add(figures.compute(heads), figures.confusions, figures.left_out)
         results = self.evaluation.results | self.evaluation.median_ranks
         # All processes have the same values; saying so spares a warning for each.

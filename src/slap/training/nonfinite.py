@@ -1,6 +1,7 @@
 """Steps whose loss or gradient is not finite: every process leaves them out alike, and nothing has changed.
 
-How all processes agree without talking: a loss that is not finite makes its process's gradient NaN (`poisoned`), the
+How all processes agree without talking: a loss that is not finite makes its process's gradient NaN
+(`nan_unless_finite`), the
 strategy adds up gradients over processes as always, and so the norm of the gradient, which clipping needs anyway, is
 not finite on any of them. On a GPU nobody waits for that norm: the fused optimiser and the teacher read on the device
 whether to move.
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
-def poisoned(loss: Tensor) -> Tensor:
+def nan_unless_finite(loss: Tensor) -> Tensor:
     """The same loss, a scalar; where it is not finite, its whole gradient is NaN.
 
     A loss may be infinite, or NaN for one clip of many, and still have a gradient that looks sound.
@@ -23,7 +24,7 @@ def poisoned(loss: Tensor) -> Tensor:
     return loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
 
 
-def leave_out(optimizer: Optimizer, bad: Tensor) -> None:
+def skip_step(optimizer: Optimizer, bad: Tensor) -> None:
     """Have the optimiser's next step change neither parameters nor its own state, if `bad`.
 
     Args:
@@ -38,7 +39,7 @@ def leave_out(optimizer: Optimizer, bad: Tensor) -> None:
                 parameter.grad = None
 
 
-class Kept:
+class BufferSnapshot:
     """What a forward pass may change in a model, as it was before: running statistics and centres.
 
     Args:
@@ -50,7 +51,7 @@ class Kept:
         self._copies = [(buffer, buffer.clone()) for buffer in _persistent(model, but)]
 
     @torch.no_grad()
-    def bring_back(self, bad: Tensor) -> None:
+    def restore(self, bad: Tensor) -> None:
         """Undo the changes, if `bad`, 0-dimensional bool."""
         for buffer, before in self._copies:
             buffer.copy_(torch.where(bad, before, buffer))

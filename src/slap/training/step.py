@@ -14,11 +14,11 @@ from torch import Tensor
 from slap.core.distributed import all_sum, world_size
 from slap.model.network import Network
 from slap.model.views import Views
-from slap.training.nonfinite import Kept, poisoned
+from slap.training.nonfinite import BufferSnapshot, nan_unless_finite
 
 
 @dataclass(eq=False)
-class Step:
+class StepOutput:
     """What one optimiser step saw. Nothing here has a gradient.
 
     Attributes:
@@ -28,7 +28,7 @@ class Step:
         extras: by objective, what else it gave to log.
         by_clip: by objective that tells, the loss of each clip, (B,), NaN where a clip has none.
         kept: the model's buffers as they were before.
-        bad: 0-dimensional bool, whether the step was left out; None before that is known.
+        nonfinite: 0-dimensional bool, whether the step was left out; None before that is known.
     """
 
     ids: tuple[str, ...]
@@ -36,17 +36,17 @@ class Step:
     losses: dict[str, Tensor]
     extras: dict[str, Mapping[str, Tensor]]
     by_clip: dict[str, Tensor]
-    kept: Kept
-    bad: Tensor | None = field(default=None)
+    kept: BufferSnapshot
+    nonfinite: Tensor | None = field(default=None)
 
 
-def compute(model: Network, views: Views) -> tuple[Tensor, Step]:
+def compute(model: Network, views: Views) -> tuple[Tensor, StepOutput]:
     """The loss of this process, with its gradient, and what was seen.
 
     The loss's average over processes is the loss of the joined batch. If it is not finite on one process, no process
     gets a finite gradient, see `slap.training.nonfinite`.
     """
-    kept = Kept(model, ("teacher",))
+    kept = BufferSnapshot(model, ("teacher",))
     total = torch.zeros((), device=views.batch.clip.device)
     shares: list[Tensor] = []
     extras: dict[str, Mapping[str, Tensor]] = {}
@@ -65,7 +65,7 @@ def compute(model: Network, views: Views) -> tuple[Tensor, Step]:
     loss = torch.zeros_like(losses[0])
     for name, value in by_name.items():
         loss = loss + model.weights[name] * value
-    return poisoned(total), Step(views.batch.ids, loss, by_name, extras, by_clip, kept)
+    return nan_unless_finite(total), StepOutput(views.batch.ids, loss, by_name, extras, by_clip, kept)
 
 
 def _with_extras(output: Tensor | tuple[Tensor, dict[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -33,19 +33,19 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 import slap.training.fsdp  # noqa: F401 - registers the strategy `fsdp2`
-from slap.training.callbacks.collapse_monitor import CollapseWatch
+from slap.training.callbacks.collapse_monitor import CollapseMonitor
 from slap.training.callbacks.learning_curves import LearningCurves
-from slap.training.callbacks.loss_monitor import StepWatch
+from slap.training.callbacks.loss_monitor import LossMonitor
 from slap.training.callbacks.progress_bar import ProgressBar
-from slap.training.callbacks.test_report import Report
+from slap.training.callbacks.test_report import TestReport
 from slap.training.callbacks.throughput import Throughput
 from slap.training.checkpoint.io import AsyncCheckpointFiles, CheckpointFiles
 from slap.training.checkpoint.last import LastCheckpoint
 from slap.training.checkpoint.resume import ChangedData, ExactResume
 from slap.training.checkpoint.run_folder import AppendingCSVLogger, BestCheckpoint, RunFolder
-from slap.training.processes.consensus import Agreement
-from slap.training.processes.fail_fast import FailTogether
-from slap.training.processes.graceful_stop import StopTogether
+from slap.training.processes.consensus import Consensus
+from slap.training.processes.fail_fast import FailFast
+from slap.training.processes.graceful_stop import GracefulStop
 
 
 def trainer(
@@ -110,12 +110,12 @@ def trainer(
     _check(options)
     if max_steps > 0:  # a short run is validated too
         val_check_interval = min(val_check_interval, max_steps)
-    agreement = Agreement(2)
+    agreement = Consensus(2)
     resume = ExactResume(agreement, changed_data)
-    stop = StopTogether(agreement, resume, save_minutes)
-    own: list[Callback] = [FailTogether(), RunFolder(out, overwrite), Throughput(), LearningCurves(out), Report()]
+    stop = GracefulStop(agreement, resume, save_minutes)
+    own: list[Callback] = [FailFast(), RunFolder(out, overwrite), Throughput(), LearningCurves(out), TestReport()]
     own += [resume, stop]
-    own += [StepWatch(out, max_skipped), CollapseWatch(stop_on_collapse)]
+    own += [LossMonitor(out, max_skipped), CollapseMonitor(stop_on_collapse)]
     if enable_progress_bar:
         own.append(ProgressBar())  # Lightning would draw another one wherever `rich` happens to be installed
     if enable_checkpointing and not fast_dev_run:

@@ -1,6 +1,6 @@
 """Fine-tuning from a trained model: its encoders, tokenizer, pooling and heads as the beginning of a new one.
 
-start = Start.read("runs/mine/best.ckpt")
+start = WarmStart.read("runs/mine/best.ckpt")
 model = SLAP(**start.arguments(objectives={"contrastive": 1.0}), lr=1e-5)
 start.fill(model)
 """
@@ -16,8 +16,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from slap.inference.load import load
-from slap.inference.network_backend import TrainedModel
-from slap.model.head import Head
+from slap.inference.network_backend import NetworkBackend
+from slap.model.head import Classifier
 from slap.model.network import Network
 from slap.model.specs import INSTANCE, EncoderSpec, ObjectiveSpec
 
@@ -28,7 +28,7 @@ PARTS = ("audio", "audio_pool", "text", "text_pool")
 
 
 @dataclass(frozen=True)
-class Start:
+class WarmStart:
     """A trained model to begin from.
 
     Attributes:
@@ -44,7 +44,7 @@ class Start:
     max_seconds: float
 
     @classmethod
-    def read(cls, path: str | Path) -> Start:
+    def read(cls, path: str | Path) -> WarmStart:
         """What `slap.load` reads, a checkpoint or a folder of `slap export`.
 
         Raises:
@@ -52,7 +52,7 @@ class Start:
             FileNotFoundError: there is nothing.
         """
         backend = load(path, "cpu").backend
-        if not isinstance(backend, TrainedModel):
+        if not isinstance(backend, NetworkBackend):
             raise ValueError(
                 f"{path} is a {type(backend).__name__}, whose parts are not SLAP's: fine-tuning starts from "
                 "a checkpoint or an exported folder of SLAP. Encoders of others are named as `audio` and `text`, "
@@ -115,7 +115,7 @@ class Start:
 
     def _same_classes(self, name: str, part: nn.Module) -> bool:
         """Whether a head, if the part is one, classifies as before; with other classes it begins anew."""
-        return not isinstance(part, Head) or list(part.classes) == self._made(name).get("classes")
+        return not isinstance(part, Classifier) or list(part.classes) == self._made(name).get("classes")
 
     def _of(self, part: str) -> dict[str, Tensor]:
         """The state of a part, by the names within it."""

@@ -12,7 +12,7 @@ from lhotse.cut import Cut
 from slap.core.bad_clip import BadClip
 from slap.datamodules import Clip, read_manifest, write_manifest
 from slap.datamodules.audio.decode import checked
-from slap.datamodules.audio.direct import direct
+from slap.datamodules.audio.direct import load_simple_cut
 from slap.datamodules.audio.header import FileError
 from slap.datamodules.audio.load import DecodeError, load, mono
 from slap.datamodules.shar.write import pack
@@ -25,7 +25,7 @@ def written(folder: Path, rate: int, kind: str, frames: int) -> MonoCut:
 
 
 def assert_same(cut: Cut) -> None:
-    short = direct(cut)
+    short = load_simple_cut(cut)
     assert short is not None
     np.testing.assert_array_equal(short, checked(cut).load_audio())
 
@@ -61,7 +61,7 @@ def test_members_of_a_tar(tmp_path: Path) -> None:
     (cut,) = read_manifest(tmp_path / "shards")
     assert_same(cut)
     assert_same(mono(cut, 16000).truncate(offset=0.3, duration=0.2))
-    np.testing.assert_array_equal(direct(cut), direct(read_manifest(tmp_path / "m.jsonl")[0]))
+    np.testing.assert_array_equal(load_simple_cut(cut), load_simple_cut(read_manifest(tmp_path / "m.jsonl")[0]))
 
 
 def test_unusual_clips_go_the_long_way(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_unusual_clips_go_the_long_way(tmp_path: Path) -> None:
     stereo = Recording.from_file(tmp_path / "b.wav").to_cut()
     twice = cut.resample(8000).resample(4000)
     for other in (stereo, *stereo.to_mono(), cut.mix(cut), cut.perturb_speed(0.9), cut.perturb_volume(2.0), twice):
-        assert direct(other) is None
+        assert load_simple_cut(other) is None
 
 
 def test_both_ways_complain_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_both_ways_complain_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         else:
             (tmp_path / "a.wav").write_bytes(damage)
         with pytest.raises(FileError):
-            direct(cut)
+            load_simple_cut(cut)
         short = fault()
         with monkeypatch.context() as patch:
             patch.setattr("slap.datamodules.audio.load.direct", lambda *_: None)

@@ -12,7 +12,7 @@ from lhotse.audio.backend import get_current_audio_backend
 from lhotse.cut import Cut
 
 from slap.datamodules import Clip, read_manifest, write_manifest
-from slap.datamodules.audio.load import DecodeError, held, load, mono, rendered
+from slap.datamodules.audio.load import DecodeError, decoded, load, mixed_down, mono
 
 
 def tone(hertz: float, seconds: float, rate: int) -> np.ndarray:
@@ -59,7 +59,7 @@ def test_segments_begin_where_they_say(tmp_path: Path, rate: int) -> None:
 def test_memory_gives_what_disk_gives(tmp_path: Path, rate: int, channels: int) -> None:
     samples = np.random.default_rng(0).uniform(-1, 1, (3 * rate, channels))
     disk = mono(cut_of(tmp_path / "a.wav", samples, rate, start=0.4, duration=1.3), 16000)
-    memory = held(disk)
+    memory = decoded(disk)
     assert torch.equal(load(memory), load(disk))
     assert memory.num_samples == disk.num_samples == len(load(disk))
     crop = {"offset": 0.25, "duration": 0.5}
@@ -73,7 +73,7 @@ def test_memory_gives_what_disk_gives(tmp_path: Path, rate: int, channels: int) 
 def test_one_sample_is_a_clip(tmp_path: Path, rate: int) -> None:
     cut = mono(cut_of(tmp_path / "a.wav", np.full(1, 0.5), rate), 16000)
     assert len(load(cut)) == cut.num_samples == max(16000 // rate, 1)
-    assert torch.equal(load(held(cut)), load(cut))
+    assert torch.equal(load(decoded(cut)), load(cut))
 
 
 def test_a_mix_is_averaged_not_summed(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_mix_is_averaged_not_summed(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", stereo, 16000, subtype="FLOAT")
     cut = Recording.from_file(tmp_path / "a.wav").to_cut()
     mix = cut.mix(cut)
-    torch.testing.assert_close(load(mono(rendered(mix), 16000)), torch.full((1600,), 0.6))
+    torch.testing.assert_close(load(mono(mixed_down(mix), 16000)), torch.full((1600,), 0.6))
 
 
 def test_a_cut_keeps_the_channel_that_it_names(tmp_path: Path) -> None:

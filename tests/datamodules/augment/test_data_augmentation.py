@@ -15,7 +15,7 @@ from lhotse import CutSet, MonoCut
 from slap.cli.main import main
 from slap.core.packed import Packed
 from slap.datamodules import AudioTextData, Clip, read_manifest, write_manifest
-from slap.datamodules.audio.load import held, load, mono
+from slap.datamodules.audio.load import decoded, load, mono
 from slap.datamodules.augment import AUGMENTATIONS, augmentations
 from slap.datamodules.augment.basic import Mix, Only, RandomGain, RandomSpeed
 from slap.datamodules.augment.concatenate import Concatenate
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cuts(folder: Path) -> CutSet:
-    return CutSet([held(mono(cut, RATE)) for cut in read_manifest(folder / "m.jsonl")])
+    return CutSet([decoded(mono(cut, RATE)) for cut in read_manifest(folder / "m.jsonl")])
 
 
 def drawn(cuts: CutSet, epoch: int) -> CutSet:
@@ -202,7 +202,7 @@ def test_silence_stays_finite(folder: Path) -> None:
 def held_silence(folder: Path) -> MonoCut:
     soundfile.write(folder / "silent.wav", np.zeros(8000), RATE)
     manifest = write_manifest(folder / "silent.jsonl", [Clip("silent", folder / "silent.wav", ["nothing"])])
-    return held(mono(read_manifest(manifest)[0], RATE))
+    return decoded(mono(read_manifest(manifest)[0], RATE))
 
 
 def test_by_name() -> None:

@@ -10,7 +10,7 @@ import torch
 from lhotse import CutSet, MonoCut
 
 from slap.datamodules import Clip, read_manifest, write_manifest
-from slap.datamodules.audio.load import held, load, mono
+from slap.datamodules.audio.load import decoded, load, mono
 from slap.datamodules.augment.basic import Mix, Only, RandomCrop, RandomGain, RandomSpeed
 
 RATE = 16000
@@ -26,7 +26,7 @@ def cuts(request: pytest.FixtureRequest, tmp_path: Path) -> CutSet:
         soundfile.write(tmp_path / f"{i}.wav", samples, RATE, subtype="FLOAT")
         clips.append(Clip(str(i), tmp_path / f"{i}.wav", [f"sound {i}."], {"n": str(i)}))
     cuts = [mono(cut, RATE) for cut in read_manifest(write_manifest(tmp_path / "m.jsonl", clips))]
-    return CutSet([held(cut) for cut in cuts] if request.param == "memory" else cuts)
+    return CutSet([decoded(cut) for cut in cuts] if request.param == "memory" else cuts)
 
 
 def drawn(cuts: CutSet, epoch: int) -> CutSet:

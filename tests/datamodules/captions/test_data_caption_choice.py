@@ -16,7 +16,7 @@ from slap.datamodules import AudioTextData, Clip, ManifestError, read_manifest, 
 from slap.datamodules.augment.basic import Mix
 from slap.datamodules.bad_clips import ClipError
 from slap.datamodules.captions.augment import DropWords, text_augmentation
-from slap.datamodules.captions.sample import CaptionChoice
+from slap.datamodules.captions.sample import CaptionSampler
 
 RATE = 16_000
 
@@ -62,7 +62,7 @@ def epoch(data, number=0):
 
 def test_fields_come_as_often_as_they_are_probable(folder):
     (cut, *_) = [cut for cut in read_manifest(folder / "train.jsonl") if cut.id == "c1"]
-    choice = CaptionChoice({"caption": 0.6, "tags": 0.3, "template": 0.1})
+    choice = CaptionSampler({"caption": 0.6, "tags": 0.3, "template": 0.1})
     drawn = Counter(choice.draw(cut, random.Random(i)).text for i in range(4000))
     assert drawn["a sound 1 is heard"] / 4000 == pytest.approx(0.3, abs=0.03)
     assert drawn["one hears 1"] / 4000 == pytest.approx(0.3, abs=0.03)
@@ -72,7 +72,7 @@ def test_fields_come_as_often_as_they_are_probable(folder):
 
 def test_where_a_field_is_missing_the_others_keep_their_proportions(folder):
     (cut, *_) = [cut for cut in read_manifest(folder / "train.jsonl") if cut.id == "c0"]
-    choice = CaptionChoice({"template": 0.9, "tags": 0.05, "caption": 0.05})
+    choice = CaptionSampler({"template": 0.9, "tags": 0.05, "caption": 0.05})
     drawn = Counter(choice.draw(cut, random.Random(i)).text.split()[0] for i in range(2000))
     assert set(drawn) == {"a", "one", "tags"}
     assert drawn["tags"] / 2000 == pytest.approx(0.5, abs=0.05)
@@ -93,7 +93,7 @@ def test_a_clip_without_any_of_the_fields_is_bad_and_says_so(folder):
     assert all(text.startswith("this is ") for batch in batches for text in batch.captions)
     cut = read_manifest(folder / "train.jsonl")[0]
     with pytest.raises(ClipError, match="caption_fields are tegs, but the clip has captions of caption, tags"):
-        CaptionChoice({"tegs": 1.0}).draw(cut, random.Random(0))
+        CaptionSampler({"tegs": 1.0}).draw(cut, random.Random(0))
 
 
 @pytest.mark.parametrize("fields", [{}, {"caption": 0}, {"caption": -1.0}])

@@ -14,7 +14,7 @@ import torch
 from slap.core.bad_clip import BadClip
 from slap.core.packed import Packed
 from slap.datamodules import AudioTextData, ManifestError, read_manifest
-from slap.datamodules.captions.validate import LONGEST, fault_of
+from slap.datamodules.captions.validate import LONGEST, text_error
 
 RATE = 8000
 COUNT = 20
@@ -56,7 +56,7 @@ def seen(manifest: Path) -> tuple[set[str], dict[str, BadClip]]:
 @pytest.mark.parametrize("name", FAULTY)
 def test_what_is_no_caption(name: str) -> None:
     text, message = FAULTY[name]
-    fault = fault_of(text)
+    fault = text_error(text)
     assert fault is not None
     assert re.match(message, fault)
     fault.encode()
@@ -78,7 +78,7 @@ def test_what_is_no_caption(name: str) -> None:
     ],
 )
 def test_what_is_a_caption(text: str) -> None:
-    assert fault_of(text) is None
+    assert text_error(text) is None
 
 
 def rows(folder: Path, kind: str) -> bytes:

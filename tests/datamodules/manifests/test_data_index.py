@@ -20,7 +20,7 @@ from slap.datamodules.manifests import blocks
 from slap.datamodules.manifests import cut_index as index_file
 from slap.datamodules.manifests import cuts as index_module
 from slap.datamodules.manifests.cuts import CutManifest
-from slap.datamodules.manifests.sequence import Joined, repeated, samples_of
+from slap.datamodules.manifests.sequence import ConcatClips, repeated, samples_of
 
 N = 300  # cuts, in five blocks
 
@@ -272,7 +272,7 @@ def test_samples_are_those_of_mono(tmp_path: Path) -> None:
 def test_joined_sources(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     one, two = read_manifest(write(tmp_path)), read_manifest(write(tmp_path / "other", 70))[5:]
-    both = Joined([one, two])
+    both = ConcatClips([one, two])
     assert len(both) == 365
     assert [both[i].id for i in (0, 299, 300, 364)] == ["c0", "c299", "c5", "c69"]
     assert both.durations.tolist() == [cut.duration for cut in both]

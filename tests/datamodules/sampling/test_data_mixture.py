@@ -11,7 +11,7 @@ from slap.core.packed import Packed
 from slap.datamodules import AudioTextData, Clip, write_manifest
 from slap.datamodules.augment.basic import Mix
 from slap.datamodules.sampling.epoch import Source, streams
-from slap.datamodules.sampling.mixture import Named, shares, turns_of
+from slap.datamodules.sampling.mixture import Named, occurrences_of, shares
 from slap.datamodules.sampling.sampler import TrainSampler
 
 RATE = 16_000
@@ -73,7 +73,7 @@ def test_turns_are_whole_and_none_is_left_out():
     for _ in range(300):
         parts = rng.exponential(1, rng.integers(1, 9)) ** 4
         total = int(rng.integers(len(parts), 60))
-        turns = turns_of(parts.tolist(), total)
+        turns = occurrences_of(parts.tolist(), total)
         assert sum(turns) == total
         assert min(turns) >= 1
         exact = parts / parts.sum() * total

@@ -11,7 +11,7 @@ import pytest
 from slap.datamodules.sampling import epoch as epoch_module
 from slap.datamodules.sampling.batching import bucket_bounds, fill, share_out
 from slap.datamodules.sampling.epoch import Source
-from slap.datamodules.sampling.sampler import Draw, EvaluationSampler, TrainSampler
+from slap.datamodules.sampling.sampler import BatchRequest, EvaluationSampler, TrainSampler
 
 RATE = 1000
 
@@ -21,7 +21,7 @@ def lengths(count: int, longest: float, seed: int = 0) -> list[int]:
     return [max(1, min(round(rng.lognormvariate(0.5, 1) * RATE), round(longest * RATE))) for _ in range(count)]
 
 
-def epoch(lengths: list[int], budget: float, *, world: int = 1, number: int = 0, **options) -> list[list[Draw]]:
+def epoch(lengths: list[int], budget: float, *, world: int = 1, number: int = 0, **options) -> list[list[BatchRequest]]:
     """The draws of each process."""
     ranks = []
     for rank in range(world):

@@ -1,4 +1,4 @@
-"""Evaluation of clips of any length: windows within the budget of a batch, merged into one embedding a clip."""
+"""HeldOutMetrics of clips of any length: windows within the budget of a batch, merged into one embedding a clip."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +12,12 @@ from torch.nn.functional import normalize
 from slap.core.bad_clip import BadClip
 from slap.core.batch import Batch
 from slap.core.packed import Packed
-from slap.core.windows import hop_of, merge, merge_by_name, shares, windows
+from slap.core.windows import hop_of, merge, merge_by_name, window_weights, windows
 from slap.datamodules import AudioTextData, Clip, write_manifest
-from slap.datamodules.sampling.eval_windows import stretches_of
+from slap.datamodules.sampling.eval_windows import segments_of
 from slap.inference.stream import embed
 from slap.testing.tiny import tiny_model
-from slap.training.held_out import Evaluation
+from slap.training.held_out import HeldOutMetrics
 from slap.training.predict import whole_clips
 
 RATE = 16000
@@ -49,7 +49,7 @@ def batches_of(folder: Path, **options) -> list[Batch]:
 
 def test_stretches_are_the_windows_of_each_clip() -> None:
     lengths = [1, 99, 100, 101, 250, 1000, 30]
-    found = stretches_of(lengths, window=100)
+    found = segments_of(lengths, window=100)
     expected = [(i, *span) for i, length in enumerate(lengths) for span in windows(length, 100, hop_of(100))]
     assert [(int(found.clip[i]), *found.span(i)) for i in range(len(found))] == expected
     assert found.lengths.tolist() == [stop - start for _, start, stop in expected]
@@ -88,7 +88,7 @@ def test_without_a_window_what_fits_goes_whole_and_what_does_not_still_goes(fold
 
 def test_the_evaluation_embeds_a_clip_as_a_trained_model_does(folder: Path) -> None:
     model = tiny_model().eval()
-    evaluation, predicted = Evaluation(), []
+    evaluation, predicted = HeldOutMetrics(), []
     with torch.no_grad():
         for batch in batches_of(folder, max_duration=2.0, window=1.0):
             model_batch = Batch(**{**vars(batch), "text": model.text.tokenize(list(batch.captions) or ["x"])})
@@ -128,7 +128,7 @@ def window_batch(names: Sequence[str], spans: Sequence[tuple[int, int]], owners:
 
 def test_windows_of_a_clip_may_lie_in_any_batches_in_any_order_and_twice() -> None:
     eye = torch.eye(3)
-    evaluation = Evaluation()
+    evaluation = HeldOutMetrics()
     evaluation.update(window_batch(["long", "b"], [(4, 12), (0, 3)], [1]), eye[[1, 2]], eye[[2]], 1)
     evaluation.update(window_batch(["long"], [(8, 16)], []), eye[[2]], eye[[]], 1)
     evaluation.update(window_batch(["long", "b"], [(0, 8), (0, 3)], [0, 1]), eye[[0, 2]], eye[[0, 2]], 1)
@@ -136,7 +136,7 @@ def test_windows_of_a_clip_may_lie_in_any_batches_in_any_order_and_twice() -> No
     assert results["t2a_R@1"].count == 2  # the caption of `b` counts once
     assert sorted(evaluation.durations) == [3.0, 16.0]
     merged = merge_by_name(["long", "b", "long", "long"], [(4, 12), (0, 3), (8, 16), (0, 8)], eye[[1, 2, 2, 0]])
-    weights = torch.tensor(shares([(0, 8), (4, 12), (8, 16)]))
+    weights = torch.tensor(window_weights([(0, 8), (4, 12), (8, 16)]))
     torch.testing.assert_close(merged.embeddings[0], normalize(weights, dim=0))
     assert torch.equal(merged.embeddings[1], eye[2])
     assert (merged.first, merged.last) == ([3, 1], [2, 1])
@@ -145,7 +145,7 @@ def test_windows_of_a_clip_may_lie_in_any_batches_in_any_order_and_twice() -> No
 
 def test_a_clip_with_a_bad_window_is_left_out(folder: Path) -> None:
     eye = torch.eye(3)
-    evaluation = Evaluation()
+    evaluation = HeldOutMetrics()
     bad = (
         BadClip("long", "truncated", "", where="m.jsonl, line 1"),
         BadClip("b", "caption", "", where="m.jsonl, line 2"),

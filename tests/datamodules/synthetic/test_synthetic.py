@@ -13,7 +13,7 @@ import torch
 from slap.core.packed import Packed
 from slap.datamodules import synthetic
 from slap.datamodules.synthetic import SyntheticData, write_corpus
-from slap.datamodules.synthetic.captions import ADJECTIVES, ADVERBS, CLAUSES, NOUNS, Event, describe
+from slap.datamodules.synthetic.captions import ADJECTIVES, ADVERBS, CLAUSES, NOUNS, SceneEvent, describe
 from slap.datamodules.synthetic.scenes import (
     LENGTHS,
     LONGEST,
@@ -112,7 +112,7 @@ def test_words_of_length_may_be_left_out_but_are_never_wrong():
 
 
 def test_one_order_of_events_has_captions_with_the_words_either_way_round():
-    scene = (Event("bell"),), (Event("siren"),)
+    scene = (SceneEvent("bell"),), (SceneEvent("siren"),)
     captions = {describe(scene, np.random.default_rng(i)) for i in range(200)}
     assert {"a bell, then a siren", "a siren after a bell"} <= captions
     assert not {"a siren, then a bell", "a bell after a siren"} & captions
@@ -166,7 +166,7 @@ def test_a_small_held_out_split_keeps_pairs_whole():
 
 
 def test_labels():
-    bell, beep, siren = Event("bell", "long"), Event("beep", "short"), Event("siren")
+    bell, beep, siren = SceneEvent("bell", "long"), SceneEvent("beep", "short"), SceneEvent("siren")
     assert labels(((bell,),)) == {"event": "a bell", "duration": "long"}
     assert labels(((siren,),)) == {"event": "a siren"}
     assert labels(((bell,), (beep,))) == {"order": "a bell, then a beep"}
@@ -182,11 +182,11 @@ def test_labels():
 def test_scenes_last_as_long_as_they_say():
     rng = np.random.default_rng(4)
     for length, (shortest, longest) in LENGTHS.items():
-        seconds = [len(render(((Event("beep", length),),), rng)) / SAMPLE_RATE for _ in range(20)]
+        seconds = [len(render(((SceneEvent("beep", length),),), rng)) / SAMPLE_RATE for _ in range(20)]
         assert shortest - 1e-4 <= min(seconds) < max(seconds) <= longest + 1e-4
-    at_once = render(((Event("beep", "long"), Event("hiss", "short")),), rng)
+    at_once = render(((SceneEvent("beep", "long"), SceneEvent("hiss", "short")),), rng)
     assert LENGTHS["long"][0] - 1e-4 <= len(at_once) / SAMPLE_RATE <= LENGTHS["long"][1] + 1e-4
-    four = tuple((Event(kind, "long"),) for kind in ("beep", "hiss", "bell", "buzz"))
+    four = tuple((SceneEvent(kind, "long"),) for kind in ("beep", "hiss", "bell", "buzz"))
     seconds = [len(render(four, rng)) / SAMPLE_RATE for _ in range(20)]
     assert 4 * LENGTHS["long"][0] < min(seconds) < max(seconds) <= LONGEST
 
@@ -194,11 +194,11 @@ def test_scenes_last_as_long_as_they_say():
 def test_sounds_come_in_the_order_of_their_events():
     # A hiss has its energy above 2 kHz, a rumble below 220 Hz.
     for first, second in (("hiss", "rumble"), ("rumble", "hiss")):
-        sound = render(((Event(first),), (Event(second),)), np.random.default_rng(5))
+        sound = render(((SceneEvent(first),), (SceneEvent(second),)), np.random.default_rng(5))
         halves = {"first": sound[: SAMPLE_RATE // 2], "second": sound[-SAMPLE_RATE // 2 :]}
         high = {name: high_share(half) > 0.5 for name, half in halves.items()}
         assert high == {"first": first == "hiss", "second": second == "hiss"}
-    at_once = render(((Event("hiss"), Event("rumble")),), np.random.default_rng(5))
+    at_once = render(((SceneEvent("hiss"), SceneEvent("rumble")),), np.random.default_rng(5))
     assert 0.02 < high_share(at_once) < 0.98
 
 

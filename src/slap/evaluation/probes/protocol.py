@@ -75,7 +75,7 @@ class NeighbourProbing(Probe):
 
 
 @dataclass(frozen=True)
-class Probed:
+class ProbeResult:
     """What a probe says of the clips that it is judged on.
 
     Attributes:
@@ -101,7 +101,7 @@ def quality(scores: Tensor, truth: Tensor, multilabel: bool) -> float:
 
 def probe_parts(
     probe: Probe, features: Tensor, truth: Tensor, parts: Sequence[str], multilabel: bool = False
-) -> Probed:
+) -> ProbeResult:
     """Learn from the clips of part "train", choose on "val" if there are any, else on folds of "train", score "test".
 
     Args:
@@ -121,17 +121,17 @@ def probe_parts(
         groups = stratified(truth[train], INNER_FOLDS)
         chosen = choose(probe, features[train], truth[train], groups, multilabel)
         scores = probe.scores(features[train], truth[train], features[test], [chosen], multilabel)[chosen]
-        return Probed(test, scores, chosen, f"{INNER_FOLDS} folds of the training clips")
+        return ProbeResult(test, scores, chosen, f"{INNER_FOLDS} folds of the training clips")
     asked = torch.cat([val, test])
     found = probe.scores(features[train], truth[train], features[asked], probe.settings, multilabel)
     best = {key: quality(value[: len(val)], truth[val], multilabel) for key, value in found.items()}
     chosen = max(probe.settings, key=lambda setting: best[setting])
-    return Probed(test, found[chosen][len(val) :], chosen, "validation", best)
+    return ProbeResult(test, found[chosen][len(val) :], chosen, "validation", best)
 
 
 def probe_folds(
     probe: Probe, features: Tensor, truth: Tensor, folds: Sequence[int], multilabel: bool = False
-) -> Probed:
+) -> ProbeResult:
     """Score the clips of each fold by what is learnt from all others, the setting chosen within these, fold by fold.
 
     Args:
@@ -156,7 +156,7 @@ def probe_folds(
         found = probe.scores(features[inside], truth[inside], features[~inside], [setting], multilabel)
         scores[~inside] = found[setting].to(scores)
         chosen[number] = setting
-    return Probed(torch.arange(len(truth)), scores, chosen, "the other folds, each in turn")
+    return ProbeResult(torch.arange(len(truth)), scores, chosen, "the other folds, each in turn")
 
 
 def choose(probe: Probe, features: Tensor, truth: Tensor, groups: Tensor, multilabel: bool) -> Any:

@@ -22,13 +22,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from slap.core.registry import add_kind
-from slap.evaluation.eval_set import JudgedSet, hash_of_ids
-from slap.metrics.bootstrap import Result
+from slap.evaluation.eval_set import EvalSet, hash_of_ids
+from slap.metrics.bootstrap import MetricValue
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from slap.evaluation.evaluated_model import Features, Subject
+    from slap.evaluation.evaluated_model import Embeddings, EvaluatedModel
 
 Use = Literal["captions", "labels", "tags"]
 """What a task needs of clips: captions, one label each, or any number of labels."""
@@ -60,7 +60,7 @@ class TaskResult:
     task: str
     dataset: str
     split: str
-    metrics: dict[str, Result]
+    metrics: dict[str, MetricValue]
     definitions: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, Any] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class Task(ABC):
     headline: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def run(self, subject: Subject, data: JudgedSet, progress: Progress) -> TaskResult:
+    def run(self, subject: EvaluatedModel, data: EvalSet, progress: Progress) -> TaskResult:
         """Judge a model on a data set.
 
         Args:
@@ -102,10 +102,10 @@ class Task(ABC):
 
 def result_of(
     task: str,
-    subject: Subject,
-    data: JudgedSet,
-    features: Features,
-    metrics: Mapping[str, Result],
+    subject: EvaluatedModel,
+    data: EvalSet,
+    features: Embeddings,
+    metrics: Mapping[str, MetricValue],
     definitions: Mapping[str, str],
     settings: Mapping[str, Any] | None = None,
 ) -> TaskResult:

@@ -14,12 +14,12 @@ import torch
 
 from slap.core.decoding import Decoding
 from slap.core.registry import register
-from slap.evaluation.eval_set import JudgedClip, JudgedSet
-from slap.evaluation.evaluated_model import Features, Subject
+from slap.evaluation.eval_set import EvalClip, EvalSet
+from slap.evaluation.evaluated_model import Embeddings, EvaluatedModel
 from slap.evaluation.runner import UnavailableError
 from slap.evaluation.tasks.base import Progress, Task, TaskResult, result_of
-from slap.metrics.bootstrap import Result
-from slap.metrics.captioning import CaptionTools, caption_result, caption_tools
+from slap.metrics.bootstrap import MetricValue
+from slap.metrics.captioning import CaptionMetrics, caption_result, caption_tools
 from slap.metrics.captioning.scores import CaptionScore
 
 TITLES = {
@@ -98,7 +98,7 @@ class Captioning(Task):
         self.decoding = Decoding(max_length, beam, length_penalty, top_p, temperature, seed)
         self.spice, self.fense = spice, fense
 
-    def run(self, subject: Subject, data: JudgedSet, progress: Progress) -> TaskResult:
+    def run(self, subject: EvaluatedModel, data: EvalSet, progress: Progress) -> TaskResult:
         """Describe every clip that can be used and has a caption to compare with.
 
         Raises:
@@ -122,7 +122,7 @@ class Captioning(Task):
         result.files["captions.jsonl"] = captions_file(clips, written.captions, scores)
         return result
 
-    def _write(self, subject: Subject, judged: JudgedSet, progress: Progress) -> _Written:
+    def _write(self, subject: EvaluatedModel, judged: EvalSet, progress: Progress) -> _Written:
         rows = [row for row, clip in enumerate(judged.clips) if clip.captions]
         found: dict[int, tuple[str, float]] = {}
         failed = []
@@ -140,13 +140,13 @@ class Captioning(Task):
 
     def _result(
         self,
-        subject: Subject,
-        data: JudgedSet,
+        subject: EvaluatedModel,
+        data: EvalSet,
         written: _Written,
-        metrics: Mapping[str, Result],
-        tools: CaptionTools,
+        metrics: Mapping[str, MetricValue],
+        tools: CaptionMetrics,
     ) -> TaskResult:
-        features = Features(written.rows, torch.empty(len(written.rows), 0), written.seconds, written.failed)
+        features = Embeddings(written.rows, torch.empty(len(written.rows), 0), written.seconds, written.failed)
         settings = {"generation": self.decoding.settings(), "scoring": tools.settings, "guessing": OTHER}
         result = result_of("captioning", subject, data.part("test"), features, metrics, IN_WORDS, settings)
         result.settings["windowing"] = {**result.settings["windowing"], "rule": WINDOWS}
@@ -154,7 +154,7 @@ class Captioning(Task):
         return result
 
 
-def missing_in_words(tools: CaptionTools) -> list[str]:
+def missing_in_words(tools: CaptionMetrics) -> list[str]:
     """A line for each reason why metrics are missing, and one where figures cannot be compared with published ones."""
     reasons: dict[str, list[str]] = {}
     for name, why in tools.missing.items():
@@ -165,7 +165,7 @@ def missing_in_words(tools: CaptionTools) -> list[str]:
     return lines
 
 
-def captions_file(clips: Sequence[JudgedClip], written: Sequence[str], scores: Mapping[str, CaptionScore]) -> str:
+def captions_file(clips: Sequence[EvalClip], written: Sequence[str], scores: Mapping[str, CaptionScore]) -> str:
     """JSON lines with the id, the written caption, the references and the scores of each clip, to score anew."""
     lines = []
     for i, (clip, caption) in enumerate(zip(clips, written, strict=True)):

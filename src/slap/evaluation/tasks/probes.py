@@ -14,10 +14,17 @@ import torch
 from torch import Tensor
 
 from slap.core.registry import register
-from slap.evaluation.eval_set import JudgedSet
-from slap.evaluation.evaluated_model import Features, Subject
+from slap.evaluation.eval_set import EvalSet
+from slap.evaluation.evaluated_model import Embeddings, EvaluatedModel
 from slap.evaluation.plots import score_by_class, score_by_duration
-from slap.evaluation.probes.protocol import LinearProbing, NeighbourProbing, Probe, Probed, probe_folds, probe_parts
+from slap.evaluation.probes.protocol import (
+    LinearProbing,
+    NeighbourProbing,
+    Probe,
+    ProbeResult,
+    probe_folds,
+    probe_parts,
+)
 from slap.evaluation.tasks.base import Progress, Task, TaskResult, result_of
 from slap.evaluation.tasks.zero_shot import MAP, accuracies, add_class_details
 from slap.metrics.confusion import Confusion
@@ -41,7 +48,7 @@ class LinearProbe(Task):
     def __init__(self, strengths: Sequence[float] = LinearProbing.settings) -> None:
         self.probe = LinearProbing(_several(strengths, "strengths"))
 
-    def run(self, subject: Subject, data: JudgedSet, progress: Progress) -> TaskResult:
+    def run(self, subject: EvaluatedModel, data: EvalSet, progress: Progress) -> TaskResult:
         """Learn from the clips that are not judged, and classify those that are.
 
         See `slap.evaluation.probes.protocol`.
@@ -67,7 +74,7 @@ class NeighbourProbe(Task):
     def __init__(self, neighbours: Sequence[int] = NeighbourProbing.settings) -> None:
         self.probe = NeighbourProbing(_several(neighbours, "neighbours"))
 
-    def run(self, subject: Subject, data: JudgedSet, progress: Progress) -> TaskResult:
+    def run(self, subject: EvaluatedModel, data: EvalSet, progress: Progress) -> TaskResult:
         """Look up the neighbours of the clips that are judged among the others.
 
         See `slap.evaluation.probes.protocol`.
@@ -81,7 +88,9 @@ def _several(settings: Sequence[Any], name: str) -> tuple[Any, ...]:
     return tuple(settings)
 
 
-def _judged(name: str, probe: Probe, setting: str, subject: Subject, data: JudgedSet, progress: Progress) -> TaskResult:
+def _judged(
+    name: str, probe: Probe, setting: str, subject: EvaluatedModel, data: EvalSet, progress: Progress
+) -> TaskResult:
     features = subject.features(data, progress)
     clips = [data.clips[row] for row in features.rows]
     truth = data.truth(features.rows)
@@ -105,7 +114,7 @@ def _judged(name: str, probe: Probe, setting: str, subject: Subject, data: Judge
     return judge(name, subject, data, _those(features, probed), probed.scores, truth[probed.rows], settings)
 
 
-def _those(features: Features, probed: Probed) -> Features:
+def _those(features: Embeddings, probed: ProbeResult) -> Embeddings:
     """The features of the clips that are judged."""
     rows = probed.rows.tolist()
     return replace(
@@ -118,9 +127,9 @@ def _those(features: Features, probed: Probed) -> Features:
 
 def _multi(
     name: str,
-    subject: Subject,
-    data: JudgedSet,
-    features: Features,
+    subject: EvaluatedModel,
+    data: EvalSet,
+    features: Embeddings,
     scores: Tensor,
     truth: Tensor,
     settings: dict[str, Any],
@@ -139,9 +148,9 @@ def _multi(
 
 def _single(
     name: str,
-    subject: Subject,
-    data: JudgedSet,
-    features: Features,
+    subject: EvaluatedModel,
+    data: EvalSet,
+    features: Embeddings,
     scores: Tensor,
     truth: Tensor,
     settings: dict[str, Any],

@@ -11,8 +11,8 @@ from functools import partial
 import torch
 
 from slap.core.registry import register
-from slap.evaluation.eval_set import JudgedSet
-from slap.evaluation.evaluated_model import Subject
+from slap.evaluation.eval_set import EvalSet
+from slap.evaluation.evaluated_model import EvaluatedModel
 from slap.evaluation.plots import recall, recall_by_duration
 from slap.evaluation.tasks.base import Progress, Task, TaskResult, result_of
 from slap.metrics.median_rank import chance_best_rank as chance_best_rank
@@ -27,7 +27,7 @@ class Retrieval(Task):
     uses = ("captions",)
     headline = ("t2a_R@1", "t2a_R@10", "a2t_R@1", "a2t_R@10", "t2a_mAP@10")
 
-    def run(self, subject: Subject, data: JudgedSet, progress: Progress) -> TaskResult:
+    def run(self, subject: EvaluatedModel, data: EvalSet, progress: Progress) -> TaskResult:
         """Every caption of the clips that can be used is a query, and so is every clip with a caption.
 
         Raises:

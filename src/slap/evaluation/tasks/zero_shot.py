@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from slap.core.registry import register
-from slap.evaluation.eval_set import JudgedSet
-from slap.evaluation.evaluated_model import Features, Subject
+from slap.evaluation.eval_set import EvalSet
+from slap.evaluation.evaluated_model import Embeddings, EvaluatedModel
 from slap.evaluation.plots import confusion_matrix, score_by_class, score_by_duration
 from slap.evaluation.tasks.base import Progress, Task, TaskResult, result_of
-from slap.metrics.bootstrap import Result, bootstrapped
+from slap.metrics.bootstrap import MetricValue, bootstrapped
 from slap.metrics.confusion import Confusion
 from slap.metrics.intervals import mean_average_precision, over_folds, samples_of
 from slap.metrics.zero_shot import class_embeddings
@@ -36,7 +36,7 @@ class ZeroShot(Task):
     uses = ("labels", "tags")
     headline = ("accuracy", "mAP")
 
-    def run(self, subject: Subject, data: JudgedSet, progress: Progress) -> TaskResult:
+    def run(self, subject: EvaluatedModel, data: EvalSet, progress: Progress) -> TaskResult:
         """Compare every clip with every class of the data set.
 
         Raises:
@@ -59,7 +59,12 @@ class ZeroShot(Task):
 
 
 def _multi(
-    subject: Subject, data: JudgedSet, features: Features, scores: Tensor, truth: Tensor, settings: dict[str, object]
+    subject: EvaluatedModel,
+    data: EvalSet,
+    features: Embeddings,
+    scores: Tensor,
+    truth: Tensor,
+    settings: dict[str, object],
 ) -> TaskResult:
     figure, each = mean_average_precision(scores, truth)
     settings = {**settings, "bootstrap_samples": samples_of(*scores.shape)}
@@ -77,7 +82,12 @@ def _multi(
 
 
 def _single(
-    subject: Subject, data: JudgedSet, features: Features, scores: Tensor, truth: Tensor, settings: dict[str, object]
+    subject: EvaluatedModel,
+    data: EvalSet,
+    features: Embeddings,
+    scores: Tensor,
+    truth: Tensor,
+    settings: dict[str, object],
 ) -> TaskResult:
     target, guess = truth.int().argmax(1), scores.argmax(1)
     hits = target == guess
@@ -94,7 +104,9 @@ def _single(
     return result
 
 
-def accuracies(hits: Tensor, folds: list[int | None] | None, classes: int) -> tuple[dict[str, Result], dict[str, str]]:
+def accuracies(
+    hits: Tensor, folds: list[int | None] | None, classes: int
+) -> tuple[dict[str, MetricValue], dict[str, str]]:
     """Accuracy by the data set's protocol, and its definition in words.
 
     Args:
@@ -120,7 +132,7 @@ def accuracies(hits: Tensor, folds: list[int | None] | None, classes: int) -> tu
     return metrics, {"accuracy": f"{FOLDS}; interval over folds", "accuracy_pooled": f"{POOLED}; interval over clips"}
 
 
-def add_class_details(result: TaskResult, data: JudgedSet, confusion: Confusion, figure: Result) -> None:
+def add_class_details(result: TaskResult, data: EvalSet, confusion: Confusion, figure: MetricValue) -> None:
     """Give a result of single-label classification its figures and plots by class."""
     right, clips = confusion.counts.diagonal(), confusion.counts.sum(1)
     wrong, other = (confusion.counts - right.diag()).max(1)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slap.metrics.bootstrap import AT_ONCE, SAMPLES, Result
+from slap.metrics.bootstrap import AT_ONCE, SAMPLES, MetricValue
 from slap.metrics.captioning.cider import cider_d
 from slap.metrics.captioning.fense import Fense, find_fense
 from slap.metrics.captioning.plain_tokens import plain_tokenize
@@ -28,7 +28,7 @@ ENDS = torch.tensor([0.025, 0.975], dtype=torch.float64)
 
 
 @dataclass
-class CaptionTools:
+class CaptionMetrics:
     """What captions can be scored with here; made once, used for many sets.
 
     Attributes:
@@ -109,7 +109,7 @@ class CaptionTools:
 
 def caption_tools(
     spice: str | Path | None = None, fense: str | Path | None = None, device: str | torch.device = "cpu"
-) -> CaptionTools:
+) -> CaptionMetrics:
     """Look what there is.
 
     Args:
@@ -123,7 +123,7 @@ def caption_tools(
     missing: dict[str, str] = {}
     coco = _had(coco_folder, missing, "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor", "spice", "spider")
     java = _had(package_folder, missing, "meteor", "spice", "spider")
-    tools = CaptionTools("PTB" if java else "plain", coco is not None, missing=missing)
+    tools = CaptionMetrics("PTB" if java else "plain", coco is not None, missing=missing)
     if java:
         tools.spice = _had(lambda: find_spice(spice), missing, "spice", "spider")
     tools.fense = _had(lambda: find_fense(fense, device), missing, "fense")
@@ -138,7 +138,7 @@ def _had(find: Callable[[], Any], missing: dict[str, str], *names: str) -> Any:
         return None
 
 
-def caption_result(score: CaptionScore, guess: CaptionScore, seed: int = 0) -> Result:
+def caption_result(score: CaptionScore, guess: CaptionScore, seed: int = 0) -> MetricValue:
     """A metric times 100, with its 95 % percentile bootstrap interval over clips.
 
     Of CIDEr-D the inverse document frequencies stay those of all references. BLEU and METEOR are computed anew from the
@@ -161,4 +161,4 @@ def caption_result(score: CaptionScore, guess: CaptionScore, seed: int = 0) -> R
         (lambda total: total[:, 0] / clips) if score.totals is None else score.totals.value
     )
     low, high = value(torch.cat(sums)).quantile(ENDS).tolist()
-    return Result(100 * score.corpus, 100 * low, 100 * high, 100 * guess.corpus, clips)
+    return MetricValue(100 * score.corpus, 100 * low, 100 * high, 100 * guess.corpus, clips)

@@ -19,7 +19,7 @@ import soundfile
 from slap.audio.reader import AudioError
 from slap.inference.spectrogram import spectrogram
 from slap.search.query import Hit, Index
-from slap.search.store import Row
+from slap.search.store import WindowRow
 from slap.search.web.document import DOCUMENT, POLICY
 from slap.search.web.localise import locate
 from slap.search.web.media import Media, media
@@ -152,7 +152,7 @@ class App:
 
     # -- files --------------------------------------------------------------------------------------------------------
 
-    def _window(self, parameters: Mapping[str, str]) -> Row:
+    def _window(self, parameters: Mapping[str, str]) -> WindowRow:
         """The window of the index that is asked for, by the id of its file and its start."""
         file = parameters.get("id", "")
         rows = self.index.store.rows_of(file) if re.fullmatch("[0-9a-f]{16}", file) else []
@@ -161,7 +161,7 @@ class App:
         start = _number(parameters, "at", rows[0].start, 0, rows[0].duration)
         return min(rows, key=lambda row: abs(row.start - start))
 
-    def _open(self, row: Row) -> BinaryIO:
+    def _open(self, row: WindowRow) -> BinaryIO:
         """The file of a row, if it still is what was indexed."""
         folder = Path(self.index.metadata.folder)
         inside = not Path(row.path).is_absolute() and ".." not in Path(row.path).parts

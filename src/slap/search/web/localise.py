@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from slap.inference.model import Localiser, Model
+from slap.inference.model import Localizer, Model
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def locate(model: Model, file: BinaryIO, text: str, start: float, end: float) ->
 
 def _tells_when(model: Model) -> bool:
     try:
-        return isinstance(model.backend, Localiser)
+        return isinstance(model.backend, Localizer)
     except ValueError:  # its audio encoder does not say what time its patches stand for
         return False
 

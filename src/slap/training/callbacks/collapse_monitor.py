@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from slap.model.contracts import Objective
-from slap.training.device_scalars import Deferred
+from slap.training.device_scalars import AsyncScalars
 
 PATIENCE = 10
 """Rows of the logs in which an objective complains before anyone believes it (our choice)."""
@@ -23,8 +23,8 @@ class CollapseError(ValueError):
     """Training has collapsed, and was told to stop then."""
 
 
-class CollapseWatch(Callback):
-    """Asks the objectives, whenever a row of the logs is due, whether they complain (`Objective.complaint`).
+class CollapseMonitor(Callback):
+    """Asks the objectives, whenever a row of the logs is due, whether they complain (`Objective.health_check`).
 
     A complaint that lasts for `patience` rows is logged as a warning; when it ends, that is logged too.
 
@@ -41,7 +41,7 @@ class CollapseWatch(Callback):
             raise ValueError(f"patience must be at least 1, got {patience}")
         self.stop, self.patience = stop, patience
         self.rows: Counter[str] = Counter()  # by objective, for how many rows in a row it has complained
-        self._deferred: Deferred[tuple[int, list[tuple[str, str]]]] = Deferred()
+        self._deferred: AsyncScalars[tuple[int, list[tuple[str, str]]]] = AsyncScalars()
         self._last: Any = None
 
     def on_train_batch_end(
@@ -73,7 +73,7 @@ class CollapseWatch(Callback):
             if not all(isfinite(value) for value in values.values()):
                 continue  # that is the business of slap.training.callbacks.loss_monitor
             objective = cast("Objective", module.objectives[name])  # type: ignore[index]
-            self._hear(name, step, objective.complaint(values))
+            self._hear(name, step, objective.health_check(values))
 
     def _hear(self, name: str, step: int, complaint: str | None) -> None:
         before = self.rows[name]

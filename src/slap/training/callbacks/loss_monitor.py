@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from slap.training.device_scalars import Deferred
-from slap.training.step import Step
+from slap.training.device_scalars import AsyncScalars
+from slap.training.step import StepOutput
 
 SKIPPED = "skipped_steps.jsonl"
 """The file in a run's folder that lists the clips of steps whose loss or gradient was not finite, ..."""
@@ -45,7 +45,7 @@ class NotFiniteError(ValueError):
     """Training cannot go on: step after step, a loss or a gradient was not finite."""
 
 
-class StepWatch(Callback):
+class LossMonitor(Callback):
     """Counts steps that were left out, as `train/skipped`, and lists their clips; lists those of spikes of the loss.
 
     Every process appends a line with its own clips to the files in the run's folder. All processes see the same losses,
@@ -69,8 +69,8 @@ class StepWatch(Callback):
         self.limit, self.spike = limit, spike
         self.skipped = self.in_a_row = 0
         self.recent: deque[float] = deque(maxlen=WINDOW)
-        self._deferred: Deferred[tuple[int, Step]] = Deferred()
-        self._last: Step | None = None
+        self._deferred: AsyncScalars[tuple[int, StepOutput]] = AsyncScalars()
+        self._last: StepOutput | None = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -102,7 +102,7 @@ class StepWatch(Callback):
         self.skipped, self.in_a_row = state_dict["skipped"], state_dict["in_a_row"]
         self.recent = deque(state_dict["recent"], maxlen=WINDOW)
 
-    def _look(self, trainer: Trainer, step: int, bad: bool, loss: float, seen: Step) -> None:
+    def _look(self, trainer: Trainer, step: int, bad: bool, loss: float, seen: StepOutput) -> None:
         if bad:
             self.skipped += 1
             self.in_a_row += 1
@@ -122,7 +122,7 @@ class StepWatch(Callback):
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             append(self.out / name, entry)
 
-    def _complaint(self, step: int, seen: Step) -> str:
+    def _complaint(self, step: int, seen: StepOutput) -> str:
         losses = ", ".join(f"{name} {value.item():g}" for name, value in seen.losses.items())
         return (
             f"training stopped at step {step}: {self.in_a_row} steps in a row had a loss or a gradient that is not "
@@ -151,7 +151,7 @@ def spiked(loss: float, recent: Sequence[float], spike: float) -> float | None:
     return middle if loss - middle > max(spike * deviation, abs(middle) / 5) else None
 
 
-def _entry(rank: int, loss: float, seen: Step) -> dict[str, Any]:
+def _entry(rank: int, loss: float, seen: StepOutput) -> dict[str, Any]:
     """A line for a file: the losses, and this process's clips, those with the highest losses first."""
     losses = {name: _number(value.item()) for name, value in seen.losses.items()}
     by_clip = {name: values.tolist() for name, values in seen.by_clip.items()}

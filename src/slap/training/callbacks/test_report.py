@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 
 from slap.core.bad_clip import BAD_CLIPS
 from slap.core.batch import Batch
-from slap.metrics.bootstrap import Result
+from slap.metrics.bootstrap import MetricValue
 from slap.metrics.plots import draw_confusion, draw_recall, draw_recall_by_duration
 
 if TYPE_CHECKING:
-    from slap.training.held_out import Evaluation
+    from slap.training.held_out import HeldOutMetrics
     from slap.training.module import SLAP
 
 SAMPLES = 12
@@ -42,11 +42,11 @@ class Sample:
     written: str
 
 
-class Report(Callback):
+class TestReport(Callback):
     """Prints and writes the report of a test run, at its end.
 
     If an objective of the model has a method `generate`, as `captioning` has, the report shows a few of its captions.
-    Works with any model that keeps a `slap.training.held_out.Evaluation` as `evaluation`.
+    Works with any model that keeps a `slap.training.held_out.HeldOutMetrics` as `evaluation`.
     """
 
     def __init__(self) -> None:
@@ -74,17 +74,17 @@ class Report(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print and write."""
         if trainer.is_global_zero:
-            evaluation: Evaluation = pl_module.evaluation  # type: ignore[assignment]
+            evaluation: HeldOutMetrics = pl_module.evaluation  # type: ignore[assignment]
             write(Path(trainer.default_root_dir), evaluation, self._samples)
             lines = [table(evaluation.results), *median_ranks(evaluation), *left_out(evaluation)]
             print("\n" + "\n\n".join(lines) + f"\n\nMore in {Path(trainer.default_root_dir) / 'report.md'}")
 
 
-def table(results: Mapping[str, Result]) -> str:
+def table(results: Mapping[str, MetricValue]) -> str:
     """The figures as text for a terminal of 80 columns.
 
     Example:
-        >>> print(table({"t2a_R@1": Result(62.5, 56.1, 68.9, 0.3125, 320)}))
+        >>> print(table({"t2a_R@1": MetricValue(62.5, 56.1, 68.9, 0.3125, 320)}))
         metric                           value     95 % interval    chance     count
         text to audio, R@1                62.5      56.1 to 68.9       0.3       320
     """
@@ -93,15 +93,15 @@ def table(results: Mapping[str, Result]) -> str:
     return "\n".join(f"{{:<{first}}}{{:>10}}{{:>18}}{{:>10}}{{:>10}}".format(*row) for row in rows)
 
 
-def markdown(results: Mapping[str, Result]) -> str:
+def markdown(results: Mapping[str, MetricValue]) -> str:
     """The figures as a table in Markdown.
 
     Example:
-        >>> print(markdown({"zeroshot_order": Result(62.5, 56.1, 68.9, 8.333, 320)}))
+        >>> print(markdown({"zeroshot_order": MetricValue(62.5, 56.1, 68.9, 8.333, 320)}))
         | metric | value | 95 % interval | chance | count |
         |---|---:|---:|---:|---:|
         | zero-shot, order | 62.5 | 56.1 to 68.9 | 8.3 | 320 |
-        >>> print(markdown({"clotho/t2a_R@10": Result(62.5, 56.1, 68.9, 0.96, 1045)}).splitlines()[-1])
+        >>> print(markdown({"clotho/t2a_R@10": MetricValue(62.5, 56.1, 68.9, 0.96, 1045)}).splitlines()[-1])
         | clotho: text to audio, R@10 | 62.5 | 56.1 to 68.9 | 1.0 | 1045 |
     """
     rows = [HEADINGS, ("---", "---:", "---:", "---:", "---:"), *_rows(results)]
@@ -109,7 +109,7 @@ def markdown(results: Mapping[str, Result]) -> str:
     return "\n".join(lines)
 
 
-def median_ranks(evaluation: Evaluation) -> list[str]:
+def median_ranks(evaluation: HeldOutMetrics) -> list[str]:
     """A line on the median ranks of all clips together; none if there are none."""
     shown = [(readable(name), rank) for name, rank in evaluation.median_ranks.items() if "/" not in name]
     words = [
@@ -119,7 +119,7 @@ def median_ranks(evaluation: Evaluation) -> list[str]:
     return [f"Median rank, from 1: {', '.join(words)}."] if words else []
 
 
-def left_out(evaluation: Evaluation) -> list[str]:
+def left_out(evaluation: HeldOutMetrics) -> list[str]:
     """A line on the clips that could not be used; none if all could."""
     if not evaluation.left_out:
         return []
@@ -127,7 +127,7 @@ def left_out(evaluation: Evaluation) -> list[str]:
     return [f"Clips left out, since they could not be used: {reasons}; see {BAD_CLIPS}."]
 
 
-def write(folder: Path, evaluation: Evaluation, samples: Sequence[Sample] = ()) -> None:
+def write(folder: Path, evaluation: HeldOutMetrics, samples: Sequence[Sample] = ()) -> None:
     """Write `report.md`, `results.json` and the plots.
 
     Args:
@@ -178,7 +178,7 @@ ACCURACY = "_accuracy"
 _NAMES = {"t2a_": "text to audio, ", "a2t_": "audio to text, ", "zeroshot_": "zero-shot, "}
 
 
-def _rows(results: Mapping[str, Result]) -> list[tuple[str, ...]]:
+def _rows(results: Mapping[str, MetricValue]) -> list[tuple[str, ...]]:
     return [
         (
             readable(name),
@@ -208,7 +208,7 @@ def readable(metric: str) -> str:
     return metric
 
 
-def _plots(evaluation: Evaluation) -> dict[str, Figure]:
+def _plots(evaluation: HeldOutMetrics) -> dict[str, Figure]:
     """The plots by the name of their file."""
     plots = {}
     if "t2a_R@1" in evaluation.results:

@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from slap.core.checkpoint_file import is_good, newest_good
 from slap.training.checkpoint.io import LAST, files_of
 from slap.training.checkpoint.resume import ExactResume
-from slap.training.processes.graceful_stop import StopTogether
+from slap.training.processes.graceful_stop import GracefulStop
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class LastCheckpoint(Checkpoint):
         save_every: optimiser steps between checkpoints; None for none by steps.
     """
 
-    def __init__(self, out: str, resume: ExactResume, stop: StopTogether, save_every: int | None = None) -> None:
+    def __init__(self, out: str, resume: ExactResume, stop: GracefulStop, save_every: int | None = None) -> None:
         if save_every is not None and save_every < 1:
             raise ValueError(f"save_every is a number of steps from 1 on, or None; got {save_every}")
         self.path = Path(out).absolute() / LAST

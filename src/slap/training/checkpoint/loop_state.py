@@ -62,7 +62,7 @@ class Boundary:
         return self.validated or self.repeatable or not self.due
 
     @property
-    def owes_validation(self) -> bool:
+    def validation_pending(self) -> bool:
         """Whether a training that goes on from here begins with the validation."""
         return self.due and self.repeatable and not self.validated
 
@@ -77,7 +77,7 @@ class Boundary:
         # A step is counted for the logs after its validation; where one is due, loading counts it.
         loops["epoch_loop.state_dict"]["_batches_that_stepped"] += not self.due
         # Lightning's sign of an interrupted validation: it is run from its beginning, before the next batch.
-        begun = int(self.owes_validation)
+        begun = int(self.validation_pending)
         loops["epoch_loop.val_loop.batch_progress"] = {
             "total": {"ready": begun, "started": begun, "processed": 0, "completed": 0},
             "current": {"ready": 0, "started": 0, "processed": 0, "completed": 0},

@@ -21,7 +21,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from slap.training.checkpoint.loop_state import Boundary
 from slap.training.checkpoint.rank_state import RandomNumbers, RankState, gather
-from slap.training.processes.consensus import Agreement
+from slap.training.processes.consensus import Consensus
 
 KEY = "slap_resume"
 """Of what is saved here, in a checkpoint."""
@@ -58,7 +58,7 @@ class ExactResume(Callback):
         boundary: the end of the last optimiser step; None before the first.
     """
 
-    def __init__(self, agreement: Agreement, changed_data: ChangedData = "refuse") -> None:
+    def __init__(self, agreement: Consensus, changed_data: ChangedData = "refuse") -> None:
         if changed_data not in ("refuse", "restart_epoch"):
             raise ValueError(f"changed_data is 'refuse' or 'restart_epoch', got {changed_data!r}")
         self.agreement, self.changed_data = agreement, changed_data
@@ -95,7 +95,7 @@ class ExactResume(Callback):
         self._step, self._batches = trainer.global_step, 0
         if self._loaded is not None:
             self.boundary = Boundary(**self._loaded["boundary"])
-            self._owed = self.boundary.owes_validation and self.boundary.batches == 0
+            self._owed = self.boundary.validation_pending and self.boundary.batches == 0
             states = self._loaded["ranks"]
             mine = states[trainer.global_rank] if trainer.global_rank < len(states) else {}
             for name, owner in _owners(trainer, pl_module):

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 
-class Agreement:
+class Consensus:
     """The elementwise maximum, over processes, of a few whole numbers; each process gives its own at every step.
 
     The exchange of a step is collected at the next one, when it is long done, so it costs no time, and every process

@@ -20,7 +20,7 @@ from typing import Any
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from slap.training.processes.signals import Stopped, release_children
+from slap.training.processes.signals import TrainingStopped, release_children
 
 FIRST, COUNT, HEARD = "slap/failed/first", "slap/failed/count", "slap/failed/heard"
 """Keys in the store: who failed first and how; how many failed; how many of the others know."""
@@ -35,7 +35,7 @@ LOST = 20.0
 """Seconds without the store after which its host is taken for dead. At the end of a run it leaves a little earlier."""
 
 
-class FailTogether(Callback):
+class FailFast(Callback):
     """Ends this process when another one has failed, and the others when this one does; with one process it is idle."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class FailTogether(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Tell the others, and end: cleaning up could wait for them for ever."""
         del pl_module
-        if trainer.world_size == 1 or isinstance(exception, Stopped | KeyboardInterrupt):
+        if trainer.world_size == 1 or isinstance(exception, TrainingStopped | KeyboardInterrupt):
             self._end_watch()
             return
         watch = self._watch or _Watch(trainer)

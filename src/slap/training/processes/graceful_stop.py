@@ -12,8 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from slap.training.checkpoint.resume import ExactResume
-from slap.training.processes.consensus import Agreement
-from slap.training.processes.signals import Signals, Stopped, release_children
+from slap.training.processes.consensus import Consensus
+from slap.training.processes.signals import Signals, TrainingStopped, release_children
 
 PATIENCE = 60.0
 """Seconds that the process which launched the others waits for their end."""
@@ -27,7 +27,7 @@ class Saves(Protocol):
         """Save, on all processes."""
 
 
-class StopTogether(Callback):
+class GracefulStop(Callback):
     """Ends training when any process has received a signal, and says when a checkpoint is due by the clock.
 
     Both are agreed on between the processes (`slap.training.processes.consensus`), so all act at the same step, one
@@ -44,7 +44,7 @@ class StopTogether(Callback):
         save_due: whether a checkpoint is due by the clock, after the step that has just been made.
     """
 
-    def __init__(self, agreement: Agreement, resume: ExactResume, save_minutes: float | None = None) -> None:
+    def __init__(self, agreement: Consensus, resume: ExactResume, save_minutes: float | None = None) -> None:
         if save_minutes is not None and save_minutes <= 0:
             raise ValueError(
                 f"save_minutes must be above 0, or None for no checkpoints by the clock; got {save_minutes}"
@@ -105,7 +105,7 @@ class StopTogether(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Having stopped, the process that launched the others waits for them, so that none is killed."""
         del trainer, pl_module
-        if isinstance(exception, Stopped):
+        if isinstance(exception, TrainingStopped):
             for child in self._children:
                 try:
                     child.wait(PATIENCE)
@@ -133,4 +133,4 @@ class StopTogether(Callback):
             print(f"slap: stopped by {name} after step {trainer.global_step}{more}", file=sys.stderr, flush=True)
         if self._signals.wants_requeue:
             self._signals.requeue()
-        raise Stopped(self._stop)
+        raise TrainingStopped(self._stop)

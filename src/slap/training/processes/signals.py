@@ -63,7 +63,7 @@ class Signals(_SignalConnector):
         return () if taken else (int(number),)
 
 
-class Stopped(SystemExit):
+class TrainingStopped(SystemExit):
     """Training ended at a step because a signal asked for it; its code is the one that shells give such programs.
 
     Args:
