@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: bench bench-compare demo test fuzz lint format format-check types wheel
+.PHONY: bench bench-compare demo test fuzz lint format format-check layers types wheel
 
 # The environment, made anew when what it is made from changes.
 .venv/installed: pyproject.toml setup.cfg constraints.txt
@@ -33,18 +33,25 @@ format: .venv/installed
 format-check: .venv/installed
 	$(BIN)/ruff format --check
 
-# In an ordinary install all parts of the package lie in one folder, where a type checker finds them.
-types: .venv/installed
+# In an ordinary install all parts of the package lie in one folder, where static tools find them.
+.PHONY: build/installed
+build/installed: .venv/installed
 	rm -rf build
-	$(BIN)/pip install --quiet --no-deps --target build/types .
-	MYPYPATH=build/types $(BIN)/mypy --package slap
+	$(BIN)/pip install --quiet --no-deps --target build/installed .
 
-# The wheel holds all five packages and works outside of the checkout.
+types: build/installed
+	MYPYPATH=build/installed $(BIN)/mypy --package slap
+
+# The rooms import only what lies below them; the contract is in pyproject.toml.
+layers: build/installed
+	PYTHONPATH=build/installed $(BIN)/lint-imports --no-cache
+
+# The wheel holds every module and works outside of the checkout.
 wheel: .venv/installed
-	rm -rf build dist
+	rm -rf build/lib build/wheel dist
 	$(BIN)/python -m build --wheel --outdir dist . > /dev/null
 	$(BIN)/pip install --quiet --no-deps --target build/wheel dist/*.whl
-	cd build/wheel && PYTHONPATH=. ../../$(BIN)/python -c "import slap.encoders, slap.objectives, slap.datamodules, slap.recipes.base"
+	$(BIN)/python .ci/check_wheel.py build/wheel
 
 # What is fast and what is not, beside what this machine could do: a few minutes, on a machine that does nothing else.
 # `make bench ARGS=--update` keeps the figures in benchmarks/RESULTS.md and benchmarks/results.

@@ -455,7 +455,7 @@ def profiled(report: Report, options: argparse.Namespace) -> None:
 KINDS = {
     "attention": ("flash", "fmha"),
     "matrix products": ("gemm", "nvjet", "cutlass", "cublas", "xmma", "sm90_", "sm80_", "splitk"),
-    "optimiser and teacher": ("multi_tensor", "foreach", "fused_adam", "adam", "lerp"),
+    "optimizer and teacher": ("multi_tensor", "foreach", "fused_adam", "adam", "lerp"),
     "compiled": ("triton",),
     "copies": ("memcpy", "memset"),
     "sorting and gathering": ("sort", "scatter", "gather", "index", "radix", "scan", "cub", "embedding"),

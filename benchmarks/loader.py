@@ -3,11 +3,11 @@
     python benchmarks/loader.py --audio ../shared/data/esc10 --short ../shared/data/fsdd/recordings
 
 The same clips are decoded by soundfile, averaged to mono and resampled by torchaudio to 16 kHz, and nothing else: the
-floor. The loader does that too, and shuffles, batches, checks, draws captions, tokenises, packs, and hands over between
+floor. The loader does that too, and shuffles, batches, checks, draws captions, tokenizes, packs, and hands over between
 processes. Both take turns, each with as many processes and one thread; the overhead is the median over the rounds of
 the loader's time over the floor's, less one. The aim is at most 15 %.
 
-Without `--audio`, clips of 5 s at 44.1 kHz are synthesised. `--short` adds a row for very short clips.
+Without `--audio`, clips of 5 s at 44.1 kHz are synthesized. `--short` adds a row for very short clips.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def kinds(folder: Path, audio: Path | None, short: Path | None, most: int) -> li
 
 
 def sources(audio: Path | None, most: int) -> Any:
-    """Samples and rates: of files in a folder, or synthesised."""
+    """Samples and rates: of files in a folder, or synthesized."""
     if audio is None:
         rng = np.random.default_rng(0)
         for _ in range(most):

@@ -2,7 +2,7 @@
 
     python benchmarks/search.py --windows 100000 1000000 --update
 
-Embeddings are synthetic, of length 1: `clustered` ones lie around 2,000 centres of 64 effective dimensions, as those of
+Embeddings are synthetic, of length 1: `clustered` ones lie around 2,000 centers of 64 effective dimensions, as those of
 a trained model roughly do; `uniform` ones have no structure at all, the worst case of any approximate index. Queries
 are further draws. Recall is the share of the 10 nearest windows, by `exact_topk`, that the approximate index gives.
 
@@ -42,8 +42,8 @@ def draw(kind: str, count: int, seed: int) -> Tensor:
     fixed, varied = torch.Generator().manual_seed(0), torch.Generator().manual_seed(seed + 1)
     if kind == "uniform":
         return normalize(torch.randn(count, DIM, generator=varied), dim=1)
-    basis, centres = torch.randn(64, DIM, generator=fixed) / 8, torch.randn(2000, 64, generator=fixed)
-    near = centres[torch.randint(2000, (count,), generator=varied)] + 0.7 * torch.randn(count, 64, generator=varied)
+    basis, centers = torch.randn(64, DIM, generator=fixed) / 8, torch.randn(2000, 64, generator=fixed)
+    near = centers[torch.randint(2000, (count,), generator=varied)] + 0.7 * torch.randn(count, 64, generator=varied)
     return normalize(near @ basis + 0.3 * torch.randn(count, DIM, generator=varied), dim=1)
 
 

@@ -97,7 +97,7 @@ def model(
     Args:
         audio: the audio encoder.
         text: the text encoder.
-        objectives: what is minimised.
+        objectives: what is minimized.
     """
     torch.set_num_threads(1)
     return SLAP(audio=audio, text=text, objectives=objectives, embedding_dim=32, lr=1e-4, warmup_steps=50)
@@ -138,7 +138,7 @@ def trainer(out: str = "runs/soak", max_steps: int = STEPS, val_check_interval: 
 
     Args:
         out: the run's folder.
-        max_steps: optimiser steps.
+        max_steps: optimizer steps.
         val_check_interval: batches between validations, each of which saves `last.ckpt`.
         **options: any other option of `slap.training.trainer.trainer`.
     """

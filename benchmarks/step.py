@@ -119,9 +119,9 @@ def run(options: argparse.Namespace) -> list[Row]:
     """Measure; the rows of the table."""
     batch, turns = batch_of(durations_of(options.seconds)), Turns(options.clock)
     shares: dict[str, float] = {}
-    for name, chosen in SETS.items():  # one model at a time: with optimiser and teacher each takes gigabytes
+    for name, chosen in SETS.items():  # one model at a time: with optimizer and teacher each takes gigabytes
         step = Step({one: base.OBJECTIVES[one] for one in chosen}, options.size)
-        step(batch)  # warms up, and the optimiser makes its state
+        step(batch)  # warms up, and the optimizer makes its state
         for _ in range(options.turns):
             turns.take(name, lambda step=step: step(batch))
         if name == "three objectives":

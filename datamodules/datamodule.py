@@ -15,6 +15,7 @@ import torch.distributed as dist
 from lightning.pytorch import LightningDataModule
 
 from slap.core.bad_clip import BadClip
+from slap.core.units import Seconds
 from slap.datamodules.audio.decode import LARGEST, MEGABYTE
 from slap.datamodules.augment import augmentations
 from slap.datamodules.bad_clips import BadClipLog
@@ -23,7 +24,6 @@ from slap.datamodules.captions.sample import CaptionSampler
 from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset, Transform
 from slap.datamodules.labels import Labels, all_labels, balancing
 from slap.datamodules.loader import Loader
-from slap.datamodules.manifests.clip import Seconds
 from slap.datamodules.manifests.collection import (
     MonoCuts,
     check_lengths,
@@ -58,7 +58,7 @@ class AudioTextData(LightningDataModule):
     """Batches of clips and captions from manifests (see `slap.datamodules.manifests.read` for their format).
 
     In training each clip comes once an epoch (or `repeats` times), in a new order, with one of its captions drawn at
-    random. In evaluation each clip comes once, whole or in windows, with all its captions. Sample rate and tokeniser
+    random. In evaluation each clip comes once, whole or in windows, with all its captions. Sample rate and tokenizer
     are the model's: the trainer says which, or `connect` where there is no trainer. The same seed gives the same
     batches, whatever the number of workers.
 
@@ -113,7 +113,7 @@ class AudioTextData(LightningDataModule):
             without one get "This is a sound of {label}."
         augment: augmentation of training clips by name and arguments, see `slap.datamodules.augment`.
         transforms: applied to the cuts of each training batch after those, in order; see
-        `slap.datamodules.augment.basic`.
+            `slap.datamodules.augment.basic`.
         max_bad: the share of clips that may be bad; the run stops with an error when more are. See
             `slap.datamodules.bad_clips` for when that is judged.
         max_decoded: MB that reading the wanted stretch of a clip may take, by its header: seconds x channels x rate x 4
@@ -253,7 +253,7 @@ class AudioTextData(LightningDataModule):
         self._loaders.clear()
 
     def captions(self) -> Iterator[str]:
-        """All captions of the training manifests, each once, lazily; a tokeniser learns from them."""
+        """All captions of the training manifests, each once, lazily; a tokenizer learns from them."""
         return captions_of(self._clips("train"))
 
     def labels(self, task: str) -> Labels:
@@ -442,7 +442,7 @@ class AudioTextData(LightningDataModule):
         return self._mono[split, sample_rate]
 
     def _model(self) -> tuple[int, Tokenize]:
-        """The sample rate and the tokeniser."""
+        """The sample rate and the tokenizer."""
         if self.trainer is not None:
             model = self.trainer.lightning_module
             return model.audio.sample_rate, model.text.tokenize  # type: ignore[union-attr, return-value]

@@ -21,11 +21,11 @@ import slap.datamodules.leftover_workers  # noqa: F401  # processes that load ba
 from slap.core.bad_clip import BadClip
 from slap.core.batch import Batch, fingerprint
 from slap.core.packed import Packed
+from slap.core.units import Seconds
 from slap.datamodules.audio.decode import LARGEST
 from slap.datamodules.audio.load import check_captions, check_not_silent, is_silent, load, with_samples
 from slap.datamodules.bad_clips import ClipError
 from slap.datamodules.captions.sample import CaptionSampler, original_text
-from slap.datamodules.manifests.clip import Seconds
 from slap.datamodules.manifests.safe_cuts import tracks_of
 from slap.datamodules.sampling.eval_windows import Segments
 from slap.datamodules.sampling.mixture import source_of

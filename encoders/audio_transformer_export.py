@@ -59,7 +59,7 @@ class AudioGraph(nn.Module):
         return self.norm(x)
 
     def frames(self, audio: Tensor) -> Tensor:
-        """A waveform, (T,), to normalised log-mel frames, (F, bands), as `LogMel` gives them."""
+        """A waveform, (T,), to normalized log-mel frames, (F, bands), as `LogMel` gives them."""
         margin = self.logmel.fft // 2
         last = torch.full((1,), audio.shape[0] - 1, device=audio.device)
         place = torch.arange(audio.shape[0] + 2 * margin, device=audio.device) - margin

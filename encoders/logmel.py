@@ -16,7 +16,7 @@ CHUNK = 16_384
 
 
 class LogMel(nn.Module):
-    """Log-mel spectrogram; each clip as `torchaudio.transforms.MelSpectrogram` (centred, reflecting) gives it.
+    """Log-mel spectrogram; each clip as `torchaudio.transforms.MelSpectrogram` (centered, reflecting) gives it.
 
     A clip of n samples has 1 + n // hop frames. Clips shorter than half a window reflect more than once, which torch's
     own reflection refuses; so a clip of one sample is a constant.
@@ -59,7 +59,7 @@ class LogMel(nn.Module):
         self.bank: Tensor
 
     def forward(self, audio: Packed) -> Packed:
-        """Waveforms, (N,), to normalised log-mel frames, (T, F), float32.
+        """Waveforms, (N,), to normalized log-mel frames, (T, F), float32.
 
         Raises:
             ValueError: a clip without samples.

@@ -38,7 +38,7 @@ class SpecAugment(nn.Module):
         self.shortest = shortest
 
     def forward(self, frames: Packed) -> Packed:
-        """(T, F) -> (T, F), hidden values 0: the mean of normalised log-mel frames."""
+        """(T, F) -> (T, F), hidden values 0: the mean of normalized log-mel frames."""
         if not self.training:
             return frames
         clips, device = len(frames), frames.values.device

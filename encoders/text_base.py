@@ -72,7 +72,7 @@ class TokenizedTextEncoder(TextEncoder):
         return Packed.pack([torch.tensor(item) for item in ids])
 
     def detokenize(self, tokens: Packed) -> list[str]:
-        """Token ids, (N,), back to captions, as the tokenizer normalises them."""
+        """Token ids, (N,), back to captions, as the tokenizer normalizes them."""
         return self._tokenizer().decode([item.tolist() for item in tokens.unpack()])
 
     def get_extra_state(self) -> Tensor:

@@ -43,7 +43,7 @@ class MaskedDistillation(Objective):
 
     The paper states MLP heads, prototype scores and cross-entropy. The rest is our choice: the head of DINO
     (arXiv 2104.14294); the loss at the hidden patches only, as in iBOT, since only there must anything be predicted;
-    and Sinkhorn-Knopp on the teacher's side against collapse, as in SwAV, because it needs no running centre that
+    and Sinkhorn-Knopp on the teacher's side against collapse, as in SwAV, because it needs no running center that
     would have to be saved, and holds from the first step.
 
     In the logs, `teacher_entropy` is the mean entropy of the teacher's targets as a share of log K, and

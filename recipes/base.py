@@ -153,7 +153,7 @@ def trainer(
 
     Args:
         out: the run's folder.
-        max_steps: optimiser steps; 2 x 109 M / 2,048.
+        max_steps: optimizer steps; 2 x 109 M / 2,048.
         val_check_interval: batches between validations.
         **options: any other option of `slap.training.trainer.trainer`.
     """

@@ -133,7 +133,7 @@ def trainer(
     Args:
         corpus: as for `data`.
         out: the run's folder.
-        max_steps: optimiser steps; default: 4,000 for AudioCaps, 1,500 for Clotho and for your own.
+        max_steps: optimizer steps; default: 4,000 for AudioCaps, 1,500 for Clotho and for your own.
         val_check_interval: batches between validations.
         monitor: the figure of the validation by which `best.ckpt` is chosen; the loss of the captions.
         mode: whether a higher or a lower value of `monitor` is better.

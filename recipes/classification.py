@@ -17,7 +17,7 @@ from typing import Any, Literal
 from lightning.pytorch import Trainer
 
 from slap.datamodules.apart import ApartData
-from slap.datamodules.labelled import PROTOCOLS, folds, manifests_of
+from slap.datamodules.labeled import PROTOCOLS, folds, manifests_of
 from slap.model.specs import EncoderSpec, ObjectiveSpec
 from slap.recipes import finetune
 from slap.training.module import SLAP
@@ -222,7 +222,7 @@ def trainer(
         corpus: decides the number of steps and what chooses.
         multi_label: what chooses, without `corpus`.
         out: the run's folder.
-        max_steps: optimiser steps; default: by the corpus, else 1,500.
+        max_steps: optimizer steps; default: by the corpus, else 1,500.
         val_check_interval: batches between validations.
         **options: any other option of `slap.training.trainer.trainer`.
     """

@@ -1,4 +1,4 @@
-"""The whole of SLAP in minutes on two CPU cores: a tiny model on sounds that the package synthesises itself.
+"""The whole of SLAP in minutes on two CPU cores: a tiny model on sounds that the package synthesizes itself.
 
 The captions name up to four sounds in a row or over each other, so that word order and duration matter. The three
 objectives and their weights are the paper's; the sizes are not.
@@ -91,7 +91,7 @@ def trainer(out: str = "runs/demo", max_steps: int = 500, val_check_interval: in
 
     Args:
         out: the run's folder.
-        max_steps: optimiser steps.
+        max_steps: optimizer steps.
         val_check_interval: batches between validations.
         **options: any other option of `slap.training.trainer.trainer`.
     """

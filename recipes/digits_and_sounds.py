@@ -145,7 +145,7 @@ def trainer(
 
     Args:
         out: the run's folder.
-        max_steps: optimiser steps.
+        max_steps: optimizer steps.
         val_check_interval: batches between validations.
         **options: any other option of `slap.training.trainer.trainer`.
     """

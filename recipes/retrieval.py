@@ -116,7 +116,7 @@ def trainer(
     Args:
         corpus: as for `data`.
         out: the run's folder.
-        max_steps: optimiser steps; default: 4,000 for AudioCaps, 1,500 for Clotho.
+        max_steps: optimizer steps; default: 4,000 for AudioCaps, 1,500 for Clotho.
         val_check_interval: batches between validations.
         **options: any other option of `slap.training.trainer.trainer`.
     """

@@ -120,7 +120,7 @@ def trainer(
 
     Args:
         out: the run's folder.
-        max_steps: optimiser steps.
+        max_steps: optimizer steps.
         val_check_interval: batches between validations.
         monitor: the figure of the validation by which `best.ckpt` is chosen.
         **options: any other option of `slap.training.trainer.trainer`.

@@ -2,7 +2,7 @@
 
 T frames at the file's own rate, C channels. Lhotse reads through the sources of a recording; a `CheckedSource` source
 stands
-in for them. It opens files as `slap.datamodules.audio.header` says: Lhotse's own choice tries programs after libraries,
+in for them. It opens files as `slap.audio.header` says: Lhotse's own choice tries programs after libraries,
 some through a shell with the file's name in it. The header is looked at before memory is asked for, and only the
 stretch that is wanted is decoded.
 """
@@ -20,12 +20,12 @@ from lhotse.augmentation import Resample, Volume
 from lhotse.cut import Cut, MixedCut
 from lhotse.utils import compute_num_samples, fastcopy
 
+from slap.audio.header import FileError, Header, opened
 from slap.audio.mpeg4 import Mpeg4File
 from slap.audio.resample import check_resampling, check_transforms, forget_filters
 from slap.core.bad_clip import Reason
-from slap.datamodules.audio.header import FileError, Header, opened
+from slap.core.units import Seconds
 from slap.datamodules.audio.tar_member import TarMember
-from slap.datamodules.manifests.clip import Seconds
 
 MEGABYTE = 1 << 20
 LARGEST = 1024 * MEGABYTE

@@ -15,13 +15,14 @@ from lhotse.cut import Cut, MixedCut
 from lhotse.utils import compute_num_samples
 from torch import Tensor
 
+from slap.audio.header import FileError
+from slap.audio.sources import Segment
 from slap.core.bad_clip import BadClip
+from slap.core.units import Seconds
 from slap.datamodules.audio.decode import LARGEST, checked
 from slap.datamodules.audio.direct import load_simple_cut
-from slap.datamodules.audio.header import FileError
 from slap.datamodules.bad_clips import ClipError
 from slap.datamodules.captions.validate import text_error
-from slap.datamodules.manifests.clip import Seconds
 from slap.datamodules.manifests.safe_cuts import files_of
 
 LOUDEST = 2.0**31
@@ -199,3 +200,17 @@ def _cause(error: BaseException) -> FileError:
     if any("number of declared samples" in str(link) for link in chain):
         return FileError("it has not as many samples as the manifest says", "wrong_duration")
     return FileError(f"{type(chain[-1]).__name__}: {chain[-1]}")
+
+
+def segment(cut: Any, path: str) -> Segment:
+    """The stretch of a file that a cut of a manifest is.
+
+    Raises:
+        ValueError: it is none, but a mix, in memory or in several files.
+    """
+    recording: Any = getattr(cut, "recording", None)
+    sources = recording.sources if recording else []
+    if len(sources) != 1 or sources[0].type != "file":
+        raise ValueError(f"clip {cut.id!r} of {path} is no stretch of one audio file; only these can be used here")
+    whole = cut.start == 0 and abs(cut.duration - recording.duration) < 1e-6
+    return Segment(str(sources[0].source), cut.start, None if whole else cut.duration)

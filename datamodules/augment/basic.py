@@ -20,7 +20,7 @@ from lhotse import CutSet, MonoCut
 from lhotse.cut import Cut, MixedCut
 from lhotse.utils import fastcopy
 
-from slap.datamodules.manifests.clip import Seconds
+from slap.core.units import Seconds
 
 Decibels = float
 

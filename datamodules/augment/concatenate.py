@@ -10,9 +10,9 @@ from lhotse import CutSet, MonoCut
 from lhotse.cut import Cut, MixedCut
 from lhotse.utils import fastcopy
 
+from slap.core.units import Seconds
 from slap.datamodules.audio.load import mixed_down
 from slap.datamodules.augment.basic import draw_of
-from slap.datamodules.manifests.clip import Seconds
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import numpy as np
 from lhotse import CutSet
 from lhotse.cut import Cut, MixedCut
 
+from slap.core.units import Seconds
 from slap.datamodules.audio.load import load
 from slap.datamodules.augment.basic import Decibels, draw_of
-from slap.datamodules.manifests.clip import Seconds
 
 FRAME: Seconds = 0.01
 

@@ -14,10 +14,10 @@ from lhotse.augmentation.utils import FastRandomRIRGenerator
 from lhotse.cut import Cut, MixedCut
 from lhotse.utils import fastcopy
 
+from slap.core.units import Seconds
 from slap.datamodules.audio.load import DecodedSource, mixed_down
 from slap.datamodules.augment.basic import draw_of
 from slap.datamodules.augment.sound_bank import Sounds
-from slap.datamodules.manifests.clip import Seconds
 
 LONGEST: Seconds = 4.0
 """Of an impulse response; what comes later is not heard."""

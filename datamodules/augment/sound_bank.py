@@ -12,10 +12,10 @@ from pathlib import Path
 from lhotse import AudioSource, MonoCut, MultiCut, Recording
 from lhotse.cut import Cut
 
-from slap.datamodules.audio.header import FileError, header
+from slap.audio.header import FileError, header
+from slap.core.units import Seconds
 from slap.datamodules.audio.load import decoded, mono
 from slap.datamodules.bad_clips import ClipError
-from slap.datamodules.manifests.clip import Seconds
 from slap.datamodules.manifests.read import read_manifest
 from slap.datamodules.manifests.sequence import Clips
 

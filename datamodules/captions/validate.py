@@ -2,7 +2,7 @@
 
 Bytes that are not UTF-8 come here as half characters (Python's surrogates). NUL and other control characters come from
 broken exports, and end strings early in what is written in C. Bidirectional controls that embed or override make a
-reader see another text than a tokeniser (Unicode TR36); marks that only hint, as texts in Arabic and Hebrew have them,
+reader see another text than a tokenizer (Unicode TR36); marks that only hint, as texts in Arabic and Hebrew have them,
 are left alone.
 """
 
@@ -12,7 +12,7 @@ import re
 
 LONGEST = 20_000
 """Characters of a caption. Written captions have some ten to some thousand; encoders cut off what is beyond a few
-hundred tokens, but tokenising a million characters holds up a whole batch."""
+hundred tokens, but tokenizing a million characters holds up a whole batch."""
 
 NO_TEXT = re.compile("[\ud800-\udfff]")
 """What is left of bytes that are not UTF-8, and of halves of characters in JSON."""

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from slap.core.registry import register
+from slap.core.units import Seconds
 from slap.datamodules.corpora.base import Corpus
 from slap.datamodules.corpora.csv_lists import first_of, rows
 from slap.datamodules.corpora.youtube import Downloads
-from slap.datamodules.manifests.clip import Clip, ManifestError, Seconds
+from slap.datamodules.manifests.clip import Clip, ManifestError
 
 COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
 

@@ -18,7 +18,7 @@ class AutoACD(Corpus):
     """Captions made from sound and picture for clips of AudioSet and VGGSound: `train.csv`, `test.csv`.
 
     L. Sun et al., "Auto-ACD: A Large-scale Dataset for Audio-Language Representation Learning", ACM Multimedia 2024,
-    arXiv 2309.11500. About 1.9 million captions, from huggingface.co/datasets/Loie/Auto-ACD, which names no licence;
+    arXiv 2309.11500. About 1.9 million captions, from huggingface.co/datasets/Loie/Auto-ACD, which names no license;
     the audio has to be downloaded from YouTube.
 
     Leakage: it holds clips of AudioCaps' and VGGSound's test sets. `slap overlap` takes them out of a training

@@ -27,7 +27,7 @@ from slap.datamodules.manifests.clip import Clip
 class Corpus(ABC):
     """A corpus in its official layout.
 
-    The docstring of a corpus begins with what it is; then come its citation, its licence, and where to get it.
+    The docstring of a corpus begins with what it is; then come its citation, its license, and where to get it.
 
     Args:
         root: the folder that the corpus was unpacked in.

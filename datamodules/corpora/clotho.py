@@ -19,8 +19,8 @@ class Clotho(Corpus):
     """Recordings of 15 to 30 s from Freesound, 44.1 kHz, each with five captions by different people.
 
     K. Drossos, S. Lipping, T. Virtanen, "Clotho: An Audio Captioning Dataset", ICASSP 2020; version 2.1, whose test is
-    the split "evaluation". Captions under the Tampere University licence (not commercial), audio under Creative Commons
-    licences clip by clip. Get it from zenodo.org/records/4783391: `clotho_captions_*.csv`, `clotho_metadata_*.csv`, and
+    the split "evaluation". Captions under the Tampere University license (not commercial), audio under Creative Commons
+    licenses clip by clip. Get it from zenodo.org/records/4783391: `clotho_captions_*.csv`, `clotho_metadata_*.csv`, and
     the audio unpacked to `development/`, `validation/`, `evaluation/`; the folders `clotho_audio_files/` and
     `clotho_csv_files/` of aac-datasets are found too.
 

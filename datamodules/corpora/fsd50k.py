@@ -21,7 +21,7 @@ class FSD50K(Corpus):
     """Sounds of 0.3 to 30 s from Freesound, each with some of 200 labels of AudioSet's ontology: `FSD50K.*` folders.
 
     E. Fonseca et al., "FSD50K: an Open Dataset of Human-Labeled Sound Events", IEEE/ACM TASLP 30, 2022. CC BY 4.0 as a
-    whole, each clip under a Creative Commons licence of its own, from zenodo.org/records/4060432.
+    whole, each clip under a Creative Commons license of its own, from zenodo.org/records/4060432.
 
     The splits are those of `FSD50K.ground_truth`: "train" and "val" of the development set, and "eval". Tags are words
     ("Electric guitar" for `Electric_guitar`), of the task "fsd50k"; captions come from a template.

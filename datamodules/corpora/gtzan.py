@@ -24,7 +24,7 @@ class GTZAN(Corpus):
     """Music of 30 s in 10 genres, 100 pieces each: `genres/<genre>/<genre>.NNNNN.wav` (or `.au`).
 
     G. Tzanetakis and P. Cook, "Musical Genre Classification of Audio Signals", IEEE TSAP 10(5), 2002; its faults:
-    B. L. Sturm, arXiv 1306.1461. No licence is named. The original site is gone; copies are on
+    B. L. Sturm, arXiv 1306.1461. No license is named. The original site is gone; copies are on
     huggingface.co/datasets/marsyas/gtzan and kaggle.com/datasets/andradaolteanu, and in common ones jazz.00054 cannot
     be read.
 

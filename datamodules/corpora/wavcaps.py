@@ -30,9 +30,9 @@ PLACES = ("{source}", "{source}_flac", "Audio/{source}", "waveforms/{source}_fla
 
 @register("wavcaps")
 class WavCaps(Corpus):
-    """Weakly labelled captions of 1 s to hours of audio from four sources, each of which is a split here.
+    """Weakly labeled captions of 1 s to hours of audio from four sources, each of which is a split here.
 
-    X. Mei et al., "WavCaps: A ChatGPT-Assisted Weakly-Labelled Audio Captioning Dataset for Audio-Language Multimodal
+    X. Mei et al., "WavCaps: A ChatGPT-Assisted Weakly-Labeled Audio Captioning Dataset for Audio-Language Multimodal
     Research", IEEE/ACM TASLP 2024, arXiv 2303.17395. For academic use only. Get it from
     huggingface.co/datasets/cvssp/WavCaps: `json_files/<Source>/*_final.json`, and the archives, joined and unpacked to
     32 kHz FLAC files; `<Source>/`, `<Source>_flac/`, `Audio/<Source>/`, `waveforms/<Source>_flac/` and the path within

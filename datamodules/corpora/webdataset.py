@@ -33,7 +33,7 @@ class WebDataset(Corpus):
 
     `ROOT/train/*.tar`, `ROOT/test/*.tar`; tar files in ROOT itself are the split "all". The JSON holds `text`, a list
     of captions, and `tag`, a list of tags, of which a caption is made where there is no text. `sizes.json` beside the
-    tar files says how many samples each holds. The form is described at github.com/LAION-AI/audio-dataset; licences are
+    tar files says how many samples each holds. The form is described at github.com/LAION-AI/audio-dataset; licenses are
     those of what is inside.
 
     Audio is unpacked to OUT/audio, once; links, names that lead out of their folder, and members that are too large are

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-Seconds = float
+from slap.core.units import Seconds
 
 
 class ManifestError(ValueError):

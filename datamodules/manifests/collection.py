@@ -13,9 +13,10 @@ from lhotse import MonoCut
 from lhotse.cut import Cut
 
 from slap.core.bad_clip import BadClip
+from slap.core.units import Seconds
 from slap.datamodules.audio.decode import LARGEST
 from slap.datamodules.audio.load import decoded_if_good, files_read, mono
-from slap.datamodules.manifests.clip import ManifestError, Seconds
+from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.data_root import Folders
 from slap.datamodules.manifests.read import read_manifest
 from slap.datamodules.manifests.safe_cuts import tracks_of

@@ -171,7 +171,7 @@ def open_cuts(path: Path, roots: Sequence[str] = ()) -> CutManifest:
     Args:
         path: of the manifest.
         roots: below which audio must lie, see `slap.datamodules.manifests.data_root`. With an index, that is seen cut
-        by cut.
+            by cut.
 
     Raises:
         ManifestError: a fault in the manifest, found when it was read through.

@@ -38,9 +38,9 @@ from typing import Any
 from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
 
+from slap.audio.header import FileError, header
 from slap.core.bad_clip import BadClip
 from slap.datamodules.audio.decode import ROUNDING
-from slap.datamodules.audio.header import FileError, header
 from slap.datamodules.bad_clips import RowError, judge
 from slap.datamodules.manifests.clip import Clip, ManifestError, write_manifest
 from slap.datamodules.manifests.cuts import open_cuts, write_cuts

@@ -20,8 +20,8 @@ from math import gcd
 import numpy as np
 from lhotse.cut import Cut
 
+from slap.core.units import Seconds
 from slap.datamodules.audio.load import load, mono
-from slap.datamodules.manifests.clip import Seconds
 
 RATE = 8000
 WINDOW, HOP = 2048, 128  # samples
@@ -117,8 +117,8 @@ def _filters() -> np.ndarray:
     """The share of each frequency in each band, (1025, 33); the bands are equally wide on a logarithmic scale."""
     edges = np.geomspace(LOWEST, HIGHEST, BANDS + 1)
     width = RATE / WINDOW
-    centres = np.fft.rfftfreq(WINDOW, 1 / RATE)[:, None]
-    overlap = np.minimum(centres + width / 2, edges[1:]) - np.maximum(centres - width / 2, edges[:-1])
+    centers = np.fft.rfftfreq(WINDOW, 1 / RATE)[:, None]
+    overlap = np.minimum(centers + width / 2, edges[1:]) - np.maximum(centers - width / 2, edges[:-1])
     return np.clip(overlap / width, 0, 1).astype(np.float32)
 
 

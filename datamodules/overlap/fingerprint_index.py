@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slap.datamodules.manifests.clip import Seconds
+from slap.core.units import Seconds
 from slap.datamodules.overlap.fingerprint import HOP_SECONDS, Fingerprint
 
 BITS = 32

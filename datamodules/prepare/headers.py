@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
 
-from slap.datamodules.audio.header import FileError, Header, header
+from slap.audio.header import FileError, Header, header
 
 T = TypeVar("T")
 

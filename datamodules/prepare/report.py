@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from slap.datamodules.manifests.clip import Clip, Seconds
+from slap.core.units import Seconds
+from slap.datamodules.manifests.clip import Clip
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

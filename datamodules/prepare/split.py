@@ -11,10 +11,11 @@ from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
 from tqdm import tqdm
 
-from slap.datamodules.audio.header import Header
+from slap.audio.header import Header
+from slap.core.units import Seconds
 from slap.datamodules.captions.validate import NO_TEXT, printable, text_error
 from slap.datamodules.corpora.base import Corpus
-from slap.datamodules.manifests.clip import Clip, Seconds
+from slap.datamodules.manifests.clip import Clip
 from slap.datamodules.manifests.cuts import write_cuts
 from slap.datamodules.prepare.headers import Fault, read_headers
 from slap.datamodules.prepare.report import Findings, Record

@@ -105,7 +105,7 @@ def position_in(saved: Mapping[str, Any], known: Mapping[str, Any], restart_chan
     raise ValueError(
         f"the run was interrupted in epoch {place.epoch} after {place.batches} batches, a place that has no meaning "
         f"any more, for the data are others now: {'; '.join(changed)}. Continue with the data as they were, or with "
-        "`changed_data` of the trainer set to `restart_epoch`: then weights, optimiser, schedules and the count of "
+        "`changed_data` of the trainer set to `restart_epoch`: then weights, optimizer, schedules and the count of "
         f"steps go on, and epoch {place.epoch} begins anew with the data as they are, so that clips which it had "
         "already come again"
     )

@@ -22,7 +22,7 @@ class BatchRequest:
     Args:
         epoch: counted from 0; random choices differ between epochs.
         clips: what makes the batch: in training turns of clips (`slap.datamodules.sampling.epoch`), in evaluation
-        their numbers.
+            their numbers.
     """
 
     epoch: int

@@ -22,9 +22,10 @@ from lhotse.shar import SharWriter
 from lhotse.utils import fastcopy
 from tqdm import tqdm
 
+from slap.core.units import Seconds
 from slap.datamodules.audio.load import DecodeError, load
 from slap.datamodules.audio.tar_member import refuse_outside
-from slap.datamodules.manifests.clip import ManifestError, Seconds
+from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.read import read_manifest
 from slap.datamodules.manifests.sequence import Clips
 from slap.datamodules.shar.read import JOURNAL, open_shar

@@ -1,4 +1,4 @@
-"""A corpus that is synthesised where it is needed: captioned sounds of 0.3 to 12 s, the same from the same seed.
+"""A corpus that is synthesized where it is needed: captioned sounds of 0.3 to 12 s, the same from the same seed.
 
 Written once, with 16-bit WAV files below the manifests `train.jsonl`, `val.jsonl` and `test.jsonl`:
 
@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
+from slap.core.units import Seconds
 from slap.datamodules.datamodule import AudioTextData
-from slap.datamodules.manifests.clip import Clip, Seconds, write_manifest
+from slap.datamodules.manifests.clip import Clip, write_manifest
 from slap.datamodules.synthetic.captions import Scene, describe
 from slap.datamodules.synthetic.scenes import held_out_scenes, labels, random_scene, render
 from slap.datamodules.synthetic.sounds import SAMPLE_RATE, Sound

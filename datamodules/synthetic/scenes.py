@@ -12,7 +12,7 @@ import numpy as np
 from numpy.random import Generator
 
 from slap.datamodules.synthetic.captions import ADJECTIVES, NOUNS, Length, Scene, SceneEvent, Step, noun
-from slap.datamodules.synthetic.sounds import SAMPLE_RATE, Seconds, Sound, synthesise
+from slap.datamodules.synthetic.sounds import SAMPLE_RATE, Seconds, Sound, synthesize
 
 LENGTHS: dict[Length, tuple[Seconds, Seconds]] = {"short": (0.3, 0.5), "plain": (0.8, 1.1), "long": (1.8, 2.8)}
 """Shortest and longest sound of each length; wide gaps between, so that the words mean something."""
@@ -119,7 +119,7 @@ def _length(rng: Generator) -> Length:
 
 
 def _event(event: SceneEvent, rng: Generator) -> Sound:
-    return synthesise(event.kind, rng.uniform(*LENGTHS[event.length]), rng)
+    return synthesize(event.kind, rng.uniform(*LENGTHS[event.length]), rng)
 
 
 def _together(sounds: list[Sound], rng: Generator) -> Sound:

@@ -1,4 +1,4 @@
-"""Twelve kinds of sound, synthesised, each with its own pitch, rate and loudness every time it is made.
+"""Twelve kinds of sound, synthesized, each with its own pitch, rate and loudness every time it is made.
 
 T samples at `SAMPLE_RATE`, in single precision, in which numpy is several times faster. All of this is our own choice:
 the paper trains on recordings that were never published.
@@ -12,7 +12,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-Seconds = float
+from slap.core.units import Seconds
+
 Sound = NDArray[np.float32]
 
 SAMPLE_RATE = 16_000
@@ -22,7 +23,7 @@ FADE: Seconds = 0.005
 """Every sound fades in and out this long, so that no cut is heard as a click."""
 
 
-def synthesise(kind: str, seconds: Seconds, rng: Generator) -> Sound:
+def synthesize(kind: str, seconds: Seconds, rng: Generator) -> Sound:
     """One sound of a kind.
 
     Args:

@@ -36,7 +36,7 @@ class HubAST(HubAudioEncoder):
     clips are cut into as few windows of equal length as possible, which do not see each other; shorter ones are filled
     up as its feature extractor does it. Features are those of the patches that hold audio: without the two extra
     tokens, which patches attend to, and without patches of the filling. Hidden patches become a learned token before
-    the positions are added; patches overlap as the strides say, so a visible neighbour still shows the margin of one.
+    the positions are added; patches overlap as the strides say, so a visible neighbor still shows the margin of one.
     Dropout within attention is left out; the other dropouts are as configured.
 
     Args:
@@ -155,7 +155,7 @@ class HubAST(HubAudioEncoder):
 
 
 class KaldiLogMel(nn.Module):
-    """Log-mel frames as Kaldi makes them (`torchaudio.compliance.kaldi.fbank`), packed, normalised as AST wants.
+    """Log-mel frames as Kaldi makes them (`torchaudio.compliance.kaldi.fbank`), packed, normalized as AST wants.
 
     Frames of 25 ms every 10 ms lie wholly within the clip; a clip that is shorter than one is filled with zeros.
 
@@ -189,7 +189,7 @@ class KaldiLogMel(nn.Module):
         return Packed.pack([self._frames(clip.float()) for clip in audio.unpack()])
 
     def filling(self, like: Tensor) -> Tensor:
-        """What stands after the end of a clip: 0 before the normalisation."""
+        """What stands after the end of a clip: 0 before the normalization."""
         return like.new_tensor(-self.mean / self.scale)
 
     def _frames(self, wave: Tensor) -> Tensor:

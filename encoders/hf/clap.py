@@ -48,7 +48,7 @@ class HubCLAP(HubAudioEncoder):
     their times are of the filled, stretched window, so this encoder has no `step`. For the
     masked view hidden patches are 0 in the spectrogram and a learned token in the model; where the filling repeats a
     short clip, what is hidden in one repeat is seen in the others, so pass `extractor={padding: pad}` to learn from
-    masks. The normalisation of bands keeps the averages that came with the model, so that a clip does not depend on
+    masks. The normalization of bands keeps the averages that came with the model, so that a clip does not depend on
     its batch in training either.
 
     Args:

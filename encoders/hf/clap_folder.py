@@ -34,7 +34,7 @@ TEXTS = 256
 """Texts that are encoded together."""
 
 
-def recognises(folder: Path) -> bool:
+def recognizes(folder: Path) -> bool:
     """Whether a folder holds a CLAP model of transformers."""
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -37,7 +37,7 @@ SIZES: dict[str, dict[str, Any]] = {
 class HubWav2Vec2(HubAudioEncoder):
     """wav2vec 2.0 (arXiv 2006.11477) of transformers, pretrained or with random weights, of clips of any duration.
 
-    It needs `pip install 'slap-audio[hf]'`. The convolutions run clip by clip, since the first of them may normalise
+    It needs `pip install 'slap-audio[hf]'`. The convolutions run clip by clip, since the first of them may normalize
     over the whole clip (`feat_extract_norm` "group", as in the published base model), and the layers run packed, so
     nothing is padded. One feature every 20 ms. A clip shorter than the 25 ms that the first feature needs is filled
     with silence. For the masked view the samples of hidden rows are set to 0, their mean, and what the convolutions
@@ -179,7 +179,7 @@ class HubWav2Vec2(HubAudioEncoder):
 
 
 def _plain(normed: nn.Conv1d) -> nn.Conv1d:
-    """The convolution without its weight norm; parametrised modules do not pickle."""
+    """The convolution without its weight norm; parametrized modules do not pickle."""
     size = normed.kernel_size[0]
     plain = nn.Conv1d(normed.in_channels, normed.out_channels, size, padding=size // 2, groups=normed.groups)
     assert normed.bias is not None

@@ -40,7 +40,7 @@ class HubWhisper(HubAudioEncoder):
     It needs `pip install 'slap-audio[hf]'`. The model takes windows of 30 s; longer clips are cut into as few windows
     of equal length as possible, which do not see each other, and shorter ones are filled with silence, as its feature
     extractor does it. Features, one every 20 ms, are those of the clip, without the filling. For the masked view the
-    frames of hidden rows are set to 0, lest the convolutions show them to their neighbours, and a learned token
+    frames of hidden rows are set to 0, lest the convolutions show them to their neighbors, and a learned token
     replaces what the convolutions give there. Dropout within attention and dropping of layers are left out; the other
     dropouts are as configured.
 

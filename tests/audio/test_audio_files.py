@@ -53,7 +53,7 @@ def test_integers_and_floats_mean_the_same(dtype, full):
     torch.testing.assert_close(from_array((wave * full).astype(dtype), RATE, RATE), torch.tensor(wave).float())
 
 
-def test_bytes_are_centred():
+def test_bytes_are_centered():
     assert from_array(np.array([0, 128, 192], np.uint8), RATE, RATE).tolist() == [-1.0, 0.0, 0.5]
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 
+from slap.cli import main as cli
 from slap.cli.fit import SEED
 from slap.cli.main import main
-from slap.cli import main as cli
 
 TOYS = Path(__file__).parents[1] / "support"
 TOY = ["--recipe", str(TOYS / "toy_recipe.py")]

@@ -17,11 +17,11 @@ import torch
 from lhotse import Recording, SupervisionSegment
 
 from slap import SLAP
+from slap.audio.header import FileError, header
 from slap.core.bad_clip import REASONS, BadClip
 from slap.core.batch import Batch
 from slap.core.packed import Packed
 from slap.datamodules import AudioTextData, Clip, ManifestError, read_manifest, write_manifest
-from slap.datamodules.audio.header import FileError, header
 from slap.datamodules.audio.load import DecodeError, load, mono
 from slap.datamodules.augment.basic import Mix, RandomGain
 from slap.datamodules.bad_clips import FIRST, BadClipLog

@@ -99,7 +99,7 @@ def test_parts_train_as_the_whole(folder):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_checkpoint_goes_on_alike_on_any_number_of_processes(folder, way):
-    """Given the same clips: the losses and, by them, the moments of the optimiser and the teacher."""
+    """Given the same clips: the losses and, by them, the moments of the optimizer and the teacher."""
     losses, expected = (torch.stack(torch.load(folder / f"{name}.losses")) for name in (way, "1"))
     torch.testing.assert_close(losses, expected[2:], rtol=1e-8, atol=0)
     found, wanted = (state(folder / f"{name}.4.ckpt") for name in (way, "1"))
@@ -111,7 +111,7 @@ def test_a_checkpoint_goes_on_alike_on_any_number_of_processes(folder, way):
 
 
 def by_parameter(checkpoint):
-    """The moments of the parameters, in the order of the optimiser's groups."""
+    """The moments of the parameters, in the order of the optimizer's groups."""
     (optimizer,) = checkpoint["optimizer_states"]
     return [optimizer["state"][number] for group in optimizer["param_groups"] for number in group["params"]]
 
@@ -121,7 +121,7 @@ def test_a_damaged_checkpoint_is_refused_by_all(folder):
     assert all(re.search(r"damaged\.2\.ckpt is .*damaged", one) for one in said)
 
 
-def test_an_optimiser_of_other_groups_is_refused():
+def test_an_optimizer_of_other_groups_is_refused():
     model = torch.nn.Linear(2, 3)
     saved = torch.optim.AdamW(model.parameters()).state_dict()
     apart = torch.optim.AdamW([{"params": [model.weight]}, {"params": [model.bias]}])

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 import slap
 from slap.cli.main import main
 from slap.core.registry import load_module
-from slap.evaluation import LinearProbe, NeighbourProbe
+from slap.evaluation import LinearProbe, NeighborProbe
 from slap.evaluation.probes.protocol import LinearProbing
 from slap.testing.tiny import tiny_checkpoint
 
@@ -40,7 +40,7 @@ def test_every_row_is_there_with_what_it_depends_on(judged):
     assert len(results) == 6
     folds, split, several = (results[f"linear_probe/{name}"] for name in ("esc50", "speechcommands", "audioset"))
     assert set(folds["metrics"]) == {"accuracy", "accuracy_pooled"}
-    assert set(folds["settings"]["inverse_strength_of_the_regularisation"]) == {"1", "2", "3"}
+    assert set(folds["settings"]["inverse_strength_of_the_regularization"]) == {"1", "2", "3"}
     assert folds["counts"]["evaluated"] == 18
     assert set(split["metrics"]) == {"accuracy"}
     assert (split["settings"]["chosen_on"], split["settings"]["learnt_from"]) == ("validation", 32)
@@ -59,7 +59,7 @@ def test_cross_validation_equals_scikit_learn_on_the_embeddings(judged):
     fold = np.array([int(path.stem.split("-")[0]) for path in files])
     y = np.array([int(path.stem.split("-")[-1]) for path in files])
     values = []
-    for number, strength in result["settings"]["inverse_strength_of_the_regularisation"].items():
+    for number, strength in result["settings"]["inverse_strength_of_the_regularization"].items():
         inside = fold != int(number)
         fit = LogisticRegression(C=strength, tol=1e-9, max_iter=10_000).fit(x[inside], y[inside])
         values.append(100 * fit.score(x[~inside], y[~inside]))
@@ -67,9 +67,7 @@ def test_cross_validation_equals_scikit_learn_on_the_embeddings(judged):
     assert set(result["settings"]["chosen_out_of"]) == set(LinearProbing.settings)
 
 
-@pytest.mark.parametrize(
-    ("task", "options"), [(LinearProbe, {"strengths": ()}), (NeighbourProbe, {"neighbours": (0,)})]
-)
+@pytest.mark.parametrize(("task", "options"), [(LinearProbe, {"strengths": ()}), (NeighborProbe, {"neighbours": (0,)})])
 def test_settings_out_of_range(task, options):
     with pytest.raises(ValueError, match="one or more numbers above 0"):
         task(**options)

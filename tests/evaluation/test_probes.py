@@ -1,4 +1,4 @@
-"""Linear and nearest-neighbour probes against scikit-learn, and that nothing is chosen on what is judged."""
+"""Linear and nearest-neighbor probes against scikit-learn, and that nothing is chosen on what is judged."""
 
 import numpy as np
 import pytest
@@ -7,11 +7,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
-from slap.evaluation.probes.knn import TEMPERATURE, neighbour_scores
+from slap.evaluation.probes.knn import TEMPERATURE, neighbor_scores
 from slap.evaluation.probes.logistic import fit_logistic
 from slap.evaluation.probes.protocol import (
     LinearProbing,
-    NeighbourProbing,
+    NeighborProbing,
     Probe,
     choose,
     probe_folds,
@@ -25,8 +25,8 @@ def problem(clips=120, width=8, classes=4, noise=1.0, seed=0):
     """Unit embeddings around a direction a class."""
     generator = torch.Generator().manual_seed(seed)
     label = torch.randint(classes, (clips,), generator=generator)
-    centres = torch.randn(classes, width, generator=generator)
-    features = centres[label] + noise * torch.randn(clips, width, generator=generator)
+    centers = torch.randn(classes, width, generator=generator)
+    features = centers[label] + noise * torch.randn(clips, width, generator=generator)
     return torch.nn.functional.normalize(features, dim=1), torch.nn.functional.one_hot(label, classes).bool()
 
 
@@ -63,22 +63,22 @@ def test_a_class_without_clips_is_never_guessed():
 
 
 @pytest.mark.parametrize("k", [1, 5, 400])
-def test_neighbours_equal_scikit_learns(k):
+def test_neighbors_equal_scikit_learns(k):
     features, truth = problem()
     queries, _ = problem(40, seed=2)
-    found = neighbour_scores(features, truth, queries, [3, k, 1])[k]
+    found = neighbor_scores(features, truth, queries, [3, k, 1])[k]
     weigh = lambda distances: np.exp((1 - distances) / TEMPERATURE)  # noqa: E731
     oracle = KNeighborsClassifier(min(k, 120), metric="cosine", weights=weigh, algorithm="brute")
     oracle.fit(features.double(), truth.int().argmax(1))
     assert found.numpy() == pytest.approx(oracle.predict_proba(queries.double()), abs=1e-9)
 
 
-def test_neighbours_by_hand_and_in_parts(monkeypatch):
+def test_neighbors_by_hand_and_in_parts(monkeypatch):
     features = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-1.0, 0.0]])
     truth = torch.tensor([[1, 1], [0, 1], [1, 0]]).bool()
     queries = torch.tensor([[3.0, 0.0], [0.0, 1.0]])
     monkeypatch.setattr("slap.evaluation.probes.knn.AT_ONCE", 1)
-    found = neighbour_scores(features, truth, queries, [1, 2], temperature=1.0)
+    found = neighbor_scores(features, truth, queries, [1, 2], temperature=1.0)
     assert found[1].tolist() == [[1, 1], [0, 1]]
     near = 1 / (1 + np.exp(-1))  # cosines 1 and 0
     assert found[2][0].tolist() == pytest.approx([near, 1.0])
@@ -164,7 +164,7 @@ def test_several_classes_are_chosen_by_their_map():
     features, truth = problem(60)
     truth = truth | problem(60, seed=3)[1]
     parts = ["train"] * 30 + ["val"] * 15 + ["test"] * 15
-    for probe in (LinearProbing(), NeighbourProbing()):
+    for probe in (LinearProbing(), NeighborProbing()):
         found = probe_parts(probe, features, truth, parts, multilabel=True)
         assert max(found.quality.values()) == found.quality[found.chosen]
         assert quality(found.scores, truth[45:], True) > quality(torch.zeros(15, 4), truth[45:], True)
@@ -172,8 +172,8 @@ def test_several_classes_are_chosen_by_their_map():
 
 def test_equally_good_settings_give_the_first():
     features, truth = problem(20)
-    assert choose(NeighbourProbing((5, 5)), features, truth, stratified(truth, 2), False) == 5
-    always = NeighbourProbing((30, 40))  # more than there are is all there are, so both are the same
+    assert choose(NeighborProbing((5, 5)), features, truth, stratified(truth, 2), False) == 5
+    always = NeighborProbing((30, 40))  # more than there are is all there are, so both are the same
     assert choose(always, features, truth, stratified(truth, 2), False) == 30
 
 
@@ -184,7 +184,7 @@ def test_equally_good_settings_give_the_first():
 def test_a_probe_needs_clips_to_learn_from_and_to_judge(parts, message):
     features, truth = problem(4)
     with pytest.raises(ValueError, match=message):
-        probe_parts(NeighbourProbing(), features, truth, parts)
+        probe_parts(NeighborProbing(), features, truth, parts)
 
 
 def test_what_cannot_be_fitted_is_refused():
@@ -194,6 +194,6 @@ def test_what_cannot_be_fitted_is_refused():
     with pytest.raises(ValueError, match="strength must be above 0"):
         fit_logistic(features, truth, 0.0)
     with pytest.raises(ValueError, match="two folds or more"):
-        probe_folds(NeighbourProbing(), features, truth, [1] * 6)
+        probe_folds(NeighborProbing(), features, truth, [1] * 6)
     with pytest.raises(ValueError, match="numbers from 1 on"):
-        neighbour_scores(features, truth, features, [0])
+        neighbor_scores(features, truth, features, [0])

@@ -12,9 +12,9 @@ import torch
 from fuzz_tools import Rng, damaged, one_of, told
 from lhotse import AudioSource, Recording, SupervisionSegment
 
+from slap.audio.header import FileError, header
 from slap.audio.reader import LOUDEST as LOUDEST_IN_USE
 from slap.audio.reader import AudioError, read
-from slap.datamodules.audio.header import FileError, header
 from slap.datamodules.audio.load import LOUDEST, DecodeError, load, mono
 
 RATE = 16000

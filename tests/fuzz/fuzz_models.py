@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from slap.inference.load import read_checkpoint
 from slap.inference.network_backend import digest
-from slap.inference.saved_model import CONFIG, WEIGHTS, read, recognises
+from slap.inference.saved_model import CONFIG, WEIGHTS, read, recognizes
 from slap.search.web.media import byte_range
 
 
@@ -56,7 +56,7 @@ def saved_models(rng: Rng, folder: Path) -> None:
     text = json.dumps(changed(config, rng) if rng.random() < 0.7 else config).encode("utf-8", "surrogatepass")
     (folder / CONFIG).write_bytes(damaged(text, rng) if rng.random() < 0.3 else text)
     (folder / WEIGHTS).write_bytes(damaged(weights, rng) if rng.random() < 0.5 else weights)
-    recognises(folder)
+    recognizes(folder)
     try:
         read(folder, torch.device("cpu"), trust=bool(rng.random() < 0.5))
     except ValueError as error:

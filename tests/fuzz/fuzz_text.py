@@ -115,7 +115,7 @@ def proto() -> bytes:
 
 
 def tokenizers(rng: Rng, folder: Path) -> None:
-    """A damaged tokenizer is refused with a message, or tokenises."""
+    """A damaged tokenizer is refused with a message, or tokenizes."""
     del folder
     try:
         Tokenizer(damaged(proto(), rng)).encode(["a dog barks"])

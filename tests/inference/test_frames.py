@@ -8,7 +8,7 @@ import torch
 import slap
 from slap.core.packed import Packed
 from slap.inference.frames import Frames, above, adaptive_threshold, frame_count, median_filter, over_time
-from slap.inference.network_backend import NetworkBackend, neighbourhoods
+from slap.inference.network_backend import NetworkBackend, neighborhoods
 from slap.testing.tiny import TinyText, tiny_checkpoint, tiny_model
 
 RATE = 16_000
@@ -42,15 +42,15 @@ def test_each_frame_is_what_the_pooling_head_makes_of_its_patches(model, seconds
         with torch.no_grad():
             patches = network.audio.patchify(Packed.pack([audio[shift * 640 :]]))
             tokens = network.audio(patches).values
-            near = (patches.positions[:, 0] - step).abs() <= 1  # its four bands, and those of its two neighbours
+            near = (patches.positions[:, 0] - step).abs() <= 1  # its four bands, and those of its two neighbors
             expected = network.audio_pool(Packed.pack([tokens[near]]))[0]
         torch.testing.assert_close(frame, expected, rtol=0, atol=1e-5)
 
 
-def test_neighbourhoods_do_not_need_sorted_tokens():
+def test_neighborhoods_do_not_need_sorted_tokens():
     tokens = Packed.pack([torch.arange(4.0)[:, None], torch.arange(10.0, 13.0)[:, None]])
     time = torch.tensor([2, 0, 1, 2, 0, 0, 1])
-    near, item, step = neighbourhoods(tokens, time)
+    near, item, step = neighborhoods(tokens, time)
     found = {
         (int(i), int(s)): sorted(rows[:, 0].tolist()) for i, s, rows in zip(item, step, near.unpack(), strict=True)
     }

@@ -16,7 +16,7 @@ from slap.core.calibration import Calibration
 from slap.inference.collapse import complaint
 from slap.inference.hub import HubModel
 from slap.inference.model_card import Card
-from slap.inference.saved_model import recognises
+from slap.inference.saved_model import recognizes
 from slap.testing.tiny import tiny_checkpoint
 
 TEXTS = ["a dog barks", "rain falls"]
@@ -218,9 +218,9 @@ def test_missing_weights(saved):
         slap.load(saved, trust=True)
 
 
-def test_recognising(saved, tmp_path):
-    assert recognises(saved)
-    assert not recognises(tmp_path)
+def test_recognizing(saved, tmp_path):
+    assert recognizes(saved)
+    assert not recognizes(tmp_path)
 
 
 # -- collapse ---------------------------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ def test_a_collapsed_model_is_not_saved_unless_told(side, what, tmp_path):
         model.save_pretrained(tmp_path / "out")
     assert not (tmp_path / "out").exists()
     model.save_pretrained(tmp_path / "out", allow_collapsed=True)
-    assert recognises(tmp_path / "out")
+    assert recognizes(tmp_path / "out")
 
 
 def test_a_dead_model_is_not_saved_either(tmp_path):

@@ -185,7 +185,7 @@ class Mumbling(TinyText):
     [
         (Endless, "begins every caption with `bos` and ends it with `eos`"),
         (Small, "makes int64 tokens on the CPU, from 0 to below `vocab_size`; but they go from 32 to 257, of 257"),
-        (Learner, "carries what it tokenises with in its state"),
+        (Learner, "carries what it tokenizes with in its state"),
         (Mumbling, "gives captions back from tokens, .* 'a dog barks' becomes ' dog barks'"),
     ],
 )

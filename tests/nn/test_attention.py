@@ -66,7 +66,7 @@ def test_cross_attention_equals_naive_masked_attention(q_sizes, k_sizes):
 
 
 @pytest.mark.parametrize("mask", [{}, {"causal": True}, {"window": 8}])
-def test_a_clip_full_of_nan_does_not_reach_its_neighbours(mask):
+def test_a_clip_full_of_nan_does_not_reach_its_neighbors(mask):
     sizes = [3, 20, 9]
     q, k, v = (rows(sizes, s).detach() for s in range(3))
     clean = attention(q, k, v, layout(sizes), **mask)

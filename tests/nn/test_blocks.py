@@ -184,7 +184,7 @@ class OneDevice(SingleDeviceStrategy):
 
 
 class Fused(torch.optim.AdamW):
-    """Says that it is torch's fused optimiser, which this device has not."""
+    """Says that it is torch's fused optimizer, which this device has not."""
 
     def __init__(self, groups, fused=None, **options):
         super().__init__(groups, **options)

@@ -169,8 +169,8 @@ def test_accuracy_over_batches_and_windows(monkeypatch):
     ids, spans = ("long",) * 3, ((0, 100), (50, 150), (150, 300))
     windows = replace(tiny_batch(tiny_model(), [0.1] * 3), ids=ids, spans=spans, labels=labels)
     figures.update(windows, {"h": torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.01, 0.0]], dtype=torch.float64)}, heads)
-    unlabelled = replace(tiny_batch(tiny_model(), [0.1], seed=5), labels={})
-    figures.update(unlabelled, {"h": torch.zeros(1, 2)}, heads)
+    unlabeled = replace(tiny_batch(tiny_model(), [0.1], seed=5), labels={})
+    figures.update(unlabeled, {"h": torch.zeros(1, 2)}, heads)
     found = figures.compute(heads)
     assert list(found) == ["h_accuracy"]
     assert (found["h_accuracy"].value, found["h_accuracy"].count, found["h_accuracy"].chance) == (60.0, 5, 50.0)

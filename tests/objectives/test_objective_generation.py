@@ -1,4 +1,4 @@
-"""Generation, greedy, with a beam or drawn: what the cache, the beams and the neighbours in a batch may not change."""
+"""Generation, greedy, with a beam or drawn: what the cache, the beams and the neighbors in a batch may not change."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def uniform(clips, length, seed=0):
 
 
 def slow_nucleus(objective, clip, draws, top_p, temperature):
-    """Nucleus sampling on lists, as its paper has it: the smallest set that reaches `top_p`, renormalised."""
+    """Nucleus sampling on lists, as its paper has it: the smallest set that reaches `top_p`, renormalized."""
     caption = [BOS]
     for draw in draws.tolist():
         logs = recompute(objective, caption, clip) / temperature

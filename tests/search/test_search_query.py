@@ -91,8 +91,8 @@ def rows(vectors, start=0):
 @pytest.fixture(scope="module")
 def vectors():
     torch.manual_seed(0)
-    centres = torch.nn.functional.normalize(torch.randn(40, 64), dim=1)
-    return torch.nn.functional.normalize(centres[torch.arange(3000) % 40] + 0.05 * torch.randn(3000, 64), dim=1)
+    centers = torch.nn.functional.normalize(torch.randn(40, 64), dim=1)
+    return torch.nn.functional.normalize(centers[torch.arange(3000) % 40] + 0.05 * torch.randn(3000, 64), dim=1)
 
 
 def test_few_vectors_are_searched_exactly(tmp_path, vectors):

@@ -4,7 +4,7 @@
 
 Each case: `slap fit` on the recipe of tests/support/resume_recipe.py as a program, killed once in epoch 0 and once in
 epoch 1 (kill -9 or SIGTERM, of a random process), continued each time by the same command with `--ckpt_path last`. Clip
-ids, losses, weights, optimiser, logs and best scores must be those of the run that was not interrupted, bit for bit.
+ids, losses, weights, optimizer, logs and best scores must be those of the run that was not interrupted, bit for bit.
 The run without interruption is made once for each accumulation and number of processes: workers must make no
 difference. Prints a line a case; the exit status is the number of cases that failed.
 """

@@ -84,7 +84,7 @@ class Given(LightningDataModule):
 
 
 class Gradients(Callback):
-    """Keeps the gradients of every step as the optimiser gets them, the weights after it, and the loss."""
+    """Keeps the gradients of every step as the optimizer gets them, the weights after it, and the loss."""
 
     def __init__(self):
         self.gradients = []

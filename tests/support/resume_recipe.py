@@ -74,7 +74,7 @@ def trainer(out: str = "run", max_steps: int = 12, log_every_n_steps: int = 1, *
 
     Args:
         out: the run's folder.
-        max_steps: optimiser steps.
+        max_steps: optimizer steps.
         log_every_n_steps: steps between rows.
         **options: any other option of `slap.training.trainer.trainer`.
     """

@@ -26,7 +26,7 @@ def model(
 
     Args:
         audio: the audio encoder; default: the tiny one.
-        objectives: what is minimised.
+        objectives: what is minimized.
         embedding_dim: the dimension that audio and text share.
         lr: the learning rate after warm-up.
     """
@@ -49,7 +49,7 @@ def trainer(out: str = "runs/toy", max_steps: int = 4, log_every_n_steps: int = 
 
     Args:
         out: the run's folder.
-        max_steps: optimiser steps.
+        max_steps: optimizer steps.
         log_every_n_steps: steps between rows.
         **options: any other option of `slap.training.trainer.trainer`.
     """

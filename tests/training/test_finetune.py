@@ -19,7 +19,7 @@ from slap.cli.main import main
 from slap.cli.recipe import built_in
 from slap.core.registry import load_module
 from slap.datamodules import read_manifest
-from slap.datamodules.labelled import PROTOCOLS, folds, manifests_of
+from slap.datamodules.labeled import PROTOCOLS, folds, manifests_of
 from slap.recipes import classification, finetune, retrieval
 from slap.testing.tiny import tiny_checkpoint
 from slap.training.callbacks.learning_curves import panels, read_metrics

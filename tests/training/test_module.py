@@ -156,7 +156,7 @@ def test_reading_the_teacher_without_declaring_it_is_an_error(batch):
         SLAP(AUDIO, TEXT, {"c": Reads("teacher")}).training_step(batch, 0)
 
 
-def test_the_teacher_follows_once_per_optimiser_step(tmp_path):
+def test_the_teacher_follows_once_per_optimizer_step(tmp_path):
     torch.manual_seed(0)
     model = SLAP(AUDIO, TEXT, {"contrastive": 1.0, "masked_distillation": 1.0}, ema_momentum=(0.5, 0.5), warmup_steps=1)
     averages = [p.detach().clone() for p in model.audio.parameters()]

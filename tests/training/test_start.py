@@ -67,7 +67,7 @@ def test_arguments_of_encoders_that_may_change(trained):
 )
 def test_what_does_not_fit_is_said(trained, options, message):
     folder, _ = trained
-    if message is None:  # shows when the optimiser is made
+    if message is None:  # shows when the optimizer is made
         made = finetune.model(start=str(folder / "best.ckpt"), **options, **SMALL)
         with pytest.raises(ValueError, match=r"no parameter's name begins with 'audio.block'"):
             parameter_groups(made, 1.0, 0.0, 1.0, made.hparams["lr_scales"])

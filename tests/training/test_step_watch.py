@@ -26,20 +26,20 @@ SSL = {"prototypes": 8, "hidden": 16, "bottleneck": 8}
 
 
 class Troubled(Objective):
-    """Distance to a running centre, times a number that each step brings: 1 in good times."""
+    """Distance to a running center, times a number that each step brings: 1 in good times."""
 
     def __init__(self, factors):
         super().__init__()
         self.factors = list(factors)
-        self.register_buffer("centre", torch.zeros(16))
+        self.register_buffer("center", torch.zeros(16))
         self.calls = 0
 
     def forward(self, views):
         factor = self.factors[self.calls % len(self.factors)]
         self.calls += 1
         means = views.full.embedding.detach().mean(0)
-        self.centre.lerp_(means * factor, 0.1)
-        losses = (views.full.embedding - self.centre).square().sum(1)
+        self.center.lerp_(means * factor, 0.1)
+        losses = (views.full.embedding - self.center).square().sum(1)
         views.note(losses * factor)
         return losses.mean() * factor
 
@@ -151,7 +151,7 @@ def test_a_spike_is_far_above_what_came_before():
 
 
 @pytest.mark.parametrize("make", [lambda p: SGD(p, 0.1, momentum=0.9), Adam, AdamW, lambda p: AdamW(p, fused=True)])
-def test_no_optimiser_moves_where_it_is_left_out(make):
+def test_no_optimizer_moves_where_it_is_left_out(make):
     weight = torch.nn.Parameter(torch.ones(3))
     optimizer = make([weight])
 

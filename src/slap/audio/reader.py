@@ -156,7 +156,7 @@ def check_rate(rate: int, name: str) -> None:
 def resampled(stream: Iterator[Tensor], rate: int, wanted: int) -> Iterator[Tensor]:
     """Blocks at one rate, (n_i,), to blocks at another, which joined equal the whole resampled at once.
 
-    Every block is resampled with as much of its neighbours as the filter sees, in whole periods of the two rates.
+    Every block is resampled with as much of its neighbors as the filter sees, in whole periods of the two rates.
     """
     if rate == wanted:
         yield from (block for block in stream if len(block))

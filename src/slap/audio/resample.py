@@ -12,7 +12,7 @@ from lhotse import Recording
 from lhotse.augmentation import Resample, Speed
 from lhotse.augmentation import torchaudio as lhotse_resampling
 
-from slap.datamodules.audio.header import FileError
+from slap.audio.header import FileError
 
 WIDTH, ROLLOFF = 6, 0.99
 """Of Lhotse's filter: zero crossings, and the share of the band that it keeps."""

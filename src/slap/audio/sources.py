@@ -40,6 +40,19 @@ class Segment:
         return f"{self.path}#{self.start:g}-{end}"
 
 
+@dataclass(frozen=True)
+class Input:
+    """A recording to use.
+
+    Attributes:
+        id: of a manifest's clip its own, else the path.
+        audio: the file, or the stretch of it.
+    """
+
+    id: str
+    audio: Segment
+
+
 @dataclass(frozen=True, eq=False)
 class LazyAudio:
     """A recording that somebody else decodes when its turn comes, e.g. out of a shard.

@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _by_head(arguments: argparse.Namespace) -> int:
     """Classify by a head and print."""
     from slap.cli.inputs import inputs
-    from slap.inference.labelling import label
+    from slap.inference.labeling import label
 
     if arguments.prompts:
         raise ValueError("--prompts stand around --labels, which are missing")

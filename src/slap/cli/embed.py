@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from slap.cli.options import PATHS, add_batch, add_common, add_dtype, add_model, load, tell_failed
 
 if TYPE_CHECKING:
-    from slap.cli.inputs import Input
+    from slap.audio.sources import Input
     from slap.inference.embedding_table import EmbeddingTable
 
 INTERRUPTED = 130

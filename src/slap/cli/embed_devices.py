@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
 import slap
+from slap.audio.sources import Input
 from slap.cli.embed import finish, prepare
-from slap.cli.inputs import Input, inputs
-from slap.core.plugin_modules import load_plugins
+from slap.cli.inputs import inputs
+from slap.core.registry import load_plugins
 from slap.inference.embedding_table import EmbeddingTable, embed_plan
 
 PORTION = 256

@@ -71,7 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Judge, write and print."""
-    from slap.core.plugin_modules import load_plugins
+    from slap.core.registry import load_plugins
 
     load_plugins(arguments.plugins)
     if arguments.list:
@@ -257,7 +257,7 @@ def task_options(words: Sequence[str], tasks: Mapping[str, type[Task]]) -> dict[
     Raises:
         ValueError: a word of another form, or an unknown task or option.
     """
-    from slap.cli.main import suggestion
+    from slap.core.errors import suggest
     from slap.core.registry import arguments
 
     found: dict[str, dict[str, Any]] = {}
@@ -267,10 +267,10 @@ def task_options(words: Sequence[str], tasks: Mapping[str, type[Task]]) -> dict[
         if not equals or not dot:
             raise ValueError(f"--set {word}: write TASK.OPTION=VALUE")
         if task not in tasks:
-            raise ValueError(f"--set {word}: there is no task {task!r}; {suggestion(task, tasks)}")
+            raise ValueError(f"--set {word}: there is no task {task!r}; {suggest(task, tasks)}")
         if option not in arguments(tasks[task]):
             raise ValueError(
-                f"--set {word}: {task} has no option {option!r}; {suggestion(option, arguments(tasks[task]))}"
+                f"--set {word}: {task} has no option {option!r}; {suggest(option, arguments(tasks[task]))}"
             )
         found.setdefault(task, {})
         try:

@@ -39,13 +39,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load, check, save."""
-    from slap.inference.saved_model import recognises
+    from slap.inference.saved_model import recognizes
 
     out: Path = arguments.out
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; OUT is the folder to write")
     if out.is_dir() and any(out.iterdir()):
-        if not recognises(out):
+        if not recognizes(out):
             raise ValueError(f"{out} holds other things than a saved model; name a new folder")
         if not arguments.overwrite:
             raise ValueError(f"{out} holds a model already; --overwrite replaces it")

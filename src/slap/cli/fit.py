@@ -19,10 +19,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from slap.cli.main import RECIPE_COMMANDS, suggestion
+from slap.cli.main import RECIPE_COMMANDS
 from slap.cli.recipe import Recipe, built_in, load
+from slap.core.errors import suggest
 from slap.core.files import read_yaml
-from slap.core.plugin_modules import load_plugins
+from slap.core.registry import load_plugins
 from slap.training.callbacks.test_report import TestReport
 from slap.training.checkpoint.io import BEST, LAST
 from slap.training.checkpoint.last import find_last
@@ -221,7 +222,7 @@ def _with_options(message: str, options: list[str]) -> str:
     wrong = unknown["option"] or f"--{unknown['group']}.{unknown['key']}"
     names = [f"--{option}" for option in options]
     alike = [name for name in names if name.startswith(wrong.split(".")[0] + ".")]
-    return f"{message}; {suggestion(wrong, alike or [name for name in names if '.' not in name])}"
+    return f"{message}; {suggest(wrong, alike or [name for name in names if '.' not in name])}"
 
 
 def _save_predictions(batches: list[dict[str, Any]], trainer: Trainer) -> None:

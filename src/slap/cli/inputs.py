@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import glob
-import importlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from slap.audio.scan import scan
-from slap.audio.sources import Segment
+from slap.audio.sources import Input, Segment
 
 MANIFESTS = (".csv", ".jsonl", ".jsonl.gz")
-
-
-@dataclass(frozen=True)
-class Input:
-    """A recording to use.
-
-    Attributes:
-        id: of a manifest's clip its own, else the path.
-        audio: the file, or the stretch of it.
-    """
-
-    id: str
-    audio: Segment
 
 
 def inputs(paths: Iterable[str]) -> list[Input]:
@@ -72,21 +56,9 @@ def _file(path: str) -> Input:
 
 
 def _manifest(path: str) -> Iterator[Input]:
-    # By name: the framework knows no data module. A manifest with bad rows is used as far as it goes.
-    read_manifest = importlib.import_module("slap.datamodules.manifests.read").read_manifest
+    from slap.datamodules.audio.load import segment
+    from slap.datamodules.manifests.read import read_manifest  # the data modules wait for Lhotse
+
+    # A manifest with bad rows is used as far as it goes.
     for cut in read_manifest(path, max_bad=1.0):
         yield Input(cut.id, segment(cut, path))
-
-
-def segment(cut: Any, path: str) -> Segment:
-    """The stretch of a file that a cut of a manifest is.
-
-    Raises:
-        ValueError: it is none, but a mix, in memory or in several files.
-    """
-    recording: Any = getattr(cut, "recording", None)
-    sources = recording.sources if recording else []
-    if len(sources) != 1 or sources[0].type != "file":
-        raise ValueError(f"clip {cut.id!r} of {path} is no stretch of one audio file; only these can be used here")
-    whole = cut.start == 0 and abs(cut.duration - recording.duration) < 1e-6
-    return Segment(str(sources[0].source), cut.start, None if whole else cut.duration)

@@ -10,13 +10,14 @@ what was parsed and returns the exit status. It imports what is heavy inside `ru
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import linecache
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import entry_points, version
+
+from slap.core.errors import suggest
 
 RECIPE_COMMANDS = {
     "fit": "Train the model of a recipe.",
@@ -68,21 +69,13 @@ def _run(command: str, arguments: list[str]) -> int:
         return run(command, arguments)
     modules = _command_modules()
     if command not in modules:
-        raise ValueError(f"there is no command {command!r}; {suggestion(command, [*RECIPE_COMMANDS, *modules])}")
+        raise ValueError(f"there is no command {command!r}; {suggest(command, [*RECIPE_COMMANDS, *modules])}")
     module = importlib.import_module(modules[command])
     parser = argparse.ArgumentParser(prog=f"slap {command}", description=module.__doc__, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     module.configure(parser)
     status: int = module.run(parser.parse_args(arguments))
     return status
-
-
-def suggestion(wrong: str, valid: Iterable[str]) -> str:
-    """The end of a message about a name that does not exist: the nearest one, and all."""
-    valid = list(valid)
-    near = difflib.get_close_matches(wrong, valid, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}valid are: {', '.join(valid) or 'none'}"
 
 
 def _command_modules() -> dict[str, str]:

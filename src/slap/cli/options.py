@@ -111,7 +111,7 @@ def decoding(arguments: argparse.Namespace) -> Decoding:
 def load(arguments: argparse.Namespace) -> Model:
     """The model that the options name."""
     import slap
-    from slap.core.plugin_modules import load_plugins
+    from slap.core.registry import load_plugins
 
     load_plugins(arguments.plugins)
     return slap.load(arguments.model, arguments.device, arguments.trust, getattr(arguments, "dtype", None))

@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the list."""
-    from slap.core.plugin_modules import load_plugins
+    from slap.core.registry import load_plugins
 
     load_plugins(arguments.plugins)
     listed = listing()

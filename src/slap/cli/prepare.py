@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from slap.cli.main import suggestion
+from slap.core.errors import suggest
 
 REPORT = "report.json"
 PLOT = "durations.png"
@@ -110,7 +110,7 @@ def _parse(name: str, corpus: type, given: Sequence[str]) -> dict[str, Any]:
         own = [name for name in arguments(corpus) if name != "root"]
         valid = [f"--{option}" for option in ("splits", "workers", "overwrite", "plugins", *own)]
         unknown = UNKNOWN.search(str(error))
-        more = f"; {suggestion(unknown[1], valid)}" if unknown else ""
+        more = f"; {suggest(unknown[1], valid)}" if unknown else ""
         raise ValueError(f"slap prepare {name}: {error}{more}") from error
     options = {key: parsed.pop(key) for key in list(parsed) if key in arguments(corpus) and key != "root"}
     return {**parsed, "corpus": corpus, "options": options}
@@ -135,7 +135,7 @@ def _prepare(
             raise ValueError(f"{name} in {root} has the split {split!r}; use letters, digits and `_ . + -` only")
     for split in splits or ():
         if split not in valid:
-            raise ValueError(f"{name} has no split {split!r} in {root}; {suggestion(split, valid)}")
+            raise ValueError(f"{name} has no split {split!r} in {root}; {suggest(split, valid)}")
     settings = {name_: value for name_, value in sorted(options.items()) if value is not None}
     made = {"version": VERSION, "corpus": name, "root": str(root.resolve()), "options": _plain(settings)}
     report = _open(out, made, overwrite)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from lightning.pytorch import LightningDataModule, Trainer
 
-from slap.core.plugin_modules import found_module
+from slap.core.registry import found_module
 from slap.training.module import SLAP
 
 PARTS = {"model": SLAP, "data": LightningDataModule, "trainer": Trainer}

@@ -6,7 +6,7 @@ A calibrated probability is one that the model was trained to give: the contrast
 softmax(scale x cosine) predicts which of the texts of a batch belongs to a clip, the sigmoid objective a scale and a
 bias so that sigmoid(scale x cosine + bias) predicts whether a text belongs to a clip. That is calibrated for the
 training data, and for as many candidates as a training batch held: with few labels, softmax is often too sure of
-itself. `fit` finds the scale (the inverse temperature) that suits labelled clips of one's own (temperature scaling,
+itself. `fit` finds the scale (the inverse temperature) that suits labeled clips of one's own (temperature scaling,
 arXiv 1706.04599).
 """
 
@@ -47,7 +47,7 @@ class Calibration:
         return logits.softmax(1) if self.kind == "softmax" else logits.sigmoid()
 
     def fit(self, cosines: Tensor, truth: Tensor) -> Calibration:
-        """The softmax whose scale makes labelled clips most probable.
+        """The softmax whose scale makes labeled clips most probable.
 
         The order of the labels, and so the accuracy, stays as it is.
 

@@ -6,7 +6,6 @@ encoders and objectives, `slap.datamodules.corpora` the corpora. So this module 
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -17,6 +16,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
+
+from slap.core.errors import suggest
 
 T = TypeVar("T", bound=type)
 
@@ -116,7 +117,7 @@ def plugins(kind: str) -> dict[str, type]:
     """
     load_installed()
     if kind not in _plugins:
-        raise ValueError(f"there is no kind {kind!r} of plug-ins; {_choices(kind, _plugins)}")
+        raise ValueError(f"there is no kind {kind!r} of plug-ins; {suggest(kind, _plugins)}")
     return dict(sorted(_plugins[kind].items()))
 
 
@@ -135,7 +136,7 @@ def find(kind: str, name: str) -> type:
         return _plugins[kind][name]
     known = plugins(kind)
     if name not in known:
-        raise ValueError(f"there is no {kind} {name!r}; {_choices(name, known)}")
+        raise ValueError(f"there is no {kind} {name!r}; {suggest(name, known)}")
     return known[name]
 
 
@@ -195,7 +196,7 @@ def build(kind: str, name: str, options: Mapping[str, Any]) -> Any:
     valid = arguments(plugin)
     for option in options:
         if option not in valid:
-            raise ValueError(f"{kind} {name!r} has no argument {option!r}; {_choices(option, valid)}")
+            raise ValueError(f"{kind} {name!r} has no argument {option!r}; {suggest(option, valid)}")
     missing = [arg.name for arg in valid.values() if arg.default is arg.empty and arg.name not in options]
     if missing:
         raise ValueError(f"{kind} {name!r} needs {', '.join(missing)}; it takes {', '.join(valid)}")
@@ -210,7 +211,32 @@ def _path(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _choices(wrong: str, valid: Iterable[str]) -> str:
-    near = difflib.get_close_matches(wrong, list(valid), n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}valid are: {', '.join(valid) or 'none'}"
+def load_plugins(names: Iterable[str]) -> None:
+    """Import modules, by dotted name or by the path of a .py file, that register plug-ins.
+
+    Raises:
+        ValueError: there is no such module.
+        FileNotFoundError: no such file.
+    """
+    for name in names:
+        found_module(name, f"module {name!r} to load as plug-ins", ["the path of a .py file", "the name of a module"])
+
+
+def found_module(where: str, what: str, valid: list[str]) -> ModuleType:
+    """Import a module.
+
+    Args:
+        where: its dotted name, or the path of a .py file.
+        what: how messages call it.
+        valid: what would be accepted.
+
+    Raises:
+        ValueError: there is none.
+        FileNotFoundError: no such file.
+    """
+    try:
+        return load_module(where)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{where}.".startswith(f"{error.name}."):
+            raise  # it is there, but something that it imports is not
+        raise ValueError(f"there is no {what}; {suggest(where, valid)}") from error

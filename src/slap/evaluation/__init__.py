@@ -16,6 +16,6 @@ from slap.evaluation.tasks.base import Task as Task
 from slap.evaluation.tasks.base import TaskResult as TaskResult
 from slap.evaluation.tasks.captioning import Captioning as Captioning
 from slap.evaluation.tasks.probes import LinearProbe as LinearProbe
-from slap.evaluation.tasks.probes import NeighbourProbe as NeighbourProbe
+from slap.evaluation.tasks.probes import NeighborProbe as NeighborProbe
 from slap.evaluation.tasks.retrieval import Retrieval as Retrieval
 from slap.evaluation.tasks.zero_shot import ZeroShot as ZeroShot

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from slap.audio.reader import AudioError
 from slap.audio.sources import Audio, LazyAudio
-from slap.cli.inputs import segment
 from slap.core.bad_clip import BadClip
 from slap.core.registry import find
+from slap.datamodules.audio.load import segment
 from slap.evaluation.benchmarks import Dataset
 from slap.evaluation.eval_set import EvalClip, EvalSet, Part
 from slap.evaluation.tasks.base import Use

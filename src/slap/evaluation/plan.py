@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from slap.cli.main import suggestion
+from slap.core.errors import suggest
 from slap.evaluation.benchmarks import datasets
 from slap.evaluation.published import paper_rows
 from slap.evaluation.tasks.base import Task
@@ -70,11 +70,11 @@ def _rows(word: str, tasks: Mapping[str, type[Task]], manifests: Sequence[str]) 
     task, _, rest = word.partition("/")
     dataset, _, label = rest.partition("/")
     if not rest:
-        raise ValueError(f"--tasks: {word!r} is no task and no data set; {suggestion(word, [PAPER, *tasks, *names])}")
+        raise ValueError(f"--tasks: {word!r} is no task and no data set; {suggest(word, [PAPER, *tasks, *names])}")
     if task not in tasks:
-        raise ValueError(f"--tasks {word}: there is no task {task!r}; {suggestion(task, tasks)}")
+        raise ValueError(f"--tasks {word}: there is no task {task!r}; {suggest(task, tasks)}")
     if dataset not in names:
-        raise ValueError(f"--tasks {word}: there is no data set {dataset!r}; {suggestion(dataset, names)}")
+        raise ValueError(f"--tasks {word}: there is no data set {dataset!r}; {suggest(dataset, names)}")
     if dataset not in manifests and (reason := misfit(tasks[task], dataset)):
         raise ValueError(f"--tasks {word}: {reason}")
     return [EvalRow(task, dataset, label)]

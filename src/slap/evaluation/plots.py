@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from slap.core.units import Seconds
 from slap.metrics.bootstrap import MetricValue
 from slap.metrics.confusion import Confusion
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Seconds = float
 
 SHOWN = 60
 """Classes that a plot of scores names; of more, the best and the worst."""

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from slap.cli.main import suggestion
+from slap.core.errors import suggest
 from slap.metrics.zero_shot import class_prompts
 
 DEFAULT = "default"
@@ -126,7 +126,7 @@ class PromptBook:
                     raise ValueError(f"{path}: there is a prompt set {name!r} already; give yours another name")
                 sets[name] = found
         if chosen not in sets:
-            raise ValueError(f"there is no prompt set {chosen!r}; {suggestion(chosen, sets)}")
+            raise ValueError(f"there is no prompt set {chosen!r}; {suggest(chosen, sets)}")
         return cls(sets, chosen)
 
     @property
@@ -159,7 +159,7 @@ def _set(name: str, table: Any, where: str) -> PromptSet:
     own = {key: value for key, value in table.items() if isinstance(value, dict) and key not in FIELDS}
     unknown = [key for key in table if key not in plain and key not in own and key != "about"]
     if unknown:
-        raise ValueError(f"{where}: {suggestion(unknown[0], ['about', *FIELDS])}; or a table for a data set")
+        raise ValueError(f"{where}: {suggest(unknown[0], ['about', *FIELDS])}; or a table for a data set")
     if not plain and not own:
         raise ValueError(f"{where}: there are no prompts; give `templates`, or a table for each data set")
     return PromptSet(
@@ -173,7 +173,7 @@ def _set(name: str, table: Any, where: str) -> PromptSet:
 def _wording(table: Mapping[str, Any], where: str) -> Wording:
     unknown = [key for key in table if key not in FIELDS]
     if unknown:
-        raise ValueError(f"{where}: there is no {unknown[0]!r} here; {suggestion(unknown[0], FIELDS)}")
+        raise ValueError(f"{where}: there is no {unknown[0]!r} here; {suggest(unknown[0], FIELDS)}")
     templates, texts, words = (table.get(key, {}) for key in FIELDS)
     if bool(templates) == bool(texts):
         raise ValueError(f"{where}: give either `templates` or `texts`, and not empty")

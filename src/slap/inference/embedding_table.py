@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from slap.cli.inputs import Input
+from slap.audio.sources import Input
 
 ROWS = 2048
 """Of a part, ..."""

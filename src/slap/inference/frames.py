@@ -3,7 +3,7 @@
 F frames of a recording, m texts, E shared dimension, T samples of a recording.
 
 A frame is one time step of the audio encoder's patches, 160 ms wide for SLAP's. Frames of a finer step come from passes
-over the waveform that is shifted by that step, interleaved. A frame's dense features, with those of its neighbours in
+over the waveform that is shifted by that step, interleaved. A frame's dense features, with those of its neighbors in
 the same pass, go through the model's own pooling head, so that they can be compared to texts; they were never trained
 to stand for so short a stretch, which makes similarities comparable within a recording rather than between texts.
 
@@ -22,9 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from slap.core.units import Seconds
 from slap.core.windows import cut, hop_of
-
-Seconds = float
 
 
 @dataclass(frozen=True)

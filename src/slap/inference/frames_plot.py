@@ -30,9 +30,9 @@ def draw(path: str, frames: Frames, events: Sequence[Event], out: Path) -> None:
         FigureCanvasAgg(figure)
         rows = figure.subplots(3, 1, sharex=True, height_ratios=[2.2, 2.2, 0.28 * len(frames.texts) + 0.3])
         _spectrogram(rows[0], path, frames.seconds)
-        colours = [f"C{i % 10}" for i in range(len(frames.texts))]
-        _curves(rows[1], frames, colours)
-        _events(rows[2], frames, events, colours)
+        colors = [f"C{i % 10}" for i in range(len(frames.texts))]
+        _curves(rows[1], frames, colors)
+        _events(rows[2], frames, events, colors)
         rows[0].set_title(Path(path).name, parse_math=False)
         rows[2].set_xlim(0, frames.seconds)
         rows[2].set_xlabel("time (s)")
@@ -77,19 +77,19 @@ def _add(
     return start + done, held[done:]
 
 
-def _curves(axes: Axes, frames: Frames, colours: list[str]) -> None:
+def _curves(axes: Axes, frames: Frames, colors: list[str]) -> None:
     for i in range(len(frames.texts)):
-        axes.plot(frames.times, frames.similarity[:, i], color=colours[i], linewidth=1.2)
+        axes.plot(frames.times, frames.similarity[:, i], color=colors[i], linewidth=1.2)
     axes.set_ylabel("similarity")
     axes.grid(alpha=0.3)
 
 
-def _events(axes: Axes, frames: Frames, events: Sequence[Event], colours: list[str]) -> None:
+def _events(axes: Axes, frames: Frames, events: Sequence[Event], colors: list[str]) -> None:
     for event in events:
         i = frames.texts.index(event.text)
-        axes.broken_barh([(event.onset, event.offset - event.onset)], (i - 0.35, 0.7), color=colours[i])
+        axes.broken_barh([(event.onset, event.offset - event.onset)], (i - 0.35, 0.7), color=colors[i])
     axes.set_ylim(len(frames.texts) - 0.5, -0.5)
     axes.set_yticks(range(len(frames.texts)), [text.replace("$", r"\$") for text in frames.texts])
-    for label, colour in zip(axes.get_yticklabels(), colours, strict=True):  # the legend of the curves, too
-        label.set_color(colour)
+    for label, color in zip(axes.get_yticklabels(), colors, strict=True):  # the legend of the curves, too
+        label.set_color(color)
     axes.set_ylabel("events")

@@ -16,7 +16,7 @@ from slap.inference.network_backend import DEFAULT_MAX_SECONDS, NetworkBackend, 
 from slap.model.network import MAX_SECONDS
 
 READERS = "slap.models"
-"""Entry-point group of those who read folders of others: modules with `recognises(folder)` and `load(folder, device)`,
+"""Entry-point group of those who read folders of others: modules with `recognizes(folder)` and `load(folder, device)`,
 which gives an `AudioTextModel`."""
 
 
@@ -122,11 +122,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def _from_folder(folder: Path, device: torch.device, trust: bool) -> Model:
     from slap.inference import saved_model as saved
 
-    if saved.recognises(folder):
+    if saved.recognizes(folder):
         return saved.read(folder, device, trust)
     for entry in entry_points(group=READERS):
         reader = entry.load()
-        if reader.recognises(folder):
+        if reader.recognizes(folder):
             backend: AudioTextModel = reader.load(folder, device)
             return Model(backend)
     raise ValueError(f"{folder} holds no model that is known here: no folder of `slap export`, nor of another library")

@@ -21,7 +21,7 @@ from slap.audio.sources import Audio, as_list, source
 from slap.core.calibration import Calibration
 from slap.core.decoding import GREEDY, Decoding
 from slap.inference.frames import Frames, over_time
-from slap.inference.labelling import Label, label
+from slap.inference.labeling import Label, label
 from slap.inference.stream import Embedded, Span, StreamItem, WindowJob, embed, joined, run
 from slap.metrics.zero_shot import class_embeddings, class_prompts
 
@@ -312,7 +312,7 @@ class Model:
             batch_seconds: audio that is computed together.
 
         Raises:
-            ValueError: the model has no such head, see `slap.inference.labelling`.
+            ValueError: the model has no such head, see `slap.inference.labeling`.
             AudioError: one of the recordings cannot be used.
         """
         recordings = as_list(audio)
@@ -434,7 +434,7 @@ class Model:
         labels: Sequence[str],
         prompts: str | Sequence[str] = PROMPTS,
     ) -> Calibration:
-        """Fit the probabilities of `classify` to labelled recordings, see `slap.core.calibration`; the order stays.
+        """Fit the probabilities of `classify` to labeled recordings, see `slap.core.calibration`; the order stays.
 
         Args:
             audio: n recordings.

@@ -25,7 +25,7 @@ class Card:
         name: of the model.
         licence: of the weights, an identifier of the hub's such as `apache-2.0`.
         data: what it was trained on, a line each.
-        steps: optimiser steps that it was trained for.
+        steps: optimizer steps that it was trained for.
         results: by metric `value`, `low`, `high`, `chance` and `count`, in percent, as `slap test` writes them.
     """
 

@@ -135,7 +135,7 @@ class NetworkBackend:
         passes = [clip[start:] for start in range(0, min(step, len(clip)), hop)]
         dense = self._dense(passes)
         assert dense.positions is not None
-        near, shift, time = neighbourhoods(dense, dense.positions[:, 0].long())
+        near, shift, time = neighborhoods(dense, dense.positions[:, 0].long())
         embeddings = self.network.audio_pool(near).float().cpu()
         frame = (time * (step // hop) + shift).cpu()
         count = frame_count(len(clip), hop, step)
@@ -204,7 +204,7 @@ class NetworkBackend:
         return torch.cat([self.network.embed_captions(part).float().cpu() for part in parts])
 
 
-def neighbourhoods(tokens: Packed, time: Tensor) -> tuple[Packed, Tensor, Tensor]:
+def neighborhoods(tokens: Packed, time: Tensor) -> tuple[Packed, Tensor, Tensor]:
     """The tokens around each time step of each item, as items of their own.
 
     Args:
@@ -289,7 +289,7 @@ def build(arguments: Mapping[str, Any], state: Mapping[str, Tensor], take: bool 
     Raises:
         ValueError: an unknown plug-in or argument, or a state that lacks weights or has others.
     """
-    with uninitialised():
+    with uninitialized():
         network = Network(**arguments)
     wanted = network.state_dict()
     missing = sorted(set(wanted) - set(state))
@@ -333,7 +333,7 @@ def digest(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
 
 
 @contextmanager
-def uninitialised() -> Iterator[None]:
+def uninitialized() -> Iterator[None]:
     """Make modules without drawing their first weights, which takes seconds for large ones, for a state to fill."""
     with _NoDraws():
         yield

@@ -94,7 +94,7 @@ def _write(path: Path, write: Callable[[Path], Any]) -> None:
         part.unlink(missing_ok=True)
 
 
-def recognises(folder: Path) -> bool:
+def recognizes(folder: Path) -> bool:
     """Whether a folder holds a saved model of SLAP."""
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))

@@ -12,10 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from slap.core.units import Seconds
 from slap.metrics.bootstrap import MetricValue, bootstrapped
 from slap.metrics.confusion import Confusion
-
-Seconds = float
 
 COLOURS = {"t2a": "#2a6f97", "a2t": "#e07a2f"}
 DIRECTIONS = {"t2a": "text to audio", "a2t": "audio to text"}
@@ -114,8 +113,8 @@ def draw_confusion(confusion: Confusion, title: str) -> Figure:
     axes.grid(visible=False)
     for row, column in shares.nonzero().tolist() if len(classes) <= NUMBERED else []:
         share = shares[row, column].item()
-        colour = "white" if share > 55 else "black"
-        axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
+        color = "white" if share > 55 else "black"
+        axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7.5, color=color)
     return figure
 
 
@@ -134,13 +133,13 @@ def _canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 
 
 def _bars(
-    axes: Axes, places: Sequence[float], results: Sequence[MetricValue], width: float, colour: str, label: str | None
+    axes: Axes, places: Sequence[float], results: Sequence[MetricValue], width: float, color: str, label: str | None
 ) -> None:
     values = [result.value for result in results]
     # Of a skewed sample the interval may lie to one side of the value by a rounding error.
     below = [max(result.value - result.low, 0) for result in results]
     above = [max(result.high - result.value, 0) for result in results]
-    axes.bar(places, values, width, color=colour, label=label)
+    axes.bar(places, values, width, color=color, label=label)
     axes.errorbar(places, values, yerr=[below, above], fmt="none", ecolor=GREY, elinewidth=1.2, capsize=3)
     for place, value, more in zip(places, values, above, strict=True):
         axes.text(place, value + more + 1.5, f"{value:.0f}", ha="center", va="bottom", fontsize=9)

@@ -146,12 +146,12 @@ class Objective(nn.Module, ABC):
     uses_teacher: bool = False
 
     def setup(self, model: Network) -> None:
-        """Build heads that depend on the model. Runs once, before the optimiser and the strategy see the model."""
+        """Build heads that depend on the model. Runs once, before the optimizer and the strategy see the model."""
 
     def prepare(self, clips: TrainingClips) -> None:
         """Learn what is learnt from the training clips before the first step, e.g. which classes there are.
 
-        Called on every process at the start of training, before the optimiser is made; it must do the same everywhere.
+        Called on every process at the start of training, before the optimizer is made; it must do the same everywhere.
         What is already known should not be read.
         """
 

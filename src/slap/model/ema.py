@@ -48,11 +48,11 @@ class EMATeacher(nn.Module):
 
     @torch.no_grad()
     def update(self, progress: float, bad: Tensor | None = None) -> None:
-        """Move all copies towards their sources; call it once after each optimiser step.
+        """Move all copies towards their sources; call it once after each optimizer step.
 
         Args:
             progress: of training, from 0 to 1.
-            bad: 0-dimensional bool, whether the optimiser left its step out; then the copies stay where they are. On a
+            bad: 0-dimensional bool, whether the optimizer left its step out; then the copies stay where they are. On a
                 GPU it is not waited for.
         """
         weight: float | Tensor = 1 - self.momentum(progress)

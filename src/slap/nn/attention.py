@@ -4,7 +4,7 @@ B items, N query rows, M key rows, H heads, E width of a head; a group holds G i
 length, padded to L rows, P = G x L padded rows.
 
 On CUDA in half precision the framework's variable-length FlashAttention does it all. Elsewhere rows are gathered into
-padded groups for `scaled_dot_product_attention`; windows are cut into blocks that see only their neighbours, so that
+padded groups for `scaled_dot_product_attention`; windows are cut into blocks that see only their neighbors, so that
 they cost O(N x window). Both equal a naive masked attention (tests/nn/test_attention.py).
 """
 
@@ -112,7 +112,7 @@ class _Rows:
         source: (P,) int64.
         place: (N,) int64.
         padding: (P, 1, 1) bool, None if there is none.
-        again: (N,) int64, for keys of windows: the place in a neighbouring block.
+        again: (N,) int64, for keys of windows: the place in a neighboring block.
         alone: (N, 1, 1) bool, True for rows that have no such place.
     """
 
@@ -253,7 +253,7 @@ def _rows(layout: Layout, order: Tensor, padded: Tensor) -> _Rows:
 def _windowed(layout: Layout, window: int) -> _Plan:
     """Blocks as long as the window; each also sees half a window of the blocks beside it.
 
-    So a row stands at two places at most among the keys: in its own block, and in the nearer neighbour.
+    So a row stands at two places at most among the keys: in its own block, and in the nearer neighbor.
     """
     reach, block = window // 2, max(window, 1)
     span = block + 2 * reach
@@ -269,13 +269,13 @@ def _windowed(layout: Layout, window: int) -> _Plan:
     inside = (row >= 0) & (row < lengths[item][:, None])
     source = starts[item][:, None] + torch.minimum(row.clamp(min=0), (lengths[item] - 1)[:, None])
     mask = ((i - j).abs() <= reach) & inside[:, None] | (first[:, None] + i.T >= lengths[item][:, None])[:, :, None]
-    # Of each row: its block among all blocks, its place there, and the neighbour that is near enough to see it.
+    # Of each row: its block among all blocks, its place there, and the neighbor that is near enough to see it.
     own, within = q_rows.place // block, q_rows.place % block
     other = (within >= block - reach).long() - (within < reach).long()
-    neighbour = own + other
-    alone = (other == 0) | (neighbour < 0) | (neighbour >= count)
-    alone |= item[neighbour.clamp(0, count - 1)] != layout.item
-    again = neighbour * span + within - other * block + reach
+    neighbor = own + other
+    alone = (other == 0) | (neighbor < 0) | (neighbor >= count)
+    alone |= item[neighbor.clamp(0, count - 1)] != layout.item
+    again = neighbor * span + within - other * block + reach
     k_rows = _Rows(
         source.flatten(), own * span + within + reach, None, again.masked_fill(alone, 0), alone.view(-1, 1, 1)
     )

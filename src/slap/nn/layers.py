@@ -62,7 +62,7 @@ def rotate_(x: Tensor, rotation: Rotation) -> Tensor:
 
 
 def linear(inputs: int, outputs: int) -> Linear:
-    """A linear layer without bias, initialised so that it keeps the scale of its input (our choice)."""
+    """A linear layer without bias, initialized so that it keeps the scale of its input (our choice)."""
     layer = Linear(inputs, outputs)
     nn.init.trunc_normal_(layer.weight, std=inputs**-0.5)
     return layer

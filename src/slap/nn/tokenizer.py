@@ -28,7 +28,7 @@ class Tokenizer:
     """Captions to token ids and back.
 
     Args:
-        proto: a serialised sentencepiece model, i.e. the content of its `.model` file.
+        proto: a serialized sentencepiece model, i.e. the content of its `.model` file.
 
     Attributes:
         proto: the same bytes.
@@ -78,7 +78,7 @@ class Tokenizer:
         return [[self.bos, *ids[:room], self.eos] for ids in pieces]
 
     def decode(self, captions: Sequence[Sequence[int]]) -> list[str]:
-        """The text of each list of token ids, as normalised: lower case, single spaces.
+        """The text of each list of token ids, as normalized: lower case, single spaces.
 
         Special tokens are left out, and ids that no piece has too: a decoder over a larger vocabulary can emit them.
         """
@@ -122,7 +122,7 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int = 8000, most: int =
 
     The same captions in the same order give the same bytes, on every process and machine, so that the processes of a
     distributed run need not exchange it. The paper takes ModernBERT's tokenizer; this one is ours. Captions carry
-    little in their case, so they are normalised by NFKC and case folding (sentencepiece's `nmt_nfkc_cf`) and decoding
+    little in their case, so they are normalized by NFKC and case folding (sentencepiece's `nmt_nfkc_cf`) and decoding
     gives lower case.
 
     Args:

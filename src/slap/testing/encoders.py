@@ -49,7 +49,7 @@ def check_text_encoder(encoder: TextEncoder, captions: Sequence[str] = CAPTIONS,
 
     Args:
         encoder: the smallest that it can be: it runs several times.
-        captions: of different lengths, which it can tokenise without loss once it is prepared on them.
+        captions: of different lengths, which it can tokenize without loss once it is prepared on them.
         backend: of `torch.compile`; "eager" checks that the code can be traced, and is quick.
 
     Raises:
@@ -61,7 +61,7 @@ def check_text_encoder(encoder: TextEncoder, captions: Sequence[str] = CAPTIONS,
     _positive(encoder, "width", "vocab_size")
     _tokens(encoder, captions)
     tokens = encoder.tokenize(captions)
-    with promise(encoder, "carries what it tokenises with in its state, so that a checkpoint holds all of it"):
+    with promise(encoder, "carries what it tokenizes with in its state, so that a checkpoint holds all of it"):
         assert same(restored(blank, encoder).tokenize(captions), tokens), "tokens differ after loading"
     _trains(encoder, lambda: [encoder(tokens).values])
     _common(encoder, lambda encoder, tokens: encoder(tokens), tokens.unpack(), backend)
@@ -175,7 +175,7 @@ def _from_audio(encoder: AudioEncoder, audio: Packed) -> Packed:
 
 
 def _tokens(encoder: TextEncoder, captions: Sequence[str]) -> None:
-    with promise(encoder, "pickles with what it has learnt, since it tokenises in the data loader's workers"):
+    with promise(encoder, "pickles with what it has learnt, since it tokenizes in the data loader's workers"):
         tokens = pickled(encoder).tokenize(captions)
         assert same(tokens, encoder.tokenize(captions)), "the tokens differ"
     with promise(encoder, "makes int64 tokens on the CPU, from 0 to below `vocab_size`"):
@@ -187,7 +187,7 @@ def _tokens(encoder: TextEncoder, captions: Sequence[str]) -> None:
         for item in [*tokens.unpack(), encoder.tokenize([""]).values]:
             ends = item[0].item(), item[-1].item()
             assert len(item) > 1 and ends == (encoder.bos, encoder.eos), f"got {item.tolist()}"  # noqa: PT018
-    with promise(encoder, "tokenises each caption as if it were alone"):
+    with promise(encoder, "tokenizes each caption as if it were alone"):
         alone = Packed.pack([encoder.tokenize([caption]).values for caption in captions])
         assert same(tokens, alone), "the tokens differ"
     with promise(encoder, "gives captions back from tokens, but for case, spaces and Unicode's normal form"):

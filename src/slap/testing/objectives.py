@@ -23,7 +23,7 @@ NAME = "checked"
 VIEWS = ("full", "masked", "teacher", "text")
 
 LABELS = ("bark", "rain")
-"""What the clips of training and of batches are labelled with in turn, whatever the task."""
+"""What the clips of training and of batches are labeled with in turn, whatever the task."""
 
 
 def check_objective(objective: Objective, model: SLAP | None = None) -> None:
@@ -48,7 +48,7 @@ def check_objective(objective: Objective, model: SLAP | None = None) -> None:
     with promise(objective, "sets itself up on any model"):
         made = make()
     _keeps_to_itself(objective, made)
-    batches = {name: _labelled(batch, clips.asked) for name, batch in _batches(made).items()}
+    batches = {name: _labeled(batch, clips.asked) for name, batch in _batches(made).items()}
     usual = batches["of four clips"]
     with promise(objective, "gives the same loss for the same batch and random numbers"):
         expected = _loss(made, usual)[0]
@@ -80,14 +80,14 @@ def _batches(model: SLAP) -> dict[str, Batch]:
     }
 
 
-def _labelled(batch: Batch, tasks: set[str]) -> Batch:
+def _labeled(batch: Batch, tasks: set[str]) -> Batch:
     """The batch with labels of some tasks."""
     names = tuple(LABELS[clip % len(LABELS)] for clip in range(len(batch)))
     return replace(batch, labels={**batch.labels, **dict.fromkeys(sorted(tasks), names)})
 
 
 def _keeps_to_itself(objective: Objective, model: SLAP) -> None:
-    with promise(objective, "registers no part of the model as its own: that would be saved and optimised twice"):
+    with promise(objective, "registers no part of the model as its own: that would be saved and optimized twice"):
         mine = model.objectives[NAME]
         assert all(module is not model for module in mine.modules()), "it holds the model"
         encoders = [model.audio, model.text, model.audio_pool, model.text_pool]

@@ -46,12 +46,12 @@ class Sharded(ModelParallelStrategy):
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
         """Verify a checkpoint and take it up, whichever strategy saved it.
 
-        Lightning's own would take the numbers of an optimiser's parameters for places in the model. Without FSDP2 they
-        are places in the optimiser's groups, and moments would go to other parameters.
+        Lightning's own would take the numbers of an optimizer's parameters for places in the model. Without FSDP2 they
+        are places in the optimizer's groups, and moments would go to other parameters.
 
         Raises:
             DamagedCheckpointError: it is not what was saved.
-            ValueError: its optimiser has other groups of parameters.
+            ValueError: its optimizer has other groups of parameters.
         """
         path = Path(self.broadcast(checkpoint_path))
         if not path.is_file():  # but a folder, with one file a process
@@ -63,7 +63,7 @@ class Sharded(ModelParallelStrategy):
         strict = self.lightning_module.strict_loading
         _load_raw_module_state(content.pop("state_dict"), self.model, strict=strict)
         options = StateDictOptions(broadcast_from_rank0=True, full_state_dict=True, strict=strict)
-        # No optimiser, no state: in evaluation, or of weights alone, which Lightning refuses to continue from.
+        # No optimizer, no state: in evaluation, or of weights alone, which Lightning refuses to continue from.
         for optimizer, saved in zip(self.optimizers, content.get("optimizer_states", ()), strict=False):
             set_optimizer_state_dict(self.model, optimizer, _named(saved, optimizer, self.model), options=options)
         return content
@@ -74,13 +74,13 @@ if FSDP2 not in StrategyRegistry.available_strategies():
 
 
 def _named(saved: Mapping[str, Any], optimizer: Optimizer, model: nn.Module) -> dict[str, Any]:
-    """An optimiser's saved state with the names of parameters, which are told by their places in the groups."""
+    """An optimizer's saved state with the names of parameters, which are told by their places in the groups."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     groups = [[names[parameter] for parameter in group["params"]] for group in optimizer.param_groups]
     found = [group["params"] for group in saved["param_groups"]]
     if list(map(len, groups)) != list(map(len, found)):
         raise ValueError(
-            f"the checkpoint's optimiser has groups of {', '.join(str(len(group)) for group in found)} parameters, "
+            f"the checkpoint's optimizer has groups of {', '.join(str(len(group)) for group in found)} parameters, "
             f"and this run's of {', '.join(str(len(group)) for group in groups)}: the model, or what decays or learns "
             "at which rate, is another"
         )

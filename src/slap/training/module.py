@@ -46,7 +46,7 @@ class SLAP(Network, LightningModule):
         ema_momentum: of the teacher at the start and the end of training (the paper: 0.994 to 1, cosine).
         lr: learning rate after warm-up (the paper: 1e-4).
         weight_decay: of linear layers (not in the paper; our choice).
-        betas: AdamW's (the paper names no optimiser; our choice).
+        betas: AdamW's (the paper names no optimizer; our choice).
         warmup_steps: linear warm-up (the paper: 2000); a cosine down to 0 at the trainer's `max_steps` follows.
         compile: compile the blocks of encoders, decoder and teacher when training begins, see `slap.nn.stack`.
         freeze: parts that do not learn, by the beginning of their parameters' names: "audio", "audio.blocks.0", ...
@@ -177,7 +177,7 @@ class SLAP(Network, LightningModule):
         return loss if trainer is None else loss * trainer.accumulate_grad_batches
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """One optimiser step, then the teacher follows; neither where the gradient is not finite."""
+        """One optimizer step, then the teacher follows; neither where the gradient is not finite."""
         super().optimizer_step(*args, **kwargs)
         self._log_sources()
         if self.teacher is not None:
@@ -196,7 +196,7 @@ class SLAP(Network, LightningModule):
         hparams = self.hparams
         speeds = hparams["layer_decay"], hparams["lr_scales"]
         groups = parameter_groups(self, hparams["lr"], hparams["weight_decay"], *speeds)
-        # One kernel for all parameters. Not with a gradient scaler: the fused optimiser unscales by itself, after
+        # One kernel for all parameters. Not with a gradient scaler: the fused optimizer unscales by itself, after
         # gradients are clipped.
         fused = self.device.type == "cuda" and self.trainer.precision != "16-mixed"
         optimizer = AdamW(groups, betas=tuple(hparams["betas"]), eps=1e-6, fused=fused or None)
@@ -216,7 +216,7 @@ class SLAP(Network, LightningModule):
         self.log("train/grad_norm", norm)
         self.log("train/lr", self._number(max(group["lr"] for group in optimizer.param_groups)))
         if gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
-            # Lightning would compute the norm again, and refuses the fused optimiser.
+            # Lightning would compute the norm again, and refuses the fused optimizer.
             clip_norm(parameters, gradient_clip_val, norm)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)

@@ -3,7 +3,7 @@
 How all processes agree without talking: a loss that is not finite makes its process's gradient NaN
 (`nan_unless_finite`), the
 strategy adds up gradients over processes as always, and so the norm of the gradient, which clipping needs anyway, is
-not finite on any of them. On a GPU nobody waits for that norm: the fused optimiser and the teacher read on the device
+not finite on any of them. On a GPU nobody waits for that norm: the fused optimizer and the teacher read on the device
 whether to move.
 """
 
@@ -25,14 +25,14 @@ def nan_unless_finite(loss: Tensor) -> Tensor:
 
 
 def skip_step(optimizer: Optimizer, bad: Tensor) -> None:
-    """Have the optimiser's next step change neither parameters nor its own state, if `bad`.
+    """Have the optimizer's next step change neither parameters nor its own state, if `bad`.
 
     Args:
         optimizer: a fused one is told on its device, any other finds no gradients.
         bad: 0-dimensional bool.
     """
     if optimizer.defaults.get("fused"):
-        optimizer.found_inf = bad.float()  # type: ignore[attr-defined]  # where torch's fused optimisers look
+        optimizer.found_inf = bad.float()  # type: ignore[attr-defined]  # where torch's fused optimizers look
     elif bad:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
@@ -40,11 +40,11 @@ def skip_step(optimizer: Optimizer, bad: Tensor) -> None:
 
 
 class BufferSnapshot:
-    """What a forward pass may change in a model, as it was before: running statistics and centres.
+    """What a forward pass may change in a model, as it was before: running statistics and centers.
 
     Args:
         model: its persistent buffers are copied, but for those of modules named in `but`.
-        but: names of child modules that nothing changes before the optimiser's step.
+        but: names of child modules that nothing changes before the optimizer's step.
     """
 
     def __init__(self, model: nn.Module, but: tuple[str, ...] = ()) -> None:

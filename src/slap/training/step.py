@@ -19,7 +19,7 @@ from slap.training.nonfinite import BufferSnapshot, nan_unless_finite
 
 @dataclass(eq=False)
 class StepOutput:
-    """What one optimiser step saw. Nothing here has a gradient.
+    """What one optimizer step saw. Nothing here has a gradient.
 
     Attributes:
         ids: of the B clips.

@@ -81,21 +81,21 @@ def trainer(
 
     Args:
         out: the run's folder. A run that it holds already is not touched, unless it is continued or `overwrite` is set.
-        max_steps: optimiser steps; the schedules of the learning rate and of the teacher end here.
+        max_steps: optimizer steps; the schedules of the learning rate and of the teacher end here.
         val_check_interval: batches between validations; `max_steps` when that is less, so that there is one at least.
         monitor: the metric by which `best.ckpt` is chosen; our choice is the recall at 10 from text to audio.
         mode: whether a higher or a lower value of `monitor` is better.
         gradient_clip_val: the largest norm of the gradient (not in the paper; our choice).
         log_every_n_steps: steps between the rows of the logs.
-        accumulate_grad_batches: batches an optimiser step.
+        accumulate_grad_batches: batches an optimizer step.
         enable_checkpointing: write `best.ckpt` and `last.ckpt`.
         enable_progress_bar: show one.
         fast_dev_run: run this many batches of each kind, to find bugs, and write nothing.
         overwrite: begin anew in a folder that holds a run.
         max_skipped: steps whose loss or gradient is not finite are left out; this many in a row end the run.
         stop_on_collapse: end the run when features collapse, see `slap.training.callbacks.collapse_monitor`; otherwise
-        there is a warning.
-        save_every: optimiser steps between writes of `last.ckpt`, besides those after validations.
+            there is a warning.
+        save_every: optimizer steps between writes of `last.ckpt`, besides those after validations.
         save_minutes: minutes between such writes; None for none by the clock.
         async_save: have a thread write checkpoints while training goes on, from a copy in the host's memory.
         changed_data: what to do when a run is continued with other data or another number of processes: `refuse`, or

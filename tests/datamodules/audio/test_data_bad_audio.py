@@ -16,11 +16,11 @@ from lhotse import AudioSource, Recording, SupervisionSegment
 from lhotse.augmentation import Resample, Speed
 from lhotse.augmentation import torchaudio as lhotse_resampling
 
+from slap.audio.header import FileError, header
 from slap.audio.reader import AudioError, read
 from slap.audio.resample import MAKING, check_resampling, filter_bytes, forget_filters
 from slap.core.packed import Packed
 from slap.datamodules import AudioTextData, ManifestError, read_manifest, write_cuts
-from slap.datamodules.audio.header import FileError, header
 from slap.datamodules.audio.load import DecodeError, load, mono
 
 RATE = 16000

@@ -9,11 +9,11 @@ import soundfile
 from lhotse import MonoCut, Recording
 from lhotse.cut import Cut
 
+from slap.audio.header import FileError
 from slap.core.bad_clip import BadClip
 from slap.datamodules import Clip, read_manifest, write_manifest
 from slap.datamodules.audio.decode import checked
 from slap.datamodules.audio.direct import load_simple_cut
-from slap.datamodules.audio.header import FileError
 from slap.datamodules.audio.load import DecodeError, load, mono
 from slap.datamodules.shar.write import pack
 

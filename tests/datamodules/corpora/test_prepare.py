@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from slap.audio.header import Header
 from slap.cli.main import main
 from slap.core.registry import load_module
 from slap.datamodules import read_manifest
-from slap.datamodules.audio.header import Header
 from slap.datamodules.manifests.clip import Clip
 from slap.datamodules.prepare import headers
 from slap.datamodules.prepare.headers import Fault, read_header, read_headers

@@ -10,9 +10,9 @@ import soundfile
 import torch
 from lhotse import AudioSource, MonoCut, Recording
 
+from slap.audio.header import FileError, header
 from slap.audio.mpeg4 import Mpeg4File
 from slap.datamodules import Clip, read_manifest, write_manifest
-from slap.datamodules.audio.header import FileError, header
 from slap.datamodules.audio.load import DecodeError, load, mono
 
 RATE = 16000

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from slap.audio.header import header
 from slap.cli.main import main
 from slap.datamodules import AudioTextData
-from slap.datamodules.audio.header import header
 from slap.datamodules.manifests.clip import Clip, ManifestError
 from slap.datamodules.manifests.read import read_manifest, write_cuts
 from slap.datamodules.overlap import search as overlap_search

@@ -24,7 +24,7 @@ from slap.datamodules.synthetic.scenes import (
     random_scene,
     render,
 )
-from slap.datamodules.synthetic.sounds import SAMPLE_RATE, SOUNDS, synthesise
+from slap.datamodules.synthetic.sounds import SAMPLE_RATE, SOUNDS, synthesize
 
 SIZES = {"train": 8, "val": 36, "test": 44}
 
@@ -211,7 +211,7 @@ def high_share(sound):
 def test_a_sound_is_finite_within_bounds_and_different_each_time(kind):
     rng = np.random.default_rng(6)
     for seconds in (0.3, 1.234, 3.0):
-        one, other = synthesise(kind, seconds, rng), synthesise(kind, seconds, rng)
+        one, other = synthesize(kind, seconds, rng), synthesize(kind, seconds, rng)
         assert len(one) == len(other) == round(seconds * SAMPLE_RATE)
         assert np.isfinite(one).all()
         assert 0.24 < np.abs(one).max() < 0.81
@@ -222,7 +222,7 @@ def test_a_sound_is_finite_within_bounds_and_different_each_time(kind):
 
 def test_unknown_kind():
     with pytest.raises(ValueError, match="no sound of kind 'dog'; valid are: beep, rising"):
-        synthesise("dog", 1.0, np.random.default_rng(0))
+        synthesize("dog", 1.0, np.random.default_rng(0))
 
 
 def test_kinds_differ_acoustically():
@@ -230,7 +230,7 @@ def test_kinds_differ_acoustically():
 
     def features(kind, seed):
         rng = np.random.default_rng((list(SOUNDS).index(kind), seed))
-        sound = synthesise(kind, rng.uniform(0.5, 2.0), rng)
+        sound = synthesize(kind, rng.uniform(0.5, 2.0), rng)
         thirds = np.array_split(sound / np.sqrt((sound**2).mean()), 3)
         frames = [np.abs(np.fft.rfft(third, 8192))[1:4097] ** 2 for third in thirds]
         edges = np.unique(np.geomspace(1, 4096, 24).astype(int))

@@ -1,4 +1,4 @@
-"""k-nearest neighbours by cosine, the probe that learns nothing.
+"""k-nearest neighbors by cosine, the probe that learns nothing.
 
 n clips to learn from, m queries, E features, K classes.
 """
@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 TEMPERATURE = 0.07
-"""By which neighbours are weighed, exp(cosine / temperature), as in DINO (arXiv 2104.14294) and before it InstDisc."""
+"""By which neighbors are weighed, exp(cosine / temperature), as in DINO (arXiv 2104.14294) and before it InstDisc."""
 
 AT_ONCE = 50_000_000
 """Cosines that are held in memory together."""
 
 
-def neighbour_scores(
+def neighbor_scores(
     features: Tensor, truth: Tensor, queries: Tensor, ks: Sequence[int], temperature: float = TEMPERATURE
 ) -> dict[int, Tensor]:
     """For each k, of the classes the weighted share of the k nearest clips that have them.
@@ -27,8 +27,8 @@ def neighbour_scores(
         features: (n, E).
         truth: (n, K) bool, the classes of each clip.
         queries: (m, E).
-        ks: numbers of neighbours; more than n are n.
-        temperature: a neighbour's weight is exp(cosine / temperature).
+        ks: numbers of neighbors; more than n are n.
+        temperature: a neighbor's weight is exp(cosine / temperature).
 
     Returns:
         By k (m, K) float64; the rows of clips with one class each sum to 1.
@@ -37,7 +37,7 @@ def neighbour_scores(
         ValueError: no clips to learn from, or a k below 1.
     """
     if not len(features) or not ks or min(ks) < 1:
-        raise ValueError(f"neighbours need clips to be of, and numbers from 1 on; got {len(features)} clips, k={[*ks]}")
+        raise ValueError(f"neighbors need clips to be of, and numbers from 1 on; got {len(features)} clips, k={[*ks]}")
     known, asked = normalize(features.double(), dim=1), normalize(queries.double(), dim=1)
     found: dict[int, list[Tensor]] = {k: [] for k in ks}
     for part in asked.split(max(1, AT_ONCE // len(known))):

@@ -36,16 +36,16 @@ class Logistic:
 def fit_logistic(
     features: Tensor, truth: Tensor, strength: float, multilabel: bool = False, begin: Logistic | None = None
 ) -> Logistic:
-    """Minimise `strength` x the sum of the clips' losses + half the squared norm of the weights; biases are free.
+    """Minimize `strength` x the sum of the clips' losses + half the squared norm of the weights; biases are free.
 
-    That is what `sklearn.linear_model.LogisticRegression(C=strength)` minimises: cross-entropy over the classes, or,
+    That is what `sklearn.linear_model.LogisticRegression(C=strength)` minimizes: cross-entropy over the classes, or,
     where clips may have several, for each class a binary regression of its own (`OneVsRestClassifier`). The problem is
     convex, so where the search begins changes nothing but the time.
 
     Args:
         features: (n, E).
         truth: (n, K) bool, the classes of each clip; exactly one each unless `multilabel`.
-        strength: C, the inverse of the regularisation.
+        strength: C, the inverse of the regularization.
         multilabel: whether a clip may have several classes.
         begin: a fit to begin from, e.g. of a near strength.
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slap.evaluation.probes.knn import neighbour_scores
+from slap.evaluation.probes.knn import neighbor_scores
 from slap.evaluation.probes.logistic import Logistic, fit_logistic
 from slap.metrics.average_precision import average_precision
 
@@ -39,7 +39,7 @@ class Probe(ABC):
 
 @dataclass(frozen=True)
 class LinearProbing(Probe):
-    """Logistic regression; the setting is the inverse strength of its regularisation, C.
+    """Logistic regression; the setting is the inverse strength of its regularization, C.
 
     Features are scaled by sqrt(E): the components of embeddings of length 1 then have a variance of about 1, so that
     the strengths to choose from suit any E.
@@ -61,8 +61,8 @@ class LinearProbing(Probe):
 
 
 @dataclass(frozen=True)
-class NeighbourProbing(Probe):
-    """k-nearest neighbours by cosine; the setting is k."""
+class NeighborProbing(Probe):
+    """k-nearest neighbors by cosine; the setting is k."""
 
     settings: tuple[int, ...] = (1, 3, 5, 10, 20, 50, 200)
 
@@ -71,7 +71,7 @@ class NeighbourProbing(Probe):
     ) -> dict[int, Tensor]:
         """All from one search."""
         del multilabel
-        return neighbour_scores(features, truth, queries, settings)
+        return neighbor_scores(features, truth, queries, settings)
 
 
 @dataclass(frozen=True)

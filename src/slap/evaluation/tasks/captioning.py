@@ -74,9 +74,9 @@ class Captioning(Task):
         temperature: with `top_p`.
         seed: with `top_p`.
         spice: folder of what SPICE needs, see `slap.metrics.captioning.spice`; also the environment variable
-        SLAP_SPICE.
+            SLAP_SPICE.
         fense: folder of what FENSE needs, see `slap.metrics.captioning.fense`; also the environment variable
-        SLAP_FENSE.
+            SLAP_FENSE.
     """
 
     uses = ("captions",)

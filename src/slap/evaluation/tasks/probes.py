@@ -19,7 +19,7 @@ from slap.evaluation.evaluated_model import Embeddings, EvaluatedModel
 from slap.evaluation.plots import score_by_class, score_by_duration
 from slap.evaluation.probes.protocol import (
     LinearProbing,
-    NeighbourProbing,
+    NeighborProbing,
     Probe,
     ProbeResult,
     probe_folds,
@@ -38,7 +38,7 @@ class LinearProbe(Task):
     Logistic regression, as scikit-learn's; its strength is chosen on validation, or on folds of what it learns from.
 
     Args:
-        strengths: C, the inverse of the regularisation, out of which one is chosen; for embeddings scaled by sqrt(E).
+        strengths: C, the inverse of the regularization, out of which one is chosen; for embeddings scaled by sqrt(E).
     """
 
     uses = ("labels", "tags")
@@ -53,11 +53,11 @@ class LinearProbe(Task):
 
         See `slap.evaluation.probes.protocol`.
         """
-        return _judged("linear_probe", self.probe, "inverse strength of the regularisation", subject, data, progress)
+        return _judged("linear_probe", self.probe, "inverse strength of the regularization", subject, data, progress)
 
 
 @register("knn_probe")
-class NeighbourProbe(Task):
+class NeighborProbe(Task):
     """Classify clips by their nearest neighbours among frozen embeddings: accuracy, or mAP with several labels.
 
     By cosine, neighbours weighed by exp(cosine / 0.07); their number is chosen on validation, or on folds of the clips
@@ -71,8 +71,8 @@ class NeighbourProbe(Task):
     learns = True
     headline = ("accuracy", "mAP")
 
-    def __init__(self, neighbours: Sequence[int] = NeighbourProbing.settings) -> None:
-        self.probe = NeighbourProbing(_several(neighbours, "neighbours"))
+    def __init__(self, neighbours: Sequence[int] = NeighborProbing.settings) -> None:
+        self.probe = NeighborProbing(_several(neighbours, "neighbours"))
 
     def run(self, subject: EvaluatedModel, data: EvalSet, progress: Progress) -> TaskResult:
         """Look up the neighbours of the clips that are judged among the others.

@@ -92,7 +92,7 @@ class Meteor:
 
 
 def meteor(written: Sequence[str], references: Sequence[Sequence[str]]) -> Meteor:
-    """METEOR 1.5, 0 to 1; English, with its own normalisation.
+    """METEOR 1.5, 0 to 1; English, with its own normalization.
 
     Args:
         written: captions as `ptb_tokenize` gives them.

@@ -21,7 +21,7 @@ from slap.inference.spectrogram import spectrogram
 from slap.search.query import Hit, Index
 from slap.search.store import WindowRow
 from slap.search.web.document import DOCUMENT, POLICY
-from slap.search.web.localise import locate
+from slap.search.web.localize import locate
 from slap.search.web.media import Media, media
 
 LONGEST_QUERY = 500

@@ -110,7 +110,7 @@ def draw(series: Mapping[str, Series], path: Path, chance: Mapping[str, float]) 
     Args:
         series: what `read_metrics` gave.
         path: of the picture.
-        chance: by metric, what guessing reaches, in percent; drawn as a dashed line of the same colour.
+        chance: by metric, what guessing reaches, in percent; drawn as a dashed line of the same color.
     """
     from matplotlib.figure import Figure  # here: it is slow to import, and needed once a run
 
@@ -126,17 +126,17 @@ def draw(series: Mapping[str, Series], path: Path, chance: Mapping[str, float]) 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
     for i, (name, curve) in enumerate(panel.curves.items()):
-        colour = f"C{i}"
+        color = f"C{i}"
         steps, values = list(curve), list(curve.values())
         few = len(steps) < 30
         if panel.smooth and not few:
-            axes.plot(steps, values, color=colour, alpha=0.3, linewidth=0.8)
+            axes.plot(steps, values, color=color, alpha=0.3, linewidth=0.8)
             values = smoothed(values)
-        axes.plot(steps, values, color=colour, label=name, linewidth=1.6, marker="o" if few else None, markersize=3)
+        axes.plot(steps, values, color=color, label=name, linewidth=1.6, marker="o" if few else None, markersize=3)
         if name in panel.chance:
-            axes.axhline(panel.chance[name], color=colour, linestyle="--", linewidth=1)
+            axes.axhline(panel.chance[name], color=color, linestyle="--", linewidth=1)
     if panel.chance:
-        axes.plot([], [], color="grey", linestyle="--", linewidth=1, label="chance")
+        axes.plot([], [], color="gray", linestyle="--", linewidth=1, label="chance")
     if panel.log:
         axes.set_yscale("log")
     if panel.unit == "%":

@@ -75,7 +75,7 @@ class LossMonitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the optimiser step, if there was one."""
+        """Look at the optimizer step, if there was one."""
         del outputs, batch, batch_idx
         seen = getattr(pl_module, "seen", None)
         if seen is None or seen.bad is None or seen is self._last:

@@ -28,7 +28,7 @@ class LastCheckpoint(Checkpoint):
         out: the folder.
         resume: knows where training is.
         stop: knows when a checkpoint is due by the clock.
-        save_every: optimiser steps between checkpoints; None for none by steps.
+        save_every: optimizer steps between checkpoints; None for none by steps.
     """
 
     def __init__(self, out: str, resume: ExactResume, stop: GracefulStop, save_every: int | None = None) -> None:
@@ -83,7 +83,7 @@ class LastCheckpoint(Checkpoint):
         if now != self._saved:
             for logger in trainer.loggers:
                 logger.save()  # what the checkpoint continues from
-            trainer.save_checkpoint(self.path, weights_only=False)  # with the optimiser, to continue from
+            trainer.save_checkpoint(self.path, weights_only=False)  # with the optimizer, to continue from
             self._saved = now
 
 

@@ -18,7 +18,7 @@ State = dict[str, Any]
 
 @dataclass
 class Boundary:
-    """The end of an optimiser step.
+    """The end of an optimizer step.
 
     Attributes:
         epoch: the epoch of the next batch.

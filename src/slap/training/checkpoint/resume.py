@@ -1,8 +1,8 @@
 """Training that was interrupted goes on as if it had not been: same clips, same losses, same weights.
 
-What a checkpoint holds for that, besides what Lightning saves (weights, teacher, optimiser, schedules, best scores):
+What a checkpoint holds for that, besides what Lightning saves (weights, teacher, optimizer, schedules, best scores):
 
-- the place in the data, as the data module says it: (epoch, batches), committed when an optimiser step is complete.
+- the place in the data, as the data module says it: (epoch, batches), committed when an optimizer step is complete.
   What workers have loaded ahead does not count;
 - the random numbers of every process, and what each has added up since the last row of the logs;
 - Lightning's counters as they are between two batches (`slap.training.checkpoint.loop_state`).
@@ -48,14 +48,14 @@ class Positioned(Protocol):
 
 
 class ExactResume(Callback):
-    """Commits where training is at each optimiser step, saves what else its continuation depends on, and restores it.
+    """Commits where training is at each optimizer step, saves what else its continuation depends on, and restores it.
 
     Args:
         agreement: between the processes, whose group it uses.
         changed_data: when a run is continued with other data, `refuse`, or begin the interrupted epoch anew.
 
     Attributes:
-        boundary: the end of the last optimiser step; None before the first.
+        boundary: the end of the last optimizer step; None before the first.
     """
 
     def __init__(self, agreement: Consensus, changed_data: ChangedData = "refuse") -> None:
@@ -114,7 +114,7 @@ class ExactResume(Callback):
             self._at_boundary = _states(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
-        """After the batch that completes an optimiser step, commit."""
+        """After the batch that completes an optimizer step, commit."""
         del args
         self._batches += 1
         if trainer.global_step == self._step:
@@ -151,7 +151,7 @@ class ExactResume(Callback):
 
     @property
     def within_accumulation(self) -> bool:
-        """Whether batches have been added up since the last optimiser step."""
+        """Whether batches have been added up since the last optimizer step."""
         return self._batches > 0
 
     def _begin_epoch(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:

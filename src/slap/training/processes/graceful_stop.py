@@ -32,7 +32,7 @@ class GracefulStop(Callback):
 
     Both are agreed on between the processes (`slap.training.processes.consensus`), so all act at the same step, one
     step later than the
-    signal. Training ends behind an optimiser step, never within an accumulation; before a validation that is due, which
+    signal. Training ends behind an optimizer step, never within an accumulation; before a validation that is due, which
     the continuation then begins with, but after the validation that follows the last step.
 
     Args:

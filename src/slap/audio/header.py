@@ -18,7 +18,7 @@ import soundfile
 from slap.audio.mpeg4 import Mpeg4File, is_mpeg4
 from slap.audio.rates import RATES
 from slap.core.bad_clip import Reason
-from slap.datamodules.manifests.clip import Seconds
+from slap.core.units import Seconds
 
 FORMATS = "wav, flac, mp3, ogg and opus can, and m4a with the extra `m4a`"
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @runtime_checkable
-class Labeller(Protocol):
+class Labeler(Protocol):
     """A backend with classification heads."""
 
     @property
@@ -64,8 +64,8 @@ def label(
         ValueError: the model has no head, or none of this name, or several and none is named.
     """
     backend = model.backend
-    chosen = _chosen(backend.heads if isinstance(backend, Labeller) else {}, head)
-    assert isinstance(backend, Labeller)
+    chosen = _chosen(backend.heads if isinstance(backend, Labeler) else {}, head)
+    assert isinstance(backend, Labeler)
 
     def whole(parts: list[Tensor], spans: list[Span]) -> list[Label]:
         weights = torch.tensor(window_weights(spans), dtype=torch.float64)

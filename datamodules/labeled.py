@@ -1,4 +1,4 @@
-"""How the field trains and judges classifiers on labelled corpora: the splits, folds and labels of each.
+"""How the field trains and judges classifiers on labeled corpora: the splits, folds and labels of each.
 
 The manifests are those of `slap prepare`, or your own with the columns `label` (or `tags`) and `fold`.
 """

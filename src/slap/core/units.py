@@ -1,0 +1,3 @@
+"""Units in signatures."""
+
+Seconds = float
