@@ -11,8 +11,9 @@ from itertools import product
 import numpy as np
 from numpy.random import Generator
 
+from slap.core.units import Seconds
 from slap.datamodules.synthetic.captions import ADJECTIVES, NOUNS, Length, Scene, SceneEvent, Step, noun
-from slap.datamodules.synthetic.sounds import SAMPLE_RATE, Seconds, Sound, synthesize
+from slap.datamodules.synthetic.sounds import SAMPLE_RATE, Sound, synthesize
 
 LENGTHS: dict[Length, tuple[Seconds, Seconds]] = {"short": (0.3, 0.5), "plain": (0.8, 1.1), "long": (1.8, 2.8)}
 """Shortest and longest sound of each length; wide gaps between, so that the words mean something."""
