@@ -362,8 +362,8 @@ def test_a_model_without_captioning_says_so(folder):
 HOUR = """
 import resource, sys, slap
 from slap.testing.tiny import tiny_model
-from slap.inference.network_backend import TrainedModel
-model = slap.Model(TrainedModel(tiny_model(), {}, max_seconds=30.0))
+from slap.inference.network_backend import NetworkBackend
+model = slap.Model(NetworkBackend(tiny_model(), {}, max_seconds=30.0))
 model.embed_audio(sys.argv[1], batch_seconds=60)
 model.frames(sys.argv[1], ["rain"], hop=0.01)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -14,10 +14,10 @@ class TableBackend:
 
     def __init__(self, width, texts, name="table"):
         self.embedding_dim, self.texts, self.name = width, texts, name
-        self.last_step = []
+        self.seen = []
 
     def encode_audio(self, clips):
-        self.last_step += [len(clip) for clip in clips]
+        self.seen += [len(clip) for clip in clips]
         return torch.stack([clip[: self.embedding_dim] for clip in clips]).float()
 
     def encode_text(self, texts):

@@ -13,7 +13,7 @@ from slap.core.packed import Packed
 from slap.metrics.bootstrap import MetricValue
 from slap.metrics.plots import draw_confusion, draw_recall, draw_recall_by_duration
 from slap.testing.tiny import tiny_batch, tiny_model
-from slap.training.callbacks.test_report import Sample, TestReport, captioned, markdown, median_ranks, table, write
+from slap.training.callbacks.test_report import ReportWriter, Sample, captioned, markdown, median_ranks, table, write
 from slap.training.held_out import Confusion, HeldOutMetrics
 
 RESULTS = {
@@ -167,7 +167,7 @@ class Judged(LightningModule):
 def test_callback_reports_after_a_test_run(tmp_path, capsys):
     trainer = Trainer(
         default_root_dir=tmp_path,
-        callbacks=[TestReport()],
+        callbacks=[ReportWriter()],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -24,7 +24,7 @@ from slap.cli.recipe import Recipe, built_in, load
 from slap.core.errors import suggest
 from slap.core.files import read_yaml
 from slap.core.registry import load_plugins
-from slap.training.callbacks.test_report import TestReport
+from slap.training.callbacks.test_report import ReportWriter
 from slap.training.checkpoint.io import BEST, LAST
 from slap.training.checkpoint.last import find_last
 from slap.training.checkpoint.run_folder import RunFolder
@@ -178,7 +178,7 @@ class RecipeCLI(LightningCLI):
         """Run the command."""
         path = self._checkpoint(self.config["ckpt_path"], Path(self.trainer.default_root_dir))
         step = getattr(self.trainer, self.command)
-        if any(isinstance(callback, TestReport) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+        if any(isinstance(callback, ReportWriter) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
             step = partial(step, verbose=False) if self.command == "test" else step  # it prints a better table
         try:
             # weights_only: a checkpoint from elsewhere must not be able to run code.

@@ -37,7 +37,7 @@ from slap.training.callbacks.collapse_monitor import CollapseMonitor
 from slap.training.callbacks.learning_curves import LearningCurves
 from slap.training.callbacks.loss_monitor import LossMonitor
 from slap.training.callbacks.progress_bar import ProgressBar
-from slap.training.callbacks.test_report import TestReport
+from slap.training.callbacks.test_report import ReportWriter
 from slap.training.callbacks.throughput import Throughput
 from slap.training.checkpoint.io import AsyncCheckpointFiles, CheckpointFiles
 from slap.training.checkpoint.last import LastCheckpoint
@@ -113,7 +113,7 @@ def trainer(
     agreement = Consensus(2)
     resume = ExactResume(agreement, changed_data)
     stop = GracefulStop(agreement, resume, save_minutes)
-    own: list[Callback] = [FailFast(), RunFolder(out, overwrite), Throughput(), LearningCurves(out), TestReport()]
+    own: list[Callback] = [FailFast(), RunFolder(out, overwrite), Throughput(), LearningCurves(out), ReportWriter()]
     own += [resume, stop]
     own += [LossMonitor(out, max_skipped), CollapseMonitor(stop_on_collapse)]
     if enable_progress_bar:

@@ -90,5 +90,5 @@ def test_both_ways_complain_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             load_simple_cut(cut)
         short = fault()
         with monkeypatch.context() as patch:
-            patch.setattr("slap.datamodules.audio.load.direct", lambda *_: None)
+            patch.setattr("slap.datamodules.audio.load.load_simple_cut", lambda *_: None)
             assert fault() == short

@@ -49,7 +49,7 @@ class CollapseMonitor(Callback):
     ) -> None:
         """Look at what was logged, at steps that are."""
         del outputs, batch, batch_idx
-        seen = getattr(pl_module, "seen", None)
+        seen = getattr(pl_module, "last_step", None)
         if seen is None or seen is self._last or not trainer._logger_connector.should_update_logs:
             return
         self._last = seen

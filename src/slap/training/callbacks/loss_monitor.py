@@ -77,11 +77,11 @@ class LossMonitor(Callback):
     ) -> None:
         """Look at the optimizer step, if there was one."""
         del outputs, batch, batch_idx
-        seen = getattr(pl_module, "seen", None)
-        if seen is None or seen.bad is None or seen is self._last:
+        seen = getattr(pl_module, "last_step", None)
+        if seen is None or seen.nonfinite is None or seen is self._last:
             return
         self._last = seen
-        bad = seen.bad & ~seen.loss.isfinite() if _scales(trainer) else seen.bad
+        bad = seen.nonfinite & ~seen.loss.isfinite() if _scales(trainer) else seen.nonfinite
         values = torch.stack([bad.double(), seen.loss.double()])
         for (bad, loss), (step, what) in self._deferred.put(values, (trainer.global_step - 1, seen)):
             self._look(trainer, step, bool(bad), loss, what)

@@ -42,7 +42,7 @@ class Sample:
     written: str
 
 
-class TestReport(Callback):
+class ReportWriter(Callback):
     """Prints and writes the report of a test run, at its end.
 
     If an objective of the model has a method `generate`, as `captioning` has, the report shows a few of its captions.
