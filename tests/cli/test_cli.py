@@ -3,7 +3,7 @@
 import resource
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,8 @@ import torch
 import yaml
 
 from slap.cli import main as cli
-from slap.cli.fit import SEED
 from slap.cli.main import main
+from slap.cli.recipe_cli import SEED
 
 TOYS = Path(__file__).parents[1] / "support"
 TOY = ["--recipe", str(TOYS / "toy_recipe.py")]
@@ -102,13 +102,8 @@ def test_commands_of_other_packages(tmp_path, monkeypatch, capsys):
     )
     monkeypatch.syspath_prepend(tmp_path)
 
-    class Entry:
-        name, value = "count", "other_package"
-
-    class Broken:
-        name, value = "broken", "not_there"
-
-    monkeypatch.setattr(cli, "entry_points", lambda group: [Entry, Broken] if group == "slap.commands" else [])
+    entries = [EntryPoint("count", "other_package", "slap.commands"), EntryPoint("broken", "not_there", "slap.commands")]
+    monkeypatch.setattr(cli, "entry_points", lambda group: entries)
     assert main(["count", "3"]) == 7
     assert capsys.readouterr().out == "1 2 3\n"
     assert main(["--help"]) == 0

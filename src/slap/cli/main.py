@@ -4,31 +4,23 @@ Everything heavy is imported by the command that needs it, so that `slap --help`
 
 A command is a module that installed packages list in the entry-point group `slap.commands`. The first line of its
 docstring is its help; `configure(parser)` adds its arguments to an `argparse.ArgumentParser`; `run(arguments)` takes
-what was parsed and returns the exit status. It imports what is heavy inside `run`.
+the parsed arguments and returns the exit status. A command with a parser of its own has `main(arguments)` instead,
+which takes the strings after its name. Either imports what is heavy inside `run` or `main`.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import linecache
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import entry_points, version
+from importlib.metadata import EntryPoint, entry_points, version
 
 from slap.core.errors import suggest
 
-RECIPE_COMMANDS = {
-    "fit": "Train the model of a recipe.",
-    "validate": "Judge a checkpoint on the recipe's validation set.",
-    "test": "Judge a checkpoint on the recipe's test set.",
-    "predict": "Write the embeddings of the recipe's clips.",
-}
-"""What `slap.cli.fit` runs: LightningCLI on the functions of a recipe."""
-
-BUILT_IN = {"plugins": "slap.cli.plugins"}
-"""Commands of the framework itself, by module; those of the plug-in folders are entry points, as everyone's."""
+FIRST = ("fit", "validate", "test", "predict")
+"""Commands that the help lists first."""
 
 DEBUG = "SLAP_DEBUG"
 
@@ -63,35 +55,30 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(command: str, arguments: list[str]) -> int:
-    if command in RECIPE_COMMANDS:
-        from slap.cli.fit import run
-
-        return run(command, arguments)
-    modules = _command_modules()
-    if command not in modules:
-        raise ValueError(f"there is no command {command!r}; {suggest(command, [*RECIPE_COMMANDS, *modules])}")
-    module = importlib.import_module(modules[command])
+    commands = _commands()
+    if command not in commands:
+        raise ValueError(f"there is no command {command!r}; {suggest(command, commands)}")
+    module = commands[command].load()
+    if hasattr(module, "main"):
+        return int(module.main(arguments))
     parser = argparse.ArgumentParser(prog=f"slap {command}", description=module.__doc__, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     module.configure(parser)
-    status: int = module.run(parser.parse_args(arguments))
-    return status
+    return int(module.run(parser.parse_args(arguments)))
 
 
-def _command_modules() -> dict[str, str]:
-    installed = {entry.name: entry.value for entry in entry_points(group="slap.commands")}
-    return {**installed, **BUILT_IN}
+def _commands() -> dict[str, EntryPoint]:
+    installed = {entry.name: entry for entry in entry_points(group="slap.commands")}
+    return {name: installed[name] for name in sorted(installed, key=lambda name: (*FIRST, name).index(name))}
 
 
 def _help() -> str:
-    lines = dict(RECIPE_COMMANDS)
-    for command, module in _command_modules().items():
-        lines[command] = _first_line(module)
+    lines = {name: _first_line(command) for name, command in _commands().items()}
     return "\n".join(
         [
             "usage: slap [--debug] COMMAND ...",
             "",
-            "Train, judge and use language-audio models on audio of any duration.",
+            "Train, evaluate and use language-audio models on audio of any duration.",
             "",
             "commands:",
             *(f"  {command:<10} {line}" for command, line in lines.items()),
@@ -106,9 +93,9 @@ def _help() -> str:
     )
 
 
-def _first_line(module: str) -> str:
+def _first_line(command: EntryPoint) -> str:
     try:
-        return (importlib.import_module(module).__doc__ or "").strip().split("\n")[0]
+        return (command.load().__doc__ or "").strip().split("\n")[0]
     except ImportError as error:  # somebody's broken command does not take the others away
         return f"(cannot be imported: {error})"
 

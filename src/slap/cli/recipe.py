@@ -1,70 +1,120 @@
-"""Recipes: modules whose functions `model`, `data` and `trainer` are a run.
+"""Recipes on the command line: `slap fit`, `validate`, `test` and `predict` find one and hand it to LightningCLI.
 
-`slap.training.trainer` says how to write one.
+Lightning takes seconds to import, so everything that can be answered without it is answered here: help without a
+recipe, a recipe that does not exist, an option that it does not offer.
 """
 
 from __future__ import annotations
 
-import importlib
+import argparse
+import os
 import pkgutil
-import typing
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from pathlib import Path
 
-from lightning.pytorch import LightningDataModule, Trainer
+from slap import recipes
+from slap.cli.recipe_options import description, refuse_unknown
+from slap.core.files import read_yaml
+from slap.core.registry import load_plugins
 
-from slap.core.registry import found_module
-from slap.training.module import SLAP
-
-PARTS = {"model": SLAP, "data": LightningDataModule, "trainer": Trainer}
-"""The functions of a recipe, with what they return."""
+CONFIG = "config.yaml"
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """A run.
+def main(command: str, about: str, arguments: Sequence[str]) -> int:
+    """Run one of the four commands.
 
-    Attributes:
-        name: as the user gave it: of a built-in recipe, of a module, or a path.
-        module: the module's name.
-        description: the module's docstring.
-        model: makes the model.
-        data: makes the data module.
-        trainer: makes the trainer.
-        links: options that another one decides, each by the name of the other: the recipe's constant `LINKS`, e.g.
-            `{"trainer.corpus": "data.corpus"}`. The command line then has the other one alone.
+    Args:
+        command: its name.
+        about: what it does, for its help.
+        arguments: those after its name.
+
+    Raises:
+        ValueError: an option, recipe, plug-in or checkpoint that does not exist or does not fit.
+        FileNotFoundError: a file that does not exist.
     """
+    asked, rest = _ask_first(arguments)
+    if not asked.recipe:
+        if {"-h", "--help"} & set(rest):
+            print(_help_without_recipe(command, about))
+            return 0
+        raise ValueError(f"`slap {command}` needs --recipe: one of {', '.join(built_in())}, a path, or a module")
+    refuse_unknown(module_of(asked.recipe), rest)
+    load_plugins(asked.plugins)
+    from slap.cli import recipe_cli
 
-    name: str
-    module: str
-    description: str
-    model: Callable[..., SLAP]
-    data: Callable[..., LightningDataModule]
-    trainer: Callable[..., Trainer]
-    links: Mapping[str, str] = field(default_factory=dict)
+    recipe_cli.run(command, about, recipe_cli.load(asked.recipe), asked.plugins, rest)
+    return 0
 
 
 def built_in() -> list[str]:
-    """The names of the recipes that come with the package."""
-    package = importlib.import_module("slap.recipes")  # by name: the framework knows no recipe
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
+    """Return the names of the recipes that come with the package."""
+    return sorted(module.name for module in pkgutil.iter_modules(recipes.__path__) if not module.name.startswith("_"))
 
 
-def load(name: str) -> Recipe:
-    """A recipe by its built-in name, by a module's dotted name, or by the path of a .py file.
+def module_of(recipe: str) -> str:
+    """Return the dotted name, or the path, of the module of a recipe.
+
+    Args:
+        recipe: a built-in name, a module's dotted name, or the path of a .py file.
+    """
+    return f"{recipes.__name__}.{recipe}" if recipe in built_in() else recipe
+
+
+def _ask_first(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The recipe and the plug-ins, which decide what other options there are, and the remaining arguments.
+
+    They may come from the command line, from a config file, or from the one that lies beside the checkpoint.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--recipe")
+    parser.add_argument("--plugins", nargs="+", action="extend", default=[])
+    asked, rest = parser.parse_known_args(arguments)
+    parser.add_argument("-c", "--config", action="append", default=[])
+    parser.add_argument("--ckpt_path")
+    seen, _ = parser.parse_known_args(arguments)
+    beside = Path(seen.ckpt_path or "").parent / CONFIG
+    if not asked.recipe and not seen.config and seen.ckpt_path and beside.is_file():
+        _refuse_code_beside(beside)
+        seen.config = [str(beside)]
+        rest = ["--config", str(beside), *rest]
+    for path in map(Path, seen.config):
+        if path.is_file():  # otherwise the parser proper complains
+            config = read_yaml(path)
+            asked.recipe = seen.recipe or config.get("recipe") or asked.recipe
+            asked.plugins += [plugin for plugin in config.get("plugins") or [] if plugin not in asked.plugins]
+    return asked, rest
+
+
+def _refuse_code_beside(config: Path) -> None:
+    """Refuse a config that nobody named if it would import code from its own folder: it may have come with it.
 
     Raises:
-        ValueError: there is no such recipe, or it lacks a function or the annotation of what the function returns.
-        FileNotFoundError: no such file.
+        ValueError: it would; says how to do so knowingly.
     """
-    valid = [*built_in(), "the path of a .py file", "the name of a module"]
-    module = found_module(f"slap.recipes.{name}" if name in built_in() else name, f"recipe {name!r}", valid)
-    for part, returns in PARTS.items():
-        function = getattr(module, part, None)
-        if not callable(function):
-            raise ValueError(f"the recipe {name!r} has no function `{part}`; it needs {', '.join(PARTS)}")
-        annotation = typing.get_type_hints(function).get("return")
-        if not (isinstance(annotation, type) and issubclass(annotation, returns)):
-            raise ValueError(f"`{part}` of the recipe {name!r} must be annotated to return {returns.__name__}")
-    functions = module.model, module.data, module.trainer
-    return Recipe(name, module.__name__, module.__doc__ or "", *functions, getattr(module, "LINKS", {}))
+    named = read_yaml(config)
+    recipe, plugins = named.get("recipe"), named.get("plugins") or []
+    folder = config.resolve().parent
+    for module in [recipe, *plugins] if isinstance(plugins, list) else [recipe, plugins]:
+        if isinstance(module, str) and _file_of(module).is_relative_to(folder):
+            raise ValueError(
+                f"{config}, which lies beside the checkpoint, would import {module}, which came with it; look at it, "
+                f"and if you trust it, name the config yourself: --config {config}"
+            )
+
+
+def _file_of(module: str) -> Path:
+    """Where a module lies, by its path or its dotted name, as far as that can be told without importing anything."""
+    if module.endswith(".py"):
+        return Path(module).resolve()
+    top = module.split(".")[0]
+    here = [path for path in (Path(f"{top}.py"), Path(top)) if path.exists()]
+    return here[0].resolve() if here else Path(os.sep)
+
+
+def _help_without_recipe(command: str, about: str) -> str:
+    recipes = "\n".join(f"  {name:<20} {description(module_of(name)).splitlines()[0]}" for name in built_in())
+    return (
+        f"usage: slap {command} --recipe NAME [--plugins MODULE ...] [--config FILE] [--ckpt_path FILE] [options]\n\n"
+        f"{about}\n\nrecipes, besides the path of a .py file or the name of a module:\n{recipes}\n\n"
+        f"`slap {command} --recipe NAME --help` shows the options of a recipe."
+    )

@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 
 from slap.core.errors import suggest
 
+GROUP = "slap.plugins"
+
 T = TypeVar("T", bound=type)
 
 
@@ -41,7 +43,7 @@ class Kind:
 
 _kinds: dict[str, Kind] = {}
 _plugins: dict[str, dict[str, type]] = {}
-_loaded = False
+_loaded: set[str] = set()  # groups of entry points
 
 
 def add_kind(name: str, base: type, plural: str | None = None, reserved: Iterable[str] = ()) -> None:
@@ -110,14 +112,14 @@ def arguments(plugin: type) -> dict[str, inspect.Parameter]:
 
 
 def plugins(kind: str) -> dict[str, type]:
-    """All plug-ins of a kind by name, in the order of their names; loads the installed plug-in packages first.
+    """Return all plug-ins of a kind by name, sorted; load the installed ones of this kind first.
 
     Raises:
         ValueError: there is no such kind.
     """
-    load_installed()
+    load_installed(kind)
     if kind not in _plugins:
-        raise ValueError(f"there is no kind {kind!r} of plug-ins; {suggest(kind, _plugins)}")
+        raise ValueError(f"there is no kind {kind!r} of plug-ins; {suggest(kind, kinds())}")
     return dict(sorted(_plugins[kind].items()))
 
 
@@ -140,18 +142,25 @@ def find(kind: str, name: str) -> type:
     return known[name]
 
 
-def load_installed() -> None:
-    """Import what installed packages, this one included, list in the entry-point group `slap.plugins`."""
-    global _loaded
-    if _loaded:
-        return
-    _loaded = True  # first, so that a plug-in that asks the registry while it loads does not start over
-    try:
-        for entry in entry_points(group="slap.plugins"):
-            entry.load()
-    except BaseException:
-        _loaded = False  # or the next look-up would list half of the plug-ins as if they were all
-        raise
+def load_installed(kind: str | None = None) -> None:
+    """Import what installed packages, this one included, list as plug-ins of a kind, or of every kind.
+
+    The modules stand in the entry-point group `slap.plugins.<kind>`, with `_` for spaces. Those in the group
+    `slap.plugins` may register plug-ins of any kind, so they are imported with each.
+    """
+    groups = {GROUP, f"{GROUP}.{kind.replace(' ', '_')}"} if kind else _installed_groups()
+    for group in sorted(groups - _loaded):
+        _loaded.add(group)  # first, so that a plug-in that asks the registry while it loads does not start over
+        try:
+            for entry in entry_points(group=group):
+                entry.load()
+        except BaseException:
+            _loaded.discard(group)  # or the next look-up would list half of the plug-ins as if they were all
+            raise
+
+
+def _installed_groups() -> set[str]:
+    return {group for group in entry_points().groups if f"{group}.".startswith(f"{GROUP}.")}
 
 
 def load_module(where: str) -> ModuleType:

@@ -1,0 +1,238 @@
+"""`slap fit`, `validate`, `test` and `predict`: LightningCLI on the functions of a recipe."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import typing
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse.typing import class_from_function
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from slap.cli.recipe import CONFIG, built_in, module_of
+from slap.core.errors import suggest
+from slap.core.registry import found_module
+from slap.training.callbacks.test_report import ReportWriter
+from slap.training.checkpoint.io import BEST, LAST
+from slap.training.checkpoint.last import find_last
+from slap.training.checkpoint.run_folder import RunFolder
+from slap.training.module import SLAP
+from slap.training.predict import whole_clips, windows_elsewhere
+
+PARTS = {"model": SLAP, "data": LightningDataModule, "trainer": Trainer}
+"""The functions of a recipe, with what they return."""
+
+SEED = 0
+"""Of a run that names none: runs are repeatable unless asked otherwise."""
+
+UNKNOWN = re.compile(
+    r"unrecognized arguments: (?P<option>[^\s=]+)|Group '(?P<group>[^']+)' does not accept option '(?P<key>[^']+)'"
+)
+"""How the parser complains of an unknown option on the command line, and in a config file."""
+
+
+def run(command: str, about: str, recipe: Recipe, plugins: Sequence[str], arguments: Sequence[str]) -> None:
+    """Run one of the commands on a recipe.
+
+    Args:
+        command: fit, validate, test or predict.
+        about: what the command does, for its help.
+        recipe: the run.
+        plugins: what `--plugins` named; imported already, kept for the saved config.
+        arguments: the other options.
+
+    Raises:
+        ValueError: an option or a checkpoint that does not exist or does not fit.
+        FileNotFoundError: a file that does not exist.
+    """
+    # Lightning's own use of torch, once per run; nothing that its user could mend.
+    warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", module="lightning")
+    try:
+        RecipeCLI(command, about, recipe, plugins, arguments).run()
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run: a module whose functions make its model, its data module and its trainer.
+
+    Attributes:
+        name: as the user gave it: of a built-in recipe, of a module, or a path.
+        module: the module's name.
+        description: the module's docstring.
+        model: makes the model.
+        data: makes the data module.
+        trainer: makes the trainer.
+        links: options that another one decides, each by the name of the other: the recipe's constant `LINKS`, e.g.
+            `{"trainer.corpus": "data.corpus"}`. The command line then has the other one alone.
+    """
+
+    name: str
+    module: str
+    description: str
+    model: Callable[..., SLAP]
+    data: Callable[..., LightningDataModule]
+    trainer: Callable[..., Trainer]
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+def load(name: str) -> Recipe:
+    """Import a recipe by its built-in name, by a module's dotted name, or by the path of a .py file.
+
+    Raises:
+        ValueError: there is no such recipe, or it lacks a function or the annotation of what the function returns.
+        FileNotFoundError: no such file.
+    """
+    valid = [*built_in(), "the path of a .py file", "the name of a module"]
+    module = found_module(module_of(name), f"recipe {name!r}", valid)
+    for part, returns in PARTS.items():
+        function = getattr(module, part, None)
+        if not callable(function):
+            raise ValueError(f"the recipe {name!r} has no function `{part}`; it needs {', '.join(PARTS)}")
+        annotation = typing.get_type_hints(function).get("return")
+        if not (isinstance(annotation, type) and issubclass(annotation, returns)):
+            raise ValueError(f"`{part}` of the recipe {name!r} must be annotated to return {returns.__name__}")
+    functions = module.model, module.data, module.trainer
+    return Recipe(name, module.__name__, module.__doc__ or "", *functions, getattr(module, "LINKS", {}))
+
+
+class RecipeCLI(LightningCLI):
+    """LightningCLI on a recipe's functions, for one command; making it parses, `run` runs.
+
+    Args:
+        command: fit, validate, test or predict.
+        about: what the command does.
+        recipe: the run.
+        plugins: what `--plugins` named; imported already, kept for the saved config.
+        arguments: the other options.
+    """
+
+    def __init__(
+        self, command: str, about: str, recipe: Recipe, plugins: Sequence[str], arguments: Sequence[str]
+    ) -> None:
+        self.command, self.recipe = command, recipe
+        names = {part: f"{recipe.module}_{part}".replace(".", "_") for part in ("model", "data", "trainer")}
+        super().__init__(
+            model_class=class_from_function(recipe.model, name=names["model"]),
+            datamodule_class=class_from_function(recipe.data, name=names["data"]),
+            trainer_class=class_from_function(recipe.trainer, name=names["trainer"]),
+            save_config_callback=SaveConfig if command == "fit" else None,
+            seed_everything_default=SEED,
+            parser_kwargs={
+                "prog": f"slap {command}",
+                "usage": f"slap {command} --recipe {recipe.name} [options]",
+                "description": f"{about}\n\nRecipe {recipe.name}: {recipe.description}",
+                "exit_on_error": False,
+            },
+            args=[*arguments, "--recipe", recipe.name, "--plugins", json.dumps([*plugins])],
+            run=False,  # this class runs the one command itself
+            auto_configure_optimizers=False,  # the model does
+            load_from_checkpoint_support=False,  # the model keeps its own arguments, as plain data
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what is no argument of the recipe's functions."""
+        parser.add_argument("--recipe", type=str, help="a built-in recipe, the path of a .py file, or a module")
+        parser.add_argument("--plugins", type=list[str], default=[], help="modules or .py files to import before")
+        what = "continue the run of" if self.command == "fit" else "load the weights of"
+        help_ = f"{what} this checkpoint: a path, or `best` or `last` of the run's folder"
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help=help_)
+        for target, source in self.recipe.links.items():
+            parser.link_arguments(source, target)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse; unlike the parent's, it answers an unknown option with the valid ones."""
+        try:
+            self.config = parser.parse_args(args)
+        except argparse.ArgumentError as error:
+            raise ValueError(_with_options(str(error), list(parser.get_defaults().keys()))) from error
+
+    def run(self) -> None:
+        """Run the command."""
+        path = self._checkpoint(self.config["ckpt_path"], Path(self.trainer.default_root_dir))
+        step = getattr(self.trainer, self.command)
+        if any(isinstance(callback, ReportWriter) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+            step = partial(step, verbose=False) if self.command == "test" else step  # it prints a better table
+        try:
+            # weights_only: a checkpoint from elsewhere must not be able to run code.
+            result = step(self.model, datamodule=self.datamodule, ckpt_path=path, weights_only=True)
+        except RuntimeError as error:
+            if path is None or "loading state_dict" not in str(error):
+                raise
+            hint = f"give the options of its run, e.g. by `--config {Path(path).parent / CONFIG}`"
+            raise ValueError(f"the checkpoint {path} is of another model; {hint}\n{error}") from error
+        if self.command == "predict":
+            _save_predictions(result, self.trainer)
+
+    def _checkpoint(self, asked: str | None, out: Path) -> str | None:
+        if asked == "last":
+            found = find_last(out)
+            if found is None and self.command == "fit":
+                self._begin_anew(out)
+                return None
+            asked = str(found or out / LAST)
+        if asked is None:
+            return None
+        path = out / BEST if asked == "best" else Path(asked)
+        if not path.is_file():
+            there = ", ".join(str(found) for found in sorted(path.parent.glob("*.ckpt"))) or "none"
+            raise FileNotFoundError(f"there is no checkpoint {path}; beside it there are: {there}")
+        return str(path)
+
+    def _begin_anew(self, out: Path) -> None:
+        """So that one command begins a run and continues it; logs without a checkpoint are of no use."""
+        print(f"slap: {out} holds no checkpoint to continue from, so training begins", file=sys.stderr)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, RunFolder):
+                callback.overwrite = True
+
+
+def _with_options(message: str, options: list[str]) -> str:
+    """A parser's message; if an option was unknown, with the valid ones of its group, or the outermost."""
+    unknown = UNKNOWN.search(message)
+    if unknown is None:
+        return message
+    wrong = unknown["option"] or f"--{unknown['group']}.{unknown['key']}"
+    names = [f"--{option}" for option in options]
+    alike = [name for name in names if name.startswith(wrong.split(".")[0] + ".")]
+    return f"{message}; {suggest(wrong, alike or [name for name in names if '.' not in name])}"
+
+
+def _save_predictions(batches: list[dict[str, Any]], trainer: Trainer) -> None:
+    """Write ids and embeddings, (B, E), of all clips whose first window this process saw."""
+    process = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
+    path = Path(trainer.default_root_dir) / f"predictions{process}.pt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ids, embeddings = whole_clips(batches, windows_elsewhere(batches))
+    torch.save({"ids": ids, "embeddings": embeddings}, path)
+    print(f"wrote {path}")
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves what was run as `config.yaml` in the run's folder, so that `--config` repeats it."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write nothing yet: the folder may hold another run."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write, on the first process; the run's folder has been looked at."""
+        del pl_module
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            config = self.config.clone()
+            config["ckpt_path"] = None  # to repeat a run is to start anew, ...
+            config["trainer.overwrite"] = False  # ... but not to destroy it
+            path = Path(trainer.default_root_dir) / CONFIG
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.parser.save(config, str(path), skip_none=False, overwrite=True)
