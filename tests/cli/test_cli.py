@@ -102,7 +102,10 @@ def test_commands_of_other_packages(tmp_path, monkeypatch, capsys):
     )
     monkeypatch.syspath_prepend(tmp_path)
 
-    entries = [EntryPoint("count", "other_package", "slap.commands"), EntryPoint("broken", "not_there", "slap.commands")]
+    entries = [
+        EntryPoint("count", "other_package", "slap.commands"),
+        EntryPoint("broken", "not_there", "slap.commands"),
+    ]
     monkeypatch.setattr(cli, "entry_points", lambda group: entries)
     assert main(["count", "3"]) == 7
     assert capsys.readouterr().out == "1 2 3\n"

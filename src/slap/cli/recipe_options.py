@@ -77,8 +77,10 @@ def _arguments(path: Path | None, name: str) -> list[str] | None:
     if spec.kwarg is None:
         return own
     call = _receiver(function, spec.kwarg.arg)
-    parents = call and _arguments(*_referenced(path, call.func))
-    if call is None or parents is None:
+    if call is None:
+        return None
+    parents = _arguments(*_referenced(path, call.func))
+    if parents is None:
         return None
     given = {keyword.arg for keyword in call.keywords} | {*parents[: len(call.args)]}
     own += _taken_out(function, spec.kwarg.arg)
@@ -98,7 +100,7 @@ def _receiver(function: ast.FunctionDef, options: str) -> ast.Call | None:
 def _taken_out(function: ast.FunctionDef, options: str) -> list[str]:
     """Return the options that the function takes out of its `**options` itself, by `options.pop("name", default)`."""
     return [
-        node.args[0].value
+        str(node.args[0].value)
         for node in ast.walk(function)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
