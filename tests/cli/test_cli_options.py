@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from slap.cli.main import main
-from slap.cli.recipe import built_in
+from slap.cli.recipe_source import built_in
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -16,7 +16,7 @@ import yaml
 import slap
 from slap.cli.crossval import crossval, summary
 from slap.cli.main import main
-from slap.cli.recipe import built_in
+from slap.cli.recipe_source import built_in
 from slap.core.registry import load_module
 from slap.datamodules import read_manifest
 from slap.datamodules.labeled import PROTOCOLS, folds, manifests_of

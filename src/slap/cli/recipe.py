@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from slap import recipes
-from slap.cli.recipe_options import description, refuse_unknown
+from slap.cli.recipe_source import CONFIG, built_in, description, module_of, refuse_unknown
 from slap.core.files import read_yaml
 from slap.core.registry import load_plugins
-
-CONFIG = "config.yaml"
 
 
 def main(command: str, about: str, arguments: Sequence[str]) -> int:
@@ -44,20 +40,6 @@ def main(command: str, about: str, arguments: Sequence[str]) -> int:
 
     recipe_cli.run(command, about, recipe_cli.load(asked.recipe), asked.plugins, rest)
     return 0
-
-
-def built_in() -> list[str]:
-    """Return the names of the recipes that come with the package."""
-    return sorted(module.name for module in pkgutil.iter_modules(recipes.__path__) if not module.name.startswith("_"))
-
-
-def module_of(recipe: str) -> str:
-    """Return the dotted name, or the path, of the module of a recipe.
-
-    Args:
-        recipe: a built-in name, a module's dotted name, or the path of a .py file.
-    """
-    return f"{recipes.__name__}.{recipe}" if recipe in built_in() else recipe
 
 
 def _ask_first(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

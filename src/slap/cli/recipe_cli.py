@@ -20,7 +20,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from slap.cli.recipe import CONFIG, built_in, module_of
+from slap.cli.recipe_source import CONFIG, built_in, module_of
 from slap.core.errors import suggest
 from slap.core.registry import found_module
 from slap.training.callbacks.test_report import ReportWriter

@@ -5,9 +5,8 @@ import sys
 
 import pytest
 
-from slap.cli.recipe import built_in, module_of
 from slap.cli.recipe_cli import RecipeCLI, load
-from slap.cli.recipe_options import COMMON, PARTS, description, offered, refuse_unknown
+from slap.cli.recipe_source import COMMON, PARTS, built_in, description, module_of, offered, refuse_unknown
 
 
 def options_of(recipe):

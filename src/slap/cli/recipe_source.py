@@ -1,4 +1,6 @@
-"""Options of a recipe, read from its source code: a misspelled one is refused before anything heavy is imported.
+"""Recipes as source code: their names, descriptions and options, without importing what makes them slow to import.
+
+A misspelled option is refused before torch and Lightning are imported.
 
 A function of a recipe offers its own arguments and, where it passes `**options` straight on, those of the function or
 class that receives them, except for the ones that the call sets itself. LightningCLI resolves the same by importing
@@ -8,12 +10,17 @@ everything; this module follows the imports as text.
 from __future__ import annotations
 
 import ast
+import pkgutil
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from slap import recipes
 from slap.core.errors import suggest
+
+CONFIG = "config.yaml"
+"""The file in a run's folder from which `--config` repeats the run."""
 
 PARTS = ("model", "data", "trainer")
 """Functions of a recipe."""
@@ -23,6 +30,20 @@ COMMON = (
     *(f"--{part}" for part in PARTS),
 )
 """Options of every recipe; those of its functions follow a dot, as in `--model.lr`."""
+
+
+def built_in() -> list[str]:
+    """Return the names of the recipes that come with the package."""
+    return sorted(module.name for module in pkgutil.iter_modules(recipes.__path__) if not module.name.startswith("_"))
+
+
+def module_of(recipe: str) -> str:
+    """Return the dotted name, or the path, of the module of a recipe.
+
+    Args:
+        recipe: a built-in name, a module's dotted name, or the path of a .py file.
+    """
+    return f"{recipes.__name__}.{recipe}" if recipe in built_in() else recipe
 
 
 def description(module: str) -> str:
