@@ -16,7 +16,7 @@ from slap.core.distributed import gather, global_mean
 from slap.core.registry import register
 from slap.model.contracts import Objective
 from slap.model.views import Views, by_clip, student_view
-from slap.nn.chunks import checkpointed_chunks
+from slap.nn.chunking import checkpointed_chunks
 from slap.objectives.positive_pairs import positives
 
 MAX_SCALE = 100.0

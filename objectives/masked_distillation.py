@@ -17,7 +17,7 @@ from slap.core.distributed import all_sum, global_mean
 from slap.core.registry import register
 from slap.model.contracts import Objective
 from slap.model.views import Views, by_clip
-from slap.nn.chunks import checkpointed_chunks
+from slap.nn.chunking import checkpointed_chunks
 from slap.nn.layers import linear
 from slap.objectives.sinkhorn import assign, balance
 

@@ -5,13 +5,14 @@ B clips, N rows of a hop each, S samples of a row, D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from math import ceil, prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 
 from slap.core.packed import Packed
 from slap.core.registry import register
@@ -137,10 +138,9 @@ class HubWav2Vec2(HubAudioEncoder):
 
     def _features(self, patches: Packed) -> Tensor:
         """What the convolutions make of the waveforms, (N, channels)."""
-        from slap.encoders.hf.uncompiled import clip_by_clip
-
         clips = zip(patches.unpack(), self._samples(patches), strict=True)
-        return clip_by_clip(self.model.feature_extractor, [self._wave(rows, n) for rows, n in clips])
+        extract = _uncompiled if torch.compiler.is_compiling() else _clip_by_clip
+        return extract(self.model.feature_extractor, [self._wave(rows, n) for rows, n in clips])
 
     def _normal(self, clip: Tensor) -> Tensor:
         clip = clip.float()
@@ -176,6 +176,16 @@ class HubWav2Vec2(HubAudioEncoder):
         place = torch.arange(len(x.values), device=x.values.device) + gap * x.item
         spread = x.values.new_zeros(len(x.values) + gap * len(x), self.width).index_copy(0, place, x.values)
         return embed(spread[None])[0].index_select(0, place)
+
+
+def _clip_by_clip(extract: Callable[[Tensor], Tensor], clips: Sequence[Tensor]) -> Tensor:
+    """Return the rows of all clips, (N, D); `extract` makes (1, D, rows of a clip) from each clip, (1, n)."""
+    return torch.cat([extract(clip[None])[0].T for clip in clips])
+
+
+# Compiled code calls it outside of its graph, since it would be compiled anew for the lengths of each batch. Not by
+# `torch.compiler.disable`, which imports the compiler at once.
+_uncompiled = _disable_dynamo(_clip_by_clip)
 
 
 def _plain(normed: nn.Conv1d) -> nn.Conv1d:

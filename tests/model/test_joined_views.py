@@ -12,7 +12,7 @@ from slap import SLAP, Batch, Objective
 from slap.core.batch_ops import concat, even_sizes, sort_captions, split
 from slap.model.grad_cache import CachedViews, views_of
 from slap.model.views import Views
-from slap.nn.chunks import checkpointed_chunks
+from slap.nn.chunking import checkpointed_chunks
 from slap.objectives.sinkhorn import assign, balance, sinkhorn
 from slap.testing.tiny import TinyAudio, tiny_batch, tiny_model
 from slap.training import step

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from slap.core.bad_clip import BadClip
-from slap.core.packed import Packed
-from slap.core.shipping import PickledAsBytes
+from slap.core.packed import Packed, PickledAsBytes
 
 
 def fingerprint(texts: Sequence[str]) -> Tensor:

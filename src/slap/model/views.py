@@ -60,7 +60,7 @@ class Views:
     Attributes:
         batch: what the data module gave.
         pieces: in how many parts it is computed, see `slap.model.grad_cache`; what is made of rows should be made in as
-            many pieces, see `slap.nn.chunks.checkpointed_chunks`.
+            many pieces, see `slap.nn.chunking.checkpointed_chunks`.
     """
 
     pieces = 1

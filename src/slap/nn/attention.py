@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.nn.functional import scaled_dot_product_attention
 
 from slap.core.packed import Layout
@@ -65,9 +66,7 @@ def attention(
     if flashes(q):
         return flash_attention(q, k, v, queries, keys, window, causal)
     if torch.compiler.is_compiling():
-        from slap.nn.attention_uncompiled import grouped_attention as uncompiled
-
-        return uncompiled(q, k, v, queries, keys, window, causal)
+        return _uncompiled(q, k, v, queries, keys, window, causal)
     return grouped_attention(q, k, v, queries, keys, window, causal)
 
 
@@ -100,6 +99,11 @@ def grouped_attention(
         queries.plans[key] = _grouped(queries, keys, causal) if window is None else _windowed(queries, window)
     plan: _Plan = queries.plans[key]
     return plan.run(q, k, v)
+
+
+# Compiled code calls it outside of its graph, since a plan depends on the batch. Not by `torch.compiler.disable`, which
+# imports the compiler at once, so that the use of a trained model would wait for it.
+_uncompiled = _disable_dynamo(grouped_attention)
 
 
 @dataclass(frozen=True, eq=False)
