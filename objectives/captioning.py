@@ -6,7 +6,6 @@ C captions, M of their tokens, m = M - C of them to predict, N audio tokens, D' 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,13 +15,10 @@ from slap.core.decoding import GREEDY, Decoding
 from slap.core.distributed import all_sum, global_mean
 from slap.core.packed import Layout, Packed
 from slap.core.registry import register
-from slap.model.contracts import Objective
+from slap.model.contracts import ModelParts, Objective
 from slap.model.views import Views, by_clip, student_view
 from slap.objectives.caption_decoder import Decoder
 from slap.objectives.caption_generation import beam_search, greedy, nucleus
-
-if TYPE_CHECKING:
-    from slap.model.network import Network
 
 
 @register("captioning")
@@ -60,7 +56,7 @@ class Captioning(Objective):
         self.label_smoothing = label_smoothing
         self.view = student_view(view)
 
-    def setup(self, model: Network) -> None:
+    def setup(self, model: ModelParts) -> None:
         """Build the decoder, for the text encoder's vocabulary and the audio encoder's width."""
         self.bos, self.eos = model.text.bos, model.text.eos
         size = {"layers": self.layers, "heads": self.heads, "width": self.width, "hidden": self.hidden}

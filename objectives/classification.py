@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from slap.core.batch import Batch
 from slap.core.distributed import all_sum, world_size
 from slap.core.packed import Packed
 from slap.core.registry import register
-from slap.model.contracts import Objective, TrainingClips
-from slap.model.head import Classifier
+from slap.model.contracts import Classifier, ModelParts, Objective, TrainingClips
 from slap.model.views import View, Views, student_view
-
-if TYPE_CHECKING:
-    from slap.core.batch import Batch
-    from slap.model.network import Network
 
 FEATURES = ("embedding", "tokens")
 
@@ -72,7 +68,7 @@ class Classification(Objective, Classifier):
         self.label_smoothing, self.view = label_smoothing, student_view(view)
         self.dropout = nn.Dropout(dropout)
 
-    def setup(self, model: Network) -> None:
+    def setup(self, model: ModelParts) -> None:
         """Build the layer norm, and the linear layer if the classes are known."""
         self.width = model.embedding_dim if self.features == "embedding" else model.audio.width
         self.norm = nn.LayerNorm(self.width)

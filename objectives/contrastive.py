@@ -66,8 +66,8 @@ class Contrastive(Objective):
             return cross_entropy(scale * text @ all_audio.T, positives(clips, keys, pairs).T)
 
         with torch.autocast(audio.device.type, enabled=False):  # bfloat16 would round logits of 100 to halves
-            audio_to_text = checkpointed_chunks(of_clips, [audio, batch.clip_key], views.pieces)
-            text_to_audio = checkpointed_chunks(of_captions, [text, batch.caption_key], views.pieces)
+            audio_to_text = checkpointed_chunks(of_clips, [audio, batch.clip_key], views.chunks)
+            text_to_audio = checkpointed_chunks(of_captions, [text, batch.caption_key], views.chunks)
         views.note((audio_to_text + by_clip(text_to_audio, batch.clip, len(batch)).nan_to_num(0.0)) / 2)
         loss = (global_mean(audio_to_text) + global_mean(text_to_audio)) / 2
         return loss, {"scale": scale.detach()}

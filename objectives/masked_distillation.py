@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from math import log
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +15,11 @@ from torch.nn.functional import gelu, log_softmax, normalize
 
 from slap.core.distributed import all_sum, global_mean
 from slap.core.registry import register
-from slap.model.contracts import Objective
+from slap.model.contracts import ModelParts, Objective
 from slap.model.views import Views, by_clip
 from slap.nn.chunking import checkpointed_chunks
 from slap.nn.layers import linear
 from slap.objectives.sinkhorn import assign, balance
-
-if TYPE_CHECKING:
-    from slap.model.network import Network
 
 SAMPLE = 1024
 """Patches of a process by which `effective_rank` is measured."""
@@ -85,7 +82,7 @@ class MaskedDistillation(Objective):
         self.teacher_temperature = teacher_temperature
         self.iterations = iterations
 
-    def setup(self, model: Network) -> None:
+    def setup(self, model: ModelParts) -> None:
         """Build the head and have the teacher follow it.
 
         Raises:
@@ -113,7 +110,7 @@ class MaskedDistillation(Objective):
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean over the hidden patches of all processes, 0 if there are none; logs what reveals a collapse."""
         found = views.per_clip(self)
-        in_one = views.pieces == 1
+        in_one = views.chunks == 1
         losses, tally = (self._at_once if in_one else self._in_pieces)(found["student"], found["teacher"], views)
         rows = views.hidden_rows
         views.note(by_clip(losses, views.outline.item[rows], len(views.outline)))
@@ -132,7 +129,7 @@ class MaskedDistillation(Objective):
 
         @torch.no_grad()
         def pieces() -> Iterator[Tensor]:
-            return (self._scores(piece, views) for piece in teacher.tensor_split(views.pieces))
+            return (self._scores(piece, views) for piece in teacher.tensor_split(views.chunks))
 
         columns = balance(pieces, self.iterations)
 
@@ -143,7 +140,7 @@ class MaskedDistillation(Objective):
 
         with torch.no_grad():
             tally = torch.stack([tally_of(scores, assign(scores, columns)) for scores in pieces()]).sum(0)
-        return checkpointed_chunks(losses, [student, teacher], views.pieces), tally
+        return checkpointed_chunks(losses, [student, teacher], views.chunks), tally
 
     def _losses(self, student: Tensor, targets: Tensor) -> Tensor:
         predictions = self.head.scores(student) / self.student_temperature

@@ -56,7 +56,7 @@ class Sigmoid(Objective):
             return pair_losses(scale * audio @ all_text.T + self.bias, positives(keys, captions, pairs)).sum(1)
 
         with torch.autocast(audio.device.type, enabled=False):  # as for `contrastive`: the logits are large
-            losses = checkpointed_chunks(of_clips, [audio, batch.clip_key], views.pieces)
+            losses = checkpointed_chunks(of_clips, [audio, batch.clip_key], views.chunks)
         views.note(losses)
         loss = global_mean(losses)
         return loss, {"scale": scale.detach(), "bias": self.bias.detach().clone()}

@@ -69,7 +69,7 @@ def test_gradients_and_logs_are_those_of_the_whole(name, most, dtype, rtol):
     model = make_model(OBJECTIVES if name == "all" else [name], dtype)
     batch = choose(model, ALL)
     views = views_of(model, [batch], most)
-    assert views.pieces == -(-8 // most)
+    assert views.chunks == -(-8 // most)
     compare(model, batch, views, rtol)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 ROWS = 768
-"""Maximal rows per chunk. Chunks are of equal size, so at least half of this; these are multiplied at full speed too."""
+"""Maximal rows per chunk. Chunks are of equal size, so at least half of this, which is as fast per row."""
 
 
 def chunking_pays(x: Tensor) -> bool:
