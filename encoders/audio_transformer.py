@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from slap.core.packed import Layout, Packed
 from slap.core.registry import register
-from slap.encoders.audio_transformer_export import AudioGraph
+from slap.encoders.audio_transformer_export import AudioTransformerGraph
 from slap.encoders.logmel import LogMel
 from slap.encoders.sizes import Size
 from slap.encoders.specaugment import SpecAugment
@@ -125,6 +125,8 @@ class AudioTransformer(AudioEncoder):
         x = run_blocks(self.blocks, x, patches.layout, rotation, self.checkpointing and self.training)
         return patches.replace(self.norm(x))
 
-    def graph(self) -> AudioGraph:
+    def graph(self) -> AudioTransformerGraph:
         """The same for one waveform, (T,), to (N, D)."""
-        return AudioGraph(self.logmel, self.embed, self.row_embedding, self.blocks, self.norm, self.head_width, PATCH)
+        return AudioTransformerGraph(
+            self.logmel, self.embed, self.row_embedding, self.blocks, self.norm, self.head_width, PATCH
+        )

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from slap.encoders.logmel import LogMel
-from slap.nn import single_clip as single
+from slap.nn import single_clip
 from slap.nn.layers import Block, rotary
 
 
-class AudioGraph(nn.Module):
+class AudioTransformerGraph(nn.Module):
     """What `AudioTransformer.patchify` and `forward` do, for one clip, with the same weights.
 
     Args:
@@ -55,7 +55,7 @@ class AudioGraph(nn.Module):
         rotation = rotary(torch.stack([place // rows, place % rows], 1), self.head_width)
         for layer in self.blocks:
             assert isinstance(layer, Block)
-            x = single.block(layer, x, rotation)
+            x = single_clip.block(layer, x, rotation)
         return self.norm(x)
 
     def frames(self, audio: Tensor) -> Tensor:

@@ -15,10 +15,10 @@ from slap.core.packed import Packed
 from slap.core.registry import register
 from slap.encoders.sizes import Size
 from slap.encoders.text_base import TokenizedTextEncoder, check_max_tokens
-from slap.nn import single_clip as single
+from slap.nn import single_clip
 from slap.nn.layers import Block, RMSNorm, rotary
 from slap.nn.stack import compile_blocks, run_blocks
-from slap.nn.tokenizer import BOS, EOS, Tokenizer, train_tokenizer
+from slap.nn.tokenizer import BOS, EOS, SentencePieceTokenizer, train_tokenizer
 
 
 @register("transformer")
@@ -50,6 +50,9 @@ class TextTransformer(TokenizedTextEncoder):
         "with `slap tokenizer MANIFEST words.model` and pass tokenizer='words.model', or load a checkpoint"
     )
 
+    TOKENIZER = SentencePieceTokenizer
+    ADVICE = "pass one that `slap tokenizer` made, and a vocab_size that is not below its"
+
     sources = ("tokenizer",)
     bos = BOS
     eos = EOS
@@ -71,7 +74,7 @@ class TextTransformer(TokenizedTextEncoder):
         self.vocab_size = vocab_size
         self.max_tokens = max_tokens
         self.checkpointing = checkpointing
-        self.tokenizer = None if tokenizer is None else self._fitting(Tokenizer.load(tokenizer))
+        self.tokenizer = None if tokenizer is None else self._fitting(SentencePieceTokenizer.load(tokenizer))
         self.embed = nn.Embedding(vocab_size, shape.width)
         nn.init.normal_(self.embed.weight, std=0.02)  # our choice; 0.06 and 0.25 learnt as fast
         self.blocks = nn.ModuleList(Block(shape.width, shape.heads, shape.hidden) for _ in range(shape.layers))
@@ -91,9 +94,9 @@ class TextTransformer(TokenizedTextEncoder):
         x = run_blocks(self.blocks, x, tokens.layout, rotation, self.checkpointing and self.training)
         return tokens.replace(self.norm(x))
 
-    def graph(self) -> TextGraph:
+    def graph(self) -> TextTransformerGraph:
         """The same for one text, (N,) token ids, to (N, D)."""
-        return TextGraph(self)
+        return TextTransformerGraph(self)
 
     # -- the tokenizer travels with the weights -----------------------------------------------------------------------
 
@@ -101,24 +104,8 @@ class TextTransformer(TokenizedTextEncoder):
         """The arguments that rebuild this encoder where its files are not: the state brings the tokenizer."""
         return {name: value for name, value in options.items() if name != "tokenizer"}
 
-    def _read(self, proto: bytes) -> Tokenizer:
-        return self._fitting(Tokenizer(proto))
 
-    def _fitting(self, tokenizer: Tokenizer) -> Tokenizer:
-        if tokenizer.vocab_size > self.vocab_size:
-            raise ValueError(
-                f"the tokenizer has {tokenizer.vocab_size} pieces, the text encoder room for {self.vocab_size}: "
-                f"pass vocab_size={tokenizer.vocab_size} or more, or a smaller tokenizer"
-            )
-        if (tokenizer.bos, tokenizer.eos) != (self.bos, self.eos):
-            raise ValueError(
-                f"the tokenizer begins captions with {tokenizer.bos} and ends them with {tokenizer.eos}; "
-                f"these must be {self.bos} and {self.eos}, as `slap tokenizer` makes them"
-            )
-        return tokenizer
-
-
-class TextGraph(nn.Module):
+class TextTransformerGraph(nn.Module):
     """A `TextTransformer` on one text, for torch.export and ONNX, at any length, with the same weights."""
 
     def __init__(self, encoder: TextTransformer) -> None:
@@ -132,5 +119,5 @@ class TextGraph(nn.Module):
         rotation = rotary(torch.arange(tokens.shape[0], device=tokens.device)[:, None], self.head_width)
         for layer in self.blocks:
             assert isinstance(layer, Block)
-            x = single.block(layer, x, rotation)
+            x = single_clip.block(layer, x, rotation)
         return self.norm(x)

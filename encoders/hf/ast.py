@@ -16,8 +16,8 @@ from torchaudio.compliance.kaldi import get_mel_banks
 from slap.core.packed import Layout, Packed
 from slap.core.registry import register
 from slap.encoders.hf.attention import ATTENTION, use_packed_attention
-from slap.encoders.hf.audio_base import HubAudioEncoder, hide, scale_of
-from slap.encoders.hf.pretrained import make_config, make_extractor, one_at_most, read_extractor, read_model
+from slap.encoders.hf.audio_base import HFAudioEncoder, hide
+from slap.encoders.hf.pretrained import make_config, make_extractor, one_at_most, read_extractor, read_model, scale_of
 from slap.encoders.hf.windows import cut, join, windows_of
 from slap.encoders.specaugment import SpecAugment
 
@@ -29,7 +29,7 @@ SIZES: dict[str, dict[str, int]] = {
 
 
 @register("hf-ast")
-class HubAST(HubAudioEncoder):
+class HFAST(HFAudioEncoder):
     """Audio Spectrogram Transformer (arXiv 2104.01778) of transformers, pretrained or with random weights.
 
     It needs `pip install 'slap-audio[hf]'`. The model takes at most `max_length` frames, 10.24 s as published. Longer

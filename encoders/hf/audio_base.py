@@ -13,7 +13,7 @@ from slap.encoders.hf.pretrained import describe_config, describe_extractor, rec
 from slap.model.contracts import AudioEncoder
 
 
-class HubAudioEncoder(AudioEncoder):
+class HFAudioEncoder(AudioEncoder):
     """An audio encoder whose layers are those of a model of transformers.
 
     A subclass makes the model and its feature extractor, whose settings `patchify` follows on the device.
@@ -75,8 +75,3 @@ def hide(rows: Tensor, hidden: Tensor | None, instead: Tensor | float) -> Tensor
     if hidden is None:
         return rows
     return torch.where(hidden[:, None], torch.as_tensor(instead, device=rows.device).to(rows.dtype), rows)
-
-
-def scale_of(lr_scale: float | None, pretrained: str | None) -> float:
-    """The learning rate's factor: 0.1 for pretrained weights, lest they are washed out while the rest learns."""
-    return (0.1 if pretrained else 1.0) if lr_scale is None else lr_scale

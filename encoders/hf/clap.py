@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from slap.core.packed import Packed
 from slap.core.registry import register
 from slap.encoders.hf.attention import use_packed_attention
-from slap.encoders.hf.audio_base import HubAudioEncoder, hide, scale_of
+from slap.encoders.hf.audio_base import HFAudioEncoder, hide
 from slap.encoders.hf.clap_logmel import ClapLogMel
 from slap.encoders.hf.pretrained import (
     describe_extractor,
@@ -26,6 +26,7 @@ from slap.encoders.hf.pretrained import (
     one_at_most,
     read_extractor,
     read_model,
+    scale_of,
 )
 from slap.encoders.hf.windows import cut, join
 from slap.encoders.specaugment import SpecAugment
@@ -38,7 +39,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 @register("hf-clap")
-class HubCLAP(HubAudioEncoder):
+class HFCLAP(HFAudioEncoder):
     """The audio encoder of CLAP (arXiv 2211.06687) of transformers, pretrained or with random weights.
 
     It needs `pip install 'slap-audio[hf]'`. The model takes windows of 10 s at 48 kHz, filled up as its feature

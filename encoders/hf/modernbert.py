@@ -3,7 +3,7 @@
 N tokens of all captions, D width.
 
 By itself `transformers` pads captions to equal length, or needs the flash-attn package; here its layers run on SLAP's
-own attention (hub_attention.py): packed, with no padding, on any device.
+own attention (attention.py): packed, with no padding, on any device.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from slap.core.packed import Packed
 from slap.core.registry import register
 from slap.encoders.hf.attention import ATTENTION, use_packed_attention
-from slap.encoders.hf.pretrained import describe_config, make_config, one_at_most, read_model, recompute
-from slap.encoders.hf.tokenizer import HubTokenizer
-from slap.encoders.text_base import TokenizedTextEncoder, check_max_tokens
+from slap.encoders.hf.pretrained import describe_config, make_config, one_at_most, read_model, recompute, scale_of
+from slap.encoders.hf.text_base import HFTextEncoder
+from slap.encoders.hf.tokenizer import HFTokenizer
+from slap.encoders.text_base import check_max_tokens
 
 SIZES = {
     "tiny": {"num_hidden_layers": 4, "hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 192},
@@ -29,7 +30,7 @@ SIZES = {
 
 
 @register("modernbert")
-class ModernBERT(TokenizedTextEncoder):
+class ModernBERT(HFTextEncoder):
     """ModernBERT (arXiv 2412.13663), pretrained as in the paper, or with random weights.
 
     It needs `pip install 'slap-audio[hf]'`. What it reads from the hub or a folder goes into the checkpoint; `portable`
@@ -62,8 +63,6 @@ class ModernBERT(TokenizedTextEncoder):
         "e.g. 'answerdotai/ModernBERT-base'), or load a checkpoint"
     )
 
-    sources = ("pretrained", "tokenizer", "revision")
-
     def __init__(
         self,
         pretrained: str | None = None,
@@ -80,7 +79,7 @@ class ModernBERT(TokenizedTextEncoder):
         check_max_tokens(max_tokens)
         use_packed_attention()
         source = tokenizer or pretrained
-        own = None if source is None else HubTokenizer.load(source, revision)
+        own = None if source is None else HFTokenizer.load(source, revision)
         self.model = _pretrained(pretrained, revision) if pretrained else _random(size, config, own)
         # Had transformers passed over the name, captions would see each other.
         assert self.model.config._attn_implementation == ATTENTION
@@ -99,12 +98,7 @@ class ModernBERT(TokenizedTextEncoder):
         self.eos: int = shape.sep_token_id
         self.max_tokens = max_tokens
         self.tokenizer = None if own is None else self._fitting(own)
-        self._lr_scale = (0.1 if pretrained else 1.0) if lr_scale is None else lr_scale
-
-    def lr_scale(self, name: str) -> float:
-        """The argument `lr_scale`, for all parameters alike."""
-        del name
-        return self._lr_scale
+        self._lr_scale = scale_of(lr_scale, pretrained)
 
     def forward(self, tokens: Packed) -> Packed:
         """Token ids, (N,), to dense features, (N, D)."""
@@ -116,39 +110,19 @@ class ModernBERT(TokenizedTextEncoder):
         )
         return tokens.replace(features.last_hidden_state[0])
 
-    def graph(self) -> TextGraph:
+    def graph(self) -> ModernBERTGraph:
         """The same for one text, (N,) token ids, to (N, D)."""
-        return TextGraph(self.model)
+        return ModernBERTGraph(self.model)
 
-    # -- what it was made from travels with the weights ---------------------------------------------------------------
-
-    def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments that rebuild this encoder without hub and folders: the state brings weights and tokenizer."""
-        sources = ("pretrained", "size", "config", "tokenizer", "revision")
-        kept = {name: value for name, value in options.items() if name not in sources}
-        return {**kept, "config": describe_config(self.model.config), "lr_scale": self._lr_scale}
+    def _config(self) -> dict[str, Any]:
+        return describe_config(self.model.config)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         use_packed_attention()  # this may be another process than that of the constructor
         super().__setstate__(state)
 
-    def _read(self, proto: bytes) -> HubTokenizer:
-        return self._fitting(HubTokenizer(proto))
 
-    def _fitting(self, tokenizer: HubTokenizer) -> HubTokenizer:
-        if tokenizer.vocab_size > self.vocab_size:
-            raise ValueError(
-                f"the tokenizer has {tokenizer.vocab_size} tokens, the text encoder room for {self.vocab_size}"
-            )
-        if (tokenizer.bos, tokenizer.eos) != (self.bos, self.eos):
-            raise ValueError(
-                f"the tokenizer begins and ends captions with {tokenizer.bos} and {tokenizer.eos}, "
-                f"the text encoder with {self.bos} and {self.eos}"
-            )
-        return tokenizer
-
-
-class TextGraph(nn.Module):
+class ModernBERTGraph(nn.Module):
     """ModernBERT on one text, for torch.export and ONNX, at any length, with the same weights."""
 
     def __init__(self, model: Any) -> None:
@@ -172,7 +146,7 @@ def _pretrained(source: str, revision: str | None) -> Any:
     return read_model(ModernBertModel, source, revision, attn_implementation=ATTENTION)
 
 
-def _random(size: str | None, config: Mapping[str, Any] | None, tokenizer: HubTokenizer | None) -> Any:
+def _random(size: str | None, config: Mapping[str, Any] | None, tokenizer: HFTokenizer | None) -> Any:
     from transformers import ModernBertConfig, ModernBertModel
 
     sizes = {name: {**shape, **_vocabulary(tokenizer)} for name, shape in SIZES.items()}
@@ -181,7 +155,7 @@ def _random(size: str | None, config: Mapping[str, Any] | None, tokenizer: HubTo
     return ModernBertModel(made)
 
 
-def _vocabulary(tokenizer: HubTokenizer | None) -> dict[str, int | None]:
+def _vocabulary(tokenizer: HFTokenizer | None) -> dict[str, int | None]:
     if tokenizer is None:
         return {}
     special = {"cls_token_id": tokenizer.bos, "sep_token_id": tokenizer.eos}

@@ -157,3 +157,8 @@ def recompute(model: Any) -> None:
     # The older name warns where the newer one is there.
     newer = getattr(model, "activation_checkpointing_enable", None)
     (newer or model.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
+def scale_of(lr_scale: float | None, pretrained: str | None) -> float:
+    """Return the factor on the learning rate; by default 0.1 for pretrained weights, which training could spoil."""
+    return (0.1 if pretrained else 1.0) if lr_scale is None else lr_scale

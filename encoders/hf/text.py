@@ -12,15 +12,23 @@ import torch
 
 from slap.core.packed import Packed
 from slap.core.registry import register
-from slap.encoders.hf.audio_base import scale_of
-from slap.encoders.hf.pretrained import describe_config, one_at_most, read_model, recompute, require_transformers
-from slap.encoders.hf.tokenizer import HubTokenizer
+from slap.encoders.hf.pretrained import (
+    describe_config,
+    one_at_most,
+    read_model,
+    recompute,
+    require_transformers,
+    scale_of,
+)
+from slap.encoders.hf.text_base import HFTextEncoder
+from slap.encoders.hf.tokenizer import HFTokenizer
 from slap.encoders.hf.windows import padded
-from slap.encoders.text_base import TokenizedTextEncoder, check_max_tokens
+from slap.encoders.text_base import check_max_tokens
+from slap.nn.tokenizer import Tokenizer
 
 
 @register("hf-text")
-class HubText(TokenizedTextEncoder):
+class HFText(HFTextEncoder):
     """A text model of transformers that `AutoModel` knows, pretrained or with random weights: BERT, RoBERTa, T5, ...
 
     It needs `pip install 'slap-audio[hf]'`. Of models with a decoder, the encoder is taken. Captions are padded for the
@@ -55,8 +63,6 @@ class HubText(TokenizedTextEncoder):
         "or load a checkpoint"
     )
 
-    sources = ("pretrained", "tokenizer", "revision")
-
     def __init__(
         self,
         pretrained: str | None = None,
@@ -90,13 +96,8 @@ class HubText(TokenizedTextEncoder):
         self.max_tokens = max_tokens
         self.bos, self.eos = _ends(self.shape)
         source = tokenizer or pretrained
-        self.tokenizer = None if source is None else self._fitting(HubTokenizer.load(source, revision))
+        self.tokenizer = None if source is None else self._fitting(HFTokenizer.load(source, revision))
         self._lr_scale = scale_of(lr_scale, pretrained)
-
-    def lr_scale(self, name: str) -> float:
-        """The argument `lr_scale`, for all parameters alike."""
-        del name
-        return self._lr_scale
 
     def forward(self, tokens: Packed) -> Packed:
         """Token ids, (N,), to dense features, (N, D)."""
@@ -104,28 +105,17 @@ class HubText(TokenizedTextEncoder):
         filling = self.shape.pad_token_id if isinstance(self.shape.pad_token_id, int) else 0
         ids = padded(tokens, length, filling)
         seen = torch.arange(length, device=ids.device) < tokens.lengths[:, None]
-        if isinstance(self.tokenizer, HubTokenizer) and self.tokenizer.foreign:
+        if isinstance(self.tokenizer, HFTokenizer) and self.tokenizer.foreign:
             seen = seen & (torch.arange(length, device=ids.device) > 0)
         features = self.model(input_ids=ids, attention_mask=seen.long()).last_hidden_state
         return tokens.replace(features[tokens.item, tokens.index])
 
-    # -- what it was made from travels with the weights ---------------------------------------------------------------
+    def _config(self) -> dict[str, Any]:
+        return {"model_type": self.shape.model_type, **describe_config(self.shape)}
 
-    def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments that rebuild this encoder without hub and folders: the state brings weights and tokenizer."""
-        kept = {name: value for name, value in options.items() if name not in (*self.sources, "config")}
-        config = {"model_type": self.shape.model_type, **describe_config(self.shape)}
-        return {**kept, "config": config, "lr_scale": self._lr_scale}
-
-    def _read(self, proto: bytes) -> HubTokenizer:
-        return self._fitting(HubTokenizer(proto))
-
-    def _fitting(self, tokenizer: HubTokenizer) -> HubTokenizer:
-        if tokenizer.vocab_size > self.vocab_size:
-            raise ValueError(
-                f"the tokenizer has {tokenizer.vocab_size} tokens, the text encoder room for {self.vocab_size}"
-            )
-        # What captions are encoded with is the truth; configurations are often copied.
+    def _fitting(self, tokenizer: Tokenizer) -> Tokenizer:
+        self._check_vocabulary(tokenizer)
+        # The tokens that captions are encoded with are the right ones; configurations are often copied.
         self.bos, self.eos = tokenizer.bos, tokenizer.eos
         return tokenizer
 

@@ -17,8 +17,8 @@ from torch._compile import _disable_dynamo
 from slap.core.packed import Packed
 from slap.core.registry import register
 from slap.encoders.hf.attention import ATTENTION, use_packed_attention
-from slap.encoders.hf.audio_base import HubAudioEncoder, hide, scale_of
-from slap.encoders.hf.pretrained import make_config, make_extractor, one_at_most, read_extractor, read_model
+from slap.encoders.hf.audio_base import HFAudioEncoder, hide
+from slap.encoders.hf.pretrained import make_config, make_extractor, one_at_most, read_extractor, read_model, scale_of
 from slap.encoders.specaugment import SpecAugment
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -35,7 +35,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 @register("hf-wav2vec2")
-class HubWav2Vec2(HubAudioEncoder):
+class HFWav2Vec2(HFAudioEncoder):
     """wav2vec 2.0 (arXiv 2006.11477) of transformers, pretrained or with random weights, of clips of any duration.
 
     It needs `pip install 'slap-audio[hf]'`. The convolutions run clip by clip, since the first of them may normalize

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from slap.core.packed import Layout, Packed
 from slap.core.registry import register
 from slap.encoders.hf.attention import ATTENTION, use_packed_attention
-from slap.encoders.hf.audio_base import HubAudioEncoder, hide, scale_of
-from slap.encoders.hf.pretrained import make_config, make_extractor, one_at_most, read_extractor, read_model
+from slap.encoders.hf.audio_base import HFAudioEncoder, hide
+from slap.encoders.hf.pretrained import make_config, make_extractor, one_at_most, read_extractor, read_model, scale_of
 from slap.encoders.hf.windows import cut, join, padded, windows_of
 from slap.encoders.specaugment import SpecAugment
 
@@ -34,7 +34,7 @@ RANGE = 2.0
 
 
 @register("hf-whisper")
-class HubWhisper(HubAudioEncoder):
+class HFWhisper(HFAudioEncoder):
     """Whisper's encoder (arXiv 2212.04356) of transformers, pretrained or with random weights.
 
     It needs `pip install 'slap-audio[hf]'`. The model takes windows of 30 s; longer clips are cut into as few windows
