@@ -256,7 +256,7 @@ def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path, folder, encoder):
     with pytest.raises(ValueError, match="tokens, the text encoder room for 64"):
         ModernBERT(config=SMALL, tokenizer=str(folder))
     other = ModernBERT(size="tiny")
-    with pytest.raises(ValueError, match="with 1 and 2, the text encoder with 50281 and 50282"):
+    with pytest.raises(ValueError, match="with token 1 and ends them with 2, the text encoder with 50281 and 50282"):
         other.set_extra_state(encoder.get_extra_state())
     headless = fast()
     headless.sep_token = None

@@ -166,9 +166,7 @@ def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path, trained, monkeypatch
     monkeypatch.setattr("slap.nn.tokenizer.BOS", 2)
     monkeypatch.setattr("slap.nn.tokenizer.EOS", 1)
     train_tokenizer(CAPTIONS, 300).save(path)
-    with pytest.raises(
-        ValueError, match="captions with token 2 and ends them with 1, the text encoder with 1 and 2"
-    ):
+    with pytest.raises(ValueError, match="captions with token 2 and ends them with 1, the text encoder with 1 and 2"):
         encoder(tokenizer=str(path))
 
 
