@@ -1,4 +1,4 @@
-"""Audio and text encoders, one file each. Importing this package registers them."""
+"""The built-in audio and text encoders, one file each. Importing this package registers them."""
 
 from slap.encoders.audio_transformer import AudioTransformer
 from slap.encoders.hf.ast import HFAST

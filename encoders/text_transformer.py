@@ -1,6 +1,9 @@
-"""A text encoder from scratch: a bidirectional transformer over sentencepiece tokens, packed.
+"""A text encoder without pretraining: a bidirectional transformer on sentencepiece tokens, packed.
 
 C captions, N tokens of all captions, D width.
+
+The paper (arXiv 2601.12594) takes a pretrained ModernBERT, see `slap.encoders.hf.modernbert`. This one is our choice
+for runs that download nothing.
 """
 
 from __future__ import annotations
@@ -23,25 +26,27 @@ from slap.nn.tokenizer import BOS, EOS, SentencePieceTokenizer, train_tokenizer
 
 @register("transformer")
 class TextTransformer(TokenizedTextEncoder):
-    """A text encoder for runs without a pretrained one (the paper takes ModernBERT, see `modernbert`).
+    """A text encoder with random weights (the paper takes ModernBERT, see `modernbert`).
 
-    Its architecture is the paper's audio encoder's, with rotary positions along the caption and all blocks global:
-    captions are short. It learns its own tokenizer from the training captions, and checkpoints carry it.
+    Its architecture is that of the paper's audio encoder, with rotary positions along the caption. All blocks have
+    global attention, since captions are short. It learns its tokenizer from the training captions, and checkpoints hold
+    the tokenizer.
 
     Args:
         size: `tiny` (trains in minutes on a CPU), `small` or `base` (12 blocks, width 768), as for audio.
-        vocab_size: rows of the token embedding; the tokenizer has at most that many pieces.
-        tokenizer: path of a sentencepiece model, e.g. from `slap tokenizer`; default: one is learnt in training.
-        max_tokens: of a caption, the two special ones among them. The end of a longer caption is cut off.
+        vocab_size: rows of the token embedding, and maximal number of pieces of the tokenizer.
+        tokenizer: path of a sentencepiece model, e.g. from `slap tokenizer`. Default: training learns one.
+        max_tokens: maximal number of tokens per caption, the two special ones included; longer captions lose their
+            end.
         checkpointing: recompute blocks in the backward pass instead of keeping their activations.
         compile: compile each block with `torch.compile`, see `slap.nn.stack`. The `compile` of `SLAP` does so for all
             parts of a model.
 
     Attributes:
-        tokenizer: None until there is one.
+        tokenizer: the tokenizer, None until there is one.
 
     Raises:
-        ValueError: an unknown size, `max_tokens` without room for a word, or a tokenizer that does not fit.
+        ValueError: an unknown size, `max_tokens` below 3, or a tokenizer that does not fit.
         FileNotFoundError: there is no such tokenizer.
     """
 
@@ -83,30 +88,28 @@ class TextTransformer(TokenizedTextEncoder):
             compile_blocks(self)
 
     def prepare(self, captions: Iterable[str]) -> None:
-        """Learn a tokenizer, unless there is one; then `captions` is not read."""
+        """Learn a tokenizer, unless there is one; in this case `captions` is not read."""
         if self.tokenizer is None:
             self.tokenizer = self._fitting(train_tokenizer(captions, self.vocab_size))
 
     def forward(self, tokens: Packed) -> Packed:
-        """Token ids, (N,), to dense features, (N, D)."""
+        """Encode token ids, (N,), as dense features, (N, D)."""
         x = self.embed(tokens.values)
         rotation = rotary(tokens.index[:, None], self.head_width)
         x = run_blocks(self.blocks, x, tokens.layout, rotation, self.checkpointing and self.training)
         return tokens.replace(self.norm(x))
 
     def graph(self) -> TextTransformerGraph:
-        """The same for one text, (N,) token ids, to (N, D)."""
+        """Return this encoder for one text, (N,) token ids to (N, D)."""
         return TextTransformerGraph(self)
 
-    # -- the tokenizer travels with the weights -----------------------------------------------------------------------
-
     def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments that rebuild this encoder where its files are not: the state brings the tokenizer."""
+        """Return the arguments that rebuild this encoder without its files: the tokenizer is saved with the weights."""
         return {name: value for name, value in options.items() if name != "tokenizer"}
 
 
 class TextTransformerGraph(nn.Module):
-    """A `TextTransformer` on one text, for torch.export and ONNX, at any length, with the same weights."""
+    """A `TextTransformer` for one text of any length, for torch.export and ONNX, with the same weights."""
 
     def __init__(self, encoder: TextTransformer) -> None:
         super().__init__()
@@ -114,7 +117,7 @@ class TextTransformerGraph(nn.Module):
         self.head_width = encoder.head_width
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Token ids, (N,), to dense features, (N, D)."""
+        """Encode token ids, (N,), as dense features, (N, D)."""
         x = self.embed(tokens)
         rotation = rotary(torch.arange(tokens.shape[0], device=tokens.device)[:, None], self.head_width)
         for layer in self.blocks:

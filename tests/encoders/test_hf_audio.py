@@ -320,7 +320,7 @@ def test_models_that_cannot_run_say_why(folders):
     with pytest.raises(ValueError, match="'channel_map' take crops"):
         build("audio encoder", "hf-clap", channels)
     deep = {**hub_models.CLAP, "depths": [1, 1, 1, 1, 1], "num_attention_heads": [2] * 5}
-    with pytest.raises(ValueError, match="do not divide a picture of 64"):
+    with pytest.raises(ValueError, match="do not divide an image of 64"):
         build("audio encoder", "hf-clap", {"config": deep, "extractor": hub_models.CLAP_EXTRACTOR})
     with pytest.raises(ValueError, match=r"dither of 0\.1"):
         build("audio encoder", "hf-whisper", {"size": "tiny", "extractor": {"dither": 0.1}})

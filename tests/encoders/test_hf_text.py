@@ -122,7 +122,7 @@ def test_what_cannot_be_a_text_encoder_says_why(folders, tmp_path):
         HFText(pretrained=folders["bert"], max_tokens=600)
     with pytest.raises(ValueError, match="tokens, the text encoder room for 9"):
         HFText(config={"model_type": "bert", **SHAPE, "vocab_size": 9}, tokenizer=folders["bert"])
-    with pytest.raises(ValueError, match="'clap' is not a text model; it has one among others"):
+    with pytest.raises(ValueError, match="'clap' is no text model; pass the name of its text model"):
         HFText(config={"model_type": "clap", "text_config": SHAPE, "audio_config": hub_models.CLAP})
     with pytest.raises(RuntimeError, match="has no tokenizer: pass `pretrained`"):
         HFText(config={"model_type": "bert", **SHAPE}).tokenize(["a dog"])
