@@ -118,7 +118,8 @@ class HFCLAP(HFAudioEncoder):
         mel = self.logmel(windows)
         mel = (mel - norm.running_mean) * (norm.running_var + norm.eps).rsqrt()
         mel = torch.stack(self.augment(Packed.pack(list(mel))).unpack())
-        # The model stretches to the image's width before it normalizes; the result is the same.
+        # The model stretches to the image's width after the weight and bias of its norm, which here `forward` applies:
+        # the result is the same.
         size = (self.chunks * self.grid * self.cell, self.bands)
         mel = nn.functional.interpolate(mel[:, None], size, mode="bicubic", align_corners=True)[:, 0]
         cells = rearrange(mel, "w (t i) (f j) -> w (t f) (i j)", i=self.cell, j=self.cell)

@@ -28,7 +28,7 @@ SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A model as `save_pretrained` writes it: 4 layers, width 32, windows of 3 tokens to either side, in bfloat16."""
+    """Write a model by `save_pretrained`: 4 layers, width 32, windows of 3 tokens to either side, in bfloat16."""
     folder = tmp_path_factory.mktemp("modernbert")
     fast(
         tokenizers.processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
 
 
 def fast(processor=None):
-    """A byte-level tokenizer like ModernBERT's, of 4 + 256 + some pieces."""
+    """Make a byte-level tokenizer like ModernBERT's, of 4 + 256 + some pieces."""
     model = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="[UNK]"))
     model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     model.decoder = tokenizers.decoders.ByteLevel()

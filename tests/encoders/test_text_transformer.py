@@ -30,7 +30,7 @@ def trained():
 
 
 def gradients(model, batches, weights):
-    """Of the parameters, for sum(weights * output), one pass a batch."""
+    """Compute the gradients of the parameters for sum(weights * output), one pass per batch."""
     model.zero_grad()
     outputs = [model(batch).values for batch in batches]
     (torch.cat(outputs) * weights).sum().backward()

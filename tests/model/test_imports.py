@@ -1,4 +1,4 @@
-"""What must be quick to import is, and modules import each other in one direction. `make layers` holds the layers."""
+"""Light modules import nothing heavy, and no modules import each other in a circle. `make layers` checks the layers."""
 
 import ast
 import subprocess
@@ -27,7 +27,7 @@ KNOWN_CIRCLES = [
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    """Imports within functions and for types alone count too."""
+    """Check all imports, also those within functions and for types alone."""
     found = circles(imports())
     assert [sorted(circle) for circle in found if not any(circle <= known for known in KNOWN_CIRCLES)] == []
 

@@ -16,7 +16,7 @@ LENGTHS = [[1], [5], [1, 1, 1], [3, 40, 7, 7, 1, 100, 24, 25, 23, 12], [64] * 6 
 
 
 def naive(q, k, v, q_sizes, k_sizes, window=None, causal=False):
-    """One (N, M) score matrix with everything forbidden at minus infinity."""
+    """Compute attention by one (N, M) score matrix, with minus infinity where a row may not attend."""
     q_item = torch.arange(len(q_sizes)).repeat_interleave(torch.tensor(q_sizes))
     k_item = torch.arange(len(k_sizes)).repeat_interleave(torch.tensor(k_sizes))
     seen = q_item[:, None] == k_item[None, :]
@@ -96,7 +96,7 @@ def test_windows_cost_in_proportion_to_their_length_not_to_the_clip():
 
 @pytest.mark.parametrize("mask", [{}, {"causal": True}, {"window": 8}])
 def test_masks_go_with_their_batch_and_wait_for_no_collector(mask):
-    """A layout held itself by the plans that it keeps, so the masks of a hundred batches lay about in training."""
+    """Check that no layout holds itself by its plans: in training, the masks of a hundred batches stayed in memory."""
     sizes = [3, 20, 9]
     q, shape = rows(sizes, 0), layout(sizes)
     gc.disable()

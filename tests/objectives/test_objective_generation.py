@@ -46,7 +46,7 @@ def recompute(objective, prefix, clip):
 
 
 def scores(objective, captions, clip, penalty):
-    """The log-probabilities of captions, divided as `beam_search` divides them."""
+    """Compute the log-probabilities of captions, divided as in `beam_search`."""
     tokens = Packed.pack([torch.tensor(caption[:-1]) for caption in captions])
     audio = Packed.pack([clip]).take(torch.zeros(len(captions), dtype=torch.int64))
     logs = objective.decoder(tokens, audio).detach().log_softmax(1).split(tokens.sizes)
