@@ -4,6 +4,8 @@ N query rows, M key rows, H heads, E width of a head.
 """
 
 import gc
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -126,3 +128,12 @@ def test_flash_attention_equals_naive_masked_attention(sizes, mask):
     expected.pow(2).sum().backward()
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine.grad.double().cpu(), other.grad, rtol=5e-2, atol=5e-2)
+
+
+def test_attention_without_compiling_does_not_import_the_compiler():
+    code = (
+        "import sys, torch; from slap import Packed; from slap.nn.attention import attention;"
+        "layout = Packed.pack([torch.zeros(3, 1), torch.zeros(2, 1)]).layout; q = torch.randn(5, 2, 4);"
+        "attention(q, q, q, layout); print('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
