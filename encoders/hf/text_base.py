@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +33,6 @@ class HFTextEncoder(TokenizedTextEncoder):
         kept = {name: value for name, value in options.items() if name not in (*self.sources, "size", "config")}
         return {**kept, "config": self._config(), "lr_scale": self._lr_scale}
 
+    @abstractmethod
     def _config(self) -> dict[str, Any]:
         """Return the configuration of the model as plain data, see `describe_config`."""
-        raise NotImplementedError

@@ -24,8 +24,8 @@ def concat(batches: Sequence[Batch]) -> Batch:
     tasks = dict.fromkeys(chain.from_iterable(batch.labels for batch in batches))
     tags = dict.fromkeys(chain.from_iterable(batch.tags for batch in batches))
     return Batch(
-        audio=join_packed([batch.audio for batch in batches]),
-        text=join_packed([batch.text for batch in batches]),
+        audio=concat_packed([batch.audio for batch in batches]),
+        text=concat_packed([batch.text for batch in batches]),
         clip=torch.cat([batch.clip + start for batch, start in zip(batches, starts, strict=False)]),
         clip_key=torch.cat([batch.clip_key for batch in batches]),
         caption_key=torch.cat([batch.caption_key for batch in batches]),
@@ -50,13 +50,13 @@ def _tags(batch: Batch, task: str) -> Sequence[Mapping[str, float] | None]:
     return batch.tags.get(task, (None,) * len(batch))
 
 
-def join_packed(parts: Sequence[Packed]) -> Packed:
+def concat_packed(parts: Sequence[Packed]) -> Packed:
     """Concatenate packed batches; the result has positions if all of them have."""
     lengths = torch.cat([part.lengths for part in parts])
     positions = [part.positions for part in parts if part.positions is not None]
     layout = Layout(lengths, tuple(chain.from_iterable(part.sizes for part in parts)))
-    joined = torch.cat(positions) if len(positions) == len(parts) else None
-    return Packed(torch.cat([part.values for part in parts]), lengths, joined, layout)
+    all_positions = torch.cat(positions) if len(positions) == len(parts) else None
+    return Packed(torch.cat([part.values for part in parts]), lengths, all_positions, layout)
 
 
 def sort_captions(batch: Batch) -> Batch:

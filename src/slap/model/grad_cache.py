@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from slap.core.batch import Batch
-from slap.core.batch_ops import concat, even_sizes, join_packed, sort_captions, split
+from slap.core.batch_ops import concat, concat_packed, even_sizes, sort_captions, split
 from slap.core.packed import Layout, Packed
 from slap.model.contracts import ModelParts, Objective
 from slap.model.views import PerClip, View, Views, random_mask
@@ -72,7 +72,7 @@ class CachedViews(Views):
     @cached_property
     def patches(self) -> Packed:
         """The audio encoder's patches of all clips, packed (N)."""
-        return join_packed([part.patches for part in self.parts])
+        return concat_packed([part.patches for part in self.parts])
 
     @cached_property
     def hidden(self) -> Tensor:
