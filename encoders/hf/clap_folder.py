@@ -57,7 +57,7 @@ def load(folder: Path, device: torch.device) -> ClapFolder:
         found = ", ".join(sorted(path.name for path in folder.iterdir()))
         raise ValueError(
             f"{folder} has no weights as safetensors, and other formats are refused, since they can run code; "
-            f"it has {found}. If you trust them, convert them: "
+            f"it has {found}. Convert them if you trust them: "
             "ClapModel.from_pretrained(FOLDER).save_pretrained(OTHER)"
         )
     model = read_model(ClapModel, str(folder), use_safetensors=True, local_files_only=True)

@@ -158,4 +158,4 @@ def merge_by_name(names: Sequence[str], spans: Sequence[tuple[int, int]], embedd
 
 def _check(window: int, hop: int) -> None:
     if not 1 <= hop <= window:
-        raise ValueError(f"the hop must be 1 to {window} samples, the window, or samples would be left out; got {hop}")
+        raise ValueError(f"the hop must be 1 to the window's {window} samples, or samples would be left out; got {hop}")
