@@ -54,7 +54,9 @@ class Decoding:
 
     def _refuse_what_has_no_effect(self) -> None:
         if self.top_p is not None and self.beam > 1:
-            raise ValueError(f"choose beam search or sampling; got both beam {self.beam} and top_p {self.top_p}")
+            raise ValueError(
+                f"choose a beam or top_p, i.e. search or sampling; got beam {self.beam} and top_p {self.top_p}"
+            )
         if self.beam == 1 and self.length_penalty != 1:
             raise ValueError(f"length_penalty needs beam search; set beam too, above 1; got {self.length_penalty}")
         if self.top_p is None and (self.temperature, self.seed) != (1, 0):
