@@ -56,7 +56,7 @@ class TextTransformer(TokenizedTextEncoder):
     )
 
     TOKENIZER = SentencePieceTokenizer
-    ADVICE = "pass one that `slap tokenizer` made, and a vocab_size that is not below its"
+    ADVICE = "pass one that `slap tokenizer` made, and a vocab_size of at least its number of tokens"
 
     sources = ("tokenizer",)
     bos = BOS
