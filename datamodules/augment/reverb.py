@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -74,11 +76,22 @@ class RandomReverb:
 
 @lru_cache(maxsize=1000)  # 30 kB each
 def random_room(number: int, rate: int) -> Recording:
-    """The impulse response of a random room, the same for the same number."""
-    # Lhotse's generator draws from torch's global one, too; and numpy 2 warns of how it mixes tensors and arrays.
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    """Return the impulse response of a random room, the same for the same number."""
+    # Lhotse's generator also draws from torch's global one, and numpy 2 warns of how it mixes tensors and arrays.
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), _one_thread():
         warnings.filterwarnings("ignore", "__array_wrap__ must accept", DeprecationWarning)
         torch.manual_seed(number)
         samples = FastRandomRIRGenerator(sr=rate, room_seed=number, source_seed=number)()
     source = DecodedSource("memory", [0], samples.astype("float32"), rate=rate)
     return Recording("room", [source], rate, samples.shape[1], samples.shape[1] / rate)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Run torch in one thread: of reflections at one place, threads would let a different one win each time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -123,6 +123,19 @@ def test_random_rooms_are_numbered_and_leave_the_generators_of_others_alone(cuts
     assert torch.equal(load(after), load(after))
 
 
+def test_random_rooms_do_not_depend_on_threads() -> None:
+    before, rooms = torch.get_num_threads(), []
+    try:
+        for threads in (1, *[4] * 8):
+            torch.set_num_threads(threads)
+            random_room.cache_clear()
+            rooms.append(random_room(1, 8000).to_cut().load_audio())
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(np.array_equal(room, rooms[0]) for room in rooms)
+
+
 def test_sequences_join_clips_of_the_batch_and_nothing_gets_longer(cuts: CutSet) -> None:
     samples = {cut.id: load(cut) for cut in cuts}
     joined = 0
