@@ -16,7 +16,6 @@ from slap.datamodules import AudioTextData, ManifestError, read_manifest, write_
 from slap.datamodules.apart import ApartData
 from slap.datamodules.audio.load import load
 from slap.datamodules.augment import augmentations
-from slap.datamodules.augment.basic import draw_of
 from slap.datamodules.augment.mixup import Mixup, mixed
 from slap.datamodules.labels import all_labels, balancing, labels_of
 from slap.datamodules.manifests.filters import held_out
@@ -284,7 +283,7 @@ def test_a_mix_is_the_weighted_sum_of_its_clips(folder):
     batch = [fastcopy(clips[number], custom={**clips[number].custom, "draw": str(number)}) for number in (5, 20)]
     transform = Mixup(probability=1.0, seed=3)
     one = next(iter(transform(CutSet(batch))))
-    rng = draw_of(transform, batch[0])
+    rng = transform.rng(batch[0])
     rng.random()
     rng.choice(batch[1:])
     share = rng.betavariate(10, 10)
@@ -311,9 +310,11 @@ def test_mixup_is_repeatable_and_optional(folder):
     assert 8 < sum(some) < 32
 
 
-@pytest.mark.parametrize("options", [{"probability": 1.5}, {"alpha": 0.0}])
-def test_mixup_out_of_range(options):
-    with pytest.raises(ValueError, match="probability must be within 0 to 1 and alpha above 0"):
+@pytest.mark.parametrize(
+    ("options", "needed"), [({"probability": 1.5}, "probability within 0 to 1"), ({"alpha": 0.0}, "alpha > 0")]
+)
+def test_mixup_out_of_range(options, needed):
+    with pytest.raises(ValueError, match=f"Mixup needs {needed}; got"):
         augmentations({"mixup": options})
 
 
