@@ -55,7 +55,7 @@ class AudioCaps(Corpus):
         captions: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for row in rows(path, COLUMNS):
             if not row["caption"].strip():
-                self.skip_step("empty caption", f"{row['audiocap_id']} of {row['youtube_id']}")
+                self.leave_out("empty caption", f"{row['audiocap_id']} of {row['youtube_id']}")
                 continue
             clip = captions.setdefault((row["youtube_id"], row["start_time"]), [])
             clip.append((row["audiocap_id"], row["caption"].strip()))

@@ -77,7 +77,7 @@ class Corpus(ABC):
         """All labels of each task, also those that no clip of a split has; nothing for tasks without a closed list."""
         return {}
 
-    def skip_step(self, reason: str, name: str) -> None:
+    def leave_out(self, reason: str, name: str) -> None:
         """Note that `clips` passes over a clip, e.g. as it is on a blacklist; the report says how many and which."""
         self.left_out.setdefault(reason, []).append(name)
 

@@ -45,7 +45,7 @@ class Clotho(Corpus):
         for row in rows(self._list("captions", split), ("file_name", *CAPTIONS)):
             captions = [row[column].strip() for column in CAPTIONS if row[column].strip()]
             if not captions:
-                self.skip_step("no caption", row["file_name"])
+                self.leave_out("no caption", row["file_name"])
                 continue
             sound = sounds.get(row["file_name"])
             yield Clip(

@@ -55,7 +55,7 @@ class Folder(Corpus):
         for path in _files(top):
             below = path.relative_to(top)
             if len(below.parts) < 2:
-                self.skip_step("not in a folder that says its label", str(path))
+                self.leave_out("not in a folder that says its label", str(path))
                 continue
             label = words(below.parts[0])
             yield Clip(

@@ -50,7 +50,7 @@ class Table(Corpus):
         bad: list[BadClip] = []
         clips = clips_of(path, self._kept(path, split, rows), bad)
         for faulty in bad:
-            self.skip_step("no caption, or one that is no text", f"{faulty.where}: {faulty.detail}")
+            self.leave_out("no caption, or one that is no text", f"{faulty.where}: {faulty.detail}")
         for line, clip in clips:
             row = rows[line]
             fold = row.get("fold")

@@ -62,10 +62,10 @@ class WavCaps(Corpus):
             stem = name.removesuffix(".wav")
             listing = [path for path, ids in self.blacklists.items() if name in ids.get(BLACKLISTED.get(split, ""), ())]
             if listing:
-                self.skip_step(f"on the blacklist {Path(listing[0]).name}", name)
+                self.leave_out(f"on the blacklist {Path(listing[0]).name}", name)
                 continue
             if not caption.strip():
-                self.skip_step("no caption", name)
+                self.leave_out("no caption", name)
                 continue
             yield Clip(
                 id=f"wavcaps/{split}/{stem}",

@@ -12,7 +12,7 @@ from typing import Any
 
 from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus, templated
-from slap.datamodules.corpora.tar_members import RefusedError, check, members, unpack
+from slap.datamodules.shar.tar import RefusedError, check, members, unpack
 from slap.datamodules.manifests.clip import Clip, ManifestError
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class WebDataset(Corpus):
             try:
                 yield from self._clips(tar, split, folder)
             except (tarfile.TarError, OSError, EOFError) as error:
-                self.skip_step("the rest of a damaged tar file", f"{tar}: {error}")
+                self.leave_out("the rest of a damaged tar file", f"{tar}: {error}")
 
     def _clips(self, tar: Path, split: str, folder: Path) -> Iterator[Clip]:
         audio: dict[str, Path] = {}  # of samples whose JSON has not come yet
@@ -112,7 +112,7 @@ class WebDataset(Corpus):
                 continue
             where = f"{tar.name}: {member.name}"
             if member.name in seen:
-                self.skip_step("a name that its tar file has twice", where)
+                self.leave_out("a name that its tar file has twice", where)
                 continue
             seen.add(member.name)
             try:
@@ -124,14 +124,14 @@ class WebDataset(Corpus):
                     audio[key] = folder / f"{key}.{suffix}"
                     unpack(content, member.size, audio[key])
             except (RefusedError, ManifestError) as error:
-                self.skip_step(f"refused: {error}", where)
+                self.leave_out(f"refused: {error}", where)
                 continue
             if key in audio and key in texts:
                 yield from self._clip(f"{split}/{folder.name}/{key}", audio.pop(key), texts.pop(key), split)
         for key in audio:
-            self.skip_step("audio without JSON", f"{tar.name}: {key}")
+            self.leave_out("audio without JSON", f"{tar.name}: {key}")
         for key in texts:
-            self.skip_step("JSON without audio", f"{tar.name}: {key}")
+            self.leave_out("JSON without audio", f"{tar.name}: {key}")
 
     def _clip(self, name: str, path: Path, about: dict[str, Any], split: str) -> Iterator[Clip]:
         captions, tags = _texts(about.get("text")), _texts(about.get("tag"))
@@ -141,7 +141,7 @@ class WebDataset(Corpus):
         if captions:
             yield Clip(f"{self.name}/{name}", path, captions, fields=fields, corpus=self.name, split=split)
         else:
-            self.skip_step("neither text nor tags", name)
+            self.leave_out("neither text nor tags", name)
 
 
 def _tars(folder: Path) -> list[Path]:

@@ -24,12 +24,12 @@ def captioned(corpus: Corpus, name: str, split: str, path: Path, column: str, do
     """
     for row in rows(path, (column, "caption")):
         if not row["caption"].strip():
-            corpus.skip_step("empty caption", row[column])
+            corpus.leave_out("empty caption", row[column])
             continue
         try:
             youtube, start, end = parse(row[column].strip())
         except ValueError:
-            corpus.skip_step("no YouTube id", row[column])
+            corpus.leave_out("no YouTube id", row[column])
             continue
         yield Clip(
             id=f"{name}/{row[column].strip()}",

@@ -67,7 +67,7 @@ def _listed(corpus: Corpus, split: str, findings: Findings, bar: tqdm[Any]) -> I
         bar.update()
         fault = _no_text(clip)
         if fault:
-            corpus.skip_step(NO_WORDS, fault)
+            corpus.leave_out(NO_WORDS, fault)
             continue
         place = (str(Path(clip.audio).absolute()), clip.start, clip.duration)
         if clip.id in ids:

@@ -14,7 +14,7 @@ import soundfile
 
 from slap.datamodules import AudioTextData, ManifestError, read_manifest
 from slap.datamodules.audio.tar_member import tar_members
-from slap.datamodules.corpora.tar_members import RefusedError, check, members
+from slap.datamodules.shar.tar import RefusedError, check, members
 from slap.datamodules.shar.tar import LONGEST_NAME
 
 RATE = 8000
