@@ -45,7 +45,7 @@ from slap.datamodules.bad_clips import RowError, judge
 from slap.datamodules.manifests.clip import Clip, ManifestError, write_manifest
 from slap.datamodules.manifests.cuts import open_cuts, write_cuts
 from slap.datamodules.manifests.data_root import Folders, refuse_elsewhere, resolved_roots
-from slap.datamodules.manifests.filters import chosen_clips, parted
+from slap.datamodules.manifests.filters import filtered, split_filter
 from slap.datamodules.manifests.safe_cuts import is_cut
 from slap.datamodules.manifests.sequence import Clips, InMemoryClips
 from slap.datamodules.manifests.tables import Record, clips_of, csv_records, json_records
@@ -83,7 +83,7 @@ def read_manifest(
         ManifestError: something is missing, empty, damaged or not allowed, or too many clips are bad; names the file,
             the line and what would do.
     """
-    path, chosen = parted(Path(path))
+    path, wanted = split_filter(Path(path))
     found: list[BadClip] = []
     clips = open_shar(path) if path.is_dir() else _file(path, found, resolved_roots(data_root))
     judge(path, found, len(clips), max_bad)
@@ -91,7 +91,7 @@ def read_manifest(
         bad += found
     if not len(clips):
         raise ManifestError(f"{path}: the manifest is empty")
-    return chosen_clips(clips, chosen, path) if chosen else clips
+    return filtered(clips, wanted, path) if wanted else clips
 
 
 def _file(path: Path, bad: list[BadClip], roots: Sequence[str]) -> Clips:

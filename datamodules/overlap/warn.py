@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from slap.datamodules.manifests.clip import ManifestError
-from slap.datamodules.manifests.filters import parted
+from slap.datamodules.manifests.filters import split_filter
 from slap.datamodules.manifests.read import read_manifest
 from slap.datamodules.manifests.sequence import Clips
 
@@ -33,7 +33,7 @@ def indexed(paths: Sequence[Path]) -> list[tuple[Path, Clips]]:
     found = []
     for path in paths:
         try:
-            if parted(path)[0].suffix != ".csv":
+            if split_filter(path)[0].suffix != ".csv":
                 found.append((path, read_manifest(path)))
         except ManifestError as error:  # whoever needs the manifest will be told
             log.info("not compared with the training data: %s", error)

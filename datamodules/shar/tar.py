@@ -35,7 +35,9 @@ class BoundedInfo(tarfile.TarInfo):
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # the hook that tarfile offers to subclasses
         if self.type in METADATA and self.size > LONGEST_NAME:
-            raise tarfile.ReadError(f"a name or properties of {self.size} bytes, which are refused; at most {LONGEST_NAME} are read")
+            raise tarfile.ReadError(
+                f"a name or properties of {self.size} bytes, which are refused; at most {LONGEST_NAME} are read"
+            )
         return super()._proc_member(tar)  # type: ignore[misc]
 
 

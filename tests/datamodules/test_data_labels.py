@@ -116,12 +116,12 @@ def test_folds_of_a_manifest(folder):
 
 
 def test_a_share_that_is_held_out_and_the_rest(folder):
-    held, rest = names(f"{folder}/all.csv#held=0.3"), names(f"{folder}/all.csv#rest=0.3")
+    held, rest = names(f"{folder}/all.csv#heldout=0.3"), names(f"{folder}/all.csv#train=0.3")
     assert sorted(held + rest) == [*range(40)]
     assert 4 <= len(held) <= 20
     lines = (folder / "all.csv").read_text().splitlines()
     (folder / "some.csv").write_text("\n".join([lines[0], *lines[20:0:-2]]) + "\n")
-    assert set(names(f"{folder}/some.csv#held=0.3")) == set(held) & set(names(folder / "some.csv"))
+    assert set(names(f"{folder}/some.csv#heldout=0.3")) == set(held) & set(names(folder / "some.csv"))
 
 
 def test_clips_of_one_origin_are_held_out_together(folder):
@@ -139,8 +139,10 @@ def test_clips_of_one_origin_are_held_out_together(folder):
         ("fold=7", "there is no fold 7; the folds are 1, 2, 3, 4"),
         ("fold=1,1", "folds are different whole numbers"),
         ("fold=a", "folds are different whole numbers"),
-        ("held=2", "a number between 0 and 1, got '2'"),
-        ("fold=not 1,2,3,4", "none of the 40 clips is left"),
+        ("heldout=2", "a number between 0 and 1, got '2'"),
+        ("held=0.3", "the filter `#held=` is called `#heldout=0.3`"),
+        ("rest=0.3", "the filter `#rest=` is called `#train=0.3`"),
+        ("fold=not 1,2,3,4", "selects none of the 40 clips"),
         ("every=3", "it can be #fold=1,2,3"),
     ],
 )
