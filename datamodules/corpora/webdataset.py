@@ -12,8 +12,8 @@ from typing import Any
 
 from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus, templated
-from slap.datamodules.shar.tar import RefusedError, check, members, unpack
 from slap.datamodules.manifests.clip import Clip, ManifestError
+from slap.datamodules.shar.tar import RefusedError, check, members, unpack
 
 log = logging.getLogger(__name__)
 

@@ -7,11 +7,12 @@ A member is refused when it is no plain file, when its name leads out of its fol
 
 from __future__ import annotations
 
-import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
+
+from slap.core.files import atomic_write
 
 METADATA = (
     tarfile.GNUTYPE_LONGNAME,
@@ -77,13 +78,8 @@ def unpack(content: IO[bytes], size: int, target: Path) -> None:
     if target.is_file() and target.stat().st_size == size:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            while chunk := content.read(CHUNK):
-                file.write(chunk)
-        if part.stat().st_size != size:
-            raise tarfile.ReadError(f"ends after {part.stat().st_size} of {size} bytes")
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_write(target, "wb", sync=False) as file:
+        while chunk := content.read(CHUNK):
+            file.write(chunk)
+        if file.tell() != size:
+            raise tarfile.ReadError(f"ends after {file.tell()} of {size} bytes")

@@ -14,8 +14,7 @@ import soundfile
 
 from slap.datamodules import AudioTextData, ManifestError, read_manifest
 from slap.datamodules.audio.tar_member import tar_members
-from slap.datamodules.shar.tar import RefusedError, check, members
-from slap.datamodules.shar.tar import LONGEST_NAME
+from slap.datamodules.shar.tar import LONGEST_NAME, RefusedError, check, members
 
 RATE = 8000
 
