@@ -31,13 +31,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
 
 from slap.audio.header import FileError, header
 from slap.core.bad_clip import BadClip
+from slap.core.units import Seconds
 from slap.datamodules.audio.decode import ROUNDING
 from slap.datamodules.bad_clips import RowError, judge
 from slap.datamodules.manifests.clip import Clip, ManifestError, write_manifest
@@ -140,12 +140,6 @@ def _recording(audio: Path) -> Recording | FileError:
     return Recording(str(audio), [source], found.rate, found.frames, found.duration)
 
 
-def _about(clip: Clip) -> dict[str, Any]:
-    """Return the custom fields of a clip besides its labels."""
-    tags = {task: list(tags) for task, tags in clip.tags.items()}
-    return {"tags": tags, "corpus": clip.corpus, "split": clip.split, "fold": clip.fold, "origin": dict(clip.origin)}
-
-
 def _cut(clip: Clip, recording: Recording | FileError, where: str) -> Cut:
     if isinstance(recording, FileError):
         hint = "; relative paths start from the manifest's folder" if recording.reason == "absent" else ""
@@ -157,7 +151,13 @@ def _cut(clip: Clip, recording: Recording | FileError, where: str) -> Cut:
             f"which lasts {recording.duration:.3f} s; without `duration` a clip goes on to the end"
         )
         raise RowError(BadClip(clip.id, "wrong_duration", detail, recording.id, where))
-    duration = min(duration, recording.duration - clip.start)
+    cut = cut_of_clip(clip, recording, min(duration, recording.duration - clip.start))
+    cut.custom = {"labels": {}, **cut.custom, "where": where}
+    return cut
+
+
+def cut_of_clip(clip: Clip, recording: Recording, duration: Seconds) -> MonoCut | MultiCut:
+    """Make the cut of a clip: captions are supervisions, and everything else custom fields."""
     channels = recording.channel_ids
     kind, channel = (MonoCut, channels[0]) if len(channels) == 1 else (MultiCut, channels)
     supervisions = [
@@ -166,6 +166,8 @@ def _cut(clip: Clip, recording: Recording | FileError, where: str) -> Cut:
         )
         for n, (text, field) in enumerate(zip(clip.captions, clip.fields or [""] * len(clip.captions), strict=True))
     ]
-    custom: dict[str, Any] = {"labels": dict(clip.labels), "where": where}
-    custom |= {name: value for name, value in _about(clip).items() if value not in ({}, "", None)}
-    return kind(clip.id, clip.start, duration, channel, supervisions, None, recording, custom)
+    tags = {task: list(tags) for task, tags in clip.tags.items()}
+    custom = {"labels": dict(clip.labels), "tags": tags, "corpus": clip.corpus, "split": clip.split, "fold": clip.fold}
+    custom["origin"] = dict(clip.origin)
+    stated = {name: value for name, value in custom.items() if value not in ({}, "", None)}
+    return kind(clip.id, clip.start, duration, channel, supervisions, None, recording, stated)

@@ -35,8 +35,8 @@ def test_it_writes_the_tokenizer_that_training_would_learn(manifest, tmp_path, c
     mean = sum(len(ids) for ids in expected.encode(CAPTIONS)) / 4
     printed = capsys.readouterr()
     assert printed.out == (
-        f"{out}: {expected.vocab_size} pieces from 4 captions, which take {mean:.1f} tokens on average, "
-        "with those that begin and end them\n"
+        f"{out}: {expected.vocab_size} pieces from 4 captions, with {mean:.1f} tokens per caption on average, "
+        "begin and end tokens included\n"
     )
     assert printed.err == ""
     model = TextTransformer(size="tiny", vocab_size=310, tokenizer=str(out))

@@ -133,7 +133,7 @@ def test_options_of_the_corpus(root, tmp_path):
 def test_nothing_found_is_said_and_no_manifest_written(root, tmp_path, capsys):
     (root / "list.txt").write_text("gone.wav 0\ngone2.wav 0\n")
     assert prepare(root, tmp_path / "out") == 1
-    assert "not one clip was found" in capsys.readouterr().out
+    assert "no clip was found" in capsys.readouterr().out
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["report.json"]
 
 
@@ -174,7 +174,7 @@ def test_a_split_that_is_done_is_not_made_again(root, tmp_path, capsys):
     before = (out / "test.jsonl.gz").stat().st_mtime_ns
     assert prepare(root, out) == 0  # the other split is made
     assert (out / "test.jsonl.gz").stat().st_mtime_ns == before
-    assert "prepared before; --overwrite makes it anew" in capsys.readouterr().out
+    assert "prepared before; --overwrite prepares it again" in capsys.readouterr().out
     assert set(report(out)["splits"]) == {"train", "test"}
     beep(root / "gone.wav")
     assert prepare(root, out, "--overwrite") == 0
@@ -265,7 +265,7 @@ def test_ctrl_c_stops_a_parallel_run_that_goes_on_later(root, tmp_path):
         process.send_signal(signal.SIGINT)
         printed, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "interrupted; the same command goes on from here" in printed
+    assert "interrupted; the same command continues from here" in printed
     assert "Traceback" not in errors
     kept = len(journal.read_bytes().splitlines())
     assert 0 < kept < 3000
