@@ -21,32 +21,32 @@ TARS = (".tar", ".tar.gz", ".tgz")
 AUDIO = ("flac", "wav", "mp3", "ogg", "opus", "m4a")
 
 MOST_TEXT = 2**24
-"""Bytes that a JSON member may have."""
+"""Largest size of a JSON member, bytes."""
 
 TEMPLATE = "the sounds of {label}"
-"""For clips with tags only, as LAION itself words it."""
+"""Template of the captions of clips with tags only, as LAION itself uses it."""
 
 
 @register("webdataset")
 class WebDataset(Corpus):
-    """Tar files of `N.flac` and `N.json`, in a folder a split, as LAION publishes audio.
+    """Tar files of `N.flac` and `N.json`, in one folder per split, as LAION publishes audio.
 
     `ROOT/train/*.tar`, `ROOT/test/*.tar`; tar files in ROOT itself are the split "all". The JSON holds `text`, a list
-    of captions, and `tag`, a list of tags, of which a caption is made where there is no text. `sizes.json` beside the
-    tar files says how many samples each holds. The form is described at github.com/LAION-AI/audio-dataset; licenses are
-    those of what is inside.
+    of captions, and `tag`, a list of tags, of which a caption is made if there is no text. `sizes.json` beside the tar
+    files holds the number of samples of each. The format is described at github.com/LAION-AI/audio-dataset; licenses
+    are those of the contents.
 
     Audio is unpacked to OUT/audio, once; links, names that lead out of their folder, and members that are too large are
-    refused, counted and named.
+    refused, counted and named in the report.
 
     LAION's tar files of Clotho call its evaluation `valid` and its validation `test`: give
     `--rename '{valid: evaluation, test: validation}'`.
 
     Args:
-        root: the folder of a set, with a folder for each split.
-        rename: what to call splits instead of what their folders are called.
-        most_bytes: the largest audio file that is unpacked.
-        name: of the set, for ids and reports; None is that of ROOT.
+        root: folder of the corpus, with one folder per split.
+        rename: new names of splits by the names of their folders.
+        most_bytes: largest audio file to unpack, bytes.
+        name: name of the corpus, for ids and reports; None is that of ROOT.
     """
 
     def __init__(
@@ -69,16 +69,16 @@ class WebDataset(Corpus):
             raise FileNotFoundError(f"there is no tar file in {self.root}, nor in folders in it")
         if "clotho" in self.root.name.lower() and not self.rename and "valid" in self.folders:
             log.warning(
-                "LAION's tar files of Clotho call its evaluation `valid` and its validation `test`; if these are such, "
-                "give --rename '{valid: evaluation, test: validation}'"
+                "LAION's tar files of Clotho call its evaluation `valid` and its validation `test`; if these are "
+                "LAION's, give --rename '{valid: evaluation, test: validation}'"
             )
 
     def splits(self) -> Sequence[str]:
-        """The folders that hold tar files."""
+        """Return the names of the folders that hold tar files."""
         return list(self.folders)
 
     def official(self, split: str) -> int | None:
-        """The samples that `sizes.json` counts, if it is there."""
+        """Return the number of samples in `sizes.json`, if there is one."""
         path = self.folders[split] / "sizes.json"
         if not path.is_file():
             return None
@@ -88,13 +88,13 @@ class WebDataset(Corpus):
             raise ManifestError(f"{path}: this is not {{tar file: samples}}: {error}") from error
 
     def clips(self, split: str) -> Iterator[Clip]:
-        """The samples of the tar files, in their order; the audio of each is unpacked before it is yielded.
+        """Yield the samples of the tar files, in order; the audio of each is unpacked before it is yielded.
 
         Raises:
-            ValueError: `out` is not set, so there is nowhere to unpack to.
+            ValueError: `out`, the folder to unpack to, is not set.
         """
         if self.out is None:
-            raise ValueError("a WebDataset has to be unpacked: set `out`, the folder to do that in")
+            raise ValueError("a WebDataset has to be unpacked: set `out`, the folder to unpack to")
         for tar in _tars(self.folders[split]):
             folder = self.out / "audio" / split / tar.name.partition(".")[0]
             try:
@@ -145,7 +145,7 @@ class WebDataset(Corpus):
 
 
 def _tars(folder: Path) -> list[Path]:
-    """The tar files of a folder, 2.tar before 10.tar."""
+    """Return the tar files of a folder, 2.tar before 10.tar."""
     found = (path for path in folder.iterdir() if path.name.endswith(TARS) and not path.name.startswith("."))
     return sorted(
         found, key=lambda path: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
@@ -153,7 +153,7 @@ def _tars(folder: Path) -> list[Path]:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """A member's key, up to the first dot of its file name, and what follows that dot."""
+    """Split a member's name at the first dot of its file name into key and suffix."""
     folder, _, file = name.removeprefix("./").rpartition("/")
     key, _, suffix = file.partition(".")
     return f"{folder}/{key}" if folder else key, suffix.lower()
@@ -170,6 +170,6 @@ def _described(raw: bytes) -> dict[str, Any]:
 
 
 def _texts(value: Any) -> list[str]:
-    """The texts of a list, or of one text, that are not empty, each once."""
+    """Return the texts of a list, or one text, that are not empty, each once."""
     values = value if isinstance(value, list) else [value]
     return list(dict.fromkeys(text.strip() for text in values if isinstance(text, str) and text.strip()))

@@ -150,7 +150,7 @@ def test_the_walk_follows_links_but_not_in_circles(tmp_path):
     downloads = Downloads(tmp_path / "corpus")
     assert downloads.find("aaaaaaaaaaa") == tmp_path / "corpus" / "audio" / "aaaaaaaaaaa.flac"
     assert not downloads.find("bbbbbbbbbbb").exists()
-    with pytest.raises(FileNotFoundError, match=r"nowhere, which should hold the audio"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere; name the one that holds the audio"):
         Downloads(tmp_path / "nowhere")
 
 

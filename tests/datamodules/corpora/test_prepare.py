@@ -147,7 +147,7 @@ def test_nothing_found_is_said_and_no_manifest_written(root, tmp_path, capsys):
         (["toy_list", "{root}", "out", "--loud", "maybe"], '"loud"'),
         (["toy_list", "{root}", "out", "--splits", "tset"], "no split 'tset' in "),
         (["toy_list", "{root}", "out", "--splits", "tset"], "did you mean 'test'? valid are: train, test"),
-        (["toy_list", "{root}/nowhere", "out"], "nowhere; it should hold ToyList as published"),
+        (["toy_list", "{root}/nowhere", "out"], "nowhere; name the one that holds ToyList as published"),
     ],
 )
 def test_mistakes_are_answered_with_what_is_valid(root, tmp_path, monkeypatch, capsys, arguments, message):

@@ -269,7 +269,7 @@ def test_the_command(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert f"{out}: {N} clips, 0.00 hours" in capsys.readouterr().out
     assert [cut.id for cut in read_manifest(out)] == [cut.id for cut in read_manifest(corpus / "m.jsonl")]
     assert main(["pack", str(corpus / "m.jsonl"), str(out)]) == 2
-    assert f"{out} exists; name a folder that does not, or remove it" in capsys.readouterr().err
+    assert f"{out} exists; name another folder, or remove it" in capsys.readouterr().err
 
 
 def test_several_processes_write_the_same(corpus: Path, packed: Path, tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_interrupted_it_goes_on_where_it_was(corpus: Path, tmp_path: Path, monke
     assert not out.exists()
     with pytest.raises(ManifestError, match=r"out\.part is not complete; give `slap pack` the same command again"):
         read_manifest(tmp_path / "out.part")
-    with pytest.raises(ValueError, match=r"out\.part holds shards that were made of something else, or otherwise"):
+    with pytest.raises(ValueError, match=r"out\.part holds shards of another manifest, or with other settings"):
         packing.pack(corpus / "m.jsonl", out, shard_size=6, workers=0)
     begun.clear()
     monkeypatch.setattr(packing, "_loaded", lambda cut: begun.append(cut.id) or real(cut))
