@@ -78,9 +78,10 @@ def names(youtube: str, start: float | None = None, end: float | None = None) ->
     """Yield possible names of a clip's file, without suffix, the most specific ones first.
 
     They are those of VGGSound's authors (`id_000030`), of audiosetdl (`id_30000_40000`, milliseconds), of AudioSet's
-    strong labels (`id_30000`), of YouTube-8M clips in AudioSetCaps (`id_30_10`, start and duration), of MusicCaps' downloaders
-    (`[id]-[30-40]`), and others with seconds (`id_30.000_40.000`, `id_30_40`, `id_30`); each of them, and the id by
-    itself, also with the Y in front that AudioCaps, WavCaps and PANNs write so that no name begins with a dash.
+    strong labels (`id_30000`), of YouTube-8M clips in AudioSetCaps (`id_30_10`, start and duration), of MusicCaps'
+    downloaders (`[id]-[30-40]`), and others with seconds (`id_30.000_40.000`, `id_30_40`, `id_30`); each of them, and
+    the id by itself, also with the Y in front that AudioCaps, WavCaps and PANNs write so that no name begins with a
+    dash.
 
     Example:
         >>> list(names("--PJHxphWEs"))

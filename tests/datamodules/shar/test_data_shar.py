@@ -29,7 +29,8 @@ from slap.datamodules import (
     write_manifest,
 )
 from slap.datamodules.audio.load import DecodeError, load, mono
-from slap.datamodules.manifests import cut_index as index_file
+from slap.datamodules.manifests import cut_index
+from slap.datamodules.manifests import cuts as cuts_module
 from slap.datamodules.shar import read as shar_module
 from slap.datamodules.shar import write as packing
 
@@ -161,8 +162,8 @@ def test_evaluation_reads_shards_too(packed: Path) -> None:
 def test_shards_by_lhotse_without_numbers_and_the_index_beside(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shar_module, "SMALL", 5)
-    monkeypatch.setattr(index_file, "SMALL", 5)
+    monkeypatch.setattr(cut_index, "SMALL", 5)
+    monkeypatch.setattr(cuts_module, "SMALL", 5)
     folder = tmp_path / "theirs"
     folder.mkdir()
     with SharWriter(folder, {"recording": "wav"}, shard_size=None) as writer:
@@ -170,7 +171,7 @@ def test_shards_by_lhotse_without_numbers_and_the_index_beside(
             writer.write(cut)
     first = read_manifest(folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["theirs", "theirs.blocks", "theirs.index"]
-    monkeypatch.setattr(shar_module, "build_copied", lambda *_: pytest.fail("the index was made anew"))
+    monkeypatch.setattr(shar_module, "index_copy", lambda *_: pytest.fail("the index was made again"))
     again = read_manifest(folder)
     assert again.parts.tolist() == first.parts.tolist() == [0, N]
     assert [cut.id for cut in again] == [cut.id for cut in read_manifest(corpus / "m.jsonl")]
@@ -257,7 +258,7 @@ def test_sources_beside_the_tar_are_refused(copied: Path) -> None:
 
 
 def test_a_folder_that_is_no_shar(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"a folder as a manifest holds Shar, .*`slap pack` makes one"):
+    with pytest.raises(ManifestError, match=r"is no Shar folder: .*`slap pack` makes one"):
         read_manifest(tmp_path)
 
 
@@ -293,7 +294,7 @@ def test_interrupted_it_goes_on_where_it_was(corpus: Path, tmp_path: Path, monke
     with pytest.raises(KeyboardInterrupt):
         packing.pack(corpus / "m.jsonl", out, shard_size=5, workers=0)
     assert not out.exists()
-    with pytest.raises(ManifestError, match=r"out\.part is not complete; give `slap pack` the same command again"):
+    with pytest.raises(ManifestError, match=r"out\.part is not complete; give the same command of `slap pack` again"):
         read_manifest(tmp_path / "out.part")
     with pytest.raises(ValueError, match=r"out\.part holds shards of another manifest, or with other settings"):
         packing.pack(corpus / "m.jsonl", out, shard_size=6, workers=0)
