@@ -13,7 +13,7 @@ from typing import Any
 from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus, templated
 from slap.datamodules.manifests.clip import Clip, ManifestError
-from slap.datamodules.shar.tar import RefusedError, check, members, unpack
+from slap.datamodules.shar.tar import TarMemberError, check, members, unpack
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class WebDataset(Corpus):
                 elif key not in audio:
                     audio[key] = folder / f"{key}.{suffix}"
                     unpack(content, member.size, audio[key])
-            except (RefusedError, ManifestError) as error:
+            except (TarMemberError, ManifestError) as error:
                 self.leave_out(f"refused: {error}", where)
                 continue
             if key in audio and key in texts:

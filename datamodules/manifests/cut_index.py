@@ -3,7 +3,7 @@
 The lines of a manifest lie in blocks of about 64, any of which is read alone. In a plain file a block is a range of
 bytes. In a gzip file it is a member: a gzip file may consist of several, one after the other, and every gzip reader
 returns their contents as one. A gzip file whose members are too large for that, as Lhotse writes, is copied to
-`NAME.blocks` in small members. Plain text would need no members, but 6 to 18 times the space (docs/log.md, 2026-11-30).
+`NAME.blocks` in small members. Plain text would need no members, but 7 times the space (docs/log.md, 2026-11-30).
 
 n cuts in K blocks.
 """

@@ -27,7 +27,7 @@ LONGEST_NAME = 1 << 20  # bytes of such a member
 CHUNK = 1 << 20  # bytes that are copied at a time
 
 
-class RefusedError(ValueError):
+class TarMemberError(ValueError):
     """A member that is not unpacked; the message says why."""
 
 
@@ -58,15 +58,15 @@ def check(member: tarfile.TarInfo, most_bytes: int) -> None:
     """Refuse a member that must not be unpacked.
 
     Raises:
-        RefusedError: the member is no plain file, its name leads out of its folder, or it is larger than `most_bytes`.
+        TarMemberError: it is no plain file, its name leads out of its folder, or it is larger than `most_bytes`.
     """
     if not member.isreg() or member.issparse():  # a sparse one is as large as it says, and holds next to nothing
-        raise RefusedError("a link" if member.issym() or member.islnk() else "no plain file")
+        raise TarMemberError("a link" if member.issym() or member.islnk() else "no plain file")
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts or "\\" in member.name or "\0" in member.name or not name.name:
-        raise RefusedError("its name leads out of its folder")
+        raise TarMemberError("its name leads out of its folder")
     if member.size > most_bytes:
-        raise RefusedError(f"more than {most_bytes} bytes")
+        raise TarMemberError(f"more than {most_bytes} bytes")
 
 
 def unpack(content: IO[bytes], size: int, target: Path) -> None:

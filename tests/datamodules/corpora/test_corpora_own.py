@@ -15,7 +15,7 @@ tools = load_module(str(Path(__file__).parents[2] / "support" / "tree_tools.py")
 
 @pytest.fixture
 def mine(tmp_path):
-    """Two sounds, and a place for tables of them."""
+    """Write two sounds to a folder, in which tests put tables of them."""
     root = tmp_path / "mine"
     tools.tone(root / "clips" / "a.wav", 0.5)
     tools.tone(root / "clips" / "b.flac", 1.0, 44100, 2)

@@ -1,4 +1,4 @@
-"""Speech Commands, CREMA-D and RAVDESS: lists, and what their names say."""
+"""Speech Commands, CREMA-D and RAVDESS: lists, and labels in file names."""
 
 from pathlib import Path
 

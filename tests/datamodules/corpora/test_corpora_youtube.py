@@ -1,4 +1,4 @@
-"""Corpora of YouTube clips: ids with `-` and `_`, namings of downloaders, and what their lists look like."""
+"""Corpora of YouTube clips: ids with `-` and `_`, file names of downloaders, and their lists."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`slap prepare`: what it finds, what it writes, and that an interruption costs nothing."""
+"""`slap prepare`: its report, its manifests, and its continuation after an interruption."""
 
 import gzip
 import json
@@ -38,7 +38,7 @@ def beep(path, seconds=0.5, rate=8000, channels=1):
 
 @pytest.fixture
 def root(tmp_path):
-    """A corpus with one of each fault in it."""
+    """Write a corpus with one clip of each fault."""
     root = tmp_path / "corpus"
     beep(root / "a.wav", 0.5)
     beep(root / "b.flac", 2.0, 44100, 2)
@@ -331,7 +331,7 @@ def test_the_plot_has_a_panel_for_each_split_with_clips():
 
 
 def test_captions_and_names_that_are_no_text_are_left_out_and_told(tmp_path, capsys):
-    """One half of a character among many captions ended the writing of the manifest."""
+    """Half a character in one of many captions used to stop the writing of the manifest."""
     beep(tmp_path / "root" / "a.wav", 0.5)
     captions = {"good": "a beep", "half": "half \ud83d", "nul": "a\0b", "bidi": "a \u202ebeep", "long": "x " * 500_000}
     clips = [

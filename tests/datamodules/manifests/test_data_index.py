@@ -1,4 +1,4 @@
-"""Manifests of cuts of any size: an index in memory, cuts decoded when asked for, and an index that is not trusted."""
+"""Manifests of cuts of any size: an index in memory, cuts decoded on access, and checks of the index file."""
 
 import gzip
 import json

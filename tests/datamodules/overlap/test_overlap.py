@@ -1,4 +1,4 @@
-"""`slap overlap`: each way in which clips are the same, what is printed, what is written, and the exit status."""
+"""`slap overlap`: each way in which clips are the same, the printed table, the written manifest, the exit status."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ def manifest(path, clips):
 
 @pytest.fixture(scope="module")
 def manifests(tmp_path_factory):
-    """Eight training clips and seven for evaluation; the first six of each are the same, each pair in another way."""
+    """Write eight training clips and seven for evaluation; the first six are the same, each pair in another way."""
     folder = tmp_path_factory.mktemp("overlap")
     train, held_out = folder / "train", folder / "test"
     youtube, freesound = {"youtube": "--PJHxphWEs"}, {"freesound": "64760"}

@@ -1,4 +1,4 @@
-"""Shar: packed as Lhotse reads it, the same in training as from the manifest, each clip once, and cuts never silent."""
+"""Shar: packed as Lhotse reads it, the same in training as from the manifest, each clip once, truncation an error."""
 
 import gc
 import json
@@ -47,7 +47,7 @@ def tokenize(captions):
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """m.jsonl: 23 clips with ids in folders; mono and stereo, three rates, one a stretch of another's file."""
+    """m.jsonl: 23 clips with ids in folders; mono and stereo, three rates, one a segment of another's file."""
     folder = tmp_path_factory.mktemp("corpus")
     rng = np.random.default_rng(0)
     clips = []
@@ -62,7 +62,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def packed(corpus: Path) -> Path:
-    """The clips in five shards."""
+    """Pack the clips in five shards."""
     out = corpus / "shards"
     packing.pack(corpus / "m.jsonl", out, shard_size=5, workers=0)
     return out
@@ -70,7 +70,7 @@ def packed(corpus: Path) -> Path:
 
 @pytest.fixture
 def copied(packed: Path, tmp_path: Path) -> Path:
-    """The same shards, to be damaged."""
+    """Copy the shards, for tests that damage them."""
     folder = tmp_path / "shards"
     folder.mkdir()
     for path in packed.iterdir():
@@ -180,7 +180,7 @@ def test_shards_by_lhotse_without_numbers_and_the_index_beside(
 
 @pytest.mark.parametrize("keep", [0.3, 0.7])
 def test_a_tar_that_was_cut_is_an_error(copied: Path, keep: float) -> None:
-    """Lhotse gives what is left of it without a word, when it was cut between two members."""
+    """Lhotse returns the clips that are left and reports nothing if the tar was cut between two members."""
     tar = copied / "recording.000002.tar"
     tar.write_bytes(tar.read_bytes()[: round(tar.stat().st_size * keep)])
     with pytest.raises(ManifestError, match=r"recording\.000002\.tar"):
