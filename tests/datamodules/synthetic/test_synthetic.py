@@ -226,7 +226,7 @@ def test_unknown_kind():
 
 
 def test_kinds_differ_acoustically():
-    """Train a nearest-centroid classifier on coarse log spectra of the thirds of a sound, and test it on other draws."""
+    """Train a nearest-centroid classifier on coarse log spectra of thirds of sounds, and test it on other draws."""
 
     def features(kind, seed):
         rng = np.random.default_rng((list(SOUNDS).index(kind), seed))
