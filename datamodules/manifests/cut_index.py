@@ -121,12 +121,14 @@ def make_index(
         text = b"".join(line for line, _ in block)
         offsets.append(end_of(text) if end_of else offsets[-1] + len(text))
     return CutIndex(
-        np.frombuffer(durations),
-        np.frombuffer(keys, np.int64),
-        np.frombuffer(origins, np.int64).reshape(-1, 2),
-        tuple(sorted(tasks)),
-        *(np.array(values, np.int64) for values in (firsts, numbers[:-1], offsets)),
-        path,
+        durations=np.frombuffer(durations),
+        keys=np.frombuffer(keys, np.int64),
+        origins=np.frombuffer(origins, np.int64).reshape(-1, 2),
+        tasks=tuple(sorted(tasks)),
+        firsts=np.array(firsts, np.int64),
+        lines=np.array(numbers[:-1], np.int64),
+        offsets=np.array(offsets, np.int64),
+        path=path,
         gzipped=path.suffix != ".jsonl",
     )
 

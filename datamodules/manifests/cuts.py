@@ -58,7 +58,7 @@ class CutManifest(Clips):
     """
 
     def __init__(self, path: Path, index: CutIndex, decode: Decode | None = None) -> None:
-        self.path, self.index, self._decode = path, index, decode
+        self.path, self.cut_index, self._decode = path, index, decode
         self.durations, self.keys, self.tasks, self.parts = index.durations, index.keys, index.tasks, index.parts
         self._blocks: OrderedDict[int, list[tuple[int, Cut | bytes]]] = OrderedDict()
 
@@ -71,9 +71,9 @@ class CutManifest(Clips):
         Raises:
             ManifestError: the manifest has changed, or the cut is not allowed.
         """
-        block = int(np.searchsorted(self.index.firsts, number, side="right")) - 1
+        block = int(np.searchsorted(self.cut_index.firsts, number, side="right")) - 1
         lines = self._block(block)
-        place = number - int(self.index.firsts[block])
+        place = number - int(self.cut_index.firsts[block])
         line, known = lines[place]
         if isinstance(known, bytes):
             known = (self._decode or decoded)(known, self.path, line)
@@ -86,8 +86,8 @@ class CutManifest(Clips):
             yield from super().customs()
             return
         number = 0
-        for block, first in enumerate(self.index.lines.tolist()):
-            for place, line in enumerate(self.index.read(block).split(b"\n"), start=first):
+        for block, first in enumerate(self.cut_index.lines.tolist()):
+            for place, line in enumerate(self.cut_index.read(block).split(b"\n"), start=first):
                 if line.strip():
                     record = record_of(line, self.path, place, errors="surrogateescape")
                     yield self.cut(number).custom if "tracks" in record else kept(record.get("custom"))
@@ -95,21 +95,21 @@ class CutManifest(Clips):
 
     def origins(self) -> np.ndarray:
         """Return the origins of the cuts."""
-        return self.index.origins
+        return self.cut_index.origins
 
     def _block(self, block: int) -> list[tuple[int, Cut | bytes]]:
         """Return the cuts of a block with the numbers of their lines; those that are not decoded yet as text."""
         if block in self._blocks:
             self._blocks.move_to_end(block)
             return self._blocks[block]
-        begin = int(self.index.lines[block])
+        begin = int(self.cut_index.lines[block])
         try:
-            text = self.index.read(block)
+            text = self.cut_index.read(block)
         except (OSError, EOFError, zlib.error) as error:
             raise ManifestError(f"{self.path}, line {begin}: cannot be read any more: {error}") from error
         numbered = enumerate(text.split(b"\n"), start=begin)
         lines: list[tuple[int, Cut | bytes]] = [(number, line) for number, line in numbered if line.strip()]
-        if len(lines) != self.index.firsts[block + 1] - self.index.firsts[block]:
+        if len(lines) != self.cut_index.firsts[block + 1] - self.cut_index.firsts[block]:
             raise ManifestError(f"{self.path}, line {begin}: the manifest has changed since it was opened")
         self._blocks[block] = lines
         while len(self._blocks) > REMEMBERED:
@@ -199,7 +199,7 @@ def open_indexed(path: Path, decode: Decode | None, make: Callable[[], CutIndex]
     clips = CutManifest(path, make(), decode)
     refuse_repeated(clips)
     if len(clips) > SMALL:
-        save_index(path, clips.index)
+        save_index(path, clips.cut_index)
     return clips
 
 

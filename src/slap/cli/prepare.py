@@ -47,12 +47,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     from slap.core.registry import registered
 
     parser.usage = "slap prepare CORPUS ROOT OUT [--splits SPLIT ...] [--plugins MODULE ...] [options of the corpus]"
-    parser.add_argument(
-        "arguments",
-        nargs=argparse.REMAINDER,
-        metavar="CORPUS ROOT OUT [options]",
-        help="see above",
-    )
+    help_ = "corpus to prepare, its folder, folder for manifests, and options of the corpus"
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="CORPUS ROOT OUT [options]", help=help_)
     lines = [f"  {name:<16} {about(corpus)}" for name, corpus in registered("corpus").items()]
     parser.epilog = "\n".join(["corpora:", *lines])
 

@@ -160,8 +160,8 @@ def test_a_manifest_without_its_index_is_read_in_place(tmp_path: Path) -> None:
     path = write(tmp_path)
     (tmp_path / "m.jsonl.gz.index").unlink()
     cuts = read_manifest(path)
-    assert cuts.index.path == path
-    assert cuts.index.data is None
+    assert cuts.cut_index.path == path
+    assert cuts.cut_index.data is None
     assert cuts[299].where == f"{path}, line 300"
 
 
@@ -183,7 +183,7 @@ def test_gzip_members_serve_as_blocks_only_if_they_hold_whole_lines(tmp_path: Pa
     for name in ("whole", "torn"):
         cuts = read_manifest(tmp_path / f"{name}.jsonl.gz")
         assert [(cut.id, cut.where.rpartition(" ")[2]) for cut in cuts] == [(f"c{i}", str(i + 1)) for i in range(200)]
-        assert (cuts.index.data is None) == (name == "whole")
+        assert (cuts.cut_index.data is None) == (name == "whole")
     for name in ("damaged", "followed"):
         with pytest.raises(ManifestError, match=r"after line \d+: the gzip file is damaged"):
             read_manifest(tmp_path / f"{name}.jsonl.gz")
