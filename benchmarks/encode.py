@@ -26,7 +26,7 @@ from workload import durations_of, waveforms
 
 from slap.core.packed import Packed
 from slap.inference.load import computes_bfloat16
-from slap.inference.network_backend import cast
+from slap.inference.rebuild import cast
 from slap.model.network import Network
 from slap.nn.linear import prepack
 

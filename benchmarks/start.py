@@ -20,7 +20,6 @@ from pathlib import Path
 import torch
 from rows import Row, add_options, finish
 
-from slap.inference.model import Model
 from slap.inference.network_backend import NetworkBackend
 from slap.inference.saved_model import save
 from slap.model.network import Network
@@ -67,7 +66,7 @@ def saved_model(folder: Path) -> Path:
     """Make a saved model with random weights."""
     torch.manual_seed(0)
     network = Network(**ARGUMENTS)
-    save(Model(NetworkBackend(network, ARGUMENTS)), folder, allow_collapsed=True)
+    save(NetworkBackend(network, ARGUMENTS), None, folder)
     return folder
 
 

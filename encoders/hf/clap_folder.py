@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from slap.core.calibration import Calibration
+from slap.core.files import digest
 from slap.core.packed import Packed
 from slap.encoders.hf.clap_logmel import ClapLogMel
 from slap.encoders.hf.pretrained import (
@@ -28,7 +29,6 @@ from slap.encoders.hf.pretrained import (
     read_model,
     require_transformers,
 )
-from slap.inference.network_backend import digest
 
 TEXTS = 256
 """Maximal number of texts per batch."""
@@ -70,7 +70,7 @@ def load(folder: Path, device: torch.device) -> ClapFolder:
 
 
 class ClapFolder:
-    """A CLAP model (arXiv 2211.06687) with the protocol `slap.inference.model.AudioTextModel`.
+    """A CLAP model (arXiv 2211.06687) with the protocol `slap.inference.backend.AudioTextModel`.
 
     Embeddings are those of `get_audio_features` and `get_text_features`. A recording that is longer than the model
     takes, 10 s, is cut into windows (`slap.core.windows`), where its feature extractor would crop it at random, so that

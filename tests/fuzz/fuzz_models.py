@@ -12,8 +12,8 @@ import torch
 from fuzz_tools import Rng, changed, damaged, odd_text, one_of, told
 from safetensors.torch import save_file
 
+from slap.core.files import digest
 from slap.inference.load import read_checkpoint
-from slap.inference.network_backend import digest
 from slap.inference.saved_model import CONFIG, WEIGHTS, read, recognizes
 from slap.search.web.media import byte_range
 

@@ -16,7 +16,7 @@ from slap.core.calibration import Calibration
 from slap.core.decoding import Decoding
 from slap.core.packed import Packed
 from slap.core.windows import hop_of, windows
-from slap.inference.model import Score
+from slap.inference.scores import Score
 from slap.testing.tiny import tiny_checkpoint
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -134,7 +134,7 @@ def test_errors_name_the_recording(model, bad, message):
         model.embed_audio([good, bad])
     failed = [done for done in model.stream([good, bad, good]) if done.error is not None]
     assert [done.index for done in failed] == [1]
-    assert {done.index for done in model.stream([good, bad, good]) if done.embedding is not None} == {0, 2}
+    assert {done.index for done in model.stream([good, bad, good]) if done.result is not None} == {0, 2}
 
 
 def test_a_file_that_breaks_off_late_fails_alone(model, clips, folder):
@@ -145,7 +145,7 @@ def test_a_file_that_breaks_off_late_fails_alone(model, clips, folder):
     soundfile.write(broken, samples, rate, subtype="FLOAT")
     found = {done.name: done for done in model.stream([broken, clips[0]], batch_seconds=0.5)}
     assert "sample that is nan" in str(found[str(broken)].error)
-    torch.testing.assert_close(found[str(clips[0])].embedding[None], model.embed_audio(clips[0]))
+    torch.testing.assert_close(found[str(clips[0])].result[None], model.embed_audio(clips[0]))
 
 
 @pytest.mark.parametrize(("texts", "error"), [(["a", " "], ValueError), (["a", 3], TypeError)])

@@ -14,7 +14,7 @@ from lhotse import Recording, SupervisionSegment
 from slap.audio.reader import LARGEST_FILTER, _ratio
 from slap.datamodules import AudioTextData, ManifestError, read_manifest
 from slap.datamodules.audio.load import DecodeError, load, mono
-from slap.inference.network_backend import for_use
+from slap.inference.rebuild import for_use
 from slap.model.specs import build_objectives
 
 RATE = 8000

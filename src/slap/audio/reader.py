@@ -76,7 +76,7 @@ def header(path: str | Path) -> Header:
     Raises:
         AudioError: there is no such file, or it is no audio.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         return Header(file.frames, file.samplerate, file.channels)
 
 
@@ -104,7 +104,19 @@ def blocks(
     Raises:
         AudioError: as `read`; while iterating.
     """
-    with _opened(path) as file:
+    yield from decoded(opened(path), path, rate, seconds, start, duration)
+
+
+def decoded(
+    file: soundfile.SoundFile | Mpeg4File,
+    path: str | Path,
+    rate: int,
+    seconds: float = BLOCK,
+    start: float = 0.0,
+    duration: float | None = None,
+) -> Iterator[Tensor]:
+    """Yield the blocks of an open file, as `blocks` does, and close it."""
+    with file:
         empty = True
         first = round(start * file.samplerate)
         most = None if duration is None else max(round(duration * file.samplerate), 1)
@@ -185,12 +197,22 @@ def _ratio(rate: int, wanted: int) -> Fraction:
     return Fraction(wanted, rate).limit_denominator(finest)
 
 
-def _opened(path: str | Path) -> soundfile.SoundFile | Mpeg4File:
+def opened(path: str | Path) -> soundfile.SoundFile | Mpeg4File:
+    """Open a file whose header makes sense; libsndfile has the first try, so that most files are opened once.
+
+    Raises:
+        AudioError: there is no such file, or it is no audio.
+    """
     if not Path(path).is_file():
         raise AudioError(f"there is no file {path}")
     file: soundfile.SoundFile | Mpeg4File
     try:
-        file = Mpeg4File(str(path)) if is_mpeg4(str(path)) else soundfile.SoundFile(str(path))
+        try:
+            file = soundfile.SoundFile(str(path))
+        except soundfile.LibsndfileError:
+            if not is_mpeg4(str(path)):
+                raise
+            file = Mpeg4File(str(path))
     except (soundfile.LibsndfileError, TypeError, ValueError, OSError, ImportError) as error:
         raise AudioError(f"{path} cannot be read as audio: {error}") from error
     if not RATES[0] <= file.samplerate <= RATES[1]:

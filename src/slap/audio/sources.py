@@ -5,6 +5,7 @@ T samples of a recording.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from slap.audio.reader import AudioError, blocks, check_rate, from_array, header
+from slap.audio.reader import AudioError, blocks, check_rate, decoded, from_array, opened
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,14 @@ class AudioStream:
     Attributes:
         name: of the recording, for messages.
         samples: T at the model's rate, as a header says it; compressed files may be wrong.
-        blocks: gives its (n_i,) samples, mono float32 at the model's rate; raises `AudioError`.
+        blocks: gives its (n_i,) samples, mono float32 at the model's rate, once; raises `AudioError`.
+        close: closes its file, if it was opened and `blocks` did not come to the end.
     """
 
     name: str
     samples: int
     blocks: Callable[[], Iterator[Tensor]]
+    close: Callable[[], None] = lambda: None
 
 
 def as_list(audio: Audio | Sequence[Audio]) -> list[Audio]:
@@ -102,13 +105,14 @@ def name_of(item: Any, index: int) -> str:
     return str(item) if isinstance(item, str | PathLike | Segment | LazyAudio) else f"recording {index}"
 
 
-def source(item: Audio, index: int, rate: int) -> AudioStream:
-    """A recording as it was passed.
+def source(item: Audio, index: int, rate: int, hold: bool = True) -> AudioStream:
+    """Open a recording as it was passed.
 
     Args:
         item: the recording.
         index: its place among those that were passed.
         rate: the model's, Hz.
+        hold: keep a file open, so that `blocks` need not open it again.
 
     Raises:
         AudioError: it is not there, no audio, or nothing of the kind that is read.
@@ -117,15 +121,9 @@ def source(item: Audio, index: int, rate: int) -> AudioStream:
     if isinstance(item, str | PathLike):
         item = Segment(str(Path(item)))
     if isinstance(item, Segment):
-        path, start, duration = item.path, item.start, item.duration
-        seconds = min(header(path).seconds - start, duration or float("inf"))
-        if seconds <= 0:
-            raise AudioError(f"{name} begins beyond the end of the file, which has {seconds + start:g} s")
-        read = partial(blocks, path, rate, start=start, duration=duration)
-        return AudioStream(name, max(ceil(seconds * rate), 1), read)
+        return _of_file(item, name, rate, hold)
     if isinstance(item, LazyAudio):
-        decode = item.decode
-        return AudioStream(name, max(ceil(item.seconds * rate), 1), lambda: iter([decode(rate)]))
+        return AudioStream(name, max(ceil(item.seconds * rate), 1), partial(_decoded_elsewhere, item, rate))
     if isinstance(item, Tensor):
         item = (item, rate)
     if not (isinstance(item, tuple) and len(item) == 2):
@@ -138,3 +136,27 @@ def source(item: Audio, index: int, rate: int) -> AudioStream:
     except TypeError as error:
         raise AudioError(f"{name} is no array of samples but a {type(array).__name__}") from error
     return AudioStream(name, max(ceil(count * rate / own), 1), lambda: iter([from_array(array, own, rate, name)]))
+
+
+def _of_file(item: Segment, name: str, rate: int, hold: bool) -> AudioStream:
+    file = opened(item.path)
+    whole = file.frames / file.samplerate
+    seconds = min(whole - item.start, item.duration or float("inf"))
+    if seconds <= 0 or not hold:
+        file.close()
+    if seconds <= 0:
+        raise AudioError(f"{name} begins beyond the end of the file, which has {whole:g} s")
+    read = partial(decoded, file, item.path) if hold else partial(blocks, item.path)
+    return AudioStream(
+        name, max(ceil(seconds * rate), 1), partial(read, rate, start=item.start, duration=item.duration), file.close
+    )
+
+
+_ELSEWHERE = threading.Lock()
+
+
+def _decoded_elsewhere(item: LazyAudio, rate: int) -> Iterator[Tensor]:
+    """Yield the samples; only one thread decodes, since the decoders of others may share an open archive."""
+    with _ELSEWHERE:
+        samples = item.decode(rate)
+    yield samples

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextmanager
@@ -93,6 +98,23 @@ class FileStamp(NamedTuple):
         """
         status = Path(path).stat()
         return cls(status.st_size, status.st_mtime_ns)
+
+
+def digest(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
+    """Compute a model's SHA-256, in hexadecimal: of its arguments, and of the names, shapes, types and bytes of weights.
+
+    Args:
+        arguments: plain data.
+        state: the weights by name.
+    """
+    import torch
+
+    total = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode())
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        total.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        total.update(value.reshape(-1).view(torch.uint8).numpy().data if value.numel() else b"")
+    return total.hexdigest()
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from slap.core.windows import hop_of
 from slap.evaluation.embedding_cache import EmbeddingCache, stamp
 from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.prompts import PromptBook
-from slap.inference.model import BATCH_SECONDS, Model
+from slap.inference.embedder import BATCH_SECONDS
+from slap.inference.model import Model
 
 if TYPE_CHECKING:
     from slap.evaluation.tasks.base import Progress
@@ -85,8 +86,8 @@ class EvaluatedModel:
         try:
             for done in self.model.stream([data.clips[row].audio for row in todo], self.batch_seconds):
                 key = keys[todo[done.index]]
-                usable = done.embedding is not None
-                self._known[key] = (done.seconds, done.embedding) if usable else str(done.error)  # type: ignore[assignment]
+                usable = done.result is not None
+                self._known[key] = (done.seconds, done.result) if usable else str(done.error)  # type: ignore[assignment]
                 if self.store is not None and stamp(key[0]):  # what has no stamp may be another one next time
                     self.store.add(key, self._known[key])
                 bar.update()

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from slap.inference.model import Model
-from slap.inference.network_backend import DEFAULT_MAX_SECONDS, NetworkBackend, for_use
+from slap.inference.network_backend import DEFAULT_MAX_SECONDS, NetworkBackend
+from slap.inference.rebuild import for_use
 from slap.training.module import SLAP
 
 
@@ -25,7 +26,7 @@ def as_model(module: SLAP) -> Iterator[Model]:
         module: one whole copy of the model, not sharded over processes.
 
     Raises:
-        ValueError: a model whose encoders read files, see `slap.inference.network_backend.for_use`.
+        ValueError: a model whose encoders read files, see `slap.inference.rebuild.for_use`.
     """
     key = module.CHECKPOINT_HYPER_PARAMS_KEY
     checkpoint = {key: dict(module.hparams)}

@@ -1,4 +1,4 @@
-"""Whether a model still tells inputs apart: a collapsed one gives nearly the same embedding to everything.
+"""A check for collapsed models, which give nearly the same embedding to everything.
 
 n inputs, E shared dimension.
 """
@@ -10,7 +10,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-from slap.inference.model import Model
+from slap.inference.embedder import Embedder
 
 NEARLY_IDENTICAL = 0.95
 """Collapsed is a model to which even the two most different inputs are closer than this cosine. Random models of all
@@ -29,7 +29,7 @@ TEXTS = (
 
 
 def sounds(rate: int) -> list[Tensor]:
-    """A second each of noises, tones, a sweep, clicks, a rhythm and silence, (rate,) samples; always the same."""
+    """Make a second each of noises, tones, a sweep, clicks, a rhythm and silence, (rate,) samples; always the same."""
     generator = torch.Generator().manual_seed(0)
     time = torch.arange(rate) / rate
     noise = torch.randn(rate, generator=generator) * 0.1
@@ -46,8 +46,8 @@ def sounds(rate: int) -> list[Tensor]:
     ]
 
 
-def complaint(model: Model) -> str | None:
-    """What is collapsed about a model, None if it tells inputs apart."""
+def complaint(model: Embedder) -> str | None:
+    """Say what is collapsed about a model; None if it tells inputs apart."""
     sides = {
         "sounds": model.embed_audio([(sound, model.sample_rate) for sound in sounds(model.sample_rate)]),
         "texts": model.embed_text(TEXTS),

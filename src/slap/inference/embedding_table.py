@@ -1,8 +1,8 @@
 """The table that `slap embed` writes, and the parts that it grows from.
 
-E shared dimension. Columns: `id`, `path`, `start` and `duration` (seconds; of the stretch that was asked for, null for
-a whole file), `seconds` (what was read), `size` and `mtime_ns` of the file, `embedding` (a list of E float32). The
-schema's metadata say which model made it.
+E shared dimension. Columns: `id`, `path`, `start` and `duration` (seconds; of the segment that was asked for, null for
+a whole file), `seconds` (of audio that was read), `size` and `mtime_ns` of the file, `embedding` (a list of E float32).
+The schema's metadata hold the name of the model.
 
 While work goes on, rows lie in a folder beside the table, in Arrow files that appear whole or not at all. So work that
 is interrupted is not lost, several processes can write, and putting the table together takes little memory.
@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +23,11 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from slap.audio.sources import Input
+from slap.core.files import FileStamp, atomic_write
+from slap.inference.stream import StreamItem
 
-ROWS = 2048
-"""Of a part, ..."""
-
-SECONDS = 20.0
-"""... or those of so much time."""
+ROWS, SECONDS = 2048, 20.0
+"""A part is written when it has so many rows, or after so many seconds."""
 
 FIELDS = {
     "id": pa.string(),
@@ -40,20 +39,19 @@ FIELDS = {
     "mtime_ns": pa.int64(),
 }
 STATE = ("path", "start", "duration", "size", "mtime_ns")
-"""By these an input is known to be as it was."""
+"""The columns by which an input is known to be as it was."""
 
 MODEL = b"slap.model"
 
 
 def state_of(item: Input) -> dict[str, object]:
-    """What `STATE` says of an input now; a file that is not there has no size."""
-    try:
-        status = Path(item.audio.path).stat()
-        size, changed = status.st_size, status.st_mtime_ns
-    except OSError:
-        size, changed = -1, -1
+    """Return the values of `STATE` for an input now; a file that is not there has the size -1."""
     audio = item.audio
-    return dict(zip(STATE, (audio.path, audio.start, audio.duration, size, changed), strict=True))
+    try:
+        stamp = FileStamp.of(audio.path)
+    except OSError:
+        stamp = FileStamp(-1, -1)
+    return dict(zip(STATE, (audio.path, audio.start, audio.duration, *stamp), strict=True))
 
 
 class EmbeddingTable:
@@ -75,8 +73,17 @@ class EmbeddingTable:
         self._failed: list[tuple[str, str]] = []
         self._written = time.monotonic()
 
+    def prepare(self, overwrite: bool) -> None:
+        """Make the table's folder, and forget an older table if that is asked for; what failed is tried again."""
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            self.out.unlink(missing_ok=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
+        for failed in self.folder.glob("failed-*.jsonl"):
+            failed.unlink(missing_ok=True)
+
     def done(self) -> dict[str, dict[str, object]]:
-        """By id the state of what was embedded by this model before, in the table and in parts.
+        """Return, by id, the state of the inputs that this model embedded before, in the table and in parts.
 
         Raises:
             ValueError: the table is of another model, or no table of embeddings.
@@ -92,19 +99,30 @@ class EmbeddingTable:
                 found |= _states(batch)
         return found
 
-    def add(self, item: Input, seconds: float, embedding: Tensor) -> None:
-        """One more row."""
+    def add_all(self, items: list[Input], found: Iterable[StreamItem[Tensor]], progress: Callable[[], object]) -> None:
+        """Add the results of inputs while they come; what is held is written by and by, the rest by `flush`.
+
+        Args:
+            items: the inputs.
+            found: their embeddings or errors.
+            progress: called after each.
+        """
+        for result in found:
+            item = items[result.index]
+            if result.result is None:
+                self._failed.append((item.id, str(result.error)))
+            else:
+                self._add(item, result.seconds, result.result)
+            progress()
+
+    def _add(self, item: Input, seconds: float, embedding: Tensor) -> None:
         row = {"id": item.id, **state_of(item), "seconds": seconds, "embedding": embedding.tolist()}
         self._rows.append(row)
         if len(self._rows) >= ROWS or time.monotonic() - self._written > SECONDS:
             self.flush()
 
-    def fail(self, name: str, reason: str) -> None:
-        """One that could not be embedded."""
-        self._failed.append((name, reason))
-
     def flush(self) -> None:
-        """Write what there is."""
+        """Write the rows and errors that are held."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._rows:
             self._part(pa.Table.from_pylist(self._rows, self.schema))
@@ -117,7 +135,7 @@ class EmbeddingTable:
         self._written = time.monotonic()
 
     def merge(self, items: Iterable[Input]) -> list[tuple[str, str]]:
-        """Put the table together, in the order of the inputs, and remove the parts; those that failed, with reasons."""
+        """Put the table together, in the order of the inputs, and remove the parts; return the failed ids and errors."""
         self.flush()
         failed = self._all_failed()
         if self.out.exists():  # its rows become parts, which can be read from anywhere without being held
@@ -128,11 +146,9 @@ class EmbeddingTable:
         place = {name: i for i, name in enumerate(whole["id"].to_pylist())}  # the newest row of an id stands last
         bad = dict(failed)
         order = [place[item.id] for item in items if item.id in place and item.id not in bad]
-        part = self.out.with_name(f"{self.out.name}.{os.getpid()}.part")
-        with pq.ParquetWriter(part, self.schema) as writer:
+        with atomic_write(self.out, "wb") as file, pq.ParquetWriter(file, self.schema) as writer:
             for start in range(0, len(order), ROWS):
                 writer.write_table(whole.take(order[start : start + ROWS]))
-        part.replace(self.out)
         del whole, tables
         shutil.rmtree(self.folder)
         return failed
@@ -149,13 +165,12 @@ class EmbeddingTable:
 
     def _part(self, table: pa.Table, oldest: bool = False) -> None:
         name = f"{'0' if oldest else '1'}-{time.time_ns():020}-{self.process}-{os.getpid()}"
-        aside = self.folder / f"{name}.aside"
-        with pa.OSFile(str(aside), "wb") as sink, pa.ipc.new_file(sink, self.schema) as writer:
+        path = self.folder / f"{name}.arrow"
+        with atomic_write(path, "wb", sync=False) as file, pa.ipc.new_file(file, self.schema) as writer:
             writer.write_table(table)
-        aside.rename(self.folder / f"{name}.arrow")
 
     def _tables(self) -> Iterator[pa.Table]:
-        """The parts of this model, the oldest first, in place on the disk."""
+        """Yield the parts of this model, the oldest first, mapped from the disk."""
         for path in sorted(self.folder.glob("*.arrow")):
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
             if table.schema.equals(self.schema, check_metadata=True):
@@ -183,11 +198,11 @@ def _states(batch: pa.RecordBatch) -> dict[str, dict[str, object]]:
 
 @dataclass(frozen=True)
 class EmbedPlan:
-    """What is to do.
+    """The inputs that must be embedded, and the others.
 
     Attributes:
-        todo: what must be embedded.
-        done: how many need not.
+        todo: inputs that are new or have changed.
+        done: the number of the others.
     """
 
     todo: list[Input]
@@ -195,6 +210,6 @@ class EmbedPlan:
 
 
 def embed_plan(items: list[Input], known: dict[str, dict[str, object]]) -> EmbedPlan:
-    """Which inputs are new or have changed since they were embedded."""
+    """Find the inputs that are new or have changed since they were embedded."""
     todo = [item for item in items if known.get(item.id) != state_of(item)]
     return EmbedPlan(todo, len(items) - len(todo))

@@ -18,7 +18,7 @@ from torch.fx.experimental import _config
 
 from slap.inference.model import Model
 from slap.inference.network_backend import NetworkBackend
-from slap.nn import single_clip as single
+from slap.nn import single_clip
 from slap.nn.pooling import AttentionPooling
 
 OPSET = 20
@@ -37,12 +37,12 @@ class Side(nn.Module):
         self.pool = pool
 
     def forward(self, item: Tensor) -> Tensor:
-        """One item to its embedding, (E,)."""
-        return single.pool(self.pool, self.encoder(item))
+        """Embed one item, (E,)."""
+        return single_clip.pool(self.pool, self.encoder(item))
 
 
 def graphs(model: Model, sides: Iterable[str] = tuple(SIDES)) -> dict[str, ExportedProgram]:
-    """Sides of a model as programs of torch.export, by default both.
+    """Export sides of a model as programs of torch.export, by default both.
 
     Raises:
         TypeError: a model of another library.

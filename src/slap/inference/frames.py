@@ -1,11 +1,11 @@
-"""When in a recording does it sound like a text: similarity over time, and events.
+"""Similarity of a recording to texts over time, and events: when something sounds.
 
 F frames of a recording, m texts, E shared dimension, T samples of a recording.
 
 A frame is one time step of the audio encoder's patches, 160 ms wide for SLAP's. Frames of a finer step come from passes
 over the waveform that is shifted by that step, interleaved. A frame's dense features, with those of its neighbors in
 the same pass, go through the model's own pooling head, so that they can be compared to texts; they were never trained
-to stand for so short a stretch, which makes similarities comparable within a recording rather than between texts.
+to stand for so short a time, which makes similarities comparable within a recording rather than between texts.
 
 Events follow in four steps, each text by itself: a median over `smooth` seconds; an event begins where the similarity
 reaches `threshold` and lasts while it stays above `threshold - hysteresis`; events shorter than `shortest` are
@@ -28,11 +28,11 @@ from slap.core.windows import cut, hop_of
 
 @dataclass(frozen=True)
 class Event:
-    """A stretch of a recording that sounds like a text.
+    """A part of a recording that sounds like a text.
 
     Attributes:
-        onset: where it begins.
-        offset: where it ends.
+        onset: its beginning.
+        offset: its end.
         text: the text.
         score: mean similarity within, a cosine.
     """
@@ -69,11 +69,11 @@ class Frames:
         smooth: Seconds = 0.2,
         contrast: float = 0.05,
     ) -> list[Event]:
-        """The events of all texts, in the order of their onsets; see the head of this file.
+        """Find the events of all texts, in the order of their onsets; see the head of this file.
 
         Args:
-            threshold: the cosine that an event must reach; None: by each text's own distribution.
-            hysteresis: how far below it an event lasts.
+            threshold: the cosine that an event must reach; None sets it by each text's own distribution.
+            hysteresis: an event lasts while the cosine is less than this below `threshold`.
             shortest: events below this duration are dropped.
             smooth: width of the median.
             contrast: the least difference, without a `threshold`, between loud and quiet.
@@ -93,20 +93,20 @@ class Frames:
         return sorted(found, key=lambda event: (event.onset, event.offset, event.text))
 
     def _edge(self, frame: int) -> Seconds:
-        """The time between a frame and the one before it; the first and the last frame reach to the ends."""
+        """Return the time between a frame and the one before it; the first and the last frame reach to the ends."""
         if frame == 0:
             return 0.0
         return self.seconds if frame == len(self.times) else float(self.times[frame]) - self.hop / 2
 
 
 def adaptive_threshold(curve: Tensor, contrast: float) -> float | None:
-    """Half-way between the 10th and the 95th percentile of (F,) similarities, None if these hardly differ."""
+    """Return the middle of the 10th and the 95th percentile of (F,) similarities, None if these hardly differ."""
     low, high = curve.quantile(torch.tensor([0.1, 0.95])).tolist()
     return None if high - low < contrast else (low + high) / 2
 
 
 def median_filter(curve: Tensor, width: int) -> Tensor:
-    """The median over an odd number of frames around each, at most `width`; the ends are repeated.
+    """Take the median over an odd number of frames around each, at most `width`; the ends are repeated.
 
     Example:
         >>> median_filter(torch.tensor([0.0, 0.0, 9.0, 0.0, 1.0, 1.0]), 3).tolist()
@@ -118,7 +118,7 @@ def median_filter(curve: Tensor, width: int) -> Tensor:
 
 
 def above(curve: Tensor, high: float, low: float) -> list[tuple[int, int]]:
-    """Stretches of frames, from the first to behind the last, that stay above `low` and reach `high` somewhere.
+    """Find runs of frames, from the first to behind the last, that stay above `low` and reach `high` somewhere.
 
     Example:
         >>> above(torch.tensor([0.0, 0.5, 0.9, 0.5, 0.0, 0.5, 0.0]), high=0.8, low=0.4)
@@ -132,7 +132,7 @@ def above(curve: Tensor, high: float, low: float) -> list[tuple[int, int]]:
 def over_time(
     blocks: Iterable[Tensor], similar: Callable[[Tensor], Tensor], window: int, hop: int, width: int
 ) -> tuple[Tensor, int]:
-    """The similarity of texts to a whole recording, window by window where it is long.
+    """Compute the similarity of texts to a whole recording, window by window where it is long.
 
     Where two windows overlap, frames before the middle of the overlap are the former's.
 
@@ -161,5 +161,20 @@ def over_time(
 
 
 def frame_count(samples: int, hop: int, width: int) -> int:
-    """F: the frames whose middle lies within a clip, one at least."""
+    """Return F: the number of frames whose middle lies within a clip, one at least."""
     return max(1, -(-(samples - width // 2) // hop))
+
+
+def frames_of(
+    blocks: Iterable[Tensor],
+    similar: Callable[[Tensor], Tensor],
+    texts: tuple[str, ...],
+    window: int,
+    hop: int,
+    width: int,
+    rate: int,
+) -> Frames:
+    """Make the frames of a recording; for the arguments see `over_time`, `rate` is in Hz."""
+    similarity, samples = over_time(blocks, similar, window, hop, width)
+    times = (torch.arange(len(similarity), dtype=torch.float64) * hop + width / 2) / rate
+    return Frames(times.clamp(max=samples / rate), similarity, texts, samples / rate, hop / rate)

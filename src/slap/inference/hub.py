@@ -1,62 +1,65 @@
-"""Saving to and loading from the Hugging Face hub, by the mixin of huggingface_hub (extra `hub`)."""
+"""Folders of saved models on the Hugging Face hub, by huggingface_hub (extra `hub`)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 try:
-    from huggingface_hub import ModelHubMixin, snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 except ImportError as error:
     raise ImportError("the hub needs huggingface_hub: pip install 'slap-audio[hub]'") from error
 
-from slap.inference.model import Model
-from slap.inference.model_card import Card
-from slap.inference.saved_model import CONFIG, README, TOKENIZERS, WEIGHTS, read, save
+from slap.inference.saved_model import CONFIG, README, TOKENIZERS, WEIGHTS
 
 
-class HubModel(ModelHubMixin, library_name="slap", tags=["audio", "clap"]):
-    """A model with the mixin's `save_pretrained`, `from_pretrained` and `push_to_hub`.
+def upload(
+    folder: str | Path,
+    repo_id: str,
+    private: bool | None = None,
+    token: str | None = None,
+    revision: str | None = None,
+    commit_message: str = "Push a SLAP model",
+) -> str:
+    """Upload a folder that `save_pretrained` wrote, and return the commit's address; a new repository is made.
 
     Args:
-        model: the model.
-        card: what its card shall say.
-        allow_collapsed: save it also if it is collapsed.
+        folder: the folder.
+        repo_id: `user/name`.
+        private: make a new repository a private one.
+        token: of the user; default: the one that `hf auth login` stored.
+        revision: branch to push to.
+        commit_message: of the commit.
     """
+    api = HfApi(token=token, library_name="slap")
+    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    return api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=commit_message, revision=revision)
 
-    def __init__(self, model: Model, card: Card | None = None, allow_collapsed: bool = False) -> None:
-        self.model = model
-        self.card = card
-        self.allow_collapsed = allow_collapsed
 
-    def _save_pretrained(self, save_directory: Path) -> None:
-        save(self.model, save_directory, self.card, self.allow_collapsed)
+def download(
+    name: str,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+) -> Path:
+    """Download the files of a saved model, none that could hold code, and return their folder.
 
-    @classmethod
-    def _from_pretrained(  # type: ignore[override]  # the mixin hands on options that are named here
-        cls,
-        *,
-        model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
-        device: str | torch.device = "cpu",
-    ) -> HubModel:
-        place = torch.device(device)
-        if Path(model_id).is_dir():
-            return cls(read(Path(model_id), place))
-        folder = Path(
-            snapshot_download(
-                model_id,
-                revision=revision,
-                cache_dir=cache_dir,
-                force_download=force_download,
-                local_files_only=local_files_only,
-                token=token,
-                allow_patterns=[CONFIG, WEIGHTS, README, *TOKENIZERS],
-            )
-        )
-        return cls(read(folder, place, root=folder.parent.parent))  # snapshots are links to blobs beside them
+    Args:
+        name: `user/name`.
+        revision: branch, tag or commit.
+        cache_dir: the folder of downloads.
+        force_download: download files again that are there already.
+        local_files_only: download nothing.
+        token: of the user.
+    """
+    folder = snapshot_download(
+        name,
+        revision=revision,
+        cache_dir=cache_dir,
+        force_download=force_download,
+        local_files_only=local_files_only,
+        token=token,
+        allow_patterns=[CONFIG, WEIGHTS, README, *TOKENIZERS],
+    )
+    return Path(folder)

@@ -11,17 +11,19 @@ from typing import Any
 import torch
 
 from slap.core.checkpoint_file import verify
-from slap.inference.model import AudioTextModel, Model
-from slap.inference.network_backend import DEFAULT_MAX_SECONDS, NetworkBackend, build, cast, for_use
+from slap.inference import saved_model
+from slap.inference.backend import AudioTextModel
+from slap.inference.model import Model
+from slap.inference.network_backend import DEFAULT_MAX_SECONDS, NetworkBackend
+from slap.inference.rebuild import build, cast, for_use
 from slap.model.network import MAX_SECONDS
 
 READERS = "slap.models"
-"""Entry-point group of those who read folders of others: modules with `recognizes(folder)` and `load(folder, device)`,
+"""Entry-point group of readers of third-party folders: modules with `recognizes(folder)` and `load(folder, device)`,
 which gives an `AudioTextModel`."""
 
-
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""What `load` takes as `dtype`."""
+"""The values that `load` takes as `dtype`."""
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +34,14 @@ def load(
     trust: bool = False,
     dtype: str | torch.dtype | None = None,
 ) -> Model:
-    """A trained model, ready for use.
+    """Load a trained model, ready for use.
 
     Args:
         path: a checkpoint that training wrote (`.ckpt`), a folder that `slap export` wrote, or a folder of another
             library for which a reader is installed.
-        device: where it computes; default: the first GPU if there is one, else the CPU.
+        device: the device that it computes on; default: the first GPU if there is one, else the CPU.
         trust: take files from places and with endings that are refused otherwise. Nothing is unpickled all the same.
-        dtype: what weights are kept in and the encoders compute in: "float32" or "bfloat16"; default: as they were
+        dtype: the precision of weights and encoders: "float32" or "bfloat16"; default: as they were
             saved. Processors with bfloat16 instructions (AMX, AVX-512 BF16) and GPUs are several times faster in it.
             Embeddings differ by about a hundredth of their length, so the model has another name.
 
@@ -64,7 +66,7 @@ def load(
 
 
 def computes_bfloat16() -> bool:
-    """Whether the processor has instructions for bfloat16 (on x86 AMX or AVX-512 BF16)."""
+    """Return True if the processor has instructions for bfloat16 (on x86 AMX or AVX-512 BF16)."""
     return any(there is True for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 
@@ -89,7 +91,7 @@ def _from_file(path: Path, device: torch.device, trust: bool) -> Model:
 
 
 def checkpoint(path: Path, device: torch.device) -> NetworkBackend:
-    """The model of a checkpoint that training wrote.
+    """Load the model of a checkpoint that training wrote.
 
     Raises:
         ValueError: it is damaged, of something else, or would run code.
@@ -101,7 +103,7 @@ def checkpoint(path: Path, device: torch.device) -> NetworkBackend:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content; only tensors and plain data are read.
+    """Read a checkpoint's content; only tensors and plain data are read.
 
     Raises:
         ValueError: it is damaged, of something else, or would run code.
@@ -120,10 +122,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _from_folder(folder: Path, device: torch.device, trust: bool) -> Model:
-    from slap.inference import saved_model as saved
-
-    if saved.recognizes(folder):
-        return saved.read(folder, device, trust)
+    if saved_model.recognizes(folder):
+        return Model(*saved_model.read(folder, device, trust))
     for entry in entry_points(group=READERS):
         reader = entry.load()
         if reader.recognizes(folder):

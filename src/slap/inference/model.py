@@ -1,17 +1,17 @@
-"""Using a trained model: `slap.load(path)` gives a `Model`, whatever was trained.
+"""A trained model in use: `slap.load(path)` gives a `Model`, whatever was trained.
 
 n recordings, m texts, K labels, E shared dimension.
 
 `Model` holds what is the same for all models: reading audio, windows, batches, prompts. What differs is behind the
-small protocol `AudioTextModel`, which SLAP's own checkpoints and the models of others fulfil.
+small protocol `slap.inference.backend.AudioTextModel`, which SLAP's own networks and third-party models fulfil.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,181 +20,46 @@ from tqdm import tqdm
 from slap.audio.sources import Audio, as_list, source
 from slap.core.calibration import Calibration
 from slap.core.decoding import GREEDY, Decoding
-from slap.inference.frames import Frames, over_time
-from slap.inference.labeling import Label, label
-from slap.inference.stream import Embedded, Span, StreamItem, WindowJob, embed, joined, run
+from slap.inference.backend import AudioTextModel, Localizer
+from slap.inference.collapse import complaint
+from slap.inference.embedder import BATCH_SECONDS, Embedder
+from slap.inference.frames import Frames, frames_of
+from slap.inference.jobs import caption_job, label_job, no_captions, samples_of
+from slap.inference.model_card import Card
+from slap.inference.saved_model import read, save
+from slap.inference.scores import Label, Score, ranked
+from slap.inference.stream import StreamItem, in_order, run
 from slap.metrics.zero_shot import class_embeddings, class_prompts
 
-if TYPE_CHECKING:
-    from slap.inference.model_card import Card
-
 PROMPTS = ("This is a sound of {label}.",)
-"""What stands around a label where nothing else is asked for."""
-
-BATCH_SECONDS = 120.0
-"""Audio that is encoded together; more is faster on a GPU, less takes less memory."""
+"""The prompts of a label where none are given."""
 
 
-class AudioTextModel(Protocol):
-    """What a model must offer to be used as a `Model`; everything runs without gradient and in evaluation mode.
-
-    Attributes:
-        sample_rate: of the clips that it takes, Hz.
-        max_seconds: the longest clip that it takes at once.
-        embedding_dim: E.
-    """
-
-    sample_rate: int
-    max_seconds: float
-    embedding_dim: int
-
-    @property
-    def name(self) -> str:
-        """Tells models apart: equal for equal weights, different otherwise (a content hash)."""
-
-    @property
-    def calibration(self) -> Calibration | None:
-        """How cosines become probabilities; None if the model learnt nothing of the kind."""
-
-    def encode_audio(self, clips: Sequence[Tensor]) -> Tensor:
-        """Clips, each (T_i,) float32 on the CPU with 1 to `max_seconds` x `sample_rate` samples, to (n, E).
-
-        Rows have length 1, are float32 on the CPU, and each depends on its clip alone.
-        """
-
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Texts to (m, E), likewise."""
-
-
-@runtime_checkable
-class Captioner(Protocol):
-    """A backend that writes captions.
-
-    Attributes:
-        no_captions: why it does not write any after all; "" if it does.
-    """
-
-    no_captions: str
-
-    def write(self, clips: Sequence[Tensor], decoding: Decoding) -> tuple[list[str], Tensor]:
-        """A caption for each clip, and what `encode_audio` gives for the clips, (n, E)."""
-
-
-@runtime_checkable
-class Localizer(Protocol):
-    """A backend that tells when in a clip something sounds."""
-
-    @property
-    def frame_samples(self) -> int:
-        """Samples that a frame spans."""
-
-    def encode_frames(self, clip: Tensor, hop: int) -> Tensor:
-        """A clip, (T,), to embeddings of its frames, (F, E), one every `hop` samples; see `slap.inference.frames`."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """How well a label fits a recording.
-
-    Attributes:
-        label: the label.
-        cosine: between the recording and the label's prompts, -1 to 1.
-        probability: see `slap.core.calibration`; None if the model was trained without an objective that gives any.
-    """
-
-    label: str
-    cosine: float
-    probability: float | None
-
-
-class Model:
+class Model(Embedder):
     """A trained model in use.
 
     Recordings are passed alone or in a list: a path, `(array, rate)` with a numpy array or tensor, or a tensor at
     `sample_rate`. Files may have any rate, channels (which are averaged) and length: up to `max_seconds` in one pass,
     beyond it in overlapping windows, see `slap.core.windows`. The same recording always has the same embedding, alone
-    or
-    among others. What cannot be used raises `slap.audio.reader.AudioError`, which names it.
+    or among others. A recording that cannot be used raises `slap.audio.reader.AudioError`, which names it.
 
     Args:
         backend: the model proper.
+        calibration: instead of the backend's.
 
     Attributes:
         backend: the same.
-        calibration: how `classify` makes probabilities; `calibrate` replaces it.
+        calibration: the rule by which `classify` makes probabilities; `calibrate` replaces it.
     """
 
-    def __init__(self, backend: AudioTextModel) -> None:
-        self.backend = backend
-        self.calibration = backend.calibration
-
-    @property
-    def name(self) -> str:
-        """A content hash: equal for equal weights."""
-        return self.backend.name
-
-    @property
-    def sample_rate(self) -> int:
-        """Of the audio that the model works on, Hz; other audio is resampled to it."""
-        return self.backend.sample_rate
-
-    @property
-    def max_seconds(self) -> float:
-        """The longest recording that is embedded in one pass."""
-        return self.backend.max_seconds
-
-    @property
-    def embedding_dim(self) -> int:
-        """E."""
-        return self.backend.embedding_dim
-
-    def stream(self, audio: Sequence[Audio], batch_seconds: float = BATCH_SECONDS) -> Iterator[Embedded]:
-        """Embed many recordings, those among them that cannot be used included, as they are done.
-
-        Args:
-            audio: the recordings.
-            batch_seconds: audio that is encoded together.
-        """
-        window, batch = (round(seconds * self.sample_rate) for seconds in (self.max_seconds, batch_seconds))
-        return embed(audio, self.backend.encode_audio, self.sample_rate, window, batch)
-
-    def embed_audio(self, audio: Audio | Sequence[Audio], batch_seconds: float = BATCH_SECONDS) -> Tensor:
-        """Recordings to embeddings, (n, E) float32 on the CPU, rows of length 1, in the order of the recordings.
-
-        Raises:
-            AudioError: one of them cannot be used.
-        """
-        recordings = as_list(audio)
-        rows = torch.empty(len(recordings), self.embedding_dim)
-        for done in self.stream(recordings, batch_seconds):
-            if done.embedding is None:
-                raise done.error or AssertionError("neither embedding nor error")
-            rows[done.index] = done.embedding
-        return rows
-
-    def embed_text(self, texts: str | Sequence[str]) -> Tensor:
-        """Texts to embeddings, (m, E) float32 on the CPU, rows of length 1.
-
-        Raises:
-            ValueError: an empty text.
-            TypeError: something else than text.
-        """
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        for i, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise TypeError(f"text {i} is a {type(text).__name__}, not a str")
-            if not text.strip():
-                raise ValueError(f"text {i} is empty")
-        return self.backend.encode_text(texts) if texts else torch.empty(0, self.embedding_dim)
-
-    def similarity(self, audio: Audio | Sequence[Audio], texts: str | Sequence[str]) -> Tensor:
-        """Cosines between recordings and texts, (n, m)."""
-        return self.embed_audio(audio) @ self.embed_text(texts).T
+    def __init__(self, backend: AudioTextModel, calibration: Calibration | None = None) -> None:
+        super().__init__(backend)
+        self.calibration = calibration or backend.calibration
 
     def classify(
         self, audio: Audio | Sequence[Audio], labels: Sequence[str], prompts: str | Sequence[str] = PROMPTS
     ) -> list[list[Score]]:
-        """The labels of each recording, the best first.
+        """Rank labels for each recording, the best first.
 
         Args:
             audio: the recordings.
@@ -209,19 +74,11 @@ class Model:
     def scores(
         self, embeddings: Tensor, labels: Sequence[str], prompts: str | Sequence[str] = PROMPTS
     ) -> list[list[Score]]:
-        """As `classify`, from the recordings' embeddings, (n, E)."""
-        cosines = embeddings @ self.embed_labels(labels, prompts).T
-        found = None if self.calibration is None else self.calibration.probabilities(cosines)
-        scores = []
-        for i, row in enumerate(cosines.tolist()):
-            given = [None] * len(row) if found is None else found[i].tolist()
-            scores.append(
-                sorted(map(Score, labels, row, given), key=lambda score: score.cosine, reverse=True)  # stable
-            )
-        return scores
+        """Rank labels as `classify` does, from the recordings' embeddings, (n, E)."""
+        return ranked(embeddings @ self.embed_labels(labels, prompts).T, labels, self.calibration)
 
     def embed_labels(self, labels: Sequence[str], prompts: str | Sequence[str] = PROMPTS) -> Tensor:
-        """Labels within prompts to embeddings, (K, E); see `classify`."""
+        """Embed labels within prompts, (K, E); see `classify`."""
         if isinstance(labels, str) or not labels or len(set(labels)) != len(labels):
             raise ValueError(f"labels must be a list of one or more different ones, got {labels!r}")
         templates = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -247,14 +104,13 @@ class Model:
 
         Args:
             audio: the recordings.
-            beam: 1 takes the most probable token each time; more keep that many beginnings.
-            max_length: the most tokens of a caption, with those that begin and end it.
-            length_penalty: of a beam; 0 prefers the most probable caption, and so short ones; 1 the highest mean over
-                tokens.
-            batch_seconds: audio that is described together.
-            top_p: draw each token among the most probable ones that together have this probability, instead of beams.
-            temperature: with `top_p`, divides the logits.
-            seed: with `top_p`, of what is drawn.
+            beam: beam width; see `slap.core.decoding.Decoding`, as for the other options of decoding.
+            max_length: the most tokens of a caption.
+            length_penalty: with a beam; 0 prefers short captions.
+            batch_seconds: seconds of audio per batch.
+            top_p: draw each token among the most probable ones that together have this probability.
+            temperature: with `top_p`.
+            seed: with `top_p`.
             progress: show a progress bar on stderr.
 
         Raises:
@@ -262,69 +118,47 @@ class Model:
             AudioError: one of the recordings cannot be used.
         """
         recordings = as_list(audio)
-        captions = [""] * len(recordings)
         decoding = Decoding(max_length, beam, length_penalty, top_p, temperature, seed)
         found = self.stream_captions(recordings, decoding, batch_seconds)
-        for done in tqdm(found, total=len(recordings), unit=" clips", disable=not progress):
-            if done.result is None:
-                raise done.error or AssertionError("neither caption nor error")
-            captions[done.index] = done.result
-        return captions
+        bar = tqdm(found, total=len(recordings), unit=" clips", disable=not progress)
+        return in_order(bar, len(recordings))
 
     def stream_captions(
         self, audio: Sequence[Audio], decoding: Decoding = GREEDY, batch_seconds: float = BATCH_SECONDS
     ) -> Iterator[StreamItem[str]]:
-        """As `caption`, as they are done, the recordings that cannot be used among them."""
-        backend = self.backend
-        if not isinstance(backend, Captioner):
-            raise ValueError(self.no_captions)
-
-        def describe(clips: Sequence[Tensor]) -> list[tuple[str, Tensor]]:
-            texts, embeddings = backend.write(clips, decoding)
-            return list(zip(texts, embeddings, strict=True))
-
-        def nearest(parts: list[tuple[str, Tensor]], spans: list[Span]) -> str:
-            if len(parts) == 1:
-                return parts[0][0]
-            texts = [text or " " for text, _ in parts]
-            whole = joined([embedding for _, embedding in parts], spans)
-            return parts[int((backend.encode_text(texts) @ whole).argmax())][0]
-
-        window, batch = (round(seconds * self.sample_rate) for seconds in (self.max_seconds, batch_seconds))
-        yield from run(audio, WindowJob(describe, nearest, self.sample_rate, window, batch))
+        """Describe recordings as `caption` does; yield each when it is done, as `stream` does."""
+        return run(audio, caption_job(self.backend, decoding, batch_seconds))
 
     @property
     def no_captions(self) -> str:
-        """Why the model writes no captions; "" if it does."""
-        backend = self.backend
-        return (
-            backend.no_captions if isinstance(backend, Captioner) else f"a {type(backend).__name__} writes no captions"
-        )
+        """The reason why the model writes no captions; "" if it does."""
+        return no_captions(self.backend)
 
     def label(
         self, audio: Audio | Sequence[Audio], head: str | None = None, batch_seconds: float = BATCH_SECONDS
     ) -> list[list[Label]]:
-        """The classes that the model was fine-tuned on, of each recording, the most probable first.
+        """Rank the classes that the model was fine-tuned on, for each recording, the most probable first.
 
         Args:
             audio: the recordings.
             head: the objective whose head classifies; None is the only one.
-            batch_seconds: audio that is computed together.
+            batch_seconds: seconds of audio per batch.
 
         Raises:
-            ValueError: the model has no such head, see `slap.inference.labeling`.
+            ValueError: the model has no such head, see `slap.inference.jobs.label_job`.
             AudioError: one of the recordings cannot be used.
         """
         recordings = as_list(audio)
-        found: list[list[Label]] = [[] for _ in recordings]
-        for done in label(self, recordings, head, batch_seconds):
-            if done.result is None:
-                raise done.error or AssertionError("neither labels nor error")
-            found[done.index] = done.result
-        return found
+        return in_order(self.stream_labels(recordings, head, batch_seconds), len(recordings))
+
+    def stream_labels(
+        self, audio: Sequence[Audio], head: str | None = None, batch_seconds: float = BATCH_SECONDS
+    ) -> Iterator[StreamItem[list[Label]]]:
+        """Rank classes as `label` does; yield each recording when it is done, as `stream` does."""
+        return run(audio, label_job(self.backend, head, batch_seconds))
 
     def frames(self, audio: Audio, texts: str | Sequence[str], hop: float = 0.04) -> Frames:
-        """The similarity of texts to one recording over time, and events from it: see `slap.inference.frames`.
+        """Compute the similarity of texts to one recording over time, see `slap.inference.frames`.
 
         Args:
             audio: one recording of any length.
@@ -332,7 +166,7 @@ class Model:
             hop: seconds from frame to frame; that of the audio encoder's patches (SLAP: 0.16) or a whole fraction.
 
         Raises:
-            ValueError: the model cannot tell, or has no such step.
+            ValueError: the model has no dense features, or no such step.
             AudioError: the recording cannot be used.
         """
         backend, rate = self.backend, self.sample_rate
@@ -341,17 +175,13 @@ class Model:
                 f"a {type(backend).__name__} has no dense features, so it cannot tell when something sounds"
             )
         words = (texts,) if isinstance(texts, str) else tuple(texts)
-        directions, step, width = self.embed_text(words), round(hop * rate), backend.frame_samples
-        found = source(audio, 0, rate)
-        similarity, samples = over_time(
-            found.blocks(),
-            lambda clip: backend.encode_frames(clip, step) @ directions.T,
-            round(self.max_seconds * rate),
-            step,
-            width,
-        )
-        times = (torch.arange(len(similarity), dtype=torch.float64) * step + width / 2) / rate
-        return Frames(times.clamp(max=samples / rate), similarity, words, samples / rate, step / rate)
+        directions, step = self.embed_text(words), round(hop * rate)
+
+        def similar(clip: Tensor) -> Tensor:
+            return backend.encode_frames(clip, step) @ directions.T
+
+        window, width = samples_of(backend, 0)[0], backend.frame_samples
+        return frames_of(source(audio, 0, rate).blocks(), similar, words, window, step, width, rate)
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
@@ -360,70 +190,46 @@ class Model:
 
         Raises:
             ValueError: a collapsed model, unless `allow_collapsed`.
+            TypeError: a model of another library.
         """
-        from slap.inference.saved_model import save
+        fault = None if allow_collapsed else complaint(self)
+        if fault:
+            raise ValueError(
+                f"the model is collapsed: {fault}; --allow-collapsed (allow_collapsed=True) saves it anyway"
+            )
+        save(self.backend, self.calibration, folder, card)
 
-        save(self, folder, card, allow_collapsed)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        card: Card | None = None,
-        allow_collapsed: bool = False,
-        private: bool | None = None,
-        token: str | None = None,
-        revision: str | None = None,
-        commit_message: str = "Push a SLAP model",
-    ) -> str:
+    def push_to_hub(self, repo_id: str, card: Card | None = None, allow_collapsed: bool = False, **options: Any) -> str:
         """Upload the model to the Hugging Face hub, and return the commit's address; needs the extra `hub`.
 
         Args:
             repo_id: `user/name`.
-            card: what the model card shall say beyond the model itself.
+            card: the facts that the model card states beyond the model itself.
             allow_collapsed: upload a collapsed model too.
-            private: whether a new repository is.
-            token: of the user; default: the one that `hf auth login` stored.
-            revision: branch to push to.
-            commit_message: of the commit.
+            options: private, token, revision and commit_message, see `slap.inference.hub.upload`.
         """
-        from slap.inference.hub import HubModel
+        from slap.inference.hub import upload  # huggingface_hub is an extra
 
-        hub = HubModel(self, card, allow_collapsed)
-        return hub.push_to_hub(repo_id, commit_message=commit_message, private=private, token=token, branch=revision)
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, card, allow_collapsed)
+            return upload(folder, repo_id, **options)
 
     @classmethod
-    def from_pretrained(
-        cls,
-        name: str | Path,
-        device: str | torch.device = "cpu",
-        revision: str | None = None,
-        cache_dir: str | Path | None = None,
-        force_download: bool = False,
-        local_files_only: bool = False,
-        token: str | bool | None = None,
-    ) -> Model:
-        """A model from the Hugging Face hub, or from a folder; needs the extra `hub`.
+    def from_pretrained(cls, name: str | Path, device: str | torch.device = "cpu", **options: Any) -> Model:
+        """Load a model from a folder, or from the Hugging Face hub, which needs the extra `hub`.
 
         Args:
-            name: `user/name`, or a folder that `save_pretrained` wrote.
-            device: where it computes.
-            revision: branch, tag or commit.
-            cache_dir: where downloads are kept.
-            force_download: download what is there already.
-            local_files_only: download nothing.
-            token: of the user.
+            name: a folder that `save_pretrained` wrote, or `user/name`.
+            device: the device that it computes on.
+            options: revision, cache_dir, force_download, local_files_only and token, see `slap.inference.hub.download`.
         """
-        from slap.inference.hub import HubModel
+        if Path(name).is_dir():
+            return cls(*read(Path(name), torch.device(device)))
+        from slap.inference.hub import download  # huggingface_hub is an extra
 
-        return HubModel.from_pretrained(
-            name,
-            device=device,
-            revision=revision,
-            cache_dir=cache_dir,
-            force_download=force_download,
-            local_files_only=local_files_only,
-            token=token,
-        ).model
+        folder = download(str(name), **options)
+        # Snapshots are links to blobs beside them.
+        return cls(*read(folder, torch.device(device), root=folder.parent.parent))
 
     # -- probabilities ------------------------------------------------------------------------------------------------
 
@@ -434,7 +240,7 @@ class Model:
         labels: Sequence[str],
         prompts: str | Sequence[str] = PROMPTS,
     ) -> Calibration:
-        """Fit the probabilities of `classify` to labeled recordings, see `slap.core.calibration`; the order stays.
+        """Fit the probabilities of `classify` to labeled recordings, see `slap.core.calibration`; ranks stay.
 
         Args:
             audio: n recordings.

@@ -1,4 +1,4 @@
-"""The model card: what a model is, what it was trained on, how good it was found to be, and how to load it."""
+"""The model card: a description of the model, its training data and its metrics, and how to load it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 from torch import nn
 
 from slap.core.files import read_yaml
-from slap.inference.model import Model
 from slap.inference.network_backend import NetworkBackend
 
 NOT_STATED = "not stated"
@@ -19,12 +18,12 @@ NOT_STATED = "not stated"
 
 @dataclass(frozen=True)
 class Card:
-    """What a model card says beyond the model itself.
+    """The facts that a model card states beyond the model itself.
 
     Attributes:
         name: of the model.
         licence: of the weights, an identifier of the hub's such as `apache-2.0`.
-        data: what it was trained on, a line each.
+        data: the training data, a line each.
         steps: optimizer steps that it was trained for.
         results: by metric `value`, `low`, `high`, `chance` and `count`, in percent, as `slap test` writes them.
     """
@@ -37,7 +36,7 @@ class Card:
 
     @classmethod
     def of_run(cls, checkpoint: Path, steps: int | None, licence: str = NOT_STATED) -> Card:
-        """What the folder of a run tells about a checkpoint in it; of paths, only the file's name is taken."""
+        """Collect the facts about a checkpoint from its run's folder; of paths, only the file's name is taken."""
         folder = checkpoint.resolve().parent
         return cls(folder.name, licence, _data(folder / "config.yaml"), steps, _results(folder / "results.json"))
 
@@ -56,10 +55,8 @@ def _results(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def write_card(model: Model, card: Card) -> str:
-    """The card in Markdown, with the metadata that the hub reads."""
-    backend = model.backend
-    assert isinstance(backend, NetworkBackend)
+def write_card(backend: NetworkBackend, card: Card) -> str:
+    """Write the card in Markdown, with the metadata that the hub reads."""
     network, arguments = backend.network, backend.arguments
     licence = "other" if card.licence == NOT_STATED else card.licence
     head = f"---\nlibrary_name: slap\nlicense: {licence}\npipeline_tag: zero-shot-audio-classification\n"
@@ -68,9 +65,9 @@ def write_card(model: Model, card: Card) -> str:
         "audio encoder": f"`{json.dumps(arguments['audio'])}`, {_millions(network.audio)}",
         "text encoder": f"`{json.dumps(arguments['text'])}`, {_millions(network.text)}",
         "objectives kept": ", ".join(f"`{name}`" for name in arguments["objectives"]) or "none",
-        "shared dimension": str(model.embedding_dim),
-        "sample rate": f"{model.sample_rate} Hz, mono; other audio is resampled and averaged",
-        "longest clip in one pass": f"{model.max_seconds:g} s; longer audio goes in overlapping windows",
+        "shared dimension": str(backend.embedding_dim),
+        "sample rate": f"{backend.sample_rate} Hz, mono; other audio is resampled and averaged",
+        "longest clip in one pass": f"{backend.max_seconds:g} s; longer audio goes in overlapping windows",
         "training steps": NOT_STATED if card.steps is None else str(card.steps),
         "licence of the weights": card.licence,
     }
@@ -82,7 +79,7 @@ def write_card(model: Model, card: Card) -> str:
             "A language-audio model (SLAP, arXiv 2601.12594): sounds and texts in one space, of any duration.",
             table,
             f"## Training data\n\n{data}",
-            f"## Figures\n\n{_figures(card)}",
+            f"## Metrics\n\n{_metrics(card)}",
             f"## Use\n\n{_USE}",
             f"## Limits\n\n{_LIMITS}\n",
         ]
@@ -93,7 +90,7 @@ def _millions(module: nn.Module) -> str:
     return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.2f} M parameters"
 
 
-def _figures(card: Card) -> str:
+def _metrics(card: Card) -> str:
     if not card.results:
         return "None were found beside the checkpoint."
     lines = ["On held-out clips, as `slap test` left them in the run's folder:", ""]

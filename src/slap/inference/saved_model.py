@@ -11,8 +11,6 @@ The checksum covers arguments, weights and tokenizer; it is verified when the fo
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -24,10 +22,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from slap.core.calibration import Calibration
-from slap.inference.collapse import complaint
-from slap.inference.model import Model
+from slap.core.files import atomic_write, digest
+from slap.inference.backend import AudioTextModel
 from slap.inference.model_card import Card, write_card
-from slap.inference.network_backend import NetworkBackend, build, digest, for_use
+from slap.inference.network_backend import NetworkBackend
+from slap.inference.rebuild import build, for_use
 
 FORMAT = 1
 CONFIG, WEIGHTS, README = "config.json", "model.safetensors", "README.md"
@@ -39,25 +38,23 @@ KIND = "slap"
 """`model_type` in config.json, by which folders of different libraries are told apart."""
 
 
-def save(model: Model, folder: str | Path, card: Card | None = None, allow_collapsed: bool = False) -> None:
+def save(
+    backend: AudioTextModel, calibration: Calibration | None, folder: str | Path, card: Card | None = None
+) -> None:
     """Write a model into a folder; files of an older model in it are replaced.
 
     Args:
-        model: SLAP's own, from `slap.load`.
-        folder: where to; made if it is not there.
-        card: what the model card shall say beyond the model itself.
-        allow_collapsed: save it also if its embeddings are nearly the same for all inputs.
+        backend: SLAP's own network.
+        calibration: the rule that turns cosines into probabilities, which may differ from the backend's.
+        folder: the folder; made if it is not there.
+        card: the facts that the model card states beyond the model itself.
 
     Raises:
-        ValueError: a collapsed model.
         TypeError: a model of another library.
     """
-    backend, folder = model.backend, Path(folder)
+    folder = Path(folder)
     if not isinstance(backend, NetworkBackend):
         raise TypeError(f"only SLAP's own models are saved in this format, not a {type(backend).__name__}")
-    fault = None if allow_collapsed else complaint(model)
-    if fault:
-        raise ValueError(f"the model is collapsed: {fault}; --allow-collapsed (allow_collapsed=True) saves it anyway")
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous().clone() for name, value in backend.network.state_dict().items()}
     if not state.get(TOKENIZER_STATE, torch.ones(1)).numel():  # an encoder that has no tokenizer yet
@@ -69,7 +66,7 @@ def save(model: Model, folder: str | Path, card: Card | None = None, allow_colla
         "arguments": backend.arguments,
         "max_seconds": backend.max_seconds,
         "absent": backend.absent,
-        "calibration": None if model.calibration in (None, backend.calibration) else asdict(model.calibration),
+        "calibration": None if calibration in (None, backend.calibration) else asdict(calibration),
         "checksum": digest(backend.arguments, state),
     }
     for name in (*TOKENIZERS, CONFIG):  # without a config, a folder that is half written is no model
@@ -77,25 +74,18 @@ def save(model: Model, folder: str | Path, card: Card | None = None, allow_colla
     tokenizer = state.pop(TOKENIZER_STATE, torch.empty(0))
     if tokenizer.numel():
         proto = tokenizer.numpy().tobytes()
-        _write(folder / TOKENIZERS[proto.startswith(b"{")], lambda path: path.write_bytes(proto))
-    _write(folder / WEIGHTS, lambda path: save_file(state, path, {"format": "pt"}))
-    _write(folder / README, lambda path: path.write_text(write_card(model, card or Card()), encoding="utf-8"))
-    text = json.dumps(config, indent=2) + "\n"
-    _write(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    """Aside, then in one step to its place."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        with atomic_write(folder / TOKENIZERS[proto.startswith(b"{")], "wb") as file:
+            file.write(proto)
+    with atomic_write(folder / WEIGHTS, "wb") as file:
+        save_file(state, file.name, {"format": "pt"})
+    with atomic_write(folder / README) as file:
+        file.write(write_card(backend, card or Card()))
+    with atomic_write(folder / CONFIG) as file:
+        file.write(json.dumps(config, indent=2) + "\n")
 
 
 def recognizes(folder: Path) -> bool:
-    """Whether a folder holds a saved model of SLAP."""
+    """Return True if a folder holds a saved model of SLAP."""
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -103,12 +93,14 @@ def recognizes(folder: Path) -> bool:
     return isinstance(config, dict) and config.get("model_type") == KIND
 
 
-def read(folder: Path, device: torch.device, trust: bool = False, root: Path | None = None) -> Model:
-    """The model of a folder.
+def read(
+    folder: Path, device: torch.device, trust: bool = False, root: Path | None = None
+) -> tuple[NetworkBackend, Calibration | None]:
+    """Read a model from a folder, and the calibration that was saved with it, if it differs from the backend's.
 
     Args:
         folder: what `save` wrote.
-        device: where it computes.
+        device: the device that it computes on.
         trust: take files that are links to elsewhere, and weights whose checksum is wrong.
         root: links may lead anywhere below; default: the folder.
 
@@ -130,10 +122,8 @@ def read(folder: Path, device: torch.device, trust: bool = False, root: Path | N
     state.setdefault(TOKENIZER_STATE, torch.empty(0, dtype=torch.uint8))
     arguments, absent = for_use(config["arguments"])
     network = build(arguments, state, take=True)
-    model = Model(NetworkBackend(network.to(device), arguments, config["max_seconds"], {**config["absent"], **absent}))
-    if config["calibration"] is not None:
-        model.calibration = Calibration(**config["calibration"])
-    return model
+    backend = NetworkBackend(network.to(device), arguments, config["max_seconds"], {**config["absent"], **absent})
+    return backend, None if config["calibration"] is None else Calibration(**config["calibration"])
 
 
 def _inside(folder: Path, name: str, root: Path | None) -> Path:

@@ -1,17 +1,21 @@
 """Recordings of any number and length through a model, in bounded memory.
 
-B recordings, W windows, E shared dimension.
+W windows, E shared dimension.
 
-Recordings are taken in portions, sorted by length, cut into windows where they are longer than the model was trained
-for (see `slap.core.windows`), and computed in batches up to a budget of seconds. At no time is more audio in memory
-than one
-batch and a window. What is computed together does not change a result.
+Recordings are taken `PORTION` at a time, sorted by length, cut into windows where they are longer than the model was
+trained for (see `slap.core.windows`), and computed in batches up to a number of samples. Threads decode ahead of the
+model: at no time is more audio in memory than a batch that is computed, a batch that waits, and a window per thread.
+Each file is opened once. The batch in which a window is computed does not change its result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import resource
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from typing import Generic, TypeVar
 
 import torch
@@ -20,30 +24,37 @@ from torch import Tensor
 from slap.audio.reader import AudioError
 from slap.audio.sources import Audio, AudioStream, name_of, source
 from slap.core.windows import cut, hop_of, merge, window_weights
+from slap.inference.read_ahead import read_ahead
 
 PORTION = 512
 """Recordings whose headers are read, and which are sorted, at once."""
 
+READERS = 2
+"""Threads that decode."""
+
 Span = tuple[int, int]
-"""Where a window begins and ends, in samples."""
+"""The samples at which a window begins and ends."""
+
+Window = tuple[int, Tensor]
+"""The sample at which a window begins, and its samples."""
 
 Part = TypeVar("Part")
-"""What the model makes of a window."""
+"""The model's result for a window."""
 
 Whole = TypeVar("Whole")
-"""What the parts of a recording become together."""
+"""The result for a recording, made of the parts."""
 
 
 @dataclass(frozen=True, eq=False)
 class StreamItem(Generic[Whole]):
-    """What became of one recording.
+    """The result for one recording, or the error.
 
     Attributes:
-        index: its place among those that were passed.
+        index: its place among the recordings that were passed.
         name: its path, or `recording <index>`.
         seconds: its duration; 0 if it could not be used.
-        result: what was made of it; None if it could not be used.
-        error: why not.
+        result: the result; None if it could not be used.
+        error: the reason why it could not be used.
     """
 
     index: int
@@ -55,14 +66,16 @@ class StreamItem(Generic[Whole]):
 
 @dataclass(frozen=True, eq=False)
 class WindowJob(Generic[Part, Whole]):
-    """How recordings become results.
+    """The way from recordings to results.
 
     Attributes:
-        compute: clips, (n_i,) each, to a part for each.
-        join: the parts and the spans of a recording's windows to the whole.
-        rate: of the clips, Hz.
+        compute: takes the samples of some windows, (n_i,) each, and gives a part for each.
+        join: takes the parts and the spans of a recording's windows, and gives the whole.
+        rate: sample rate of the windows, Hz.
         window: samples that the model takes at once.
-        batch: samples to compute together, at most, but for a single window that is longer.
+        batch: samples per batch; a single window may have more.
+        hop: samples from window to window; None is the default overlap.
+        readers: threads that decode.
     """
 
     compute: Callable[[Sequence[Tensor]], Sequence[Part]]
@@ -70,6 +83,8 @@ class WindowJob(Generic[Part, Whole]):
     rate: int
     window: int
     batch: int
+    hop: int | None = None
+    readers: int = READERS
 
 
 @dataclass(eq=False)
@@ -83,94 +98,131 @@ class _Recording(Generic[Part]):
     error: AudioError | None = None
 
 
-def run(audio: Sequence[Audio], plan: WindowJob[Part, Whole]) -> Iterator[StreamItem[Whole]]:
-    """Results as they are done, the short recordings of a portion first, those that cannot be used among them."""
-    for start in range(0, len(audio), PORTION):
-        yield from _portion(audio[start : start + PORTION], start, plan)
+def run(audio: Iterable[Audio | AudioStream], job: WindowJob[Part, Whole]) -> Iterator[StreamItem[Whole]]:
+    """Yield an item for each recording when it is done, usable or not; the short ones of a portion come first.
+
+    An `AudioStream` is taken as it is; its name is that of the item.
+    """
+    rest, first = iter(audio), 0
+    while portion := list(islice(rest, PORTION)):
+        yield from _portion(portion, first, job)
+        first += len(portion)
 
 
-def _portion(audio: Sequence[Audio], first: int, plan: WindowJob[Part, Whole]) -> Iterator[StreamItem[Whole]]:
-    sources: list[tuple[_Recording[Part], AudioStream]] = []
-    for index, item in enumerate(audio, first):
-        try:
-            found = source(item, index, plan.rate)
-        except AudioError as error:
-            yield StreamItem(index, name_of(item, index), 0.0, None, error)
-        else:
-            sources.append((_Recording(index, found.name), found))
+def _portion(
+    audio: Sequence[Audio | AudioStream], first: int, job: WindowJob[Part, Whole]
+) -> Iterator[StreamItem[Whole]]:
+    found: list[tuple[_Recording[Part], AudioStream]] = []
+    most_open = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+    with ExitStack() as files:
+        for index, item in enumerate(audio, first):
+            try:
+                stream = _opened(item, index, job.rate, hold=len(found) < most_open)
+            except AudioError as error:
+                yield StreamItem(index, name_of(item, index), 0.0, None, error)
+            else:
+                files.callback(stream.close)
+                found.append((_Recording(index, stream.name), stream))
+        yield from _results(sorted(found, key=lambda pair: pair[1].samples), job)
+
+
+def _opened(item: Audio | AudioStream, index: int, rate: int, hold: bool) -> AudioStream:
+    return item if isinstance(item, AudioStream) else source(item, index, rate, hold)
+
+
+def _results(
+    found: Sequence[tuple[_Recording[Part], AudioStream]], job: WindowJob[Part, Whole]
+) -> Iterator[StreamItem[Whole]]:
     waiting: list[tuple[_Recording[Part], Tensor]] = []
     read: list[_Recording[Part]] = []
-    for recording, found in sorted(sources, key=lambda pair: pair[1].samples):
-        try:
-            for place, clip in cut(found.blocks(), plan.window, hop_of(plan.window)):
-                if waiting and sum(len(other) for _, other in waiting) + len(clip) > plan.batch:
-                    yield from _flush(waiting, read, plan)
-                recording.spans.append((place, place + len(clip)))
-                waiting.append((recording, clip))
-        except AudioError as error:
-            recording.error = error
-        read.append(recording)
-    yield from _flush(waiting, read, plan)
+    sources = [partial(_windows, stream, job) for _, stream in found]
+    with closing(read_ahead(sources, job.readers, job.batch, _size)) as ahead:
+        for (recording, _), windows in zip(found, ahead, strict=True):
+            try:
+                for place, clip in windows:
+                    if waiting and sum(len(other) for _, other in waiting) + len(clip) > job.batch:
+                        yield from _flush(waiting, read, job)
+                    recording.spans.append((place, place + len(clip)))
+                    waiting.append((recording, clip))
+            except AudioError as error:
+                recording.error = error
+            read.append(recording)
+            if not waiting:
+                yield from _flush(waiting, read, job)
+        yield from _flush(waiting, read, job)
+
+
+def _windows(stream: AudioStream, job: WindowJob[Part, Whole]) -> Iterator[Window]:
+    return cut(stream.blocks(), job.window, job.hop or hop_of(job.window))
+
+
+def _size(window: Window) -> int:
+    return len(window[1])
 
 
 def _flush(
-    waiting: list[tuple[_Recording[Part], Tensor]], read: list[_Recording[Part]], plan: WindowJob[Part, Whole]
+    waiting: list[tuple[_Recording[Part], Tensor]], read: list[_Recording[Part]], job: WindowJob[Part, Whole]
 ) -> Iterator[StreamItem[Whole]]:
-    """Compute what waits, and hand out the recordings that were read to their end."""
+    """Compute the windows that wait, and yield the recordings that were read to their end."""
     usable = [(recording, clip) for recording, clip in waiting if recording.error is None]
     if usable:
-        parts = plan.compute([clip for _, clip in usable])
+        parts = job.compute([clip for _, clip in usable])
         for (recording, _), part in zip(usable, parts, strict=True):
             recording.parts.append(part)
     waiting.clear()
     for recording in read:
-        yield _finished(recording, plan)
+        yield _finished(recording, job)
     read.clear()
 
 
-def _finished(recording: _Recording[Part], plan: WindowJob[Part, Whole]) -> StreamItem[Whole]:
-    if recording.error is not None:
-        return StreamItem(recording.index, recording.name, 0.0, None, recording.error)
-    seconds = recording.spans[-1][1] / plan.rate
-    return StreamItem(recording.index, recording.name, seconds, plan.join(recording.parts, recording.spans))
+def _finished(recording: _Recording[Part], job: WindowJob[Part, Whole]) -> StreamItem[Whole]:
+    error = recording.error
+    if error is None and not recording.spans:
+        error = AudioError(f"{recording.name} holds no samples")
+    if error is not None:
+        return StreamItem(recording.index, recording.name, 0.0, None, error)
+    seconds = recording.spans[-1][1] / job.rate
+    return StreamItem(recording.index, recording.name, seconds, job.join(recording.parts, recording.spans))
+
+
+def in_order(items: Iterable[StreamItem[Whole]], count: int) -> list[Whole]:
+    """Return the results of `count` recordings in the order in which they were passed.
+
+    Raises:
+        AudioError: the first of `items` that could not be used.
+    """
+    results: list[Whole | None] = [None] * count
+    for item in items:
+        if item.result is None:
+            raise item.error or AssertionError("neither result nor error")
+        results[item.index] = item.result
+    return results  # type: ignore[return-value]  # all are there by now
 
 
 # -- embeddings -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Embedded:
-    """What became of one recording that was to be embedded.
-
-    Attributes:
-        index: its place among those that were passed.
-        name: its path, or `recording <index>`.
-        seconds: its duration; 0 if it could not be used.
-        embedding: (E,) float32 on the CPU, of length 1; None if it could not be used.
-        error: why not.
-    """
-
-    index: int
-    name: str
-    seconds: float
-    embedding: Tensor | None
-    error: AudioError | None = None
-
-
 def embed(
-    audio: Sequence[Audio], encode: Callable[[Sequence[Tensor]], Tensor], rate: int, window: int, batch: int
-) -> Iterator[Embedded]:
-    """Embed recordings; for the arguments see `WindowJob`; `encode` gives a row, (E,), a clip."""
-    plan = WindowJob(lambda clips: list(encode(clips)), joined, rate, window, batch)
-    for done in run(audio, plan):
-        error = done.error
-        if done.result is not None and not bool(done.result.isfinite().all()):
-            error = AudioError(f"{done.name} has an embedding that is not finite; are the model's weights whole?")
-        seconds = 0.0 if error else done.seconds
-        yield Embedded(done.index, done.name, seconds, None if error else done.result, error)
+    audio: Iterable[Audio], encode: Callable[[Sequence[Tensor]], Tensor], rate: int, window: int, batch: int
+) -> Iterator[StreamItem[Tensor]]:
+    """Embed recordings: results are (E,) float32 on the CPU, of length 1.
+
+    Args:
+        audio: the recordings.
+        encode: takes windows, (n_i,) each, and gives a row, (E,), for each.
+        rate: see `WindowJob`.
+        window: likewise.
+        batch: likewise.
+    """
+    for item in run(audio, WindowJob(lambda clips: list(encode(clips)), joined, rate, window, batch)):
+        if item.result is not None and not bool(item.result.isfinite().all()):
+            error = AudioError(f"{item.name} has an embedding that is not finite; are the model's weights whole?")
+            yield replace(item, seconds=0.0, result=None, error=error)
+        else:
+            yield item
 
 
 def joined(parts: list[Tensor], spans: list[Span]) -> Tensor:
-    """The embedding, (E,), of a recording from those of its windows."""
+    """Merge the embeddings of a recording's windows into the recording's, (E,)."""
     owner = torch.zeros(len(spans), dtype=torch.int64)
     return merge(torch.stack(parts), owner, torch.tensor(window_weights(spans)))[0]

@@ -101,7 +101,7 @@ def test_the_evaluation_embeds_a_clip_as_a_trained_model_does(folder: Path) -> N
         def encode(clips: Sequence[torch.Tensor]) -> torch.Tensor:
             return model.embed_audio(Packed.pack(list(clips)))
 
-        wanted = {f"c{found.index}": found.embedding for found in embed(files, encode, RATE, RATE, 2 * RATE)}
+        wanted = {f"c{found.index}": found.result for found in embed(files, encode, RATE, RATE, 2 * RATE)}
     ids, embeddings = whole_clips(predicted)
     assert sorted(ids) == sorted(wanted)
     for name, embedding in zip(ids, embeddings, strict=True):

@@ -1,0 +1,91 @@
+"""Embeddings of any sounds and texts by a model that embeds windows: the base of `slap.inference.model.Model`.
+
+n recordings, m texts, E shared dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from slap.audio.sources import Audio, as_list
+from slap.inference.backend import AudioTextModel
+from slap.inference.jobs import samples_of
+from slap.inference.stream import StreamItem, embed, in_order
+
+BATCH_SECONDS = 120.0
+"""Seconds of audio per batch; more is faster on a GPU, less takes less memory."""
+
+
+class Embedder:
+    """A model that embeds recordings of any length, and texts.
+
+    Args:
+        backend: the model proper.
+    """
+
+    def __init__(self, backend: AudioTextModel) -> None:
+        self.backend = backend
+
+    @property
+    def name(self) -> str:
+        """A content hash: equal for equal weights."""
+        return self.backend.name
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the audio that the model works on, Hz; other audio is resampled to it."""
+        return self.backend.sample_rate
+
+    @property
+    def max_seconds(self) -> float:
+        """The longest recording that is embedded in one pass."""
+        return self.backend.max_seconds
+
+    @property
+    def embedding_dim(self) -> int:
+        """E."""
+        return self.backend.embedding_dim
+
+    def stream(self, audio: Sequence[Audio], batch_seconds: float = BATCH_SECONDS) -> Iterator[StreamItem[Tensor]]:
+        """Embed many recordings; yield each when it is done, those that cannot be used with their errors.
+
+        Files are decoded ahead in threads, and each is opened once, see `slap.inference.stream`.
+
+        Args:
+            audio: the recordings.
+            batch_seconds: seconds of audio per batch.
+        """
+        sizes = samples_of(self.backend, batch_seconds)
+        return embed(audio, self.backend.encode_audio, self.sample_rate, *sizes)
+
+    def embed_audio(self, audio: Audio | Sequence[Audio], batch_seconds: float = BATCH_SECONDS) -> Tensor:
+        """Embed recordings: (n, E) float32 on the CPU, rows of length 1, in the order of the recordings.
+
+        Raises:
+            AudioError: one of them cannot be used.
+        """
+        recordings = as_list(audio)
+        rows = in_order(self.stream(recordings, batch_seconds), len(recordings))
+        return torch.stack(rows) if rows else torch.empty(0, self.embedding_dim)
+
+    def embed_text(self, texts: str | Sequence[str]) -> Tensor:
+        """Embed texts: (m, E) float32 on the CPU, rows of length 1.
+
+        Raises:
+            ValueError: an empty text.
+            TypeError: something else than text.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise TypeError(f"text {i} is a {type(text).__name__}, not a str")
+            if not text.strip():
+                raise ValueError(f"text {i} is empty")
+        return self.backend.encode_text(texts) if texts else torch.empty(0, self.embedding_dim)
+
+    def similarity(self, audio: Audio | Sequence[Audio], texts: str | Sequence[str]) -> Tensor:
+        """Compute the cosines between recordings and texts, (n, m)."""
+        return self.embed_audio(audio) @ self.embed_text(texts).T

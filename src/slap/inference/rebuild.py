@@ -1,0 +1,154 @@
+"""A network in use, rebuilt from plain data: its arguments and a state.
+
+E shared dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from slap.core.calibration import Calibration
+from slap.core.decoding import GREEDY, Decoding
+from slap.core.packed import Packed
+from slap.core.registry import plugins
+from slap.model.contracts import Classifier
+from slap.model.network import Network
+
+ARGUMENTS = ("audio", "text", "embedding_dim")
+"""The hyperparameters of a checkpoint that the network in use depends on, beside its objectives."""
+
+DRAWS = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "erfinv_", "mul_", "add_", "clamp_"}
+"""The operations that draw first weights."""
+
+
+@runtime_checkable
+class Calibrated(Protocol):
+    """An objective that learns how cosines become probabilities."""
+
+    def calibration(self) -> Calibration:
+        """Return the rule that it learnt."""
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """An objective that learns to write captions."""
+
+    def generate(self, audio: Packed, decoding: Decoding = GREEDY, draws: Tensor | None = None) -> Packed:
+        """Write the tokens of a caption for each clip, from dense features; for `draws` see `slap.core.decoding`."""
+
+
+def for_use(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Select the arguments that a model's use depends on; return them, and the objectives left out with the reasons.
+
+    Kept are objectives that learn something of use after training: a calibration, to write captions, or to classify.
+
+    Raises:
+        ValueError: they are no arguments of a model, or an encoder would be read from a file or a hub.
+    """
+    _check_arguments(arguments)
+    for side, kind in (("audio", "audio encoder"), ("text", "text encoder")):
+        _refuse_sources(kind, arguments[side])
+    kept, absent = {}, {}
+    known = plugins("objective")
+    for name, spec in arguments["objectives"].items():
+        plugin = known.get(name)
+        if plugin is None:
+            absent[name] = "it is not registered here; import the plug-in that defines it first"
+        elif not issubclass(plugin, Calibrated | Writes | Classifier):
+            absent[name] = "only training needs it"
+        elif isinstance(spec, str) or (isinstance(spec, Mapping) and "objective" in spec):
+            absent[name] = "it was an instance, which a checkpoint cannot hold"
+        else:
+            kept[name] = spec
+    return {**{key: arguments[key] for key in ARGUMENTS}, "objectives": kept}, absent
+
+
+def _check_arguments(arguments: Any) -> None:
+    """Refuse what is not built like the arguments of a model; whether they fit is seen when it is built."""
+    wanted = {"audio": str | Mapping, "text": str | Mapping, "embedding_dim": int, "objectives": Mapping}
+    for name, kind in wanted.items():
+        value = arguments.get(name) if isinstance(arguments, Mapping) else None
+        if not isinstance(value, kind):
+            raise ValueError(f"the model's arguments are damaged: `{name}` is {repr(value)[:80]}")
+        if isinstance(value, Mapping) and not all(isinstance(key, str) for key in value):
+            raise ValueError(f"the model's arguments are damaged: `{name}` has other keys than texts")
+        if isinstance(value, Mapping) and name != "objectives" and not isinstance(value.get("name"), str):
+            raise ValueError(f"the model's arguments are damaged: the name of `{name}` is {value.get('name')!r}")
+
+
+def _refuse_sources(kind: str, spec: Any) -> None:
+    """Refuse a model that would send its reader to other files or hubs."""
+    if isinstance(spec, Mapping):
+        sources = getattr(plugins(kind).get(spec.get("name", "")), "sources", ())
+        named = {name: spec[name] for name in sources if spec.get(name) is not None}
+        if named:
+            raise ValueError(f"the model's {kind} names {named}; a saved model brings everything with it")
+
+
+def build(arguments: Mapping[str, Any], state: Mapping[str, Tensor], take: bool = False) -> Network:
+    """Make the network of plain arguments, and fill it with a state; further entries of the state are ignored.
+
+    Args:
+        arguments: from `for_use`.
+        state: of the whole model or of the network in use alone.
+        take: have the network keep these very tensors where their types are its own, which spares a copy.
+
+    Raises:
+        ValueError: an unknown plug-in or argument, or a state that lacks weights or has others.
+    """
+    with uninitialized():
+        network = Network(**arguments)
+    wanted = network.state_dict()
+    missing = sorted(set(wanted) - set(state))
+    shapes = [
+        f"{name} has {tuple(state[name].shape)} for {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in state and isinstance(value, Tensor) and not _extra(name) and state[name].shape != value.shape
+    ]
+    if missing or shapes:
+        raise ValueError(f"the weights do not fit the model: missing are {missing or 'none'}; of other shape: {shapes}")
+    own = all(state[name].dtype == value.dtype for name, value in wanted.items())
+    network.load_state_dict({name: state[name] for name in wanted}, assign=take and own)
+    return network
+
+
+def cast(network: Network, dtype: torch.dtype) -> Network:
+    """Keep the weights in another precision from now on, and compute in it.
+
+    Spectrograms stay in float32, as do single numbers, such as the scale of cosines, and classification heads.
+    """
+    heads = [part for part in network.objectives.values() if isinstance(part, Classifier)]
+    kept = {id(weights) for head in heads for weights in head.parameters()}
+    for weights in network.parameters():
+        if weights.dim() and id(weights) not in kept:
+            weights.data = weights.data.to(dtype)
+    return network
+
+
+def _extra(name: str) -> bool:
+    return name.endswith("_extra_state")
+
+
+@contextmanager
+def uninitialized() -> Iterator[None]:
+    """Make modules without drawing their first weights, which takes seconds for large ones, for a state to fill."""
+    with _NoDraws():
+        yield
+
+
+class _NoDraws(TorchFunctionMode):
+    """Leaves parameters as they are where they would be filled at random."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in DRAWS:
+            target = args[0] if args else kwargs.get("tensor")
+            if isinstance(target, nn.Parameter):
+                return target
+        return func(*args, **kwargs)
