@@ -11,7 +11,6 @@ import torch
 
 pytest.importorskip("lancedb", reason="LanceDB is not installed (the extra `search`)")
 
-import slap
 from slap.inference.frames import frame_count
 from slap.inference.model import Model
 from slap.search.metadata import Metadata
@@ -92,9 +91,9 @@ class Sounds:
 
 @pytest.fixture
 def model(monkeypatch):
-    """What `slap.load` gives, whatever the path."""
+    """The model that is loaded, whatever the path."""
     found = Model(Spectral())
-    monkeypatch.setattr(slap, "load", lambda path, device=None: found)
+    monkeypatch.setattr("slap.search.query.load", lambda path, device=None: found)
     return found
 
 

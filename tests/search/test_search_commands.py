@@ -147,7 +147,7 @@ def test_an_interrupted_update_says_so(folder, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("slap.inference.model.Model.embed_audio", interrupted)
+        patch.setattr("slap.inference.network_backend.NetworkBackend.encode_audio", interrupted)
         assert main(["index", "model.ckpt", "sounds", "sounds.index"]) == 130
     assert "interrupted; 0 files are indexed, the same command goes on" in capsys.readouterr().err
     assert "4 added" in run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
@@ -159,9 +159,10 @@ def test_a_killed_update_goes_on_where_it_was(folder):
     for i in range(60):
         soundfile.write(folder / f"sounds/{i:02}.wav", rng.uniform(-0.5, 0.5, 800), 8000)
     slow = (
-        "import sys, time; from slap.search import embedding, update; from slap.cli.main import main\n"
-        "update.COMMIT_ROWS = embedding.BATCH_WINDOWS = 8; flush = embedding.Embedding.flush\n"
-        "embedding.Embedding.flush = lambda self: (time.sleep(0.05), flush(self))[1]\n"
+        "import sys, time; from slap.search import update; from slap.cli.main import main\n"
+        "from slap.inference.network_backend import NetworkBackend; embed = NetworkBackend.encode_audio\n"
+        "update.COMMIT_ROWS, update.BATCH_SECONDS = 8, 0.8\n"
+        "NetworkBackend.encode_audio = lambda self, clips: (time.sleep(0.05), embed(self, clips))[1]\n"
         "sys.exit(main(['index', 'model.ckpt', 'sounds', 'sounds.index']))"
     )
     process = subprocess.Popen([sys.executable, "-c", slow], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -163,7 +163,7 @@ def test_a_folder_without_audio_changes_nothing(sounds):
 def test_what_was_embedded_before_an_interruption_is_not_embedded_again(sounds, monkeypatch):
     for i in range(8):
         sounds.tone(f"{i}.wav", 300 * (i + 1), seconds=9)
-    monkeypatch.setattr("slap.search.embedding.BATCH_SECONDS", 18)
+    monkeypatch.setattr(update_module, "BATCH_SECONDS", 18)
     embed, calls = sounds.model.backend.encode_audio, []
 
     def interrupted(audio):
@@ -185,7 +185,7 @@ def test_commits_happen_along_the_way(sounds, monkeypatch):
     for i in range(6):
         sounds.tone(f"{i}.wav", 300 * (i + 1))
     monkeypatch.setattr(update_module, "COMMIT_ROWS", 2)
-    monkeypatch.setattr("slap.search.embedding.BATCH_WINDOWS", 1)
+    monkeypatch.setattr(update_module, "BATCH_SECONDS", 1)
     seen = []
     embed = sounds.model.backend.encode_audio
     sounds.model.backend.encode_audio = lambda audio: seen.append(len(sounds.store())) or embed(audio)

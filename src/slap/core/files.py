@@ -101,7 +101,7 @@ class FileStamp(NamedTuple):
 
 
 def digest(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
-    """Compute a model's SHA-256, in hexadecimal: of its arguments, and of the names, shapes, types and bytes of weights.
+    """Compute a model's SHA-256, in hexadecimal: of arguments, and of the names, shapes, types and bytes of weights.
 
     Args:
         arguments: plain data.

@@ -135,7 +135,7 @@ class EmbeddingTable:
         self._written = time.monotonic()
 
     def merge(self, items: Iterable[Input]) -> list[tuple[str, str]]:
-        """Put the table together, in the order of the inputs, and remove the parts; return the failed ids and errors."""
+        """Put the table together, in the order of the inputs, and remove the parts; return failed ids and errors."""
         self.flush()
         failed = self._all_failed()
         if self.out.exists():  # its rows become parts, which can be read from anywhere without being held

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-import slap
+from slap.inference.load import load
 from slap.inference.model import Model
 from slap.search.metadata import Metadata
 from slap.search.store import Store, WindowMatch, WindowRow
@@ -147,7 +147,7 @@ def _load(metadata: Metadata, path: str | None, device: str | None) -> Model:
     path = path or metadata.model
     if not Path(path).exists():
         raise FileNotFoundError(f"the model that made the index is no longer at {path}; say where it is with --model")
-    model = slap.load(path, device=device)
+    model = load(path, device=device)
     if model.name != metadata.model_name:
         raise ValueError(
             f"the index was made by the model {metadata.model_name}, and {path} is {model.name}; name the right one "

@@ -1,35 +1,43 @@
-"""Bring an index up to date with its folder: what is new, changed, moved, copied or gone; nothing is embedded twice.
+"""Updates of an index from its folder: new, changed, moved, copied and removed files; nothing is embedded twice.
 
-W windows of a batch, E shared dimension.
+E shared dimension.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from slap.audio.scan import Found, file_id, scan
+from slap.inference.embedder import BATCH_SECONDS
 from slap.inference.model import Model
-from slap.search.embedding import Embedding, Finished
+from slap.inference.stream import READERS, Span, StreamItem, WindowJob, run
+from slap.search.contents import Contents, KnownContentError, NotIndexedError
 from slap.search.metadata import Metadata
-from slap.search.parallel import interleave
-from slap.search.reading import Bad, Item, Known, Reader
 from slap.search.store import AT_ONCE, BadRow, State, Store, WindowRow
 
 COMMIT_ROWS, COMMIT_SECONDS = 4096, 30.0
-"""What is embedded is saved after so many windows or so long: an interruption loses no more."""
+"""Embeddings are saved after so many windows or so many seconds: an interruption loses no more."""
 
-AHEAD = 64
-"""Windows that wait for the model, decoded."""
+Segments = list[tuple[float, float, Tensor]]
+"""The windows of a file: start and end in seconds, and the embedding, (E,)."""
 
 
 class UpdatePlan(NamedTuple):
-    """What differs between a folder and its index."""
+    """The differences between a folder and its index.
+
+    Attributes:
+        read: files that must be read.
+        gone: paths of files that are no longer there.
+        same: number of the files that are as they were.
+    """
 
     read: list[Found]
     gone: list[str]
@@ -38,17 +46,17 @@ class UpdatePlan(NamedTuple):
 
 @dataclass
 class UpdateReport:
-    """What an update did, in files.
+    """The result of an update, as numbers of files.
 
     Attributes:
-        added: were not there before.
-        changed: have other content.
-        moved: were elsewhere before.
-        reused: are new or touched, but have the content of another file, or their own.
-        removed: no longer there.
-        unchanged: neither read nor embedded.
-        seconds: of audio that was embedded.
-        bad: all files that are not in the index, also those found earlier.
+        added: files that were not there before.
+        changed: files that have other content.
+        moved: files that were elsewhere before.
+        reused: files that are new or touched, but have the content of another file, or their own.
+        removed: files that are no longer there.
+        unchanged: files that were neither read nor embedded.
+        seconds: seconds of audio that was embedded.
+        bad: all files that could not be indexed, in this update or before.
     """
 
     added: int = 0
@@ -62,12 +70,12 @@ class UpdateReport:
 
     @property
     def reasons(self) -> dict[str, int]:
-        """How many files are bad for each reason."""
+        """The number of bad files for each reason."""
         return dict(Counter(row.reason for row in self.bad).most_common())
 
 
 def compare(found: list[Found], known: dict[str, State], bad: dict[str, BadRow], retry: bool = False) -> UpdatePlan:
-    """Which files must be read, which are gone, and how many are as they were.
+    """Compare a folder with its index.
 
     Args:
         found: the files of the folder.
@@ -94,7 +102,6 @@ class Update:
         store: the index's tables.
         metadata: the index's.
         model: embeds the windows.
-        rate: Hz, the model's.
         workers: threads that decode.
         retry: read files again that could not be indexed.
         progress: called with the number of files done since the last call.
@@ -105,11 +112,11 @@ class Update:
         store: Store,
         metadata: Metadata,
         model: Model,
-        workers: int = 2,
+        workers: int = READERS,
         retry: bool = False,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self.store, self.metadata, self.model, self.workers = store, metadata, model, workers
+        self.store, self.metadata, self.model = store, metadata, model
         self.progress = progress
         self.known, self.bad = store.files(), store.bad_files()
         files = list(scan(Path(metadata.folder)))
@@ -117,6 +124,9 @@ class Update:
             raise ValueError(f"{metadata.folder} holds no audio files; nothing was changed")
         self.plan = compare(files, self.known, self.bad, retry)
         self.report = UpdateReport(unchanged=self.plan.same)
+        self._job = _job(model, metadata, workers)
+        known = {state.hash for state in self.known.values()}
+        self._contents = Contents(Path(metadata.folder), model.sample_rate, known)
         self._left = Counter(self.known[path].hash for path in self.plan.gone if path in self.known)
         self._rows: list[WindowRow] = []
         self._bad: list[BadRow] = []
@@ -127,16 +137,12 @@ class Update:
         """Do it all; what was done until an interruption is kept and not done again.
 
         Raises:
-            KeyboardInterrupt: after what was embedded until then is saved.
+            KeyboardInterrupt: after all embeddings so far are saved.
         """
-        claims: dict[str, object] = {state.hash: state for state in self.known.values()}
-        folder, window, hop = Path(self.metadata.folder), self.metadata.window, self.metadata.hop
-        reader = Reader(folder, self.model.sample_rate, window, hop, claims)
-        sources = (partial(reader, file) for file in self.plan.read)
         try:
-            reused = self._consume(interleave(sources, self.workers, AHEAD))
+            reused = self._read(self.plan.read)
             self._save()
-            self._reuse(reused, reader)
+            self._read(self._reuse(reused), anew=True)
         finally:
             self._save()
         self.store.replace(self.plan.gone, [], [])
@@ -144,61 +150,62 @@ class Update:
         self.report.bad = list(self.store.bad_files().values())
         return self.report
 
-    def _consume(self, items: Iterator[Item]) -> list[Known]:
-        """Embed and save what is read; what is known already is returned."""
+    def _read(self, files: list[Found], anew: bool = False) -> list[Found]:
+        """Read, embed and save files; return those whose content is known already, unless they are read anew."""
         reused = []
-        embedding = Embedding(self.model)
-        for item in items:
-            if isinstance(item, Known):
-                reused.append(item)
+        for item in run((self._contents.stream(file, anew) for file in files), self._job):
+            if isinstance(item.error, KnownContentError):
+                reused.append(files[item.index])
             else:
-                self._finish(embedding.add(item))
-        self._finish(embedding.flush())
+                self._finish(files[item.index], item)
         return reused
 
-    def _finish(self, finished: list[Finished]) -> None:
-        for whole, windows in finished:
-            file = whole.file
-            if isinstance(whole, Bad):
-                self._note(file, [], whole)
-                continue
-            state = (file.size, file.mtime_ns, whole.hash, self.metadata.model_name)
-            rows = [
-                WindowRow(file_id(file.path), file.path, whole.duration, start, end, *state, vector)
-                for start, end, vector in windows
-            ]
-            self.report.seconds += whole.duration
+    def _finish(self, file: Found, item: StreamItem[Segments]) -> None:
+        """Note the windows of a file, or why it has none."""
+        if item.result is None:
+            reason = item.error.reason if isinstance(item.error, NotIndexedError) else "unreadable"
+            self._note(file, [], (reason, str(item.error)))
+        elif not item.result:
+            self._note(file, [], ("silent", f"all of its {item.seconds:.2f} s are digital silence"))
+        else:
+            state = (file.size, file.mtime_ns, self._contents.hashes[file.name], self.metadata.model_name)
+            where = (file_id(file.path), file.path, item.seconds)
+            rows = [WindowRow(*where, start, end, *state, vector.numpy()) for start, end, vector in item.result]
+            self.report.seconds += item.seconds
             if file.path in self.known:
                 self.report.changed += 1
             else:
                 self.report.added += 1
             self._note(file, rows, None)
 
-    def _reuse(self, items: list[Known], reader: Reader) -> None:
-        """Give files the rows of others that have the same bytes."""
-        for start in range(0, len(items), AT_ONCE):
-            some = items[start : start + AT_ONCE]
-            rows = self.store.rows_with([item.hash for item in some])
-            for item in some:
-                file, known = item.file, rows.get(item.hash)
+    def _reuse(self, files: list[Found]) -> list[Found]:
+        """Give files the rows of others that have the same bytes; return those for which there are no such rows."""
+        rest, hashes = [], self._contents.hashes
+        for start in range(0, len(files), AT_ONCE):
+            some = files[start : start + AT_ONCE]
+            rows = self.store.rows_with([hashes[file.name] for file in some])
+            for file in some:
+                content = hashes[file.name]
+                known = rows.get(content)
                 if known is None:  # the other file is bad, or was changed meanwhile
-                    self._consume(reader(file, anew=True))
+                    rest.append(file)
                     continue
                 name, size, mtime = file
                 moved = [row._replace(file=file_id(name), path=name, size=size, mtime_ns=mtime) for row in known]
                 self._note(file, moved, None)
-                if self._left[item.hash]:
-                    self._left[item.hash] -= 1
+                if self._left[content]:
+                    self._left[content] -= 1
                     self.report.moved += 1
                 else:
                     self.report.reused += 1
+        return rest
 
-    def _note(self, file: Found, rows: list[WindowRow], bad: Bad | None) -> None:
+    def _note(self, file: Found, rows: list[WindowRow], bad: tuple[str, str] | None) -> None:
         self._rows += rows
         if file.name in self.known or file.name in self.bad:
             self._paths.append(file.name)
         if bad is not None:
-            self._bad.append(BadRow(file.name, file.size, file.mtime_ns, bad.reason, bad.detail))
+            self._bad.append(BadRow(file.name, file.size, file.mtime_ns, *bad))
         self.progress(1)
         if len(self._rows) >= COMMIT_ROWS or time.monotonic() - self._saved > COMMIT_SECONDS:
             self._save()
@@ -206,3 +213,23 @@ class Update:
     def _save(self) -> None:
         self.store.replace(self._paths, self._rows, self._bad)
         self._rows, self._bad, self._paths, self._saved = [], [], [], time.monotonic()
+
+
+def _job(model: Model, metadata: Metadata, workers: int) -> WindowJob[Tensor | None, Segments]:
+    """Make the job that embeds the windows of files; windows that are silent all through are left out."""
+    rate = model.sample_rate
+
+    def embed(clips: Sequence[Tensor]) -> list[Tensor | None]:
+        heard = [clip for clip in clips if clip.any()]
+        found = model.backend.encode_audio(heard) if heard else torch.empty(0, model.embedding_dim)
+        if not bool(found.isfinite().all()):
+            raise ValueError(f"{metadata.model} gives embeddings that are not finite; are the model's weights whole?")
+        rows = iter(found)
+        return [next(rows) if clip.any() else None for clip in clips]
+
+    def segments(parts: list[Tensor | None], spans: list[Span]) -> Segments:
+        pairs = zip(spans, parts, strict=True)
+        return [(start / rate, stop / rate, part) for (start, stop), part in pairs if part is not None]
+
+    window, hop, batch = (round(seconds * rate) for seconds in (metadata.window, metadata.hop, BATCH_SECONDS))
+    return WindowJob(embed, segments, rate, window, batch, hop, workers)
