@@ -1,6 +1,6 @@
-"""Which stretches of which clips an evaluation reads: whole clips, and of long ones overlapping windows.
+"""Segments of clips that an evaluation reads: whole clips, and of long ones overlapping windows.
 
-n clips, W stretches of them.
+n clips, W segments of them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Segments:
         return len(self.clip)
 
     def span(self, number: int) -> tuple[int, int]:
-        """Where a stretch begins and ends in its clip."""
+        """Return the samples at which a segment begins and ends in its clip."""
         return int(self.start[number]), int(self.stop[number])
 
     @property
@@ -42,11 +42,11 @@ class Segments:
 
 
 def segments_of(lengths: Sequence[int] | np.ndarray, window: int) -> Segments:
-    """The stretches of clips; `slap.core.windows` has the rule.
+    """Cut clips into segments by the rule of `slap.core.windows`.
 
     Args:
         lengths: (n,) of the clips, in samples.
-        window: the longest stretch, in samples.
+        window: the longest segment, in samples.
 
     Example:
         >>> found = segments_of([4, 25], window=10)

@@ -92,7 +92,7 @@ def test_queries_from_a_file_and_from_the_standard_input(folder, capsys, monkeyp
         (["search", "sounds.index", "rain", "--top", "0"], "from 1 to 1000 results"),
         (["search", "sounds.index", "--audio", "none.wav"], "none.wav"),
         (["search", "sounds.index", "rain", "--model", "other.ckpt"], "the index was made by the model"),
-        (["search", "sounds.index", "rain", "--model", "gone.ckpt"], "say where it is with --model"),
+        (["search", "sounds.index", "rain", "--model", "gone.ckpt"], "give its path with --model"),
         (["serve", "nowhere"], "nowhere is no index of sounds"),
         (["serve", "sounds.index", "--host", "0.0.0.0"], "--host is 0.0.0.0, which others can reach"),
         (["serve", "sounds.index", "--port", "99999"], "--port must be from 0 to 65535, got 99999"),

@@ -5,7 +5,7 @@
     slap caption exported sounds --top-p 0.9 --temperature 0.8 --seed 1
 
 Without options each next token is the most probable one (greedy); --beam searches for the most probable caption;
---top-p draws: another --seed gives another caption. A clip's caption never depends on the other clips.
+--top-p samples: another --seed gives another caption. A clip's caption never depends on the other clips.
 
 Exit status: 0 done; 3 done, but for files that are listed on stderr; 2 nothing was done.
 """

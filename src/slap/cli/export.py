@@ -1,12 +1,12 @@
-"""Save a trained model for others: a folder of safetensors, JSON, the tokenizer and a model card.
+"""Export a trained model: a folder of safetensors, JSON, the tokenizer and a model card.
 
     slap export runs/demo/best.ckpt exported --licence apache-2.0
     slap export runs/demo/best.ckpt exported --onnx --overwrite
 
 The folder loads with `slap.load`, and wherever a command takes MODEL, without running code that it brings; its
-checksum is verified. The teacher and what only training needs stay behind. The model card takes training data and
-figures from the run's folder, where the checkpoint is in one. A collapsed model, to which all inputs are nearly the
-same, is refused.
+checksum is verified. The EMA teacher and objectives that only training needs are left out. The model card takes
+training data and metrics from the run's folder, where the checkpoint is in one. A collapsed model, to which all inputs
+are nearly the same, is refused.
 
 --onnx adds audio.onnx (one waveform of any length at the model's rate to its embedding, the log-mel spectrogram inside)
 and text.onnx (the token ids of one text to its embedding); --torch adds the same as audio.pt2 and text.pt2, for
@@ -26,14 +26,23 @@ from slap.cli.options import add_common, load
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("model", metavar="CKPT", help="a checkpoint, or a folder that `slap export` wrote")
+    parser.add_argument(
+        "model", metavar="CKPT", help="the model: a checkpoint (.ckpt), or a folder that `slap export` wrote"
+    )
     parser.add_argument("out", metavar="OUT", type=Path, help="the folder to write")
-    parser.add_argument("--licence", default="not stated", metavar="ID", help="of the weights, e.g. apache-2.0")
-    parser.add_argument("--name", metavar="TEXT", help="of the model, for its card (default: the run's folder)")
-    parser.add_argument("--onnx", action="store_true", help="write audio.onnx and text.onnx too")
-    parser.add_argument("--torch", action="store_true", help="write audio.pt2 and text.pt2 too")
-    parser.add_argument("--allow-collapsed", action="store_true", help="save a collapsed model too")
-    parser.add_argument("--overwrite", action="store_true", help="replace the model that OUT holds")
+    parser.add_argument(
+        "--licence",
+        default="not stated",
+        metavar="ID",
+        help="license of the weights for the model card, e.g. apache-2.0 (default: not stated)",
+    )
+    parser.add_argument(
+        "--name", metavar="TEXT", help="name of the model for the model card (default: the run's folder)"
+    )
+    parser.add_argument("--onnx", action="store_true", help="also write audio.onnx and text.onnx")
+    parser.add_argument("--torch", action="store_true", help="also write audio.pt2 and text.pt2, for torch.export.load")
+    parser.add_argument("--allow-collapsed", action="store_true", help="save the model even if it is collapsed")
+    parser.add_argument("--overwrite", action="store_true", help="replace the model in the folder OUT")
     add_common(parser)
 
 

@@ -1,4 +1,4 @@
-"""Say when in a recording something sounds: events with onset and offset, and a plot.
+"""Find when in a recording something sounds: events with onset and offset, and a plot.
 
     slap frames runs/demo/best.ckpt street.wav --texts "a dog barks" "a car passes" --plot street.png
 
@@ -22,15 +22,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_model(parser)
     parser.add_argument("file", metavar="FILE", help="a recording of any length")
-    parser.add_argument("--texts", nargs="+", required=True, metavar="TEXT", help="what to listen for, or a .txt file")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw spectrogram, similarity and events")
-    parser.add_argument("--hop", type=float, default=0.04, metavar="S", help="from frame to frame (default: 0.04)")
-    parser.add_argument("--threshold", type=float, metavar="COSINE", help="that an event reaches (default: adaptive)")
+    parser.add_argument(
+        "--texts",
+        nargs="+",
+        required=True,
+        metavar="TEXT",
+        help="descriptions of the sounds to find, or a .txt file with one per line",
+    )
+    parser.add_argument(
+        "--plot", type=Path, metavar="PNG", help="write a plot of spectrogram, similarity and events to this file"
+    )
+    parser.add_argument(
+        "--hop", type=float, default=0.04, metavar="S", help="seconds from frame to frame (default: 0.04)"
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="COSINE",
+        help="similarity that an event must reach (default: set for each text)",
+    )
     for name, default, help_ in (
-        ("hysteresis", 0.02, "how far below the threshold an event lasts"),
-        ("shortest", 0.2, "events below so many seconds are dropped"),
-        ("smooth", 0.2, "seconds of the median"),
-        ("contrast", 0.05, "the least difference between quiet and loud, where the threshold is adaptive"),
+        ("hysteresis", 0.02, "an event lasts while the similarity is less than this cosine below the threshold"),
+        ("shortest", 0.2, "duration, in seconds, below which events are dropped"),
+        ("smooth", 0.2, "width, in seconds, of the median filter over similarities"),
+        ("contrast", 0.05, "without --threshold: least range of the similarity, a cosine, for a text to have events"),
     ):
         parser.add_argument(
             f"--{name}", type=float, default=default, metavar="X", help=f"{help_} (default: %(default)g)"

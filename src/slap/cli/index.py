@@ -1,7 +1,7 @@
 """Index the sounds of a folder, to search in them by text or by sound.
 
-Run it again whenever files were added, changed, moved or removed, or when it was interrupted: only what is new is read.
-Files longer than a window are indexed in overlapping windows, so that a hit says where in the file it is.
+Run it again whenever files were added, changed, moved or removed, or when it was interrupted: only new files are read.
+Files longer than a window are indexed in overlapping windows, so that a hit gives the place in the file.
 
     slap index runs/demo/best.ckpt sounds sounds.index
     slap search sounds.index "dog barking, then rain"
@@ -26,26 +26,34 @@ if TYPE_CHECKING:
     from slap.search.update import UpdateReport
 
 SHOWN = 10
-"""Bad files that are printed; --json lists all."""
+"""Files that could not be indexed which are printed; --json lists all."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("model", metavar="MODEL", help="a checkpoint, or a folder that `slap export` wrote")
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="the folder of sounds; its sub-folders too")
-    parser.add_argument("index", metavar="INDEX", type=Path, help="the index, a folder; made if it is not there")
     parser.add_argument(
-        "--window", type=float, metavar="S", help="seconds of a window (default: 10, or the model's most)"
+        "model", metavar="MODEL", help="the model: a checkpoint (.ckpt), or a folder that `slap export` wrote"
+    )
+    parser.add_argument(
+        "folder", metavar="FOLDER", type=Path, help="the folder of sounds to index, with its sub-folders"
+    )
+    parser.add_argument("index", metavar="INDEX", type=Path, help="the folder of the index; made if it is not there")
+    parser.add_argument(
+        "--window", type=float, metavar="S", help="length of a window in seconds (default: 10, or the model's maximum)"
     )
     parser.add_argument("--hop", type=float, metavar="S", help="seconds from window to window (default: half a window)")
-    parser.add_argument("--device", help="that the model runs on, e.g. cpu or cuda (default: a GPU if there is one)")
     parser.add_argument(
-        "--workers", type=int, default=2, metavar="N", help="threads that read files (default: %(default)s)"
+        "--device", help="device that the model computes on, e.g. cpu or cuda (default: a GPU if there is one)"
     )
-    parser.add_argument("--retry", action="store_true", help="read files again that could not be indexed before")
-    parser.add_argument("--relocate", action="store_true", help="the indexed folder was moved to FOLDER")
-    parser.add_argument("--rebuild", action="store_true", help="forget what INDEX holds, and start anew")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--workers", type=int, default=2, metavar="N", help="number of threads that read files (default: %(default)s)"
+    )
+    parser.add_argument("--retry", action="store_true", help="try files again that could not be indexed before")
+    parser.add_argument(
+        "--relocate", action="store_true", help="allow FOLDER to differ from the indexed folder, which was moved there"
+    )
+    parser.add_argument("--rebuild", action="store_true", help="delete the content of INDEX, and index all files anew")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -76,7 +84,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    import slap
+    from slap.inference.load import load
     from slap.search.metadata import FILE, Metadata
     from slap.search.store import Store
     from slap.search.update import Update
@@ -84,7 +92,7 @@ def _run(arguments: argparse.Namespace) -> int:
     index, folder = arguments.index, arguments.folder.resolve()
     if not folder.is_dir():
         raise NotADirectoryError(f"there is no folder {arguments.folder}")
-    model = slap.load(arguments.model, device=arguments.device)
+    model = load(arguments.model, device=arguments.device)
     options = (arguments.window, arguments.hop)
     metadata = Metadata.of(model, str(Path(arguments.model).resolve()), folder, *options)
     fresh = arguments.rebuild or not (index / FILE).exists()
@@ -111,7 +119,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def as_json(report: UpdateReport, store: Store) -> dict[str, Any]:
-    """What `--json` prints."""
+    """Return the report as plain data."""
     numbers = {name: getattr(report, name) for name in ("added", "changed", "moved", "reused", "removed", "unchanged")}
     return {
         **numbers,
@@ -124,7 +132,7 @@ def as_json(report: UpdateReport, store: Store) -> dict[str, Any]:
 
 
 def as_text(index: Path, report: UpdateReport, store: Store, metadata: Metadata) -> str:
-    """The report for a terminal."""
+    """Return the report for a terminal."""
     kind = "with an approximate index" if store.approximate else "each of which is compared with a query"
     done = {
         f"{report.added} added": report.added,

@@ -1,4 +1,4 @@
-"""From what a command line names, files, folders, globs and manifests, to the recordings to use, each with an id."""
+"""The recordings that a command line names by files, folders, globs and manifests, each with an id."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MANIFESTS = (".csv", ".jsonl", ".jsonl.gz")
 
 
 def inputs(paths: Iterable[str]) -> list[Input]:
-    """The recordings that some paths name, in their order, each once.
+    """Find the recordings that some paths name, in their order, each once.
 
     A path that is no folder and no manifest is taken for audio whatever its name; in folders the ending decides.
 

@@ -1,4 +1,4 @@
-"""What the commands that use a model share: their options, and how they tell of files that could not be used.
+"""Options that the commands that use a model share, and the report of files that could not be used.
 
 Exit status of all of them: 0 done; 3 done, but for the files that are listed on stderr (and under `failed` of --json);
 2 nothing was done, and the message says what to do.
@@ -18,22 +18,30 @@ if TYPE_CHECKING:
 DONE, SOME_FAILED = 0, 3
 
 SHOWN = 20
-"""Files that failed which are shown on a terminal."""
+"""Failed files that are shown on a terminal."""
 
 PATHS = "files, folders (with their sub-folders), globs in quotes, or manifests (.csv, .jsonl, .jsonl.gz)"
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add MODEL."""
-    parser.add_argument("model", metavar="MODEL", help="a checkpoint, or a folder that `slap export` wrote")
+    parser.add_argument(
+        "model", metavar="MODEL", help="the model: a checkpoint (.ckpt), or a folder that `slap export` wrote"
+    )
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Add the options of all commands."""
-    parser.add_argument("--device", help="that the model runs on, e.g. cpu or cuda:1 (default: a GPU if there is one)")
+    parser.add_argument(
+        "--device", help="device that the model computes on, e.g. cpu or cuda:1 (default: a GPU if there is one)"
+    )
     add_plugins(parser)
-    parser.add_argument("--trust", action="store_true", help="load a saved model whose checksum or links are wrong")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="load a saved model even if its checksum is wrong or its files are links to elsewhere",
+    )
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +49,7 @@ def add_dtype(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
-        help="what the model computes in; bfloat16 is faster where the processor or GPU has it (default: as saved)",
+        help="precision of the model; bfloat16 is faster where the processor or GPU has it (default: as saved)",
     )
 
 
@@ -53,7 +61,7 @@ def add_plugins(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="MODULE",
-        help="modules or .py files to import before",
+        help="modules or .py files that define plug-ins, imported before the model is loaded",
     )
 
 
@@ -64,40 +72,44 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=120.0,
         metavar="S",
-        help="audio that is computed together (default: %(default)g)",
+        help="seconds of audio per batch (default: %(default)g)",
     )
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
     """Add the options of writing captions."""
-    group = parser.add_argument_group("how captions are written", "a beam or drawing; greedily with neither")
-    group.add_argument("--max-length", type=int, default=64, metavar="N", help="tokens at most (default: 64)")
-    group.add_argument("--beam", type=int, default=1, metavar="N", help="beginnings kept; 1 is greedy (default: 1)")
+    group = parser.add_argument_group("decoding of captions", "beam search or sampling; greedy with neither")
+    group.add_argument(
+        "--max-length", type=int, default=64, metavar="N", help="longest caption, in tokens (default: 64)"
+    )
+    group.add_argument("--beam", type=int, default=1, metavar="N", help="beam width; 1 is greedy (default: 1)")
     group.add_argument(
         "--length-penalty",
         type=float,
         default=1.0,
         metavar="X",
-        help="of a beam; 0 prefers short captions (default: 1)",
+        help="with --beam: exponent of the length that scores are divided by; 0 prefers short captions (default: 1)",
     )
     group.add_argument(
         "--top-p",
         type=float,
         metavar="P",
-        help="draw each token among the most probable ones that together have this probability; 1 among all",
+        help="sample each token among the most probable ones that together have this probability; 1 is all tokens",
     )
     group.add_argument(
         "--temperature",
         type=float,
         default=1.0,
         metavar="T",
-        help="with --top-p; below 1 unlikely tokens become rarer (default: 1)",
+        help="with --top-p: divisor of the logits; below 1 unlikely tokens become rarer (default: 1)",
     )
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="with --top-p, of what is drawn (default: 0)")
+    group.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="with --top-p: seed of the random numbers (default: 0)"
+    )
 
 
 def decoding(arguments: argparse.Namespace) -> Decoding:
-    """What the options of `add_decoding` say.
+    """Return the decoding that the options of `add_decoding` ask for.
 
     Raises:
         ValueError: a value out of range, or options that have no effect together.
@@ -109,7 +121,7 @@ def decoding(arguments: argparse.Namespace) -> Decoding:
 
 
 def load(arguments: argparse.Namespace) -> Model:
-    """The model that the options name."""
+    """Load the model that the options name."""
     import slap
     from slap.core.registry import load_plugins
 
@@ -118,7 +130,7 @@ def load(arguments: argparse.Namespace) -> Model:
 
 
 def plain(options: Sequence[str] | None, what: str) -> list[str]:
-    """The words of an option that takes several, or one file with a word a line.
+    """Return the words of an option that takes several, or one file with a word per line.
 
     Raises:
         ValueError: the file is empty.
@@ -130,12 +142,12 @@ def plain(options: Sequence[str] | None, what: str) -> list[str]:
     if len(words) == 1 and words[0].endswith(".txt"):
         words = [line.strip() for line in Path(words[0]).read_text(encoding="utf-8").splitlines() if line.strip()]
     if not words:
-        raise ValueError(f"there are no {what}; give some, or a .txt file with one a line")
+        raise ValueError(f"there are no {what}; give some, or a .txt file with one per line")
     return words
 
 
 def tell_failed(failed: Iterable[tuple[str, str]]) -> int:
-    """List on stderr what could not be used and why; the exit status."""
+    """List on stderr the files that could not be used, with reasons; return the exit status."""
     failed = list(failed)
     for _, reason in failed[:SHOWN]:
         print(f"slap: skipped: {reason}", file=sys.stderr)

@@ -1,11 +1,11 @@
-"""Search an index by text, or by a sound that is like what is searched for.
+"""Search an index by text, or by a sound like the one to find.
 
     slap search sounds.index "dog barking, then rain"
     slap search sounds.index --audio query.wav --top 5
     slap search sounds.index --queries queries.txt --json
 
-Each hit is a file with the cosine of its best window, and where in the file this window is. The model is found where it
-was when the index was made, or is named by --model.
+Each hit is a file with the cosine of its best window, and the place of this window in the file. The model is expected
+at the path that it had when the index was made; --model names another.
 
 Exit status: 0 done; 2 the index, its model or a query cannot be used.
 """
@@ -26,16 +26,29 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("index", metavar="INDEX", type=Path, help="an index that `slap index` made")
-    parser.add_argument("query", metavar="QUERY", nargs="*", help="texts, each of which is searched for")
-    parser.add_argument("--audio", nargs="+", action="extend", default=[], metavar="FILE", help="sounds to search for")
-    parser.add_argument("--queries", metavar="FILE", help="a file with a text a line, or - for the standard input")
+    parser.add_argument("query", metavar="QUERY", nargs="*", help="texts to search for, each by itself")
     parser.add_argument(
-        "--top", type=int, default=10, metavar="N", help="files to show for a query (default: %(default)s)"
+        "--audio",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="audio files to search for, each by itself",
     )
-    parser.add_argument("--exact", action="store_true", help="compare with every window, also in large indices")
-    parser.add_argument("--model", help="where the model is now, if it was moved")
-    parser.add_argument("--device", help="that the model runs on (default: a GPU if there is one)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--queries", metavar="FILE", help="file with a text to search for per line, or - for the standard input"
+    )
+    parser.add_argument(
+        "--top", type=int, default=10, metavar="N", help="number of files to show per query (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--exact", action="store_true", help="compare with every window, without the approximate index of large indices"
+    )
+    parser.add_argument("--model", help="path of the model, if it was moved since the index was made")
+    parser.add_argument(
+        "--device", help="device that the model computes on, e.g. cpu or cuda (default: a GPU if there is one)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -72,7 +85,7 @@ def _search(index: Index, texts: list[str], arguments: argparse.Namespace) -> li
 
 
 def as_text(query: str, hits: list[Hit]) -> str:
-    """The hits of a query for a terminal."""
+    """Return the hits of a query for a terminal."""
     if not hits:
         return f"{query}\n  the index is empty"
     lines = [
@@ -83,7 +96,7 @@ def as_text(query: str, hits: list[Hit]) -> str:
 
 
 def printable(text: str) -> str:
-    r"""A text that cannot steer a terminal: what is not printable is escaped.
+    r"""Escape characters that could steer a terminal.
 
     Example:
         >>> print(printable("rain\x1b[2J"))
@@ -93,7 +106,7 @@ def printable(text: str) -> str:
 
 
 def clock(seconds: float) -> str:
-    """A time as people read it.
+    """Write a time as people read it.
 
     Example:
         >>> clock(3.25), clock(75), clock(3675)

@@ -1,4 +1,4 @@
-"""Search an index in a web page on this machine: type a query, listen, see where in a sound it matches.
+"""Serve a web page on this machine to search an index: type a query, listen, see where in a sound it matches.
 
     slap serve sounds.index
     slap serve sounds.index --port 8500 --open
@@ -18,12 +18,18 @@ from pathlib import Path
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("index", metavar="INDEX", type=Path, help="an index that `slap index` made")
-    parser.add_argument("--port", type=int, default=8420, help="port, or 0 for any (default: %(default)s)")
-    parser.add_argument("--host", default="127.0.0.1", help="a loopback address (default: %(default)s)")
-    parser.add_argument("--open", action="store_true", help="open the page in the browser")
-    parser.add_argument("--model", help="where the model is now, if it was moved")
-    parser.add_argument("--device", help="that the model runs on (default: a GPU if there is one)")
-    parser.add_argument("--json", action="store_true", help="print the address as JSON")
+    parser.add_argument(
+        "--port", type=int, default=8420, help="port to serve on; 0 takes a free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to serve on, a loopback one (default: %(default)s)"
+    )
+    parser.add_argument("--open", action="store_true", help="open the page in the default browser")
+    parser.add_argument("--model", help="path of the model, if it was moved since the index was made")
+    parser.add_argument(
+        "--device", help="device that the model computes on, e.g. cpu or cuda (default: a GPU if there is one)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the address of the page as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -90,7 +90,7 @@ class _Ahead(Generic[T]):
             raise item.error
 
     def stop(self) -> None:
-        """Have all threads end at their next item."""
+        """End all threads at their next item."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()

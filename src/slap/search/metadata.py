@@ -1,14 +1,14 @@
-"""What an index says of itself: by which model it was made, of which folder, in which windows."""
+"""The metadata of an index: the model that made it, its folder, its windows."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from slap.inference.model import Model
+from slap.core.files import atomic_write
+from slap.inference.model import Model
 
 FILE = "slap-index.json"
 FORMAT = 1
@@ -20,7 +20,7 @@ WINDOW = 10.0
 
 @dataclass(frozen=True)
 class Metadata:
-    """What `slap-index.json` holds.
+    """The content of `slap-index.json`.
 
     Attributes:
         model: path of the model, absolute, or its name.
@@ -29,8 +29,8 @@ class Metadata:
         folder: the folder whose sounds are indexed, absolute.
         window: seconds of a window; shorter files are one window, themselves.
         hop: seconds from window to window.
-        trained: rows on which the approximate index was made, or 0.
-        format: of the index.
+        trained: number of rows on which the approximate index was made, or 0.
+        format: version of the format of the index.
     """
 
     model: str
@@ -44,7 +44,7 @@ class Metadata:
 
     @classmethod
     def of(cls, model: Model, path: str, folder: Path, window: float | None, hop: float | None) -> Metadata:
-        """That of a new index.
+        """Make the metadata of a new index.
 
         Raises:
             ValueError: a window or a hop that the model or the windows do not allow.
@@ -61,7 +61,7 @@ class Metadata:
 
     @classmethod
     def load(cls, index: Path) -> Metadata:
-        """Read that of an index.
+        """Read the metadata of an index.
 
         Raises:
             FileNotFoundError: there is no index.
@@ -81,12 +81,11 @@ class Metadata:
     def save(self, index: Path) -> None:
         """Write it, whole or not at all."""
         index.mkdir(parents=True, exist_ok=True)
-        draft = index / (FILE + ".new")
-        draft.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        draft.replace(index / FILE)
+        with atomic_write(index / FILE) as file:
+            file.write(json.dumps(asdict(self), indent=2) + "\n")
 
     def updated(self, new: Metadata, window: float | None, hop: float | None, relocate: bool) -> Metadata:
-        """This index, going to be updated by what would make `new`, if the two go together.
+        """Return the metadata for an update of this index with the model and folder of `new`, if the two go together.
 
         Raises:
             ValueError: another model, folder or windows than those the index was made with.

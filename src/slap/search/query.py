@@ -1,4 +1,4 @@
-"""Ask an index: by text, by sound, or for what is like something in it.
+"""Queries of an index: by text, by sound, or for sounds like one in it.
 
 E shared dimension.
 """
@@ -50,7 +50,7 @@ class Index:
     Args:
         folder: of the index.
         metadata: of the index.
-        load: gives the model; called when the model is first needed.
+        load: returns the model; called when the model is first needed.
     """
 
     def __init__(self, folder: Path, metadata: Metadata, load: Callable[[], Model]) -> None:
@@ -64,8 +64,8 @@ class Index:
 
         Args:
             folder: of the index.
-            model: where its model is now; default: where it was when the index was made.
-            device: that the model runs on.
+            model: path of its model; default: the path that it had when the index was made.
+            device: the device that the model computes on.
 
         Raises:
             FileNotFoundError: there is no index, or its model is gone.
@@ -82,21 +82,21 @@ class Index:
         return self._model
 
     def text(self, queries: Sequence[str], top: int = 10, exact: bool = False) -> list[list[Hit]]:
-        """For each text the files whose sound is nearest, best first.
+        """Find for each text the files whose sound is nearest, best first.
 
         Args:
             queries: texts.
-            top: files.
+            top: number of files per query.
             exact: compare with every window, also where there is an approximate index.
         """
         return self._search(self.model.embed_text(list(queries)), top, exact)
 
     def audio(self, queries: Sequence[str | Path], top: int = 10, exact: bool = False) -> list[list[Hit]]:
-        """For each audio file the files whose sound is nearest, as `text`."""
+        """Find for each audio file the files whose sound is nearest, as `text` does."""
         return self._search(self.model.embed_audio(list(queries)), top, exact)
 
     def like(self, file: str, start: float, top: int = 10) -> list[Hit]:
-        """What sounds like a window of a file of the index, without this file.
+        """Find the files that sound like a window of a file of the index, without this file.
 
         Raises:
             KeyError: there is no such file.
@@ -109,7 +109,7 @@ class Index:
         return [Hit(rank, *_values(hit)) for rank, hit in enumerate(hits[:top], 1)]
 
     def nearest(self, vector: np.ndarray, top: int = 10, exact: bool = False) -> list[Hit]:
-        """The files with the windows nearest to an embedding, (E,), one hit a file.
+        """Find the files with the windows nearest to an embedding, (E,), one hit per file.
 
         Raises:
             ValueError: `top` is out of range.
@@ -146,7 +146,7 @@ def _values(hit: Hit) -> tuple[float, str, str, float, float, float]:
 def _load(metadata: Metadata, path: str | None, device: str | None) -> Model:
     path = path or metadata.model
     if not Path(path).exists():
-        raise FileNotFoundError(f"the model that made the index is no longer at {path}; say where it is with --model")
+        raise FileNotFoundError(f"the model that made the index is no longer at {path}; give its path with --model")
     model = load(path, device=device)
     if model.name != metadata.model_name:
         raise ValueError(

@@ -27,17 +27,17 @@ PARTITIONS, CANDIDATES = 50, 1000
 10 k if that is more). `benchmarks/search.py` measures what they cost and find."""
 
 REGROWN = 4
-"""The approximate index is made anew when there are so many times more rows than when it was made."""
+"""The approximate index is made anew when there are this many times more rows than when it was made."""
 
 AT_ONCE = 500
 """Paths or hashes in one condition."""
 
 KEPT = timedelta(hours=1)
-"""Files of older states are removed after so long: a server may be reading them."""
+"""Files of older states are removed after this time: a server may be reading them."""
 
 
 class State(NamedTuple):
-    """What is remembered of a file to see whether it has changed."""
+    """The state of a file when it was indexed, by which a change is seen."""
 
     size: int
     mtime_ns: int
@@ -91,7 +91,7 @@ class Store:
         self.bad = self._database.create_table("bad", schema=_BAD_SCHEMA, exist_ok=True)
 
     def __len__(self) -> int:
-        """Windows."""
+        """Count the windows."""
         return int(self.windows.count_rows())
 
     @property
@@ -107,7 +107,7 @@ class Store:
     # -- files --------------------------------------------------------------------------------------------------------
 
     def files(self) -> dict[str, State]:
-        """The indexed files by path."""
+        """Return the states of the indexed files by path."""
         found: dict[str, State] = {}
         for batch in self.windows.search().select(["path", "size", "mtime_ns", "hash"]).to_batches():
             for row in batch.to_pylist():
@@ -115,15 +115,15 @@ class Store:
         return found
 
     def bad_files(self) -> dict[str, BadRow]:
-        """The files that could not be indexed, by path."""
+        """Return the files that could not be indexed, by path."""
         return {row["path"]: BadRow(**row) for row in self.bad.search().to_list()}
 
     def rows_of(self, file: str) -> list[WindowRow]:
-        """The windows of a file by its id, in order of time; none if there is no such file."""
+        """Return the windows of a file by its id, in order of time; none if there is no such file."""
         return sorted(self._where("file", [file]), key=lambda row: row.start)
 
     def rows_with(self, hashes: Sequence[str]) -> dict[str, list[WindowRow]]:
-        """The windows of one file for each of the contents that are known."""
+        """Return, for each content that is known, the windows of one file that has it."""
         found: dict[str, list[WindowRow]] = {}
         for row in self._where("hash", hashes):
             rows = found.setdefault(row.hash, [])
@@ -132,14 +132,14 @@ class Store:
         return found
 
     def replace(self, paths: Iterable[str], rows: Sequence[WindowRow], bad: Sequence[BadRow]) -> None:
-        """Have these rows stand for these files, and no others.
+        """Replace all rows about some files.
 
         Interrupted in between it leaves some of the files out, which the next update then finds to be new.
 
         Args:
-            paths: of those about which anything is known.
-            rows: their windows, and those of further files.
-            bad: the files that have none.
+            paths: the files whose old rows are removed.
+            rows: the windows of files, new ones included.
+            bad: the files that could not be indexed.
         """
         paths = list(paths)
         for condition in _conditions("path", paths):
@@ -159,11 +159,11 @@ class Store:
     # -- search -------------------------------------------------------------------------------------------------------
 
     def nearest(self, vector: np.ndarray, k: int, exact: bool = False) -> list[WindowMatch]:
-        """The k windows with the largest cosine, best first.
+        """Find the k windows with the largest cosine, best first.
 
         Args:
             vector: (E,) of length 1.
-            k: at most so many.
+            k: the number of windows, at most.
             exact: compare with every window, also where there is an approximate index.
         """
         query = self.windows.search(np.asarray(vector, dtype=np.float32), vector_column_name="vector")
@@ -182,17 +182,17 @@ class Store:
 
     @property
     def approximate(self) -> bool:
-        """Whether there is an approximate index."""
+        """True if there is an approximate index."""
         return any(index.columns == ["vector"] for index in self.windows.list_indices())
 
     def optimize(self, trained: int) -> int:
-        """Join small files, remove old ones, and bring the indices up to date, or make them where they are due.
+        """Merge small files, remove old ones, and update the approximate index, or make it where it is due.
 
         Args:
             trained: rows on which the approximate index was made; 0 if there is none.
 
         Returns:
-            the rows on which it was made now.
+            the number of rows on which it was made now.
         """
         rows = len(self)
         if rows >= max(APPROXIMATE_FROM, trained * REGROWN) or (rows >= APPROXIMATE_FROM and not self.approximate):
@@ -236,7 +236,7 @@ def _table(rows: Sequence[WindowRow], schema: pa.Schema) -> pa.Table:
 
 
 def _conditions(column: str, values: Iterable[str]) -> Iterator[str]:
-    """SQL conditions that a column has one of the values, some values each."""
+    """Yield SQL conditions that a column has one of the values, some values each."""
     rest = iter(values)
     while some := list(islice(rest, AT_ONCE)):
         quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in some)
