@@ -13,9 +13,10 @@ import soundfile
 import torch
 
 import slap
+from slap.audio.reader import blocks, read
 from slap.cli.inputs import inputs
 from slap.cli.main import main
-from slap.inference.frames_plot import spectrogram
+from slap.inference.spectrogram import levels, row_of
 from slap.testing.tiny import tiny_checkpoint
 
 COMMANDS = ("embed", "classify", "caption", "frames", "export")
@@ -192,13 +193,14 @@ def test_the_spectrogram_shows_what_sounds_when(tmp_path):
     """Silence, then a tone of 2 kHz, also when it comes in many blocks."""
     time = np.arange(RATE * 40) / RATE
     soundfile.write(tmp_path / "tone.wav", np.where(time > 20, np.sin(2 * np.pi * 2000 * time), 0) * 0.5, RATE)
-    image = spectrogram(str(tmp_path / "tone.wav"), 40.0)
-    columns = image.shape[1]
-    assert columns > 1000
-    row = 2000 * 512 // RATE
-    assert image[row, columns * 3 // 4] > -1
-    assert image[:, : columns // 2 - 2].max() < -60
-    assert image[row + 20, columns * 3 // 4] < -30
+    image = levels(blocks(tmp_path / "tone.wav", RATE), RATE, 40 * RATE)
+    columns, row = image.shape[1], int(row_of(2000, RATE))
+    assert columns == 900
+    assert image[row, columns * 3 // 4] > 0.98
+    assert image[:, : columns // 2 - 2].max() < 0.2
+    assert image[row + 8, columns * 3 // 4] < 0.6
+    whole = levels([read(tmp_path / "tone.wav", RATE)], RATE, 40 * RATE)
+    np.testing.assert_allclose(image, whole, atol=1e-5)
 
 
 # -- embed ------------------------------------------------------------------------------------------------------------

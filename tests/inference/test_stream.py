@@ -209,15 +209,15 @@ def test_ctrl_c_ends_it_at_once():
         raise KeyboardInterrupt
 
     before, threads = signal.signal(signal.SIGALRM, interrupt), threading.active_count()
-    sources = [slow, *[lambda: iter([1] * 100)] * 4]
+    found = read_ahead([slow, *[lambda: iter([1] * 100)] * 4], 3, 10, lambda item: 1)
     signal.setitimer(signal.ITIMER_REAL, 0.1)
     start = time.monotonic()
     try:
         with pytest.raises(KeyboardInterrupt):
-            for items in read_ahead(sources, 3, 10, lambda item: 1):
-                list(items)
+            list(map(list, found))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+    found.close()
     assert time.monotonic() - start < 5
     assert threading.active_count() == threads

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from slap.search.query import Index
-from slap.search.web.app import App
+from slap.search.web.app import search_app
 from slap.search.web.server import Server
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -38,10 +38,12 @@ def url(sounds):
     sounds.tone("odd.aiff", 2600, seconds=2)
     sounds.tone(HOSTILE, 1900, seconds=2)
     sounds.update()
-    with Server(App(Index.open(sounds.index))) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    with Server(search_app(Index.open(sounds.index))) as server:
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
         yield server.url
-        server.shutdown()
+        server.stop()
+        thread.join()
 
 
 @pytest.fixture

@@ -12,6 +12,10 @@ Exit status: 0 after Ctrl-C; 2 the index, its model or the address cannot be use
 from __future__ import annotations
 
 import argparse
+import json
+import webbrowser
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -34,22 +38,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted."""
-    import json
-    import webbrowser
-    from contextlib import suppress
-
     from slap.search.query import Index
-    from slap.search.web.app import App
-    from slap.search.web.server import Server
 
     if not 0 <= arguments.port <= 65535:
         raise ValueError(f"--port must be from 0 to 65535, got {arguments.port}")
+    if find_spec("starlette") is None or find_spec("uvicorn") is None:
+        raise ImportError("the search page needs Starlette and uvicorn: pip install 'slap-audio[search]'")
+    from slap.search.web.app import search_app
+    from slap.search.web.server import Server
+
     index = Index.open(arguments.index, arguments.model, arguments.device)
-    with Server(App(index), arguments.host, arguments.port) as server:
+    with Server(search_app(index), arguments.host, arguments.port) as server:
         index.model.embed_text(["a sound"])  # the first query shall be as fast as the others
         print(json.dumps({"url": server.url}) if arguments.json else f"{server.url}  (Ctrl-C stops)", flush=True)
         if arguments.open:
             webbrowser.open(server.url)
         with suppress(KeyboardInterrupt):
-            server.serve_forever()
+            server.run()
     return 0

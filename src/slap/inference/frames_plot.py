@@ -1,4 +1,4 @@
-"""A picture of a recording: its spectrogram, the similarity of texts over time, and the events."""
+"""The plot of a recording: its spectrogram, the similarity of texts over time, and the events."""
 
 from __future__ import annotations
 
@@ -6,25 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from slap.audio.reader import blocks
 from slap.inference.frames import Event, Frames
+from slap.inference.spectrogram import ROWS, levels, row_of
 
-RATE, FFT = 16_000, 512
-COLUMNS = 1200
-"""Of the spectrogram; louder moments of a column win."""
+RATE = 16_000
+"""Sample rate of the spectrogram, Hz."""
 
-LEVELS = (-80.0, 0.0)
-"""dB below the loudest that are shown."""
+TICKS = (0, 0.5, 1, 2, 4, 8)
+"""Frequencies beside the spectrogram, kHz."""
 
 
 def draw(path: str, frames: Frames, events: Sequence[Event], out: Path) -> None:
-    """Write the picture, PNG or whatever the name's ending says."""
+    """Write the plot, as PNG or the format that the name's ending says."""
     with mpl.rc_context({"font.family": "sans-serif", "font.size": 9, "savefig.dpi": 150}):
         figure = Figure(figsize=(10, 2.2 + 2.2 + 0.28 * len(frames.texts) + 0.6), layout="constrained")
         FigureCanvasAgg(figure)
@@ -41,40 +39,13 @@ def draw(path: str, frames: Frames, events: Sequence[Event], out: Path) -> None:
 
 
 def _spectrogram(axes: Axes, path: str, seconds: float) -> None:
-    image = spectrogram(path, seconds)
+    image = levels(blocks(path, RATE), RATE, round(seconds * RATE))
     axes.imshow(
-        image, origin="lower", aspect="auto", extent=(0, seconds, 0, RATE / 2000), cmap="magma", vmin=LEVELS[0],
-        vmax=LEVELS[1], interpolation="nearest",
+        image, origin="lower", aspect="auto", extent=(0, seconds, 0, ROWS), cmap="magma", vmin=0, vmax=1,
+        interpolation="nearest",
     )  # fmt: skip
+    axes.set_yticks([row_of(1000 * tick, RATE) for tick in TICKS], [f"{tick:g}" for tick in TICKS])
     axes.set_ylabel("kHz")
-
-
-def spectrogram(path: str, seconds: float) -> np.ndarray:
-    """(FFT / 2 + 1, columns) dB below the loudest, read in blocks, so that hours take little memory."""
-    hop = max(FFT // 4, round(seconds * RATE / COLUMNS / 4))
-    columns = max(min(COLUMNS, round(seconds * RATE / hop)), 1)
-    image = np.full((FFT // 2 + 1, columns), 1e-10)
-    window, start, held = torch.hann_window(FFT), 0, torch.empty(0)
-    for block in blocks(path, RATE):
-        held = torch.cat([held, block])
-        start, held = _add(image, held, start, hop, window, seconds)
-    _add(image, torch.nn.functional.pad(held, (0, FFT)), start, hop, window, seconds)
-    decibel = 10 * np.log10(image)
-    return decibel - decibel.max()
-
-
-def _add(
-    image: np.ndarray, held: torch.Tensor, start: int, hop: int, window: torch.Tensor, seconds: float
-) -> tuple[int, torch.Tensor]:
-    """Put the frames of `held`, which begins at sample `start`, into the image; what is left of it."""
-    if len(held) < FFT:
-        return start, held
-    power = torch.fft.rfft(held.unfold(0, FFT, hop) * window).abs().square().T.double().numpy()
-    middle = (start + FFT / 2 + hop * np.arange(power.shape[1])) / RATE / seconds * image.shape[1]
-    for column, values in zip(middle.astype(int).clip(0, image.shape[1] - 1), power.T, strict=True):
-        np.maximum(image[:, column], values, out=image[:, column])
-    done = power.shape[1] * hop
-    return start + done, held[done:]
 
 
 def _curves(axes: Axes, frames: Frames, colors: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""A spectrogram as a picture: time from left to right, frequency on the mel scale from bottom to top.
+"""The picture of a spectrogram: time from left to right, frequency on the mel scale from bottom to top.
 
 T samples, F frequency bins, R rows and W columns of the picture.
 """
@@ -6,6 +6,8 @@ T samples, F frequency bins, R rows and W columns of the picture.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
+from itertools import chain
 from typing import BinaryIO
 
 import numpy as np
@@ -18,19 +20,19 @@ RANGE = 70.0
 """Decibels below the loudest that are shown."""
 
 LONGEST = 60.0
-"""Seconds that one picture shows."""
+"""Seconds that one picture of a segment shows."""
 
 
-def spectrogram(file: BinaryIO, start: float, end: float) -> bytes:
-    """A stretch of an open audio file as PNG.
+def segment_png(file: BinaryIO, start: float, end: float) -> bytes:
+    """Draw a segment of an open audio file as PNG.
 
     Args:
-        file: is read from where the stretch begins.
+        file: the file.
         start: seconds.
         end: seconds; at most `LONGEST` after the start.
 
     Raises:
-        ValueError: the stretch is empty or too long.
+        ValueError: the segment is empty or too long.
         soundfile.LibsndfileError: the file is no audio.
     """
     if not 0 <= start < end <= start + LONGEST:
@@ -39,25 +41,41 @@ def spectrogram(file: BinaryIO, start: float, end: float) -> bytes:
         sound.seek(min(round(start * sound.samplerate), max(sound.frames - 1, 0)))
         samples = sound.read(round((end - start) * sound.samplerate), dtype="float32", always_2d=True)
         mono = torch.from_numpy(np.nan_to_num(samples.mean(axis=1)))
-        return png(levels(mono, sound.samplerate))
+        return png(levels([mono], sound.samplerate, len(mono)))
 
 
-def levels(samples: Tensor, rate: int) -> np.ndarray:
-    """Samples, (T,), to levels from 0 to 1, (R, W), the lowest frequency first."""
+def levels(blocks: Iterable[Tensor], rate: int, samples: int) -> np.ndarray:
+    """Compute levels from 0 to 1, (R, W), the lowest frequency first; hours of audio take little memory.
+
+    A column shows the loudest of its moments, a row the loudest of its frequencies.
+
+    Args:
+        blocks: consecutive samples, (n_i,) each.
+        rate: Hz.
+        samples: T, that the width stands for.
+    """
     size = max(2 ** round(np.log2(0.03 * rate)), 16)
-    hop = max(1, min(size // 2, len(samples) // COLUMNS))
-    padded = torch.nn.functional.pad(samples, (size // 2, size // 2 + hop))
-    spectrum = torch.stft(padded, size, hop, window=torch.hann_window(size), center=False, return_complex=True)
-    power = spectrum.abs().square()
-    power = torch.nn.functional.adaptive_max_pool1d(power[None], min(COLUMNS, power.shape[1]))[0]
-    rows = np.maximum.reduceat(power.numpy(), _first_bins(size // 2 + 1, rate), axis=0)
-    decibels = 10 * np.log10(np.maximum(rows / max(float(rows.max()), 1e-12), 1e-12))
+    hop = max(1, min(size // 2, samples // COLUMNS))
+    frames = samples // hop + 2
+    power = np.zeros((ROWS, min(COLUMNS, frames)), dtype=np.float32)
+    window, bins = torch.hann_window(size), _first_bins(size // 2 + 1, rate)
+    held, first = torch.zeros(size // 2), 0  # frames are centered; `held` begins with frame `first`
+    for block in chain(blocks, [torch.zeros(size // 2 + hop)]):
+        held = torch.cat([held, block])
+        if len(held) < size:
+            continue
+        spectrum = torch.fft.rfft(held.unfold(0, size, hop) * window).abs().square().T
+        rows = np.maximum.reduceat(spectrum.numpy(), bins, axis=0)
+        _add(power, rows, first, frames)
+        first += rows.shape[1]
+        held = held[rows.shape[1] * hop :]
+    decibels = 10 * np.log10(np.maximum(power / max(float(power.max()), 1e-12), 1e-12))
     levels: np.ndarray = (decibels / RANGE + 1).clip(0, 1)
     return levels
 
 
 def png(values: np.ndarray) -> bytes:
-    """Levels from 0 to 1 as a picture."""
+    """Draw levels from 0 to 1."""
     from matplotlib.image import imsave
 
     out = io.BytesIO()
@@ -65,8 +83,27 @@ def png(values: np.ndarray) -> bytes:
     return out.getvalue()
 
 
+def row_of(frequency: float, rate: int) -> float:
+    """Return the row of a frequency in Hz, as a position from 0 to R."""
+    return float(ROWS * _mel(frequency) / _mel(rate / 2))
+
+
+def _add(power: np.ndarray, rows: np.ndarray, first: int, frames: int) -> None:
+    """Add frames to the columns that they overlap, which are two at most."""
+    frame, columns = first + np.arange(rows.shape[1]), power.shape[1]
+    for place in (frame * columns // frames, -(-(frame + 1) * columns // frames) - 1):
+        place = place.clip(0, columns - 1)
+        starts = np.flatnonzero(np.diff(place, prepend=-1))
+        loudest = np.maximum.reduceat(rows, starts, axis=1)
+        power[:, place[starts]] = np.maximum(power[:, place[starts]], loudest)
+
+
 def _first_bins(bins: int, rate: int) -> np.ndarray:
-    """The first of the F bins of each row; rows are equally high on the mel scale (HTK's formula)."""
-    top = 2595 * np.log10(1 + rate / 2 / 700)
-    edges = 700 * (10 ** (np.linspace(0, top, ROWS + 1)[:-1] / 2595) - 1)
+    """Return the first of the F bins of each row; rows are equally high on the mel scale."""
+    edges = 700 * (10 ** (np.linspace(0, _mel(rate / 2), ROWS + 1)[:-1] / 2595) - 1)
     return np.minimum(np.round(edges / (rate / 2) * (bins - 1)).astype(np.int64), bins - 1)
+
+
+def _mel(frequency: float) -> float:
+    """Convert Hz by HTK's formula."""
+    return float(2595 * np.log10(1 + frequency / 700))

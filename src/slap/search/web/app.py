@@ -1,107 +1,116 @@
-"""What the local web page can ask, as functions of paths and parameters: no sockets here, and no paths of files.
+"""The search page and what it asks: an application of Starlette, without sockets, and without paths of files.
 
 Files are named by ids of the index alone, and given only while they are what was indexed.
 """
 
 from __future__ import annotations
 
-import json
+import base64
+import hashlib
 import os
 import re
+import sys
 import threading
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import traceback
+from dataclasses import asdict, dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import soundfile
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from slap.audio.reader import AudioError
-from slap.inference.spectrogram import spectrogram
+from slap.inference.backend import Localizer
+from slap.inference.model import Model
+from slap.inference.spectrogram import segment_png
 from slap.search.query import Hit, Index
 from slap.search.store import WindowRow
-from slap.search.web.document import DOCUMENT, POLICY
-from slap.search.web.localize import locate
-from slap.search.web.media import Media, media
+from slap.search.web.media import media, media_response
 
 LONGEST_QUERY = 500
-"""Characters."""
+"""Characters of a query, at most."""
 
 MOST = 100
 """Files that one search may ask for."""
 
+BROKEN = "this did not work; the terminal of `slap serve` says why"
 
-class RefusedError(Exception):
-    """A request that gets no answer.
+_STYLE, _SCRIPT, _PAGE = (
+    (files("slap.search.web") / "page" / name).read_text(encoding="utf-8")
+    for name in ("style.css", "script.js", "index.html")
+)
 
-    Args:
-        status: of HTTP.
-        message: for the person before the page.
-    """
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+DOCUMENT = _PAGE.replace("/* style.css */", _STYLE).replace("/* script.js */", _SCRIPT)
+"""The page: one document with everything inline."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What is sent back.
-
-    Attributes:
-        body: bytes, or media that are sent in parts.
-        mime: of the body.
-        headers: further ones.
-    """
-
-    body: bytes | Media
-    mime: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+def _hash(source: str) -> str:
+    return "'sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode() + "'"
 
 
-class App:
-    """Answers requests about one index.
+POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        f"style-src {_hash(_STYLE)}",
+        f"script-src {_hash(_SCRIPT)}",
+        "img-src 'self' data:",
+        "media-src 'self'",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ]
+)
+"""Only the inline style and script run, by their hashes; nothing comes from elsewhere."""
 
-    Args:
-        index: the index.
-    """
+
+def search_app(index: Index) -> Starlette:
+    """Make the application that answers requests about an index."""
+    pages = _Pages(index)
+    routes = {
+        "/": pages.page,
+        "/api/index": pages.about,
+        "/api/search": pages.search,
+        "/api/like": pages.like,
+        "/api/span": pages.span,
+        "/audio": pages.audio,
+        "/picture": pages.picture,
+    }
+    app = Starlette(
+        routes=[Route(path, endpoint) for path, endpoint in routes.items()],
+        exception_handlers={HTTPException: _refused, Exception: _broken},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+class _Pages:
+    """Answers to GET requests about an index; each runs in a thread of its own."""
 
     def __init__(self, index: Index) -> None:
         self.index = index
         self._files = (-1, 0)  # counted at this version of the index
         self._model = threading.Lock()  # one query at a time has the processor for itself
-        self._routes = {
-            "/": self._page,
-            "/api/index": self._about,
-            "/api/search": self._search,
-            "/api/like": self._like,
-            "/api/span": self._span,
-            "/audio": self._audio,
-            "/picture": self._picture,
-        }
 
-    def answer(self, path: str, parameters: Mapping[str, str]) -> Answer:
-        """The answer to a GET request.
+    def page(self, request: Request) -> Response:
+        """Give the page."""
+        del request
+        return Response(DOCUMENT, media_type="text/html", headers={"Content-Security-Policy": POLICY})
 
-        Raises:
-            RefusedError: there is none.
-        """
-        route = self._routes.get(path)
-        if route is None:
-            raise RefusedError(404, "there is nothing here")
-        return route(parameters)
-
-    def _page(self, parameters: Mapping[str, str]) -> Answer:
-        del parameters
-        return Answer(DOCUMENT, "text/html; charset=utf-8", {"Content-Security-Policy": POLICY})
-
-    def _about(self, parameters: Mapping[str, str]) -> Answer:
-        del parameters
+    def about(self, request: Request) -> Response:
+        """Describe the index."""
+        del request
         store, metadata = self.index.store, self.index.metadata
         version = store.version
         if self._files[0] != version:
             self._files = (version, len(store.files()))
-        return _json(
+        return JSONResponse(
             {
                 "folder": Path(metadata.folder).name,
                 "files": self._files[1],
@@ -111,58 +120,60 @@ class App:
             }
         )
 
-    def _search(self, parameters: Mapping[str, str]) -> Answer:
-        text = _text(parameters)
+    def search(self, request: Request) -> Response:
+        """Find sounds by a text."""
+        text = _text(request)
         with self._model:
-            (hits,) = self.index.text([text], int(_number(parameters, "top", 10, 1, MOST)))
+            (hits,) = self.index.text([text], _top(request))
         return _hits(hits)
 
-    def _like(self, parameters: Mapping[str, str]) -> Answer:
-        row = self._window(parameters)
-        top = int(_number(parameters, "top", 10, 1, MOST))
-        return _hits(self.index.like(row.file, row.start, top))
+    def like(self, request: Request) -> Response:
+        """Find sounds like a window."""
+        row = self._window(request)
+        return _hits(self.index.like(row.file, row.start, _top(request)))
 
-    def _span(self, parameters: Mapping[str, str]) -> Answer:
-        """Where in a window the query is heard."""
-        row, text = self._window(parameters), _text(parameters)
+    def span(self, request: Request) -> Response:
+        """Find the part of a window where a text is heard."""
+        row, text = self._window(request), _text(request)
         with self._open(row) as file, self._model:
             try:
-                return _json(asdict(locate(self.index.model, file, text, row.start, row.end)))
+                return JSONResponse(asdict(locate(self.index.model, file, text, row.start, row.end)))
             except (soundfile.LibsndfileError, AudioError) as error:
-                raise RefusedError(415, f"this file cannot be read: {error}") from error
+                raise HTTPException(415, f"this file cannot be read: {error}") from error
 
-    def _audio(self, parameters: Mapping[str, str]) -> Answer:
-        file = self._open(self._window(parameters))
+    def audio(self, request: Request) -> Response:
+        """Give a file, or a part of it, as a browser plays it."""
+        file = self._open(self._window(request))
         try:
             found = media(file)
         except (soundfile.LibsndfileError, ValueError) as error:
             file.close()
-            raise RefusedError(415, f"this file cannot be played: {error}") from error
-        return Answer(found, found.mime)
+            raise HTTPException(415, f"this file cannot be played: {error}") from error
+        return media_response(found, request)
 
-    def _picture(self, parameters: Mapping[str, str]) -> Answer:
-        row = self._window(parameters)
-        start = _number(parameters, "start", 0.0, 0, row.duration)
-        end = _number(parameters, "end", row.duration, 0, row.duration)
+    def picture(self, request: Request) -> Response:
+        """Draw the spectrogram of a file, or of a part of it."""
+        row = self._window(request)
+        start = _number(request, "start", 0.0, 0, row.duration)
+        end = _number(request, "end", row.duration, 0, row.duration)
         with self._open(row) as file:
             try:
-                return Answer(spectrogram(file, start, end), "image/png", {"Cache-Control": "private, max-age=600"})
+                body = segment_png(file, start, end)
             except (soundfile.LibsndfileError, ValueError) as error:
-                raise RefusedError(415, f"there is no picture of this: {error}") from error
+                raise HTTPException(415, f"there is no picture of this: {error}") from error
+        return Response(body, media_type="image/png", headers={"Cache-Control": "private, max-age=600"})
 
-    # -- files --------------------------------------------------------------------------------------------------------
-
-    def _window(self, parameters: Mapping[str, str]) -> WindowRow:
-        """The window of the index that is asked for, by the id of its file and its start."""
-        file = parameters.get("id", "")
+    def _window(self, request: Request) -> WindowRow:
+        """Find the window of the index that is asked for, by the id of its file and its start."""
+        file = request.query_params.get("id", "")
         rows = self.index.store.rows_of(file) if re.fullmatch("[0-9a-f]{16}", file) else []
         if not rows:
-            raise RefusedError(404, "the index has no such file")
-        start = _number(parameters, "at", rows[0].start, 0, rows[0].duration)
+            raise HTTPException(404, "the index has no such file")
+        start = _number(request, "at", rows[0].start, 0, rows[0].duration)
         return min(rows, key=lambda row: abs(row.start - start))
 
     def _open(self, row: WindowRow) -> BinaryIO:
-        """The file of a row, if it still is what was indexed."""
+        """Open the file of a row, if it still is what was indexed."""
         folder = Path(self.index.metadata.folder)
         inside = not Path(row.path).is_absolute() and ".." not in Path(row.path).parts
         try:
@@ -170,36 +181,106 @@ class App:
         except OSError:
             file = None
         if file is None:
-            raise RefusedError(404, "this file is no longer there; run `slap index` again")
+            raise HTTPException(404, "this file is no longer there; run `slap index` again")
         status = os.fstat(file.fileno())
         if (status.st_size, status.st_mtime_ns) != (row.size, row.mtime_ns):
             file.close()
-            raise RefusedError(410, "this file has changed since it was indexed; run `slap index` again")
+            raise HTTPException(410, "this file has changed since it was indexed; run `slap index` again")
         return file
 
 
-def _json(value: object) -> Answer:
-    return Answer(json.dumps(value).encode(), "application/json")
+async def _refused(request: Request, error: Exception) -> Response:
+    del request
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
-def _hits(hits: list[Hit]) -> Answer:
-    return _json({"hits": [asdict(hit) for hit in hits]})
+async def _broken(request: Request, error: Exception) -> Response:
+    """Tell the terminal what went wrong, and the page only that something did."""
+    del request
+    traceback.print_exception(error, file=sys.stderr)
+    return JSONResponse({"error": BROKEN}, 500)
 
 
-def _text(parameters: Mapping[str, str]) -> str:
-    text = parameters.get("q", "").strip()
+def _hits(hits: list[Hit]) -> Response:
+    return JSONResponse({"hits": [asdict(hit) for hit in hits]})
+
+
+def _text(request: Request) -> str:
+    text = request.query_params.get("q", "").strip()
     if not text:
-        raise RefusedError(400, "type what to search for")
+        raise HTTPException(400, "type what to search for")
     if len(text) > LONGEST_QUERY:
-        raise RefusedError(400, f"a query may have {LONGEST_QUERY} characters, this one has {len(text)}")
+        raise HTTPException(400, f"a query may have {LONGEST_QUERY} characters, this one has {len(text)}")
     return text
 
 
-def _number(parameters: Mapping[str, str], name: str, default: float, least: float, most: float) -> float:
+def _top(request: Request) -> int:
+    return int(_number(request, "top", 10, 1, MOST))
+
+
+def _number(request: Request, name: str, default: float, least: float, most: float) -> float:
     try:
-        value = float(parameters.get(name, default))
+        value = float(request.query_params.get(name, default))
     except ValueError:
         value = float("nan")
     if not least <= value <= most:
-        raise RefusedError(400, f"{name} must be a number from {least:g} to {most:g}")
+        raise HTTPException(400, f"{name} must be a number from {least:g} to {most:g}")
     return value
+
+
+# -- where in a window a text is heard --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Located:
+    """A part of a file.
+
+    Attributes:
+        start: seconds.
+        end: seconds.
+        similarity: to the text over the whole window, at equal steps; empty where the model gives none.
+    """
+
+    start: float
+    end: float
+    similarity: list[float]
+
+
+def locate(model: Model, file: BinaryIO, text: str, start: float, end: float) -> Located:
+    """Find the part of a window where a text is heard best: the strongest event of the similarity over time.
+
+    It is the window itself for models without dense features, and where the similarity hardly changes within it.
+
+    Args:
+        model: compares.
+        file: an open audio file.
+        text: the description of the sound.
+        start: of the window, seconds.
+        end: likewise.
+
+    Raises:
+        AudioError: the window cannot be used.
+    """
+    if not _localizes(model):
+        return Located(start, end, [])
+    frames = model.frames(_read(file, start, end), text)
+    curve = [round(value, 4) for value in frames.similarity[:, 0].tolist()]
+    best = max(frames.events(), key=lambda event: event.score, default=None)
+    if best is None:
+        return Located(start, end, curve)
+    return Located(start + best.onset, min(start + best.offset, end), curve)
+
+
+def _localizes(model: Model) -> bool:
+    try:
+        return isinstance(model.backend, Localizer)
+    except ValueError:  # its audio encoder does not say what time its patches stand for
+        return False
+
+
+def _read(file: BinaryIO, start: float, end: float) -> tuple[np.ndarray, int]:
+    with soundfile.SoundFile(file) as sound:
+        rate = int(sound.samplerate)
+        sound.seek(min(round(start * rate), sound.frames))
+        return sound.read(round((end - start) * rate), dtype="float32", always_2d=True), rate

@@ -14,6 +14,9 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 import soundfile
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 CHUNK = 1 << 16
 """Bytes, or samples, that are sent at once."""
@@ -40,7 +43,7 @@ class Media(Protocol):
     size: int
 
     def read(self, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes from `start` up to `stop`."""
+        """Yield the bytes from `start` up to `stop`."""
 
     def close(self) -> None:
         """Close the file."""
@@ -55,7 +58,7 @@ class Original:
     size: int
 
     def read(self, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes from `start` up to `stop`, fewer if the file has become shorter."""
+        """Yield the bytes from `start` up to `stop`, fewer if the file has become shorter."""
         self.file.seek(start)
         while start < stop and (chunk := self.file.read(min(CHUNK, stop - start))):
             start += len(chunk)
@@ -84,7 +87,7 @@ class Transcoded:
             raise ValueError(f"{sound.frames / sound.samplerate / 3600:.1f} h are too long to be played in a browser")
 
     def read(self, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes from `start` up to `stop`; what cannot be decoded is silent."""
+        """Yield the bytes from `start` up to `stop`; parts that cannot be decoded are silent."""
         if start < WAV_HEADER:
             yield self._header()[start:stop]
         frame = 2 * self.channels
@@ -119,7 +122,7 @@ class Transcoded:
 
 
 def media(file: BinaryIO) -> Original | Transcoded:
-    """An open audio file as a browser plays it.
+    """Prepare an open audio file for a browser.
 
     Raises:
         soundfile.LibsndfileError: it is no audio.
@@ -133,8 +136,42 @@ def media(file: BinaryIO) -> Original | Transcoded:
     return Original(file, mime, os.fstat(file.fileno()).st_size)
 
 
+def media_response(found: Media, request: Request) -> Response:
+    """Answer with all bytes, or with the range of bytes that is asked for; the file is closed afterwards."""
+    headers = {"Accept-Ranges": "bytes"}
+    try:
+        part = byte_range(request.headers.get("Range"), found.size)
+    except IndexError:
+        found.close()
+        return Response(status_code=416, headers={"Content-Range": f"bytes */{found.size}"})
+    start, stop = part or (0, found.size)
+    headers["Content-Length"] = str(stop - start)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{found.size}"
+    status = 200 if part is None else 206
+    if request.method == "HEAD":
+        found.close()
+        return Response(status_code=status, headers=headers, media_type=found.mime)
+    return _MediaResponse(found, start, stop, status, headers)
+
+
+class _MediaResponse(StreamingResponse):
+    """Bytes of media, which are closed afterwards, also when the browser goes away before the end."""
+
+    def __init__(self, found: Media, start: int, stop: int, status: int, headers: dict[str, str]) -> None:
+        super().__init__(found.read(start, stop), status, headers, found.mime)
+        self.media = found
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the bytes."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.media.close()
+
+
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """The first byte and the one after the last that a Range header asks for; None if it asks for all, or for several.
+    """Read a Range header: the first byte and the one after the last; None if it asks for all, or for several ranges.
 
     Raises:
         IndexError: none of them is there.

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import socket
-import sys
-from collections.abc import Mapping
-from contextlib import closing, suppress
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
-from slap.search.web.app import Answer, App, RefusedError
-from slap.search.web.media import Media, byte_range
+import uvicorn
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 NAMES = ("localhost", "127.0.0.1", "::1")
 """Names by which a browser may have come here. Another one is that of a site which was made to point here."""
@@ -25,15 +22,59 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
 }
-"""Sent with everything."""
+"""Sent with every answer, unless it has its own."""
+
+PATIENCE = 60
+"""Seconds that an idle connection is kept, and that answers may still take when the server stops."""
 
 
-class Server(ThreadingHTTPServer):
-    """Serves an app on this machine only.
+class Guard:
+    """Refuses the requests of other sites, and has browsers keep other sites out.
 
     Args:
-        app: answers.
+        app: answers the other requests.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        refusal = _refusal(Request(scope)) if scope["type"] == "http" else None
+        answer = self.app if refusal is None else JSONResponse({"error": refusal[1]}, refusal[0])
+        await answer(scope, receive, send_guarded)
+
+
+def _refusal(request: Request) -> tuple[int, str] | None:
+    """Return status and message for a request under another site's name (DNS rebinding), or from its page."""
+    try:
+        name = urlsplit(f"//{request.headers.get('Host', '')}").hostname
+    except ValueError:
+        return 400, "this request cannot be read"
+    if name not in NAMES:
+        return 421, "open this page as http://localhost or http://127.0.0.1"
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    followed_link = request.scope["path"] == "/" and request.headers.get("Sec-Fetch-Mode") == "navigate"
+    if site not in ("none", "same-origin") and not followed_link:
+        return 403, "another site may not ask this"
+    return None
+
+
+class Server:
+    """Serves an application on this machine only; use it in a `with` statement.
+
+    Args:
+        app: the application.
         host: a loopback address.
         port: 0 for any that is free.
 
@@ -42,45 +83,55 @@ class Server(ThreadingHTTPServer):
         OSError: the port is taken.
     """
 
-    daemon_threads = False  # a thread that Python ends while it computes would abort the process
-
-    def __init__(self, app: App, host: str = "127.0.0.1", port: int = 0) -> None:
-        self.app = app
-        self._connections: set[Any] = set()
+    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", port: int = 0) -> None:
         address = _loopback(host, port)
-        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.socket = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            super().__init__((address, port), Handler)
+            self.socket.bind((address, port))
+            self.socket.listen()
         except OSError as error:
+            self.socket.close()
             raise OSError(f"port {port} cannot be used ({error.strerror}); name another with --port") from error
+        self.address: tuple[str, int] = self.socket.getsockname()[:2]
+        config = uvicorn.Config(
+            Guard(app),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",  # queries are nobody's business, and the application prints its own errors
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=PATIENCE,
+            timeout_graceful_shutdown=PATIENCE,
+        )
+        self._server = uvicorn.Server(config)
 
     @property
     def url(self) -> str:
-        """Where the page is."""
-        host, port = self.server_address[:2]
-        return f"http://[{host!s}]:{port}/" if ":" in str(host) else f"http://{host!s}:{port}/"
+        """The address of the page."""
+        host, port = self.address
+        return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer on a thread of its own."""
-        self._connections.add(request)
-        super().process_request(request, client_address)
+    def run(self) -> None:
+        """Serve until `stop` or Ctrl-C, and then wait for the answers that are being computed.
 
-    def shutdown_request(self, request: Any) -> None:
-        """Close a connection."""
-        self._connections.discard(request)
-        super().shutdown_request(request)
+        Raises:
+            KeyboardInterrupt: after Ctrl-C.
+        """
+        self._server.run(sockets=[self.socket])
 
-    def server_close(self) -> None:
-        """Stop: end the connections, and wait for what is being computed."""
-        for connection in list(self._connections):
-            with suppress(OSError):  # closed in the meantime
-                connection.shutdown(socket.SHUT_RD)
-        super().server_close()
+    def stop(self) -> None:
+        """Have `run` end, from another thread."""
+        self._server.should_exit = True
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of browsers that go away in the middle of an answer, as they do when one seeks in a sound."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.socket.close()
 
 
 def _loopback(host: str, port: int) -> str:
@@ -95,93 +146,3 @@ def _loopback(host: str, port: int) -> str:
             f"127.0.0.1. From another machine: ssh -L {port}:127.0.0.1:{port} THIS-MACHINE"
         )
     return address
-
-
-class Handler(BaseHTTPRequestHandler):
-    """One connection."""
-
-    server: Server
-    protocol_version = "HTTP/1.1"
-    timeout = 60  # seconds that a silent connection is kept
-
-    def do_GET(self) -> None:
-        """Answer, or say why not."""
-        try:
-            path, parameters = self._asked()
-            answer = self.server.app.answer(path, parameters)
-        except RefusedError as refused:
-            self._send(refused.status, _trouble(str(refused)))
-        except Exception:
-            self._send(500, _trouble("this did not work; the terminal of `slap serve` says why"))
-            raise
-        else:
-            self._send(200, answer)
-
-    do_HEAD = do_GET  # noqa: N815
-
-    def _asked(self) -> tuple[str, dict[str, str]]:
-        """The path and the parameters of a request.
-
-        Refuses what another site asks, under its own name (DNS rebinding) or from its page.
-        """
-        try:
-            url = urlsplit(self.path)
-            name = urlsplit(f"//{self.headers.get('Host', '')}").hostname
-            parameters = dict(parse_qsl(url.query))
-        except ValueError as error:
-            raise RefusedError(400, "this request cannot be read") from error
-        if name not in NAMES:
-            raise RefusedError(HTTPStatus.MISDIRECTED_REQUEST, "open this page as http://localhost or http://127.0.0.1")
-        site = self.headers.get("Sec-Fetch-Site", "none")
-        followed_link = self.path == "/" and self.headers.get("Sec-Fetch-Mode") == "navigate"
-        if site not in ("none", "same-origin") and not followed_link:
-            raise RefusedError(HTTPStatus.FORBIDDEN, "another site may not ask this")
-        return url.path, parameters
-
-    def _send(self, status: int, answer: Answer) -> None:
-        if isinstance(answer.body, bytes):
-            self._head(status, answer, len(answer.body), {})
-            if self.command != "HEAD":
-                self.wfile.write(answer.body)
-            return
-        with closing(answer.body) as media:
-            self._send_media(status, answer, media)
-
-    def _send_media(self, status: int, answer: Answer, media: Media) -> None:
-        try:
-            part = byte_range(self.headers.get("Range"), media.size)
-        except IndexError:
-            self._head(416, Answer(b"", "text/plain"), 0, {"Content-Range": f"bytes */{media.size}"})
-            return
-        start, stop = part or (0, media.size)
-        ranges = {"Accept-Ranges": "bytes"}
-        if part is not None:
-            ranges["Content-Range"] = f"bytes {start}-{stop - 1}/{media.size}"
-        self._head(status if part is None else 206, answer, stop - start, ranges)
-        if self.command != "HEAD":
-            for chunk in media.read(start, stop):
-                self.wfile.write(chunk)
-
-    def _head(self, status: int, answer: Answer, size: int, headers: Mapping[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {
-            **HEADERS,
-            "Content-Type": answer.mime,
-            "Content-Length": str(size),
-            "Cache-Control": "no-store",
-            **answer.headers,
-            **headers,
-        }.items():
-            self.send_header(name, value)
-        self.end_headers()
-
-    def version_string(self) -> str:
-        """The server's name."""
-        return "slap"
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Nothing: queries are nobody's business."""
-
-
-def _trouble(message: str) -> Answer:
-    return Answer(json.dumps({"error": message}).encode(), "application/json")
