@@ -67,7 +67,7 @@ def test_the_model_is_refused_if_it_is_another_one(index, sounds):
     with pytest.raises(ValueError, match=r"made by the model spectral-1, and .* is spectral-2"):
         Index.open(sounds.index).text(["300"])
     sounds.weights.rename(sounds.weights.with_name("moved.ckpt"))
-    with pytest.raises(FileNotFoundError, match=r"no longer at .*model\.ckpt; say where it is with --model"):
+    with pytest.raises(FileNotFoundError, match=r"no longer at .*model\.ckpt; give its path with --model"):
         Index.open(sounds.index).text(["300"])
     with pytest.raises(ValueError, match=r"made by the model spectral-1, and .* is spectral-2"):
         Index.open(sounds.index, model=str(sounds.weights.with_name("moved.ckpt"))).text(["300"])

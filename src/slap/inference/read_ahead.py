@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 def read_ahead(
     sources: Sequence[Callable[[], Iterator[T]]], threads: int, most: int, size: Callable[[T], int]
-) -> Iterator[Iterator[T]]:
+) -> Generator[Iterator[T], None, None]:
     """Yield an iterator for each source, in order, while threads run the sources ahead.
 
     An exception in a source is raised where its iterator gets there. The threads end when this generator is closed.

@@ -18,6 +18,9 @@ from slap.audio.sources import AudioStream
 class NotIndexedError(AudioError):
     """A file that cannot be indexed.
 
+    Attributes:
+        bad_reason: as the index keeps it.
+
     Args:
         reason: `absent`, `unreadable`, `empty` or `silent`.
         detail: the message for a person who is to mend it.
@@ -25,7 +28,7 @@ class NotIndexedError(AudioError):
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
-        self.reason = reason
+        self.bad_reason = reason
 
 
 class KnownContentError(AudioError):

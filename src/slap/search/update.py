@@ -163,14 +163,26 @@ class Update:
     def _finish(self, file: Found, item: StreamItem[Segments]) -> None:
         """Note the windows of a file, or why it has none."""
         if item.result is None:
-            reason = item.error.reason if isinstance(item.error, NotIndexedError) else "unreadable"
+            reason = item.error.bad_reason if isinstance(item.error, NotIndexedError) else "unreadable"
             self._note(file, [], (reason, str(item.error)))
         elif not item.result:
             self._note(file, [], ("silent", f"all of its {item.seconds:.2f} s are digital silence"))
         else:
-            state = (file.size, file.mtime_ns, self._contents.hashes[file.name], self.metadata.model_name)
-            where = (file_id(file.path), file.path, item.seconds)
-            rows = [WindowRow(*where, start, end, *state, vector.numpy()) for start, end, vector in item.result]
+            rows = [
+                WindowRow(
+                    file=file_id(file.path),
+                    path=file.path,
+                    duration=item.seconds,
+                    start=start,
+                    end=end,
+                    size=file.size,
+                    mtime_ns=file.mtime_ns,
+                    hash=self._contents.hashes[file.name],
+                    model=self.metadata.model_name,
+                    vector=vector.numpy(),
+                )
+                for start, end, vector in item.result
+            ]
             self.report.seconds += item.seconds
             if file.path in self.known:
                 self.report.changed += 1
