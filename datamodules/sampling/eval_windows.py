@@ -1,4 +1,4 @@
-"""Segments of clips that an evaluation reads: whole clips, and of long ones overlapping windows.
+"""Segments that an evaluation reads: whole clips, and overlapping windows of long ones.
 
 n clips, W segments of them.
 """
@@ -18,9 +18,9 @@ class Segments:
     """Segments of clips, in the order of the clips and then of their places.
 
     Args:
-        clip: (W,) int64, the clip of each.
-        start: (W,) int64, the sample that it begins with.
-        stop: (W,) int64, the sample before which it ends.
+        clip: (W,) int64, the clip of each segment.
+        start: (W,) int64, the first sample of each.
+        stop: (W,) int64, the sample after the last one of each.
     """
 
     clip: np.ndarray
@@ -42,11 +42,11 @@ class Segments:
 
 
 def segments_of(lengths: Sequence[int] | np.ndarray, window: int) -> Segments:
-    """Cut clips into segments by the rule of `slap.core.windows`.
+    """Return the segments of clips by the rule of `slap.core.windows`.
 
     Args:
-        lengths: (n,) of the clips, in samples.
-        window: the longest segment, in samples.
+        lengths: (n,) lengths of the clips, in samples.
+        window: length of the longest segment, in samples.
 
     Example:
         >>> found = segments_of([4, 25], window=10)
