@@ -196,7 +196,7 @@ def test_the_spectrogram_shows_what_sounds_when(tmp_path):
     image = levels(blocks(tmp_path / "tone.wav", RATE), RATE, 40 * RATE)
     columns, row = image.shape[1], int(row_of(2000, RATE))
     assert columns == 900
-    assert image[row, columns * 3 // 4] > 0.98
+    assert image[row - 1 : row + 2, columns * 3 // 4].max() > 0.98
     assert image[:, : columns // 2 - 2].max() < 0.2
     assert image[row + 8, columns * 3 // 4] < 0.6
     whole = levels([read(tmp_path / "tone.wav", RATE)], RATE, 40 * RATE)
