@@ -124,7 +124,7 @@ class Server:
         self._server.run(sockets=[self.socket])
 
     def stop(self) -> None:
-        """Have `run` end, from another thread."""
+        """End `run`, from another thread."""
         self._server.should_exit = True
 
     def __enter__(self) -> Server:
