@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from slap.audio.scan import file_id
+from slap.search import Index
 from slap.search import store as store_module
-from slap.search.query import Index
 from slap.search.store import Store, WindowRow
 
 

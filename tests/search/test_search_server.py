@@ -339,6 +339,17 @@ def test_other_methods_and_broken_requests_do_not_stop_it(served):
     assert served.get("/api/index").status == 200
 
 
+def test_long_headers_and_bodies_are_not_kept(served):
+    head = "GET /api/index HTTP/1.1\r\nHost: localhost\r\n"
+    for rest, status in (
+        ("X: " + "x" * 200_000 + "\r\n\r\n", b" 400 "),
+        ("Content-Length: 1000000000\r\n\r\n", b" 200 "),
+    ):
+        with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
+            connection.sendall((head + rest).encode())
+            assert status in connection.makefile("rb").readline()
+
+
 def test_what_goes_wrong_inside_is_told_in_the_terminal_and_not_in_the_page(served, monkeypatch, capsys):
     def broken(texts):
         raise ValueError("secret details")
