@@ -6,28 +6,26 @@ T samples of a clip. A cut stays lazy until `load`: transforms change what will 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import isclose
 from typing import Any
 
 import numpy as np
 import torch
 from lhotse import AudioSource, MonoCut, Recording
+from lhotse.audio.recording import assert_and_maybe_fix_num_samples
+from lhotse.augmentation import Resample
 from lhotse.cut import Cut, MixedCut
 from lhotse.utils import compute_num_samples
 from torch import Tensor
 
-from slap.audio.header import FileError
+from slap.audio.reader import AudioError, check_samples
 from slap.audio.sources import Segment
 from slap.core.bad_clip import BadClip
 from slap.core.units import Seconds
-from slap.datamodules.audio.decode import LARGEST, checked
-from slap.datamodules.audio.direct import load_simple_cut
+from slap.datamodules.audio.decode import LARGEST, CheckedSource, MixedDownSource, checked, checked_source
 from slap.datamodules.bad_clips import ClipError
 from slap.datamodules.captions.validate import text_error
 from slap.datamodules.manifests.safe_cuts import files_of
-
-LOUDEST = 2.0**31
-"""The largest value of a sample: that of integers of 32 bits which were never scaled. A spectrum of much more than
-that leaves the range of float32."""
 
 GLANCE = 4096  # samples that usually show that a clip is not silent
 
@@ -39,18 +37,6 @@ class DecodeError(ClipError, RuntimeError):
         bad = self.bad
         where = bad.where or "no manifest"
         return f"clip {bad.id!r} ({where}) cannot be decoded from {bad.file}: {bad.reason}: {bad.detail}"
-
-
-@dataclass
-class MixedDownSource(AudioSource):
-    """A source that reads another cut and averages its channels; `source` is that cut."""
-
-    largest: int = LARGEST
-
-    def load_audio(self, offset: float = 0.0, duration: float | None = None, **_: Any) -> np.ndarray:
-        """(1, T) float32, the mean of the channels of a stretch of the cut."""
-        cut = self.source if not offset and duration is None else self.source.truncate(offset=offset, duration=duration)
-        return checked(cut, self.largest).load_audio().mean(axis=0, keepdims=True)
 
 
 @dataclass
@@ -131,24 +117,50 @@ def load(cut: Cut, largest: int = LARGEST) -> Tensor:
         samples = load_simple_cut(cut, largest)
         if samples is None:
             samples = checked(cut, largest).load_audio()
+        if samples.shape[0] != 1 or samples.shape[1] == 0:
+            raise AudioError(f"expected samples of one channel, got {samples.shape}")
+        wave = torch.from_numpy(np.ascontiguousarray(samples[0], dtype=np.float32))
+        check_samples(wave, cut.id)
     except Exception as error:
         raise _complaint(cut, error) from error
-    if samples.shape[0] != 1 or samples.shape[1] == 0:
-        raise _complaint(cut, FileError(f"expected samples of one channel, got {samples.shape}"))
-    # One pass each, with nothing allocated; a NaN is the maximum and the minimum of everything.
-    low, high = float(samples.min()), float(samples.max())
-    if not (low >= -LOUDEST and high <= LOUDEST):
-        raise _complaint(cut, FileError(f"its samples lie in {low:.3g} to {high:.3g}", "not_finite"))
-    return torch.from_numpy(np.ascontiguousarray(samples[0], dtype=np.float32))
+    return wave
+
+
+def load_simple_cut(cut: Cut, largest: int = LARGEST) -> np.ndarray | None:
+    """Load what `checked(cut, largest).load_audio()` gives, in less time, if the clip is a usual one.
+
+    Usual is a segment of one file, or of one member of a tar file, of one channel or averaged, perhaps resampled.
+    Lhotse copies the objects of a clip several times, for what it could be beside that, which takes longer than to read
+    a short clip.
+
+    Returns:
+        (1, T) float32; None for any other clip.
+
+    Raises:
+        AudioError: see `slap.core.bad_clip.Reason`.
+    """
+    if not isinstance(cut, MonoCut) or cut.recording is None:
+        return None
+    recording, transforms = cut.recording, cut.recording.transforms or []
+    (first, *others) = recording.sources
+    if others or first.channels != [cut.channel] or len(transforms) > 1 or cut.start > recording.duration:
+        return None
+    source = checked_source(first, recording, largest)
+    if not isinstance(source, CheckedSource) or not all(type(change) is Resample for change in transforms):
+        return None
+    whole = isclose(cut.duration, recording.duration, abs_tol=1e-3)  # as Recording.load_audio has it
+    samples = source.load_audio(cut.start, None if whole else cut.duration)
+    fixed: np.ndarray = assert_and_maybe_fix_num_samples(samples, cut.start, cut.duration, recording)
+    return fixed
 
 
 def is_silent(samples: Tensor) -> bool:
-    """Whether every sample, (T,), is zero."""
+    """Tell if every sample, (T,), is zero."""
     return not bool(samples[:GLANCE].any()) and not bool(samples.any())
 
 
 def files_read(cut: Cut) -> list[str]:
-    """The audio files behind a cut, also those that it reads through another cut."""
+    """Return the audio files behind a cut, also those that it reads through another cut."""
     if isinstance(cut, MixedCut):
         return [path for track in cut.tracks for path in files_read(track.cut)]
     inner = [source.source for source in cut.recording.sources if isinstance(source, MixedDownSource)]
@@ -168,7 +180,7 @@ def check_not_silent(cut: MonoCut, step: Seconds, largest: int = LARGEST) -> Non
         if not is_silent(load(part, largest)):
             return
         start += step
-    raise _complaint(cut, FileError("every sample is zero", "silent"))
+    raise _complaint(cut, AudioError("every sample is zero", "silent"))
 
 
 def check_captions(cut: Cut) -> None:
@@ -180,37 +192,46 @@ def check_captions(cut: Cut) -> None:
     for supervision in cut.supervisions:
         fault = text_error(supervision.text or "")
         if fault:
-            raise _complaint(cut, FileError(f"a caption is none: {fault}", "caption"))
+            raise _complaint(cut, AudioError(f"a caption is none: {fault}", "caption"))
 
 
 def _complaint(cut: Cut, error: BaseException) -> DecodeError:
     fault = _cause(error)
     file = fault.file or ", ".join(dict.fromkeys(files_read(cut))) or "memory"
-    return DecodeError(BadClip(cut.id, fault.reason, fault.detail, file, (cut.custom or {}).get("where", "")))
+    return DecodeError(BadClip(cut.id, fault.reason, str(fault), file, (cut.custom or {}).get("where", "")))
 
 
-def _cause(error: BaseException) -> FileError:
-    """What is wrong, from errors that Lhotse wrapped in others, whose messages hold everything it knows."""
+def _cause(error: BaseException) -> AudioError:
+    """Find what is wrong among errors that Lhotse wrapped in others, whose messages hold everything it knows."""
     chain = [error]
     while chain[-1].__context__ is not None:
         chain.append(chain[-1].__context__)
-    named = [link for link in chain if isinstance(link, FileError)]
+    named = [link for link in chain if isinstance(link, AudioError)]
     if named:
         return named[-1]  # the first one raised; those that wrap it have lost the reason
     if any("number of declared samples" in str(link) for link in chain):
-        return FileError("it has not as many samples as the manifest says", "wrong_duration")
-    return FileError(f"{type(chain[-1]).__name__}: {chain[-1]}")
+        return AudioError("it has not as many samples as the manifest says", "wrong_duration")
+    return AudioError(f"{type(chain[-1]).__name__}: {chain[-1]}")
 
 
 def segment(cut: Any, path: str) -> Segment:
-    """The stretch of a file that a cut of a manifest is.
+    """Return the segment of a file that a cut of a manifest is.
+
+    Args:
+        cut: the cut.
+        path: of the manifest, for messages.
 
     Raises:
-        ValueError: it is none, but a mix, in memory or in several files.
+        ValueError: it is none, but a mix, in memory, in several files, one channel of several, or transformed.
     """
     recording: Any = getattr(cut, "recording", None)
     sources = recording.sources if recording else []
-    if len(sources) != 1 or sources[0].type != "file":
-        raise ValueError(f"clip {cut.id!r} of {path} is no stretch of one audio file; only these can be used here")
+    plain = len(sources) == 1 and sources[0].type == "file" and not recording.transforms
+    channels = [cut.channel] if plain and isinstance(cut.channel, int) else getattr(cut, "channel", None)
+    if not plain or channels != sources[0].channels:
+        raise ValueError(
+            f"clip {cut.id!r} of {path} is no segment of one audio file with all its channels; only these can be used "
+            "here"
+        )
     whole = cut.start == 0 and abs(cut.duration - recording.duration) < 1e-6
-    return Segment(str(sources[0].source), cut.start, None if whole else cut.duration)
+    return Segment(str(sources[0].source), cut.start, None if whole else cut.duration, recording.duration)

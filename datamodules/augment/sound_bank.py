@@ -12,7 +12,7 @@ from pathlib import Path
 from lhotse import AudioSource, MonoCut, MultiCut, Recording
 from lhotse.cut import Cut
 
-from slap.audio.header import FileError, header
+from slap.audio.decoders import AudioError, header
 from slap.core.units import Seconds
 from slap.datamodules.audio.load import decoded, mono
 from slap.datamodules.bad_clips import ClipError
@@ -65,7 +65,7 @@ class Sounds:
                 if longest is not None and cut.duration > longest:
                     cut = cut.truncate(offset=place * (cut.duration - longest), duration=longest)
                 return decoded(cut)
-            except (ClipError, FileError) as error:
+            except (ClipError, AudioError) as error:
                 log.warning("passed over a sound to augment with: %s", error)
                 last = error
         raise ValueError(f"{TRIES} sounds of {self.source} in a row cannot be read; the last: {last}") from last

@@ -18,13 +18,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
 
-from slap.audio.header import FileError, Header, header
+from slap.audio.decoders import ENDLESS, AudioError, Header, header
 
 T = TypeVar("T")
 
 BATCH = 64  # files that a process reads at a time
 FEW = 1024  # files for which starting processes takes longer than reading
-ENDLESS = 2**62  # frames that libsndfile names when a stream does not say how long it is
 
 KINDS: dict[str, Literal["missing", "unreadable", "truncated", "empty"]] = {
     "absent": "missing",
@@ -55,8 +54,8 @@ def read_header(path: str) -> Header | Fault:
         found = header(path)
     except FileNotFoundError:
         return Fault("missing", f"there is no file {path}")
-    except FileError as error:
-        return Fault(KINDS.get(error.reason, "unreadable"), error.detail)
+    except AudioError as error:
+        return Fault(KINDS.get(error.reason, "unreadable"), str(error))
     except (OSError, ValueError) as error:  # ValueError: NUL in its name
         return Fault("unreadable", str(error))
     if found.frames >= ENDLESS:

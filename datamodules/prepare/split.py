@@ -11,7 +11,7 @@ from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
 from tqdm import tqdm
 
-from slap.audio.header import Header
+from slap.audio.decoders import Header
 from slap.core.units import Seconds
 from slap.datamodules.captions.validate import NO_TEXT, printable, text_error
 from slap.datamodules.corpora.base import Corpus

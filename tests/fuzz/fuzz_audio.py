@@ -12,10 +12,8 @@ import torch
 from fuzz_tools import Rng, damaged, one_of, told
 from lhotse import AudioSource, Recording, SupervisionSegment
 
-from slap.audio.header import FileError, header
-from slap.audio.reader import LOUDEST as LOUDEST_IN_USE
-from slap.audio.reader import AudioError, read
-from slap.datamodules.audio.load import LOUDEST, DecodeError, load, mono
+from slap.audio.reader import LOUDEST, AudioError, header, read
+from slap.datamodules.audio.load import DecodeError, load, mono
 
 RATE = 16000
 LARGEST = 1 << 24  # bytes that reading may take
@@ -46,14 +44,14 @@ def whole() -> list[tuple[str, bytes]]:
 
 
 def bytes_of_audio(rng: Rng, folder: Path) -> None:
-    """Damaged bytes give a header or a `FileError`; samples, all finite and as many as were promised, or an error."""
+    """Damaged bytes give a header or a `AudioError`; samples, all finite and as many as were promised, or an error."""
     suffix, raw = one_of(whole(), rng)
     path = folder / f"a.{suffix}"
     path.write_bytes(damaged(raw, rng))
     _in_use(path)
     try:
         found = header(path)
-    except FileError as error:
+    except AudioError as error:
         told(error)
         return
     frames, rate = (found.frames, found.rate) if rng.random() < 0.7 else (round(0.1 * RATE), RATE)
@@ -83,12 +81,12 @@ def _in_use(path: Path) -> None:
     except AudioError as error:
         told(error)
     else:
-        assert bool((samples.abs() <= 2 * LOUDEST_IN_USE).all())  # resampling overshoots
+        assert bool((samples.abs() <= 2 * LOUDEST).all())  # resampling overshoots
 
 
 def _seconds(path: Path) -> float:
     try:
         found = header(path)
-    except FileError:
+    except AudioError:
         return 0.0
     return found.duration * max(1.0, found.rate / RATE)

@@ -1,4 +1,4 @@
-"""What users pass as audio, as recordings that can be read in blocks: paths, arrays with their rate, tensors.
+"""Audio as users pass it, as recordings that can be read in blocks: paths, arrays with their rate, tensors.
 
 T samples of a recording.
 """
@@ -8,36 +8,66 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import ceil
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from slap.audio.reader import AudioError, blocks, check_rate, from_array, header
+from slap.audio.arrays import check_rate, from_array
+from slap.audio.reader import AudioError, AudioFile, samples_in
+from slap.audio.resample import samples_after
+from slap.core.units import Seconds
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a file.
+    """A segment of a file.
 
     Attributes:
         path: of the file.
-        start: where it begins, in seconds.
-        duration: how long it is; None is up to the end of the file.
+        start: of the segment.
+        duration: of the segment; None is up to the end of the file.
+        whole: length of the file by a manifest, which the file must have; None if that is not known.
     """
 
     path: str
-    start: float = 0.0
-    duration: float | None = None
+    start: Seconds = 0.0
+    duration: Seconds | None = None
+    whole: Seconds | None = None
 
     def __str__(self) -> str:
-        """The path, with the seconds where it is not the whole file."""
+        """Return the path, with the seconds where it is not the whole file."""
         if not self.start and self.duration is None:
             return self.path
         end = "" if self.duration is None else f"{self.start + self.duration:g}"
         return f"{self.path}#{self.start:g}-{end}"
+
+    def blocks(self, rate: int) -> Iterator[Tensor]:
+        """Yield blocks of samples, (n_i,) float32, mono at a rate in Hz; see `slap.audio.reader.AudioFile.blocks`.
+
+        Raises:
+            AudioError: the file cannot be used, or the segment does not lie in it.
+        """
+        with AudioFile(self.path) as file:
+            if self.whole is not None:
+                file.check_length(self.whole)
+            yield from file.blocks(rate, self.start, self._seconds)
+
+    def samples(self, rate: int) -> int:
+        """Return how many samples there are at a rate in Hz, by the file's header alone.
+
+        Raises:
+            AudioError: as `blocks`.
+        """
+        with AudioFile(self.path) as file:
+            span = file.span(rate, self.start, self._seconds)
+            return span.frames if span.samples is None else span.samples
+
+    @property
+    def _seconds(self) -> Seconds | None:
+        """Length of the segment as far as it is known."""
+        return self.whole - self.start if self.duration is None and self.whole is not None else self.duration
 
 
 @dataclass(frozen=True)
@@ -45,8 +75,8 @@ class Input:
     """A recording to use.
 
     Attributes:
-        id: of a manifest's clip its own, else the path.
-        audio: the file, or the stretch of it.
+        id: that of a manifest's clip, else the path.
+        audio: the file, or the segment of it.
     """
 
     id: str
@@ -55,20 +85,20 @@ class Input:
 
 @dataclass(frozen=True, eq=False)
 class LazyAudio:
-    """A recording that somebody else decodes when its turn comes, e.g. out of a shard.
+    """A recording that its owner decodes when its turn comes, e.g. out of a shard.
 
     Attributes:
         name: of the recording, for messages.
-        seconds: how long it is.
+        seconds: its duration.
         decode: gives its samples, (T,) float32, mono at a rate in Hz; raises `AudioError`.
     """
 
     name: str
-    seconds: float
+    seconds: Seconds
     decode: Callable[[int], Tensor]
 
     def __str__(self) -> str:
-        """The name."""
+        """Return the name."""
         return self.name
 
 
@@ -83,7 +113,7 @@ class AudioStream:
 
     Attributes:
         name: of the recording, for messages.
-        samples: T at the model's rate, as a header says it; compressed files may be wrong.
+        samples: T at the model's rate by the header; compressed files may be wrong.
         blocks: gives its (n_i,) samples, mono float32 at the model's rate; raises `AudioError`.
     """
 
@@ -93,17 +123,17 @@ class AudioStream:
 
 
 def as_list(audio: Audio | Sequence[Audio]) -> list[Audio]:
-    """One recording or several, as a list: a list is several, everything else, `(array, rate)` included, is one."""
+    """Return one recording or several as a list: a list is several; anything else, `(array, rate)` included, is one."""
     return list(audio) if isinstance(audio, list) else [audio]  # type: ignore[list-item]
 
 
 def name_of(item: Any, index: int) -> str:
-    """How messages call a recording."""
+    """Return the name of a recording for messages."""
     return str(item) if isinstance(item, str | PathLike | Segment | LazyAudio) else f"recording {index}"
 
 
 def source(item: Audio, index: int, rate: int) -> AudioStream:
-    """A recording as it was passed.
+    """Return a recording to be read in blocks.
 
     Args:
         item: the recording.
@@ -117,15 +147,10 @@ def source(item: Audio, index: int, rate: int) -> AudioStream:
     if isinstance(item, str | PathLike):
         item = Segment(str(Path(item)))
     if isinstance(item, Segment):
-        path, start, duration = item.path, item.start, item.duration
-        seconds = min(header(path).seconds - start, duration or float("inf"))
-        if seconds <= 0:
-            raise AudioError(f"{name} begins beyond the end of the file, which has {seconds + start:g} s")
-        read = partial(blocks, path, rate, start=start, duration=duration)
-        return AudioStream(name, max(ceil(seconds * rate), 1), read)
+        return AudioStream(name, item.samples(rate), partial(item.blocks, rate))
     if isinstance(item, LazyAudio):
         decode = item.decode
-        return AudioStream(name, max(ceil(item.seconds * rate), 1), lambda: iter([decode(rate)]))
+        return AudioStream(name, max(samples_in(item.seconds, rate), 1), lambda: iter([decode(rate)]))
     if isinstance(item, Tensor):
         item = (item, rate)
     if not (isinstance(item, tuple) and len(item) == 2):
@@ -137,4 +162,4 @@ def source(item: Audio, index: int, rate: int) -> AudioStream:
         count = max(array.shape, default=0) if hasattr(array, "shape") else len(array)
     except TypeError as error:
         raise AudioError(f"{name} is no array of samples but a {type(array).__name__}") from error
-    return AudioStream(name, max(ceil(count * rate / own), 1), lambda: iter([from_array(array, own, rate, name)]))
+    return AudioStream(name, samples_after(count, own, rate), lambda: iter([from_array(array, own, rate, name)]))

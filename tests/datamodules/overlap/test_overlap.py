@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from slap.audio.header import header
+from slap.audio.decoders import header
 from slap.cli.main import main
 from slap.datamodules import AudioTextData
 from slap.datamodules.manifests.clip import Clip, ManifestError
