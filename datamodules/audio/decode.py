@@ -144,20 +144,17 @@ def checked_source(source: AudioSource, recording: Recording, largest: int = LAR
         cut = source.source
         (inner,) = cut.recording.sources
         begin, whole = cut.start, cut.recording.duration
-    content = inner if isinstance(inner, TarMember) else inner.source
-    averaged = inner is not source
     return CheckedSource(
-        inner.type,
-        source.channels,
-        content,
-        None,
-        rate,
-        length,
-        largest,
-        recording.sampling_rate,
-        whole,
-        begin,
-        averaged,
+        type=inner.type,
+        channels=source.channels,
+        source=inner if isinstance(inner, TarMember) else inner.source,
+        rate=rate,
+        length=length,
+        largest=largest,
+        highest=recording.sampling_rate,
+        whole=whole,
+        begin=begin,
+        averaged=inner is not source,
     )
 
 

@@ -6,13 +6,11 @@ T samples of a clip. A cut stays lazy until `load`: transforms change what will 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import isclose
 from typing import Any
 
 import numpy as np
 import torch
 from lhotse import AudioSource, MonoCut, Recording
-from lhotse.audio.recording import assert_and_maybe_fix_num_samples
 from lhotse.augmentation import Resample
 from lhotse.cut import Cut, MixedCut
 from lhotse.utils import compute_num_samples
@@ -148,10 +146,7 @@ def load_simple_cut(cut: Cut, largest: int = LARGEST) -> np.ndarray | None:
     source = checked_source(first, recording, largest)
     if not isinstance(source, CheckedSource) or not all(type(change) is Resample for change in transforms):
         return None
-    whole = isclose(cut.duration, recording.duration, abs_tol=1e-3)  # as Recording.load_audio has it
-    samples = source.load_audio(cut.start, None if whole else cut.duration)
-    fixed: np.ndarray = assert_and_maybe_fix_num_samples(samples, cut.start, cut.duration, recording)
-    return fixed
+    return source.load_audio(cut.start, cut.duration)
 
 
 def is_silent(samples: Tensor) -> bool:

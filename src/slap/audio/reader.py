@@ -107,20 +107,19 @@ class AudioFile:
         """
         own, total = self.header.rate, self.header.frames
         first = samples_in(start, own)
+        if duration is None and total >= ENDLESS:
+            return Span(first, total - first, None)
         if duration is None:
+            duration = self.header.duration - start
+        samples = max(samples_in(duration, rate), 1)
+        # As many as give these samples, also where each becomes several.
+        frames = max(samples_after(samples, rate, own), (samples - 1) * own // rate + 1)
+        # Times are rounded, e.g. to another rate; the last frames of a file belong to the segment that ends there.
+        if abs(first + frames - total) <= ROUNDING * own and first < total:
             frames = total - first
-            samples = samples_after(frames, own, rate) if total < ENDLESS else None
-        else:
-            samples = max(samples_in(duration, rate), 1)
-            # As many as give these samples, also where each becomes several.
-            frames = max(samples_after(samples, rate, own), (samples - 1) * own // rate + 1)
-            # Times are rounded, e.g. to another rate; the last frames of a file belong to the segment that ends there.
-            if abs(first + frames - total) <= ROUNDING * own and first < total:
-                frames = total - first
-        if frames <= 0 or first + frames - total > max(self._slack(frames) * own, 2):
-            end = "" if duration is None else f" and goes on to {(first + frames) / own:.3f} s"
+        if duration <= 0 or first + frames - total > max(self._slack(frames) * own, 2):
             raise AudioError(
-                f"the segment of {self.name} begins at {first / own:.3f} s{end}, but the file ends at "
+                f"the segment from {start:.3f} to {start + duration:.3f} s does not lie in {self.name}, which lasts "
                 f"{self.header.duration:.3f} s",
                 "wrong_duration",
                 self.name,
@@ -231,18 +230,18 @@ class AudioFile:
         try:
             self._file.seek(frame)
         except (RuntimeError, OSError) as error:  # LibsndfileError is a RuntimeError
-            at = f"{frame / self.header.rate:.2f} s"
-            raise AudioError(f"{self.name} cannot be decoded from {at} on: {error}", "truncated", self.name) from error
+            raise self._damaged(frame, error) from error
 
     def _decode(self, frames: int, at: int) -> np.ndarray:
         try:
             block: np.ndarray = self._file.read(frames, dtype="float32", always_2d=True)
         except (RuntimeError, OSError) as error:
-            place = f"{at / self.header.rate:.2f} s"
-            raise AudioError(
-                f"{self.name} cannot be decoded beyond {place}: {error}", "truncated", self.name
-            ) from error
+            raise self._damaged(at, error) from error
         return block
+
+    def _damaged(self, at: int, error: Exception) -> AudioError:
+        where = f"{at / self.header.rate:.2f} s"
+        return AudioError(f"{self.name} cannot be decoded beyond {where}: {error}", "truncated", self.name)
 
     def _slack(self, frames: int) -> Seconds:
         """Return the time by which a segment of some frames may overstep the end of the file."""
@@ -278,9 +277,13 @@ def samples_in(seconds: Seconds, rate: int) -> int:
 
 def average(block: np.ndarray) -> Tensor:
     """Return the mean of the channels, (n,), of a block, (n, C) float32."""
-    if block.shape[1] == 1:
-        return torch.from_numpy(block[:, 0])
-    return torch.from_numpy(np.ascontiguousarray(block.T).mean(axis=0))
+    mean = block[:, 0]
+    if block.shape[1] > 1:
+        mean = mean.copy()
+        for channel in range(1, block.shape[1]):
+            mean += block[:, channel]
+        mean /= block.shape[1]
+    return torch.from_numpy(mean)
 
 
 def check_samples(samples: Tensor, name: str, start: int = 0) -> None:

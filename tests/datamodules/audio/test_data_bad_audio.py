@@ -85,7 +85,7 @@ def test_the_cost_of_a_filter_is_what_it_takes() -> None:
         assert filter_bytes(scale.denominator, scale.numerator) == 4 * kernel.numel(), rates
     needed = MAKING * filter_bytes(441, 160)
     check_resampling(ratio(44100, 16000), needed, "a.wav")
-    with pytest.raises(AudioError, match="to resample a.wav by 160/441 takes 2 MB, but only 2 MB are allowed"):
+    with pytest.raises(AudioError, match=r"to resample a\.wav by 160/441 takes 2 MB, but only 2 MB are allowed"):
         check_resampling(ratio(44100, 16000), needed - 1, "a.wav")
 
 
@@ -94,7 +94,7 @@ def test_transforms_that_a_manifest_asks_for_are_weighed_too(tmp_path: Path, tra
     soundfile.write(tmp_path / "a.wav", np.full(RATE, 0.1), RATE)
     cut = clip_of(tmp_path / "a.wav")
     cut.recording.transforms = transforms
-    assert reason(cut, 1 << 27) == "wrong_rate"
+    assert reason(cut, 1 << 24) == "wrong_rate"
 
 
 def test_filters_of_many_rates_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
