@@ -34,6 +34,7 @@ FAULTS = {
     "pipe": "unreadable",
     "text": "unreadable",
     "nothing": "unreadable",
+    "endless": "unreadable",
     "no samples": "empty",
     "slow": "wrong_rate",
     "nan": "not_finite",
@@ -168,6 +169,11 @@ def test_faults(tmp_path: Path, fault: str) -> None:
         os.mkfifo(path)
     elif fault in ("text", "nothing"):
         path.write_text("no audio" if fault == "text" else "")
+    elif fault == "endless":
+        soundfile.write(path, noise(4000), RATE, format="FLAC")
+        raw = bytearray(path.read_bytes())
+        raw[21:26] = bytes([raw[21] & 0xF0, 0, 0, 0, 0])  # STREAMINFO's number of samples: 0 is unknown
+        path.write_bytes(raw)
     assert assert_same(path) == FAULTS[fault]
 
 
@@ -227,7 +233,7 @@ def test_manifests_that_say_another_length(tmp_path: Path, rate: int, difference
 
 
 def cuts_of(folder: Path) -> Iterator[Cut]:
-    """Clips of many kinds, some of them bad."""
+    """Yield clips of many kinds, some of them bad."""
     for i, rate in enumerate([8000, 16_000, 44_100, 44_101, 306_244]):
         for channels in (1, 2, 6):
             path = folder / f"{rate}-{channels}.wav"

@@ -40,7 +40,7 @@ class CheckedSource(AudioSource):
 
     Args:
         rate: that it gives, Hz; None is the file's own.
-        length: of what it reads; None if that is not known.
+        length: of the audio that it gives; None if that is not known.
         largest: bytes that reading may take.
         highest: rate that its samples will have, Hz, after transforms that come later.
         whole: length of the file by the manifest; None if that is not known.
@@ -76,7 +76,7 @@ class CheckedSource(AudioSource):
         return samples.reshape(-1, samples.shape[-1]).numpy()
 
     def _content(self) -> str | BytesIO:
-        """Return what to open: a path, or the content of a member of a tar file or of memory."""
+        """Return the path to open, or the content of a member of a tar file or of memory."""
         if isinstance(self.source, TarMember):
             if self.source.size > self.largest:
                 raise AudioError(f"{self.source.size / MEGABYTE:.0f} MB of a tar file", "too_large", self.source.source)
@@ -111,7 +111,7 @@ class CheckedResample(Resample):
 
 
 def checked(cut: Cut, largest: int = LARGEST) -> Cut:
-    """Return the same cut, with sources that check what they read.
+    """Return the same cut with checked sources.
 
     Raises:
         AudioError: a recording asks for what takes too much memory.
@@ -129,12 +129,12 @@ def checked(cut: Cut, largest: int = LARGEST) -> Cut:
 
 
 def checked_source(source: AudioSource, recording: Recording, largest: int = LARGEST) -> AudioSource:
-    """Return what stands in for a source of a recording: one that checks what it reads.
+    """Return the checked source that stands in for a source of a recording.
 
-    One that reads a file gives the samples after the recording's first transform if that resamples.
+    If the recording's first transform resamples, a source of a file gives the samples after that transform.
     """
     if not _is_plain(source):
-        # One that reads another cut passes the limit on; what is in memory has none.
+        # A source that reads another cut passes the limit on; samples in memory have none.
         return fastcopy(source, largest=largest) if hasattr(source, "largest") else source
     first = _first_resample(recording)
     rate, length = _before_transforms(recording)
@@ -159,7 +159,7 @@ def checked_source(source: AudioSource, recording: Recording, largest: int = LAR
 
 
 def _is_plain(source: AudioSource) -> bool:
-    """Tell if a source reads a file or a member of one, or averages all channels of a segment of such."""
+    """Tell if a source reads a file or a member of a tar file, or averages all channels of a segment of one."""
     if not isinstance(source, MixedDownSource):
         return type(source) in (AudioSource, TarMember)
     cut = source.source
@@ -171,13 +171,13 @@ def _is_plain(source: AudioSource) -> bool:
 
 
 def _first_resample(recording: Recording) -> Resample | None:
-    """Return the first transform of a recording if it resamples, and all sources can give what it makes of them."""
+    """Return the first transform of a recording if it resamples and all sources can do that themselves."""
     first = next(iter(recording.transforms or []), None)
     return first if type(first) is Resample and all(map(_is_plain, recording.sources)) else None
 
 
 def _before_transforms(recording: Recording) -> tuple[int | None, Seconds | None]:
-    """Return rate and duration of a recording's files, as far as it says."""
+    """Return rate and duration of a recording's files, as far as its transforms let them be known."""
     rate = recording.sampling_rate
     for transform in reversed(recording.transforms or []):
         if isinstance(transform, Resample):
@@ -192,7 +192,7 @@ def _separate(block: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(block.T))
 
 
-# -- what resampling takes ---------------------------------------------------------------------------------------------
+# -- memory of resampling ---------------------------------------------------------------------------------------------
 
 
 def check_resampling(scale: Fraction, largest: int, name: str) -> None:

@@ -1,6 +1,6 @@
-"""From a cut to its samples: mono, at one rate, decoded through Lhotse by `slap.datamodules.audio.decode`.
+"""From a cut to its samples: mono, at one rate, read as `slap.datamodules.audio.decode` says.
 
-T samples of a clip. A cut stays lazy until `load`: transforms change what will be read, not what was read.
+T samples of a clip. A cut stays lazy until `load`: a transform changes what will be read, not samples in memory.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GLANCE = 4096  # samples that usually show that a clip is not silent
 
 
 class DecodeError(ClipError, RuntimeError):
-    """A clip's audio cannot be used; the message names the clip, its file and its line in the manifest."""
+    """A clip whose audio cannot be used; the message names the clip, its file and its line in the manifest."""
 
     def __str__(self) -> str:
         bad = self.bad
@@ -44,14 +44,14 @@ class DecodedSource(AudioSource):
     rate: int = 0
 
     def load_audio(self, offset: float = 0.0, duration: float | None = None, **_: Any) -> np.ndarray:
-        """(1, T) float32, a stretch of the array."""
+        """Return (1, T) float32, a segment of the array."""
         start = compute_num_samples(offset, self.rate)
         stop = None if duration is None else start + compute_num_samples(duration, self.rate)
         return self.source[:, start:stop]
 
 
 def mixed_down(cut: Cut) -> MonoCut:
-    """A cut of one channel, the mean of all channels of any cut, read when it is loaded.
+    """Return a cut of one channel, the mean of all channels of any cut, which is read when it is loaded.
 
     Lhotse itself would sum the channels of a mix, or pick one.
     """
@@ -61,9 +61,9 @@ def mixed_down(cut: Cut) -> MonoCut:
 
 
 def mono(cut: Cut, sample_rate: int) -> MonoCut:
-    """The cut with one channel, the mean of its channels, and resampled, both when it is loaded.
+    """Return the cut with the mean of its channels, resampled; both happen when it is loaded.
 
-    Its duration is that of the samples which it will give, to the sample.
+    Its duration is exactly that of the samples that it will give.
     """
     single = isinstance(cut, MonoCut) and cut.recording.num_channels == 1
     whole = cut if single else mixed_down(cut)
@@ -74,7 +74,7 @@ def mono(cut: Cut, sample_rate: int) -> MonoCut:
 
 
 def decoded(cut: MonoCut, largest: int = LARGEST) -> MonoCut:
-    """The same cut with its samples decoded, resampled and in memory.
+    """Return the same cut with its samples decoded, resampled and in memory.
 
     Raises:
         DecodeError: as `load`.
@@ -83,7 +83,7 @@ def decoded(cut: MonoCut, largest: int = LARGEST) -> MonoCut:
 
 
 def decoded_if_good(cut: MonoCut, largest: int = LARGEST) -> MonoCut:
-    """As `decoded`, but a clip that cannot be read stays as it is, so that whoever loads it learns why."""
+    """Return `decoded`, or the cut itself if it cannot be read, so that loading it says why."""
     try:
         return decoded(cut, largest)
     except DecodeError:
@@ -91,7 +91,7 @@ def decoded_if_good(cut: MonoCut, largest: int = LARGEST) -> MonoCut:
 
 
 def with_samples(cut: MonoCut, samples: Tensor) -> MonoCut:
-    """The same cut with samples, (T,), that stand for what it would read."""
+    """Return the same cut with samples, (T,), in place of those that it would read."""
     rate = cut.sampling_rate
     source = DecodedSource("memory", [0], samples.numpy()[None], rate=rate)
     recording = Recording(cut.id, [source], rate, len(samples), len(samples) / rate)
@@ -99,7 +99,7 @@ def with_samples(cut: MonoCut, samples: Tensor) -> MonoCut:
 
 
 def load(cut: Cut, largest: int = LARGEST) -> Tensor:
-    """The samples of a mono cut.
+    """Load the samples of a mono cut.
 
     Args:
         cut: of one channel.
@@ -109,7 +109,7 @@ def load(cut: Cut, largest: int = LARGEST) -> Tensor:
         (T,) float32, all finite.
 
     Raises:
-        DecodeError: they cannot be read, or are not finite.
+        DecodeError: they cannot be read, are not finite, or lie far beyond -1 to 1.
     """
     try:
         samples = load_simple_cut(cut, largest)
@@ -125,11 +125,10 @@ def load(cut: Cut, largest: int = LARGEST) -> Tensor:
 
 
 def load_simple_cut(cut: Cut, largest: int = LARGEST) -> np.ndarray | None:
-    """Load what `checked(cut, largest).load_audio()` gives, in less time, if the clip is a usual one.
+    """Load a clip that is a segment of one file, without Lhotse's copies of its objects.
 
-    Usual is a segment of one file, or of one member of a tar file, of one channel or averaged, perhaps resampled.
-    Lhotse copies the objects of a clip several times, for what it could be beside that, which takes longer than to read
-    a short clip.
+    These copies take longer than to read a short clip. The file may be a member of a tar file, of one channel or
+    averaged, and resampled. The samples are those of `checked(cut, largest).load_audio()`.
 
     Returns:
         (1, T) float32; None for any other clip.
@@ -165,8 +164,13 @@ def files_read(cut: Cut) -> list[str]:
 def check_not_silent(cut: MonoCut, step: Seconds, largest: int = LARGEST) -> None:
     """Raise if a whole clip is silent; it is read step by step, so that a long one is never held as a whole.
 
+    Args:
+        cut: the clip.
+        step: seconds to read at a time.
+        largest: bytes that reading a step may take.
+
     Raises:
-        DecodeError: it is, or it cannot be read.
+        DecodeError: it is silent, or it cannot be read.
     """
     start = 0.0
     while start < cut.duration:
@@ -179,7 +183,7 @@ def check_not_silent(cut: MonoCut, step: Seconds, largest: int = LARGEST) -> Non
 
 
 def check_captions(cut: Cut) -> None:
-    """Raise if a caption of a clip is none, as `slap.datamodules.captions.validate` says.
+    """Raise if a caption of a clip is empty or no text, see `slap.datamodules.captions.validate`.
 
     Raises:
         DecodeError: one is.

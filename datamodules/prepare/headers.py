@@ -1,7 +1,7 @@
-"""Reads the headers of many audio files, in parallel, in order, and so that an interrupted reading goes on later.
+"""Headers of many audio files, read in parallel and in order, so that an interrupted reading goes on later.
 
-What was read is kept in a journal, one line a file in the order of the files. A later reading of the same files takes
-from it what is still true: a file whose size and time of change are as they were is not opened again.
+A journal keeps one line per file, in the order of the files. A later reading of the same files takes from it the lines
+that still hold: a file whose size and time of change are as they were is not opened again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
 
-from slap.audio.decoders import ENDLESS, AudioError, Header, header
+from slap.audio.decoders import AudioError, Header, header
 
 T = TypeVar("T")
 
@@ -30,16 +30,16 @@ KINDS: dict[str, Literal["missing", "unreadable", "truncated", "empty"]] = {
     "truncated": "truncated",
     "empty": "empty",
 }
-"""The kinds of faults by the reasons that reading gives, see `slap.core.bad_clip`; any other is unreadable."""
+"""Kinds of faults by the reasons that reading gives, see `slap.core.bad_clip`; any other is unreadable."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a file has no usable header.
+    """The reason for which a file has no usable header.
 
     Attributes:
         kind: as `slap prepare` counts it.
-        detail: what was found, for people.
+        detail: of the fault, for people.
     """
 
     kind: Literal["missing", "unreadable", "truncated", "empty"]
@@ -47,31 +47,28 @@ class Fault:
 
 
 def read_header(path: str) -> Header | Fault:
-    """The header of an audio file in any format that training reads; nothing is decoded."""
+    """Read the header of an audio file in any format that training reads; nothing is decoded."""
     try:
         if Path(path).stat().st_size == 0:
             return Fault("empty", f"{path} is a file of 0 bytes")
-        found = header(path)
+        return header(path)
     except FileNotFoundError:
         return Fault("missing", f"there is no file {path}")
     except AudioError as error:
         return Fault(KINDS.get(error.reason, "unreadable"), str(error))
     except (OSError, ValueError) as error:  # ValueError: NUL in its name
         return Fault("unreadable", str(error))
-    if found.frames >= ENDLESS:
-        return Fault("unreadable", f"the header of {path} does not say how long it is")
-    return found
 
 
 def read_headers(
     items: Iterable[T], path_of: Callable[[T], str], journal: Path, workers: int
 ) -> Iterator[tuple[T, Header | Fault]]:
-    """The header of each item's file, in the order of the items, lazily.
+    """Yield the header of each item's file, in the order of the items, lazily.
 
     Args:
         items: any things that have a file each.
         path_of: the path of an item's file.
-        journal: where to keep what was read; what it holds from an interrupted reading is used. The caller removes it.
+        journal: file that keeps the headers; those of an interrupted reading are used. The caller removes it.
         workers: processes that read; 0 reads in this one.
 
     Raises:
@@ -88,7 +85,7 @@ def read_headers(
 
 
 def _replayed(file: BinaryIO, items: Iterator[T], path_of: Callable[[T], str]) -> Iterator[tuple[T, Header | Fault]]:
-    """What a journal tells of the first items; it is cut after the last line that does."""
+    """Yield the headers that a journal has of the first items, and cut it after the last valid line."""
     file.seek(0)
     good = 0
     held: list[T] = []
@@ -117,7 +114,7 @@ def _replayed(file: BinaryIO, items: Iterator[T], path_of: Callable[[T], str]) -
 
 
 def _read(items: Iterator[T], path_of: Callable[[T], str], workers: int) -> Iterator[tuple[T, dict[str, Any]]]:
-    """Items with what was read of their files, by as many processes."""
+    """Yield items with the journal's lines of their files, read by some processes."""
     if workers < 1:
         for item in items:
             yield item, _line(path_of(item))
@@ -151,7 +148,7 @@ def _lines(paths: list[str]) -> list[dict[str, Any]]:
 
 
 def _line(path: str) -> dict[str, Any]:
-    """What the journal keeps of a file."""
+    """Return the journal's line of a file."""
     stamp = _stamp(path)  # before the file is read: a change in between is then seen as one
     return {"path": path, "stamp": stamp, **vars(read_header(path))}
 

@@ -40,7 +40,7 @@ Decoder = soundfile.SoundFile | Mpeg4File
 
 
 class AudioError(ValueError):
-    """A recording that cannot be used; the message names it and says what is wrong.
+    """A recording that cannot be used; the message names it and the fault.
 
     Lhotse wraps errors into others of their type, made of one text.
 
@@ -85,7 +85,7 @@ def header(path: str | Path) -> Header:
 
 
 def opened(source: str | BytesIO, name: str | None = None) -> Decoder:
-    """Open a file, or what is in memory, with the decoder for it, and check its header.
+    """Open a file, or the content of one, with the decoder for it, and check its header.
 
     Args:
         source: a path, or the content of a file.
@@ -107,7 +107,7 @@ def opened(source: str | BytesIO, name: str | None = None) -> Decoder:
 
 
 def _check_plain(path: str) -> None:
-    """Refuse what is no plain file, before it is opened: a pipe would wait for ever, and a device never ends."""
+    """Refuse pipes, devices and folders before they are opened: a pipe would wait for ever, a device never ends."""
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116  # Path takes twice the time, for every clip
     except (OSError, ValueError) as error:  # ValueError: a name with NUL in it, which libsndfile would cut off there
@@ -132,13 +132,15 @@ def _decoder(source: str | BytesIO, name: str) -> Decoder:
 
 
 def _fault(file: Decoder) -> tuple[str, Reason] | None:
-    """Return what is wrong with an open file by its header, None if nothing is."""
+    """Return the fault of an open file, by its header, with its reason; None if there is none."""
     short = _CUT_SHORT.search(file.extra_info) if file.format in ("WAV", "WAVEX", "RF64", "OGG") else None
     if short and not (short[1] and int(short[1]) >= UNKNOWN):
         ends = f"{short[2]} of its {short[1]} bytes of audio are there" if short[1] else "it ends within a page"
         return f"was cut short: {ends}", "truncated"
     if file.frames <= 0:
         return "holds no samples", "empty"
+    if file.frames >= ENDLESS:
+        return "does not say how long it is", "unreadable"
     if not RATES[0] <= file.samplerate <= RATES[1]:
         return f"says that its rate is {file.samplerate} Hz; {RATES[0]} to {RATES[1]} are read", "wrong_rate"
     return None

@@ -17,7 +17,7 @@ LEAD = 4096
 
 
 def is_mpeg4(source: str | BytesIO) -> bool:
-    """Tell by its first bytes if a file, or what is in memory, is an MPEG-4 container."""
+    """Tell by its first bytes if a file, or the content of one, is an MPEG-4 container."""
     if isinstance(source, str):
         with Path(source).open("rb") as file:
             start = file.read(8)
@@ -65,7 +65,7 @@ class Mpeg4File:
         seconds = ticks * self._unit if ticks is not None else Fraction(container.duration or 0, av.time_base)
         self.frames = round(seconds * self.samplerate)
         self._at = 0
-        self._broken_off = False  # what a read leaves of a block is gone
+        self._broken_off = False  # the rest of a block is lost after a read
 
     def seek(self, frame: int) -> int:
         """Read from a frame on.

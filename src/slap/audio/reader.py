@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slap.audio.decoders import ENDLESS, AudioError, Header, header, opened
+from slap.audio.decoders import AudioError, Header, header, opened
 from slap.audio.resample import resample, resampled, samples_after
 from slap.core.units import Seconds
 
@@ -38,7 +38,7 @@ ROUNDING: Seconds = 1e-3
 """Time by which a segment may overstep its file's end: times in manifests are rounded."""
 
 PADDING: Seconds = 0.1
-"""Time by which a file's length may differ from a manifest's: decoders disagree on what an encoder added."""
+"""Time by which a file's length may differ from a manifest's: decoders disagree on the padding of encoders."""
 
 ESTIMATE: Seconds = 0.05
 """Time by which the data of an MP3 may end early: without a frame that counts the others, its length is an estimate."""
@@ -60,12 +60,12 @@ class Span:
     Attributes:
         start: the first frame.
         frames: T.
-        samples: T'; None if the file does not say how long it is.
+        samples: T'.
     """
 
     start: int
     frames: int
-    samples: int | None
+    samples: int
 
 
 class AudioFile:
@@ -107,8 +107,6 @@ class AudioFile:
         """
         own, total = self.header.rate, self.header.frames
         first = samples_in(start, own)
-        if duration is None and total >= ENDLESS:
-            return Span(first, total - first, None)
         if duration is None:
             duration = self.header.duration - start
         samples = max(samples_in(duration, rate), 1)
@@ -182,7 +180,7 @@ class AudioFile:
 
         Args:
             rate: of the blocks, Hz.
-            start: of the segment; what lies before is not decoded where the format allows it.
+            start: of the segment; audio before it is not decoded where the format allows that.
             duration: of the segment; None is up to the end of the file.
             seconds: length of a block.
             mix: from the channels to the samples to use; None averages them.
@@ -214,7 +212,7 @@ class AudioFile:
             yield samples
             at += len(block)
         missing = stop - at
-        if not missing or (span.samples is None and at > span.start):
+        if not missing:
             return
         slack = min(self._slack(span.frames), ESTIMATE) * self.header.rate
         if missing > max(stop - self.header.frames, 0) + slack:

@@ -1,4 +1,4 @@
-"""Audio files of a folder, by the suffixes of their names, with what shows that one has changed."""
+"""Audio files of a folder, by the suffixes of their names, and the marks by which a change shows."""
 
 from __future__ import annotations
 

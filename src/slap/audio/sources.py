@@ -61,8 +61,7 @@ class Segment:
             AudioError: as `blocks`.
         """
         with AudioFile(self.path) as file:
-            span = file.span(rate, self.start, self._seconds)
-            return span.frames if span.samples is None else span.samples
+            return file.span(rate, self.start, self._seconds).samples
 
     @property
     def _seconds(self) -> Seconds | None:

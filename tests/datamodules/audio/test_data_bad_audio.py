@@ -28,7 +28,7 @@ RATE = 16000
 
 
 def clip_of(path: Path, rate: int | None = None, duration: float | None = None):
-    """A clip as a manifest tells of it; it may lie."""
+    """Return a clip as a manifest describes it, rightly or not."""
     found = soundfile.info(path)
     rate, duration = rate or found.samplerate, duration or found.duration
     source = AudioSource("file", list(range(found.channels)), str(path))
