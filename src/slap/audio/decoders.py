@@ -11,10 +11,13 @@ from __future__ import annotations
 import os
 import re
 import stat
+from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Protocol, cast
 
+import numpy as np
 import soundfile
 
 from slap.audio.mpeg4 import Mpeg4File, is_mpeg4
@@ -35,8 +38,35 @@ ENDLESS = 2**62
 _CUT_SHORT = re.compile(r"^data : (\d+) \(should be (\d+)\)|Junk after the last page", re.MULTILINE)
 """The lines of libsndfile's log about a WAV's data, or an Ogg stream, that ends too early."""
 
-Decoder = soundfile.SoundFile | Mpeg4File
-"""An open file: `frames`, `samplerate`, `channels`, `format`, `seek`, `read` and `close`."""
+
+class Decoder(Protocol):
+    """An open file, with those names of `soundfile.SoundFile` that are needed here.
+
+    Attributes:
+        frames: T by the header.
+        samplerate: Hz.
+        channels: C.
+        format: name of the container.
+    """
+
+    frames: int
+    samplerate: int
+    channels: int
+    format: str
+
+    def seek(self, frames: int, /) -> int:
+        """Go to a frame, to read from there on."""
+
+    def read(self, frames: int, dtype: str, always_2d: bool) -> np.ndarray:
+        """Decode (frames, C) float32, fewer where the file ends.
+
+        Raises:
+            RuntimeError: the data is damaged.
+            OSError: likewise.
+        """
+
+    def close(self) -> None:
+        """Close the file."""
 
 
 class AudioError(ValueError):
@@ -80,7 +110,7 @@ def header(path: str | Path) -> Header:
     Raises:
         AudioError: the file is absent, unreadable, truncated or empty, or its rate is impossible.
     """
-    with opened(str(path)) as file:
+    with closing(opened(str(path))) as file:
         return Header(file.frames, file.samplerate, file.channels)
 
 
@@ -119,7 +149,7 @@ def _check_plain(path: str) -> None:
 def _decoder(source: str | BytesIO, name: str) -> Decoder:
     """Open a file with the first decoder that can read it."""
     try:
-        return soundfile.SoundFile(source)
+        return cast(Decoder, soundfile.SoundFile(source))
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a headerless format, by the file's name
         what = f"{type(error).__name__}: {getattr(error, 'error_string', error)}; {FORMATS}"
         cause: Exception = error
@@ -133,7 +163,8 @@ def _decoder(source: str | BytesIO, name: str) -> Decoder:
 
 def _fault(file: Decoder) -> tuple[str, Reason] | None:
     """Return the fault of an open file, by its header, with its reason; None if there is none."""
-    short = _CUT_SHORT.search(file.extra_info) if file.format in ("WAV", "WAVEX", "RF64", "OGG") else None
+    log: str = getattr(file, "extra_info", "") if file.format in ("WAV", "WAVEX", "RF64", "OGG") else ""
+    short = _CUT_SHORT.search(log)
     if short and not (short[1] and int(short[1]) >= UNKNOWN):
         ends = f"{short[2]} of its {short[1]} bytes of audio are there" if short[1] else "it ends within a page"
         return f"was cut short: {ends}", "truncated"

@@ -110,12 +110,6 @@ class Mpeg4File:
         """Close the file."""
         self._container.close()
 
-    def __enter__(self) -> Mpeg4File:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def _blocks(self) -> Any:
         """Yield decoded blocks as planes of float32."""
         from av import AudioResampler
