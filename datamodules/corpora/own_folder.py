@@ -1,4 +1,4 @@
-"""Your own recordings, one folder per class."""
+"""Your own recordings in a folder a class."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Folder(Corpus):
 
     Args:
         root: the folder.
-        layout: meaning of the first and second level of sub-folders.
-        task: name of the labels' task, for zero-shot accuracy.
-        template: caption of a clip, with `{label}` in place of its label.
+        layout: what the first and second level of sub-folders are.
+        task: what the labels are labels of, for zero-shot accuracy.
+        template: the caption of a clip, with `{label}` where its label goes.
         name: of your corpus, for ids and reports; None is that of ROOT.
     """
 
@@ -43,13 +43,13 @@ class Folder(Corpus):
         self.layout, self.task, self.template, self.name = layout, task, template, name or self.root.name
 
     def splits(self) -> Sequence[str]:
-        """Return the sub-folders of ROOT if they are splits, else "all"."""
+        """The sub-folders of ROOT if they are splits, else "all"."""
         if self.layout == "label":
             return ["all"]
         return sorted(path.name for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
     def clips(self, split: str) -> Iterator[Clip]:
-        """Yield the audio files of a split, in the order of their paths."""
+        """The audio files of a split, in the order of their paths."""
         top = self.root if self.layout == "label" else self.root / split
         for path in _files(top):
             below = path.relative_to(top)
@@ -69,7 +69,7 @@ class Folder(Corpus):
 
 
 def _files(top: Path) -> Iterator[Path]:
-    """Yield the audio files below a folder, in an order that depends on their names only."""
+    """The audio files below a folder, in an order that depends on their names only."""
     for place, folders, files in os.walk(top):
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
         for file in sorted(files):

@@ -1,11 +1,11 @@
-"""Fingerprints of recordings: 250 bytes per second that survive codecs, gain, resampling and cropping.
+"""What a recording sounds like, in 250 bytes a second that survive codecs, gain, resampling and cropping.
 
-After J. Haitsma and T. Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002: a frame is 32 bits. Each bit
-is set if the energy falls from one frequency band to the next by more than it did a moment before. A change of gain or
-a filter moves no bit and a codec moves few; of two recordings of different things half the bits differ. Our choices, on
+After J. Haitsma and T. Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002: a frame is 32 bits, each of
+them whether the energy falls from one frequency band to the next by more than it did a moment before. A change of gain
+or a filter moves no bit, a codec few, and of two recordings of different things half the bits differ. Ours, chosen on
 real recordings (docs/log.md, 2026-11-25): audio at 8 kHz, so that speech in telephone quality counts too; windows of
-256 ms every 16 ms, which a crop at any place meets to 8 ms; a moment is 128 ms; frames that are 60 dB softer than the
-loudest one of their clip do not count, since rounding decides them.
+256 ms every 16 ms, which a crop at any place meets to 8 ms; a moment is 128 ms; frames that are 60 dB softer than
+the loudest one of their clip say nothing, since rounding decides them.
 
 T samples, F frames, 33 bands.
 """
@@ -41,12 +41,12 @@ _TYPE = np.dtype("<u4")
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """The fingerprint of a clip.
+    """What a clip sounds like.
 
     Args:
         frames: (F,) uint32, 32 bits each; frame i + LAG compared with frame i. A clip below 0.38 s has none.
-        sound: (F,) bool, True for frames of which both are loud enough to count.
-        content: hash of the samples themselves: equal for copies in another lossless format, with silence around them,
+        sound: (F,) bool, whether both are loud enough to say something.
+        content: names the samples themselves: equal for copies in another lossless format, with silence around them,
             or with their channel repeated. Empty for silence.
     """
 
@@ -56,10 +56,10 @@ class Fingerprint:
 
 
 def fingerprint(cut: Cut) -> Fingerprint:
-    """Compute the fingerprint of a clip, which is decoded at its own rate and averaged to mono.
+    """The fingerprint of a clip, which is decoded at its own rate and averaged to mono.
 
     Raises:
-        DecodeError: the audio cannot be read, or has samples that are not finite.
+        DecodeError: the audio cannot be read, or holds what is no number.
     """
     sounds, contents = _Frames(), _Content(cut.sampling_rate)
     for samples, begin, end in _blocks(cut):
@@ -69,7 +69,7 @@ def fingerprint(cut: Cut) -> Fingerprint:
 
 
 def _blocks(cut: Cut) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Yield the samples of a clip, (T,), in blocks with margins, with begin and end of the block proper."""
+    """The samples of a clip, (T,), in blocks with margins; begin and end of the block proper in them."""
     count = max(1, round(cut.duration / BLOCK))
     if count == 1:
         samples = load(mono(cut, cut.sampling_rate)).numpy()
@@ -93,7 +93,7 @@ def _at(place: int, cut: Cut) -> int:
 
 
 def resampled(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Resample, (T,) float32, to 8 kHz, by cutting the spectrum of the whole off, or by filling it up with zeros."""
+    """Samples, (T,) float32, at 8 kHz, by cutting the spectrum of the whole off, or by filling it up with zeros."""
     if rate == RATE:
         return samples
     unit = rate // gcd(rate, RATE)  # so many samples are a whole number of them at 8 kHz
@@ -107,14 +107,14 @@ def resampled(samples: np.ndarray, rate: int) -> np.ndarray:
 
 
 def band_energies(samples: np.ndarray) -> np.ndarray:
-    """Compute the energy of each band in each window of samples at 8 kHz, (T,), as (frames, 33) float32."""
+    """The energy of each band in each window of samples at 8 kHz, (T,), as (frames, 33) float32."""
     windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP]
     parts = [windows[i : i + 256] * _HANN for i in range(0, len(windows), 256)]
     return np.concatenate([np.square(np.abs(np.fft.rfft(part))).astype(np.float32) @ _FILTERS for part in parts])
 
 
 def _filters() -> np.ndarray:
-    """Return the shares of frequencies in bands, (1025, 33); all bands are equally wide on a logarithmic scale."""
+    """The share of each frequency in each band, (1025, 33); the bands are equally wide on a logarithmic scale."""
     edges = np.geomspace(LOWEST, HIGHEST, BANDS + 1)
     width = RATE / WINDOW
     centers = np.fft.rfftfreq(WINDOW, 1 / RATE)[:, None]
@@ -127,7 +127,7 @@ _FILTERS = _filters()
 
 
 class _Frames:
-    """Frames of samples at 8 kHz, block by block."""
+    """Turns samples at 8 kHz into frames, block by block."""
 
     def __init__(self) -> None:
         self.left = np.zeros(0, np.float32)  # samples that the next windows begin with
@@ -136,7 +136,7 @@ class _Frames:
         self.loudness: list[np.ndarray] = []
 
     def add(self, samples: np.ndarray) -> None:
-        """Add samples, (T,)."""
+        """More samples, (T,)."""
         samples = np.concatenate([self.left, samples])
         if len(samples) < WINDOW:
             self.left = samples
@@ -149,14 +149,14 @@ class _Frames:
         self.recent = energies[-LAG:]
 
     def frames(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return bits, (F,) uint32, and those that count, (F,) bool."""
+        """Bits, (F,) uint32, and whether they say something, (F,) bool."""
         loudness = np.concatenate([np.zeros(0, np.float32), *self.loudness])
         sound = loudness > max(SILENT * loudness.max(initial=0.0), FAINT)
         return np.concatenate([np.zeros(0, _TYPE), *self.bits]), sound[LAG:] & sound[:-LAG]
 
 
 class _Content:
-    """Hash of samples as 16-bit numbers, without the zeros before and after."""
+    """Hashes samples as 16-bit numbers, without the zeros before and after."""
 
     def __init__(self, rate: int) -> None:
         self.hash = blake2b(str(rate).encode(), digest_size=16)
@@ -164,7 +164,7 @@ class _Content:
         self.zeros = 0  # that come after what was hashed
 
     def add(self, samples: np.ndarray) -> None:
-        """Add samples, (T,)."""
+        """More samples, (T,)."""
         steps = np.round(np.clip(samples, -1, 1) * 32767).astype("<i2")
         places = np.flatnonzero(steps)
         if not len(places):
@@ -179,5 +179,5 @@ class _Content:
         self.zeros = len(steps) - 1 - int(places[-1])
 
     def digest(self) -> bytes:
-        """Return the hash of the samples; empty when all are zero."""
+        """The name of the samples; empty when all are zero."""
         return self.hash.digest() if self.begun else b""

@@ -1,7 +1,7 @@
-"""Headers of many audio files, read in parallel and in order, so that an interrupted reading goes on later.
+"""Reads the headers of many audio files, in parallel, in order, and so that an interrupted reading goes on later.
 
-A journal keeps one line per file, in the order of the files. A later reading of the same files takes from it the lines
-that still hold: a file whose size and time of change are as they were is not opened again.
+What was read is kept in a journal, one line a file in the order of the files. A later reading of the same files takes
+from it what is still true: a file whose size and time of change are as they were is not opened again.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ KINDS: dict[str, Literal["missing", "unreadable", "truncated", "empty"]] = {
     "truncated": "truncated",
     "empty": "empty",
 }
-"""Kinds of faults by the reasons that reading gives, see `slap.core.bad_clip`; any other is unreadable."""
+"""The kinds of faults by the reasons that reading gives, see `slap.core.bad_clip`; any other is unreadable."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """The reason for which a file has no usable header.
+    """Why a file has no usable header.
 
     Attributes:
         kind: as `slap prepare` counts it.
-        detail: of the fault, for people.
+        detail: what was found, for people.
     """
 
     kind: Literal["missing", "unreadable", "truncated", "empty"]
@@ -47,7 +47,7 @@ class Fault:
 
 
 def read_header(path: str) -> Header | Fault:
-    """Read the header of an audio file in any format that training reads; nothing is decoded."""
+    """The header of an audio file in any format that training reads; nothing is decoded."""
     try:
         if Path(path).stat().st_size == 0:
             return Fault("empty", f"{path} is a file of 0 bytes")
@@ -63,12 +63,12 @@ def read_header(path: str) -> Header | Fault:
 def read_headers(
     items: Iterable[T], path_of: Callable[[T], str], journal: Path, workers: int
 ) -> Iterator[tuple[T, Header | Fault]]:
-    """Yield the header of each item's file, in the order of the items, lazily.
+    """The header of each item's file, in the order of the items, lazily.
 
     Args:
         items: any things that have a file each.
         path_of: the path of an item's file.
-        journal: file that keeps the headers; those of an interrupted reading are used. The caller removes it.
+        journal: where to keep what was read; what it holds from an interrupted reading is used. The caller removes it.
         workers: processes that read; 0 reads in this one.
 
     Raises:
@@ -85,7 +85,7 @@ def read_headers(
 
 
 def _replayed(file: BinaryIO, items: Iterator[T], path_of: Callable[[T], str]) -> Iterator[tuple[T, Header | Fault]]:
-    """Yield the headers that a journal has of the first items, and cut it after the last valid line."""
+    """What a journal tells of the first items; it is cut after the last line that does."""
     file.seek(0)
     good = 0
     held: list[T] = []
@@ -114,7 +114,7 @@ def _replayed(file: BinaryIO, items: Iterator[T], path_of: Callable[[T], str]) -
 
 
 def _read(items: Iterator[T], path_of: Callable[[T], str], workers: int) -> Iterator[tuple[T, dict[str, Any]]]:
-    """Yield items with the journal's lines of their files, read by some processes."""
+    """Items with what was read of their files, by as many processes."""
     if workers < 1:
         for item in items:
             yield item, _line(path_of(item))
@@ -148,7 +148,7 @@ def _lines(paths: list[str]) -> list[dict[str, Any]]:
 
 
 def _line(path: str) -> dict[str, Any]:
-    """Return the journal's line of a file."""
+    """What the journal keeps of a file."""
     stamp = _stamp(path)  # before the file is read: a change in between is then seen as one
     return {"path": path, "stamp": stamp, **vars(read_header(path))}
 
