@@ -15,11 +15,14 @@ from lhotse import AudioSource, Recording, SupervisionSegment
 from lhotse.cut import Cut
 
 from slap.audio.reader import AudioError
+from slap.audio.scan import READ, SUFFIXES, scan
 from slap.audio.sources import Segment, source
 from slap.cli.inputs import inputs
 from slap.core.packed import Packed
 from slap.datamodules import AudioTextData, Clip, read_manifest, write_cuts, write_manifest
 from slap.datamodules.audio.load import DecodeError, load, mono, segment
+from slap.datamodules.corpora.own_folder import Folder
+from slap.datamodules.corpora.youtube import Downloads
 
 RATE = 16_000
 FORMATS = sorted(
@@ -230,6 +233,41 @@ def test_manifests_that_say_another_length(tmp_path: Path, rate: int, difference
         trained, used = in_training(cut), in_use(segment(cut, "m.jsonl"))
         assert trained == used if isinstance(trained, str) or isinstance(used, str) else torch.equal(trained, used)
         assert isinstance(used, str) == (abs(difference) > 0.2 or (difference == 0.08 and not start))
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100, 44_101, 306_244])
+def test_mixes_and_transforms_read_as_plain_clips_do(tmp_path: Path, rate: int) -> None:
+    """Lhotse mixes, changes and selects channels itself; the files that it does so with are read here."""
+    samples = noise(rate // 2, 2)
+    for name, part in (("a", samples), ("0", samples[:, 0]), ("1", samples[:, 1])):
+        soundfile.write(tmp_path / f"{name}.wav", part, rate, subtype="FLOAT")
+    stereo, left, right = (Recording.from_file(tmp_path / f"{name}.wav").to_cut() for name in "a01")
+    used = [in_use(tmp_path / f"{name}.wav") for name in "a01"]
+    assert torch.equal(in_training(stereo.to_mono()[1]), used[2])
+    for other, expected in ((right, used[2]), (stereo, used[0])):
+        mixed = mono(left, RATE).mix(mono(other, RATE))
+        torch.testing.assert_close(in_training(mixed), used[1] + expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(in_training(left.perturb_volume(0.5)), used[1] / 2, rtol=0, atol=1e-6)
+    torch.testing.assert_close(in_training(mono(stereo, RATE).perturb_volume(0.5)), used[0] / 2, rtol=0, atol=1e-6)
+    for changed in (left.perturb_volume(0.5), stereo.to_mono()[1]):
+        with pytest.raises(ValueError, match="is no segment of one audio file with all its channels"):
+            segment(changed, "m.jsonl")
+
+
+def test_one_list_of_suffixes(tmp_path: Path) -> None:
+    for suffix in SUFFIXES:
+        (tmp_path / f"label/{suffix}").mkdir(parents=True)
+        (tmp_path / f"label/{suffix}/a_{suffix}.{suffix}").touch()
+        (tmp_path / f"label/{suffix}/b_{suffix}.{suffix.upper()}").touch()
+    for name in ("a.txt", ".a.wav", "wav", "a"):
+        (tmp_path / "label" / name).touch()
+    scanned = {str(tmp_path / file.path) for file in scan(tmp_path)}
+    assert len(scanned) == 2 * len(SUFFIXES)
+    assert {str(clip.audio) for clip in Folder(tmp_path).clips("all")} == scanned
+    downloads = Downloads(tmp_path)
+    assert {str(downloads.named(Path(path).stem)) for path in scanned} == scanned
+    assert {item.id for item in inputs([str(tmp_path)])} == scanned
+    assert set(READ) < set(SUFFIXES)
 
 
 def cuts_of(folder: Path) -> Iterator[Cut]:
