@@ -1,10 +1,10 @@
-"""What each part of SLAP is worth, in small: cross-validation on real recordings, trained from scratch.
+"""Ablation of SLAP on small data: cross-validation on real recordings, with models trained from scratch.
 
-Each run of the recipe `digits_and_sounds` holds out one fold of ESC-10 and one speaker of the digits, so that four
-runs judge every recording once, by models that never heard its source. A variant leaves something out of the model.
-Each run has a seed of its own, the same in all variants; further rounds repeat the four with other seeds. Every run
-leaves one JSON file; runs that have one are not repeated, so that the whole can be stopped, continued, and shared among
-machines.
+Each run of the recipe `digits_and_sounds` holds out one fold of ESC-10 and one speaker of the digits. So four runs
+evaluate every recording once, by models that were not trained on its source. A variant omits a part of the model. The
+seed differs between runs and is the same in all variants; further rounds repeat the four runs with other seeds. Every
+run writes one JSON file, and runs that have one are not repeated, so that the benchmark can be stopped, continued, and
+shared among machines.
 
 R runs, B clips of a run.
 """
@@ -115,14 +115,14 @@ def train(run: Run, root: str, out: Path, steps: int, accelerator: str, precisio
 
 
 def probe(features: Tensor, place: Tensor, queries: Tensor) -> list[int]:
-    """What a linear probe that learnt (n, E) features of classes (n,) takes queries (m, E) for."""
+    """Classify queries, (m, E), by a linear probe that is trained on features, (n, E), of classes, (n,)."""
     truth = one_hot(place).bool()
     scores = LinearProbing().scores(features, truth, queries, [STRENGTH], multilabel=False)
     return scores[STRENGTH].argmax(1).tolist()
 
 
 def judge(run: Run, root: Path, checkpoint: Path, device: str) -> dict[str, Any]:
-    """Of each set's held-out clips the labels, and what prompts and a linear probe of embeddings make of them."""
+    """Return for each set the labels of its held-out clips, and the predictions of prompts and of a linear probe."""
     import slap
     from slap.datamodules.corpora.digits_and_sounds import PROMPTS, digits, sounds
 
@@ -163,7 +163,7 @@ def one(run: Run, root: Path, out: Path, steps: int, accelerator: str, precision
 
 
 def all_runs(variants: Sequence[str], rounds: int) -> list[Run]:
-    """In the order in which they are worth having: a round before the next, the first variant's before the others'."""
+    """List all runs in order of importance: round by round, the first variant first."""
     return [
         *(Run(variants[0], fold, 0) for fold in range(len(HELD_OUT))),
         *(Run(variant, fold, 0) for fold in range(len(HELD_OUT)) for variant in variants[1:]),
@@ -201,7 +201,7 @@ def work(runs: Sequence[Run], arguments: argparse.Namespace) -> int:
 
 
 def collected(out: Path) -> dict[Run, dict[str, Any]]:
-    """The files of all runs."""
+    """Read the files of all runs."""
     files = sorted(out.glob("*_fold*_round*.json"))
     if not files:
         raise SystemExit(f"there are no runs in {out}; run this without --report first")
@@ -210,7 +210,7 @@ def collected(out: Path) -> dict[Run, dict[str, Any]]:
 
 
 def hits(content: dict[str, Any], task: str, judge: str) -> tuple[np.ndarray, np.ndarray]:
-    """What was right of a run's clips, (B,), and which clips, (B,), are of one recording and so drawn together."""
+    """Return which clips of a run are right, (B,), and the recording of each, (B,), whose clips are drawn together."""
     part = content["tasks"][task]
     # "esc10/1-100032-A": take A of recording 100032. Digits are a recording each.
     sources = [clip.rsplit("-", 1)[0] if task == "sound" else clip for clip in part["ids"]]
@@ -238,7 +238,7 @@ def drawn(rights: Sequence[np.ndarray], groups: Sequence[np.ndarray], seed: int 
 
 
 def table(runs: Mapping[Run, dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each variant its accuracies, and the differences to the model with all parts on the same seeds and clips."""
+    """Compute the accuracies of each variant, and the differences to the full model on the same seeds and clips."""
     rows = []
     for variant in VARIANTS:
         mine = [run for run in runs if run.variant == variant]
@@ -295,7 +295,7 @@ def draw(runs: Mapping[Run, dict[str, Any]], variant: str, path: Path) -> None:
 
 
 def report(arguments: argparse.Namespace) -> None:
-    """The table, into RESULTS.md if wanted, and the confusion matrices."""
+    """Report the table, in RESULTS.md if asked for, and the confusion matrices."""
     runs = collected(arguments.out)
     machines = [content["machine"] for content in runs.values()]
     devices = ", ".join(sorted({f"{known['device']} ({known['precision']})" for known in machines}))

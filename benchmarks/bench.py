@@ -43,7 +43,7 @@ machine could do (the rate of square matrices, or a limit), or an alternative; `
 
 
 def options_of(part: ModuleType, given: Namespace) -> Namespace:
-    """A benchmark's own defaults, with what was given here."""
+    """Return a benchmark's defaults, replaced by the given options."""
     parser = ArgumentParser()
     part.configure(parser)
     found = parser.parse_args([])
@@ -54,7 +54,7 @@ def options_of(part: ModuleType, given: Namespace) -> Namespace:
 
 
 def measure(given: Namespace) -> list[dict[str, Any]]:
-    """All rows. A benchmark that fails is a row that says so, and the others are measured all the same."""
+    """Measure all rows. A benchmark that fails becomes a row that says so, and the others still run."""
     rows: list[Row] = []
     for name in given.parts:
         begun = time.perf_counter()
@@ -68,7 +68,7 @@ def measure(given: Namespace) -> list[dict[str, Any]]:
 
 
 def same(what: str) -> str:
-    """What a row is, without the numbers in brackets."""
+    """Return the name of a row without the numbers in brackets."""
     return what.split(" (")[0] + what.partition(")")[2]
 
 

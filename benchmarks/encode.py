@@ -41,7 +41,7 @@ TINY = {"name": "transformer", "size": "tiny"}
 
 
 def network() -> Network:
-    """The paper's audio encoder with a small text encoder, as one uses it."""
+    """Make the paper's audio encoder with a small text encoder, ready for inference."""
     torch.manual_seed(0)
     model = Network({"name": "transformer", "size": "base"}, TINY, {}).eval().requires_grad_(False)
     prepack(model)
@@ -56,7 +56,7 @@ def embed(model: Network, patches: Packed) -> Tensor:
 
 
 def chosen_peers(options: argparse.Namespace) -> list[Any]:
-    """The encoders to compare with."""
+    """Return the encoders to compare with."""
     found: list[Any] = [peers.TRANSFORMERS[name]() for name in options.peers]
     return [*found, peers.NaFlexCLAP(options.open_clip)] if options.open_clip else found
 

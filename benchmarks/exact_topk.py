@@ -29,10 +29,10 @@ class Matches(NamedTuple):
 
 
 def topk(queries: Tensor, items: Tensor | Iterable[Tensor], k: int) -> Matches:
-    """The k items of each query with the largest dot product.
+    """Find the k items with the largest dot product for each query.
 
-    The matrix of all scores, (Q, N), never exists: memory is that of `Matches`, and 64 MB. Which of several equal
-    items stand in the last places is not defined.
+    The matrix of all scores, (Q, N), never exists: the memory is that of `Matches`, and 64 MB. The choice among equal
+    items in the last places is not defined.
 
     Args:
         queries: (Q, E).
@@ -65,7 +65,7 @@ def topk(queries: Tensor, items: Tensor | Iterable[Tensor], k: int) -> Matches:
 
 
 def _better(best: Matches | None, scores: Tensor, start: int, k: int) -> Matches:
-    """The best so far and the scores of the items from number `start` on, (Q, n), to the best of both."""
+    """Merge the best matches so far with the scores of the items from number `start` on, (Q, n)."""
     values, places = scores.topk(min(k, scores.shape[1]))
     items = places + start
     if best is not None:

@@ -1,11 +1,11 @@
-"""How often `slap overlap` finds a clip again in another guise, and how often it is wrong.
+"""Recall of `slap overlap` for changed copies of clips, and its false matches.
 
     python benchmarks/fingerprints.py ../shared/data/esc10 --suffix .ogg --clips 100
     python benchmarks/fingerprints.py ../shared/data/fsdd/recordings --suffix .wav --clips 100
 
-All recordings below the folder are indexed. As many as asked for, of those that are long and loud enough, are changed
-in each way and looked up: found is the share in which the right clip comes back. Wrong are pairs of recordings, as they
-are, that count as the same: they are named, since they may be.
+All recordings below the folder are indexed. The given number of them, if they are long and loud enough, are changed in
+each way and looked up: `found` is the share of them for which the right clip is found. `wrong` are pairs of unchanged
+recordings that count as the same. They are listed by name, since some may be copies.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ GUISES: dict[str, Guise] = {
 
 
 def cut_of(path: Path) -> MonoCut:
-    """A file as a clip."""
+    """Return a file as a clip."""
     header = soundfile.info(str(path))
     source = AudioSource("file", [0], str(path))
     recording = Recording(path.stem, [source], header.samplerate, header.frames, header.duration)
@@ -78,7 +78,7 @@ def cut_of(path: Path) -> MonoCut:
 
 
 def looked_up(files: list[Path], index: FingerprintIndex, chosen: list[int], seed: int) -> Iterator[tuple[str, float]]:
-    """For each guise the share of clips that are found again."""
+    """Compute the share of clips that are found again, for each kind of change."""
     with tempfile.TemporaryDirectory() as folder:
         for name, guise in GUISES.items():
             rng = np.random.default_rng(seed)

@@ -14,12 +14,12 @@ from slap.nn.layers import Block
 
 
 def weights_of(module: nn.Module) -> int:
-    """Of all linear layers."""
+    """Count the weights of all linear layers."""
     return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
 
 
 def pairs(sizes: Sequence[int], window: int | None) -> int:
-    """How many rows each row sees, over all rows."""
+    """Count the rows that each row attends to, summed over all rows."""
     if window is None:
         return sum(size * size for size in sizes)
     reach = window // 2
@@ -31,12 +31,12 @@ def pairs(sizes: Sequence[int], window: int | None) -> int:
 
 
 def block(layer: Block, sizes: Sequence[int], width: int) -> int:
-    """Of one transformer block on items of these sizes."""
+    """Count the operations of one transformer block on items of these sizes."""
     return 2 * sum(sizes) * weights_of(layer) + 4 * width * pairs(sizes, layer.attention.window)
 
 
 def encode(network: Network, sizes: Sequence[int]) -> int:
-    """From patches to embeddings; `sizes` are patches of each clip."""
+    """Count the operations from patches to embeddings; `sizes` are the patches of each clip."""
     encoder, pool = network.audio, network.audio_pool
     total = 2 * sum(sizes) * (encoder.embed.weight.numel() + pool.attention.kv.weight.numel())
     total += sum(block(layer, sizes, encoder.width) for layer in encoder.blocks)

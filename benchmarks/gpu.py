@@ -54,10 +54,10 @@ objectives, no compiling after the first batches, no waiting for the GPU within 
 
 
 class Report:
-    """What is measured, printed as it comes.
+    """The measured rows, each printed at once.
 
     Args:
-        rows: of the table.
+        rows: rows of the table.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Report:
         self.known: dict[str, float] = {}
 
     def add(self, what: str, value: Any, unit: str = "", note: str = "") -> None:
-        """One row: print it and keep it."""
+        """Print a row and keep it."""
         self.rows.append({"what": what, "value": value, "unit": unit, "note": note})
         shown = f"{value:.4g}" if isinstance(value, float) else value
         print(f"[{time.strftime('%H:%M:%S')}] {what}: {shown} {unit} {note}", flush=True)
@@ -75,7 +75,7 @@ class Report:
 
 
 def seconds(run: Callable[[], Any], repeats: int = 5, warm: int = 2) -> float:
-    """The median time that the GPU takes for something."""
+    """Measure the median time of a function on the GPU, in seconds."""
     for _ in range(warm):
         run()
     times = []
@@ -99,7 +99,7 @@ def clear() -> None:
 
 
 def make_batch(patches: int, seed: int = 0, vocabulary: int = 8000) -> Batch:
-    """Clips of together about so many patches with a caption each, on the host, page-locked."""
+    """Make clips of about this number of patches in all, with a caption each, in page-locked memory of the host."""
     generator = torch.Generator().manual_seed(seed)
     sizes = [round(one * RATE) for one in durations_of(patches / ROWS_A_SECOND, seed)]
     words = [len(caption.split()) + 2 for caption in captions(len(sizes), seed)]
@@ -127,11 +127,11 @@ class Batches(LightningDataModule):
         self.batches = batches
 
     def captions(self) -> Iterator[str]:
-        """What the tokenizer is learnt from."""
+        """Return the captions to learn the tokenizer from."""
         yield from captions(2000)
 
     def train_dataloader(self) -> Endless:
-        """The batches."""
+        """Return the batches."""
         return Endless(self.batches)
 
 
@@ -166,7 +166,7 @@ def seen(sizes: Sequence[int], window: int | None) -> int:
 
 
 def encoder_flops(encoder: Any, sizes: Sequence[int]) -> float:
-    """Of one forward pass of the blocks, and of what embeds patches."""
+    """Count the operations of one forward pass of the blocks and of the patch embedding."""
     weights = linear_weights(encoder)
     pairs = sum(seen(sizes, block.attention.window) for block in encoder.blocks)
     return 2.0 * sum(sizes) * weights + 4.0 * encoder.width * pairs
@@ -177,7 +177,7 @@ def patches_of(batch: Batch) -> list[int]:
 
 
 def step_flops(model: SLAP, batch: Batch) -> dict[str, float]:
-    """Of a step by its parts; forward and backward count as three forward passes."""
+    """Count the operations of a step by its parts; forward and backward count as three forward passes."""
     audio, text = patches_of(batch), list(batch.text.sizes)
     passes = encoder_flops(model.audio, audio)
     parts = {"audio": 3 * passes, "text": 3 * encoder_flops(model.text, text)}
@@ -225,7 +225,7 @@ def matmul(report: Report, options: argparse.Namespace) -> None:
 
 
 def peak(report: Report) -> float:
-    """Of matrix products, in FLOP/s; measured if it is not known yet."""
+    """Return the peak of matrix products, in FLOP/s; it is measured if it is not known yet."""
     if "peak" not in report.known:
         a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
         report.known["peak"] = 2 * 8192**3 / seconds(lambda: a @ b, 10, 3) / 1e12
@@ -233,7 +233,7 @@ def peak(report: Report) -> float:
 
 
 def correct(report: Report, options: argparse.Namespace) -> None:
-    """Embeddings and gradients; meanwhile, since compiling leaves the GPU idle, the tests that need CUDA."""
+    """Check embeddings and gradients, and meanwhile run the tests for CUDA, since compiling leaves the GPU idle."""
     begun = None if options.without_tests else begin_tests()
     try:
         compare(report)
@@ -245,7 +245,7 @@ def correct(report: Report, options: argparse.Namespace) -> None:
 
 
 def compare(report: Report) -> None:
-    """Embeddings in bfloat16 on the GPU beside those in float32 on the host; gradients."""
+    """Compare embeddings and gradients in bfloat16 on the GPU with those in float32 on the host."""
     model = make_model(compiled=False).eval().cpu()
     batch = make_batch(400, seed=3)
     with torch.no_grad():
@@ -269,7 +269,7 @@ def compare(report: Report) -> None:
 
 
 def begin_tests() -> subprocess.Popen[str]:
-    """The tests that are skipped where there is no CUDA."""
+    """Start the tests that are skipped without CUDA."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"]
     command += [str(ROOT / "tests/nn/test_attention.py"), "-k", "flash", "-W", "default"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -283,7 +283,7 @@ def end_tests(report: Report, begun: subprocess.Popen[str]) -> None:
 
 
 def encode(report: Report, options: argparse.Namespace) -> None:
-    """The encoder forward and backward: compiled and not, with and without recomputing."""
+    """Measure the encoder forward and backward: compiled and not, with and without recomputing."""
     clips = make_batch(options.tokens + ROWS_A_SECOND * 30).audio.to("cuda", non_blocking=True)
     torch.manual_seed(0)
     patches = AudioTransformer("base").cuda().patchify(clips)
@@ -383,7 +383,7 @@ def make_model(compiled: bool = True, recompute: bool = False, objectives: Any =
 
 
 def step(report: Report, options: argparse.Namespace) -> None:
-    """The whole training step with three objectives, and with one."""
+    """Measure the whole training step with three objectives, and with one."""
     batches = [make_batch(options.tokens + ROWS_A_SECOND * 30, seed) for seed in range(3)]
     audio = sum(batch.audio.layout.total for batch in batches) / len(batches) / RATE
     cases: list[tuple[str, Any, bool]] = [("three objectives", OBJECTIVES, False)]
@@ -436,7 +436,7 @@ def time_steps(
 
 
 def profiled(report: Report, options: argparse.Namespace) -> None:
-    """Where the time of a step goes, by kernels."""
+    """Report the time of a step by kernels."""
     batches = [make_batch(options.tokens + ROWS_A_SECOND * 30, seed) for seed in range(2)]
     recorder = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
 
@@ -489,7 +489,7 @@ def breakdown(report: Report, name: str, recorder: Any, steps: int) -> None:
 
 
 def profile(report: Report, name: str, run: Callable[[], None], options: argparse.Namespace) -> None:
-    """Where the time of a function goes."""
+    """Report the time of a function by kernels."""
     if options.quick:
         return
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as recorder:
@@ -549,9 +549,9 @@ def stacks() -> Iterator[dict[str, int]]:
 
 
 def waits(report: Report, _: argparse.Namespace) -> None:
-    """Whether the host waits for the GPU within a step: as errors, and if there are any, as warnings with their places.
+    """Check that the host does not wait for the GPU within a step: by errors, and then by warnings with their places.
 
-    The batches are small, so that the GPU is done before the host: their time is what the host needs for a step.
+    The batches are small, so that the GPU is faster than the host: the measured time is that of the host per step.
     """
     batches = [make_batch(1500 + 100 * seed, seed) for seed in range(4)]
     model, mode, clock = make_model(), torch.cuda.set_sync_debug_mode, list[float]()

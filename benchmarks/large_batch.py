@@ -33,7 +33,7 @@ ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "1048576"}
 
 
 def measure(options: argparse.Namespace, clips: int, parts_of: int) -> dict[str, float]:
-    """A step on so many clips, in parts of so many, in a new process."""
+    """Measure a step on a number of clips, in parts of a given size, in a new process."""
     command = [sys.executable, __file__, "--one", str(clips), "--part", str(parts_of), "--size", options.size]
     command += ["--duration", str(options.duration), "--threads", str(options.threads)]
     environment = {**os.environ, **ENVIRONMENT}
@@ -43,7 +43,7 @@ def measure(options: argparse.Namespace, clips: int, parts_of: int) -> dict[str,
 
 
 def one(options: argparse.Namespace) -> dict[str, float]:
-    """What `measure` asks for: MB beyond those of a tiny step, and MB of the waveforms."""
+    """Run the step of `measure`: MB beyond those of a tiny step, and MB of the waveforms."""
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
     encoder = {"name": "transformer", "size": options.size}

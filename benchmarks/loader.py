@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def kinds(folder: Path, audio: Path | None, short: Path | None, most: int) -> list[tuple[str, Path, list[Path]]]:
-    """For each kind of clips its name, its manifest, and the files that the floor decodes."""
+    """Return for each kind of clips its name, its manifest, and the files that the lower bound decodes."""
     found = []
     for kind, subtype in FORMATS.items():
         files = []
@@ -112,7 +112,7 @@ def packed(manifest: Path, out: Path) -> Path:
 
 
 def measure(manifest: Path, files: Sequence[Path], workers: int, passes: int, rounds: int) -> dict[str, Any]:
-    """Both in turns."""
+    """Measure both alternately."""
     from slap.core.packed import Packed
     from slap.datamodules import AudioTextData
 

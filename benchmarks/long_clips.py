@@ -1,9 +1,9 @@
-"""What a second of audio costs in a long clip, beside a short one: local attention, and global.
+"""Time per second of audio in a long clip and in short ones, with local and with global attention.
 
     python benchmarks/long_clips.py --update
 
-One block of each kind of the encoder `base`, without gradient: on a clip of ten minutes, and on as much audio in clips
-of 10 s.
+It runs one block of each kind of the encoder `base` without gradient, on a clip of ten minutes and on as much audio in
+clips of 10 s.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RATE = 25
 
 
 def layout_of(sizes: list[int]) -> Layout:
-    """Clips of so many patches."""
+    """Return the layout of clips with these numbers of patches."""
     return Layout(torch.tensor(sizes, dtype=torch.int32), tuple(sizes))
 
 

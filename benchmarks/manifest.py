@@ -98,7 +98,7 @@ def _cuts(recordings: Sequence[Any], count: int, rng: np.random.Generator) -> It
 
 
 def _open(manifest: Path, workers: int) -> dict[str, Any]:
-    """What training does, with the memory and time that it takes."""
+    """Open a manifest as training does, and measure memory and time."""
     import torch
 
     from slap.core.packed import Packed

@@ -1,7 +1,7 @@
-"""What people take instead: encoders of other libraries with random weights, behind their own front-ends.
+"""Alternatives to compare with: encoders of other libraries with random weights, with their own front-ends.
 
-Each takes waveforms as its documentation says, and is given all of every clip: clips that are longer than what it takes
-at once go in as many windows as it needs. None of them can leave out what it pads.
+Each takes waveforms as its documentation says, and all of every clip: a clip that is longer than the encoder takes is
+cut into as many windows as needed. None of them can skip its padding.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Windowed:
         return self._model(inputs[self._key])[0]
 
     def operations(self, clips: Sequence[Tensor]) -> int:
-        """That the windows of the clips need, padding included, by torch's counter."""
+        """Count the operations for the windows of the clips, padding included, by torch's counter."""
         # The counter knows no attention of CPUs but the one that is made of products.
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             self([torch.zeros(self._samples)])
@@ -53,7 +53,7 @@ class Windowed:
 
 
 def clap() -> Windowed:
-    """The audio tower of CLAP with the settings of `laion/larger_clap_general`, those of HTS-AT base."""
+    """Make the audio encoder of CLAP with the settings of `laion/larger_clap_general`, those of HTS-AT base."""
     from transformers import ClapAudioConfig, ClapFeatureExtractor
     from transformers.models.clap.modeling_clap import ClapAudioModel
 
@@ -65,7 +65,7 @@ def clap() -> Windowed:
 
 
 def clap_small() -> Windowed:
-    """The same with transformers' defaults, those of `laion/clap-htsat-unfused` (HTS-AT tiny)."""
+    """Make the same with transformers' defaults, those of `laion/clap-htsat-unfused` (HTS-AT tiny)."""
     from transformers import ClapAudioConfig, ClapFeatureExtractor
     from transformers.models.clap.modeling_clap import ClapAudioModel
 
@@ -75,7 +75,7 @@ def clap_small() -> Windowed:
 
 
 def ast() -> Windowed:
-    """The Audio Spectrogram Transformer, transformers' defaults (86 M weights, width 768)."""
+    """Make the Audio Spectrogram Transformer with transformers' defaults (86 M weights, width 768)."""
     from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
 
     model = ASTModel(ASTConfig())
@@ -83,7 +83,7 @@ def ast() -> Windowed:
 
 
 def whisper() -> Windowed:
-    """The encoder of Whisper `small`, which has the paper's width and depth (768, 12 layers)."""
+    """Make the encoder of Whisper `small`, which has the paper's width and depth (768, 12 layers)."""
     from transformers import WhisperConfig, WhisperFeatureExtractor
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 

@@ -1,4 +1,4 @@
-"""Where benchmarks leave what they measured: a JSON file each, and a section of RESULTS.md which each run replaces."""
+"""Results of benchmarks: a JSON file each, and a section of RESULTS.md that each run replaces."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def keep(name: str, title: str, about: str, rows: list[dict[str, Any]], out: Pat
 
 
 def write(name: str, rows: list[dict[str, Any]], out: Path, known: dict[str, Any] | None = None) -> None:
-    """The JSON file alone, which `rewrite` reads."""
+    """Write the JSON file alone, which `rewrite` reads."""
     out.parent.mkdir(parents=True, exist_ok=True)
     kept = {"benchmark": name, "machine": known or machine(), "rows": rows}
     out.write_text(json.dumps(kept, indent=2) + "\n")

@@ -1,11 +1,11 @@
-"""How long it takes to go on deep in an epoch: opening the manifest, computing the epoch, passing over its batches.
+"""Time to resume deep in an epoch: opening the manifest, computing the epoch, skipping its batches.
 
     python benchmarks/resume.py --clips 1000000
     python benchmarks/resume.py --clips 10000000 --arrays
 
-Clips of exp(N(1.6, 0.8)) s, cut to 0.5 to 30 s. By default a manifest of so many cuts is written first, by `write_cuts`
-with its index, and opened as training does; with `--arrays` only lengths are made up, which shows how the rest grows.
-Prints one JSON object.
+Clips of exp(N(1.6, 0.8)) s, cut to 0.5 to 30 s. By default a manifest with this number of cuts is written first, by
+`write_cuts` with its index, and opened as in training; with `--arrays` only lengths are generated, which shows how the
+rest grows. It prints one JSON object.
 """
 
 from __future__ import annotations

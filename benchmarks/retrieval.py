@@ -1,4 +1,4 @@
-"""What the figures of retrieval take, in time and memory: 5,000 clips x 25,000 captions unless told otherwise.
+"""Time and memory of the retrieval metrics, by default for 5,000 clips x 25,000 captions.
 
 python benchmarks/retrieval.py
 python benchmarks/retrieval.py --clips 20000 --each 1 --width 768 --ranks
@@ -49,7 +49,7 @@ def measure(clips: int, each: int, width: int, ranks_alone: bool) -> dict[str, A
 
 
 def memory(field: str) -> float:
-    """What this process has (`VmRSS`), or had at most (`VmHWM`), in MB."""
+    """Return the memory of this process, now (`VmRSS`) or at its peak (`VmHWM`), in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
 

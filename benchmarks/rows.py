@@ -1,4 +1,4 @@
-"""What the benchmarks of `make bench` have in common: a row of their table, their options, and how they end."""
+"""Common parts of the benchmarks of `make bench`: a row of their table, their options, and their end."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ class Row:
 
     @classmethod
     def skipped(cls, what: str, why: str) -> Row:
-        """What was not measured."""
+        """Make a row that was not measured."""
         return cls(what, note=f"not run: {why}")
 
     @property
     def aim(self) -> str:
-        """What is wanted, in words."""
+        """The aim in words."""
         if self.at_least is not None:
             return f">= {self.at_least:g}"
         return "" if self.at_most is None else f"<= {self.at_most:g}"
 
     @property
     def verdict(self) -> str:
-        """Whether the aim is reached."""
+        """The verdict: whether the aim is reached."""
         if self.ratio is None or not self.aim:
             return self.note
         low, high = self.at_least, self.at_most
         return "yes" if (low is None or self.ratio >= low) and (high is None or self.ratio <= high) else "no"
 
     def shown(self) -> dict[str, Any]:
-        """For the table."""
+        """Return the row as cells of the table."""
         numbers = {"beside": self.beside, "reached": self.reached, "ratio": self.ratio}
         blank = {name: "" if value is None else float(value) for name, value in numbers.items()}
         return {"what": self.what, "unit": self.unit, **blank, "aim": self.aim, "met": self.verdict}

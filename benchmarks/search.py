@@ -70,7 +70,7 @@ def fill(store: Store, kind: str, count: int) -> float:
 
 
 def queries_of(store: Store, queries: Tensor, exact: bool) -> tuple[list[list[int]], list[float]]:
-    """The windows found for each query, as numbers, and the seconds that each took."""
+    """Search for each query: the numbers of the windows found, and the seconds per query."""
     found, seconds = [], []
     for query in queries.numpy():
         begun = time.perf_counter()
@@ -81,7 +81,7 @@ def queries_of(store: Store, queries: Tensor, exact: bool) -> tuple[list[list[in
 
 
 def measure(kind: str, count: int, queries: int) -> dict[str, Any]:
-    """One row of the table."""
+    """Measure one row of the table."""
     asked = draw(kind, queries, -1)
     begun = time.perf_counter()
     oracle = topk(asked, parts(kind, count), K).items.tolist()

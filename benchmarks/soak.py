@@ -161,7 +161,7 @@ class Operator:
         self.began = time.time()
 
     def run(self) -> None:
-        """Until the time is over and the run has ended well.
+        """Run until the time is over and the run has ended without error.
 
         Raises:
             RuntimeError: a run ended although nobody had killed it.
@@ -210,7 +210,7 @@ class Operator:
         return self.out / f"log{life}.txt"
 
     def _has_saved(self, life: Life) -> bool:
-        """Whether a run has written a checkpoint of its own: otherwise nothing but what the last one did is lost."""
+        """Return whether a run has written a checkpoint; if not, only its own steps are lost."""
         last = self.out / "last.ckpt"
         return last.exists() and last.stat().st_mtime > life.began
 
@@ -224,7 +224,7 @@ class Operator:
         return f"{'SIGTERM' if 'politely' in what else 'SIGKILL'} to {'a worker' if what == 'worker' else 'the run'}"
 
     def told(self) -> dict[str, Any]:
-        """What was done to the run, and what memory it took."""
+        """Summarize the interruptions of the run, and its memory."""
         longest = max(self.lives, key=lambda life: life.ended - life.began)
         first, last = windows(longest.memory)
         return {
@@ -239,7 +239,7 @@ class Operator:
 
 
 def windows(memory: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The median memory in two windows of a life, five minutes or a quarter of it: soon after its start, and last."""
+    """Compute the median memory soon after the start of a run and at its end, over five minutes or a quarter of it."""
     begin, end = memory[0][0], memory[-1][0]
     span = min(300.0, (end - begin) / 4)
     start = begin + (end - begin) / 10
@@ -264,7 +264,7 @@ def memory(pid: int) -> float:
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """A process and all below it."""
+    """Return a process and all its descendants."""
     yield pid
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -275,7 +275,7 @@ def descendants(pid: int) -> Iterator[int]:
 
 
 def told(out: Path, ids: Sequence[str]) -> dict[str, Any]:
-    """What the steps say: how many there were, what was trained on, and what is missing."""
+    """Summarize the steps: their number, the clips that were trained on, and the missing clips."""
     lines = [json.loads(line) for line in (out / "steps.jsonl").read_text().splitlines()]
     steps = timeline(lines)
     epochs: dict[int, list[dict[str, Any]]] = {}
@@ -300,7 +300,7 @@ def told(out: Path, ids: Sequence[str]) -> dict[str, Any]:
 
 
 def timeline(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The steps that made the final weights: a run that goes on from a checkpoint does again what came after it."""
+    """Return the steps that made the final weights: a resumed run repeats the steps after its checkpoint."""
     steps: list[dict[str, Any]] = []
     for line in lines:
         while steps and steps[-1]["step"] >= line["step"]:
@@ -310,7 +310,7 @@ def timeline(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def missing(batches: Sequence[dict[str, Any]], ids: Sequence[str]) -> set[str]:
-    """The clips that an epoch neither trained on nor told as bad."""
+    """Return the clips that an epoch neither trained on nor recorded as bad."""
     trained = {name for batch in batches for name in batch["ids"]}
     return set(ids) - trained - {name for batch in batches for name, _ in batch["bad"]}
 

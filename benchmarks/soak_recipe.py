@@ -92,12 +92,12 @@ class Record(Callback):
 def model(
     audio: EncoderSpec = AUDIO, text: EncoderSpec = TEXT, objectives: Mapping[str, ObjectiveSpec] = OBJECTIVES
 ) -> SLAP:
-    """A model of the three objectives, as small as they come.
+    """Make a minimal model with the three objectives.
 
     Args:
         audio: the audio encoder.
         text: the text encoder.
-        objectives: what is minimized.
+        objectives: the objectives with their weights.
     """
     torch.set_num_threads(1)
     return SLAP(audio=audio, text=text, objectives=objectives, embedding_dim=32, lr=1e-4, warmup_steps=50)
@@ -111,15 +111,15 @@ def data(
     stall: float = 8.0,
     share: float = 0.01,
 ) -> AudioTextData:
-    """The corpus that `benchmarks/soak.py` writes and damages.
+    """Make the data module of the corpus that `benchmarks/soak.py` writes and damages.
 
     Args:
-        folder: where it is.
-        max_bad: the share of clips that may be bad.
-        num_workers: loading processes.
-        pause: seconds that each batch waits for the disk.
-        stall: seconds that some do.
-        share: of those.
+        folder: the folder of the corpus.
+        max_bad: share of clips that may be bad.
+        num_workers: number of loading processes.
+        pause: time that each batch waits for the disk, in seconds.
+        stall: time that some batches wait instead, in seconds.
+        share: share of batches that stall.
     """
     return AudioTextData(
         f"{folder}/train.jsonl.gz",
@@ -134,7 +134,7 @@ def data(
 
 
 def trainer(out: str = "runs/soak", max_steps: int = STEPS, val_check_interval: int = 40, **options: Any) -> Trainer:
-    """Until somebody says stop.
+    """Make a trainer that runs until it is stopped.
 
     Args:
         out: the run's folder.

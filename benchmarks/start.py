@@ -1,8 +1,8 @@
-"""How long one waits before anything happens: the command line, and loading a saved model.
+"""Start-up time: of the command line, and of loading a saved model.
 
     python benchmarks/start.py --update
 
-New processes each time; the median of a few. The saved model is `base` with random weights, as `slap export` writes it.
+Each time is the median of some new processes. The saved model is `base` with random weights, as from `slap export`.
 """
 
 from __future__ import annotations
@@ -51,20 +51,20 @@ def processor_time() -> float:
 
 
 def help_seconds(clock: str) -> float:
-    """What `slap --help` takes."""
+    """Measure the time of `slap --help`."""
     begun = time.perf_counter(), processor_time()
     subprocess.run([sys.executable, "-m", "slap", "--help"], check=True, capture_output=True)
     return time.perf_counter() - begun[0] if clock == "wall" else processor_time() - begun[1]
 
 
 def load_seconds(folder: Path, clock: str) -> float:
-    """What loading takes, and importing this library, beyond importing torch."""
+    """Measure the time of loading, and of importing this library, beyond that of importing torch."""
     done = subprocess.run([sys.executable, "-c", LOAD, str(folder)], check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout)[clock])
 
 
 def saved_model(folder: Path) -> Path:
-    """A saved model with random weights."""
+    """Make a saved model with random weights."""
     torch.manual_seed(0)
     network = Network(**ARGUMENTS)
     save(Model(NetworkBackend(network, ARGUMENTS)), folder, allow_collapsed=True)

@@ -46,7 +46,7 @@ SETS: dict[str, tuple[str, ...]] = {
 
 
 def batch_of(lengths: Sequence[float]) -> Batch:
-    """Clips of so many seconds each, with a caption each, as token ids."""
+    """Make clips of these durations in seconds, with a caption each, as token ids."""
     words = [len(caption.split()) + 2 for caption in captions(len(lengths))]
     text = torch.randint(3, 8000, (sum(words),), generator=torch.Generator().manual_seed(0))
     ids = [str(i) for i in range(len(lengths))]
@@ -75,7 +75,7 @@ class Step:
         self.optimizer = torch.optim.AdamW(parameter_groups(self.model, 1e-4, 0.05))
 
     def loss(self, batch: Batch) -> Tensor:
-        """The weighted sum of the objectives, as `SLAP.training_step` has it."""
+        """Compute the weighted sum of the objectives, as `SLAP.training_step` does."""
         views, model = Views(self.model, batch), self.model
         total = torch.zeros(())
         for name, objective in model.objectives.items():
@@ -84,7 +84,7 @@ class Step:
         return total
 
     def __call__(self, batch: Batch) -> None:
-        """One step."""
+        """Run one step."""
         self.loss(batch).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -93,7 +93,7 @@ class Step:
 
 
 def products(step: Step, batch: Batch) -> dict[str, float]:
-    """Of the time in operations, the share of matrix products without and with attention."""
+    """Compute the share of matrix products in the time of operations, without and with attention."""
     with profile(activities=[ProfilerActivity.CPU]) as found:
         step(batch)
     times = {event.key: event.self_cpu_time_total for event in found.key_averages()}

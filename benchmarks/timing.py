@@ -35,7 +35,7 @@ class Turns:
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
     def take(self, name: str, function: Callable[[], Any]) -> Any:
-        """One turn; what the function gave."""
+        """Measure one call, and return the result of the function."""
         now = CLOCKS[self.clock]
         begun = now()
         result = function()
@@ -63,7 +63,7 @@ class Matmul:
         self._a, self._b = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
 
     def turn(self, turns: Turns, times: int = 5) -> None:
-        """A few of them, one turn each."""
+        """Measure several functions, one call each."""
         for _ in range(times):
             turns.take(self.name, self)
 
@@ -72,10 +72,10 @@ class Matmul:
         return 2 * SIDE**3 / turns.median(self.name)
 
     def __call__(self) -> Tensor:
-        """One multiplication."""
+        """Run one multiplication."""
         return self._a @ self._b
 
 
 def peak_megabytes() -> float:
-    """The most memory that this process had so far."""
+    """Return the peak memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -29,11 +29,11 @@ def durations(count: int, seed: int = 0) -> list[float]:
 
 
 def durations_of(seconds: float, seed: int = 0) -> list[float]:
-    """Clips of together about so many seconds, never more; at least one.
+    """Return durations of clips that sum to about a budget, never more; at least one clip.
 
     Args:
-        seconds: the budget.
-        seed: the one of `durations`.
+        seconds: the budget, in seconds.
+        seed: the seed of `durations`.
     """
     chosen: list[float] = []
     for one in durations(max(16, int(seconds)), seed):
@@ -44,13 +44,13 @@ def durations_of(seconds: float, seed: int = 0) -> list[float]:
 
 
 def waveforms(lengths: Sequence[float], rate: int = RATE, seed: int = 0) -> list[Tensor]:
-    """A waveform, (T_i,) float32, for each duration in seconds."""
+    """Make a waveform, (T_i,) float32, for each duration in seconds."""
     generator = torch.Generator().manual_seed(seed)
     return [0.1 * torch.randn(max(1, round(one * rate)), generator=generator) for one in lengths]
 
 
 def captions(count: int, seed: int = 0) -> list[str]:
-    """So many captions of 6 to 16 words."""
+    """Make a number of captions of 6 to 16 words."""
     generator = torch.Generator().manual_seed(seed)
     words = WORDS.split()
     sizes = torch.randint(6, 17, (count,), generator=generator).tolist()

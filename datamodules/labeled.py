@@ -81,7 +81,7 @@ def manifests_of(
     named: dict[Role, list[str]] = {role: [str(path) for path in paths] for role, paths in found.items()}
     if not protocol.val:
         first = named["train"][0]
-        named["train"][0], named["val"] = f"{first}#rest={HELD_OUT}", [f"{first}#held={HELD_OUT}"]
+        named["train"][0], named["val"] = f"{first}#train={HELD_OUT}", [f"{first}#heldout={HELD_OUT}"]
     return named
 
 

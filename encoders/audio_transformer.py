@@ -1,6 +1,10 @@
-"""SLAP's audio encoder: a transformer over the patches of log-mel spectrograms, packed, of any duration.
+"""SLAP's audio encoder (arXiv 2601.12594): a transformer on patches of log-mel spectrograms of any duration, packed.
 
 B clips, T frames of all clips, F mel bands, N patches of all clips, D width.
+
+The paper states patches of 160 ms x 16 bands, 2-D rotary positions, RMSNorm, SwiGLU, local and global attention, and
+the size `base`. The front-end's details, the unit of the window, the learned token of hidden patches and the smaller
+sizes are our choice.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from torch import Tensor, nn
 
 from slap.core.packed import Layout, Packed
 from slap.core.registry import register
-from slap.encoders.audio_transformer_export import AudioGraph
+from slap.encoders.audio_transformer_export import AudioTransformerGraph
 from slap.encoders.logmel import LogMel
 from slap.encoders.sizes import Size
 from slap.encoders.specaugment import SpecAugment
@@ -20,12 +24,12 @@ from slap.nn.layers import Block, RMSNorm, linear, rotary
 from slap.nn.stack import compile_blocks, run_blocks
 
 PATCH = 16
-"""Frames, and mel bands, of a patch."""
+"""Frames per patch, and mel bands per patch."""
 
 
 @register("transformer")
 class AudioTransformer(AudioEncoder):
-    """The paper's audio encoder (arXiv 2601.12594): 160 ms x 16 mel bands a patch, 25 patches a second.
+    """The paper's audio encoder (arXiv 2601.12594): patches of 160 ms x 16 mel bands, 25 patches per second.
 
     2-D rotary position embedding, RMSNorm before each part, SwiGLU, no biases; two blocks of local attention, then a
     global one, repeated. Patches are ordered by time, then by frequency.
@@ -33,16 +37,17 @@ class AudioTransformer(AudioEncoder):
     Args:
         size: `base` is the paper's (12 blocks, width 768, 12 heads, feed-forward 3072); `small` and `tiny` (trains in
             minutes on a CPU) are ours.
-        window: of local attention, in patches: each sees window / 2 before and after it. The paper says 24 without
-            the unit; we take patches, the unit of its sequence, so 24 reach about half a second to either side.
-        local: blocks of local attention before each global one; 0 makes all blocks global.
-        bands: mel bands, a multiple of 16.
+        window: window of local attention, in patches: each attends to window / 2 before and after it. The paper says 24
+            without the unit; our choice is patches, the unit of its sequence, so 24 reach about half a second to either
+            side.
+        local: number of blocks of local attention before each global one; 0 makes all blocks global.
+        bands: number of mel bands, a multiple of 16.
         mask_bands: widest SpecAugment mask in frequency, in mel bands; 0 for none.
         mask_share: widest SpecAugment mask in time, as a share of the clip; 0 for none.
-        mask_from: shorter clips get no SpecAugment, in seconds.
-        row_embedding: add to each patch a learnt vector of its row (of 16 mel bands). Rotary positions say only how far
-            patches are apart, and norms without biases take a patch's level away; with this, a block sees which bands
-            are loud from the first step. Not in the paper (our choice for small corpora, see docs/log.md).
+        mask_from: least duration of clips with SpecAugment, in seconds.
+        row_embedding: add to each patch a learnt vector of its row (of 16 mel bands). Rotary positions give only the
+            distance of patches, and norms without biases remove a patch's level; with this vector, a block knows from
+            the first step which bands are loud. Not in the paper (our choice for small corpora, see docs/log.md).
         checkpointing: recompute blocks in the backward pass instead of keeping their activations.
         compile: compile each block with `torch.compile`, see `slap.nn.stack`. The `compile` of `SLAP` does so for all
             parts of a model.
@@ -91,16 +96,16 @@ class AudioTransformer(AudioEncoder):
             compile_blocks(self)
 
     def patchify(self, audio: Packed) -> Packed:
-        """Waveforms, (N,), to patches, (N', 16 x 16), with (time, frequency) positions.
+        """Turn waveforms, (N,), into patches, (N', 16 x 16), with (time, frequency) positions.
 
-        The frames of a clip are filled up to whole patches with the mean, 0: at most 150 ms of it.
+        The frames of a clip are padded to whole patches with the mean, 0: at most 150 ms.
         """
         frames = self.augment(self.logmel(audio))
         columns = tuple(-(-size // PATCH) for size in frames.sizes)
         device = frames.values.device
         lengths = (frames.lengths + (PATCH - 1)) // PATCH
         steps = Layout(lengths, columns)
-        # Each clip's frames move up by the filling of the clips before it.
+        # Each clip's frames move up by the padding of the clips before it.
         filled = frames.values.new_zeros(steps.total * PATCH, frames.values.shape[1])
         place = (steps.cu_seqlens[:-1].long() * PATCH)[frames.item] + frames.index
         filled[place] = frames.values
@@ -111,9 +116,9 @@ class AudioTransformer(AudioEncoder):
         return Packed(patches, layout.lengths, positions, layout)
 
     def forward(self, patches: Packed, hidden: Tensor | None = None) -> Packed:
-        """Patches, (N, 256), to dense features, (N, D); hidden patches (N,) are replaced by a learned token.
+        """Encode patches, (N, 256), as dense features, (N, D); a learned token replaces hidden patches, (N,).
 
-        The paper masks patches without saying how; replacing them lets their outputs be compared to the teacher's.
+        The paper masks patches without saying how; replacing them allows comparing their outputs to the teacher's.
         """
         x = self.embed(patches.values)
         if hidden is not None:
@@ -125,6 +130,8 @@ class AudioTransformer(AudioEncoder):
         x = run_blocks(self.blocks, x, patches.layout, rotation, self.checkpointing and self.training)
         return patches.replace(self.norm(x))
 
-    def graph(self) -> AudioGraph:
-        """The same for one waveform, (T,), to (N, D)."""
-        return AudioGraph(self.logmel, self.embed, self.row_embedding, self.blocks, self.norm, self.head_width, PATCH)
+    def graph(self) -> AudioTransformerGraph:
+        """Return this encoder for one waveform, (T,) to (N, D)."""
+        return AudioTransformerGraph(
+            self.logmel, self.embed, self.row_embedding, self.blocks, self.norm, self.head_width, PATCH
+        )

@@ -1,4 +1,4 @@
-"""The audio encoder `transformer` on one clip, for torch.export and ONNX, at any length.
+"""The audio encoder `transformer` for one clip of any length, for torch.export and ONNX.
 
 T samples, F frames, N patches, D width.
 """
@@ -10,21 +10,21 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from slap.encoders.logmel import LogMel
-from slap.nn import single_clip as single
+from slap.nn import single_clip
 from slap.nn.layers import Block, rotary
 
 
-class AudioGraph(nn.Module):
-    """What `AudioTransformer.patchify` and `forward` do, for one clip, with the same weights.
+class AudioTransformerGraph(nn.Module):
+    """`AudioTransformer.patchify` and `forward` for one clip, with the same weights.
 
     Args:
         logmel: the front-end.
-        embed: patches to width D.
-        row_embedding: (rows, D) to add to the patches of each row, or None.
-        blocks: of the transformer.
-        norm: after them.
-        head_width: of the attention.
-        patch: frames, and bands, of a patch.
+        embed: the projection of patches to width D.
+        row_embedding: (rows, D), added to the patches of each row, or None.
+        blocks: the blocks of the transformer.
+        norm: the norm after them.
+        head_width: width of an attention head.
+        patch: frames per patch, and mel bands per patch.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class AudioGraph(nn.Module):
         self.head_width, self.patch = head_width, patch
 
     def forward(self, audio: Tensor) -> Tensor:
-        """A waveform, (T,) float32, to dense features, (N, D)."""
+        """Encode a waveform, (T,) float32, as dense features, (N, D)."""
         frames = self.frames(audio)
         steps, rows = (frames.shape[0] + self.patch - 1) // self.patch, frames.shape[1] // self.patch
         filled = pad(frames, (0, 0, 0, self.patch - 1))[: steps * self.patch]
@@ -55,11 +55,11 @@ class AudioGraph(nn.Module):
         rotation = rotary(torch.stack([place // rows, place % rows], 1), self.head_width)
         for layer in self.blocks:
             assert isinstance(layer, Block)
-            x = single.block(layer, x, rotation)
+            x = single_clip.block(layer, x, rotation)
         return self.norm(x)
 
     def frames(self, audio: Tensor) -> Tensor:
-        """A waveform, (T,), to normalized log-mel frames, (F, bands), as `LogMel` gives them."""
+        """Turn a waveform, (T,), into normalized log-mel frames, (F, bands), as `LogMel` does."""
         margin = self.logmel.fft // 2
         last = torch.full((1,), audio.shape[0] - 1, device=audio.device)
         place = torch.arange(audio.shape[0] + 2 * margin, device=audio.device) - margin

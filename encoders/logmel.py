@@ -1,4 +1,4 @@
-"""Log-mel spectrograms of packed waveforms, on their device, with no padding between clips.
+"""Log-mel spectrograms of packed waveforms, on their device, without padding between clips.
 
 B clips, N samples, T frames of all clips, F mel bands, S samples of a window.
 """
@@ -12,25 +12,26 @@ from torchaudio.functional import melscale_fbanks
 from slap.core.packed import Layout, Packed
 
 CHUNK = 16_384
-"""Frames transformed at once, which bounds the memory of long batches."""
+"""Maximal number of frames per Fourier transform, which limits the memory for long batches."""
 
 
 class LogMel(nn.Module):
-    """Log-mel spectrogram; each clip as `torchaudio.transforms.MelSpectrogram` (centered, reflecting) gives it.
+    """Log-mel spectrogram, equal to `torchaudio.transforms.MelSpectrogram` (centered, reflecting) of each clip.
 
-    A clip of n samples has 1 + n // hop frames. Clips shorter than half a window reflect more than once, which torch's
-    own reflection refuses; so a clip of one sample is a constant.
+    A clip of n samples has 1 + n // hop frames. Clips shorter than half a window are reflected more than once, which
+    torch's own reflection refuses; so a clip of one sample becomes a constant.
 
     Args:
-        sample_rate: Hz.
-        window: samples of the Hann window (the paper: 25 ms).
-        hop: samples from frame to frame (the paper: 10 ms).
+        sample_rate: sample rate, in Hz.
+        window: length of the Hann window, in samples (the paper: 25 ms).
+        hop: samples from the start of a frame to the start of the next (the paper: 10 ms).
         bands: F (the paper: 64), on the HTK mel scale from 0 Hz to half the sample rate (our choice).
-        fft: samples of the Fourier transform; the window stands in its middle. The paper does not say; 512 is fast.
-        floor: added to the power before the logarithm (our choice; near the noise of 16-bit audio).
-        mean: subtracted from the logarithm.
-        scale: divides it, so that typical audio has values around -1 to 1 (our choice: fixed, so that a clip does
-            not depend on its batch and loudness is not lost).
+        fft: length of the Fourier transform, in samples, with the window in its middle. The paper does not state it;
+            512 is fast (our choice).
+        floor: term added to the power before the logarithm (our choice; near the noise of 16-bit audio).
+        mean: term subtracted from the logarithm.
+        scale: divisor of the logarithm, so that typical audio has values around -1 to 1 (our choice: it is fixed, so
+            that a clip does not depend on its batch and keeps its loudness).
     """
 
     def __init__(
@@ -59,10 +60,10 @@ class LogMel(nn.Module):
         self.bank: Tensor
 
     def forward(self, audio: Packed) -> Packed:
-        """Waveforms, (N,), to normalized log-mel frames, (T, F), float32.
+        """Turn waveforms, (N,), into normalized log-mel frames, (T, F), float32.
 
         Raises:
-            ValueError: a clip without samples.
+            ValueError: a clip has no samples.
         """
         power = self.power(audio)
         return power.replace((torch.log(power.values + self.floor) - self.mean) / self.scale)
@@ -70,7 +71,7 @@ class LogMel(nn.Module):
     @torch.autocast("cuda", enabled=False)
     @torch.autocast("cpu", enabled=False)
     def power(self, audio: Packed) -> Packed:
-        """Waveforms, (N,), to mel power frames, (T, F), float32."""
+        """Turn waveforms, (N,), into frames of mel power, (T, F), float32."""
         if 0 in audio.sizes:
             raise ValueError(f"clip {audio.sizes.index(0)} of the batch has no samples; the shortest clip has one")
         sizes = tuple(1 + size // self.hop for size in audio.sizes)
@@ -84,13 +85,13 @@ class LogMel(nn.Module):
         return Packed(torch.cat(parts), lengths, layout=frames)
 
     def mel(self, windows: Tensor) -> Tensor:
-        """Stretches of samples, (T, fft), to mel power frames, (T, F)."""
+        """Turn windows of samples, (T, fft), into frames of mel power, (T, F)."""
         spectrum = torch.view_as_real(torch.fft.rfft(windows * self.hann))
         return spectrum.square().sum(-1) @ self.bank
 
 
 def _reflected(layout: Layout, margin: int) -> Tensor:
-    """(N + 2 B margin,) the sample at each place when every clip is reflected by a margin at both its ends."""
+    """Return the sample at each place, (N + 2 B margin,), when each clip is reflected by a margin at both ends."""
     lengths = layout.lengths.long() + 2 * margin
     total = layout.total + 2 * margin * len(layout.sizes)
     clip = torch.arange(len(layout.sizes), device=lengths.device).repeat_interleave(lengths, output_size=total)

@@ -1,4 +1,4 @@
-"""The sizes that transformer encoders come in."""
+"""The sizes of the encoders named `transformer`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Size:
-    """The shape of a transformer."""
+    """The shape of a transformer.
+
+    Attributes:
+        layers: number of blocks.
+        width: width of the dense features.
+        heads: number of attention heads.
+        hidden: width of the feed-forward layers.
+    """
 
     layers: int
     width: int
@@ -16,10 +23,10 @@ class Size:
 
     @classmethod
     def of(cls, name: str) -> Size:
-        """The size of a name.
+        """Return the size with a name.
 
         Raises:
-            ValueError: there is none of that name; lists those that there are.
+            ValueError: there is no such size; the message lists the valid names.
         """
         if name not in SIZES:
             raise ValueError(f"there is no size {name!r}; valid are: {', '.join(SIZES)}")
@@ -32,4 +39,4 @@ SIZES = {
     "small": Size(layers=12, width=384, heads=6, hidden=1536),
     "base": Size(layers=12, width=768, heads=12, hidden=3072),
 }
-"""`base` is the paper's audio encoder; the others keep its width of a head, 64."""
+"""`base` is the paper's audio encoder. The others are ours, with heads of the same width, 64."""

@@ -1,6 +1,6 @@
-"""SpecAugment on packed frames.
+"""SpecAugment (arXiv 1904.08779) on packed frames.
 
-B clips, T frames of all clips, F bands, K masks a clip.
+B clips, T frames of all clips, F bands, K masks per clip.
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ from slap.core.packed import Packed
 
 
 class SpecAugment(nn.Module):
-    """Hide random bands and stretches of time (arXiv 1904.08779), in training mode only.
+    """Random masks in frequency and time (arXiv 1904.08779), in training mode only.
 
-    The widths of masks are drawn uniformly from 0 to their maximum, for each clip by itself. The maximum in time is a
-    share of the clip, so that a clip of half a second is not wiped out (the paper does not say; our choice).
+    The widths of masks are drawn uniformly from 0 to their maximum, separately for each clip. The maximum in time is a
+    share of the clip, so that a clip of half a second is not masked as a whole (the paper does not say; our choice).
 
     Args:
-        bands: the widest mask in frequency, in bands.
-        share: the widest mask in time, as a share of the clip's frames.
+        bands: maximal width of a mask in frequency, in bands.
+        share: maximal width of a mask in time, as a share of the clip's frames.
         band_masks: K in frequency.
         time_masks: K in time.
-        shortest: frames; shorter clips are left as they are (our choice: half a second of speech has little to spare).
+        shortest: least number of frames of clips to mask (our choice: masks cost half a second of speech too much).
+
+    Raises:
+        ValueError: the share is not from 0 to 1.
     """
 
     def __init__(
@@ -38,7 +41,7 @@ class SpecAugment(nn.Module):
         self.shortest = shortest
 
     def forward(self, frames: Packed) -> Packed:
-        """(T, F) -> (T, F), hidden values 0: the mean of normalized log-mel frames."""
+        """Mask frames, (T, F) -> (T, F), with 0, the mean of normalized log-mel frames."""
         if not self.training:
             return frames
         clips, device = len(frames), frames.values.device
@@ -55,14 +58,14 @@ class SpecAugment(nn.Module):
 
 
 def _spans(widest: Tensor, lengths: Tensor, masks: int) -> tuple[Tensor, Tensor]:
-    """Starts and ends, (B, K), of random spans within lengths (B,), at most `widest` (B,) wide."""
+    """Draw starts and ends, (B, K), of random spans within lengths (B,), at most `widest` (B,) wide."""
     width = torch.rand(len(lengths), masks, device=lengths.device) * widest[:, None]
     start = torch.rand(len(lengths), masks, device=lengths.device) * (lengths[:, None] - width)
     return start.round(), (start + width).round()
 
 
 def _masks(places: Tensor, widest: Tensor, lengths: Tensor, masks: int) -> Tensor:
-    """(B, F) bool, True in one of the random spans along `places` (B, F)."""
+    """Draw masks, (B, F) bool, which are True in random spans along `places` (B, F)."""
     start, end = _spans(widest, lengths, masks)
     inside = (places[:, :, None] >= start[:, None]) & (places[:, :, None] < end[:, None])
     return inside.any(2)

@@ -1,6 +1,9 @@
-"""A text encoder from scratch: a bidirectional transformer over sentencepiece tokens, packed.
+"""A text encoder without pretraining: a bidirectional transformer on sentencepiece tokens, packed.
 
 C captions, N tokens of all captions, D width.
+
+The paper (arXiv 2601.12594) takes a pretrained ModernBERT, see `slap.encoders.hf.modernbert`. This one is our choice
+for runs that download nothing.
 """
 
 from __future__ import annotations
@@ -15,33 +18,35 @@ from slap.core.packed import Packed
 from slap.core.registry import register
 from slap.encoders.sizes import Size
 from slap.encoders.text_base import TokenizedTextEncoder, check_max_tokens
-from slap.nn import single_clip as single
+from slap.nn import single_clip
 from slap.nn.layers import Block, RMSNorm, rotary
 from slap.nn.stack import compile_blocks, run_blocks
-from slap.nn.tokenizer import BOS, EOS, Tokenizer, train_tokenizer
+from slap.nn.tokenizer import BOS, EOS, SentencePieceTokenizer, train_tokenizer
 
 
 @register("transformer")
 class TextTransformer(TokenizedTextEncoder):
-    """A text encoder for runs without a pretrained one (the paper takes ModernBERT, see `modernbert`).
+    """A text encoder with random weights (the paper takes ModernBERT, see `modernbert`).
 
-    Its architecture is the paper's audio encoder's, with rotary positions along the caption and all blocks global:
-    captions are short. It learns its own tokenizer from the training captions, and checkpoints carry it.
+    Its architecture is that of the paper's audio encoder, with rotary positions along the caption. All blocks have
+    global attention, since captions are short. It learns its tokenizer from the training captions, and checkpoints hold
+    the tokenizer.
 
     Args:
         size: `tiny` (trains in minutes on a CPU), `small` or `base` (12 blocks, width 768), as for audio.
-        vocab_size: rows of the token embedding; the tokenizer has at most that many pieces.
-        tokenizer: path of a sentencepiece model, e.g. from `slap tokenizer`; default: one is learnt in training.
-        max_tokens: of a caption, the two special ones among them. The end of a longer caption is cut off.
+        vocab_size: rows of the token embedding, and maximal number of pieces of the tokenizer.
+        tokenizer: path of a sentencepiece model, e.g. from `slap tokenizer`. Default: training learns one.
+        max_tokens: maximal number of tokens per caption, the two special ones included; longer captions lose their
+            end.
         checkpointing: recompute blocks in the backward pass instead of keeping their activations.
         compile: compile each block with `torch.compile`, see `slap.nn.stack`. The `compile` of `SLAP` does so for all
             parts of a model.
 
     Attributes:
-        tokenizer: None until there is one.
+        tokenizer: the tokenizer, None until there is one.
 
     Raises:
-        ValueError: an unknown size, `max_tokens` without room for a word, or a tokenizer that does not fit.
+        ValueError: an unknown size, `max_tokens` below 3, or a tokenizer that does not fit.
         FileNotFoundError: there is no such tokenizer.
     """
 
@@ -49,6 +54,9 @@ class TextTransformer(TokenizedTextEncoder):
         "the text encoder has no tokenizer yet: training learns one by itself; to have one before, make it "
         "with `slap tokenizer MANIFEST words.model` and pass tokenizer='words.model', or load a checkpoint"
     )
+
+    TOKENIZER = SentencePieceTokenizer
+    ADVICE = "pass one that `slap tokenizer` made, and a vocab_size of at least its number of tokens"
 
     sources = ("tokenizer",)
     bos = BOS
@@ -71,7 +79,7 @@ class TextTransformer(TokenizedTextEncoder):
         self.vocab_size = vocab_size
         self.max_tokens = max_tokens
         self.checkpointing = checkpointing
-        self.tokenizer = None if tokenizer is None else self._fitting(Tokenizer.load(tokenizer))
+        self.tokenizer = None if tokenizer is None else self._fitting(SentencePieceTokenizer.load(tokenizer))
         self.embed = nn.Embedding(vocab_size, shape.width)
         nn.init.normal_(self.embed.weight, std=0.02)  # our choice; 0.06 and 0.25 learnt as fast
         self.blocks = nn.ModuleList(Block(shape.width, shape.heads, shape.hidden) for _ in range(shape.layers))
@@ -80,46 +88,28 @@ class TextTransformer(TokenizedTextEncoder):
             compile_blocks(self)
 
     def prepare(self, captions: Iterable[str]) -> None:
-        """Learn a tokenizer, unless there is one; then `captions` is not read."""
+        """Learn a tokenizer, unless there is one; in this case `captions` is not read."""
         if self.tokenizer is None:
             self.tokenizer = self._fitting(train_tokenizer(captions, self.vocab_size))
 
     def forward(self, tokens: Packed) -> Packed:
-        """Token ids, (N,), to dense features, (N, D)."""
+        """Encode token ids, (N,), as dense features, (N, D)."""
         x = self.embed(tokens.values)
         rotation = rotary(tokens.index[:, None], self.head_width)
         x = run_blocks(self.blocks, x, tokens.layout, rotation, self.checkpointing and self.training)
         return tokens.replace(self.norm(x))
 
-    def graph(self) -> TextGraph:
-        """The same for one text, (N,) token ids, to (N, D)."""
-        return TextGraph(self)
-
-    # -- the tokenizer travels with the weights -----------------------------------------------------------------------
+    def graph(self) -> TextTransformerGraph:
+        """Return this encoder for one text, (N,) token ids to (N, D)."""
+        return TextTransformerGraph(self)
 
     def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments that rebuild this encoder where its files are not: the state brings the tokenizer."""
+        """Return the arguments that rebuild this encoder without its files: the tokenizer is saved with the weights."""
         return {name: value for name, value in options.items() if name != "tokenizer"}
 
-    def _read(self, proto: bytes) -> Tokenizer:
-        return self._fitting(Tokenizer(proto))
 
-    def _fitting(self, tokenizer: Tokenizer) -> Tokenizer:
-        if tokenizer.vocab_size > self.vocab_size:
-            raise ValueError(
-                f"the tokenizer has {tokenizer.vocab_size} pieces, the text encoder room for {self.vocab_size}: "
-                f"pass vocab_size={tokenizer.vocab_size} or more, or a smaller tokenizer"
-            )
-        if (tokenizer.bos, tokenizer.eos) != (self.bos, self.eos):
-            raise ValueError(
-                f"the tokenizer begins captions with {tokenizer.bos} and ends them with {tokenizer.eos}; "
-                f"these must be {self.bos} and {self.eos}, as `slap tokenizer` makes them"
-            )
-        return tokenizer
-
-
-class TextGraph(nn.Module):
-    """A `TextTransformer` on one text, for torch.export and ONNX, at any length, with the same weights."""
+class TextTransformerGraph(nn.Module):
+    """A `TextTransformer` for one text of any length, for torch.export and ONNX, with the same weights."""
 
     def __init__(self, encoder: TextTransformer) -> None:
         super().__init__()
@@ -127,10 +117,10 @@ class TextGraph(nn.Module):
         self.head_width = encoder.head_width
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Token ids, (N,), to dense features, (N, D)."""
+        """Encode token ids, (N,), as dense features, (N, D)."""
         x = self.embed(tokens)
         rotation = rotary(torch.arange(tokens.shape[0], device=tokens.device)[:, None], self.head_width)
         for layer in self.blocks:
             assert isinstance(layer, Block)
-            x = single.block(layer, x, rotation)
+            x = single_clip.block(layer, x, rotation)
         return self.norm(x)

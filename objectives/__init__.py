@@ -1,4 +1,4 @@
-"""The built-in objectives; importing this package registers them."""
+"""The built-in objectives. Importing this package registers them."""
 
 from slap.objectives.captioning import Captioning as Captioning
 from slap.objectives.classification import Classification as Classification

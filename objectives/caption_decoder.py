@@ -1,7 +1,7 @@
-"""The caption decoder: a transformer that reads a clip's dense features while it writes, token by token.
+"""The caption decoder: a transformer that attends to a clip's dense features while it writes tokens.
 
 C captions, M of their tokens, B clips, N audio tokens, D' width of these, D width of the decoder, H heads, E = D / H,
-V vocabulary. While it generates: S rows, i.e. S / B captions begun for each clip, and T tokens that each has so far.
+V vocabulary. In generation: S rows, i.e. S / B captions per clip, of T tokens each so far.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ KeysValues = tuple[Tensor, Tensor]
 
 @dataclass(eq=False)
 class Cache:
-    """What generation keeps between tokens, layer by layer.
+    """Keys and values that generation keeps between tokens, for each layer.
 
     Attributes:
-        rows: layout of the S rows, those of one clip together.
+        rows: layout of the S rows, with the rows of one clip together.
         audio: layout of the audio tokens.
-        heard: keys and values of the audio tokens, (N, H, E); rows of one clip share them.
-        written: keys and values of the tokens so far, (S, T, H, E).
+        audio_kv: keys and values of the audio tokens, (N, H, E); the rows of a clip share them.
+        text_kv: keys and values of the tokens so far, (S, T, H, E).
     """
 
     rows: Layout
     audio: Layout
-    heard: list[KeysValues]
-    written: list[KeysValues]
+    audio_kv: list[KeysValues]
+    text_kv: list[KeysValues]
 
     def select(self, rows: Tensor) -> None:
-        """Go on from other rows: row i continues what row `rows[i]` wrote, (S,) int64, of the same clip."""
-        self.written = [(keys[rows], values[rows]) for keys, values in self.written]
+        """Continue other rows: row i continues the tokens of row `rows[i]`, (S,) int64, of the same clip."""
+        self.text_kv = [(keys[rows], values[rows]) for keys, values in self.text_kv]
 
 
 class DecoderBlock(nn.Module):
@@ -50,12 +50,12 @@ class DecoderBlock(nn.Module):
     Args:
         width: D.
         heads: H.
-        hidden: of the feed-forward layer.
+        hidden: width of the feed-forward layer.
         context_width: D'.
     """
 
     compiles = True  # see slap.nn.stack
-    entrances = ("hear", "step")  # see slap.training.fsdp
+    entrances = ("project_audio", "step")  # see slap.training.fsdp
 
     def __init__(self, width: int, heads: int, hidden: int, context_width: int) -> None:
         super().__init__()
@@ -67,33 +67,33 @@ class DecoderBlock(nn.Module):
         self.feed_forward = SwiGLU(width, hidden)
 
     def forward(self, x: Tensor, layout: Layout, rotation: Rotation, context: Tensor, context_layout: Layout) -> Tensor:
-        """(M, D) and audio tokens, (N, D'), -> (M, D): all tokens at once."""
+        """Compute all tokens at once: (M, D) and audio tokens, (N, D'), -> (M, D)."""
         x = x + self.self_attention(self.self_norm(x), layout, rotation)
         x = x + self.cross_attention(self.cross_norm(x), layout, context, context_layout)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
-    def hear(self, context: Tensor) -> KeysValues:
-        """Keys and values of the audio tokens: (N, D') -> (N, H, E) twice."""
+    def project_audio(self, context: Tensor) -> KeysValues:
+        """Compute keys and values of the audio tokens: (N, D') -> (N, H, E) twice."""
         heads = self.cross_attention.heads
         keys, values = rearrange(self.cross_attention.kv(context), "n (two h e) -> two n h e", two=2, h=heads)
         return keys, values
 
     def step(self, x: Tensor, rotation: Rotation, cache: Cache, layer: int) -> Tensor:
-        """(S, D) -> (S, D): one more token of each row, which `cache` takes in."""
-        x = x + self._attend_to_written(self.self_norm(x), rotation, cache, layer)
+        """Compute one more token of each row, (S, D) -> (S, D), and add it to `cache`."""
+        x = x + self._attend_to_text(self.self_norm(x), rotation, cache, layer)
         cross = self.cross_attention
         q = rearrange(cross.q(self.cross_norm(x)), "s (h e) -> s h e", h=cross.heads)
-        heard = attention(q, *cache.heard[layer], cache.rows, cache.audio)
-        x = x + cross.out(rearrange(heard, "s h e -> s (h e)"))
+        mixed = attention(q, *cache.audio_kv[layer], cache.rows, cache.audio)
+        x = x + cross.out(rearrange(mixed, "s h e -> s (h e)"))
         return x + self.feed_forward(self.feed_forward_norm(x))
 
-    def _attend_to_written(self, x: Tensor, rotation: Rotation, cache: Cache, layer: int) -> Tensor:
+    def _attend_to_text(self, x: Tensor, rotation: Rotation, cache: Cache, layer: int) -> Tensor:
         module = self.self_attention
         q, k, v = rearrange(module.qkv(x), "s (three h e) -> three s h e", three=3, h=module.heads)
-        keys, values = cache.written[layer]
+        keys, values = cache.text_kv[layer]
         keys = torch.cat([keys, rotate(k, rotation)[:, None]], 1)
         values = torch.cat([values, v[:, None]], 1)
-        cache.written[layer] = keys, values
+        cache.text_kv[layer] = keys, values
         mixed = scaled_dot_product_attention(
             rotate(q, rotation)[:, :, None], keys.transpose(1, 2), values.transpose(1, 2)
         )
@@ -101,11 +101,11 @@ class DecoderBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Predicts each next token of a caption from those before it and from the clip's dense features.
+    """Decoder that predicts each token of a caption from the tokens before it and the clip's dense features.
 
-    The defaults are the paper's: 8 layers, 8 heads, width 512. Not stated there, and our choice: the rest of the
-    block as in the audio encoder (RMSNorm, SwiGLU, rotary positions, no biases), a feed-forward layer four times as
-    wide, and one table of tokens for input and output.
+    The defaults are the paper's: 8 layers, 8 heads, width 512. It does not state the rest, which is our choice: blocks
+    as in the audio encoder (RMSNorm, SwiGLU, rotary positions, no biases), a feed-forward layer of four times the
+    width, and one embedding of tokens for input and output.
 
     Args:
         vocab_size: V.
@@ -113,7 +113,7 @@ class Decoder(nn.Module):
         layers: number of blocks.
         heads: H.
         width: D.
-        hidden: of the feed-forward layers.
+        hidden: width of the feed-forward layers.
     """
 
     entrances = ("begin", "step")  # see slap.training.fsdp
@@ -137,7 +137,7 @@ class Decoder(nn.Module):
         self.norm = RMSNorm(width)
 
     def forward(self, tokens: Packed, context: Packed) -> Tensor:
-        """The logits of the token after each token, all at once.
+        """Compute the logits of the token after each token, all at once.
 
         Args:
             tokens: (M,) int64, C captions from their beginning.
@@ -148,36 +148,36 @@ class Decoder(nn.Module):
         """
         x = self._embed(tokens.values)
         rotation = rotary(tokens.index[:, None], self.head_width)
-        heard = self.context_norm(context.values)
-        layout, heard_layout = tokens.layout, context.layout
+        audio = self.context_norm(context.values)
+        layout, audio_layout = tokens.layout, context.layout
         if is_compiled(self.blocks):
             layout, x, cos, sin = pad_to_bucket(layout, x, *rotation)
             rotation = cos, sin
-            heard_layout, heard = pad_to_bucket(heard_layout, heard)
+            audio_layout, audio = pad_to_bucket(audio_layout, audio)
         for block in self._blocks():
-            x = block(x, layout, rotation, heard, heard_layout)
+            x = block(x, layout, rotation, audio, audio_layout)
         return self._logits(x[: len(tokens.values)])
 
     def begin(self, context: Packed, rows: int = 1) -> Cache:
-        """Listen to clips, (N, D') in B items, and get ready to write `rows` captions for each: S = B x rows."""
+        """Make the cache for `rows` captions of each clip: dense features, (N, D') in B items, and S = B x rows."""
         audio = self.context_norm(context.values)
-        heard = [block.hear(audio) for block in self._blocks()]
+        audio_kv = [block.project_audio(audio) for block in self._blocks()]
         layout = Layout(torch.full_like(context.lengths, rows), (rows,) * len(context))
-        written = [(keys.new_empty(layout.total, 0, *keys.shape[1:]),) * 2 for keys, _ in heard]
-        return Cache(layout, context.layout, heard, written)
+        text_kv = [(keys.new_empty(layout.total, 0, *keys.shape[1:]),) * 2 for keys, _ in audio_kv]
+        return Cache(layout, context.layout, audio_kv, text_kv)
 
     def step(self, tokens: Tensor, cache: Cache) -> Tensor:
-        """The logits of the token after `tokens`, which `cache` takes in.
+        """Compute the logits of the token after `tokens`, and add `tokens` to `cache`.
 
         Args:
             tokens: (S,) int64, the newest token of each row.
-            cache: from `begin`, with what came before.
+            cache: from `begin`, with the tokens before.
 
         Returns:
             (S, V).
         """
         x = self._embed(tokens)
-        place = cache.written[0][0].shape[1]
+        place = cache.text_kv[0][0].shape[1]
         rotation = rotary(torch.full((1, 1), place, device=x.device), self.head_width)
         for layer, block in enumerate(self._blocks()):
             x = block.step(x, rotation, cache, layer)

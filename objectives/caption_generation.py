@@ -1,6 +1,6 @@
-"""Writing captions with a trained decoder: greedily, with a beam, or by drawing.
+"""Generation of captions with a trained decoder: greedy, by beam search, or by nucleus sampling.
 
-B clips, N audio tokens, D' their width, K beams, V vocabulary, T tokens written.
+B clips, N audio tokens, D' their width, K beams, V vocabulary, T tokens per caption.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from slap.objectives.caption_decoder import Decoder
 
 @torch.no_grad()
 def greedy(decoder: Decoder, context: Packed, bos: int, eos: int, max_length: int) -> Packed:
-    """The most probable token each time, until `eos` or `max_length`.
+    """Take the most probable token each time, until `eos` or `max_length`.
 
     Args:
-        decoder: what predicts the next token.
+        decoder: the decoder that predicts the next token.
         context: (N, D') audio tokens of B clips.
-        bos: the token to begin with.
+        bos: the token that begins a caption.
         eos: the token that ends a caption.
-        max_length: the most tokens of a caption, with `bos` and `eos`; a caption that reaches it may lack `eos`.
+        max_length: maximal number of tokens, `bos` and `eos` included; a caption that reaches it may lack `eos`.
 
     Returns:
-        Tokens of B captions, int64, each `bos ... eos`. What one clip gets does not depend on the others.
+        Tokens of B captions, int64, each `bos ... eos`. The caption of a clip does not depend on the other clips.
     """
     cache = decoder.begin(context)
     tokens = context.lengths.new_full((len(context), 1), bos, dtype=torch.int64)
@@ -42,29 +42,28 @@ def greedy(decoder: Decoder, context: Packed, bos: int, eos: int, max_length: in
 def beam_search(
     decoder: Decoder, context: Packed, bos: int, eos: int, max_length: int, beam: int, length_penalty: float
 ) -> Packed:
-    """Keep the K most probable beginnings of each clip's caption; in the end take the best of them.
+    """Keep the K most probable beginnings of each clip's caption, and return the best caption at the end.
 
-    Captions that are complete keep their place in the beam with the probability they have, so the search ends when
-    all K are complete. In the end they are compared by log-probability / length ** `length_penalty`, the length
-    without `bos`.
+    Complete captions keep their place in the beam and their probability, so the search ends when all K are complete.
+    They are compared by log-probability / length ** `length_penalty`, where the length does not count `bos`.
 
     Args:
-        decoder: what predicts the next token.
+        decoder: the decoder that predicts the next token.
         context: (N, D') audio tokens of B clips.
-        bos: the token to begin with.
+        bos: the token that begins a caption.
         eos: the token that ends a caption.
-        max_length: the most tokens of a caption, with `bos` and `eos`; a caption that reaches it may lack `eos`.
+        max_length: maximal number of tokens, `bos` and `eos` included; a caption that reaches it may lack `eos`.
         beam: K. 1 gives the result of `greedy`.
-        length_penalty: 0 prefers the most probable caption, and so short ones; 1 the highest mean over tokens.
+        length_penalty: 0 prefers the most probable caption, and thereby short captions; 1 the highest mean over tokens.
 
     Returns:
-        Tokens of B captions, int64, each `bos ... eos`. What one clip gets does not depend on the others.
+        Tokens of B captions, int64, each `bos ... eos`. The caption of a clip does not depend on the other clips.
     """
     clips, device = len(context), context.values.device
     cache = decoder.begin(context, beam)
     tokens = torch.full((clips * beam, 1), bos, device=device)
     first = torch.arange(clips, device=device)[:, None] * beam  # the row of each clip's first beam
-    # All beams begin alike; only one of them may live, or they would stay alike for ever.
+    # All beams begin alike. Only one of them has a finite score, or all would stay alike.
     score = torch.full((clips, beam), -torch.inf, device=device)
     score[:, 0] = 0
     length = torch.zeros(clips, beam, dtype=torch.int64, device=device)
@@ -85,20 +84,20 @@ def beam_search(
 def nucleus(
     decoder: Decoder, context: Packed, bos: int, eos: int, draws: Tensor, top_p: float, temperature: float = 1.0
 ) -> Packed:
-    """Draw each token among the most probable ones that together have the probability `top_p` (arXiv 1904.09751).
+    """Sample each token among the most probable ones that together have the probability `top_p` (arXiv 1904.09751).
 
     Args:
-        decoder: what predicts the next token.
+        decoder: the decoder that predicts the next token.
         context: (N, D') audio tokens of B clips.
-        bos: the token to begin with.
+        bos: the token that begins a caption.
         eos: the token that ends a caption.
-        draws: (B, T - 1) uniform numbers from 0 to below 1, one a token; T is the most tokens of a caption, with `bos`
-            and `eos`; a caption that reaches it may lack `eos`.
-        top_p: above 0; 1 draws among all tokens, and a very small one is `greedy`.
+        draws: (B, T - 1) uniform numbers from 0 to below 1, one per token; T is the maximal number of tokens, `bos` and
+            `eos` included; a caption that reaches it may lack `eos`.
+        top_p: above 0; 1 samples among all tokens, and a very small one equals `greedy`.
         temperature: divides the logits.
 
     Returns:
-        Tokens of B captions, int64, each `bos ... eos`. What one clip gets depends on its own draws alone.
+        Tokens of B captions, int64, each `bos ... eos`. The caption of a clip depends on its own draws alone.
     """
     cache = decoder.begin(context)
     draws = draws.to(context.values.device)
@@ -114,7 +113,7 @@ def nucleus(
 
 
 def _drawn(logits: Tensor, draws: Tensor, top_p: float, temperature: float) -> Tensor:
-    """A token of each row, (B, V) logits and (B,) uniform numbers -> (B,) int64."""
+    """Sample a token of each row, (B, V) logits and (B,) uniform numbers -> (B,) int64."""
     # In double precision, since single rounds sums of many small probabilities.
     probabilities, order = (logits.double() / temperature).softmax(1).sort(dim=1, descending=True, stable=True)
     reached = probabilities.cumsum(1)
@@ -126,16 +125,16 @@ def _drawn(logits: Tensor, draws: Tensor, top_p: float, temperature: float) -> T
 
 
 def _extend(logits: Tensor, score: Tensor, done: Tensor, eos: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The K best continuations of K beams.
+    """Find the K best continuations of K beams.
 
     Args:
         logits: (B K, V) of the next token.
         score: (B, K) log-probabilities of the beams.
-        done: (B, K) bool, the complete ones, which go on with `eos` at no cost.
+        done: (B, K) bool, the complete beams, which continue with `eos` at no cost.
         eos: the token that ends a caption.
 
     Returns:
-        Their log-probabilities, the beams that they continue and the tokens that they add, (B, K) each.
+        For each continuation its log-probability, its beam and its new token, (B, K) each.
     """
     vocabulary = logits.shape[1]
     added = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1).view(*score.shape, vocabulary)
@@ -147,6 +146,6 @@ def _extend(logits: Tensor, score: Tensor, done: Tensor, eos: int) -> tuple[Tens
 
 
 def _pack(tokens: Tensor, lengths: Tensor) -> Packed:
-    """The first `lengths[i]` tokens of row i: (B, T) and (B,) -> packed."""
+    """Pack the first `lengths[i]` tokens of row i: (B, T) and (B,) -> packed."""
     kept = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
     return Packed(tokens[kept], lengths.to(torch.int32))

@@ -1,4 +1,4 @@
-"""Classification by a linear head on the audio encoder: one label a clip, or any number of them.
+"""Classification by a linear head on the audio encoder, with one label per clip or any number of labels.
 
 B clips, n of them with labels, K classes, D width of what the head reads, E shared dimension.
 """
@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from slap.core.batch import Batch
 from slap.core.distributed import all_sum, world_size
 from slap.core.packed import Packed
 from slap.core.registry import register
-from slap.model.contracts import Objective, TrainingClips
-from slap.model.head import Classifier
+from slap.model.contracts import Classifier, ModelParts, Objective, TrainingClips
 from slap.model.views import View, Views, student_view
-
-if TYPE_CHECKING:
-    from slap.core.batch import Batch
-    from slap.model.network import Network
 
 FEATURES = ("embedding", "tokens")
 
@@ -31,18 +27,19 @@ FEATURES = ("embedding", "tokens")
 class Classification(Objective, Classifier):
     """Cross-entropy of a clip's label, or binary cross-entropy of each class where clips may have several labels.
 
-    Labels come from the manifests' label columns, by `Batch.shares`, so soft ones, as mixup makes, are taken as they
-    are. Clips without a label of the task do not count. The paper fine-tunes on ESC-50, Speech Commands and AudioSet
-    without saying how; the head is our choice: a layer norm and a linear layer, as in linear probing.
+    Labels come from the label columns of manifests, by `Batch.shares`, so soft labels, as from mixup, are targets as
+    they are. Clips without a label of the task do not count. The paper fine-tunes on ESC-50, Speech Commands and
+    AudioSet without saying how; the head is our choice: a layer norm and a linear layer, as in linear probing.
 
     Args:
-        task: whose labels, the column `label` (the default), `label_<task>` or `tags_<task>` of the manifest.
-        classes: names of the K classes. Default: those that training clips have, in alphabetical order.
+        task: the task that gives the labels, in the column `label` (the default), `label_<task>` or `tags_<task>` of
+            the manifest.
+        classes: names of the K classes. Default: those of the training clips, in alphabetical order.
         multi_label: whether a clip may have several labels.
-        features: what the head reads: the clip's `embedding`, or the mean of its dense `tokens`.
-        label_smoothing: share of the target that is spread over the classes; only with one label a clip.
-        dropout: of what the head reads.
-        view: of the audio, `full` or `masked`, as for `contrastive`.
+        features: input of the head: the clip's `embedding`, or the mean of its dense `tokens`.
+        label_smoothing: share of the target that is spread over the classes; only with one label per clip.
+        dropout: dropout on the input of the head.
+        view: the view of the audio, `full` or `masked`, as for `contrastive`.
 
     Raises:
         ValueError: an argument is out of range, or there are fewer than two classes.
@@ -63,7 +60,7 @@ class Classification(Objective, Classifier):
             raise ValueError(f"features must be one of {', '.join(FEATURES)}; got {features!r}")
         if not 0 <= label_smoothing < 1 or (multi_label and label_smoothing):
             raise ValueError(
-                f"label_smoothing must be from 0 to below 1, and 0 with several labels a clip; got {label_smoothing}"
+                f"label_smoothing must be from 0 to below 1, and 0 with several labels per clip; got {label_smoothing}"
             )
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be from 0 to below 1, got {dropout}")
@@ -72,7 +69,7 @@ class Classification(Objective, Classifier):
         self.label_smoothing, self.view = label_smoothing, student_view(view)
         self.dropout = nn.Dropout(dropout)
 
-    def setup(self, model: Network) -> None:
+    def setup(self, model: ModelParts) -> None:
         """Build the layer norm, and the linear layer if the classes are known."""
         self.width = model.embedding_dim if self.features == "embedding" else model.audio.width
         self.norm = nn.LayerNorm(self.width)
@@ -81,7 +78,7 @@ class Classification(Objective, Classifier):
             self._build(self.classes)
 
     def prepare(self, clips: TrainingClips) -> None:
-        """Learn which classes there are, unless they were given.
+        """Learn the names of the classes, unless they were given.
 
         Raises:
             ValueError: the training clips have no labels of the task, or several each without `multi_label`.
@@ -98,16 +95,16 @@ class Classification(Objective, Classifier):
         if not names:
             raise ValueError(
                 f"no training clip has a label of the task {self.task!r}: its manifest needs the column `label` "
-                "for the task 'label', or `label_<task>`, or `tags_<task>` for several labels a clip"
+                "for the task 'label', or `label_<task>`, or `tags_<task>` for several labels per clip"
             )
         self._build(names)
 
     def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments with the classes."""
+        """Return the arguments with the classes."""
         return {**options, "classes": list(self.classes)} if self.classes else dict(options)
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean over the clips that have labels, on all processes; logs the share that is classified right."""
+        """Compute the mean over the clips with labels on all processes; logs the share that is classified right."""
         scores = self.scores(getattr(views, self.view))
         targets, known = self.targets(views.batch)
         targets, known = (part.to(scores.device, non_blocking=True) for part in (targets, known))
@@ -115,14 +112,14 @@ class Classification(Objective, Classifier):
             scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
             losses = self._losses(scores, targets.to(scores.dtype))
         views.note(losses.masked_fill(~known, torch.nan))
-        # As `global_mean` of the clips with labels, without waiting for the device to say how many there are.
+        # As `global_mean` of the clips with labels, without waiting for the device to count them.
         right = (scores.detach().argmax(1) == targets.argmax(1)) & known
         hits, count = all_sum(torch.stack([right.sum(), known.sum()]))
         loss = losses.masked_fill(~known, 0.0).sum() * world_size() / count.clamp(min=1)
         return loss, {} if self.multi_label else {"accuracy": hits / count.clamp(min=1)}
 
     def scores(self, view: View) -> Tensor:
-        """Logits of the classes, (B, K), from a view of the audio.
+        """Compute logits of the classes, (B, K), from a view of the audio.
 
         Raises:
             RuntimeError: the classes are not known yet.
@@ -136,7 +133,7 @@ class Classification(Objective, Classifier):
         return logits
 
     def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The share of each class in each clip, (B, K), and which clips have labels of the task, (B,) bool.
+        """Return the share of each class in each clip, (B, K), and which clips have labels of the task, (B,) bool.
 
         Raises:
             ValueError: a clip has a label that is none of the classes.
@@ -155,7 +152,7 @@ class Classification(Objective, Classifier):
         return targets, torch.tensor([labels is not None for labels in shares], dtype=torch.bool)
 
     def _losses(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """(B, K) and (B, K) -> (B,)."""
+        """Compute the loss of each clip, (B, K) and (B, K) -> (B,)."""
         if self.multi_label:
             return binary_cross_entropy_with_logits(scores, targets, reduction="none").mean(1)
         return cross_entropy(scores, targets, reduction="none", label_smoothing=self.label_smoothing)
@@ -176,14 +173,14 @@ class Classification(Objective, Classifier):
     # -- the classes travel with the weights --------------------------------------------------------------------------
 
     def get_extra_state(self) -> Tensor:
-        """The names of the classes as bytes, so that weights-only loading and safetensors take them."""
+        """Return the names of the classes as bytes, which weights-only loading and safetensors accept."""
         return torch.tensor(list(json.dumps(self.classes).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Take the classes of a checkpoint.
 
         Raises:
-            ValueError: others were given.
+            ValueError: other classes were given to the constructor.
         """
         names = tuple(json.loads(bytes(state.tolist())))
         if self.classes and names and names != self.classes:
@@ -193,6 +190,6 @@ class Classification(Objective, Classifier):
 
 
 def mean_of(tokens: Packed) -> Tensor:
-    """The mean of each clip's features, (N, D) -> (B, D)."""
+    """Compute the mean of each clip's features, (N, D) -> (B, D)."""
     sums = tokens.values.new_zeros(len(tokens), tokens.values.shape[1]).index_add_(0, tokens.item, tokens.values)
     return sums / tokens.lengths[:, None].to(sums.dtype)

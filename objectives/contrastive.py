@@ -1,4 +1,4 @@
-"""L_CLAP: a clip's embedding picks out its captions among all captions of the global batch, and the reverse.
+"""L_CLAP of the paper (arXiv 2601.12594): find the captions of each clip in the global batch, and the reverse.
 
 B clips and C captions of the global batch, E shared dimension; n rows of this process.
 """
@@ -16,26 +16,29 @@ from slap.core.distributed import gather, global_mean
 from slap.core.registry import register
 from slap.model.contracts import Objective
 from slap.model.views import Views, by_clip, student_view
-from slap.nn.chunks import checkpointed_chunks
+from slap.nn.chunking import checkpointed_chunks
 from slap.objectives.positive_pairs import positives
 
 MAX_SCALE = 100.0
-"""The cap on the scale of the logits that CLIP (arXiv 2103.00020) sets, to keep training stable."""
+"""Largest scale of the logits, as in CLIP (arXiv 2103.00020), where it keeps training stable."""
 
 
 @register("contrastive")
 class Contrastive(Objective):
     """Symmetric contrastive loss with several positives (paper: L_CLAP; CLIP, arXiv 2103.00020).
 
-    The paper does not say what it does with captions that clips share, or with several captions of a clip. We take all
-    of them for positives, see `positives`, and give each an equal part of the probability, see `cross_entropy`.
+    The paper does not say how it treats captions that clips share, or several captions of a clip. It is our choice that
+    all of them are positives, see `positives`, with equal probabilities as their target, see `cross_entropy`.
 
-    The cap on the scale acts in the forward pass, so its gradient is exact: 0 beyond the cap, where the scale rests.
+    The cap on the scale acts in the forward pass, so the gradient is exact: 0 beyond the cap, where the scale stays.
 
     Args:
-        temperature: at the start; the logits are cosines divided by it. Learnt as the logarithm of its inverse.
-        view: of the audio; `full` (our choice, the paper does not say) or `masked`, which hides what the masked view
-            hides and shares that view's pass, so that a step costs less.
+        temperature: initial temperature; the logits are cosines divided by it. The logarithm of its inverse is learnt.
+        view: the view of the audio: `full` (our choice, the paper does not say) or `masked`, which shares the pass of
+            `masked_distillation`, so that a step costs less.
+
+    Raises:
+        ValueError: the temperature is too low, or there is no such view.
     """
 
     def __init__(self, temperature: float = 0.07, view: str = "full") -> None:
@@ -48,11 +51,11 @@ class Contrastive(Objective):
         self.log_scale = nn.Parameter(torch.tensor(-log(temperature)))
 
     def per_clip(self, views: Views) -> Mapping[str, Tensor]:
-        """The embeddings of both sides."""
+        """Return the embeddings of clips and captions."""
         return {"audio": getattr(views, self.view).embedding, "text": views.text.embedding}
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean over the global clips and the mean over the global captions, averaged; logs the scale."""
+        """Compute the average of the mean over the global clips and that over the global captions; logs the scale."""
         batch, found = views.batch, views.per_clip(self)
         audio, text, pairs = found["audio"], found["text"], gather(batch.pairs)
         all_audio, all_text = gather(audio), gather(text)
@@ -66,22 +69,22 @@ class Contrastive(Objective):
             return cross_entropy(scale * text @ all_audio.T, positives(clips, keys, pairs).T)
 
         with torch.autocast(audio.device.type, enabled=False):  # bfloat16 would round logits of 100 to halves
-            audio_to_text = checkpointed_chunks(of_clips, [audio, batch.clip_key], views.pieces)
-            text_to_audio = checkpointed_chunks(of_captions, [text, batch.caption_key], views.pieces)
+            audio_to_text = checkpointed_chunks(of_clips, [audio, batch.clip_key], views.chunks)
+            text_to_audio = checkpointed_chunks(of_captions, [text, batch.caption_key], views.chunks)
         views.note((audio_to_text + by_clip(text_to_audio, batch.clip, len(batch)).nan_to_num(0.0)) / 2)
         loss = (global_mean(audio_to_text) + global_mean(text_to_audio)) / 2
         return loss, {"scale": scale.detach()}
 
     def calibration(self) -> Calibration:
-        """Which of some texts belongs to a clip: a softmax with the learnt scale."""
+        """Return the probabilities of texts to belong to a clip: a softmax with the learnt scale."""
         return Calibration("softmax", float(self.log_scale.detach().exp().clamp(max=MAX_SCALE)))
 
 
 def cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:
-    """Cross-entropy of each row against equal probabilities for its positives.
+    """Compute the cross-entropy of each row against equal probabilities for its positives.
 
-    That is the loss of UniCL (arXiv 2204.03610) and the "outside" form of SupCon (arXiv 2004.11362, eq. 2). With one
-    positive a row it is CLIP's.
+    It is the loss of UniCL (arXiv 2204.03610) and the "outside" form of SupCon (arXiv 2004.11362, eq. 2). With one
+    positive per row it is CLIP's.
 
     Args:
         logits: (n, C).

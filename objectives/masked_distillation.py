@@ -1,4 +1,4 @@
-"""L_SSL: where patches are hidden, the student predicts what the EMA teacher makes of them.
+"""L_SSL of the paper (arXiv 2601.12594): at hidden patches the student predicts the output of the EMA teacher.
 
 N patches, n of them hidden, D width of the encoder, d of the head's bottleneck, K prototypes.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from math import log
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,49 +15,54 @@ from torch.nn.functional import gelu, log_softmax, normalize
 
 from slap.core.distributed import all_sum, global_mean
 from slap.core.registry import register
-from slap.model.contracts import Objective
+from slap.model.contracts import ModelParts, Objective
 from slap.model.views import Views, by_clip
-from slap.nn.chunks import checkpointed_chunks
+from slap.nn.chunking import checkpointed_chunks
 from slap.nn.layers import linear
+from slap.objectives.head_sizes import width_of
 from slap.objectives.sinkhorn import assign, balance
 
-if TYPE_CHECKING:
-    from slap.model.network import Network
-
 SAMPLE = 1024
-"""Patches of a process by which `effective_rank` is measured."""
+"""Maximal number of patches per process from which `effective_rank` is computed."""
 
 LARGEST_ENTROPY = 0.995
-"""Above this share of log K, the teacher's targets say nothing, ..."""
+"""Limit of `teacher_entropy`, a share of log K (our choice): above it the teacher's targets are all but uniform."""
 
 FEWEST = 1.5
-"""... below this many prototypes all patches look alike, ..."""
+"""Limit of the prototypes in use (our choice): below it all patches look alike to the teacher."""
 
 FLATTEST = 1.01
-"""... and below this effective rank too: less than half a percent of the features is not common to all (our choice)."""
+"""Limit of `effective_rank` (our choice): below it less than half a percent of the features differs between patches."""
 
 
 @register("masked_distillation")
 class MaskedDistillation(Objective):
-    """Cross-entropy from teacher's to student's prototypes at the hidden patches (paper: L_SSL; iBOT, 2111.07832).
+    """Cross-entropy from the teacher's to the student's prototype scores (paper: L_SSL; iBOT, arXiv 2111.07832).
 
     The paper states MLP heads, prototype scores and cross-entropy. The rest is our choice: the head of DINO
-    (arXiv 2104.14294); the loss at the hidden patches only, as in iBOT, since only there must anything be predicted;
-    and Sinkhorn-Knopp on the teacher's side against collapse, as in SwAV, because it needs no running center that
-    would have to be saved, and holds from the first step.
+    (arXiv 2104.14294); the loss at the hidden patches only, as in iBOT, since the student sees the others; and
+    Sinkhorn-Knopp on the teacher's side against collapse, as in SwAV, because it needs no running center that would
+    have to be saved, and works from the first step.
 
-    In the logs, `teacher_entropy` is the mean entropy of the teacher's targets as a share of log K, and
-    `prototype_usage` how many prototypes come first for some token before Sinkhorn balances them (exp of the entropy of
-    their shares) as a share of K. When features collapse, the first goes to 1 and the second to 1 / K, and
-    `effective_rank` of the teacher's features, see there, to 1; `slap.training.callbacks.collapse_monitor` warns of it.
+    It logs three scalars. `teacher_entropy` is the mean entropy of the teacher's targets as a share of log K.
+    `prototype_usage` is the number of prototypes in use, as a share of K: the exponential of the entropy of the shares
+    of tokens for which a prototype has the highest score before Sinkhorn balances them. `effective_rank` is that of the
+    teacher's features, see `effective_rank`. When features collapse, they go to 1, 1 / K and 1;
+    `slap.training.callbacks.collapse_monitor` warns of this.
 
     Args:
         prototypes: K.
-        hidden: width between the layers of the head.
-        bottleneck: width in which tokens and prototypes are compared.
-        student_temperature: the student's cosines are divided by it.
-        teacher_temperature: the teacher's; lower, so that the targets are sharper than the predictions (both: SwAV's).
+        hidden: width between the layers of the head. Default: 8/3 of the audio encoder's, in steps of 64; DINO's 2048
+            for 768.
+        bottleneck: width in which tokens and prototypes are compared. Default: 1/3 of the audio encoder's, in steps of
+            64; DINO's 256 for 768.
+        student_temperature: divides the student's cosines.
+        teacher_temperature: divides the teacher's cosines; lower, so that the targets are sharper than the predictions
+            (both as in SwAV).
         iterations: of Sinkhorn-Knopp.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
     uses_teacher = True
@@ -65,8 +70,8 @@ class MaskedDistillation(Objective):
     def __init__(
         self,
         prototypes: int = 4096,
-        hidden: int = 2048,
-        bottleneck: int = 256,
+        hidden: int | None = None,
+        bottleneck: int | None = None,
         student_temperature: float = 0.1,
         teacher_temperature: float = 0.05,
         iterations: int = 3,
@@ -85,8 +90,8 @@ class MaskedDistillation(Objective):
         self.teacher_temperature = teacher_temperature
         self.iterations = iterations
 
-    def setup(self, model: Network) -> None:
-        """Build the head and have the teacher follow it.
+    def setup(self, model: ModelParts) -> None:
+        """Build the head, and let the teacher follow it.
 
         Raises:
             ValueError: the model hides no patches.
@@ -95,46 +100,49 @@ class MaskedDistillation(Objective):
             raise ValueError(
                 f"masked_distillation needs hidden patches: mask_ratio is {model.mask_ratio}, set it above 0"
             )
-        self.head = PrototypeHead(model.audio.width, self.hidden, self.bottleneck, self.prototypes)
+        width = model.audio.width
+        hidden = width_of(width, 8 / 3) if self.hidden is None else self.hidden
+        bottleneck = width_of(width, 1 / 3) if self.bottleneck is None else self.bottleneck
+        self.head = PrototypeHead(width, hidden, bottleneck, self.prototypes)
         assert model.teacher is not None  # the model makes one for every objective that declares `uses_teacher`
         model.teacher.track(self.head)
 
     def per_clip_no_grad(self, views: Views) -> Mapping[str, Tensor]:
-        """What the teacher makes of each hidden patch, (n, d)."""
+        """Compute the teacher's output for each hidden patch, (n, d)."""
         rows = views.hidden_rows
         return {"teacher": self._teacher_head(views).embed(views.teacher.tokens.values[rows])}
 
     def per_clip(self, views: Views) -> Mapping[str, Tensor]:
-        """What the student predicts for each hidden patch, (n, d)."""
+        """Compute the student's prediction for each hidden patch, (n, d)."""
         rows = views.hidden_rows
-        # No row is hidden twice, so this selection's gradient needs no sorting, as that of indexing does.
+        # No row is hidden twice, so the gradient of this selection needs no sorting, unlike that of indexing.
         return {"student": self.head.embed(views.masked.tokens.values.index_select(0, rows))}
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean over the hidden patches of all processes, 0 if there are none; logs what reveals a collapse."""
+        """Compute the mean over the hidden patches of all processes, 0 if there are none; logs signs of a collapse."""
         found = views.per_clip(self)
-        in_one = views.pieces == 1
-        losses, tally = (self._at_once if in_one else self._in_pieces)(found["student"], found["teacher"], views)
+        compute = self._at_once if views.chunks == 1 else self._in_chunks
+        losses, tally = compute(found["student"], found["teacher"], views)
         rows = views.hidden_rows
         views.note(by_clip(losses, views.outline.item[rows], len(views.outline)))
         signs = collapse_signs(all_sum(tally))
         return global_mean(losses), {**signs, "effective_rank": effective_rank(found["teacher"])}
 
     def _at_once(self, student: Tensor, teacher: Tensor, views: Views) -> tuple[Tensor, Tensor]:
-        """The losses of the hidden patches, (n,), and their `tally`."""
+        """Compute the losses of the hidden patches, (n,), and their tally, see `tally_of`."""
         with torch.no_grad():
             scores = self._scores(teacher, views)
             targets = assign(scores, balance(lambda: [scores], self.iterations))
         return self._losses(student, targets), tally_of(scores, targets)
 
-    def _in_pieces(self, student: Tensor, teacher: Tensor, views: Views) -> tuple[Tensor, Tensor]:
-        """The same, but scores, (n, K), never exist at once: they are computed again each time they are needed."""
+    def _in_chunks(self, student: Tensor, teacher: Tensor, views: Views) -> tuple[Tensor, Tensor]:
+        """Compute the same without holding all scores, (n, K): each chunk is computed again whenever it is needed."""
 
         @torch.no_grad()
-        def pieces() -> Iterator[Tensor]:
-            return (self._scores(piece, views) for piece in teacher.tensor_split(views.pieces))
+        def chunks() -> Iterator[Tensor]:
+            return (self._scores(chunk, views) for chunk in teacher.tensor_split(views.chunks))
 
-        columns = balance(pieces, self.iterations)
+        columns = balance(chunks, self.iterations)
 
         def losses(student: Tensor, teacher: Tensor) -> Tensor:
             with torch.no_grad():
@@ -142,8 +150,8 @@ class MaskedDistillation(Objective):
             return self._losses(student, targets)
 
         with torch.no_grad():
-            tally = torch.stack([tally_of(scores, assign(scores, columns)) for scores in pieces()]).sum(0)
-        return checkpointed_chunks(losses, [student, teacher], views.pieces), tally
+            tally = torch.stack([tally_of(scores, assign(scores, columns)) for scores in chunks()]).sum(0)
+        return checkpointed_chunks(losses, [student, teacher], views.chunks), tally
 
     def _losses(self, student: Tensor, targets: Tensor) -> Tensor:
         predictions = self.head.scores(student) / self.student_temperature
@@ -156,7 +164,7 @@ class MaskedDistillation(Objective):
         return cast("PrototypeHead", views.teacher_of(self.head))
 
     def health_check(self, logged: Mapping[str, float]) -> str | None:
-        """Whether the teacher tells patches apart, by what is logged."""
+        """Describe the collapse of the teacher's features, if the logged scalars show one."""
         if not logged["effective_rank"]:
             return None  # no patch was hidden
         signs = []
@@ -191,30 +199,30 @@ class PrototypeHead(nn.Module):
         self.prototypes = nn.Parameter(torch.randn(prototypes, bottleneck) * bottleneck**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, D) -> (n, K) cosines, at least float32."""
+        """Compute cosines, (n, D) -> (n, K), at least float32."""
         return self.scores(self.embed(x))
 
     def embed(self, x: Tensor) -> Tensor:
-        """(n, D) -> (n, d), each of length 1, at least float32."""
+        """Project patches, (n, D) -> (n, d), each of length 1, at least float32."""
         x = self.leave(gelu(self.middle(gelu(self.enter(x)))))
         with torch.autocast(x.device.type, enabled=False):  # a low temperature magnifies what bfloat16 rounds away
             return normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1)
 
     def scores(self, x: Tensor) -> Tensor:
-        """(n, d) -> (n, K) cosines with the prototypes."""
+        """Compute cosines with the prototypes, (n, d) -> (n, K)."""
         with torch.autocast(x.device.type, enabled=False):
             return x @ normalize(self.prototypes.to(x.dtype), dim=1).T
 
 
 @torch.no_grad()
 def effective_rank(features: Tensor) -> Tensor:
-    """How many directions features spread over: 1 when all are alike, up to d; 0 if there are none.
+    """Compute the number of directions that features spread over: 1 when all are alike, up to d; 0 without features.
 
-    The participation ratio of the eigenvalues of the second moment of features of length 1, (sum e)^2 / sum e^2. That
-    needs no eigenvalues, so it costs little and adds up over processes.
+    It is the participation ratio of the eigenvalues e of the second moment of features of length 1,
+    (sum e)^2 / sum e^2. Its computation needs no eigenvalues, so it costs little and adds up over processes.
 
     Args:
-        features: (n, d), of which at most `SAMPLE` of each process are looked at.
+        features: (n, d), of which at most `SAMPLE` per process are used.
     """
     some = features[:: -(-len(features) // SAMPLE) or 1]
     with torch.autocast(some.device.type, enabled=False):
@@ -225,14 +233,15 @@ def effective_rank(features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def tally_of(scores: Tensor, targets: Tensor) -> Tensor:
-    """What `collapse_signs` needs to know of some tokens; adds up over pieces and processes.
+    """Count for some tokens what `collapse_signs` needs; tallies add up over chunks and processes.
 
     Args:
-        scores: (n, K) before Sinkhorn, which would hide that few prototypes are used.
-        targets: (n, K) after it.
+        scores: (n, K) before Sinkhorn, which would hide that few prototypes are in use.
+        targets: (n, K) after Sinkhorn.
 
     Returns:
-        (1 + K,): the sum of the targets' entropies, and for how many tokens each prototype comes first.
+        (1 + K,): the sum of the targets' entropies, and the number of tokens for which each prototype has the highest
+        score.
     """
     firsts = scores.new_zeros(scores.shape[1]).index_add_(0, scores.argmax(1), scores.new_ones(len(scores)))
     return torch.cat([torch.special.entr(targets).sum()[None], firsts])
@@ -240,7 +249,7 @@ def tally_of(scores: Tensor, targets: Tensor) -> Tensor:
 
 @torch.no_grad()
 def collapse_signs(tally: Tensor) -> dict[str, Tensor]:
-    """What the logs say about the teacher, over the tokens of all processes; 0 if there are none.
+    """Compute the scalars to log about the teacher, over the tokens of all processes; 0 without tokens.
 
     Args:
         tally: (1 + K,), see `tally_of`.

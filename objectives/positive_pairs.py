@@ -1,4 +1,4 @@
-"""Which clips and captions belong together, also when they never stood in one row of the manifest.
+"""Positives: clips and captions that belong together, also when they never stood in one row of the manifest.
 
 B clips, C captions, K pairs of a clip and a caption.
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def positives(clips: Tensor, captions: Tensor, pairs: Tensor) -> Tensor:
-    """The pairs of a clip and a caption that must not be pushed apart.
+    """Find the pairs of a clip and a caption that a loss must not push apart.
 
     A clip and a caption are positives if a caption with that key is known to describe a clip with that key. So a
     caption that several clips share is a positive of each, and so are all captions of one clip.
@@ -30,7 +30,7 @@ def positives(clips: Tensor, captions: Tensor, pairs: Tensor) -> Tensor:
         [[1, 1, 1], [1, 0, 1]]
     """
     # Small integers in place of keys make this a look-up, O(B C), where comparing all keys would be O(B C K). They are
-    # places among sorted keys: torch.unique would do, but makes the host wait for a GPU.
+    # the places of keys in sorted order: torch.unique could find them too, but makes the host wait for a GPU.
     if not len(clips) or not len(captions):
         return torch.zeros(len(clips), len(captions), dtype=torch.bool, device=clips.device)
     clip, clip_of_pair = _places(clips, pairs[:, 0])
@@ -41,7 +41,7 @@ def positives(clips: Tensor, captions: Tensor, pairs: Tensor) -> Tensor:
 
 
 def _places(own: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Integers, equal for equal keys, for keys (n,) and for others, (K,); n for others that are not among the keys."""
+    """Number keys, (n,), and others, (K,), so that equal keys have equal numbers; others not among the keys get n."""
     ordered = own.sort().values
     place = torch.searchsorted(ordered, others.contiguous()).clamp(max=len(own) - 1)
     return torch.searchsorted(ordered, own), torch.where(ordered[place] == others, place, len(own))

@@ -1,4 +1,4 @@
-"""SigLIP's loss: every clip and caption of the global batch is a yes-no question of its own.
+"""SigLIP's loss (arXiv 2303.15343): a binary decision for every pair of a clip and a caption of the global batch.
 
 B clips and C captions of the global batch, E shared dimension; n clips of this process.
 """
@@ -17,21 +17,24 @@ from slap.core.distributed import gather, global_mean
 from slap.core.registry import register
 from slap.model.contracts import Objective
 from slap.model.views import Views, student_view
-from slap.nn.chunks import checkpointed_chunks
+from slap.nn.chunking import checkpointed_chunks
 from slap.objectives.positive_pairs import positives
 
 
 @register("sigmoid")
 class Sigmoid(Objective):
-    """Pairwise sigmoid loss (SigLIP, arXiv 2303.15343), a choice in place of `contrastive`.
+    """Pairwise sigmoid loss (SigLIP, arXiv 2303.15343), an alternative to `contrastive`.
 
-    Our choice, beyond SigLIP's one caption per image: captions that clips share, and all captions of a clip, are
-    positives, see `positives`.
+    SigLIP has one caption per image. It is our choice that captions shared by several clips, and all captions of one
+    clip, are positives, see `positives`.
 
     Args:
-        scale: of the cosines, at the start; learnt as its logarithm.
-        bias: of the logits, at the start. Far below 0, because nearly all pairs are negatives.
-        view: of the audio, as for `contrastive`.
+        scale: initial factor on the cosines; its logarithm is learnt.
+        bias: initial bias of the logits. It is far below 0, because nearly all pairs are negatives.
+        view: the view of the audio, as for `contrastive`.
+
+    Raises:
+        ValueError: the scale is not positive, or there is no such view.
     """
 
     def __init__(self, scale: float = 10.0, bias: float = -10.0, view: str = "full") -> None:
@@ -43,11 +46,11 @@ class Sigmoid(Objective):
         self.bias = nn.Parameter(torch.tensor(float(bias)))
 
     def per_clip(self, views: Views) -> Mapping[str, Tensor]:
-        """The embeddings of both sides."""
+        """Return the embeddings of clips and captions."""
         return {"audio": getattr(views, self.view).embedding, "text": views.text.embedding}
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum over all pairs, divided by the global number of clips; logs scale and bias."""
+        """Compute the sum over all pairs, divided by the global number of clips; logs scale and bias."""
         batch, found = views.batch, views.per_clip(self)
         audio, all_text, pairs = found["audio"], gather(found["text"]), gather(batch.pairs)
         captions, scale = gather(batch.caption_key), self.log_scale.exp()
@@ -56,18 +59,18 @@ class Sigmoid(Objective):
             return pair_losses(scale * audio @ all_text.T + self.bias, positives(keys, captions, pairs)).sum(1)
 
         with torch.autocast(audio.device.type, enabled=False):  # as for `contrastive`: the logits are large
-            losses = checkpointed_chunks(of_clips, [audio, batch.clip_key], views.pieces)
+            losses = checkpointed_chunks(of_clips, [audio, batch.clip_key], views.chunks)
         views.note(losses)
         loss = global_mean(losses)
         return loss, {"scale": scale.detach(), "bias": self.bias.detach().clone()}
 
     def calibration(self) -> Calibration:
-        """Whether a text belongs to a clip: a sigmoid with the learnt scale and bias."""
+        """Return the probability that a text belongs to a clip: a sigmoid with the learnt scale and bias."""
         return Calibration("sigmoid", float(self.log_scale.detach().exp()), float(self.bias.detach()))
 
 
 def pair_losses(logits: Tensor, positive: Tensor) -> Tensor:
-    """-log of the probability of the right answer for each pair (SigLIP, eq. 1).
+    """Compute -log of the probability of the right decision for each pair (SigLIP, eq. 1).
 
     Args:
         logits: (n, C).

@@ -17,13 +17,13 @@ from slap.core.distributed import all_max, all_sum
 def sinkhorn(scores: Tensor, iterations: int = 3) -> Tensor:
     """Turn scores into assignments that use all prototypes equally (SwAV, arXiv 2006.09882, section 3.1).
 
-    It scales the columns and rows of exp(scores), in turn, to equal sums. It works with logarithms: exp(scores)
-    itself is beyond float32 already at scores of standard deviation 1 and a temperature of 0.04.
+    Columns and rows of exp(scores) are scaled alternately to equal sums. The computation uses logarithms, since
+    exp(scores) exceeds float32 already for scores of standard deviation 1 and a temperature of 0.04.
 
     Args:
         scores: (n, K), divided by the temperature. The tokens of all processes count as one batch; n may differ between
             them and be 0.
-        iterations: more make the prototypes' shares more equal.
+        iterations: number of iterations; with more, the prototypes' shares are more equal.
 
     Returns:
         (n, K), without gradient, at least float32; each row sums to 1.
@@ -32,19 +32,19 @@ def sinkhorn(scores: Tensor, iterations: int = 3) -> Tensor:
 
 
 @torch.no_grad()
-def balance(pieces: Callable[[], Iterable[Tensor]], iterations: int = 3) -> Tensor:
-    """What to add to the scores of each prototype, (K,), so that all are used equally; see `sinkhorn`.
+def balance(chunks: Callable[[], Iterable[Tensor]], iterations: int = 3) -> Tensor:
+    """Compute the terms, (K,), that make all prototypes used equally when added to their scores; see `sinkhorn`.
 
     Args:
-        pieces: gives the scores, (n, K) in all, piece by piece, at least one; called once an iteration, so that they
+        chunks: gives the scores, (n, K) in all, in one or more chunks; called once per iteration, so that all scores
             never need to exist at once.
         iterations: see `sinkhorn`.
     """
     columns: Tensor | None = None
     for _ in range(iterations):
         running: tuple[Tensor, Tensor] | None = None
-        for piece in pieces():
-            scores = _precise(piece)
+        for chunk in chunks():
+            scores = _precise(chunk)
             if columns is not None:
                 scores = scores - (scores + columns).logsumexp(1, keepdim=True)
             running = _add(running, scores)
@@ -56,7 +56,7 @@ def balance(pieces: Callable[[], Iterable[Tensor]], iterations: int = 3) -> Tens
 
 @torch.no_grad()
 def assign(scores: Tensor, columns: Tensor) -> Tensor:
-    """The assignments of some tokens, (n, K) each row of sum 1, by their scores and what `balance` gave."""
+    """Return the assignments of some tokens, (n, K), with rows of sum 1, from scores and the terms of `balance`."""
     scores = _precise(scores) + columns
     return (scores - scores.logsumexp(1, keepdim=True)).exp()
 
@@ -66,7 +66,7 @@ def _precise(scores: Tensor) -> Tensor:
 
 
 def _add(running: tuple[Tensor, Tensor] | None, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Take rows, (n, K), into a running log-sum-exp: the highest so far, (K,), and the sum relative to it, (K,)."""
+    """Add rows, (n, K), to a running log-sum-exp: the highest value so far, (K,), and the sum relative to it, (K,)."""
     if not len(values):  # of no rows there is no maximum
         none = values.new_full((values.shape[1],), -torch.inf), values.new_zeros(values.shape[1])
         return none if running is None else running
@@ -76,6 +76,6 @@ def _add(running: tuple[Tensor, Tensor] | None, values: Tensor) -> tuple[Tensor,
 
 
 def _over_processes(highest: Tensor, total: Tensor) -> Tensor:
-    """The log-sum-exp over the rows of all processes, (K,)."""
+    """Compute the log-sum-exp over the rows of all processes, (K,)."""
     overall = all_max(highest)
     return overall + all_sum(total * (highest - overall).exp().nan_to_num(0.0)).log()

@@ -96,8 +96,8 @@ def data(
     """
     found = {source: prepared(Path(manifests), source, "wavcaps") for source in sources}
     return finetune.data(
-        train={source: f"{path}#rest={held_out}" for source, path in found.items()},
-        val={source: f"{path}#held={held_out}" for source, path in found.items()},
+        train={source: f"{path}#train={held_out}" for source, path in found.items()},
+        val={source: f"{path}#heldout={held_out}" for source, path in found.items()},
         test=test,
         temperature=temperature,
         max_duration=max_duration,

@@ -1,9 +1,9 @@
-"""Augmentation by name and arguments, as recipes and the command line give it.
+"""Augmentation of training clips, by name and arguments as in recipes and on the command line.
 
     --data.augment '{speed: {}, noise: {noises: noises/, low: 0}, concatenate: {probability: 0.3}}'
 
-Each augmentation is a transform; they are applied in the order in which they are written. `only` is an argument of all:
-the beginning of the ids of the clips that are meant, e.g. the name of their corpus.
+Each augmentation is a transform; they are applied in the order in which they are written. All take the argument `only`:
+the transform is applied only to clips whose ids begin with this text, e.g. the name of their corpus.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ ONLY = "only"
 
 
 def augmentations(options: Mapping[str, Mapping[str, Any] | None]) -> tuple[Transform, ...]:
-    """The transforms that are asked for.
+    """Return the transforms with these names and arguments.
 
     Args:
-        options: by the name of each its arguments; None or nothing takes its defaults.
+        options: arguments of each augmentation by its name; None or an empty mapping stands for the defaults.
 
     Raises:
-        ValueError: there is no such augmentation or argument, or a value is impossible; names the valid ones.
+        ValueError: there is no such augmentation or argument, or a value is out of range; names the valid ones.
 
     Example:
         >>> augmentations({"gain": {"low": -6.0}, "speed": None})[0]

@@ -1,7 +1,8 @@
-"""Longer scenes out of a batch's clips: one after the other, with captions that say so."""
+"""Longer scenes from the clips of a batch: one after the other, with captions joined in the same order."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -12,23 +13,24 @@ from lhotse.utils import fastcopy
 
 from slap.core.units import Seconds
 from slap.datamodules.audio.load import mixed_down
-from slap.datamodules.augment.basic import draw_of
+from slap.datamodules.augment.base import RandomTransform
+from slap.datamodules.augment.basic import unlabeled
 
 
 @dataclass(frozen=True)
-class Concatenate:
-    """Joins clips of a batch, one after the other, with their captions: "a dog barks, then rain falls".
+class Concatenate(RandomTransform):
+    """Sequence of clips of a batch, with their captions joined: "a dog barks, then rain falls".
 
     The clips that are joined are taken from the batch itself, each once, so that the batch gets fewer clips and not
-    more audio: the budget of seconds stays a hard cap. Which clips a clip meets depends on the batch. What is joined
-    gets an id of its own and has no labels.
+    more audio: the budget of seconds stays a hard limit. Which clips are joined depends on the batch. The sequence gets
+    an id of its own and has no labels.
 
     Args:
-        probability: that a clip which is not joined yet gets others after it.
-        most: clips that are joined at most; how many is drawn, from 2 on.
-        longest: of what is joined.
-        joint: what stands between the captions.
-        seed: of the choice.
+        probability: probability that a clip that is not joined yet gets others after it.
+        most: largest number of clips to join; the number is drawn, from 2 on.
+        longest: largest duration of a sequence, seconds.
+        joint: text between the captions.
+        seed: seed of the random draws.
     """
 
     probability: float = 0.5
@@ -38,29 +40,28 @@ class Concatenate:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1 or self.most < 2 or self.longest <= 0:
-            raise ValueError(
-                f"probability must be within 0 to 1, most at least 2, longest above 0 s; "
-                f"got probability={self.probability}, most={self.most}, longest={self.longest}"
-            )
+        super().__post_init__()
+        self._require(self.most >= 2 and self.longest > 0, "most >= 2 and longest > 0 s", "most", "longest")
 
     def __call__(self, cuts: CutSet) -> CutSet:
-        """Draw for each cut that comes first."""
+        """Return the sequences, and the cuts that are in none, in the order of their first clips."""
         waiting = list(cuts)
-        made: list[Cut] = []
+        made = []
         while waiting:
-            first = waiting.pop(0)
-            chosen = [first]
-            rng = draw_of(self, first)
-            count = rng.randint(2, self.most) if rng.random() < self.probability else 1
-            for other in list(waiting):
-                if len(chosen) == count:
-                    break
-                if self._fits(other, chosen):
-                    chosen.append(other)
-                    waiting.remove(other)
-            made.append(self._joined(chosen) if len(chosen) > 1 else first)
+            made.append(self._drawn(waiting.pop(0), waiting))
         return CutSet(made)
+
+    def transform_in_batch(self, cut: Cut, rng: random.Random, batch: list[Cut]) -> Cut:
+        """Return the cut with later ones after it, which are taken out of the batch."""
+        count = rng.randint(2, self.most)
+        chosen = [cut]
+        for other in list(batch):
+            if len(chosen) == count:
+                break
+            if self._fits(other, chosen):
+                chosen.append(other)
+                batch.remove(other)
+        return self._joined(chosen) if len(chosen) > 1 else cut
 
     def _fits(self, cut: Cut, chosen: Sequence[Cut]) -> bool:
         texts = {_caption(other) for other in chosen}
@@ -72,9 +73,8 @@ class Concatenate:
         sequence = reduce(lambda left, right: left.append(right), [fastcopy(cut, supervisions=[]) for cut in single])
         text = self.joint.join([_caption(cut).rstrip(" .") for cut in cuts[:-1]] + [_caption(cuts[-1])])
         cut = fastcopy(mixed_down(sequence), id=">".join(cut.id for cut in cuts))
-        custom = {name: value for name, value in (single[0].custom or {}).items() if name not in ("labels", "tags")}
         supervision = fastcopy(cuts[0].supervisions[0], id=cut.id, start=0.0, duration=cut.duration, text=text)
-        return fastcopy(cut, supervisions=[supervision], custom=custom)
+        return fastcopy(cut, supervisions=[supervision], custom=unlabeled(single[0]))
 
 
 def _caption(cut: Cut) -> str:

@@ -1,38 +1,38 @@
-"""Mixup of waveforms: two clips of a batch in one, with the labels of both, each with its share.
+"""Mixup of waveforms: a weighted sum of two clips of a batch, with the labels of both weighted alike.
 
 T samples of a clip.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.utils import fastcopy
 from torch import Tensor
 
 from slap.datamodules.audio.load import load, mixed_down, with_samples
-from slap.datamodules.augment.basic import draw_of
+from slap.datamodules.augment.base import RandomTransform
 from slap.datamodules.dataset import custom_of, tags_of
 
 
 @dataclass(frozen=True)
-class Mixup:
-    """Mixes clips with others of the batch, for classification (mixup, arXiv 1710.09412; of waveforms as in PSLA).
+class Mixup(RandomTransform):
+    """Weighted sum of two clips of the batch, for classification (mixup, arXiv 1710.09412; of waveforms as in PSLA).
 
     A clip becomes `share` x itself + (1 - share) x another one, both without their mean; the share is drawn from a
-    Beta distribution. The other one is cut, or lies at a random place in silence, so that the clip keeps its length.
+    Beta distribution. The other clip is cut, or lies at a random place in silence, so that the clip keeps its length.
     Its labels become soft: those of each clip with its share, those of both with the sum (`Batch.tags`). Captions are
     joined, that of the larger share first. The mix gets an id of its own.
 
     Args:
-        probability: that a clip is mixed (PSLA, arXiv 2102.01243: 0.5).
+        probability: probability that a clip is mixed (PSLA, arXiv 2102.01243: 0.5).
         alpha: both parameters of the Beta distribution; large ones mix evenly (PSLA and AST, arXiv 2104.01778: 10).
-        joint: what stands between the captions.
-        seed: of the choice.
+        joint: text between the captions.
+        seed: seed of the random draws.
     """
 
     probability: float = 0.5
@@ -41,19 +41,13 @@ class Mixup:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1 or not self.alpha > 0:
-            raise ValueError(
-                f"probability must be within 0 to 1 and alpha above 0; got {self.probability} and {self.alpha}"
-            )
+        super().__post_init__()
+        self._require(self.alpha > 0, "alpha > 0", "alpha")
 
-    def __call__(self, cuts: CutSet) -> CutSet:
-        """Draw for each cut."""
-        batch = list(cuts)
-        return CutSet([self._one(cut, [other for other in batch if other.id != cut.id]) for cut in batch])
-
-    def _one(self, cut: Cut, others: list[Cut]) -> Cut:
-        rng = draw_of(self, cut)
-        if not others or rng.random() >= self.probability:
+    def transform_in_batch(self, cut: Cut, rng: random.Random, batch: list[Cut]) -> Cut:
+        """Return the weighted sum of the cut and another one of the batch."""
+        others = [other for other in batch if other.id != cut.id]
+        if not others:
             return cut
         other = rng.choice(others)
         share = rng.betavariate(self.alpha, self.alpha)
@@ -67,13 +61,13 @@ class Mixup:
 
 
 def mixed(first: Tensor, second: Tensor, share: float, place: float) -> Tensor:
-    """Two waveforms in one, (T,) as the first.
+    """Return the weighted sum of two waveforms, (T,) as the first.
 
     Args:
         first: (T,).
         second: (T',); cut to T, or with silence around it.
-        share: of the first, 0 to 1; the second has the rest.
-        place: where the second begins, 0 to 1: from as early to as late as there is room.
+        share: weight of the first, 0 to 1; the second has the rest.
+        place: begin of the second, from 0, as early as possible, to 1, as late as possible.
 
     Example:
         >>> import torch
@@ -89,7 +83,7 @@ def mixed(first: Tensor, second: Tensor, share: float, place: float) -> Tensor:
 
 
 def _custom(cut: Cut, other: Cut, share: float) -> dict[str, Any]:
-    """The custom fields of a mix: soft labels for the tasks of which both clips are."""
+    """Return the custom fields of a mix: soft labels for the tasks for which both clips have labels."""
     mine, theirs = _shares(cut), _shares(other)
     tags = {}
     for task in mine.keys() & theirs.keys():

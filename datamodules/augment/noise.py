@@ -1,4 +1,4 @@
-"""Noise under clips: of recordings, or made on the spot.
+"""Noise under clips: recorded or generated.
 
 T samples of a clip.
 """
@@ -13,30 +13,30 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lhotse import CutSet, MonoCut
+from lhotse import MonoCut
 from lhotse.cut import Cut
 from lhotse.utils import fastcopy
 
 from slap.datamodules.audio.load import mixed_down, with_samples
-from slap.datamodules.augment.basic import Decibels, draw_of
-from slap.datamodules.augment.sound_bank import Sounds
+from slap.datamodules.augment.base import Decibels, RandomTransform
+from slap.datamodules.augment.sound_bank import SoundBank
 
 COLOURS = {"white": 0.0, "pink": -0.5, "brown": -1.0}
-"""By name the power of the frequency that the amplitudes of a noise go with."""
+"""Exponents: the amplitude of a noise is proportional to this power of the frequency."""
 
 
 @dataclass(frozen=True)
-class RandomNoise:
-    """Lays noise under clips, which keep their captions and their length.
+class RandomNoise(RandomTransform):
+    """Noise added to clips, which keep their captions and their length.
 
     Args:
-        noises: a folder or a manifest of noises; of a longer one a stretch is taken, a shorter one is repeated. None
-            makes noise of a random colour.
-        probability: that a clip gets noise.
-        low: the lowest level of the clip over the noise, dB.
-        high: the highest.
-        colours: of what is made: white, pink, brown.
-        seed: of the choice.
+        noises: folder or manifest of noises; a longer one is cropped, a shorter one is repeated. None generates noise
+            of a random colour.
+        probability: probability that a clip gets noise.
+        low: lowest level of the clip relative to the noise, dB.
+        high: highest level of the clip relative to the noise, dB.
+        colours: colours of generated noise to choose from: white, pink, brown.
+        seed: seed of the random draws.
     """
 
     noises: str | Path | None = None
@@ -47,32 +47,23 @@ class RandomNoise:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1 or not self.low <= self.high:
-            raise ValueError(
-                f"probability must be within 0 to 1 and low not above high; "
-                f"got probability={self.probability}, low={self.low}, high={self.high}"
-            )
-        if not self.colours or not set(self.colours) <= set(COLOURS):
-            raise ValueError(f"colours must be some of {', '.join(COLOURS)}; got {list(self.colours)}")
+        super().__post_init__()
+        self._require(self.low <= self.high, "low <= high, in dB", "low", "high")
+        valid = len(self.colours) > 0 and set(self.colours) <= set(COLOURS)
+        self._require(valid, f"colours from {', '.join(COLOURS)}", "colours")
         if self.noises is not None:
-            _ = self._sounds  # a folder that is not there shows now
+            _ = self._bank  # a folder that does not exist is an error now
 
     @cached_property
-    def _sounds(self) -> Sounds:
+    def _bank(self) -> SoundBank:
         assert self.noises is not None
-        return Sounds(self.noises)
+        return SoundBank(self.noises)
 
-    def __call__(self, cuts: CutSet) -> CutSet:
-        """Draw for each cut."""
-        return CutSet([self._one(cut) for cut in cuts])
-
-    def _one(self, cut: Cut) -> Cut:
-        rng = draw_of(self, cut)
-        if rng.random() >= self.probability:
-            return cut
+    def transform(self, cut: Cut, rng: random.Random) -> Cut:
+        """Return the cut with noise, as one track."""
         noise = self._noise(rng, cut)
         noisy = cut.mix(noise, snr=rng.uniform(self.low, self.high), preserve_id="left")
-        # One track again, so that what comes after need not know; a mix has no custom fields of its own.
+        # One track again, so that later transforms need no special case; a mix has no custom fields of its own.
         return fastcopy(mixed_down(noisy), supervisions=cut.supervisions, custom=cut.custom)
 
     def _noise(self, rng: random.Random, cut: Cut) -> MonoCut:
@@ -80,7 +71,7 @@ class RandomNoise:
         if self.noises is None:
             samples = coloured(size, COLOURS[rng.choice(list(self.colours))], rng.randrange(2**32))
         else:
-            drawn = self._sounds.draw(rng, rate, cut.duration).load_audio()[0]
+            drawn = self._bank.draw(rng, rate, cut.duration).load_audio()[0]
             samples = np.resize(drawn, size)  # repeats it
         return with_samples(
             MonoCut(f"noise {cut.id}", 0.0, size / rate, 0, [], None, cut.recording), torch.from_numpy(samples)
@@ -88,15 +79,15 @@ class RandomNoise:
 
 
 def coloured(size: int, power: float, seed: int) -> np.ndarray:
-    """Noise whose amplitude goes with a power of the frequency.
+    """Generate noise whose amplitude is proportional to a power of the frequency.
 
     Args:
         size: T.
-        power: 0 is white, -0.5 pink, -1 brown.
-        seed: of the noise.
+        power: exponent of the frequency: 0 is white, -0.5 pink, -1 brown.
+        seed: seed of the noise.
 
     Returns:
-        (T,) float32, of a mean square of 1.
+        (T,) float32, with a mean square of 1.
     """
     white = np.random.default_rng(seed).standard_normal(size)
     spectrum = np.fft.rfft(white)

@@ -1,50 +1,51 @@
-"""Other microphones and rooms: a random curve over the frequencies.
+"""Random filters, as of other microphones and rooms: a gain for each frequency.
 
 T samples of a clip, P points of the curve.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from lhotse import AudioSource, CutSet, MonoCut, Recording
+from lhotse import AudioSource, MonoCut, Recording
 from lhotse.cut import Cut
 
 from slap.datamodules.audio.decode import LARGEST, checked
-from slap.datamodules.augment.basic import Decibels, draw_of
+from slap.datamodules.augment.base import Decibels, RandomTransform
 
 LOWEST = 50.0
-"""Hz: where the curve begins; it stays level below."""
+"""Lowest frequency of the curve, Hz; below it the gain is constant."""
 
 
 @dataclass
 class Filtered(AudioSource):
-    """A source that reads another cut through a filter; `source` is that cut."""
+    """A source that filters another cut; `source` is that cut."""
 
     gains: Sequence[Decibels] = ()
     largest: int = LARGEST
 
     def load_audio(self, offset: float = 0.0, duration: float | None = None, **_: Any) -> np.ndarray:
-        """(1, T) float32, a stretch of the cut; the filter runs on that stretch alone."""
+        """Return (1, T) float32, a filtered segment of the cut; the filter reads no samples outside the segment."""
         cut = self.source if not offset and duration is None else self.source.truncate(offset=offset, duration=duration)
         return filtered(checked(cut, self.largest).load_audio(), cut.sampling_rate, self.gains)
 
 
 @dataclass(frozen=True)
-class RandomFilter:
-    """Makes some frequencies of each clip louder and others quieter, as another microphone or another room would.
+class RandomFilter(RandomTransform):
+    """Random gain for each frequency, as of another microphone or another room.
 
     The gains of P points are drawn uniformly, and the filter goes straight from one to the next, in dB over the
     logarithm of the frequency. As FilterAugment (arXiv 2110.03282) with linear filters, but on waveforms and with
     points at fixed places (our choice, so that clips can be mixed after it).
 
     Args:
-        spread: gains are drawn from -spread to spread.
-        points: P, evenly spaced over the octaves from 50 Hz to half the sample rate.
-        seed: of the choice.
+        spread: gains are drawn from -spread to spread, dB.
+        points: number of points P, evenly spaced over the octaves from 50 Hz to half the sample rate.
+        seed: seed of the random draws.
     """
 
     spread: Decibels = 6.0
@@ -52,17 +53,11 @@ class RandomFilter:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.spread < 0 or self.points < 2:
-            raise ValueError(
-                f"spread must not be negative and points at least 2, got spread={self.spread} dB, points={self.points}"
-            )
+        fulfilled = self.spread >= 0 and self.points >= 2
+        self._require(fulfilled, "spread >= 0 dB and points >= 2", "spread", "points")
 
-    def __call__(self, cuts: CutSet) -> CutSet:
-        """Draw for each cut."""
-        return CutSet([self._one(cut) for cut in cuts])
-
-    def _one(self, cut: Cut) -> Cut:
-        rng = draw_of(self, cut)
+    def transform(self, cut: Cut, rng: random.Random) -> Cut:
+        """Return a cut that reads this one through a random filter."""
         gains = tuple(rng.uniform(-self.spread, self.spread) for _ in range(self.points))
         source = Filtered("memory", [0], cut, gains=gains)
         recording = Recording(cut.id, [source], cut.sampling_rate, cut.num_samples, cut.duration)
@@ -70,12 +65,12 @@ class RandomFilter:
 
 
 def filtered(samples: np.ndarray, sample_rate: int, gains: Sequence[Decibels]) -> np.ndarray:
-    """Samples through a filter without delay.
+    """Filter samples without delay.
 
     Args:
         samples: (..., T).
-        sample_rate: Hz.
-        gains: of the P points.
+        sample_rate: sample rate, Hz.
+        gains: gains of the P points, dB.
 
     Returns:
         (..., T) float32.

@@ -1,4 +1,4 @@
-"""Sounds to augment with: noises, or the impulse responses of rooms, from a folder or a manifest.
+"""Sounds for augmentation: noises, or the impulse responses of rooms, from a folder or a manifest.
 
 T samples of a sound.
 """
@@ -21,20 +21,20 @@ from slap.datamodules.manifests.read import read_manifest
 from slap.datamodules.manifests.sequence import Clips
 
 TRIES = 10
-"""Sounds that are tried before it is an error that none can be read."""
+"""Number of sounds to try; it is an error if none of them can be read."""
 
 log = logging.getLogger(__name__)
 
 
-class Sounds:
+class SoundBank:
     """Sounds to draw from.
 
     Args:
-        source: a folder, whose audio files are taken, also those in its sub-folders; or a manifest.
+        source: folder of audio files, those in its sub-folders included, or a manifest.
 
     Raises:
-        ValueError: there is nothing to draw from.
-        ManifestError: the manifest cannot be used.
+        ValueError: there is no audio in the source, or no such source.
+        ManifestError: the manifest has a fault.
     """
 
     def __init__(self, source: str | Path) -> None:
@@ -45,18 +45,23 @@ class Sounds:
         elif self.source.is_file():
             self._found = read_manifest(self.source)
         else:
-            raise ValueError(f"there is no folder and no manifest {self.source} to take sounds from")
+            raise ValueError(f"there is no folder and no manifest {self.source}; name one that holds sounds")
         if not len(self._found):
             endings = ", ".join(f".{suffix}" for suffix in READ)
-            raise ValueError(f"there is no audio in {self.source}; files that end in {endings} are taken")
+            raise ValueError(f"there is no audio in {self.source}; files that end in {endings} are read")
 
     def draw(self, rng: random.Random, rate: int, longest: Seconds | None = None) -> MonoCut:
-        """One of the sounds, mono at a rate, in memory; of a longer one a stretch.
+        """Return a random sound in memory, mono.
 
-        Sounds that cannot be read are passed over, and logged.
+        Sounds that cannot be read are logged and left out.
+
+        Args:
+            rng: generator to draw from.
+            rate: sample rate of the result, Hz.
+            longest: largest duration; of a longer sound, a random segment is returned.
 
         Raises:
-            ValueError: several in a row cannot be read.
+            ValueError: `TRIES` sounds in a row cannot be read.
         """
         for _ in range(TRIES):
             number, place = rng.randrange(len(self._found)), rng.random()
@@ -66,9 +71,9 @@ class Sounds:
                     cut = cut.truncate(offset=place * (cut.duration - longest), duration=longest)
                 return decoded(cut)
             except (ClipError, AudioError) as error:
-                log.warning("passed over a sound to augment with: %s", error)
+                log.warning("left out a sound for augmentation: %s", error)
                 last = error
-        raise ValueError(f"{TRIES} sounds of {self.source} in a row cannot be read; the last: {last}") from last
+        raise ValueError(f"{TRIES} sounds of {self.source} in a row cannot be read; the last one: {last}") from last
 
     def _cut(self, number: int) -> Cut:
         if isinstance(self._found, Clips):

@@ -1,6 +1,6 @@
-"""The field's corpora in their official layouts, one file each. Importing this package registers them.
+"""Readers of published corpora in their official layouts, one file each. Importing this package registers them.
 
-`slap prepare NAME ROOT OUT` turns one into manifests; `base` says how to add one.
+`slap prepare NAME ROOT OUT` turns a corpus into manifests; `base` explains how to add one.
 """
 
 from slap.datamodules.corpora.audiocaps import AudioCaps as AudioCaps

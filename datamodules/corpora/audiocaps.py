@@ -18,7 +18,7 @@ COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
 LENGTH: Seconds = 10.0
 
 COUNTS = {"v1": {"train": 49_838, "val": 495, "test": 975}, "v2": {"val": 495, "test": 975}}
-"""Clips. Of version 2's training list only the number of captions is published, 91,256."""
+"""Numbers of clips. For version 2's training list only the number of captions is published, 91,256."""
 
 
 @register("audiocaps")
@@ -33,12 +33,13 @@ class AudioCaps(Corpus):
     Audio may lie in any sub-folders, named `Y<youtube id>`, `<youtube id>`, `<youtube id>_<start>`,
     `<youtube id>_<start>_<end>` in seconds or milliseconds, or after the `audiocap_id` of any of its captions.
 
-    Version 2 has the clips of version 1's validation and test, but edited texts: never compare figures of the two.
+    Version 2 has the clips of version 1's validation and test sets with edited captions: metrics of the two versions
+    cannot be compared.
 
     Args:
-        root: the folder with the lists.
-        version: which captions.
-        audio: the folder with the audio; None is the root.
+        root: folder with the lists.
+        version: version of the captions.
+        audio: folder with the audio; None is ROOT.
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = ("train", "val", "test")
@@ -49,13 +50,13 @@ class AudioCaps(Corpus):
         self.downloads = Downloads(self.root if audio is None else Path(audio))
 
     def clips(self, split: str) -> Iterator[Clip]:
-        """The clips of a split, in the order of their first captions; all captions of a clip in their order."""
+        """Yield the clips of a split, in the order of their first captions; all captions of a clip in order."""
         folder = "dataset" if self.version == "v1" else "dataset2.0"
         path = first_of(self.root, f"{folder}/{split}.csv", f"{split}.csv")
         captions: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for row in rows(path, COLUMNS):
             if not row["caption"].strip():
-                self.skip_step("empty caption", f"{row['audiocap_id']} of {row['youtube_id']}")
+                self.leave_out("empty caption", f"{row['audiocap_id']} of {row['youtube_id']}")
                 continue
             clip = captions.setdefault((row["youtube_id"], row["start_time"]), [])
             clip.append((row["audiocap_id"], row["caption"].strip()))
@@ -75,7 +76,7 @@ class AudioCaps(Corpus):
             )
 
     def official(self, split: str) -> int | None:
-        """Version 1: 49,838, 495 and 975 clips; version 2: the same 495 and 975."""
+        """Return 49,838, 495 or 975 clips for version 1; 495 or 975 for version 2, None for its training split."""
         return COUNTS[self.version].get(split)
 
     def _file(self, youtube: str, start: Seconds, numbers: list[str]) -> Path:

@@ -1,4 +1,4 @@
-"""AudioSet: 2 million clips of 10 s from YouTube with 527 kinds of sounds, several a clip."""
+"""AudioSet: 2 million clips of 10 s from YouTube, each with several of 527 kinds of sounds."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class AudioSet(Corpus):
     are CC BY 4.0, from research.google.com/audioset/download.html; the audio belongs to the videos' owners and has to
     be downloaded from YouTube, where many clips are gone.
 
-    The audio is found below `audio` by the video's id, in the namings of the common downloaders (`Y<id>.wav`,
+    The audio is found below `audio` by the video's id, with the file names of common downloaders (`Y<id>.wav`,
     `<id>_30000_40000.flac`, ...). Tags are the display names, of the task "audioset"; captions come from a template.
 
     Args:
-        root: the folder with the lists, or with the folder `metadata` that holds them.
-        audio: the folder with the audio, in any sub-folders; None is the root.
+        root: folder with the lists, or with the folder `metadata` that holds them.
+        audio: folder with the audio, in any sub-folders; None is ROOT.
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = tuple(SIZES)
@@ -40,7 +40,7 @@ class AudioSet(Corpus):
         self.downloads = Downloads(self.root if audio is None else Path(audio))
 
     def clips(self, split: str) -> Iterator[Clip]:
-        """The segments of a split, in the order of its list."""
+        """Yield the segments of a split, in the order of its list."""
         names = class_names(first_of(self.root, "class_labels_indices.csv", "metadata/class_labels_indices.csv"))
         path = first_of(self.root, f"{split}_segments.csv", f"metadata/{split}_segments.csv")
         columns = ("YTID", "start_seconds", "end_seconds", "positive_labels")
@@ -58,17 +58,17 @@ class AudioSet(Corpus):
             )
 
     def classes(self) -> Mapping[str, Sequence[str]]:
-        """The display names of the ontology, 527."""
+        """Return the 527 display names of the ontology."""
         names = class_names(first_of(self.root, "class_labels_indices.csv", "metadata/class_labels_indices.csv"))
         return {"audioset": list(names.values())}
 
     def official(self, split: str) -> int:
-        """The rows of the published lists."""
+        """Return the number of rows of the published list."""
         return SIZES[split]
 
 
 def class_names(path: Path) -> dict[str, str]:
-    """The display name of each class of AudioSet, by its machine id, in the official order.
+    """Read the display name of each class of AudioSet, by its machine id, in the official order.
 
     Example of a row: `0,/m/09x0r,"Speech"`.
     """
@@ -76,7 +76,7 @@ def class_names(path: Path) -> dict[str, str]:
 
 
 def display_names(mids: str, names: dict[str, str], where: Path) -> list[str]:
-    """The display names of machine ids, which stand with commas between them.
+    """Return the display names of machine ids with commas between them.
 
     Raises:
         ManifestError: a machine id is not among the classes.

@@ -18,7 +18,7 @@ LISTS = {
     "vggsound": ("VGGSound_AudioSetCaps_caption.csv", 182_189),
     "youtube8m": ("YouTube-8M_AudioSetCaps_caption.csv", 4_023_990),
 }
-"""For each split, which is a source of audio, the list of captions and its published number."""
+"""The list of captions and its published number of rows for each split, which is a source of audio."""
 
 
 @register("audiosetcaps")
@@ -30,11 +30,11 @@ class AudioSetCaps(Corpus):
     the audio has to be downloaded from YouTube.
 
     Leakage: it holds clips of AudioCaps' and VGGSound's test sets and of AudioSet's evaluation set. `slap overlap`
-    takes them out of a training manifest.
+    removes them from a training manifest.
 
     Args:
-        root: the folder with the lists, or with the folder `Dataset` that holds them.
-        audio: the folder with the audio, in any sub-folders and common namings; None is the root.
+        root: folder with the lists, or with the folder `Dataset` that holds them.
+        audio: folder with the audio, in any sub-folders, with any common file names; None is ROOT.
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = tuple(LISTS)
@@ -44,11 +44,11 @@ class AudioSetCaps(Corpus):
         self.downloads = Downloads(self.root if audio is None else Path(audio))
 
     def clips(self, split: str) -> Iterator[Clip]:
-        """The captioned clips of a source, in the order of its list (columns `id,caption`)."""
+        """Yield the captioned clips of a source, in the order of its list (columns `id,caption`)."""
         name, _ = LISTS[split]
         path = first_of(self.root, name, f"Dataset/{name}")
         return captioned(self, "audiosetcaps", split, path, "id", self.downloads)
 
     def official(self, split: str) -> int:
-        """The published number of captions."""
+        """Return the published number of captions."""
         return LISTS[split][1]

@@ -21,13 +21,13 @@ class AutoACD(Corpus):
     arXiv 2309.11500. About 1.9 million captions, from huggingface.co/datasets/Loie/Auto-ACD, which names no license;
     the audio has to be downloaded from YouTube.
 
-    Leakage: it holds clips of AudioCaps' and VGGSound's test sets. `slap overlap` takes them out of a training
+    Leakage: it holds clips of AudioCaps' and VGGSound's test sets. `slap overlap` removes them from a training
     manifest.
 
     Args:
-        root: the folder with the lists.
-        audio: the folder with the audio of AudioSet and VGGSound, in any sub-folders and common namings; None is the
-            root.
+        root: folder with the lists.
+        audio: folder with the audio of AudioSet and VGGSound, in any sub-folders, with any common file names; None
+            is ROOT.
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = ("train", "test")
@@ -37,5 +37,5 @@ class AutoACD(Corpus):
         self.downloads = Downloads(self.root if audio is None else Path(audio))
 
     def clips(self, split: str) -> Iterator[Clip]:
-        """The captioned clips of a split, in the order of its list (columns `youtube_id,caption`)."""
+        """Yield the captioned clips of a split, in the order of its list (columns `youtube_id,caption`)."""
         return captioned(self, "autoacd", split, self.root / f"{split}.csv", "youtube_id", self.downloads)

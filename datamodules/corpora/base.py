@@ -1,8 +1,7 @@
-"""What a corpus promises `slap prepare`: its official list of clips, and where its layout says that their audio is.
+"""The base class of corpora for `slap prepare`: the official list of clips, and the paths of their audio.
 
-A corpus is one small class. It reads only the lists that the corpus comes with, never audio, and says nothing about
-whether a file is there: `slap prepare` looks, and reports what is missing. `slap.datamodules.corpora.esc50` is the
-pattern:
+A corpus is one small class. It reads only the lists that the corpus comes with, never audio, and does not check whether
+a file exists: `slap prepare` does, and reports missing files. `slap.datamodules.corpora.esc50` is an example:
 
     @register("esc50")
     class ESC50(Corpus):
@@ -10,7 +9,7 @@ pattern:
         def clips(self, split: str) -> Iterator[Clip]: ...
 
 The arguments of the constructor beyond `root`, typed and documented under `Args:`, are the options of
-`slap prepare esc50 ROOT OUT`. Importing a corpus must stay quick, since `slap plugins` imports them all.
+`slap prepare esc50 ROOT OUT`. Importing a corpus must be fast, since `slap plugins` imports all of them.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ from slap.datamodules.manifests.clip import Clip
 class Corpus(ABC):
     """A corpus in its official layout.
 
-    The docstring of a corpus begins with what it is; then come its citation, its license, and where to get it.
+    The docstring of a corpus begins with a description in one line; then come its citation, its license and its source.
 
     Args:
-        root: the folder that the corpus was unpacked in.
+        root: folder of the unpacked corpus.
 
     Attributes:
-        SPLITS: its official splits, by their official names; one without splits has the single split "all".
-        root: the folder that the corpus was unpacked in.
-        out: where `slap prepare` writes; a corpus whose audio must be unpacked first does that below `out / "audio"`.
+        SPLITS: official names of the official splits; a corpus without splits has the single split "all".
+        root: folder of the unpacked corpus.
+        out: folder to which `slap prepare` writes; a corpus that unpacks audio does so below `out / "audio"`.
         left_out: clips that are in the official list but not in `clips`, by reason; see `leave_out`.
 
     Raises:
@@ -49,15 +48,17 @@ class Corpus(ABC):
         self.out: Path | None = None
         self.left_out: dict[str, list[str]] = {}
         if not self.root.exists():
-            raise FileNotFoundError(f"there is no {self.root}; it should hold {type(self).__name__} as published")
+            raise FileNotFoundError(
+                f"there is no folder {self.root}; name the one that holds {type(self).__name__} as published"
+            )
 
     @abstractmethod
     def clips(self, split: str) -> Iterator[Clip]:
-        """The official list of a split, lazily and in an order that never changes.
+        """Yield the official list of a split, in an order that never changes.
 
-        Ids are stable: the corpus' name, then what the corpus itself calls the clip (`esc50/1-100032-A-0`). `corpus`
-        and `split` of each clip are set, and `fold` and `origin` where the corpus knows them. A clip without caption of
-        its own gets one from a template, see `templated`.
+        Ids are stable: the corpus' name, then the corpus' own name of the clip (`esc50/1-100032-A-0`). `corpus` and
+        `split` of each clip are set, and `fold` and `origin` if the corpus has them. A clip without a caption of its
+        own gets one from a template, see `templated`.
 
         Raises:
             FileNotFoundError: a list of the corpus is missing.
@@ -65,25 +66,24 @@ class Corpus(ABC):
         """
 
     def splits(self) -> Sequence[str]:
-        """The splits that can be prepared; for most the official ones, for some what the folder holds."""
+        """Return the splits that can be prepared: the official ones, or for some corpora those in the folder."""
         return self.SPLITS
 
-    def official(self, split: str) -> int | None:
-        """The published number of clips of a split, or None where none is published."""
-        del split
+    def official(self, split: str) -> int | None:  # noqa: ARG002
+        """Return the published number of clips of a split, or None where none is published."""
         return None
 
     def classes(self) -> Mapping[str, Sequence[str]]:
-        """All labels of each task, also those that no clip of a split has; nothing for tasks without a closed list."""
+        """Return all labels of each task with a closed list, those that no clip of a split has included."""
         return {}
 
-    def skip_step(self, reason: str, name: str) -> None:
-        """Note that `clips` passes over a clip, e.g. as it is on a blacklist; the report says how many and which."""
+    def leave_out(self, reason: str, name: str) -> None:
+        """Record that `clips` leaves out a clip, e.g. one on a blacklist; the report counts them by reason."""
         self.left_out.setdefault(reason, []).append(name)
 
 
 def words(label: str) -> str:
-    """A label as words: underscores stand for spaces in most corpora.
+    """Return a label as words: underscores stand for spaces in most corpora.
 
     Example:
         >>> words("crying_baby")
@@ -93,7 +93,7 @@ def words(label: str) -> str:
 
 
 def templated(template: str, labels: str | Sequence[str]) -> str:
-    """A caption for a clip that has labels only, from a template with the place `{label}`.
+    """Return a caption for a clip that has labels only, from a template with the place `{label}`.
 
     Example:
         >>> templated("the sound of {label}", ["dog", "rain", "wind"])
@@ -104,5 +104,5 @@ def templated(template: str, labels: str | Sequence[str]) -> str:
     return template.format(label=listed)
 
 
-# The words that `slap prepare` has for itself.
+# Reserved names are options of `slap prepare` itself.
 add_kind("corpus", Corpus, plural="corpora", reserved={"corpus", "out", "splits", "workers", "overwrite", "plugins"})

@@ -18,34 +18,30 @@ CAPTIONS = tuple(f"caption_{n}" for n in range(1, 6))
 class Clotho(Corpus):
     """Recordings of 15 to 30 s from Freesound, 44.1 kHz, each with five captions by different people.
 
-    K. Drossos, S. Lipping, T. Virtanen, "Clotho: An Audio Captioning Dataset", ICASSP 2020; version 2.1, whose test is
-    the split "evaluation". Captions under the Tampere University license (not commercial), audio under Creative Commons
-    licenses clip by clip. Get it from zenodo.org/records/4783391: `clotho_captions_*.csv`, `clotho_metadata_*.csv`, and
-    the audio unpacked to `development/`, `validation/`, `evaluation/`; the folders `clotho_audio_files/` and
+    K. Drossos, S. Lipping, T. Virtanen, "Clotho: An Audio Captioning Dataset", ICASSP 2020; version 2.1, whose test set
+    is the split "evaluation". Captions under the Tampere University license (not commercial), audio under a Creative
+    Commons license per clip. Get it from zenodo.org/records/4783391: `clotho_captions_*.csv`, `clotho_metadata_*.csv`,
+    and the audio unpacked to `development/`, `validation/`, `evaluation/`; the folders `clotho_audio_files/` and
     `clotho_csv_files/` of aac-datasets are found too.
 
-    File names have spaces twice or in front, so names are joined exactly as they are. The metadata, which are
-    ISO-8859-1, say which Freesound recording a clip is from; without them, or where they do not know it, the clip's
-    origin stays open.
+    Some file names have double or leading spaces, so names are compared exactly as they are. The metadata, in
+    ISO-8859-1, name the Freesound recording that a clip is from; without them a clip has no origin.
 
     Args:
-        root: the folder with the lists and the audio.
+        root: folder with the lists and the audio.
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = ("development", "validation", "evaluation")
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-
     def clips(self, split: str) -> Iterator[Clip]:
-        """The rows of the split's captions, in their order."""
+        """Yield the clips of a split, in the order of its list of captions."""
         sounds = self._sounds(split)
         folders = (self.root / split, self.root / "clotho_audio_files" / split)
         folder = next((path for path in folders if path.is_dir()), folders[0])
         for row in rows(self._list("captions", split), ("file_name", *CAPTIONS)):
             captions = [row[column].strip() for column in CAPTIONS if row[column].strip()]
             if not captions:
-                self.skip_step("no caption", row["file_name"])
+                self.leave_out("no caption", row["file_name"])
                 continue
             sound = sounds.get(row["file_name"])
             yield Clip(
@@ -59,7 +55,7 @@ class Clotho(Corpus):
             )
 
     def official(self, split: str) -> int:
-        """3,839, 1,045 and 1,045 clips."""
+        """Return 3,839, 1,045 and 1,045 clips."""
         return 3839 if split == "development" else 1045
 
     def _list(self, kind: str, split: str) -> Path:
@@ -67,7 +63,7 @@ class Clotho(Corpus):
         return first_of(self.root, name, f"clotho_csv_files/{name}")
 
     def _sounds(self, split: str) -> dict[str, str]:
-        """The Freesound id of each file, where the metadata know it."""
+        """Read the Freesound id of each file from the metadata, if they have it."""
         path = self._list("metadata", split)
         if not path.is_file():
             return {}

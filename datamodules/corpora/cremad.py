@@ -14,7 +14,7 @@ from slap.datamodules.manifests.clip import Clip, ManifestError
 TEMPLATE = "a person is talking, feeling {label}"
 
 EMOTIONS = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
-LEVELS = {"LO": "low", "MD": "medium", "HI": "high"}  # and XX where no level was asked for
+LEVELS = {"LO": "low", "MD": "medium", "HI": "high"}  # and XX for no given level
 SENTENCES = {
     "DFA": "Don't forget a jacket",
     "IEO": "It's eleven o'clock",
@@ -50,11 +50,11 @@ class CREMAD(Corpus):
     Computing 5(4), 2014. Open Database License, from github.com/CheyneyComputerScience/CREMA-D (with Git LFS).
 
     There is no official split. `actors` "evar" is that of github.com/nttcslab/eval-audio-repr, where no actor is in two
-    parts; it lists 4 clips fewer than the corpus has of these actors. A name says the actor, the sentence, the emotion
-    and its level (1040_ITH_SAD_X lacks a letter). 1076_MTI_SAD_XX holds no sound.
+    splits; its lists have 4 clips fewer than the corpus has of these actors. A file name consists of actor, sentence,
+    emotion and level (1040_ITH_SAD_X lacks a letter). 1076_MTI_SAD_XX holds no sound.
 
     Args:
-        root: the folder with `AudioWAV` in it.
+        root: folder with `AudioWAV` in it.
         labels: "emotion" for the task "cremad" alone; "all" also for "cremad_sentence", "cremad_level" and
             "cremad_actor".
         actors: "all" for the single split "all"; "evar" for the splits train, valid and test of EVAR.
@@ -70,13 +70,13 @@ class CREMAD(Corpus):
         self.actors = actors
 
     def splits(self) -> Sequence[str]:
-        """The single split "all", or those of EVAR."""
+        """Return the single split "all", or those of EVAR."""
         return self.SPLITS if self.actors == "all" else ("train", *EVAR)
 
     def clips(self, split: str) -> Iterator[Clip]:
-        """The clips of `SentenceFilenames.csv` in their order, or, without that file, those of the folder by name."""
+        """Yield the clips in the order of `SentenceFilenames.csv`, or without that file in the order of their names."""
         for name in self._names():
-            labels = _facts(name)
+            labels = _labels(name)
             if split != "all" and evar_split(int(labels["cremad_actor"])) != split:
                 continue
             yield Clip(
@@ -90,11 +90,11 @@ class CREMAD(Corpus):
             )
 
     def classes(self) -> Mapping[str, Sequence[str]]:
-        """The six emotions."""
+        """Return the six emotions."""
         return {"cremad": sorted(EMOTIONS.values())}
 
     def official(self, split: str) -> int:
-        """7,442 clips, or the sizes of EVAR's split."""
+        """Return 7,442 clips, or the size of EVAR's split."""
         return SIZES[split]
 
     def _names(self) -> list[str]:
@@ -105,15 +105,15 @@ class CREMAD(Corpus):
 
 
 def evar_split(actor: int) -> str:
-    """The part of EVAR's split that an actor is in."""
+    """Return the split of EVAR that an actor is in."""
     return next((split for split, actors in EVAR.items() if actor in actors), "train")
 
 
-def _facts(name: str) -> dict[str, str]:
-    """The labels that a clip's name says."""
+def _labels(name: str) -> dict[str, str]:
+    """Return the labels in a clip's name."""
     parts = name.split("_")
     if len(parts) != 4 or parts[1] not in SENTENCES or parts[2] not in EMOTIONS or parts[3] not in {*LEVELS, "XX", "X"}:
         raise ManifestError(f"{name!r} is not named like 1001_DFA_ANG_XX (actor, sentence, emotion, level)")
     actor, sentence, emotion, level = parts
-    facts = {"cremad": EMOTIONS[emotion], "cremad_sentence": SENTENCES[sentence], "cremad_actor": actor}
-    return facts | ({"cremad_level": LEVELS[level]} if level in LEVELS else {})
+    labels = {"cremad": EMOTIONS[emotion], "cremad_sentence": SENTENCES[sentence], "cremad_actor": actor}
+    return labels | ({"cremad_level": LEVELS[level]} if level in LEVELS else {})

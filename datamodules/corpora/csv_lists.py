@@ -1,4 +1,4 @@
-"""Reads the lists that corpora come with: CSV files with known columns."""
+"""Reader of the lists that corpora come with: CSV files with known columns."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from slap.datamodules.manifests.clip import ManifestError
 
-csv.field_size_limit(2**24)  # the default, 128 KiB, is less than some published captions and tag lists take
+csv.field_size_limit(2**24)  # some published captions and tag lists exceed the default, 128 KiB
 
 
 def first_of(root: Path, *names: str) -> Path:
-    """The first of several places, below a folder, where a file is; the first of all if it is in none."""
+    """Return the first of several paths below a folder at which a file exists; the first path if none does."""
     return next((root / name for name in names if (root / name).is_file()), root / names[0])
 
 
@@ -25,15 +25,15 @@ def rows(
     comment: str | None = None,
     skip_space: bool = False,
 ) -> Iterator[dict[str, str]]:
-    """The rows of a CSV file, by the names of their columns, lazily. Cells are exact: spaces in them are kept.
+    """Yield the rows of a CSV file as {column: cell}. Cells are exact: spaces in them are kept.
 
     Args:
-        path: the file.
-        columns: with a header, those that must be there, others may; without, the names of all columns in order.
-        header: whether the first line names the columns.
-        encoding: of the text.
-        comment: lines that begin so are passed over.
-        skip_space: whether spaces after a comma belong to the separator.
+        path: path of the file.
+        columns: with a header, the required columns; without, the names of all columns in order.
+        header: True if the first line names the columns.
+        encoding: encoding of the text.
+        comment: lines that begin with this text are ignored.
+        skip_space: True if spaces after a comma belong to the separator.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -41,7 +41,7 @@ def rows(
             the line.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}, which is part of the corpus")
+        raise FileNotFoundError(f"there is no file {path}, which is part of the corpus")
     with path.open(encoding=encoding, newline="") as file:
         lines = (line for line in file if not (comment and line.startswith(comment)))
         reader = csv.reader(lines, skipinitialspace=skip_space)

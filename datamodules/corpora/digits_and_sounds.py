@@ -1,7 +1,7 @@
-"""Captions for two small public sets, spoken digits and environmental sounds, from templates; held-out as published.
+"""Two small public corpora, spoken digits and environmental sounds, with captions from templates.
 
 - Free Spoken Digit Dataset (github.com/Jakobovski/free-spoken-digit-dataset): `{digit}_{speaker}_{index}.wav`. Its own
-  test split is index 0 to 4; to leave one speaker out asks more of a model.
+  test split is index 0 to 4; leaving out one speaker is a harder test.
 - ESC-10 (github.com/karolpiczak/ESC-10): `{number} - {class}/{fold}-{Freesound id}-{take}.ogg`; clips of one source
   recording share a fold.
 """
@@ -37,16 +37,16 @@ PROMPTS = {
     "speaker_digit": "{label}",
     "sound": "the sound of {label}",
 }
-"""Zero-shot tasks. A label of `speaker_digit` is a whole caption, "george says three": one of 40."""
+"""Prompts of the zero-shot tasks. A label of `speaker_digit` is a whole caption, "george says three": one of 40."""
 
 
 def digits(folder: Path, held_out_speaker: str | None = None) -> Iterator[tuple[Clip, bool]]:
-    """The clips of the Free Spoken Digit Dataset, each with whether it is held out.
+    """Yield the clips of the Free Spoken Digit Dataset, each with True if it is held out.
 
     Args:
-        folder: holds the recordings.
-        held_out_speaker: hold out all recordings of this speaker, and no others. Training never hears that name, so
-            nobody can be asked who speaks: the clips have no label `speaker_digit` then.
+        folder: folder of the recordings.
+        held_out_speaker: hold out all recordings of this speaker, and no others. No training caption has that name, so
+            the clips have no label `speaker_digit` then.
 
     Raises:
         FileNotFoundError: the folder holds no recording.
@@ -68,7 +68,7 @@ def digits(folder: Path, held_out_speaker: str | None = None) -> Iterator[tuple[
 
 
 def sounds(folder: Path, held_out_fold: int) -> Iterator[tuple[Clip, bool]]:
-    """The clips of ESC-10, each with whether it is held out.
+    """Yield the clips of ESC-10, each with True if it is held out.
 
     Raises:
         FileNotFoundError: the folder holds no recording.
@@ -93,5 +93,5 @@ def _check_speaker(paths: list[Path], wanted: str | None) -> None:
 def _files(folder: Path, pattern: str) -> list[Path]:
     files = sorted(folder.glob(pattern))
     if not files:
-        raise FileNotFoundError(f"there is no {pattern} in {folder}; the README says where to get the two sets")
+        raise FileNotFoundError(f"there is no {pattern} in {folder}; the README names the sources of the two corpora")
     return files

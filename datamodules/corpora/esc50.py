@@ -18,17 +18,17 @@ COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take"
 
 @register("esc50")
 class ESC50(Corpus):
-    """Environmental sounds of 5 s, 44.1 kHz, mono, 40 a class: `audio/*.wav` and `meta/esc50.csv`.
+    """Environmental sounds of 5 s, 44.1 kHz, mono, 40 per class: `audio/*.wav` and `meta/esc50.csv`.
 
     K. J. Piczak, "ESC: Dataset for Environmental Sound Classification", ACM Multimedia 2015. CC BY-NC 3.0, the subset
     ESC-10 CC BY 3.0. Get it from github.com/karolpiczak/ESC-50.
 
-    There are no splits, only folds; clips cut from one Freesound recording share a fold. The label's task is called as
-    the subset, and labels are words: "crying baby" for `crying_baby`.
+    There are no splits, only folds; clips cut from one Freesound recording share a fold. The task of the labels has the
+    name of the subset, and labels are words: "crying baby" for `crying_baby`.
 
     Args:
-        root: the folder with `audio` and `meta` in it.
-        subset: all 50 classes, or the 10 of ESC-10.
+        root: folder with `audio` and `meta` in it.
+        subset: "esc50" for all 50 classes, "esc10" for the 10 classes of ESC-10.
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = ("all",)
@@ -38,7 +38,7 @@ class ESC50(Corpus):
         self.subset = subset
 
     def clips(self, split: str) -> Iterator[Clip]:
-        """The rows of `meta/esc50.csv`, in their order."""
+        """Yield the clips in the order of `meta/esc50.csv`."""
         for row in rows(self.root / "meta" / "esc50.csv", COLUMNS):
             if self.subset == "esc10" and row["esc10"] != "True":
                 continue
@@ -56,10 +56,9 @@ class ESC50(Corpus):
             )
 
     def classes(self) -> Mapping[str, Sequence[str]]:
-        """The 50 or 10 classes of the list."""
+        """Return the 50 or 10 classes of the list."""
         return {self.subset: sorted({clip.labels[self.subset] for clip in self.clips("all")})}
 
-    def official(self, split: str) -> int:
-        """2,000 clips, 400 of them in ESC-10."""
-        del split
+    def official(self, split: str) -> int:  # noqa: ARG002
+        """Return 2,000 clips, or 400 for ESC-10."""
         return 400 if self.subset == "esc10" else 2000

@@ -1,4 +1,4 @@
-"""FSD50K: 51,197 clips from Freesound with 200 kinds of sounds, several a clip."""
+"""FSD50K: 51,197 clips from Freesound, each with several of 200 kinds of sounds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FSD50K(Corpus):
     ("Electric guitar" for `Electric_guitar`), of the task "fsd50k"; captions come from a template.
 
     Args:
-        root: the folder with `FSD50K.dev_audio`, `FSD50K.eval_audio` and `FSD50K.ground_truth` in it.
+        root: folder with `FSD50K.dev_audio`, `FSD50K.eval_audio` and `FSD50K.ground_truth` in it.
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = tuple(SIZES)
@@ -37,7 +37,7 @@ class FSD50K(Corpus):
         self.truth = self.root / "FSD50K.ground_truth"
 
     def clips(self, split: str) -> Iterator[Clip]:
-        """The clips of a split, in the order of its list."""
+        """Yield the clips of a split, in the order of its list."""
         vocabulary = {
             row["name"] for row in rows(self.truth / "vocabulary.csv", ("index", "name", "mid"), header=False)
         }
@@ -62,10 +62,10 @@ class FSD50K(Corpus):
             )
 
     def classes(self) -> Mapping[str, Sequence[str]]:
-        """The vocabulary, 200 labels."""
+        """Return the 200 labels of the vocabulary."""
         known = rows(self.truth / "vocabulary.csv", ("index", "name", "mid"), header=False)
         return {"fsd50k": [words(row["name"]) for row in known]}
 
     def official(self, split: str) -> int:
-        """The rows of the published lists."""
+        """Return the number of rows of the published list."""
         return SIZES[split]

@@ -25,14 +25,14 @@ class GTZAN(Corpus):
 
     G. Tzanetakis and P. Cook, "Musical Genre Classification of Audio Signals", IEEE TSAP 10(5), 2002; its faults:
     B. L. Sturm, arXiv 1306.1461. No license is named. The original site is gone; copies are on
-    huggingface.co/datasets/marsyas/gtzan and kaggle.com/datasets/andradaolteanu, and in common ones jazz.00054 cannot
-    be read.
+    huggingface.co/datasets/marsyas/gtzan and kaggle.com/datasets/andradaolteanu; in common copies jazz.00054 cannot be
+    read.
 
     There is no official split. `subset` "filtered" is the fault-filtered one of 930 pieces, without repetitions, as
     torchaudio lists it (from github.com/jordipons/sklearn-audio-transfer-learning); "all" is one split of all 1,000.
 
     Args:
-        root: the folder with `genres` (or `genres_original`) in it, or that folder.
+        root: folder with `genres` (or `genres_original`) in it, or that folder.
         subset: "filtered" for the fault-filtered train, valid and test; "all" for all pieces.
     """
 
@@ -43,11 +43,11 @@ class GTZAN(Corpus):
         self.subset = subset
 
     def splits(self) -> Sequence[str]:
-        """The fault-filtered splits, or "all"."""
+        """Return the fault-filtered splits, or "all"."""
         return self.SPLITS if self.subset == "filtered" else ("all",)
 
     def clips(self, split: str) -> Iterator[Clip]:
-        """The pieces of a split, by genre and number."""
+        """Yield the pieces of a split, by genre and number."""
         folder = next((self.root / name for name in FOLDERS if (self.root / name / GENRES[0]).is_dir()), None)
         if folder is None:
             raise FileNotFoundError(f"there is no folder of genres, such as genres/{GENRES[0]}, in {self.root}")
@@ -65,18 +65,18 @@ class GTZAN(Corpus):
             )
 
     def classes(self) -> Mapping[str, Sequence[str]]:
-        """The 10 genres."""
+        """Return the 10 genres."""
         return {"gtzan": GENRES}
 
     def official(self, split: str) -> int:
-        """443, 197 and 290 filtered pieces, or 1,000."""
+        """Return 443, 197 and 290 filtered pieces, or 1,000."""
         return SIZES.get(split, 1000)
 
 
 def _names(split: str) -> list[str]:
     if split == "all":
         return [f"{genre}.{number:05d}" for genre in GENRES for number in range(100)]
-    from torchaudio.datasets import gtzan  # here, since listing corpora must not wait for torch
+    from torchaudio.datasets import gtzan  # here, since a list of corpora must not import torch
 
     listed: dict[str, list[str]] = {
         "train": gtzan.filtered_train,

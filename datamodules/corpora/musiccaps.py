@@ -1,4 +1,4 @@
-"""MusicCaps: 5,521 clips of music of 10 s, described by musicians."""
+"""MusicCaps: 5,521 clips of music of 10 s with captions by musicians."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class MusicCaps(Corpus):
     kaggle.com/datasets/googleai/musiccaps; the audio has to be downloaded from YouTube.
 
     A clip has two captions, of the fields "caption" and "aspects" (the aspects, with commas between them). The clips
-    are part of AudioSet, half of them of its evaluation set: `is_audioset_eval` makes the splits.
+    are part of AudioSet, half of them of its evaluation set: the column `is_audioset_eval` defines the splits.
 
     Args:
-        root: the folder with the list.
-        audio: the folder with the audio, in any sub-folders and common namings; None is the root.
+        root: folder with the list.
+        audio: folder with the audio, in any sub-folders, with any common file names; None is ROOT.
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = tuple(SIZES)
@@ -40,7 +40,7 @@ class MusicCaps(Corpus):
         self.downloads = Downloads(self.root if audio is None else Path(audio))
 
     def clips(self, split: str) -> Iterator[Clip]:
-        """The clips of a split, in the order of the list."""
+        """Yield the clips of a split, in the order of the list."""
         path = self.root / "musiccaps-public.csv"
         for row in rows(path, COLUMNS):
             if (row["is_audioset_eval"].strip().lower() == "true") != (split == "eval"):
@@ -58,12 +58,12 @@ class MusicCaps(Corpus):
             )
 
     def official(self, split: str) -> int:
-        """The published number of clips."""
+        """Return the published number of clips."""
         return SIZES[split]
 
 
 def _aspects(text: str, where: Path) -> list[str]:
-    """The aspects of a cell like `['low quality', "80's strings"]`, which is a Python list."""
+    """Parse the aspects of a cell like `['low quality', "80's strings"]`, which is a Python list."""
     try:
         found = ast.literal_eval(text)
     except (SyntaxError, ValueError) as error:

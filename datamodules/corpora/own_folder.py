@@ -1,4 +1,4 @@
-"""Your own recordings in a folder a class."""
+"""Your own recordings, in one folder per class."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from slap.datamodules.manifests.clip import Clip
 class Folder(Corpus):
     """Your own recordings in sub-folders, whose names are their labels.
 
-    `ROOT/dog/1.wav` has the label "dog", as has `ROOT/dog/july/2.wav`; with the layout `split/label`,
-    `ROOT/train/dog/1.wav` is that in the split "train". Underscores in a folder's name are spaces in the label. Hidden
-    files and files that are no audio are passed over.
+    `ROOT/dog/1.wav` and `ROOT/dog/july/2.wav` have the label "dog"; with the layout `split/label`,
+    `ROOT/train/dog/1.wav` has that label in the split "train". Underscores in a folder's name are spaces in the label.
+    Hidden files and files that are no audio are ignored.
 
     Args:
-        root: the folder.
-        layout: what the first and second level of sub-folders are.
-        task: what the labels are labels of, for zero-shot accuracy.
-        template: the caption of a clip, with `{label}` where its label goes.
-        name: of your corpus, for ids and reports; None is that of ROOT.
+        root: folder of the recordings.
+        layout: meaning of the first, or the first and second, level of sub-folders.
+        task: name of the task of the labels, for zero-shot accuracy.
+        template: caption of a clip, with `{label}` in place of its label.
+        name: name of the corpus, for ids and reports; None is that of ROOT.
     """
 
     def __init__(
@@ -39,22 +39,22 @@ class Folder(Corpus):
     ) -> None:
         super().__init__(root)
         if "{label}" not in template:
-            raise ValueError(f"the template needs {{label}} where the label goes, got {template!r}")
+            raise ValueError(f"the template needs {{label}} in place of the label, got {template!r}")
         self.layout, self.task, self.template, self.name = layout, task, template, name or self.root.name
 
     def splits(self) -> Sequence[str]:
-        """The sub-folders of ROOT if they are splits, else "all"."""
+        """Return the sub-folders of ROOT if they are splits, else "all"."""
         if self.layout == "label":
             return ["all"]
         return sorted(path.name for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
     def clips(self, split: str) -> Iterator[Clip]:
-        """The audio files of a split, in the order of their paths."""
+        """Yield the audio files of a split, in the order of their paths."""
         top = self.root if self.layout == "label" else self.root / split
         for path in _files(top):
             below = path.relative_to(top)
             if len(below.parts) < 2:
-                self.skip_step("not in a folder that says its label", str(path))
+                self.leave_out("not in a folder named after its label", str(path))
                 continue
             label = words(below.parts[0])
             yield Clip(
@@ -69,7 +69,7 @@ class Folder(Corpus):
 
 
 def _files(top: Path) -> Iterator[Path]:
-    """The audio files below a folder, in an order that depends on their names only."""
+    """Yield the audio files below a folder, in an order that depends on their names only."""
     for place, folders, files in os.walk(top):
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
         for file in sorted(files):

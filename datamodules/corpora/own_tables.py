@@ -1,4 +1,4 @@
-"""Your own tables: CSV or JSON lines with a row for each audio file and caption, as for training."""
+"""Your own tables: CSV or JSON lines with one row per audio file and caption, as for training."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ ORIGINS = ("youtube", "freesound")
 
 
 class Table(Corpus):
-    """What both kinds of tables have in common.
+    """The base class of both kinds of tables.
 
     Args:
-        root: a table, or a folder of them.
-        name: what ids begin with.
+        root: a table, or a folder of tables.
+        name: name of the corpus, with which ids begin.
     """
 
     SUFFIXES: ClassVar[tuple[str, ...]]
@@ -33,7 +33,7 @@ class Table(Corpus):
         self._names: list[str] | None = None
 
     def splits(self) -> Sequence[str]:
-        """Of a folder, the names of its tables; of one table, the values of its column `split`, or else "all"."""
+        """Return the names of the tables in a folder; for one table, the values of its column `split`, or "all"."""
         if not self.root.is_file():
             return list(self.tables)
         if self._names is None:
@@ -44,13 +44,13 @@ class Table(Corpus):
         return self._names
 
     def clips(self, split: str) -> Iterator[Clip]:
-        """The clips of a split, in the order of the table."""
+        """Yield the clips of a split, in the order of the table."""
         path = self.root if self.root.is_file() else self.tables[split]
         rows: dict[int, Record] = {}
         bad: list[BadClip] = []
         clips = clips_of(path, self._kept(path, split, rows), bad)
         for faulty in bad:
-            self.skip_step("no caption, or one that is no text", f"{faulty.where}: {faulty.detail}")
+            self.leave_out("no caption, or one that is no text", f"{faulty.where}: {faulty.detail}")
         for line, clip in clips:
             row = rows[line]
             fold = row.get("fold")
@@ -68,7 +68,7 @@ class Table(Corpus):
             )
 
     def _kept(self, path: Path, split: str, rows: dict[int, Record]) -> Iterator[tuple[int, Record]]:
-        """The rows of a split; keeps in `rows` what a clip does not hold of its row."""
+        """Yield the rows of a split, and store in `rows` the columns that a clip does not hold."""
         for line, record in self._records(path):
             if self.root.is_file() and str(record.get("split", "all")) != split:
                 continue
@@ -86,7 +86,7 @@ class Table(Corpus):
         for path in found:
             split = next(path.name.removesuffix(suffix) for suffix in self.SUFFIXES if path.name.endswith(suffix))
             if split in tables:
-                raise ValueError(f"{tables[split]} and {path} would both be the split {split!r}")
+                raise ValueError(f"{tables[split]} and {path} would both be the split {split!r}; rename one of them")
             tables[split] = path
         return tables
 
@@ -95,15 +95,14 @@ class Table(Corpus):
 class CSV(Table):
     """Your own CSV tables, with the columns `audio` and `caption`.
 
-    ROOT is a folder with one table a split (`train.csv`, `val.csv`, any names), or one table, whose column `split`, if
-    it has one, says which clips are of which split. The columns are those of a manifest for training, see
-    `slap.datamodules.manifests.read`, and also `fold` (for cross-validation), `youtube` and `freesound` (the id of
-    where the
-    audio is from, to find overlaps). Paths start from the table's folder. A row without caption is left out.
+    ROOT is a folder with one table per split (`train.csv`, `val.csv`, any names), or one table, whose column `split`,
+    if it has one, assigns clips to splits. The columns are those of a manifest for training, see
+    `slap.datamodules.manifests.read`, and also `fold` (for cross-validation), `youtube` and `freesound` (the id of the
+    source of the audio, to find overlaps). Paths start from the table's folder. A row without a caption is left out.
 
     Args:
-        root: a table, or a folder of them.
-        name: of your corpus, for ids and reports; None is that of ROOT.
+        root: a table, or a folder of tables.
+        name: name of the corpus, for ids and reports; None is that of ROOT.
     """
 
     SUFFIXES: ClassVar[tuple[str, ...]] = (".csv",)
@@ -122,8 +121,8 @@ class JSONLines(Table):
     As `csv`, but each line is a JSON object: `caption` may be a list, and `labels` an object of task and label.
 
     Args:
-        root: a table, or a folder of them.
-        name: of your corpus, for ids and reports; None is that of ROOT.
+        root: a table, or a folder of tables.
+        name: name of the corpus, for ids and reports; None is that of ROOT.
     """
 
     SUFFIXES: ClassVar[tuple[str, ...]] = (".jsonl", ".jsonl.gz")
@@ -134,5 +133,7 @@ class JSONLines(Table):
     def _records(self, path: Path) -> Iterator[tuple[int, Record]]:
         for line, record in json_records(path):
             if "recording" in record or "tracks" in record:
-                raise ManifestError(f"{path}, line {line}: this is a Lhotse cut; train on the file as it is")
+                raise ManifestError(
+                    f"{path}, line {line}: this is a Lhotse cut; name the file itself as a manifest for training"
+                )
             yield line, record

@@ -1,4 +1,4 @@
-"""RAVDESS: two sentences spoken and sung by 24 actors with one of eight emotions."""
+"""RAVDESS: two sentences, spoken and sung by 24 actors with one of eight emotions."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class RAVDESS(Corpus):
     2018. CC BY-NC-SA 4.0, from zenodo.org/records/1188976, the files `Audio_Speech_Actors_01-24.zip` and
     `Audio_Song_Actors_01-24.zip`.
 
-    The list of clips follows from the design. There is no official split into training and test; "speech" and "song"
-    are its two parts.
+    The list of clips follows from the design of the corpus. There is no official split into training and test; the
+    splits are its two parts, "speech" and "song".
 
     Args:
-        root: the folder with the folders of the actors, or with `Audio_Speech_Actors_01-24` and
+        root: folder with the folders of the actors, or with `Audio_Speech_Actors_01-24` and
             `Audio_Song_Actors_01-24` in it.
         labels: "emotion" for the task "ravdess" alone; "all" also for "ravdess_intensity", "ravdess_statement",
             "ravdess_actor" and "ravdess_gender".
@@ -49,11 +49,11 @@ class RAVDESS(Corpus):
         self.labels = labels
 
     def clips(self, split: str) -> Iterator[Clip]:
-        """The clips of speech or song, by actor."""
+        """Yield the clips of speech or song, by actor."""
         unpacked = self.root / FOLDERS[split]
         folder = unpacked if unpacked.is_dir() else self.root
         for codes in _codes(split):
-            name, labels = "-".join(codes), _facts(codes)
+            name, labels = "-".join(codes), _labels(codes)
             yield Clip(
                 id=f"ravdess/{name}",
                 audio=folder / f"Actor_{codes[6]}" / f"{name}.wav",
@@ -65,16 +65,16 @@ class RAVDESS(Corpus):
             )
 
     def classes(self) -> Mapping[str, Sequence[str]]:
-        """The eight emotions, of which songs have six."""
+        """Return the eight emotions; songs have the first six."""
         return {"ravdess": EMOTIONS}
 
     def official(self, split: str) -> int:
-        """1,440 spoken and 1,012 sung clips."""
+        """Return 1,440 spoken or 1,012 sung clips."""
         return SIZES[split]
 
 
 def _codes(split: str) -> Iterator[tuple[str, ...]]:
-    """The seven numbers of each name: modality, channel, emotion, intensity, statement, repetition, actor."""
+    """Yield the seven numbers of each name: modality, channel, emotion, intensity, statement, repetition, actor."""
     emotions = EMOTIONS if split == "speech" else SUNG
     for actor, emotion, intensity, statement, repetition in product(
         range(1, 25), range(1, len(emotions) + 1), (1, 2), (1, 2), (1, 2)
@@ -84,8 +84,8 @@ def _codes(split: str) -> Iterator[tuple[str, ...]]:
             yield ("03", CHANNELS[split], *(f"{number:02d}" for number in numbers))
 
 
-def _facts(codes: tuple[str, ...]) -> dict[str, str]:
-    """The labels that a name says."""
+def _labels(codes: tuple[str, ...]) -> dict[str, str]:
+    """Return the labels in a name."""
     emotion, intensity, statement, _, actor = (int(code) for code in codes[2:])
     return {
         "ravdess": EMOTIONS[emotion - 1],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import ClassVar
 
 from slap.core.registry import register
@@ -30,21 +29,18 @@ class SpeechCommands(Corpus):
     P. Warden, "Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition", arXiv 1804.03209. CC BY 4.0, from
     download.tensorflow.org/data/speech_commands_v0.02.tar.gz.
 
-    Version 2, all 35 words. "validation" and "test" are `validation_list.txt` and `testing_list.txt`; "train" is what
-    the folder holds beyond them, without `_background_noise_`. No list names it, so a file that is missing there shows
-    only in the number of clips. Lhotse's "test" is another one, of 12 classes.
+    Version 2, all 35 words. "validation" and "test" are `validation_list.txt` and `testing_list.txt`; "train" consists
+    of all other files without `_background_noise_`. It has no list, so a missing file is noticed only by the number of
+    clips. Lhotse's "test" is another one, of 12 classes.
 
     Args:
-        root: the folder with the words' folders and the lists in it.
+        root: folder with the words' folders and the lists in it.
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = tuple(SIZES)
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-
     def clips(self, split: str) -> Iterator[Clip]:
-        """The recordings of a split, in the order of its list, or by name."""
+        """Yield the recordings of a split, in the order of its list, or by name."""
         listed = {name: self._listed(path) for name, path in LISTS.items()}
         held_out = {*listed["validation"], *listed["test"]}
         names = listed[split] if split in listed else [name for name in self._present() if name not in held_out]
@@ -61,22 +57,22 @@ class SpeechCommands(Corpus):
             )
 
     def classes(self) -> Mapping[str, Sequence[str]]:
-        """The 35 words."""
+        """Return the 35 words."""
         return {"speechcommands": WORDS}
 
     def official(self, split: str) -> int:
-        """The published number of recordings."""
+        """Return the published number of recordings."""
         return SIZES[split]
 
     def _listed(self, list_name: str) -> list[str]:
         path = self.root / list_name
         if not path.is_file():
-            raise FileNotFoundError(f"there is no {path}, which is part of the corpus")
+            raise FileNotFoundError(f"there is no file {path}, which is part of the corpus")
         names = path.read_text(encoding="utf-8").split()
         for number, name in enumerate(names, start=1):
             if name.split("/")[0] not in WORDS:
                 raise ManifestError(
-                    f"{path}, line {number}: {name!r} is not of the 35 words, like yes/ab12_nohash_0.wav"
+                    f"{path}, line {number}: {name!r} is not a file of one of the 35 words, like yes/ab12_nohash_0.wav"
                 )
         return names
 

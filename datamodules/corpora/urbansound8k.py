@@ -28,20 +28,17 @@ class UrbanSound8K(Corpus):
     J. Salamon, C. Jacoby and J. P. Bello, "A Dataset and Taxonomy for Urban Sound Research", ACM Multimedia 2014.
     CC BY-NC 3.0, from urbansounddataset.weebly.com/urbansound8k.html.
 
-    There are no splits, only folds, which are not to be made anew: clips cut from one recording share a fold. Rates,
+    There are no splits, only folds, which must not be redrawn: clips cut from one recording share a fold. Sample rates,
     bit depths and channels are those of the recordings. Labels are words ("dog bark" for `dog_bark`).
 
     Args:
-        root: the folder with `audio` and `metadata` in it.
+        root: folder with `audio` and `metadata` in it.
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = ("all",)
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-
     def clips(self, split: str) -> Iterator[Clip]:
-        """The rows of `metadata/UrbanSound8K.csv`, in their order; its times are those of the whole recording."""
+        """Yield the rows of `metadata/UrbanSound8K.csv`, in order; its times refer to the whole recording."""
         for row in rows(self.root / "metadata" / "UrbanSound8K.csv", COLUMNS):
             label = words(row["class"])
             yield Clip(
@@ -57,10 +54,9 @@ class UrbanSound8K(Corpus):
             )
 
     def classes(self) -> Mapping[str, Sequence[str]]:
-        """The 10 classes."""
+        """Return the 10 classes."""
         return {"urbansound8k": CLASSES}
 
-    def official(self, split: str) -> int:
-        """8,732 clips."""
-        del split
+    def official(self, split: str) -> int:  # noqa: ARG002
+        """Return 8,732 clips."""
         return 8732

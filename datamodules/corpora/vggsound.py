@@ -19,18 +19,18 @@ SIZES = {"train": 183_730, "test": 15_446}
 
 @register("vggsound")
 class VGGSound(Corpus):
-    """Clips of 10 s from YouTube whose sound can be seen, each with one of 309 labels: `vggsound.csv`.
+    """Clips of 10 s from YouTube with a visible sound source, each with one of 309 labels: `vggsound.csv`.
 
     H. Chen et al., "VGGSound: A Large-scale Audio-Visual Dataset", ICASSP 2020. CC BY 4.0, from
     robots.ox.ac.uk/~vgg/data/vggsound; the audio has to be downloaded from YouTube, or from
     huggingface.co/datasets/Loie/VGGSound.
 
-    The audio is found below `audio` as `<id>_<start, six digits>.wav` and in other common namings. Labels contain
+    The audio is found below `audio` as `<id>_<start, six digits>.wav` or by other common file names. Labels contain
     commas ("bird chirping, tweeting"). Captions come from a template.
 
     Args:
-        root: the folder with the list.
-        audio: the folder with the audio, in any sub-folders; None is the root.
+        root: folder with the list.
+        audio: folder with the audio, in any sub-folders; None is ROOT.
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = tuple(SIZES)
@@ -40,7 +40,7 @@ class VGGSound(Corpus):
         self.downloads = Downloads(self.root if audio is None else Path(audio))
 
     def clips(self, split: str) -> Iterator[Clip]:
-        """The clips of a split, in the order of the list, which has no header."""
+        """Yield the clips of a split, in the order of the list, which has no header."""
         path = self.root / "vggsound.csv"
         for row in rows(path, ("youtube", "start", "label", "split"), header=False):
             if row["split"] not in SIZES:
@@ -60,10 +60,10 @@ class VGGSound(Corpus):
             )
 
     def classes(self) -> Mapping[str, Sequence[str]]:
-        """The labels of the whole list, 309."""
+        """Return the 309 labels of the whole list."""
         rows_of = rows(self.root / "vggsound.csv", ("youtube", "start", "label", "split"), header=False)
         return {"vggsound": sorted({words(row["label"]) for row in rows_of})}
 
     def official(self, split: str) -> int:
-        """The rows of the published list: 199,176 in all."""
+        """Return the number of rows of the published list for a split, 199,176 in total."""
         return SIZES[split]

@@ -13,40 +13,40 @@ from typing import Any
 from slap.audio.scan import READ
 from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus, templated
-from slap.datamodules.corpora.tar_members import RefusedError, check, members, unpack
 from slap.datamodules.manifests.clip import Clip, ManifestError
+from slap.datamodules.shar.tar import TarMemberError, check, members, unpack
 
 log = logging.getLogger(__name__)
 
 TARS = (".tar", ".tar.gz", ".tgz")
 
 MOST_TEXT = 2**24
-"""Bytes that a JSON member may have."""
+"""Largest size of a JSON member, bytes."""
 
 TEMPLATE = "the sounds of {label}"
-"""For clips with tags only, as LAION itself words it."""
+"""Template of the captions of clips with tags only, as LAION itself uses it."""
 
 
 @register("webdataset")
 class WebDataset(Corpus):
-    """Tar files of `N.flac` and `N.json`, in a folder a split, as LAION publishes audio.
+    """Tar files of `N.flac` and `N.json`, in one folder per split, as LAION publishes audio.
 
     `ROOT/train/*.tar`, `ROOT/test/*.tar`; tar files in ROOT itself are the split "all". The JSON holds `text`, a list
-    of captions, and `tag`, a list of tags, of which a caption is made where there is no text. `sizes.json` beside the
-    tar files says how many samples each holds. The form is described at github.com/LAION-AI/audio-dataset; licenses are
-    those of what is inside.
+    of captions, and `tag`, a list of tags, of which a caption is made if there is no text. `sizes.json` beside the tar
+    files holds the number of samples of each. The format is described at github.com/LAION-AI/audio-dataset; licenses
+    are those of the contents.
 
     Audio is unpacked to OUT/audio, once; links, names that lead out of their folder, and members that are too large are
-    refused, counted and named.
+    refused, counted and named in the report.
 
     LAION's tar files of Clotho call its evaluation `valid` and its validation `test`: give
     `--rename '{valid: evaluation, test: validation}'`.
 
     Args:
-        root: the folder of a set, with a folder for each split.
-        rename: what to call splits instead of what their folders are called.
-        most_bytes: the largest audio file that is unpacked.
-        name: of the set, for ids and reports; None is that of ROOT.
+        root: folder of the corpus, with one folder per split.
+        rename: new names of splits by the names of their folders.
+        most_bytes: largest audio file to unpack, bytes.
+        name: name of the corpus, for ids and reports; None is that of ROOT.
     """
 
     def __init__(
@@ -69,16 +69,16 @@ class WebDataset(Corpus):
             raise FileNotFoundError(f"there is no tar file in {self.root}, nor in folders in it")
         if "clotho" in self.root.name.lower() and not self.rename and "valid" in self.folders:
             log.warning(
-                "LAION's tar files of Clotho call its evaluation `valid` and its validation `test`; if these are such, "
-                "give --rename '{valid: evaluation, test: validation}'"
+                "LAION's tar files of Clotho call its evaluation `valid` and its validation `test`; if these are "
+                "LAION's, give --rename '{valid: evaluation, test: validation}'"
             )
 
     def splits(self) -> Sequence[str]:
-        """The folders that hold tar files."""
+        """Return the names of the folders that hold tar files."""
         return list(self.folders)
 
     def official(self, split: str) -> int | None:
-        """The samples that `sizes.json` counts, if it is there."""
+        """Return the number of samples in `sizes.json`, if there is one."""
         path = self.folders[split] / "sizes.json"
         if not path.is_file():
             return None
@@ -88,19 +88,19 @@ class WebDataset(Corpus):
             raise ManifestError(f"{path}: this is not {{tar file: samples}}: {error}") from error
 
     def clips(self, split: str) -> Iterator[Clip]:
-        """The samples of the tar files, in their order; the audio of each is unpacked before it is yielded.
+        """Yield the samples of the tar files, in order; the audio of each is unpacked before it is yielded.
 
         Raises:
-            ValueError: `out` is not set, so there is nowhere to unpack to.
+            ValueError: `out`, the folder to unpack to, is not set.
         """
         if self.out is None:
-            raise ValueError("a WebDataset has to be unpacked: set `out`, the folder to do that in")
+            raise ValueError("a WebDataset has to be unpacked: set `out`, the folder to unpack to")
         for tar in _tars(self.folders[split]):
             folder = self.out / "audio" / split / tar.name.partition(".")[0]
             try:
                 yield from self._clips(tar, split, folder)
             except (tarfile.TarError, OSError, EOFError) as error:
-                self.skip_step("the rest of a damaged tar file", f"{tar}: {error}")
+                self.leave_out("the rest of a damaged tar file", f"{tar}: {error}")
 
     def _clips(self, tar: Path, split: str, folder: Path) -> Iterator[Clip]:
         audio: dict[str, Path] = {}  # of samples whose JSON has not come yet
@@ -112,7 +112,7 @@ class WebDataset(Corpus):
                 continue
             where = f"{tar.name}: {member.name}"
             if member.name in seen:
-                self.skip_step("a name that its tar file has twice", where)
+                self.leave_out("a name that its tar file has twice", where)
                 continue
             seen.add(member.name)
             try:
@@ -123,15 +123,15 @@ class WebDataset(Corpus):
                 elif key not in audio:
                     audio[key] = folder / f"{key}.{suffix}"
                     unpack(content, member.size, audio[key])
-            except (RefusedError, ManifestError) as error:
-                self.skip_step(f"refused: {error}", where)
+            except (TarMemberError, ManifestError) as error:
+                self.leave_out(f"refused: {error}", where)
                 continue
             if key in audio and key in texts:
                 yield from self._clip(f"{split}/{folder.name}/{key}", audio.pop(key), texts.pop(key), split)
         for key in audio:
-            self.skip_step("audio without JSON", f"{tar.name}: {key}")
+            self.leave_out("audio without JSON", f"{tar.name}: {key}")
         for key in texts:
-            self.skip_step("JSON without audio", f"{tar.name}: {key}")
+            self.leave_out("JSON without audio", f"{tar.name}: {key}")
 
     def _clip(self, name: str, path: Path, about: dict[str, Any], split: str) -> Iterator[Clip]:
         captions, tags = _texts(about.get("text")), _texts(about.get("tag"))
@@ -141,11 +141,11 @@ class WebDataset(Corpus):
         if captions:
             yield Clip(f"{self.name}/{name}", path, captions, fields=fields, corpus=self.name, split=split)
         else:
-            self.skip_step("neither text nor tags", name)
+            self.leave_out("neither text nor tags", name)
 
 
 def _tars(folder: Path) -> list[Path]:
-    """The tar files of a folder, 2.tar before 10.tar."""
+    """Return the tar files of a folder, 2.tar before 10.tar."""
     found = (path for path in folder.iterdir() if path.name.endswith(TARS) and not path.name.startswith("."))
     return sorted(
         found, key=lambda path: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
@@ -153,7 +153,7 @@ def _tars(folder: Path) -> list[Path]:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """A member's key, up to the first dot of its file name, and what follows that dot."""
+    """Split a member's name at the first dot of its file name into key and suffix."""
     folder, _, file = name.removeprefix("./").rpartition("/")
     key, _, suffix = file.partition(".")
     return f"{folder}/{key}" if folder else key, suffix.lower()
@@ -170,6 +170,6 @@ def _described(raw: bytes) -> dict[str, Any]:
 
 
 def _texts(value: Any) -> list[str]:
-    """The texts of a list, or of one text, that are not empty, each once."""
+    """Return the texts of a list, or one text, that are not empty, each once."""
     values = value if isinstance(value, list) else [value]
     return list(dict.fromkeys(text.strip() for text in values if isinstance(text, str) and text.strip()))

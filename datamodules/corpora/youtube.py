@@ -1,4 +1,4 @@
-"""Finds the audio of clips from YouTube, whoever downloaded it and however the files are named."""
+"""Search for the audio of clips from YouTube, by the file names of all common downloaders."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from slap.audio import scan
 ID_LENGTH = 11  # letters, digits, `-` and `_`: an id may begin with any of them, so a name is never split at `_`
 
 SUFFIXES = tuple(suffix for kind in scan.SUFFIXES for suffix in (f".{kind}", f".{kind.upper()}"))
-"""The audio files that are looked for; where a clip has several, the first of these."""
+"""Suffixes of audio files; if a clip has several files, the first of these suffixes is used."""
 
 
 class Downloads:
     """The audio files below a folder, by name.
 
-    The folder is walked once, on first use, through links too, so that the audio may lie in any sub-folders. A file
-    costs about 200 bytes of memory.
+    The folder is walked once, on first use, links included, so that the audio may lie in any sub-folders. It takes
+    about 200 bytes of memory per file.
 
     Args:
-        folder: where to look.
+        folder: folder with the audio files.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -30,13 +30,13 @@ class Downloads:
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise FileNotFoundError(f"there is no folder {folder}, which should hold the audio")
+            raise FileNotFoundError(f"there is no folder {folder}; name the one that holds the audio")
         self.folder = folder
         self._places: list[str] = []  # folders with audio in them
         self._files: dict[str, int] = {}  # name without suffix -> which of the folders and which suffix
 
     def named(self, name: str) -> Path | None:
-        """The file of exactly this name, without its suffix, if there is one."""
+        """Return the file of exactly this name, without its suffix, if there is one."""
         if not self._places:
             self._walk()
         if name not in self._files:
@@ -45,12 +45,12 @@ class Downloads:
         return Path(self._places[place], name + SUFFIXES[suffix])
 
     def find(self, youtube: str, start: float | None = None, end: float | None = None) -> Path:
-        """The file of a clip, or where it would be expected.
+        """Return the path of a clip's file; if there is none, the path at which it would be expected.
 
         Args:
-            youtube: the video's id.
-            start: where in the video the clip begins, in seconds, if that is known.
-            end: where it ends.
+            youtube: id of the video.
+            start: begin of the clip in the video, seconds, if it is known.
+            end: end of the clip in the video, seconds, if it is known.
         """
         found = (path for name in names(youtube, start, end) if (path := self.named(name)) is not None)
         return next(found, self.folder / f"{youtube}.wav")
@@ -76,12 +76,13 @@ class Downloads:
 
 
 def names(youtube: str, start: float | None = None, end: float | None = None) -> Iterator[str]:
-    """What the file of a clip may be called, without suffix; names that say more come first.
+    """Yield possible names of a clip's file, without suffix, the most specific ones first.
 
-    Those of VGGSound's authors (`id_000030`), of audiosetdl (`id_30000_40000`, milliseconds), of AudioSet's strong
-    labels (`id_30000`), of YouTube-8M clips in AudioSetCaps (`id_30_10`, start and duration), of MusicCaps' downloaders
-    (`[id]-[30-40]`), and others with seconds (`id_30.000_40.000`, `id_30_40`, `id_30`); each of them, and the id by
-    itself, also with the Y in front that AudioCaps, WavCaps and PANNs write so that no name begins with a dash.
+    They are those of VGGSound's authors (`id_000030`), of audiosetdl (`id_30000_40000`, milliseconds), of AudioSet's
+    strong labels (`id_30000`), of YouTube-8M clips in AudioSetCaps (`id_30_10`, start and duration), of MusicCaps'
+    downloaders (`[id]-[30-40]`), and others with seconds (`id_30.000_40.000`, `id_30_40`, `id_30`); each of them, and
+    the id by itself, also with the Y in front that AudioCaps, WavCaps and PANNs write so that no name begins with a
+    dash.
 
     Example:
         >>> list(names("--PJHxphWEs"))
@@ -113,9 +114,9 @@ def _endings(start: float | None, end: float | None) -> Iterator[str]:
 
 
 def parse(name: str) -> tuple[str, float | None, float | None]:
-    """The video's id, start and end in seconds of a clip that a list of captions names.
+    """Parse the name of a clip in a list of captions into the video's id, and start and end in seconds.
 
-    Understood are `id`, `Yid`, `id_000030` (VGGSound: the start) and `id_30_10` (YouTube-8M in AudioSetCaps: start and
+    Accepted are `id`, `Yid`, `id_000030` (VGGSound: the start) and `id_30_10` (YouTube-8M in AudioSetCaps: start and
     duration). An id has 11 characters; one that lost its leading dashes, as in some lists, gets them back.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What corpora have in common that are a list of YouTube clips with a generated caption each."""
+"""Reader for corpora that are a list of YouTube clips with one generated caption each."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from slap.datamodules.manifests.clip import Clip
 
 
 def captioned(corpus: Corpus, name: str, split: str, path: Path, column: str, downloads: Downloads) -> Iterator[Clip]:
-    """The clips of a list, in its order; those with an empty caption or no YouTube id are left out and counted.
+    """Yield the clips of a list, in order; those with an empty caption or no YouTube id are left out and counted.
 
     Args:
-        corpus: notes what is left out.
-        name: what the corpus is registered as.
-        split: of the corpus.
-        path: a CSV file with the columns `column` and `caption`.
-        column: holds the clip's name.
-        downloads: where the audio is.
+        corpus: corpus that counts the clips that are left out.
+        name: name under which the corpus is registered.
+        split: split of the corpus.
+        path: path of a CSV file with the columns `column` and `caption`.
+        column: column with the name of the clip.
+        downloads: audio files.
     """
     for row in rows(path, (column, "caption")):
         if not row["caption"].strip():
-            corpus.skip_step("empty caption", row[column])
+            corpus.leave_out("empty caption", row[column])
             continue
         try:
             youtube, start, end = parse(row[column].strip())
         except ValueError:
-            corpus.skip_step("no YouTube id", row[column])
+            corpus.leave_out("no YouTube id", row[column])
             continue
         yield Clip(
             id=f"{name}/{row[column].strip()}",

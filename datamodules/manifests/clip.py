@@ -1,17 +1,17 @@
-"""A clip and what is written about it, and the file that lists clips: the manifest.
+"""A clip, and a writer of manifests: the files that list clips.
 
-A manifest is read by `slap.datamodules.manifests.read`; this file writes one, for recipes that make their own corpus.
+`slap.datamodules.manifests.read` reads manifests; this file writes one, for recipes that make their own corpus.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slap.core.files import atomic_write
 from slap.core.units import Seconds
 
 
@@ -21,21 +21,21 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True)
 class Clip:
-    """A stretch of an audio file with its captions.
+    """A segment of an audio file with its captions.
 
     Args:
-        id: names the clip; clips of equal id are the same clip wherever they are met.
-        audio: the audio file.
+        id: name of the clip; clips of equal id are the same clip in every manifest.
+        audio: path of the audio file.
         captions: at least one, none of them empty.
-        labels: for each zero-shot task that the clip belongs to, its label.
-        start: where in the file the clip begins.
-        duration: how long it is; None is up to the end of the file.
-        tags: for each task where a clip may have several labels, those it has.
-        corpus: the name of the corpus that it is from.
-        split: of which of the corpus' splits it is part.
-        fold: of which of the corpus' folds for cross-validation, where it has folds.
-        origin: where the audio was taken from, e.g. {"youtube": id} or {"freesound": id}: finds overlaps of corpora.
-        fields: for each caption what it is: "caption", "template", "tags", ...; or nothing.
+        labels: label of the clip for each zero-shot task that it belongs to.
+        start: begin of the clip in the file, seconds.
+        duration: duration of the clip, seconds; None is up to the end of the file.
+        tags: labels of the clip for each task where it may have several.
+        corpus: name of the corpus that the clip is from.
+        split: split of the corpus that the clip belongs to.
+        fold: fold for cross-validation that the clip belongs to, in corpora with folds.
+        origin: source of the audio, e.g. {"youtube": id} or {"freesound": id}, by which overlaps of corpora are found.
+        fields: field of the corpus that each caption is from: "caption", "template", "tags", ...; or nothing.
 
     Raises:
         TypeError: captions, or the tags of a task, are a single text instead of a sequence of texts.
@@ -85,23 +85,21 @@ def write_manifest(path: str | Path, clips: Iterable[Clip]) -> Path:
 
     Args:
         path: ends in .jsonl; its folder is made when it is missing.
-        clips: any number of them, read once.
+        clips: clips to write, any number; iterated once.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: the path ends otherwise.
+        ValueError: the path has another suffix.
     """
     path = Path(path)
     if path.suffix != ".jsonl":
         raise ValueError(f"a manifest of clips is written as .jsonl, got {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
+    with atomic_write(path, sync=False) as file:
         for clip in clips:
             file.write(json.dumps(_record(clip, path.parent.resolve()), ensure_ascii=False) + "\n")
-    part.replace(path)
     return path
 
 

@@ -1,4 +1,4 @@
-"""The clips of several manifests together, and what must hold between them."""
+"""The clips of several manifests together, and checks between them."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ log = logging.getLogger(__name__)
 
 
 class MonoCuts(Sequence[MonoCut]):
-    """Clips as the model wants them, one by one, when they are asked for.
+    """Mono clips at the model's sample rate, made one by one on access.
 
     Args:
-        clips: n of them.
-        rate: the model's, Hz.
-        in_memory: decode and resample all of them now, but for those that are bad.
+        clips: n clips.
+        rate: the model's sample rate, Hz.
+        in_memory: decode and resample all good clips now, and keep them in memory.
         largest: bytes of a clip that may be decoded at once.
     """
 
     def __init__(self, clips: Clips, rate: int, in_memory: bool = False, largest: int = LARGEST) -> None:
         self.clips, self.rate = clips, rate
-        self.held = [decoded_if_good(mono(cut, rate), largest) for cut in clips] if in_memory else None
+        self.decoded = [decoded_if_good(mono(cut, rate), largest) for cut in clips] if in_memory else None
 
     def __len__(self) -> int:
-        """How many clips there are, n."""
+        """Return the number of clips, n."""
         return len(self.clips)
 
-    def __getitem__(self, turn: int) -> MonoCut:  # type: ignore[override]  # no slices
-        """The clip of a turn, any number from 0 on: that of clip `turn % n`."""
-        number = turn % len(self.clips)
-        return mono(self.clips.cut(number), self.rate) if self.held is None else self.held[number]
+    def __getitem__(self, occurrence: int) -> MonoCut:  # type: ignore[override]  # no slices
+        """Return the clip of an occurrence, any number from 0 on: clip `occurrence % n`."""
+        number = occurrence % len(self.clips)
+        return mono(self.clips.cut(number), self.rate) if self.decoded is None else self.decoded[number]
 
     def __iter__(self) -> Iterator[MonoCut]:
         return (self[number] for number in range(len(self)))
@@ -56,17 +56,17 @@ class MonoCuts(Sequence[MonoCut]):
 def read_manifests(
     paths: Sequence[Path], max_bad: float, bad: list[BadClip], data_root: Folders | None = None
 ) -> list[Clips]:
-    """The clips of each manifest.
+    """Return the clips of each manifest.
 
     Args:
-        paths: of the manifests.
-        max_bad: the share of the clips of each that may be bad, 0 to 1.
-        bad: gets those that are, and are left out.
+        paths: paths of the manifests.
+        max_bad: largest share of bad clips in each manifest, 0 to 1.
+        bad: a list to which the bad clips are appended; they are left out.
         data_root: folders below which audio must lie; see `slap.datamodules.manifests.data_root`.
 
     Raises:
         ManifestError: a manifest cannot be used, or an id names different audio in two of them: clips of equal id
-            count as the same clip in the losses and the figures.
+            count as the same clip in the losses and the metrics.
     """
     parts = [read_manifest(path, max_bad, bad, data_root) for path in paths]
     if len({path.resolve() for path in paths}) > 1:
@@ -75,21 +75,21 @@ def read_manifests(
             known, cut = joined.cut(first), joined.cut(second)
             if known.id == cut.id and _place(known) != _place(cut):
                 raise ManifestError(
-                    f"{cut.where}: the id {cut.id!r} names other audio in {known.where}; give ids that differ"
+                    f"{cut.where}: the id {cut.id!r} names other audio in {known.where}; give them different ids"
                 )
     return parts
 
 
 def check_lengths(clips: Clips, max_duration: Seconds, remedy: str) -> None:
-    """Refuse clips that no batch can hold.
+    """Refuse clips that are longer than a batch.
 
     Args:
-        clips: the clips.
-        max_duration: seconds of audio in a batch.
-        remedy: what to do about it, for the message.
+        clips: clips to check.
+        max_duration: seconds of audio per batch.
+        remedy: advice for the message.
 
     Raises:
-        ValueError: a clip is longer; names it.
+        ValueError: a clip is longer; names the first one.
     """
     long = np.flatnonzero(clips.durations > max_duration)
     if len(long):
@@ -101,7 +101,7 @@ def check_lengths(clips: Clips, max_duration: Seconds, remedy: str) -> None:
 
 
 def long_enough(clips: Clips, min_clip: Seconds) -> Clips:
-    """The clips that last at least `min_clip`; the log says how many do not."""
+    """Return the clips that last at least `min_clip` seconds, and log the number of others."""
     short = np.flatnonzero(clips.durations < min_clip)
     if not len(short):
         return clips
@@ -118,17 +118,17 @@ def long_enough(clips: Clips, min_clip: Seconds) -> Clips:
 
 
 def sources_of(parts: Sequence[Clips], repeats: Sequence[int]) -> list[Source]:
-    """What an epoch takes of each manifest.
+    """Return the source of each manifest that has clips.
 
     Args:
-        parts: the clips of each.
-        repeats: how often those of each come.
+        parts: clips of each manifest.
+        repeats: occurrences of each clip per epoch, for each manifest.
     """
     return [replace(s, repeats=times) for s, times in zip(every_source(parts), repeats, strict=True) if s.size]
 
 
 def every_source(parts: Sequence[Clips]) -> list[Source]:
-    """The clips of each manifest, once an epoch; of a manifest without clips too."""
+    """Return the source of each manifest, with one occurrence per epoch, those without clips included."""
     firsts = accumulate((len(clips) for clips in parts), initial=0)
     return [Source(first, len(clips), 1, clips.parts) for first, clips in zip(firsts, parts, strict=False)]
 

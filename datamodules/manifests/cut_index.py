@@ -1,21 +1,26 @@
-"""The index of a manifest of cuts: what it holds, how it is made in one pass, and the file that keeps it.
+"""The index of a manifest of cuts: made in one pass, kept in a file beside it, and 17 bytes per cut in memory.
 
-A manifest may be a folder of shards; then the index lies beside the folder.
+The lines of a manifest lie in blocks of about 64, any of which is read alone. In a plain file a block is a range of
+bytes. In a gzip file it is a member: a gzip file may consist of several, one after the other, and every gzip reader
+returns their contents as one. A gzip file whose members are too large for that, as Lhotse writes, is copied to
+`NAME.blocks` in small members. Plain text would need no members, but 7 times the space (docs/log.md, 2026-11-30).
 
 n cuts in K blocks.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
+import zlib
 from array import array
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import islice, repeat
 from pathlib import Path
 from typing import IO, Any
 from zipfile import BadZipFile
@@ -23,212 +28,232 @@ from zipfile import BadZipFile
 import numpy as np
 from lhotse.cut import Cut
 
-from slap.datamodules.manifests.blocks import LINES, Blocks, BlockWriter, members
+from slap.core.files import FileStamp, atomic_write
 from slap.datamodules.manifests.sequence import key_of, origin_keys
 from slap.datamodules.manifests.tables import raw_lines
 
 VERSION = 2
-SMALL = 2000  # cuts: reading them through takes a fraction of a second, which is not worth a file
-IN_MEMORY = 1 << 26  # bytes of blocks that wait in memory for their file, not on disk
+LINES = 64  # per block: gzip looks back 32 kB, so larger blocks would hardly be smaller
+LARGEST = 1 << 19  # bytes of text in a gzip member that serves as a block
+SMALL = 2000  # cuts; of fewer ones, no file is kept: reading them takes a fraction of a second
+IN_MEMORY = 1 << 26  # bytes of copied blocks that are held in memory until they are written
 REPORT = 100_000  # cuts between lines in the log
 
 log = logging.getLogger(__name__)
 
+Lines = Iterable[tuple[bytes, Cut | None]]
+"""The lines of a manifest, each with its cut, or None for a blank line."""
+
 
 @dataclass(frozen=True)
 class CutIndex:
-    """What is known of the cuts of a manifest without decoding them.
+    """The properties of the cuts of a manifest that are known without decoding them.
 
     Args:
         durations: (n,) float64, seconds.
         keys: (n,) int64, fingerprints of the ids.
-        firsts: (K + 1,) int64, the number of the first cut of each block, and n.
-        lines: (K,) int64, the line on which each block begins, from 1.
-        tasks: the zero-shot tasks for which any cut has a label, in alphabetical order.
-        blocks: where they lie.
-        parts: where shards begin, ascending from 0, with n at the end; None if there are none.
         origins: (m, 2) int64, for each origin of a cut its fingerprint and the number of the cut.
+        tasks: the zero-shot tasks for which any cut has a label, in alphabetical order.
+        firsts: (K + 1,) int64, the number of the first cut of each block, and n.
+        lines: (K,) int64, the number of the first line of each block, from 1.
+        offsets: (K + 1,) int64, the first byte of each block, and the end of the last one.
+        path: the file that holds the blocks.
+        gzipped: True if each block is a gzip member.
+        data: the bytes of the file, if they are in memory only.
+        parts: the numbers of the first cuts of shards, ascending from 0, and n; None without shards.
     """
 
     durations: np.ndarray
     keys: np.ndarray
+    origins: np.ndarray
+    tasks: tuple[str, ...]
     firsts: np.ndarray
     lines: np.ndarray
-    tasks: tuple[str, ...]
-    blocks: Blocks
+    offsets: np.ndarray
+    path: Path
+    gzipped: bool
+    data: bytes | None = None
     parts: np.ndarray | None = None
-    origins: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.int64))
+
+    def read(self, block: int) -> bytes:
+        """Read the text of a block. The file is opened for each, so that any process may read.
+
+        Raises:
+            OSError, EOFError, zlib.error: the file has changed.
+        """
+        start, stop = int(self.offsets[block]), int(self.offsets[block + 1])
+        if self.data is not None:
+            raw = self.data[start:stop]
+        else:
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(start)
+                raw = file.read(stop - start)
+        return gzip.decompress(raw) if self.gzipped else raw
 
 
-class Gathered:
-    """Gathers an index while cuts go by."""
-
-    def __init__(self) -> None:
-        self.durations, self.keys = array("d"), array("q")
-        self.firsts, self.lines = array("q", [0]), array("q", [1])
-        self.origins = array("q")
-        self.tasks: set[str] = set()
-
-    def add(self, cut: Cut) -> None:
-        """One more cut."""
-        for origin in origin_keys(cut):
-            self.origins.extend((origin, len(self.keys)))
-        self.durations.append(cut.duration)
-        self.keys.append(key_of(cut.id))
-        self.tasks.update((cut.custom or {}).get("labels", {}))
-
-    def end_block(self, line: int) -> None:
-        """A block ends with a line of this number."""
-        self.firsts.append(len(self.keys))
-        self.lines.append(line + 1)
-
-    def index(self, blocks: Blocks) -> CutIndex:
-        """The index; lines after the last block's end are one more block."""
-        if len(self.firsts) <= len(blocks):
-            self.firsts.append(len(self.keys))
-            self.lines.append(0)
-        durations, keys = np.frombuffer(self.durations), np.frombuffer(self.keys, dtype=np.int64)
-        firsts, lines = (np.array(values, dtype=np.int64) for values in (self.firsts, self.lines[:-1]))
-        origins = np.frombuffer(self.origins, dtype=np.int64).reshape(-1, 2)
-        return CutIndex(durations, keys, firsts, lines, tuple(sorted(self.tasks)), blocks, origins=origins)
-
-
-def build_index(path: Path, decode: Callable[[bytes, Path, int], Cut]) -> CutIndex:
-    """Read a manifest of cuts through and index it.
+def make_index(
+    lines: Lines, path: Path, end_of: Callable[[bytes], int] | None = None, sizes: Iterable[int] = repeat(LINES)
+) -> CutIndex:
+    """Index lines.
 
     Args:
-        path: of the manifest.
-        decode: the cut on a line, of which file, of which number; it checks the cut.
+        lines: the lines, consumed once.
+        path: the file that holds them.
+        end_of: returns the end of the next block in the file, given its text; it may write the block. None: the file
+            consists of the lines.
+        sizes: the number of lines of each block.
+    """
+    durations, keys, origins, tasks = array("d"), array("q"), array("q"), set[str]()
+    firsts, numbers, offsets = [0], [1], [0]
+    lines = iter(lines)
+    for block in map(list, (islice(lines, size) for size in sizes)):
+        if not block:
+            break
+        for cut in (cut for _, cut in block if cut is not None):
+            origins.extend(part for key in origin_keys(cut) for part in (key, len(keys)))
+            durations.append(cut.duration)
+            keys.append(key_of(cut.id))
+            tasks.update((cut.custom or {}).get("labels", {}))
+            if len(keys) % REPORT == 0:
+                log.info("indexing %s: %d cuts so far", path, len(keys))
+        firsts.append(len(keys))
+        numbers.append(numbers[-1] + len(block))
+        text = b"".join(line for line, _ in block)
+        offsets.append(end_of(text) if end_of else offsets[-1] + len(text))
+    return CutIndex(
+        durations=np.frombuffer(durations),
+        keys=np.frombuffer(keys, np.int64),
+        origins=np.frombuffer(origins, np.int64).reshape(-1, 2),
+        tasks=tuple(sorted(tasks)),
+        firsts=np.array(firsts, np.int64),
+        lines=np.array(numbers[:-1], np.int64),
+        offsets=np.array(offsets, np.int64),
+        path=path,
+        gzipped=path.suffix != ".jsonl",
+    )
+
+
+def index_file(path: Path, decode: Callable[[bytes, Path, int], Cut]) -> CutIndex:
+    """Read a manifest of cuts and index it.
+
+    Args:
+        path: path of the manifest.
+        decode: returns the cut on a line, after checks, given the line, the path and the number of the line.
 
     Raises:
         ManifestError: a line is damaged, or `decode` refuses it.
     """
-    gathered, gzipped = Gathered(), path.suffix == ".gz"
-    found = members(path) if gzipped else None
-    ends = set(found[1]) if found else set()
-    with tempfile.SpooledTemporaryFile(IN_MEMORY) as copy:
-        writer = BlockWriter(copy) if gzipped and not found else None  # type: ignore[arg-type]
-        size, plain, number = 0, [0], 0
-        for number, line in raw_lines(path):
-            size += len(line)
-            if line.strip():
-                gathered.add(decode(line, path, number))
-                if len(gathered.keys) % REPORT == 0:
-                    log.info("indexing %s: %d cuts so far", path, len(gathered.keys))
-            if writer:
-                writer.write(line)
-            if size in ends if found else number % LINES == 0:
-                gathered.end_block(number)
-                plain.append(size)
-        if plain[-1] < size:
-            plain.append(size)
-        if not writer:
-            return gathered.index(Blocks(np.array(found[0] if found else plain), path, gzipped))
-        writer.flush()
-        return gathered.index(_kept_blocks(path, copy, np.array(writer.offsets), len(gathered.keys)))
+    lines = ((line, decode(line, path, number) if line.strip() else None) for number, line in raw_lines(path))
+    if path.suffix != ".gz":
+        return make_index(lines, path)
+    found = members(path)
+    if found is None:
+        return index_copy(path, lines)
+    ends = iter([end for end, _ in found])
+    return make_index(lines, path, lambda _: next(ends), [size for _, size in found])
 
 
-def build_copied(path: Path, parts: Iterable[Iterable[bytes]], decode: Callable[[bytes, Path, int], Cut]) -> CutIndex:
-    """CutIndex what is not in the lines of one file, by lines that are made for it.
+def index_copy(path: Path, lines: Lines) -> CutIndex:
+    """Index lines that no file holds in blocks: they are copied to `NAME.blocks`, or to memory if they are few.
 
     Args:
-        path: of the manifest.
-        parts: of each shard the lines, one a cut, that its cuts can be decoded from later.
-        decode: as for `build_index`.
-
-    Raises:
-        ManifestError: `decode` refuses a line.
+        path: path of the manifest.
+        lines: the lines, consumed once.
     """
-    gathered, shards, number = Gathered(), [0], 0
-    with tempfile.SpooledTemporaryFile(IN_MEMORY) as copy:
-        writer = BlockWriter(copy)  # type: ignore[arg-type]
-        for part in parts:
-            for line in part:
-                number += 1
-                gathered.add(decode(line, path, number))
-                writer.write(line)
-                if number % LINES == 0:
-                    gathered.end_block(number)
-            shards.append(number)
-            log.info("indexing %s: %d cuts so far, in %d shards", path, number, len(shards) - 1)
-        writer.flush()
-        blocks = _kept_blocks(path, copy, np.array(writer.offsets), number)
-    return replace(gathered.index(blocks), parts=np.array(shards))
-
-
-def _kept_blocks(path: Path, copy: IO[bytes], offsets: np.ndarray, cuts: int) -> Blocks:
-    """The blocks of a copy, in a file beside the manifest if that is worth while and possible, else in memory."""
     target = _beside(path, "blocks")
-    copy.seek(0)
-    if cuts > SMALL:
-        try:
-            _write(target, lambda file: shutil.copyfileobj(copy, file))
-            return Blocks(offsets, target, gzipped=True)
-        except OSError as error:
-            log.warning("%s: its blocks are kept in memory, since %s cannot be written: %s", path, target, error)
-            copy.seek(0)
-    return Blocks(offsets, path, gzipped=True, data=copy.read())
+    with tempfile.SpooledTemporaryFile(IN_MEMORY) as copy:
+        index = make_index(lines, target, member_writer(copy))
+        copy.seek(0)
+        if len(index.keys) > SMALL:
+            try:
+                with atomic_write(target, "wb") as file:
+                    shutil.copyfileobj(copy, file)
+                return index
+            except OSError as error:
+                log.warning("%s: a copy is kept in memory, since %s cannot be written: %s", path, target, error)
+                copy.seek(0)
+        return replace(index, data=copy.read())
+
+
+def member_writer(file: IO[bytes]) -> Callable[[bytes], int]:
+    """Return a function that appends a text to a file as a gzip member, and returns the end of the file."""
+
+    def write(text: bytes) -> int:
+        file.write(gzip.compress(text, compresslevel=6, mtime=0))
+        return file.tell()
+
+    return write
+
+
+def members(path: Path) -> list[tuple[int, int]] | None:
+    """Return the end and the number of lines of each member of a gzip file; None if one is damaged or no block."""
+    found: list[tuple[int, int]] = []
+    with path.open("rb") as file:
+        waiting, end = file.read(LARGEST), 0
+        while waiting:
+            member, text = zlib.decompressobj(wbits=31), b""
+            while waiting and not member.eof and len(text) <= LARGEST:
+                end += len(waiting)
+                try:
+                    text += member.decompress(waiting, LARGEST + 1 - len(text))
+                except zlib.error:
+                    return None
+                waiting = member.unconsumed_tail or member.unused_data
+                end -= len(waiting)
+                waiting = waiting or file.read(LARGEST)
+            if not member.eof or not text.endswith(b"\n") or len(text) > LARGEST:
+                return None
+            found.append((end, text.count(b"\n")))
+    return found or None
 
 
 def save_index(path: Path, index: CutIndex) -> None:
-    """Keep an index beside its manifest; where that cannot be written, only the log says so."""
-    known = {"version": VERSION, "tasks": index.tasks, **_identity(path), "copied": index.blocks.path != path}
-    known["blocks"] = index.blocks.path.stat().st_size
-    arrays = {name: getattr(index, name) for name in ("durations", "keys", "firsts", "lines", "origins")}
-    if index.parts is not None:
-        arrays["parts"] = index.parts
-    about = np.frombuffer(json.dumps(known).encode(), dtype=np.uint8)
+    """Write an index beside its manifest; if it cannot be written, log a warning."""
+    stamp = FileStamp.of(path)
+    known = {"version": VERSION, "tasks": index.tasks, "size": stamp.size, "time": stamp.mtime_ns}
+    known |= {"digest": _digest(path), "copied": index.path != path}
     try:
-        _write(_beside(path, "index"), lambda file: np.savez(file, about=about, offsets=index.blocks.offsets, **arrays))
+        known["blocks"] = index.path.stat().st_size
+        about = np.frombuffer(json.dumps(known).encode(), dtype=np.uint8)
+        names = ("durations", "keys", "origins", "firsts", "lines", "offsets", "parts")
+        arrays = {name: getattr(index, name) for name in names if getattr(index, name) is not None}
+        with atomic_write(_beside(path, "index"), "wb") as file:
+            np.savez(file, about=about, **arrays)
     except OSError as error:
         log.warning("%s: its index cannot be kept beside it, so it is made each time: %s", path, error)
 
 
 def load_index(path: Path) -> CutIndex | None:
-    """The index beside a manifest; None if there is none, or one that does not fit."""
+    """Return the index beside a manifest; None if there is none, it is damaged, or the manifest has changed."""
     try:
         with _beside(path, "index").open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         known = json.loads(arrays.pop("about").tobytes())
         if known["version"] != VERSION or not _same(path, known):
             return None
-        blocks = Blocks(
-            arrays.pop("offsets"),
-            _beside(path, "blocks") if known["copied"] else path,
-            gzipped=known["copied"] or path.suffix == ".gz",
-        )
-        index = CutIndex(**arrays, tasks=tuple(known["tasks"]), blocks=blocks)
-        fits = blocks.path.stat().st_size == known["blocks"] == blocks.offsets[-1]
-        fits = fits and len(index.firsts) == len(blocks) + 1 == len(index.lines) + 1
+        blocks = _beside(path, "blocks") if known["copied"] else path
+        index = CutIndex(**arrays, tasks=tuple(known["tasks"]), path=blocks, gzipped=blocks.suffix != ".jsonl")
+        fits = blocks.stat().st_size == known["blocks"] == index.offsets[-1]
+        fits = fits and len(index.firsts) == len(index.offsets) == len(index.lines) + 1
         fits = fits and index.firsts[-1] == len(index.durations) == len(index.keys)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
-        log.warning("%s: its index is damaged and made anew: %s", path, error)
+        log.warning("%s: its index is damaged and made again: %s", path, error)
         return None
     return index if fits else None
 
 
 def _same(path: Path, known: dict[str, Any]) -> bool:
-    """Whether a manifest is still the one that an index was made of: by size and time, or else by its content."""
-    status = path.stat()
-    if path.is_dir():
-        return _digest(path) == known["digest"]
-    if status.st_size != known["size"]:
-        return False
-    return status.st_mtime_ns == known["time"] or _digest(path) == known["digest"]
-
-
-def _identity(path: Path) -> dict[str, Any]:
-    status = path.stat()
-    return {"size": status.st_size, "time": status.st_mtime_ns, "digest": _digest(path)}
+    """Return True if a manifest is unchanged since it was indexed, by size and time, or else by its content."""
+    same_stamp = FileStamp.of(path) == (known["size"], known["time"])
+    return (same_stamp and not path.is_dir()) or _digest(path) == known["digest"]
 
 
 def _digest(path: Path) -> str:
-    """Of a file's content; of a folder's listing, with the sizes and times of its files."""
+    """Return a hash of a file's content; of a folder's listing, with the sizes and times of its files."""
     if path.is_dir():
-        files = [(file.name, file.stat()) for file in sorted(path.iterdir())]
-        listing = [(name, status.st_size, status.st_mtime_ns) for name, status in files]
+        listing = [(file.name, *FileStamp.of(file)) for file in sorted(path.iterdir())]
         return hashlib.blake2b(json.dumps(listing).encode(), digest_size=16).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
@@ -236,14 +261,3 @@ def _digest(path: Path) -> str:
 
 def _beside(path: Path, kind: str) -> Path:
     return path.with_name(f"{path.name}.{kind}")
-
-
-def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file that appears complete or not at all."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            write(file)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -1,11 +1,9 @@
-"""Manifests of Lhotse cuts of any size: an index in memory, and a cut decoded when it is asked for.
+"""Manifests of Lhotse cuts of any size: an index in memory, and cuts that are decoded on access.
 
-`write_cuts` writes cuts as `.jsonl.gz` in small gzip members (see `slap.datamodules.manifests.blocks`), with an index
-beside it,
-`NAME.index`: durations, fingerprints of the ids, and where the blocks lie. Lhotse and any gzip reader read the manifest
-as ever. A manifest without an index, or with one that does not fit it any more, is read through once, checked, and
-indexed. One gzip member of many lines cannot be entered in its middle, so its lines are then kept once more, in blocks,
-as `NAME.blocks`. What cannot be written beside the manifest is kept in memory.
+`write_cuts` writes cuts as `.jsonl.gz` in small gzip members, with an index beside it, `NAME.index`. Lhotse and any
+gzip reader can read the manifest. A manifest without an index, or with one that does not fit, is read once, checked,
+and indexed, see `slap.datamodules.manifests.cut_index`. If the index cannot be written beside the manifest, it is kept
+in memory.
 
 n cuts in K blocks.
 """
@@ -26,45 +24,56 @@ import numpy as np
 from lhotse.cut import Cut, MixedCut
 from lhotse.utils import fastcopy
 
+from slap.core.files import atomic_write
 from slap.datamodules.audio.load import mixed_down
-from slap.datamodules.manifests.blocks import LINES, Blocks, BlockWriter
 from slap.datamodules.manifests.clip import ManifestError
-from slap.datamodules.manifests.cut_index import SMALL, CutIndex, Gathered, build_index, load_index, save_index
+from slap.datamodules.manifests.cut_index import (
+    SMALL,
+    CutIndex,
+    index_file,
+    load_index,
+    make_index,
+    member_writer,
+    save_index,
+)
 from slap.datamodules.manifests.safe_cuts import check_cut, cut_of, kept, recordings, strip, tracks_of
 from slap.datamodules.manifests.sequence import Clips, repeated
 from slap.datamodules.manifests.tables import record_of
 
-REMEMBERED = 64  # blocks whose cuts are kept
+REMEMBERED = 64  # blocks whose cuts are kept in memory
+
+Decode = Callable[[bytes, Path, int], Cut]
+"""A function that returns the cut on a line, after checks, given the line, the path and the number of the line."""
 
 
 class CutManifest(Clips):
-    """The cuts of a manifest, as `read_manifest` gives them; use that.
+    """The cuts of a manifest, as `read_manifest` returns them.
 
     It may be pickled, and used by any process, forked or spawned.
 
     Args:
-        path: of the manifest.
-        index: of it.
-        decode: the cut on a line, of which file, of which number; it checks the cut. Default is `decoded`.
+        path: path of the manifest.
+        index: index of the manifest.
+        decode: decoder of lines; None is `decoded`.
     """
 
-    def __init__(self, path: Path, index: CutIndex, decode: Callable[[bytes, Path, int], Cut] | None = None) -> None:
-        self.path, self.contents, self._decode = path, index, decode
+    def __init__(self, path: Path, index: CutIndex, decode: Decode | None = None) -> None:
+        self.path, self.cut_index, self._decode = path, index, decode
         self.durations, self.keys, self.tasks, self.parts = index.durations, index.keys, index.tasks, index.parts
-        self._lines: OrderedDict[int, list[tuple[int, Cut | bytes]]] = OrderedDict()
+        self._blocks: OrderedDict[int, list[tuple[int, Cut | bytes]]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_lines": OrderedDict()}
+        return {**self.__dict__, "_blocks": OrderedDict()}
 
     def cut(self, number: int) -> Cut:
-        """The cut of a number, with the custom field `where`, the file and line that it came from.
+        """Return the cut of a number, with the custom field `where`, the file and line that it came from.
 
         Raises:
             ManifestError: the manifest has changed, or the cut is not allowed.
         """
-        block = int(np.searchsorted(self.contents.firsts, number, side="right")) - 1
+        block = int(np.searchsorted(self.cut_index.firsts, number, side="right")) - 1
         lines = self._block(block)
-        place = number - int(self.contents.firsts[block])
+        place = number - int(self.cut_index.firsts[block])
         line, known = lines[place]
         if isinstance(known, bytes):
             known = (self._decode or decoded)(known, self.path, line)
@@ -72,54 +81,53 @@ class CutManifest(Clips):
         return known
 
     def customs(self) -> Iterator[Mapping[str, Any]]:
-        """The custom fields that are kept of each cut, from the lines themselves: ten times as fast as from cuts."""
-        if self._decode is not None:  # the lines are others than a manifest's
+        """Yield the custom fields of each cut, from the lines themselves: ten times as fast as from cuts."""
+        if self._decode is not None:
             yield from super().customs()
             return
         number = 0
-        for block in range(len(self.contents.blocks)):
-            first = int(self.contents.lines[block])
-            for place, line in enumerate(self.contents.blocks.read(block).split(b"\n"), start=first):
+        for block, first in enumerate(self.cut_index.lines.tolist()):
+            for place, line in enumerate(self.cut_index.read(block).split(b"\n"), start=first):
                 if line.strip():
                     record = record_of(line, self.path, place, errors="surrogateescape")
                     yield self.cut(number).custom if "tracks" in record else kept(record.get("custom"))
                     number += 1
 
     def origins(self) -> np.ndarray:
-        """The origins of the cuts."""
-        return self.contents.origins
+        """Return the origins of the cuts."""
+        return self.cut_index.origins
 
     def _block(self, block: int) -> list[tuple[int, Cut | bytes]]:
-        """The cuts of a block with their lines' numbers, those that were not asked for yet as text."""
-        if block in self._lines:
-            self._lines.move_to_end(block)
-            return self._lines[block]
-        begin = int(self.contents.lines[block])
+        """Return the cuts of a block with the numbers of their lines; those that are not decoded yet as text."""
+        if block in self._blocks:
+            self._blocks.move_to_end(block)
+            return self._blocks[block]
+        begin = int(self.cut_index.lines[block])
         try:
-            text = self.contents.blocks.read(block)
+            text = self.cut_index.read(block)
         except (OSError, EOFError, zlib.error) as error:
             raise ManifestError(f"{self.path}, line {begin}: cannot be read any more: {error}") from error
         numbered = enumerate(text.split(b"\n"), start=begin)
         lines: list[tuple[int, Cut | bytes]] = [(number, line) for number, line in numbered if line.strip()]
-        if len(lines) != self.contents.firsts[block + 1] - self.contents.firsts[block]:
+        if len(lines) != self.cut_index.firsts[block + 1] - self.cut_index.firsts[block]:
             raise ManifestError(f"{self.path}, line {begin}: the manifest has changed since it was opened")
-        self._lines[block] = lines
-        while len(self._lines) > REMEMBERED:
-            self._lines.popitem(last=False)
+        self._blocks[block] = lines
+        while len(self._blocks) > REMEMBERED:
+            self._blocks.popitem(last=False)
         return lines
 
 
 def decoded(line: bytes, path: Path, number: int, roots: Sequence[str] = ()) -> Cut:
-    """The cut that a line of a manifest holds, checked; its audio must lie below one of the roots, if there are any.
+    """Decode and check the cut on a line of a manifest; its audio must lie below one of the roots, if there are any.
 
     Raises:
-        ManifestError: it is not a cut, or not one that is allowed; names file and line.
+        ManifestError: the line holds no cut, or one that is not allowed; names file and line.
     """
     where = f"{path}, line {number}"
     # Bytes of a caption that are not UTF-8 make the clip bad when it is loaded, and stop nothing here.
     cut = cut_of(record_of(line, path, number, errors="surrogateescape"), path.parent, where, roots)
     custom = {"labels": {}, **kept(cut.custom), "where": where}
-    # A mix has no custom fields of its own, so it becomes one track that reads it.
+    # A mix has no custom fields of its own, so it becomes one track.
     if isinstance(cut, MixedCut):
         return fastcopy(mixed_down(cut), custom=custom)
     cut.custom = custom
@@ -130,68 +138,76 @@ def write_cuts(path: str | Path, cuts: Iterable[Cut]) -> Path:
     """Write cuts as a manifest that can be read lazily, with its index.
 
     Audio below the manifest's folder is written relative to it, so that the folder can move as a whole; other audio by
-    its absolute path. Of custom fields those of `slap.datamodules.manifests.safe_cuts` are written. Each of the two
-    files appears
-    complete or not at all.
+    its absolute path. Only the custom fields of `slap.datamodules.manifests.safe_cuts` are written. Each of the two
+    files appears complete or not at all.
 
     Args:
         path: ends in .jsonl.gz; its folder is made when it is missing.
-        cuts: any number of them, read once, with audio in files.
+        cuts: cuts to write, any number, with audio in files; iterated once.
 
     Returns:
         The path.
 
     Raises:
-        ManifestError: there are no cuts, or one is such that reading would refuse it, holds audio in memory, or has the
-            id of another.
-        ValueError: the path ends otherwise.
+        ManifestError: there are no cuts, reading would refuse one of them, or a cut holds audio in memory or has the id
+            of another.
+        ValueError: the path has another suffix.
     """
     path = Path(path)
     if not path.name.endswith(".jsonl.gz"):
         raise ValueError(f"a manifest of cuts is written as .jsonl.gz, got {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            gathered, offsets = _write(path, cuts, BlockWriter(file))
-        index = gathered.index(Blocks(offsets, part, gzipped=True))
+    with atomic_write(path, "wb") as file:
+        index = make_index(_lines(path, cuts), path, member_writer(file))
         if not len(index.durations):
             raise ManifestError(f"{path}: there are no cuts to write")
-        refuse_repeated(CutManifest(path, index))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    save_index(path, replace(index, blocks=replace(index.blocks, path=path)))
+        file.flush()
+        refuse_repeated(CutManifest(path, replace(index, path=Path(file.name))))
+    save_index(path, index)
     return path
 
 
 def open_cuts(path: Path, roots: Sequence[str] = ()) -> CutManifest:
-    """A manifest of cuts, by its index; that is made, and kept, where there is none that fits.
+    """Open a manifest of cuts by its index, which is made if there is none that fits.
 
     Args:
-        path: of the manifest.
-        roots: below which audio must lie, see `slap.datamodules.manifests.data_root`. With an index, that is seen cut
-            by cut.
+        path: path of the manifest.
+        roots: folders below which audio must lie, see `slap.datamodules.manifests.data_root`. With an index, that is
+            checked when a cut is decoded.
 
     Raises:
-        ManifestError: a fault in the manifest, found when it was read through.
+        ManifestError: the manifest has a fault, found when it was indexed.
     """
     decode = partial(decoded, roots=tuple(roots)) if roots else None
+    return open_indexed(path, decode, lambda: index_file(path, decode or decoded))
+
+
+def open_indexed(path: Path, decode: Decode | None, make: Callable[[], CutIndex]) -> CutManifest:
+    """Open a manifest by its index.
+
+    Args:
+        path: path of the manifest.
+        decode: decoder of lines, see `CutManifest`.
+        make: makes the index if there is none that fits; it is kept beside the manifest unless that is small.
+
+    Raises:
+        ManifestError: two cuts have the same id, or `make` found another fault.
+    """
     index = load_index(path)
     if index is not None:
         return CutManifest(path, index, decode)
-    clips = CutManifest(path, build_index(path, decode or decoded), decode)
+    clips = CutManifest(path, make(), decode)
     refuse_repeated(clips)
     if len(clips) > SMALL:
-        save_index(path, clips.contents)
+        save_index(path, clips.cut_index)
     return clips
 
 
 def refuse_repeated(clips: Clips) -> None:
-    """Refuse clips two of which have the same id.
+    """Refuse clips if two of them have the same id.
 
     Raises:
-        ManifestError: there are two; names their lines.
+        ManifestError: two clips have the same id; names their lines.
     """
     for first, second in repeated(clips.keys):
         cut, again = clips.cut(first), clips.cut(second)
@@ -199,18 +215,13 @@ def refuse_repeated(clips: Clips) -> None:
             raise ManifestError(f"{again.where}: the id {cut.id!r} was used before, in {cut.where}")
 
 
-def _write(path: Path, cuts: Iterable[Cut], writer: BlockWriter) -> tuple[Gathered, np.ndarray]:
+def _lines(path: Path, cuts: Iterable[Cut]) -> Iterator[tuple[bytes, Cut]]:
+    """Yield the line of each cut, after checks, with the cut."""
     folder = os.path.abspath(path.parent)  # noqa: PTH100  # links stay as they are written
-    gathered = Gathered()
     for number, cut in enumerate(cuts, start=1):
         where = f"{path}, line {number}"
         check_cut(cut, where)
-        writer.write(json.dumps(_record(cut, folder, where), ensure_ascii=False).encode() + b"\n")
-        gathered.add(cut)
-        if number % LINES == 0:
-            gathered.end_block(number)
-    writer.flush()
-    return gathered, np.array(writer.offsets, dtype=np.int64)
+        yield json.dumps(_record(cut, folder, where), ensure_ascii=False).encode() + b"\n", cut
 
 
 def _record(cut: Cut, folder: str, where: str) -> dict[str, Any]:

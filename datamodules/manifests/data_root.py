@@ -1,9 +1,9 @@
-"""Below which folders the audio of manifests must lie, for whoever reads manifests of others.
+"""Folders below which the audio of manifests must lie: a limit for manifests from untrusted places.
 
 A manifest may name any file that its reader can read: `slap prepare` itself writes absolute paths, since corpora and
-their manifests lie in different places. Where that is too much, name the folders that audio may be in: `data_root` of
-the data module and of `read_manifest`, or for all commands the environment variable `SLAP_DATA_ROOT`, several folders
-with a colon between them (as in PATH). Links are followed before they are judged.
+their manifests lie in different places. To limit this, name the folders that may hold audio: `data_root` of the data
+module and of `read_manifest`, or for all commands the environment variable `SLAP_DATA_ROOT`, several folders with a
+colon between them (as in PATH). Symbolic links are resolved before the check.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Folders = str | Path | Sequence[str | Path]
 
 
 def resolved_roots(folders: Folders | None = None) -> tuple[str, ...]:
-    """The folders that audio may lie in, with links followed; none where it may lie anywhere.
+    """Return the folders that audio must lie in, with symbolic links resolved; none if it may lie anywhere.
 
     Args:
-        folders: one or several; None is those of the environment variable.
+        folders: one or several folders; None stands for those of the environment variable.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -33,7 +33,7 @@ def resolved_roots(folders: Folders | None = None) -> tuple[str, ...]:
     named = [folders] if isinstance(folders, str | Path) else list(folders)
     for folder in named:
         if not Path(folder).is_dir():
-            raise FileNotFoundError(f"there is no folder {folder}, below which audio shall lie (data_root)")
+            raise FileNotFoundError(f"there is no folder {folder}, which data_root (or {VARIABLE}) names")
     return tuple(os.path.realpath(folder) for folder in named)
 
 
@@ -41,12 +41,12 @@ def refuse_elsewhere(path: str, roots: Sequence[str], where: str) -> None:
     """Refuse a file that does not lie below one of the folders.
 
     Args:
-        path: of the file.
-        roots: as `resolved_roots` gives them; without any, nothing is refused.
+        path: path of the file.
+        roots: folders, as `resolved_roots` returns them; without any, nothing is refused.
         where: file and line, for the message.
 
     Raises:
-        ManifestError: it lies elsewhere.
+        ManifestError: the file lies elsewhere.
     """
     if not roots:
         return

@@ -1,12 +1,12 @@
-"""Some of the clips of a manifest, said where the manifest is named: `esc50/all.jsonl.gz#fold=1,2,3`.
+"""Filters of a manifest, written after its path: `esc50/all.jsonl.gz#fold=1,2,3`.
 
-    #fold=1,2,3       the clips of these folds, as the manifest says
-    #fold=not 1,2     those of all other folds
-    #held=0.05        a share of the clips, always the same ones, to validate on where a corpus has no such split
-    #rest=0.05        the others
+    #fold=1,2,3       the clips of these folds, by the manifest's field `fold`
+    #fold=not 1,2     the clips of all other folds
+    #heldout=0.05     a fixed share of the clips, for validation where a corpus has no validation split
+    #train=0.05       all clips but that share
 
 Shares are drawn by the fingerprint of where a clip is from (the YouTube video, the Freesound recording), or else of its
-id, so clips of one recording stay together, and a clip stays where it is when others come or go.
+id, so clips of one recording stay together, and a clip keeps its side when others are added or removed.
 
 n clips.
 """
@@ -23,45 +23,49 @@ from slap.datamodules.manifests.sequence import Clips, ClipSubset
 
 MARK = "#"
 NOT = "not "
-WAYS = "#fold=1,2,3, #fold=not 1,2, #held=0.05 or #rest=0.05"
+FILTERS = "#fold=1,2,3, #fold=not 1,2, #heldout=0.05 or #train=0.05"
+RENAMED = {"held": "heldout", "rest": "train"}
+"""Former names of filters, which are refused with a message that says the new ones."""
 
 
-def parted(path: Path) -> tuple[Path, str]:
-    """The file, or folder, that a path names, and which of its clips; nothing for all of them.
+def split_filter(path: Path) -> tuple[Path, str]:
+    """Split a path into that of a file, or folder, and the filter after it, empty if there is none.
 
     Example:
-        >>> parted(Path("esc50/all.jsonl.gz#fold=1,2")), parted(Path("train.csv"))
+        >>> split_filter(Path("esc50/all.jsonl.gz#fold=1,2")), split_filter(Path("train.csv"))
         ((PosixPath('esc50/all.jsonl.gz'), 'fold=1,2'), (PosixPath('train.csv'), ''))
     """
-    name, mark, chosen = path.name.rpartition(MARK)
-    return (path.with_name(name), chosen) if mark and name and not path.exists() else (path, "")
+    name, mark, wanted = path.name.rpartition(MARK)
+    return (path.with_name(name), wanted) if mark and name and not path.exists() else (path, "")
 
 
-def chosen_clips(clips: Clips, chosen: str, where: Path) -> Clips:
-    """Those of a manifest's clips that are asked for.
+def filtered(clips: Clips, wanted: str, where: Path) -> Clips:
+    """Return the clips of a manifest that a filter selects.
 
     Args:
-        clips: all of them.
-        chosen: from `parted`.
-        where: the manifest, for messages.
+        clips: all clips of the manifest.
+        wanted: the filter, as `split_filter` returns it.
+        where: path of the manifest, for messages.
 
     Raises:
-        ManifestError: it cannot be read, a clip has no fold, or no clip is left.
+        ManifestError: the filter is malformed, a clip has no fold, or no clip is selected.
     """
-    how, _, value = chosen.partition("=")
+    how, _, value = wanted.partition("=")
     if how == "fold":
-        numbers = np.flatnonzero(_of_folds(clips, value, where))
-    elif how in ("held", "rest"):
-        numbers = np.flatnonzero(held_out(clips, _share(value, where)) == (how == "held"))
+        numbers = np.flatnonzero(_in_folds(clips, value, where))
+    elif how in ("heldout", "train"):
+        numbers = np.flatnonzero(held_out(clips, _share(value, where)) == (how == "heldout"))
+    elif how in RENAMED:
+        raise ManifestError(f"{where}: the filter `{MARK}{how}=` is called `{MARK}{RENAMED[how]}={value}`")
     else:
-        raise ManifestError(f"{where}: `{MARK}{chosen}` says which clips are meant; it can be {WAYS}")
+        raise ManifestError(f"{where}: there is no filter `{MARK}{wanted}`; it can be {FILTERS}")
     if not len(numbers):
-        raise ManifestError(f"{where}: none of the {len(clips)} clips is left by `{MARK}{chosen}`")
+        raise ManifestError(f"{where}: the filter `{MARK}{wanted}` selects none of the {len(clips)} clips")
     return ClipSubset(clips, numbers)
 
 
 def held_out(clips: Clips, share: float) -> np.ndarray:
-    """(n,) bool: the clips of a share, 0 to 1, that always holds the same ones."""
+    """Return (n,) bool: the clips of a share, 0 to 1, that always holds the same ones."""
     groups = clips.keys.copy()
     origins = clips.origins()
     for key, number in origins[::-1]:  # the first origin of a clip decides
@@ -73,33 +77,33 @@ def held_out(clips: Clips, share: float) -> np.ndarray:
 
 
 def _uniform(key: int) -> float:
-    """A number from 0 to 1 that is fixed for a fingerprint and independent of its other uses."""
+    """Return a number from 0 to 1 that is fixed for a fingerprint and independent of its other uses."""
     return int.from_bytes(blake2b(f"held out {key}".encode(), digest_size=7).digest(), "little") / 256**7
 
 
 def folds_of(clips: Clips) -> np.ndarray:
-    """(n,) int64, the fold of each clip.
+    """Return (n,) int64, the fold of each clip.
 
     Raises:
-        ManifestError: one has none.
+        ManifestError: a clip has no fold.
     """
     folds = [(cut.custom or {}).get("fold") for cut in clips]
     if None in folds:
         cut = clips[folds.index(None)]
-        raise ManifestError(f"{cut.custom['where']}: clip {cut.id!r} has no `fold`, but folds are asked for")
+        raise ManifestError(f"{cut.custom['where']}: clip {cut.id!r} has no `fold`, which `{MARK}fold=` needs")
     return np.array(folds, dtype=np.int64)
 
 
-def _of_folds(clips: Clips, value: str, where: Path) -> np.ndarray:
+def _in_folds(clips: Clips, value: str, where: Path) -> np.ndarray:
     listed = value.removeprefix(NOT).split(",")
     wanted = {int(fold) for fold in listed if fold.strip().isdigit()}
     if len(wanted) < len(listed):
         raise ManifestError(f"{where}: folds are different whole numbers with commas between them, got {value!r}")
     folds = folds_of(clips)
-    there = set(folds.tolist())
-    if not wanted <= there:
-        known = ", ".join(map(str, sorted(there)))
-        raise ManifestError(f"{where}: there is no fold {min(wanted - there)}; the folds are {known}")
+    present = set(folds.tolist())
+    if not wanted <= present:
+        known = ", ".join(map(str, sorted(present)))
+        raise ManifestError(f"{where}: there is no fold {min(wanted - present)}; the folds are {known}")
     return np.isin(folds, sorted(wanted), invert=value.startswith(NOT))
 
 

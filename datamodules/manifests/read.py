@@ -1,39 +1,36 @@
-"""Manifests: the files that say which clips there are, where their audio lies and which captions they have.
+"""Manifests: files that list clips with their audio files and captions.
 
-Four kinds are read. In the first two a row is an audio file with its caption.
+Four kinds are read. In the first two, a row is an audio file with its caption.
 
 - `.csv` with a header. Columns `audio` and `caption`; several captions of a clip stand in repeated rows or in columns
   caption_1, caption_2, ... Captions of another field stand in `caption_<field>`, e.g. caption_tags; training can draw
-  fields with probabilities of their own, and `caption` is the field of those that say none. Optional: `id` (else the
-  path as written, with its segment), `start` (or `offset`) and `duration` in seconds for a clip within a long file,
+  fields with probabilities of their own, and captions without a field have the field `caption`. Optional: `id` (else
+  the path as written, with its segment), `start` (or `offset`) and `duration` in seconds for a clip within a long file,
   `label` and `label_<task>` for the zero-shot tasks "label" and "<task>"; `tags` and `tags_<task>` where a clip may
   have several labels, as `dog;rain`; `fold`, a whole number, for cross-validation; `corpus`, `split`. An empty cell is
-  a value that is not given. Other columns are ignored. Without any column of captions, captions are made of the labels.
-- `.jsonl` with the same names as keys; `caption` may be a list, `fields` says the field of each in it, `labels` is an
-  object of task and label, `tags` a list or an object of task and list, and `origin` one of site and id.
-- `.jsonl` holding Lhotse cuts (as `write_cuts`, or Lhotse's `CutSet.to_file`, writes them): each supervision's `text`
-  is a caption, and the custom field `labels` maps tasks to labels. A cut keeps the channels that it names. Only plain
+  a missing value. Other columns are ignored. Without any column of captions, captions are made of the labels.
+- `.jsonl` with the same names as keys; `caption` may be a list, `fields` lists the field of each caption, `labels` is
+  an object of task and label, `tags` a list or an object of task and list, and `origin` an object of site and id.
+- `.jsonl` of Lhotse cuts, as `write_cuts` or Lhotse's `CutSet.to_file` writes them: each supervision's `text` is a
+  caption, and the custom field `labels` maps tasks to labels. A cut keeps the channels that it names. Only plain
   files are allowed as sources. See `slap.datamodules.manifests.safe_cuts` for the other fields that are kept.
-
 - a folder in Lhotse's Shar format, cuts and audio in shards, as `slap pack` writes it; see
-`slap.datamodules.shar.read`.
+  `slap.datamodules.shar.read`.
 
-A path may say which of a manifest's clips are meant: `all.csv#fold=1,2`; see `slap.datamodules.manifests.filters`.
+A filter may follow the path: `all.csv#fold=1,2`; see `slap.datamodules.manifests.filters`.
 
 The JSON kinds may be gzipped (`.jsonl.gz`). Relative paths start from the manifest's folder.
 
-The first two are read and held as a whole, a few kB a clip, with the headers of all files. Of cuts only an index is
-held, 17 bytes a clip, so manifests of any size are read: see `slap.datamodules.manifests.cuts`. Faults in what a
-manifest says
-show when it is opened; that the file of a cut is absent shows when it is loaded. Of what is wrong with single clips
-`slap.datamodules.bad_clips` takes care.
+The first two kinds are held in memory, a few kB per clip, and the headers of all files are read. Of cuts only an index
+is in memory, 17 bytes per clip, so manifests of any size are read: see `slap.datamodules.manifests.cuts`. Faults of a
+manifest are found when it is opened; a missing audio file of a cut is found when the clip is loaded, and
+`slap.datamodules.bad_clips` handles it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
@@ -41,11 +38,12 @@ from lhotse.cut import Cut
 from slap.audio.decoders import AudioError, header
 from slap.audio.reader import ROUNDING
 from slap.core.bad_clip import BadClip
+from slap.core.units import Seconds
 from slap.datamodules.bad_clips import RowError, judge
 from slap.datamodules.manifests.clip import Clip, ManifestError, write_manifest
 from slap.datamodules.manifests.cuts import open_cuts, write_cuts
 from slap.datamodules.manifests.data_root import Folders, refuse_elsewhere, resolved_roots
-from slap.datamodules.manifests.filters import chosen_clips, parted
+from slap.datamodules.manifests.filters import filtered, split_filter
 from slap.datamodules.manifests.safe_cuts import is_cut
 from slap.datamodules.manifests.sequence import Clips, InMemoryClips
 from slap.datamodules.manifests.tables import Record, clips_of, csv_records, json_records
@@ -54,7 +52,7 @@ from slap.datamodules.shar.read import open_shar
 __all__ = ["Clip", "ManifestError", "captions_of", "read_manifest", "write_cuts", "write_manifest"]
 
 SUFFIXES = (".csv", ".jsonl", ".jsonl.gz")
-MAX_BAD = 0.05  # of the clips of a table, unless told otherwise
+MAX_BAD = 0.05  # default share of the clips of a table
 
 
 def read_manifest(
@@ -63,27 +61,27 @@ def read_manifest(
     bad: list[BadClip] | None = None,
     data_root: Folders | None = None,
 ) -> Clips:
-    """Read a manifest of any kind; see this module's head for the kinds.
+    """Read a manifest of any kind; the docstring of this module describes the kinds.
 
     Rows of a table whose clip cannot be used (its file is absent, unreadable, truncated or empty, it lies outside of
     the file, or its caption is empty or no text) are left out.
 
     Args:
-        path: ends in .csv, .jsonl or .jsonl.gz, or is a folder of shards; then, for some of its clips, `#fold=1,2` and
-            the like, see `slap.datamodules.manifests.filters`.
-        max_bad: the share of clips that may be bad, 0 to 1.
-        bad: gets those that are.
+        path: ends in .csv, .jsonl or .jsonl.gz, or is a folder of shards; a filter such as `#fold=1,2` may follow, see
+            `slap.datamodules.manifests.filters`.
+        max_bad: largest share of bad clips, 0 to 1.
+        bad: a list to which the bad clips are appended.
         data_root: folders below which audio must lie; see `slap.datamodules.manifests.data_root`.
 
     Returns:
-        A sequence of one cut a clip: its captions as the texts of its supervisions, the custom field `labels` (task to
-        label), and the custom field `where`, the file and line it came from.
+        A sequence with one cut per clip: its captions as the texts of its supervisions, the custom field `labels` (task
+        to label), and the custom field `where`, the file and line that it came from.
 
     Raises:
         ManifestError: something is missing, empty, damaged or not allowed, or too many clips are bad; names the file,
-            the line and what would do.
+            the line and what is accepted.
     """
-    path, chosen = parted(Path(path))
+    path, wanted = split_filter(Path(path))
     found: list[BadClip] = []
     clips = open_shar(path) if path.is_dir() else _file(path, found, resolved_roots(data_root))
     judge(path, found, len(clips), max_bad)
@@ -91,19 +89,19 @@ def read_manifest(
         bad += found
     if not len(clips):
         raise ManifestError(f"{path}: the manifest is empty")
-    return chosen_clips(clips, chosen, path) if chosen else clips
+    return filtered(clips, wanted, path) if wanted else clips
 
 
 def _file(path: Path, bad: list[BadClip], roots: Sequence[str]) -> Clips:
     if not path.name.endswith(SUFFIXES):
-        raise ManifestError(f"{path}: a manifest ends in {', '.join(SUFFIXES)}")
+        raise ManifestError(f"{path}: the name of a manifest ends in {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise ManifestError(f"{path}: there is no such manifest")
     return _table(path, csv_records(path), bad, roots) if path.suffix == ".csv" else _json(path, bad, roots)
 
 
 def captions_of(cuts: Iterable[Cut]) -> Iterator[str]:
-    """All captions of cuts, in their order, lazily."""
+    """Yield all captions of cuts, in order."""
     for cut in cuts:
         for supervision in cut.supervisions:
             yield supervision.text
@@ -133,19 +131,13 @@ def _table(path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip]
 
 
 def _recording(audio: Path) -> Recording | AudioError:
-    """The recording that a file is, or what is wrong with it."""
+    """Return the recording in a file, or the error if it cannot be read."""
     try:
         found = header(audio)
     except AudioError as error:
         return error
     source = AudioSource("file", list(range(found.channels)), str(audio))
     return Recording(str(audio), [source], found.rate, found.frames, found.duration)
-
-
-def _about(clip: Clip) -> dict[str, Any]:
-    """The custom fields of what a clip says of itself besides labels."""
-    tags = {task: list(tags) for task, tags in clip.tags.items()}
-    return {"tags": tags, "corpus": clip.corpus, "split": clip.split, "fold": clip.fold, "origin": dict(clip.origin)}
 
 
 def _cut(clip: Clip, recording: Recording | AudioError, where: str) -> Cut:
@@ -159,7 +151,13 @@ def _cut(clip: Clip, recording: Recording | AudioError, where: str) -> Cut:
             f"which lasts {recording.duration:.3f} s; without `duration` a clip goes on to the end"
         )
         raise RowError(BadClip(clip.id, "wrong_duration", detail, recording.id, where))
-    duration = min(duration, recording.duration - clip.start)
+    cut = cut_of_clip(clip, recording, min(duration, recording.duration - clip.start))
+    cut.custom = {"labels": {}, **cut.custom, "where": where}
+    return cut
+
+
+def cut_of_clip(clip: Clip, recording: Recording, duration: Seconds) -> MonoCut | MultiCut:
+    """Make the cut of a clip: captions are supervisions, and everything else custom fields."""
     channels = recording.channel_ids
     kind, channel = (MonoCut, channels[0]) if len(channels) == 1 else (MultiCut, channels)
     supervisions = [
@@ -168,6 +166,8 @@ def _cut(clip: Clip, recording: Recording | AudioError, where: str) -> Cut:
         )
         for n, (text, field) in enumerate(zip(clip.captions, clip.fields or [""] * len(clip.captions), strict=True))
     ]
-    custom: dict[str, Any] = {"labels": dict(clip.labels), "where": where}
-    custom |= {name: value for name, value in _about(clip).items() if value not in ({}, "", None)}
-    return kind(clip.id, clip.start, duration, channel, supervisions, None, recording, custom)
+    tags = {task: list(tags) for task, tags in clip.tags.items()}
+    custom = {"labels": dict(clip.labels), "tags": tags, "corpus": clip.corpus, "split": clip.split, "fold": clip.fold}
+    custom["origin"] = dict(clip.origin)
+    stated = {name: value for name, value in custom.items() if value not in ({}, "", None)}
+    return kind(clip.id, clip.start, duration, channel, supervisions, None, recording, stated)

@@ -1,11 +1,11 @@
-"""Reads Lhotse CutSet manifests without running what they say.
+"""Readers of Lhotse cuts that run none of the commands in them.
 
-Lhotse executes a recording source of type `command`, and opens paths like `pipe:...` through a shell. A manifest is
-data from anywhere, so whatever is not a plain file is refused before Lhotse sees it.
+Lhotse executes a recording source of type `command`, and opens paths like `pipe:...` through a shell. A manifest may
+come from anywhere, so every source that is not a plain file is refused before Lhotse sees it.
 
 Custom fields that are kept, all optional: `labels` {task: label} and `tags` {task: [label, ...]} for the zero-shot
-tasks, `corpus`, `split`, `fold`, and `origin` {site: id}, where the audio is from. A supervision keeps `field`, the
-field of the corpus that its caption is from. Nothing here reads others, and they may hold audio sources too.
+tasks, `corpus`, `split`, `fold`, and `origin` {site: id}, the source of the audio. A supervision keeps `field`, the
+field of the corpus that its caption is from. Other custom fields are dropped, since they may hold audio sources too.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from slap.datamodules.manifests.data_root import refuse_elsewhere
 from slap.datamodules.manifests.tables import Record
 
 NO_CUT = (AssertionError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
-"""What Lhotse raises of a record that is no cut."""
+"""The errors that Lhotse raises for a record that is no cut."""
 
 LONGEST = 1e9
-"""Seconds, thirty years: what is beyond is no duration, and numbers of samples would lose their last digits."""
+"""Largest duration, seconds: thirty years. Beyond it, numbers of samples would lose their last digits."""
 
 SOURCES = ("file", "memory")
 FIELDS = {
@@ -43,27 +43,27 @@ FIELDS = {
     "fold": (lambda value: isinstance(value, int), "be a whole number"),
     "origin": (lambda value: _texts(value, str), "map sites to ids"),
 }
-"""The custom fields that are kept: what holds of their values, and how to say it."""
+"""The custom fields that are kept: a check of the value, and the words for a message."""
 
 KEPT_OF_CAPTIONS = ("field",)
 CUTS = ("MonoCut", "MultiCut", "MixedCut")
 
 
 def is_cut(record: Record) -> bool:
-    """Whether a JSON object is one of Lhotse's cuts, not an `audio, caption` record."""
+    """Return True if a JSON object is one of Lhotse's cuts, not an `audio, caption` record."""
     return "type" in record and ("recording" in record or "tracks" in record)
 
 
 def cut_of(record: Record, folder: Path, where: str, roots: Sequence[str] = ()) -> Cut:
-    """The cut that a record describes, its paths resolved, with captions as the texts of its supervisions.
+    """Return the cut that a record describes, its paths resolved, with captions as the texts of its supervisions.
 
-    Whether its files are there is seen when they are read.
+    Its files need not exist; they are opened when the clip is loaded.
 
     Args:
-        record: the JSON object of the cut; it is taken apart.
-        folder: what relative paths start from.
+        record: JSON object of the cut; it is modified.
+        folder: folder from which relative paths start.
         where: file and line, for messages.
-        roots: below one of them its files must lie, if there are any; see `slap.datamodules.manifests.data_root`.
+        roots: folders below which its files must lie, if any; see `slap.datamodules.manifests.data_root`.
 
     Raises:
         ManifestError: the cut has no audio or no caption, a field has the wrong type, or a source is not allowed.
@@ -76,17 +76,9 @@ def cut_of(record: Record, folder: Path, where: str, roots: Sequence[str] = ()) 
         cut = deserialize_cut(record)
         check_cut(cut, where)
         return _resolved(cut, str(folder), where, roots)
-    except (
-        AssertionError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-        ArithmeticError,
-        RecursionError,
-    ) as error:
-        if isinstance(error, ManifestError):
-            raise
+    except ManifestError:
+        raise
+    except NO_CUT as error:
         raise ManifestError(f"{where}: this is not a Lhotse cut: {type(error).__name__}: {error}") from error
 
 
@@ -118,10 +110,10 @@ def check_cut(cut: Cut, where: str) -> None:
 
 
 def _check_recording(recording: Recording, where: str) -> None:
-    """Refuse a recording that is none, or of a rate that none has: what it reads would be resampled to it."""
+    """Refuse a malformed recording, and a sample rate out of range: audio is resampled to the rate of its recording."""
     rate = recording.sampling_rate
     if not _within(rate, RATES[0], RATES[1]):
-        raise ManifestError(f"{where}: a recording at {rate!r} Hz; {RATES[0]} to {RATES[1]} are read")
+        raise ManifestError(f"{where}: a recording at {rate!r} Hz; {RATES[0]} to {RATES[1]} Hz are read")
     seconds, samples = recording.duration, recording.num_samples
     if not all(_within(value, 0, LONGEST * RATES[1]) and value > 0 for value in (seconds, samples)):
         raise ManifestError(f"{where}: a recording of {seconds!r} s and {samples!r} samples; both must be above 0")
@@ -132,7 +124,7 @@ def _check_recording(recording: Recording, where: str) -> None:
 
 
 def tracks_of(cut: Cut) -> Iterator[MonoCut | MultiCut]:
-    """The cuts with a recording that a cut is made of: those of its tracks, or itself."""
+    """Yield the cuts with a recording that a cut consists of: those of its tracks, or itself."""
     if isinstance(cut, MixedCut):
         for track in cut.tracks:
             yield from tracks_of(track.cut)
@@ -145,7 +137,7 @@ def _within(value: Any, low: float, high: float) -> bool:
 
 
 def _resolved(cut: Cut, folder: str, where: str, roots: Sequence[str]) -> Cut:
-    """The cut itself, which nobody else has yet, with the paths of its files starting from a folder."""
+    """Change the paths of the files of a cut so that they start from a folder, and return it."""
     for track in tracks_of(cut):
         for source in track.recording.sources:
             if source.type == "file":
@@ -155,7 +147,7 @@ def _resolved(cut: Cut, folder: str, where: str, roots: Sequence[str]) -> Cut:
 
 
 def _texts(value: Any, kind: type) -> bool:
-    """Whether a custom field maps texts to texts, or to lists of texts."""
+    """Return True if a custom field maps texts to texts, or to lists of texts."""
     if not isinstance(value, dict) or not all(isinstance(part, kind) for part in value.values()):
         return False
     texts = [text for part in value.values() for text in part] if kind is list else value.values()
@@ -163,16 +155,16 @@ def _texts(value: Any, kind: type) -> bool:
 
 
 def files_of(cut: Cut) -> list[str]:
-    """The files that a cut reads."""
+    """Return the paths of the files that a cut reads."""
     sources = (source for track in tracks_of(cut) for source in track.recording.sources)
     return [source.source for source in sources if source.type == "file" or isinstance(source, TarMember)]
 
 
 def refuse_commands(value: Any, where: str) -> None:
-    """Raise when any source within nested JSON data is anything but a plain file or data in memory.
+    """Refuse nested JSON data with a source that is neither a plain file nor data in memory.
 
     Raises:
-        ManifestError: there is one; the message quotes it.
+        ManifestError: there is such a source; the message quotes it.
     """
     if isinstance(value, list):
         for part in value:
@@ -191,12 +183,12 @@ def refuse_commands(value: Any, where: str) -> None:
 
 
 def kept(custom: dict[str, Any] | None, names: Iterable[str] = tuple(FIELDS)) -> dict[str, Any]:
-    """Those of custom fields that are kept and say something."""
+    """Return the custom fields with these names that are not null."""
     return {name: custom[name] for name in names if custom.get(name) is not None} if custom else {}
 
 
 def strip(record: Record) -> None:
-    """Drop what nothing here reads from the record of a cut: features and most custom fields."""
+    """Drop features, alignments and all custom fields but `FIELDS` from the record of a cut."""
     record.pop("features", None)
     fields = kept(record.pop("custom", None))
     if fields:
@@ -211,7 +203,7 @@ def strip(record: Record) -> None:
 
 
 def recordings(record: Record) -> Iterator[Record]:
-    """The recordings in the record of a cut, as records."""
+    """Yield the records of the recordings in the record of a cut."""
     if "recording" in record:
         yield record["recording"]
     for track in [*record.get("tracks", []), *([record["snr_reference"]] if "snr_reference" in record else [])]:
@@ -219,5 +211,5 @@ def recordings(record: Record) -> Iterator[Record]:
 
 
 def _runs(source: str) -> bool:
-    """Whether a source is more than a path: Kaldi's pipes end in a bar, Lhotse's begin with a scheme, as URLs do."""
+    """Return True if a source is no path: Kaldi's pipes end in a bar, Lhotse's begin with a scheme, as URLs do."""
     return source.strip().startswith("pipe:") or "://" in source or source.rstrip().endswith("|") or "\0" in source

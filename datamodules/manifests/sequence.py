@@ -1,4 +1,4 @@
-"""Sequences of clips: what the sampler needs of all of them is in arrays, and a cut is made when it is asked for.
+"""Sequences of clips: arrays hold the properties that the sampler needs, and a cut is made on access.
 
 n clips.
 """
@@ -17,14 +17,14 @@ from lhotse.utils import compute_num_samples
 
 
 class Clips(Sequence[Cut]):
-    """Clips that are decoded on demand, and what is known of each without that.
+    """Clips that are made on access, and the properties of each that are known without that.
 
     Attributes:
         durations: (n,) float64, seconds.
         keys: (n,) int64, fingerprints of the ids (`slap.core.batch.fingerprint`).
-        tasks: the zero-shot tasks for which any of them has a label, in alphabetical order.
-        parts: where parts begin that lie together in storage, ascending from 0, with n at the end. Reading stays fast
-            as long as it stays within few parts. None: any clip is as near as any other.
+        tasks: the zero-shot tasks for which any clip has a label, in alphabetical order.
+        parts: first clips of the parts that lie together in storage, ascending from 0, with n at the end. Reading is
+            fast as long as it stays within few parts. None if the order of reading does not matter.
     """
 
     durations: np.ndarray
@@ -33,7 +33,7 @@ class Clips(Sequence[Cut]):
     parts: np.ndarray | None = None
 
     def __len__(self) -> int:
-        """How many clips there are, n."""
+        """Return the number of clips, n."""
         return len(self.durations)
 
     @overload
@@ -56,19 +56,19 @@ class Clips(Sequence[Cut]):
 
     @abstractmethod
     def cut(self, number: int) -> Cut:
-        """The clip of a number from 0 to n - 1."""
+        """Return the clip of a number from 0 to n - 1."""
 
     @abstractmethod
     def origins(self) -> np.ndarray:
-        """(m, 2) int64, for each origin of a clip, where that is known, its fingerprint and the number of the clip."""
+        """Return (m, 2) int64, for each known origin of a clip its fingerprint and the number of the clip."""
 
     def customs(self) -> Iterator[Mapping[str, Any]]:
-        """The custom fields of each clip, in order; quicker than by way of the cuts where that is possible."""
+        """Yield the custom fields of each clip, in order; where possible without making the cuts."""
         for number in range(len(self)):
             yield self.cut(number).custom or {}
 
     def samples(self, rate: int) -> np.ndarray:
-        """(n,) int64, how many samples each clip has at a rate, as `slap.datamodules.audio.load.mono` gives them."""
+        """Return (n,) int64, the number of samples of each clip at a rate, as of `slap.datamodules.audio.load.mono`."""
         return samples_of(self.durations, rate)
 
 
@@ -82,21 +82,21 @@ class InMemoryClips(Clips):
         self.tasks = tuple(sorted({task for cut in cuts for task in cut.custom.get("labels", {})}))
 
     def cut(self, number: int) -> Cut:
-        """The clip of a number."""
+        """Return the clip of a number."""
         return self.cuts[number]
 
     def origins(self) -> np.ndarray:
-        """The origins of the clips."""
+        """Return the origins of the clips."""
         found = [(key, number) for number, cut in enumerate(self.cuts) for key in origin_keys(cut)]
         return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
 class ClipSubset(Clips):
-    """Some of other clips, in an order of their own.
+    """A subset of other clips, in any order.
 
     Args:
-        clips: the others.
-        numbers: (n,) int64, which of them.
+        clips: the other clips.
+        numbers: (n,) int64, numbers of the clips in the subset.
     """
 
     def __init__(self, clips: Clips, numbers: np.ndarray) -> None:
@@ -106,18 +106,18 @@ class ClipSubset(Clips):
             self.parts = np.unique([*np.searchsorted(numbers, clips.parts), len(numbers)])
 
     def cut(self, number: int) -> Cut:
-        """The clip of a number."""
+        """Return the clip of a number."""
         return self.clips.cut(int(self.numbers[number]))
 
     def customs(self) -> Iterator[Mapping[str, Any]]:
-        """Those of the chosen clips, after one pass over all."""
+        """Yield the custom fields of the clips, after one pass over all clips of the other sequence."""
         wanted = {int(number) for number in self.numbers}
         known = {number: custom for number, custom in enumerate(self.clips.customs()) if number in wanted}
         for number in self.numbers:
             yield known[int(number)]
 
     def origins(self) -> np.ndarray:
-        """The origins of the clips."""
+        """Return the origins of the clips."""
         known = self.clips.origins()
         places = np.full(len(self.clips), -1)
         places[self.numbers] = np.arange(len(self.numbers))
@@ -129,7 +129,7 @@ class ConcatClips(Clips):
     """Clips of several sequences, one after the other.
 
     Args:
-        sources: the sequences.
+        sources: sequences to concatenate.
     """
 
     def __init__(self, sources: Sequence[Clips]) -> None:
@@ -137,54 +137,54 @@ class ConcatClips(Clips):
         self.firsts = [0]
         for clips in sources:
             self.firsts.append(self.firsts[-1] + len(clips))
-        self.durations = _joined([clips.durations for clips in sources], np.float64)
-        self.keys = _joined([clips.keys for clips in sources], np.int64)
+        self.durations = concatenated([clips.durations for clips in sources], np.float64)
+        self.keys = concatenated([clips.keys for clips in sources], np.int64)
         self.tasks = tuple(sorted({task for clips in sources for task in clips.tasks}))
 
     def cut(self, number: int) -> Cut:
-        """The clip of a number."""
+        """Return the clip of a number."""
         source = bisect_right(self.firsts, number) - 1
         return self.sources[source].cut(number - self.firsts[source])
 
     def customs(self) -> Iterator[Mapping[str, Any]]:
-        """Those of all sequences, one after the other."""
+        """Yield the custom fields of all sequences, one after the other."""
         for clips in self.sources:
             yield from clips.customs()
 
     def origins(self) -> np.ndarray:
-        """The origins of the clips."""
+        """Return the origins of the clips."""
         parts = [
             clips.origins() + np.array([0, first]) for clips, first in zip(self.sources, self.firsts, strict=False)
         ]
         return np.concatenate([np.empty((0, 2), np.int64), *parts])
 
 
-def _joined(arrays: Sequence[np.ndarray], kind: type) -> np.ndarray:
-    # One array is not copied: it may tell of a hundred million clips.
+def concatenated(arrays: Sequence[np.ndarray], kind: type) -> np.ndarray:
+    """Concatenate any number of arrays of one kind; a single one is not copied, as it may hold 100 million clips."""
     return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(0, kind), *arrays])
 
 
 def key_of(name: str) -> int:
-    """The fingerprint of an id, as `slap.core.batch.fingerprint` has it."""
+    """Return the fingerprint of an id, equal to that of `slap.core.batch.fingerprint`."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def origin_keys(cut: Cut) -> list[int]:
-    """The fingerprints of where a clip is from, as its custom field `origin` {site: id} says."""
+    """Return the fingerprints of the origins of a clip, from its custom field `origin` {site: id}."""
     return [origin_key(site, name) for site, name in ((cut.custom or {}).get("origin") or {}).items()]
 
 
 def origin_key(site: str, name: str) -> int:
-    """The fingerprint of a place where clips are from."""
+    """Return the fingerprint of an origin."""
     return key_of(f"{site}\0{name}")
 
 
 def samples_of(durations: np.ndarray, rate: int) -> np.ndarray:
-    """How many samples clips have at a rate: Lhotse's `compute_num_samples`, and at least one.
+    """Return the number of samples of clips at a rate: Lhotse's `compute_num_samples`, and at least one.
 
     Args:
         durations: (n,) float64, seconds.
-        rate: Hz.
+        rate: sample rate, Hz.
 
     Returns:
         (n,) int64.
@@ -198,7 +198,7 @@ def samples_of(durations: np.ndarray, rate: int) -> np.ndarray:
 
 
 def repeated(keys: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Pairs of numbers, the first ascending within a pair, of clips whose fingerprints are equal."""
+    """Yield pairs of numbers of clips whose fingerprints are equal, the smaller number first."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     for i in np.flatnonzero(ordered[1:] == ordered[:-1]):

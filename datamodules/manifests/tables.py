@@ -1,6 +1,6 @@
-"""Reads CSV and JSON lines, where a row is an audio file with its caption, into clips.
+"""Readers of CSV and JSON lines, where a row is an audio file with its caption, into clips.
 
-Every complaint names the file and the line, as an editor counts lines.
+Every error names the file and the line, numbered from 1.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from slap.datamodules.manifests.clip import Clip, ManifestError
 CAPTION = re.compile(r"caption(?:_(?P<field>.+?))??(?:_\d+)?")
 LABELS = re.compile(r"(?:label|tags)(?:_.+)?")
 TEMPLATE = "the sound of {label}"
-"""The caption of a clip in a file that has labels only, as corpora of the field get it."""
+"""Template of the captions of a file that has labels only."""
 
-FIELD = "caption"  # of captions that do not say theirs
+FIELD = "caption"  # the field of captions without one
 SEPARATOR = ";"  # between the tags of a clip in a cell
 LONGEST_LINE = 1 << 26
-"""Bytes, and characters of a cell of CSV, where Python's own limit is 2^17. A few kB of gzip can hold a line that would
-fill the memory."""
+"""Largest number of bytes of a line, and of characters of a CSV cell, where Python's own limit is 2^17. A few kB of
+gzip can hold a line that would fill the memory."""
 
 Record = dict[str, Any]
 
@@ -40,7 +40,7 @@ class CaptionError(ValueError):
 
 
 def csv_records(path: Path) -> Iterator[tuple[int, Record]]:
-    """The rows of a CSV file by their columns' names, each with the number of the line that it ends on."""
+    """Yield the rows of a CSV file as {column: cell}, each with the number of its last line."""
     reader = csv.reader((text for _, text in text_lines(path)), strict=True)
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
     try:
@@ -68,31 +68,34 @@ def csv_records(path: Path) -> Iterator[tuple[int, Record]]:
 
 
 def _with_template(record: Record) -> Record:
-    """A row of a file without captions, with one that is made of its labels; it says nothing where it has none."""
+    """Return a row with a caption that is made of its labels; a row without labels stays as it is."""
     try:
         found = [*_labels(record).values(), *(tag for tags in _tags(record).values() for tag in tags)]
     except ValueError:
-        return record  # whoever makes a clip of it complains, and knows the line
+        return record  # `clips_of` reports the fault, with the line
     if not found:
         return record
     return {**record, "caption": [TEMPLATE.format(label=" and ".join(dict.fromkeys(found)))], "fields": ["template"]}
 
 
 def json_records(path: Path) -> Iterator[tuple[int, Record]]:
-    """The objects of a file with one JSON object a line, each with the number of its line."""
+    """Yield the objects of a file with one JSON object per line, each with the number of its line."""
     for number, raw in raw_lines(path):
         if raw.strip():
             yield number, record_of(raw, path, number, errors="surrogateescape")
 
 
 def record_of(raw: bytes, path: Path, number: int, errors: str = "strict") -> Record:
-    """The JSON object on a line, without those of its values that are null.
+    """Return the JSON object on a line, without values that are null.
 
     Args:
         raw: the line.
-        path: the file, for messages.
-        number: of the line.
-        errors: what `bytes.decode` does about bytes that are not UTF-8.
+        path: path of the file, for messages.
+        number: number of the line, for messages.
+        errors: handling of bytes that are not UTF-8, as of `bytes.decode`.
+
+    Raises:
+        ManifestError: the line holds no JSON object, or is not UTF-8.
     """
     text = _decoded(raw, path, number, errors)
     try:
@@ -105,7 +108,7 @@ def record_of(raw: bytes, path: Path, number: int, errors: str = "strict") -> Re
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file, plain or gzipped, numbered from 1, with their ends."""
+    """Yield the lines of a file, plain or gzipped, numbered from 1, with their ends."""
     number = 0
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
         try:
@@ -118,7 +121,7 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file, plain or gzipped, numbered from 1; bytes that are not UTF-8 become `NO_TEXT`."""
+    """Yield the lines of a text file, plain or gzipped, numbered from 1; bytes that are not UTF-8 become `NO_TEXT`."""
     for number, raw in raw_lines(path):
         yield number, _decoded(raw, path, number, errors="surrogateescape")
 
@@ -131,17 +134,17 @@ def _decoded(raw: bytes, path: Path, number: int, errors: str = "strict") -> str
 
 
 def clips_of(path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip]) -> list[tuple[int, Clip]]:
-    """The clips that records describe, in order of first mention, each with the line of that mention.
+    """Return the clips that records describe, in the order of their first records, each with the line of that record.
 
-    Records of one clip, by its `id` or else by its file, start and duration, bring one more caption each.
+    Several records of one clip, by its `id` or else by its file, start and duration, add their captions to it.
 
     Args:
-        path: the manifest, for messages.
-        records: each with its line.
-        bad: gets those whose caption is empty or no text.
+        path: path of the manifest, for messages.
+        records: records, each with its line.
+        bad: a list to which clips are appended whose caption is empty or no text.
 
     Raises:
-        ManifestError: another fault; names the line.
+        ManifestError: a record has another fault; names the line.
     """
     clips: dict[str, tuple[int, Clip]] = {}
     for line, record in records:
@@ -162,7 +165,7 @@ def clips_of(path: Path, records: Iterable[tuple[int, Record]], bad: list[BadCli
 
 
 def _check_text(record: Record) -> None:
-    """Refuse a row that holds what is no text, wherever in it."""
+    """Refuse a row if any text in it is not UTF-8 or has the character NUL."""
     for name, value in record.items():
         for text in _texts(value):
             if NO_TEXT.search(text):
@@ -172,7 +175,7 @@ def _check_text(record: Record) -> None:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All texts within a value as JSON has them."""
+    """Yield all texts within a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | dict):
@@ -181,7 +184,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _writable(value: Any) -> str:
-    """The beginning of a value as text that can be written, however damaged."""
+    """Return the beginning of a text, with bytes that are not UTF-8 escaped; of another value, nothing."""
     return value[:80].encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""
 
 
@@ -226,7 +229,7 @@ def _fields(clip: Clip) -> tuple[str, ...]:
 
 
 def _captions(record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The captions of a record, and the field of each, or nothing if all are of the usual one."""
+    """Return the captions of a record, and the field of each, or nothing if all have the field `caption`."""
     found: list[str] = []
     fields: list[str] = []
     for name, value in record.items():
@@ -238,14 +241,14 @@ def _captions(record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
             for fault in filter(None, map(text_error, values)):
                 raise CaptionError(f"`{name}` is no caption: {fault}")
             found += [caption.strip() for caption in values]
-            fields += _told(record, len(values)) if name == "caption" else [match["field"] or FIELD] * len(values)
+            fields += _fields_of(record, len(values)) if name == "caption" else [match["field"] or FIELD] * len(values)
     if not found:
         raise CaptionError("the caption is empty; each row needs one, in `caption` or in caption_1, caption_2, ...")
     return tuple(found), tuple(fields) if set(fields) != {FIELD} else ()
 
 
-def _told(record: Record, count: int) -> list[str]:
-    """The fields of the captions in `caption`."""
+def _fields_of(record: Record, count: int) -> list[str]:
+    """Return the field of each caption in `caption`."""
     fields = record.get("fields", [FIELD] * count)
     if not isinstance(fields, list) or len(fields) != count or not all(isinstance(f, str) and f for f in fields):
         raise ValueError(f"`fields` must be a list with a name for each of the {count} captions, got {fields!r}")
@@ -256,7 +259,7 @@ def _labels(record: Record) -> dict[str, str]:
     labels = record.get("labels", {})
     if not isinstance(labels, dict):
         raise ValueError(f"`labels` must be an object of task and label, got {labels!r}")
-    # JSON has one more way to say it, so a task may be named twice.
+    # JSON has two ways to give a label, so a task may be named twice.
     named = {"label" if name == "label" else name[6:]: name for name in record if re.fullmatch("label(_.+)?", name)}
     for task, name in named.items():
         if labels.get(task, record[name]) != record[name]:
@@ -269,7 +272,7 @@ def _labels(record: Record) -> dict[str, str]:
 
 
 def _tags(record: Record) -> dict[str, tuple[str, ...]]:
-    """By task the labels of a clip that may have several; those of `tags` alone are of the task "tags"."""
+    """Return the tags of a record by task; those in the column `tags` belong to the task "tags"."""
     found: dict[str, tuple[str, ...]] = {}
     for name, value in record.items():
         if name != "tags" and not name.startswith("tags_"):
@@ -294,7 +297,7 @@ def _fold(record: Record) -> int | None:
 
 
 def _origin(record: Record) -> dict[str, Any]:
-    """Corpus, split and origin of a clip; an `origin` that is no object means something else."""
+    """Return corpus, split and origin of a record; an `origin` that is no object is ignored."""
     origin = record.get("origin", {})
     origin = origin if isinstance(origin, dict) else {}
     if not all(isinstance(name, str) and name for name in origin.values()):

@@ -1,11 +1,11 @@
-"""What a recording sounds like, in 250 bytes a second that survive codecs, gain, resampling and cropping.
+"""Audio fingerprints of 250 bytes per second that are robust to codecs, gain, resampling and cropping.
 
-After J. Haitsma and T. Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002: a frame is 32 bits, each of
-them whether the energy falls from one frequency band to the next by more than it did a moment before. A change of gain
-or a filter moves no bit, a codec few, and of two recordings of different things half the bits differ. Ours, chosen on
-real recordings (docs/log.md, 2026-11-25): audio at 8 kHz, so that speech in telephone quality counts too; windows of
-256 ms every 16 ms, which a crop at any place meets to 8 ms; a moment is 128 ms; frames that are 60 dB softer than
-the loudest one of their clip say nothing, since rounding decides them.
+After J. Haitsma and T. Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002: a frame is 32 bits; a bit is
+1 if the energy falls from one frequency band to the next by more than it did in an earlier frame. A change of gain or a
+filter changes no bit, a codec changes few, and between recordings of different things half the bits differ. Our
+choices, made on real recordings (docs/log.md, 2026-11-25): audio at 8 kHz, so that speech in telephone quality counts
+too; windows of 256 ms every 16 ms, so that a crop at any place is within 8 ms of one; the earlier frame is 128 ms
+before; frames that are 60 dB softer than the loudest one of their clip are ignored, since rounding decides their bits.
 
 T samples, F frames, 33 bands.
 """
@@ -34,20 +34,20 @@ FAINT = 1e-3  # energy of a frame below which it is silence anyway: noise of one
 
 BLOCK: Seconds = 60.0
 MARGIN: Seconds = 1.0
-"""Longer audio is read in blocks, with this much before and after, so that memory stays bounded."""
+"""Longer audio is read in blocks, with a margin before and after, so that memory stays bounded."""
 
 _TYPE = np.dtype("<u4")
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a clip sounds like.
+    """The fingerprint of a clip.
 
     Args:
         frames: (F,) uint32, 32 bits each; frame i + LAG compared with frame i. A clip below 0.38 s has none.
-        sound: (F,) bool, whether both are loud enough to say something.
-        content: names the samples themselves: equal for copies in another lossless format, with silence around them,
-            or with their channel repeated. Empty for silence.
+        sound: (F,) bool, True where both frames are loud enough to be compared.
+        content: hash of the samples: equal for copies in another lossless format, with silence around them, or with
+            their channel repeated. Empty for silence.
     """
 
     frames: np.ndarray
@@ -56,10 +56,10 @@ class Fingerprint:
 
 
 def fingerprint(cut: Cut) -> Fingerprint:
-    """The fingerprint of a clip, which is decoded at its own rate and averaged to mono.
+    """Compute the fingerprint of a clip, which is decoded at its own rate and averaged to mono.
 
     Raises:
-        DecodeError: the audio cannot be read, or holds what is no number.
+        DecodeError: the audio cannot be read, or has NaN or infinite samples.
     """
     sounds, contents = _Frames(), _Content(cut.sampling_rate)
     for samples, begin, end in _blocks(cut):
@@ -69,7 +69,7 @@ def fingerprint(cut: Cut) -> Fingerprint:
 
 
 def _blocks(cut: Cut) -> Iterator[tuple[np.ndarray, int, int]]:
-    """The samples of a clip, (T,), in blocks with margins; begin and end of the block proper in them."""
+    """Yield the samples of a clip, (T,), in blocks with margins, and begin and end of the block without its margins."""
     count = max(1, round(cut.duration / BLOCK))
     if count == 1:
         samples = load(mono(cut, cut.sampling_rate)).numpy()
@@ -93,10 +93,10 @@ def _at(place: int, cut: Cut) -> int:
 
 
 def resampled(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Samples, (T,) float32, at 8 kHz, by cutting the spectrum of the whole off, or by filling it up with zeros."""
+    """Resample samples, (T,) float32, to 8 kHz, by truncating their spectrum or padding it with zeros."""
     if rate == RATE:
         return samples
-    unit = rate // gcd(rate, RATE)  # so many samples are a whole number of them at 8 kHz
+    unit = rate // gcd(rate, RATE)  # this many samples are a whole number of samples at 8 kHz
     length = -(-len(samples) // unit) * unit
     wanted = length // unit * (RATE // gcd(rate, RATE))
     spectrum = np.fft.rfft(samples, length)
@@ -107,14 +107,14 @@ def resampled(samples: np.ndarray, rate: int) -> np.ndarray:
 
 
 def band_energies(samples: np.ndarray) -> np.ndarray:
-    """The energy of each band in each window of samples at 8 kHz, (T,), as (frames, 33) float32."""
+    """Compute (frames, 33) float32, the energy of each band in each window of samples at 8 kHz, (T,)."""
     windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP]
     parts = [windows[i : i + 256] * _HANN for i in range(0, len(windows), 256)]
     return np.concatenate([np.square(np.abs(np.fft.rfft(part))).astype(np.float32) @ _FILTERS for part in parts])
 
 
 def _filters() -> np.ndarray:
-    """The share of each frequency in each band, (1025, 33); the bands are equally wide on a logarithmic scale."""
+    """Compute (1025, 33), the share of each frequency in each band; the bands are equally wide on a log scale."""
     edges = np.geomspace(LOWEST, HIGHEST, BANDS + 1)
     width = RATE / WINDOW
     centers = np.fft.rfftfreq(WINDOW, 1 / RATE)[:, None]
@@ -127,16 +127,16 @@ _FILTERS = _filters()
 
 
 class _Frames:
-    """Turns samples at 8 kHz into frames, block by block."""
+    """Converter of samples at 8 kHz to frames, block by block."""
 
     def __init__(self) -> None:
-        self.left = np.zeros(0, np.float32)  # samples that the next windows begin with
-        self.recent = np.zeros((0, BANDS), np.float32)  # energies that later ones are compared with
+        self.left = np.zeros(0, np.float32)  # first samples of the next windows
+        self.recent = np.zeros((0, BANDS), np.float32)  # energies to compare later ones with
         self.bits: list[np.ndarray] = []
         self.loudness: list[np.ndarray] = []
 
     def add(self, samples: np.ndarray) -> None:
-        """More samples, (T,)."""
+        """Add samples, (T,)."""
         samples = np.concatenate([self.left, samples])
         if len(samples) < WINDOW:
             self.left = samples
@@ -149,22 +149,22 @@ class _Frames:
         self.recent = energies[-LAG:]
 
     def frames(self) -> tuple[np.ndarray, np.ndarray]:
-        """Bits, (F,) uint32, and whether they say something, (F,) bool."""
+        """Return bits, (F,) uint32, and a mask of the frames that are loud enough, (F,) bool."""
         loudness = np.concatenate([np.zeros(0, np.float32), *self.loudness])
         sound = loudness > max(SILENT * loudness.max(initial=0.0), FAINT)
         return np.concatenate([np.zeros(0, _TYPE), *self.bits]), sound[LAG:] & sound[:-LAG]
 
 
 class _Content:
-    """Hashes samples as 16-bit numbers, without the zeros before and after."""
+    """Hash of samples as 16-bit numbers, without the zeros before and after."""
 
     def __init__(self, rate: int) -> None:
         self.hash = blake2b(str(rate).encode(), digest_size=16)
         self.begun = False
-        self.zeros = 0  # that come after what was hashed
+        self.zeros = 0  # after the last sample that was hashed
 
     def add(self, samples: np.ndarray) -> None:
-        """More samples, (T,)."""
+        """Add samples, (T,)."""
         steps = np.round(np.clip(samples, -1, 1) * 32767).astype("<i2")
         places = np.flatnonzero(steps)
         if not len(places):
@@ -179,5 +179,5 @@ class _Content:
         self.zeros = len(steps) - 1 - int(places[-1])
 
     def digest(self) -> bytes:
-        """The name of the samples; empty when all are zero."""
+        """Return the hash of the samples; empty when all are zero."""
         return self.hash.digest() if self.begun else b""

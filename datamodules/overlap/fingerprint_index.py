@@ -1,9 +1,8 @@
-"""Finds in a set of fingerprints those that share a stretch of audio with another one.
+"""Search in a set of fingerprints for those that share a segment of audio with another one.
 
-The set is an inverted index: each frame of 32 bits points to the clips and places that have it. Frames that a clip has
-in common with another at one offset make that offset a candidate, and it counts when, over all frames that overlap,
-few enough bits differ. The index takes 16 bytes a frame, 10 MB for 1,000 clips of 10 s; the clips that are looked up
-are not kept.
+The set is an inverted index: each frame of 32 bits points to the clips and places that have it. An offset at which two
+clips have a frame in common is a candidate; it is a match if few enough bits differ over all frames that overlap. The
+index takes 16 bytes per frame, 10 MB for 1,000 clips of 10 s; the clips that are looked up are not kept.
 
 F frames of a clip, n of the whole set.
 """
@@ -19,22 +18,22 @@ from slap.core.units import Seconds
 from slap.datamodules.overlap.fingerprint import HOP_SECONDS, Fingerprint
 
 BITS = 32
-COMMON = 1000  # a frame that so many places have says too little to be followed
-CANDIDATES = 64  # offsets that are checked, those with the most frames in common first
-SHIFTS = (-2, -1, 0, 1, 2)  # frames, around each
+COMMON = 1000  # places; a more frequent frame makes no candidates
+CANDIDATES = 64  # offsets to check, those with the most frames in common first
+SHIFTS = (-2, -1, 0, 1, 2)  # frames around each candidate
 FEWEST = 20  # frames, 0.32 s, which a clip of 0.7 s has
 SECOND = 62  # frames
 
 
 @dataclass(frozen=True)
 class FingerprintMatch:
-    """A stretch that two clips share.
+    """A segment that two clips share.
 
     Attributes:
-        clip: the number of the clip in the set.
-        different: the share of bits that differ, 0 to 1; half of them in clips that have nothing to do with each other.
-        seconds: how much of the stretch says something.
-        offset: where in the clip of the set the other one begins, in seconds; negative when it begins before.
+        clip: number of the clip in the set.
+        different: share of bits that differ, 0 to 1; one half for unrelated clips.
+        seconds: duration of the frames that were compared.
+        offset: begin of the other clip in the clip of the set, seconds; negative if it begins earlier.
     """
 
     clip: int
@@ -47,7 +46,7 @@ class FingerprintIndex:
     """An inverted index of fingerprints.
 
     Args:
-        fingerprints: of the clips of the set, in their order.
+        fingerprints: fingerprints of the clips of the set, in order.
     """
 
     def __init__(self, fingerprints: Sequence[Fingerprint]) -> None:
@@ -61,7 +60,7 @@ class FingerprintIndex:
         self.places = _joined(places, np.int32)[order]
 
     def matches(self, other: Fingerprint) -> list[FingerprintMatch]:
-        """The clips of the set that share a stretch with another clip, each once, the surest first."""
+        """Return the clips of the set that share a segment with another clip, each once, best match first."""
         best: dict[int, FingerprintMatch] = {}
         for clip, offset in self._candidates(other):
             match = self._check(other, clip, offset)
@@ -70,7 +69,7 @@ class FingerprintIndex:
         return sorted(best.values(), key=lambda match: match.different)
 
     def _candidates(self, other: Fingerprint) -> list[tuple[int, int]]:
-        """Clips and offsets at which a frame is the same, those with the most such frames first."""
+        """Return clips and offsets at which frames are equal, those with the most equal frames first."""
         mine = np.flatnonzero(other.sound)
         first, last = (np.searchsorted(self.keys, other.frames[mine], side=side) for side in ("left", "right"))
         counts = np.where(last - first > COMMON, 0, last - first)
@@ -84,7 +83,7 @@ class FingerprintIndex:
         return [(int(pair >> 32), int(pair & 0xFFFFFFFF) - (1 << 31)) for pair in chosen]
 
     def _check(self, other: Fingerprint, clip: int, offset: int) -> FingerprintMatch | None:
-        """The match at an offset or beside it, if there is one."""
+        """Return the match at an offset or beside it, if there is one."""
         known = self.fingerprints[clip]
         found = []
         for place in (offset + shift for shift in SHIFTS):
@@ -104,10 +103,11 @@ class FingerprintIndex:
 
 
 def tolerated(frames: int) -> float:
-    """The share of bits that may differ over so many frames that say something, `FEWEST` at least.
+    """Return the largest share of bits that may differ in a match over a number of frames, at least `FEWEST`.
 
-    Of two recordings of different things, 0.43 at least differed over a second. A word that one person says twice comes
-    down to 0.04 over 0.2 s, so that less than `FEWEST` says nothing. See docs/log.md, 2026-11-25.
+    Between two recordings of different things, at least 0.43 of the bits differed over a second. Between two utterances
+    of one word by one person, as few as 0.04 differed over 0.2 s, so fewer than `FEWEST` frames make no match. See
+    docs/log.md, 2026-11-25.
     """
     return 0.35 if frames >= SECOND else 0.2
 

@@ -1,9 +1,9 @@
-"""Which clips of two sets are the same by what they are called, or by where their audio is from.
+"""Search for clips of two sets that are the same by their ids, or by the origins of their audio.
 
-A clip is known by its id, and by its origins (`origin` {site: id}: a YouTube video, a Freesound recording). So clips
-of AudioCaps and VGGSound meet in the video that both are cut from, whatever their files are called. Where a manifest
-says nothing of origins, a file that is named after a YouTube id counts as that video, but only against a clip that
-does say so: of two files called `recording_1.wav` nothing is known.
+A clip has an id, and origins (`origin` {site: id}: a YouTube video, a Freesound recording). So clips of AudioCaps and
+VGGSound match by the video that both are cut from, whatever their files are called. Where a manifest has no origins, a
+file that is named after a YouTube id counts as that video, but only against a clip whose manifest names its origin: two
+files called `recording_1.wav` need not be the same.
 
 m and k names of clips, as rows of a fingerprint and the number of the clip.
 """
@@ -25,27 +25,27 @@ YOUTUBE = re.compile(r"\[?Y?([\w-]{11})\]?(?:[_-]\[?[\d.]+(?:[_-][\d.]+)?\]?)?",
 Names = np.ndarray  # (m, 2) int64
 
 
-def said_origins(cut: Cut) -> dict[str, str]:
-    """What a manifest says of where a clip is from, {site: id}."""
+def stated_origins(cut: Cut) -> dict[str, str]:
+    """Return the origins of a clip that its manifest states, {site: id}."""
     return (cut.custom or {}).get("origin") or {}
 
 
 def guessed_origins(cut: Cut) -> dict[str, str]:
-    """Where a clip seems to be from, by the name of its file; nothing where the manifest says it."""
-    if said_origins(cut):
+    """Return the origin of a clip that the name of its file suggests; nothing if the manifest states it."""
+    if stated_origins(cut):
         return {}
     found = [YOUTUBE.fullmatch(Path(file).stem) for file in files_of(cut)]
     return {"youtube": found[0][1]} if len(found) == 1 and found[0] else {}
 
 
 def by_name(rows: Names | list[tuple[int, int]]) -> Names:
-    """Fingerprints and numbers of clips, (m, 2), in the order of the fingerprints, as `pairs` wants them."""
+    """Sort fingerprints and numbers of clips, (m, 2), by the fingerprints, as `pairs` needs them."""
     table = np.asarray(rows, dtype=np.int64).reshape(-1, 2)
     return table[np.argsort(table[:, 0], kind="stable")]
 
 
 def pairs(first: Names, second: Names) -> Iterator[tuple[int, int]]:
-    """The numbers of two clips that share a name, for each such pair and name.
+    """Yield the numbers of two clips that share a name, for each such pair and name.
 
     Args:
         first: (m, 2), in any order.

@@ -1,4 +1,4 @@
-"""What `slap overlap` found, as plain data and as a table."""
+"""The result of `slap overlap` as plain data and as a table."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from slap.datamodules.overlap.search import Overlap
 Record = dict[str, Any]
 
 UNREAD = 5
-"""Messages about unreadable clips that the table shows."""
+"""Largest number of messages about unreadable clips in the table."""
 
 
 def record(found: Overlap, out: Path | None = None, kept: int | None = None) -> Record:
-    """All of it as plain data.
+    """Return the result as plain data.
 
     Args:
         found: the result of a search.
-        out: the manifest that was written, if one was.
-        kept: how many training clips it holds.
+        out: path of the manifest of clips that do not overlap, if one was written.
+        kept: number of training clips in it.
     """
     listed = []
     for (train, evaluation), pair in sorted(found.pairs.items()):
@@ -53,7 +53,7 @@ def _manifest(found: Overlap, evaluation: int) -> Path:
 
 
 def _by_manifest(found: Overlap) -> list[Record]:
-    """For each evaluation manifest, how many of its clips overlap, and how many in each way."""
+    """Return the number of clips that overlap in each evaluation manifest, in total and by way."""
     clips: dict[Path, set[int]] = {}
     ways: dict[Path, dict[str, set[int]]] = {}
     for (_, evaluation), pair in found.pairs.items():
@@ -73,11 +73,11 @@ def _by_manifest(found: Overlap) -> list[Record]:
 
 
 def as_text(result: Record, most: int) -> str:
-    """The table for a terminal.
+    """Return the table for a terminal.
 
     Args:
-        result: what `record` gave.
-        most: pairs that are shown.
+        result: the result, as `record` returns it.
+        most: largest number of pairs in the table.
     """
     lines = [f"{result['train']}: {result['train_clips']} clips, {result['train_overlapping']} overlap", ""]
     width = max(len("evaluation"), *(len(part["manifest"]) for part in result["evaluation"]))

@@ -1,8 +1,7 @@
-"""Compares a training manifest with evaluation manifests: by names, by samples, by what clips sound like.
+"""Comparison of a training manifest with evaluation manifests: by names, by samples and by fingerprints of the audio.
 
-What is known of the evaluation clips is kept, about 2.7 kB for 10 s of audio; the training clips go by once. So it is
-the evaluation side that has to fit into memory, and 10^6 training clips are no difficulty but for the time to decode
-them.
+The fingerprints of the evaluation clips are kept in memory, about 2.7 kB per 10 s of audio; each training clip is read
+once and forgotten, so 10^6 training clips cost time but no memory.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ from slap.datamodules.manifests.read import read_manifest
 from slap.datamodules.manifests.sequence import Clips, ConcatClips, origin_key
 from slap.datamodules.overlap.fingerprint import Fingerprint, fingerprint
 from slap.datamodules.overlap.fingerprint_index import FingerprintIndex, FingerprintMatch
-from slap.datamodules.overlap.ids import by_name, guessed_origins, pairs, said_origins
+from slap.datamodules.overlap.ids import by_name, guessed_origins, pairs, stated_origins
 
-BATCH = 16  # clips that a process takes at a time
-FEW = 500  # clips, below which starting processes takes longer than decoding
+BATCH = 16  # clips per task of a process
+FEW = 500  # clips; below this, starting processes takes longer than decoding
 
 
 @dataclass
 class Pair:
-    """How a training clip and an evaluation clip are the same.
+    """A training clip and an evaluation clip that are the same.
 
     Attributes:
-        by: "id", the sites of shared origins, "content", "fingerprint".
-        match: the stretch that they share, for "fingerprint".
+        by: ways in which they are the same: "id", the sites of shared origins, "content", "fingerprint".
+        match: the segment that they share, for "fingerprint".
     """
 
     by: list[str] = field(default_factory=list)
@@ -47,13 +46,13 @@ class Pair:
 
 @dataclass
 class Overlap:
-    """What a training manifest shares with evaluation manifests.
+    """The clips that a training manifest shares with evaluation manifests.
 
     Attributes:
-        train: the training clips.
-        evaluation: the evaluation clips, those of one manifest after those of the other.
-        paths: of the training manifest and the evaluation manifests.
-        pairs: by the numbers of a training clip and an evaluation clip.
+        train: clips of the training manifest.
+        evaluation: clips of all evaluation manifests, in order.
+        paths: paths of the training manifest and the evaluation manifests.
+        pairs: pairs by the numbers of a training clip and an evaluation clip.
         unread: messages about clips whose audio is missing or cannot be read.
     """
 
@@ -64,7 +63,7 @@ class Overlap:
     unread: list[str] = field(default_factory=list)
 
     def add(self, train: int, evaluation: int, way: str, match: FingerprintMatch | None = None) -> None:
-        """Two clips are the same in one more way."""
+        """Add a way in which two clips are the same."""
         pair = self.pairs.setdefault((train, evaluation), Pair())
         if way not in pair.by:
             pair.by.append(way)
@@ -75,11 +74,11 @@ def search(train: Path, evaluation: Sequence[Path], ways: set[str], workers: int
     """Compare a training manifest with evaluation manifests.
 
     Args:
-        train: the training manifest.
-        evaluation: the others.
-        ways: of "id", "origin", "content", "fingerprint".
-        workers: processes that decode audio; 0 decodes in this one.
-        show: whether to show progress.
+        train: path of the training manifest.
+        evaluation: paths of the evaluation manifests.
+        ways: ways to compare, of "id", "origin", "content", "fingerprint".
+        workers: number of processes that decode audio; 0 decodes in this one.
+        show: show a progress bar.
 
     Raises:
         ManifestError: a manifest cannot be used.
@@ -103,9 +102,9 @@ def _ids(clips: Clips) -> np.ndarray:
 
 
 def _by_origin(found: Overlap) -> None:
-    """Pairs that are from the same place, where at least one of the two manifests says so."""
-    (said, guessed), (said_there, guessed_there) = _origins(found.train), _origins(found.evaluation)
-    for ours, theirs in ((said, said_there), (guessed, said_there), (said, guessed_there)):
+    """Add pairs with the same origin, if at least one of the two manifests states it."""
+    (stated, guessed), (other_stated, other_guessed) = _origins(found.train), _origins(found.evaluation)
+    for ours, theirs in ((stated, other_stated), (guessed, other_stated), (stated, other_guessed)):
         for site in ours.keys() & theirs.keys():
             for pair in pairs(by_name(ours[site]), by_name(theirs[site])):
                 found.add(*pair, site)
@@ -115,14 +114,14 @@ Rows = dict[str, list[tuple[int, int]]]
 
 
 def _origins(clips: Clips) -> tuple[Rows, Rows]:
-    """By site, the fingerprints of origins with the numbers of their clips: said, and guessed."""
-    said: Rows = {}
+    """Return the fingerprints of origins with the numbers of their clips, by site: stated ones, and guessed ones."""
+    stated: Rows = {}
     guessed: Rows = {}
     for number, cut in enumerate(clips):
-        for rows, origins in ((said, said_origins(cut)), (guessed, guessed_origins(cut))):
+        for rows, origins in ((stated, stated_origins(cut)), (guessed, guessed_origins(cut))):
             for site, name in origins.items():
                 rows.setdefault(site, []).append((origin_key(site, name), number))
-    return said, guessed
+    return stated, guessed
 
 
 def _by_audio(found: Overlap, ways: set[str], workers: int, show: bool) -> None:
@@ -150,7 +149,7 @@ NOTHING = Fingerprint(np.zeros(0, np.uint32), np.zeros(0, bool), b"")
 
 
 def _fingerprints(clips: Clips, workers: int, show: bool, what: str) -> Iterator[tuple[int, Fingerprint | str]]:
-    """Numbers and fingerprints of clips, in their order, or why one cannot be read."""
+    """Yield numbers and fingerprints of clips, in order; for a clip that cannot be read, a message."""
     numbers = iter(tqdm(range(len(clips)), desc=what, unit=" clips", disable=not show, dynamic_ncols=True))
     if workers < 2 or len(clips) < FEW:
         for number in numbers:

@@ -1,6 +1,6 @@
-"""Warns when a model is judged on clips that it is trained on.
+"""Warning of evaluation clips that the model is trained on.
 
-At the start of training this looks at names alone, which the indices of manifests hold: ids, and origins such as a
+At the start of training, only names are compared, which the indices of manifests hold: ids, and origins such as a
 YouTube video or a Freesound recording. `slap overlap` compares the audio too.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from slap.datamodules.manifests.clip import ManifestError
-from slap.datamodules.manifests.filters import parted
+from slap.datamodules.manifests.filters import split_filter
 from slap.datamodules.manifests.read import read_manifest
 from slap.datamodules.manifests.sequence import Clips
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def shared_by_name(train: Clips, evaluation: Clips) -> tuple[int, int]:
-    """How many evaluation clips have the id, and how many the origin, of a training clip."""
+    """Return the number of evaluation clips with the id, and of those with the origin, of a training clip."""
     ids = np.isin(evaluation.keys, train.keys)
     origins = evaluation.origins()
     from_there = origins[np.isin(origins[:, 0], train.origins()[:, 0]), 1]
@@ -29,13 +29,13 @@ def shared_by_name(train: Clips, evaluation: Clips) -> tuple[int, int]:
 
 
 def indexed(paths: Sequence[Path]) -> list[tuple[Path, Clips]]:
-    """The manifests whose index tells names in no time. A CSV would be read with the headers of all its files."""
+    """Return the manifests with an index, which holds names. For a CSV, the headers of all its files would be read."""
     found = []
     for path in paths:
         try:
-            if parted(path)[0].suffix != ".csv":
+            if split_filter(path)[0].suffix != ".csv":
                 found.append((path, read_manifest(path)))
-        except ManifestError as error:  # whoever needs the manifest will be told
+        except ManifestError as error:  # evaluation reports it
             log.info("not compared with the training data: %s", error)
     return found
 
@@ -45,16 +45,16 @@ def warn_of_overlap(train: Sequence[tuple[Path, Clips]], evaluation: Sequence[tu
 
     Args:
         train: training manifests with their clips.
-        evaluation: evaluation manifests with theirs.
+        evaluation: evaluation manifests with their clips.
     """
     for path, clips in train:
-        for other, judged in evaluation:
-            ids, origins = shared_by_name(clips, judged)
+        for other, evaluated in evaluation:
+            ids, origins = shared_by_name(clips, evaluated)
             if ids or origins:
                 log.warning(
-                    "of the %d clips in %s, %d have the id and %d the origin of a training clip in %s: figures from "
+                    "of the %d clips in %s, %d have the id and %d the origin of a training clip in %s: metrics on "
                     "them are too good; see `slap overlap %s %s`, and its option --out",
-                    len(judged),
+                    len(evaluated),
                     other,
                     ids,
                     origins,

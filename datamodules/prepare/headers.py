@@ -1,7 +1,7 @@
-"""Reads the headers of many audio files, in parallel, in order, and so that an interrupted reading goes on later.
+"""Reader of the headers of many audio files, in parallel, in order, that can continue after an interruption.
 
-What was read is kept in a journal, one line a file in the order of the files. A later reading of the same files takes
-from it what is still true: a file whose size and time of change are as they were is not opened again.
+Headers are kept in a journal, one line per file in the order of the files. A later reading of the same files takes from
+it the headers of all files with the same size and time of modification, without opening them again.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from slap.audio.decoders import AudioError, Header, header
 
 T = TypeVar("T")
 
-BATCH = 64  # files that a process reads at a time
-FEW = 1024  # files for which starting processes takes longer than reading
+BATCH = 64  # files per task of a process
+FEW = 1024  # files; below this, starting processes takes longer than reading
 
 KINDS: dict[str, Literal["missing", "unreadable", "truncated", "empty"]] = {
     "absent": "missing",
     "truncated": "truncated",
     "empty": "empty",
 }
-"""The kinds of faults by the reasons that reading gives, see `slap.core.bad_clip`; any other is unreadable."""
+"""The kind of fault for each reason of an error in reading, see `slap.core.bad_clip`; any other is unreadable."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a file has no usable header.
+    """The reason why a file has no usable header.
 
     Attributes:
-        kind: as `slap prepare` counts it.
-        detail: what was found, for people.
+        kind: kind of fault that `slap prepare` counts.
+        detail: message for people.
     """
 
     kind: Literal["missing", "unreadable", "truncated", "empty"]
@@ -47,7 +47,7 @@ class Fault:
 
 
 def read_header(path: str) -> Header | Fault:
-    """The header of an audio file in any format that training reads; nothing is decoded."""
+    """Read the header of an audio file in any format that training reads; nothing is decoded."""
     try:
         if Path(path).stat().st_size == 0:
             return Fault("empty", f"{path} is a file of 0 bytes")
@@ -63,16 +63,16 @@ def read_header(path: str) -> Header | Fault:
 def read_headers(
     items: Iterable[T], path_of: Callable[[T], str], journal: Path, workers: int
 ) -> Iterator[tuple[T, Header | Fault]]:
-    """The header of each item's file, in the order of the items, lazily.
+    """Yield the header of each item's file, in order.
 
     Args:
-        items: any things that have a file each.
-        path_of: the path of an item's file.
-        journal: where to keep what was read; what it holds from an interrupted reading is used. The caller removes it.
-        workers: processes that read; 0 reads in this one.
+        items: any objects that have a file each.
+        path_of: returns the path of an item's file.
+        journal: path of the journal; one from an interrupted reading is continued. The caller removes it.
+        workers: number of processes that read; 0 reads in this one.
 
     Raises:
-        RuntimeError: a process died, e.g. killed for its memory.
+        RuntimeError: a process died, e.g. for lack of memory.
     """
     items = iter(items)
     journal.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def read_headers(
 
 
 def _replayed(file: BinaryIO, items: Iterator[T], path_of: Callable[[T], str]) -> Iterator[tuple[T, Header | Fault]]:
-    """What a journal tells of the first items; it is cut after the last line that does."""
+    """Yield the headers of the first items from a journal, and truncate it after the last line that fits."""
     file.seek(0)
     good = 0
     held: list[T] = []
@@ -114,7 +114,7 @@ def _replayed(file: BinaryIO, items: Iterator[T], path_of: Callable[[T], str]) -
 
 
 def _read(items: Iterator[T], path_of: Callable[[T], str], workers: int) -> Iterator[tuple[T, dict[str, Any]]]:
-    """Items with what was read of their files, by as many processes."""
+    """Yield items with the journal lines of their files, read by a number of processes."""
     if workers < 1:
         for item in items:
             yield item, _line(path_of(item))
@@ -148,7 +148,7 @@ def _lines(paths: list[str]) -> list[dict[str, Any]]:
 
 
 def _line(path: str) -> dict[str, Any]:
-    """What the journal keeps of a file."""
+    """Return the journal line of a file."""
     stamp = _stamp(path)  # before the file is read: a change in between is then seen as one
     return {"path": path, "stamp": stamp, **vars(read_header(path))}
 

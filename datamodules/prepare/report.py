@@ -1,4 +1,4 @@
-"""What `slap prepare` found of a corpus: counted while it goes on, kept as plain data, printed and drawn."""
+"""The report of `slap prepare`: clips are counted as they are found; the counts are plain data, a text and a plot."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ FAULTS = {
     "outside": "begins or ends outside of its file",
     "duplicated": "a file or an id named before",
 }
-"""Why a clip of the list is not in the manifest."""
+"""The reasons why a clip of the official list is not in the manifest."""
 
 NAMED = 5
-"""Of each fault, how many clips the report names."""
+"""Largest number of clips that the report names for each fault."""
 
 EDGES: tuple[Seconds, ...] = tuple(
     float(f"{digits}e{power}") for power in range(-3, 6) for digits in (1, 1.5, 2, 3, 5, 7)
 )
-"""Between which durations the histogram counts: round figures, each about one and a half times the one before."""
+"""Edges of the histogram of durations: round numbers, each about one and a half times the one before."""
 
 CHANNELS = {"1": "mono", "2": "stereo"}
 
 BAR = 40
-"""Characters of the longest bar in a terminal."""
+"""Width of the longest bar in a terminal, characters."""
 
 COLOUR = "#2a6f97"
 
 
 class Findings:
-    """Counts the clips of one split as they come.
+    """Counts of the clips of one split.
 
     Args:
-        official: the published number of clips.
+        official: published number of clips, None if none is published.
     """
 
     def __init__(self, official: int | None) -> None:
@@ -61,7 +61,7 @@ class Findings:
         self.channels: Counter[int] = Counter()
 
     def bad(self, fault: str, clip: Clip, detail: str) -> None:
-        """Count a clip that cannot be used."""
+        """Count a clip that has a fault."""
         self.faults[fault] += 1
         if len(self.named[fault]) < NAMED:
             self.named[fault].append(f"{clip.id}: {detail}")
@@ -74,10 +74,10 @@ class Findings:
         self.channels[channels] += 1
 
     def record(self, left_out: Mapping[str, Sequence[str]]) -> Record:
-        """All of it as plain data.
+        """Return the counts as plain data.
 
         Args:
-            left_out: clips that the corpus passed over, by reason.
+            left_out: clips that the corpus leaves out, by reason.
         """
         counts = Counter(max(bisect_right(EDGES, duration) - 1, 0) for duration in self.durations)
         found = len(self.durations)
@@ -105,7 +105,7 @@ class Findings:
 
 
 def as_text(title: str, record: Record) -> str:
-    """What was found of a split, for a terminal."""
+    """Return the report of a split for a terminal."""
     published = "" if record["official"] is None else f"   (published: {record['official']})"
     lines = [title, f"  {'listed':<12}{record['listed']:>9}{published}"]
     lines.append(f"  {'found':<12}{record['found']:>9}{_about(record)}")
@@ -127,12 +127,12 @@ def _about(record: Record) -> str:
     length = f"{seconds['shortest']:.2f} to {seconds['longest']:.2f} s, median {seconds['median']:.2f}"
     rates = _frequent({f"{int(rate) / 1000:g} kHz": count for rate, count in record["sample_rates"].items()})
     channels = _frequent({CHANNELS.get(n, f"{n} channels"): count for n, count in record["channels"].items()})
-    captions = f"{each:.3g} caption{'s' * (each != 1)} a clip"
+    captions = f"{each:.3g} caption{'s' * (each != 1)} per clip"
     return f"   ({record['hours']:.2f} h; {length}; {rates}; {channels}; {captions})"
 
 
 def _frequent(counts: Mapping[str, int], most: int = 3) -> str:
-    """The most frequent values, and whether there are others."""
+    """Return the most frequent values, and "others" if there are more."""
     ordered = sorted(counts, key=lambda value: -counts[value])
     return ", ".join(ordered[:most] + (["others"] if len(ordered) > most else []))
 
@@ -143,7 +143,7 @@ def _names(first: Sequence[str], count: int) -> list[str]:
 
 
 def _occupied(histogram: Sequence[Sequence[float]]) -> list[tuple[Seconds, Seconds, int]]:
-    """Each range of durations from the shortest clip to the longest, with its clips, also where there are none."""
+    """Return all ranges of durations from the shortest clip to the longest, with their numbers of clips."""
     if not histogram:
         return []
     counts = {begin: int(count) for begin, count in histogram}
@@ -165,11 +165,11 @@ def _bars(histogram: Sequence[Sequence[float]]) -> list[str]:
 
 
 def draw(corpus: str, splits: Mapping[str, Record]) -> Figure:
-    """The durations of each split that has clips, one panel a split.
+    """Draw the durations of each split that has clips, one panel per split.
 
     Args:
-        corpus: its name, for the title.
-        splits: by their names, what `Findings.record` gave.
+        corpus: name of the corpus, for the title.
+        splits: counts of each split, as `Findings.record` returns them, by its name.
     """
     from matplotlib.figure import Figure
 
@@ -197,7 +197,7 @@ def draw(corpus: str, splits: Mapping[str, Record]) -> Figure:
 
 
 def _share_seconds(panels: Sequence[Axes], records: Iterable[Record]) -> None:
-    """The same logarithmic axis for all panels, with ticks at round durations and at least a factor of ten wide."""
+    """Give all panels one logarithmic axis, with ticks at round durations, over a factor of ten at least."""
     ranges = [part for record in records for part in _occupied(record["histogram"])]
     low, high = min(part[0] for part in ranges) / 1.2, max(part[1] for part in ranges) * 1.2
     spread = max(10 * low / high, 1) ** 0.5

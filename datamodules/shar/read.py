@@ -3,11 +3,9 @@
     train/cuts.000000.jsonl.gz   train/recording.000000.tar
     train/cuts.000001.jsonl.gz   train/recording.000001.tar   ...
 
-A folder is walked through once, by the headers of its tar files. What cuts say and where their audio lies is then known
-to the sampler without the audio, and workers read audio where it lies. The index is kept beside the folder, as
-`train.index` and `train.blocks` (inside, Lhotse would take them for fields), like that of
-`slap.datamodules.manifests.cuts`.
-Fields other than `recording` are not read.
+A folder is indexed once, by the headers of its tar files. The sampler then needs no audio, and workers read audio where
+it lies. The index is kept beside the folder, as `train.index` and `train.blocks` (inside, Lhotse would take them for
+fields), see `slap.datamodules.manifests.cut_index`. Fields other than `recording` are not read.
 """
 
 from __future__ import annotations
@@ -15,53 +13,60 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lhotse.cut import Cut, MixedCut
 
 from slap.datamodules.audio.tar_member import TarMember, tar_members
 from slap.datamodules.captions.validate import NO_TEXT
 from slap.datamodules.manifests.clip import ManifestError
-from slap.datamodules.manifests.cut_index import SMALL, build_copied, load_index, save_index
-from slap.datamodules.manifests.cuts import CutManifest, refuse_repeated
+from slap.datamodules.manifests.cut_index import CutIndex, index_copy
+from slap.datamodules.manifests.cuts import CutManifest, open_indexed
 from slap.datamodules.manifests.safe_cuts import cut_of, kept, tracks_of
 from slap.datamodules.manifests.tables import Record, json_records
 
 SHARD = re.compile(r"(?P<field>cuts(?=\..*jsonl)|recording(?=\..*tar))(\.(?P<number>.+))?\.(jsonl|jsonl\.gz|tar)")
 
-MOST_TEXT = 1 << 24  # bytes by which a recording may be described
+MOST_TEXT = 1 << 24  # bytes of the description of a recording
 
 JOURNAL = "packing.json"
-"""A file in a folder that is not complete yet: what it is made of, and how."""
+"""A file in an unfinished folder, with the manifest and the settings that it is made with."""
 
 
 def open_shar(folder: Path) -> CutManifest:
-    """The clips of a Shar folder, in the order of its shards.
+    """Open the clips of a Shar folder, in the order of its shards.
 
     Raises:
-        ManifestError: it is none, a shard is cut off or does not fit its cuts, or something in it is not allowed.
+        ManifestError: the folder holds no Shar, a shard is cut off or does not fit its cuts, or a cut is not allowed.
     """
     shards = shards_of(folder)
-    index = load_index(folder)
-    if index is not None:
-        return CutManifest(folder, index, decoded_member)
-    parts = (_lines(*shard) for shard in shards)
-    clips = CutManifest(folder, build_copied(folder, parts, decoded_member), decoded_member)
-    refuse_repeated(clips)
-    if len(clips) > SMALL:
-        save_index(folder, clips.contents)
-    return clips
+    return open_indexed(folder, decoded_member, lambda: _index(folder, shards))
+
+
+def _index(folder: Path, shards: list[tuple[Path, Path]]) -> CutIndex:
+    parts = [0]
+
+    def lines() -> Iterator[tuple[bytes, Cut]]:
+        for cuts, audio in shards:
+            parts.append(parts[-1])
+            for line in _lines(cuts, audio):
+                parts[-1] += 1
+                yield line, decoded_member(line, folder, parts[-1])
+
+    return replace(index_copy(folder, lines()), parts=np.array(parts))
 
 
 def shards_of(folder: Path) -> list[tuple[Path, Path]]:
-    """The files of each shard of a Shar folder: those of its cuts and of its audio.
+    """Return the files of each shard of a Shar folder: that of its cuts and that of its audio.
 
     Raises:
-        ManifestError: there are none, or one lacks its other file.
+        ManifestError: there are no shards, or one lacks its cuts or its audio.
     """
     if (folder / JOURNAL).exists():
-        raise ManifestError(f"{folder} is not complete; give `slap pack` the same command again, and it goes on")
+        raise ManifestError(f"{folder} is not complete; give the same command of `slap pack` again, and it continues")
     found: dict[str, dict[str, Path]] = {"cuts": {}, "recording": {}}
     for path in sorted(folder.iterdir()):
         named = SHARD.fullmatch(path.name)
@@ -70,7 +75,7 @@ def shards_of(folder: Path) -> list[tuple[Path, Path]]:
     cuts, audio = found["cuts"], found["recording"]
     if not cuts:
         raise ManifestError(
-            f"{folder}: a folder as a manifest holds Shar, cuts.*.jsonl.gz with recording.*.tar; `slap pack` makes one"
+            f"{folder} is no Shar folder: it holds no cuts.*.jsonl.gz with recording.*.tar; `slap pack` makes one"
         )
     if cuts.keys() != audio.keys():
         lost = [str((cuts.get(number) or audio[number]).name) for number in sorted(cuts.keys() ^ audio.keys())]
@@ -79,7 +84,7 @@ def shards_of(folder: Path) -> list[tuple[Path, Path]]:
 
 
 def _lines(cuts: Path, audio: Path) -> Iterator[bytes]:
-    """For each cut of a shard a line that says all: where it stands, where its audio lies, and what it is."""
+    """Yield a line of the index for each cut of a shard: its places in both files, and its record."""
     members = tar_members(audio)
     for number, record in json_records(cuts):
         where = f"{cuts}, line {number}"
@@ -101,7 +106,7 @@ def _lines(cuts: Path, audio: Path) -> Iterator[bytes]:
 
 
 def _about(audio: Path, offset: int, size: int) -> Any:
-    """What a shard says of a recording."""
+    """Read the description of a recording in a shard."""
     if size > MOST_TEXT:
         raise ManifestError(f"{audio}: byte {offset}: {size} bytes to describe a recording are refused")
     try:
@@ -110,13 +115,12 @@ def _about(audio: Path, offset: int, size: int) -> Any:
         raise ManifestError(f"{audio}: byte {offset} should describe a recording: {error}") from error
 
 
-def decoded_member(line: bytes, folder: Path, number: int) -> Cut:
-    """The cut that a line of the index's blocks holds, checked, with its audio where it lies.
+def decoded_member(line: bytes, folder: Path, number: int) -> Cut:  # noqa: ARG001
+    """Decode and check the cut on a line of the index, with its audio in the tar file.
 
     Raises:
-        ManifestError: it is not a cut, or not one that is allowed; names the shard's file and the line in it.
+        ManifestError: the line holds no cut, or one that is not allowed; names the shard's file and the line in it.
     """
-    del number
     place, record = json.loads(line)
     where = f"{folder / place['cuts']}, line {place['line']}"
     channels = _filled(record, where)
@@ -132,13 +136,15 @@ def decoded_member(line: bytes, folder: Path, number: int) -> Cut:
 
 
 def _filled(record: Record, where: str) -> list[int]:
-    """Make the placeholder of a recording one that is allowed, and say which channels it has."""
+    """Replace the placeholder of a recording by one that is allowed, and return its channels."""
     if record.get("type") == MixedCut.__name__:
-        raise ManifestError(f"{where}: a MixedCut has no audio of its own in Shar; it must be mixed before")
+        raise ManifestError(f"{where}: a MixedCut has no audio of its own in Shar; mix it before packing")
     try:
         (source,) = record["recording"]["sources"]
         if source["type"] not in ("shar", "memory"):
-            raise ManifestError(f"{where}: a source of type {source['type']!r} is refused: audio in Shar is in its tar")
+            raise ManifestError(
+                f"{where}: a source of type {source['type']!r} is refused: audio in Shar lies in its tar file"
+            )
         channels = [int(channel) for channel in source["channels"]]
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, ManifestError):

@@ -1,4 +1,4 @@
-"""Writes the clips of a manifest as a Shar folder, shard by shard, in several processes."""
+"""Writer of the clips of a manifest as a Shar folder, shard by shard, in several processes."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from lhotse.shar import SharWriter
 from lhotse.utils import fastcopy
 from tqdm import tqdm
 
+from slap.core.files import atomic_write
 from slap.core.units import Seconds
 from slap.datamodules.audio.load import DecodeError, load
 from slap.datamodules.audio.tar_member import refuse_outside
@@ -33,14 +34,14 @@ from slap.datamodules.shar.read import JOURNAL, open_shar
 
 @dataclass(frozen=True)
 class PackReport:
-    """What was written.
+    """The size of a Shar folder that was written.
 
     Args:
-        clips: how many.
-        seconds: of audio.
-        size: of all files, in bytes.
-        shards: how many.
-        bad: what is wrong with each clip that was left out.
+        clips: number of clips.
+        seconds: seconds of audio.
+        size: size of all files, bytes.
+        shards: number of shards.
+        bad: message about each clip that was left out.
     """
 
     clips: int
@@ -52,7 +53,7 @@ class PackReport:
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard to write: the clips `start` to `stop` of a manifest, as shard `number` of a folder."""
+    """A shard to write: the clips `start` to `stop` of a manifest, as shard `number` of a folder."""
 
     number: int
     start: int
@@ -72,25 +73,25 @@ def pack(
 ) -> PackReport:
     """Write a manifest's clips and their audio as a Shar folder, which appears when it is complete.
 
-    Shards that an interrupted call left in `OUT.part` are kept.
+    Complete shards of an interrupted call are kept in `OUT.part` and not written again.
 
     Args:
-        manifest: as for training.
-        out: the folder to make.
-        shard_size: clips in a shard.
+        manifest: path of a manifest of any kind.
+        out: folder to write.
+        shard_size: clips per shard.
         encoding: flac, wav, mp3, opus, or original, that of the source.
-        workers: processes; 0 and 1 write in this one, None is one for each core.
+        workers: number of processes; 0 and 1 write in this one, None is one per core.
         skip_bad: leave out clips that cannot be read.
 
     Raises:
         ManifestError: the manifest has a fault, or an id cannot be the name of a file.
         DecodeError: a clip cannot be read, and `skip_bad` is not set.
-        ValueError: `out` exists, the unfinished folder was made otherwise, or no clip is left.
+        ValueError: `out` exists, the unfinished folder has other settings, or no clip can be read.
     """
     if shard_size < 1:
-        raise ValueError(f"a shard holds at least 1 clip, got shard_size={shard_size}")
+        raise ValueError(f"shard_size must be at least 1 clip per shard, got {shard_size}")
     if out.exists():
-        raise ValueError(f"{out} exists; name a folder that does not, or remove it")
+        raise ValueError(f"{out} exists; name another folder, or remove it")
     clips = read_manifest(manifest)
     part = _unfinished(out, manifest, len(clips), shard_size, encoding)
     shards = [
@@ -106,7 +107,7 @@ def pack(
         raise ValueError(f"no clip of {manifest} could be read; the first: {bad[0]}")
     for path in [*map(_report, shards), part / JOURNAL]:
         path.unlink()
-    _numbered_anew(part)
+    _renumber(part)
     part.rename(out)
     packed = open_shar(out)
     size = sum(path.stat().st_size for path in out.iterdir())
@@ -115,13 +116,13 @@ def pack(
 
 
 def write_shard(clips: Clips, shard: Shard) -> Shard:
-    """Write one shard: its files appear complete or not at all, and its report last."""
+    """Write a shard: its files appear complete or not at all, and its report last."""
     work = shard.folder / f"work.{shard.number}"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     bad = []
     before = get_current_audio_backend()
-    set_current_audio_backend("LibsndfileBackend")  # writes what it reads
+    set_current_audio_backend("LibsndfileBackend")  # it writes all formats that it reads
     try:
         with SharWriter(
             work, {"recording": shard.encoding}, shard_size=shard.stop - shard.start, shard_offset=shard.number
@@ -177,12 +178,12 @@ def _work(shard: Shard) -> Shard:
 
 @dataclass
 class Loaded(AudioSource):
-    """A source whose samples are in memory, (C, T), and the format that they came in."""
+    """A source with samples in memory, (C, T), and the format of the file that they were read from."""
 
     encoding: str = "flac"
 
     def load_audio(self, offset: float = 0.0, duration: float | None = None, **_: Any) -> np.ndarray:
-        """All of them; Lhotse asks for the whole recording."""
+        """Return all samples; Lhotse requests the whole recording."""
         assert not offset
         assert duration is None
         samples: np.ndarray = self.source
@@ -193,10 +194,10 @@ class Loaded(AudioSource):
 
 
 def _loaded(cut: Cut) -> Cut:
-    """The cut with its samples loaded, and without what says where it stood: that would not be true of the shard.
+    """Return the cut with its samples loaded, and without `where`, which names a line of the manifest.
 
     Raises:
-        DecodeError: they cannot be read.
+        DecodeError: the samples cannot be read.
     """
     sources = cut.recording.sources
     single = [cut] if isinstance(cut, MonoCut) else cut.to_mono()
@@ -213,14 +214,18 @@ def _loaded(cut: Cut) -> Cut:
 
 
 def _refuse_name(cut: Cut) -> None:
-    """Refuse an id that Lhotse, or anyone's tar, would not give back as it is."""
+    """Refuse an id that Lhotse, or a tar program, would change."""
     refuse_outside(cut.id, f"{cut.where}: the id")
     if str(PurePosixPath(cut.id)) != cut.id or cut.id.endswith("."):
         raise ManifestError(f"{cut.where}: the id {cut.id!r} cannot name a file in a tar; give the clip another `id`")
 
 
 def _unfinished(out: Path, manifest: Path, clips: int, shard_size: int, encoding: str) -> Path:
-    """The folder that waits to be complete, made or found again."""
+    """Return the folder of an unfinished pack, made or found again.
+
+    Raises:
+        ValueError: the folder has shards of another manifest, or with other settings.
+    """
     part = out.with_name(f"{out.name}.part")
     plan: dict[str, Any] = {"manifest": str(manifest.resolve()), "clips": clips}
     plan |= {"shard size": shard_size, "format": encoding}
@@ -232,7 +237,7 @@ def _unfinished(out: Path, manifest: Path, clips: int, shard_size: int, encoding
     known = json.loads((part / JOURNAL).read_text()) if (part / JOURNAL).exists() else None
     if known != plan:
         raise ValueError(
-            f"{part} holds shards that were made of something else, or otherwise; remove it to begin anew "
+            f"{part} holds shards of another manifest, or with other settings; remove it to start again "
             f"(there: {known}, now: {plan})"
         )
     return part
@@ -243,13 +248,12 @@ def _report(shard: Shard) -> Path:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    part = path.with_name(path.name + ".new")
-    part.write_text(json.dumps(value))
-    part.replace(path)
+    with atomic_write(path, sync=False) as file:
+        json.dump(value, file)
 
 
-def _numbered_anew(folder: Path) -> None:
-    """Close the gaps that shards without any readable clip left in the numbers."""
+def _renumber(folder: Path) -> None:
+    """Number the shards without gaps, which shards without any readable clip leave."""
     for field, suffix in (("cuts", "jsonl.gz"), ("recording", "tar")):
         for number, path in enumerate(sorted(folder.glob(f"{field}.*.{suffix}"))):
             path.rename(folder / f"{field}.{number:06d}.{suffix}")

@@ -1,8 +1,8 @@
-"""A corpus that is synthesized where it is needed: captioned sounds of 0.3 to 12 s, the same from the same seed.
+"""A synthetic corpus, made on first use: captioned sounds of 0.3 to 12 s, the same from the same seed.
 
-Written once, with 16-bit WAV files below the manifests `train.jsonl`, `val.jsonl` and `test.jsonl`:
+It consists of the manifests `train.jsonl`, `val.jsonl` and `test.jsonl`, of 16-bit WAV files, and of its arguments:
 
-    corpus.json         what it was made with; written last, so that it is there only when all the rest is
+    corpus.json         the arguments; written last, so that it exists only when the corpus is complete
     train/00000.wav
 """
 
@@ -25,33 +25,34 @@ from slap.datamodules.synthetic.scenes import held_out_scenes, labels, random_sc
 from slap.datamodules.synthetic.sounds import SAMPLE_RATE, Sound
 
 VERSION = 1
-"""Raise it when the same arguments give another corpus, so that what was written before is written anew."""
+"""Version of the corpus; raise it when the same arguments give another corpus, so that older ones are replaced."""
 
 MARKER = "corpus.json"
 SPLITS = ("train", "val", "test")
 
 PROMPTS = {"event": "the sound of {label}", "order": "the sound of {label}", "duration": "a {label} sound"}
-"""The zero-shot tasks of the held-out clips, see `synthetic_scenes.labels`, with their prompts."""
+"""The zero-shot tasks of the held-out clips, see `scenes.labels`, with their prompts."""
 
 CAPTIONS = 3
-"""Captions of a training clip, in different words; held-out clips have one."""
+"""Captions per training clip, in different words; held-out clips have one."""
 
 MENTION = 0.75
-"""How often a training caption calls a short or long sound so. Held-out captions always do: each fits one clip only."""
+"""Share of the training captions that name the length of a short or long sound. Held-out captions always do, so that
+each fits one clip only."""
 
 
 class SyntheticData(AudioTextData):
-    """Batches of the synthetic corpus, which is written first where it is missing.
+    """Batches of the synthetic corpus, which is written on first use.
 
     Args:
-        folder: where the corpus is, or will be.
-        train: clips to train on, see `write_corpus`.
-        val: clips for validation.
-        test: clips for the test.
-        max_duration: seconds of audio in a batch, see `AudioTextData`.
-        num_buckets: classes of similar length that training batches are made from.
-        num_workers: loading processes.
-        seed: of the corpus, and of order and captions.
+        folder: folder of the corpus.
+        train: number of training clips, see `write_corpus`.
+        val: number of validation clips.
+        test: number of test clips.
+        max_duration: seconds of audio per batch, see `AudioTextData`.
+        num_buckets: number of duration buckets from which training batches are drawn.
+        num_workers: number of loading processes.
+        seed: seed of the corpus, and of order and captions.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class SyntheticData(AudioTextData):
             test_manifest,
             max_duration=max_duration,
             num_buckets=num_buckets,
-            max_clip=None,  # none is long
+            max_clip=None,  # no clip is long
             prompts=PROMPTS,
             num_workers=num_workers,
             seed=seed,
@@ -80,24 +81,25 @@ class SyntheticData(AudioTextData):
         self.folder, self.clips = Path(folder), (train, val, test)
 
     def prepare_data(self) -> None:
-        """Write the corpus; Lightning calls this once a machine."""
+        """Write the corpus; Lightning calls this once per machine."""
         write_corpus(self.folder, *self.clips, self.seed)
 
 
 def write_corpus(folder: str | Path, train: int = 3000, val: int = 120, test: int = 300, seed: int = 0) -> None:
-    """Write the corpus, unless it is there already.
+    """Write the corpus, unless it exists already.
 
-    It is made beside `folder` and moved there when it is complete. One made with other arguments is replaced.
+    It is made beside `folder` and moved there when it is complete. A corpus with other arguments is replaced.
 
     Args:
-        folder: where to.
-        train: clips to train on, of random scenes, each with three captions.
-        val: held-out clips for validation during training, see `held_out_scenes`.
-        test: held-out clips for the test. Clips of different splits may tell of the same scene, never with one sound.
-        seed: the same seed gives the same files.
+        folder: folder of the corpus.
+        train: number of training clips, of random scenes, each with three captions.
+        val: number of held-out clips for validation during training, see `held_out_scenes`.
+        test: number of held-out clips for the test. Clips of different splits may show the same scene, but no two clips
+            have the same samples.
+        seed: seed of the corpus; the same seed gives the same files.
 
     Raises:
-        FileExistsError: `folder` holds something that is no such corpus.
+        FileExistsError: `folder` holds something else than such a corpus.
         ValueError: a split is too small.
     """
     folder = Path(folder)
@@ -109,7 +111,7 @@ def write_corpus(folder: str | Path, train: int = 3000, val: int = 120, test: in
             f"{folder} holds files but no {MARKER}, so it is no synthetic corpus; name another folder"
         )
     if train < 1:
-        raise ValueError(f"there must be clips to train on, got train={train}")
+        raise ValueError(f"train must be at least 1 clip, got train={train}")
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)  # of an interrupted write
     for split, stream in zip(SPLITS, np.random.default_rng(seed).spawn(len(SPLITS)), strict=True):
@@ -128,7 +130,7 @@ def _made_with(folder: Path) -> str | None:
 
 
 def _replace(folder: Path, part: Path) -> None:
-    """Put `part` in the place of `folder`, which at no time holds half a corpus."""
+    """Replace `folder` by `part`, so that it never holds an incomplete corpus."""
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -138,7 +140,7 @@ def _replace(folder: Path, part: Path) -> None:
 
 
 def _clips(root: Path, split: str, scenes: Sequence[Scene], stream: Generator) -> Iterator[Clip]:
-    """Write one WAV after another, and say what is in it."""
+    """Write the WAV files one after the other, and yield the clip of each."""
     (root / split).mkdir(parents=True)
     for i, (scene, rng) in enumerate(zip(scenes, stream.spawn(len(scenes)), strict=True)):
         sound = render(scene, rng)

@@ -1,4 +1,4 @@
-"""Scenes of a few sounds, and a small grammar that says in English which they are and in what order they come."""
+"""Scenes of a few sounds, and a small grammar that describes the sounds and their order in English."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOUNS: dict[str, tuple[str, ...]] = {
     "knock": ("knock", "rap on wood"),
     "bubbles": ("gurgle", "stream of bubbles"),
 }
-"""What a sound of each kind is called; the first noun is its label."""
+"""Nouns for each kind of sound; the first one is its label."""
 
 CLAUSES: dict[str, str] = {
     "beep": "a machine beeps",
@@ -39,7 +39,7 @@ CLAUSES: dict[str, str] = {
     "knock": "somebody knocks",
     "bubbles": "water bubbles",
 }
-"""The same as a short sentence."""
+"""A short sentence for each kind of sound."""
 
 ADJECTIVES: dict[Length, tuple[str, ...]] = {"short": ("short", "brief"), "plain": ("",), "long": ("long", "lengthy")}
 ADVERBS: dict[Length, str] = {"short": " briefly", "plain": "", "long": " for a long time"}
@@ -49,13 +49,13 @@ SEQUENCES: dict[int, tuple[str, ...]] = {
     3: ("{0}, then {1}, then {2}", "first {0}, then {1} and finally {2}", "{0} followed by {1}, then {2}"),
     4: ("{0}, then {1}, then {2}, then {3}", "first {0}, then {1}, then {2} and finally {3}"),
 }
-"""Ways to name steps in order, by their number. In `{1} after {0}` the words stand the other way round: only a model
-that reads the small words knows what came first."""
+"""Templates for a number of steps in order. In `{1} after {0}` the second step is named first, so that a model must
+read the conjunctions to know the order."""
 
 
 @dataclass(frozen=True)
 class SceneEvent:
-    """One sound of a scene: a key of `NOUNS`, and how long it lasts."""
+    """One sound of a scene: a key of `NOUNS`, and a length."""
 
     kind: str
     length: Length = "plain"
@@ -69,13 +69,13 @@ Scene = tuple[Step, ...]
 
 
 def describe(scene: Scene, rng: Generator, mention: float = 1.0) -> str:
-    """One of the many captions of a scene.
+    """Draw one of the many captions of a scene.
 
     Args:
         scene: one to four steps.
-        rng: chooses the words.
-        mention: how often a short or long sound is called so; 1 always says it. Below 1 a caption of a single such
-            sound may also say nothing but that: "a long sound".
+        rng: generator for the choice of words.
+        mention: probability that the length of a short or long sound is named. Below 1, a caption of a single such
+            sound may also consist of the length alone: "a long sound".
 
     Example:
         >>> import numpy as np
@@ -83,25 +83,25 @@ def describe(scene: Scene, rng: Generator, mention: float = 1.0) -> str:
         >>> describe(scene, np.random.default_rng(1))
         'a long chime, then a wailing alarm'
     """
-    said = tuple(tuple(_maybe_plain(event, rng, mention) for event in step) for step in scene)
-    if len(said) > 1:
-        caption = _choose(SEQUENCES[len(said)], rng).format(*(_phrase(step, rng) for step in said))
-    elif len(said[0]) == 1:
-        return _alone(said[0][0], rng, vague=mention < 1)
+    named = tuple(tuple(_maybe_plain(event, rng, mention) for event in step) for step in scene)
+    if len(named) > 1:
+        caption = _choose(SEQUENCES[len(named)], rng).format(*(_phrase(step, rng) for step in named))
+    elif len(named[0]) == 1:
+        return _alone(named[0][0], rng, vague=mention < 1)
     else:
-        caption = _choose((_phrase(said[0], rng), _while(said[0], rng)), rng)
+        caption = _choose((_phrase(named[0], rng), _while(named[0], rng)), rng)
     return "the sound of " + caption if caption.startswith("a") and rng.random() < 0.2 else caption
 
 
 def noun(event: SceneEvent, rng: Generator | None = None) -> str:
-    """An event as a noun with its article, e.g. "a short bell"; without `rng` in the first words of the lists."""
+    """Return an event as a noun with its article, e.g. "a short bell"; without `rng`, the first words of the lists."""
     words = ADJECTIVES[event.length], NOUNS[event.kind]
     adjective, name = (_choose(options, rng) if rng else options[0] for options in words)
     return _with_article(f"{adjective} {name}" if adjective else name)
 
 
 def clause(event: SceneEvent) -> str:
-    """An event as a sentence, e.g. "a bell rings briefly"."""
+    """Return an event as a sentence, e.g. "a bell rings briefly"."""
     return CLAUSES[event.kind] + ADVERBS[event.length]
 
 
@@ -116,7 +116,7 @@ def _alone(event: SceneEvent, rng: Generator, vague: bool) -> str:
 
 
 def _phrase(step: Step, rng: Generator) -> str:
-    """A step as a noun phrase that may stand anywhere in a sequence."""
+    """Return a step as a noun phrase that fits anywhere in a sequence."""
     if len(step) == 1:
         return noun(step[0], rng)
     one, other = (noun(step[i], rng) for i in rng.permutation(2))

@@ -1,4 +1,4 @@
-"""Scenes: which sounds, how long, in what order; drawn at random for training, laid out to be told apart for testing.
+"""Scenes, sequences of sounds: random ones for training, and ones with distinct captions for evaluation.
 
 T samples at `SAMPLE_RATE`.
 """
@@ -16,24 +16,24 @@ from slap.datamodules.synthetic.captions import ADJECTIVES, NOUNS, Length, Scene
 from slap.datamodules.synthetic.sounds import SAMPLE_RATE, Sound, synthesize
 
 LENGTHS: dict[Length, tuple[Seconds, Seconds]] = {"short": (0.3, 0.5), "plain": (0.8, 1.1), "long": (1.8, 2.8)}
-"""Shortest and longest sound of each length; wide gaps between, so that the words mean something."""
+"""Shortest and longest sound of each length; wide gaps between them, so that the lengths can be heard."""
 
 GAP: tuple[Seconds, Seconds] = (0.05, 0.25)
 """Silence between two steps."""
 
 LONGEST: Seconds = 12.0
-"""No scene lasts longer."""
+"""Largest duration of a scene."""
 
 PAIRS = tuple(zip(list(NOUNS)[:6], list(NOUNS)[6:], strict=True))
-"""Each kind with one other: the pairs whose order held-out clips ask for."""
+"""Each kind with one other: the pairs of the task `order` of held-out clips."""
 
 
 def render(scene: Scene, rng: Generator) -> Sound:
-    """The sound of a scene.
+    """Synthesize the sound of a scene.
 
     Args:
-        scene: what is heard.
-        rng: chooses durations, gaps and how each event sounds.
+        scene: the scene.
+        rng: generator for durations, gaps and the sound of each event.
 
     Returns:
         (T,) waveform in -1 to 1 over a faint noise, 0.3 to 12 s.
@@ -48,7 +48,7 @@ def render(scene: Scene, rng: Generator) -> Sound:
 
 
 def random_scene(rng: Generator) -> Scene:
-    """One to four events of different kinds, each at the end of what came before or, one in five, over it."""
+    """Draw one to four events of different kinds, each after the event before or, one in five, over it."""
     kinds = rng.choice(list(NOUNS), size=rng.choice([1, 2, 3, 4], p=[0.25, 0.45, 0.2, 0.1]), replace=False)
     steps: list[Step] = []
     for kind in kinds:
@@ -61,20 +61,23 @@ def random_scene(rng: Generator) -> Scene:
 
 
 def held_out_scenes(count: int, rng: Generator) -> list[Scene]:
-    """Scenes that all mean something else, so that each caption fits one clip: singles, hard pairs, then random ones.
+    """Draw scenes with distinct meanings, so that each caption fits one clip: singles, hard pairs, then random ones.
 
-    Singles are all kinds in all lengths. Hard pairs come with their mirror image: the same two sounds, each as long as
-    before, the other way round. Half of what is left of `count` are such pairs as far as there are any, in whole
-    twos; the rest is random.
+    Singles are all kinds in all lengths. Hard pairs come with their mirror image: the same two sounds with the same
+    lengths in reverse order. Half of the remaining scenes are hard pairs with their mirror images, as far as there are
+    any; the rest is random.
 
     Args:
-        count: scenes, at least one for each kind and length.
-        rng: of the choice of hard pairs and of the random scenes.
+        count: number of scenes, at least one for each kind and length.
+        rng: generator for the choice of hard pairs and the random scenes.
+
+    Raises:
+        ValueError: `count` is too small.
     """
     scenes: dict[frozenset[tuple[int, SceneEvent]], Scene] = {}
     singles: list[Scene] = [((SceneEvent(kind, length),),) for kind, length in product(NOUNS, LENGTHS)]
     if count < len(singles):
-        raise ValueError(f"a held-out split needs at least {len(singles)} clips, one a kind and length; got {count}")
+        raise ValueError(f"a held-out split needs at least {len(singles)} clips, one per kind and length; got {count}")
     twos = list(_mirrored_pairs())
     chosen = rng.permutation(len(twos))[: (count - len(singles)) // 4]
     for scene in singles + [scene for i in chosen for scene in twos[i]]:
@@ -86,15 +89,15 @@ def held_out_scenes(count: int, rng: Generator) -> list[Scene]:
 
 
 def meaning(scene: Scene) -> frozenset[tuple[int, SceneEvent]]:
-    """What a caption of the scene can say of it: its events, each with the step that it belongs to."""
+    """Return the content of a full caption of the scene: its events, each with the number of its step."""
     return frozenset((i, event) for i, step in enumerate(scene) for event in step)
 
 
 def labels(scene: Scene) -> dict[str, str]:
-    """What zero-shot tasks ask of a scene.
+    """Return the label of a scene for each zero-shot task that it belongs to.
 
-    `event`: the kind of a scene with one event, e.g. "a bell". `duration`: "short" or "long", where such an event is
-    one. `order`: of a hard pair, e.g. "a beep, then a bell"; "a bell, then a beep" is a class too.
+    `event`: the kind of a scene with one event, e.g. "a bell". `duration`: "short" or "long", for such a scene of that
+    length. `order`: the order of a hard pair, e.g. "a beep, then a bell"; "a bell, then a beep" is another class.
     """
     kinds = tuple(event.kind for step in scene for event in step)
     if len(kinds) == 1:
@@ -124,7 +127,7 @@ def _event(event: SceneEvent, rng: Generator) -> Sound:
 
 
 def _together(sounds: list[Sound], rng: Generator) -> Sound:
-    """The sounds at once: the shorter ones begin anywhere within the longest."""
+    """Mix sounds: the shorter ones begin at a random place within the longest."""
     mixed = np.zeros(max(len(sound) for sound in sounds), dtype=np.float32)
     for sound in sounds:
         begin = rng.integers(len(mixed) - len(sound) + 1)

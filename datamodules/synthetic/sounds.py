@@ -1,4 +1,4 @@
-"""Twelve kinds of sound, synthesized, each with its own pitch, rate and loudness every time it is made.
+"""Synthesis of twelve kinds of sound with random pitch, rate and loudness.
 
 T samples at `SAMPLE_RATE`, in single precision, in which numpy is several times faster. All of this is our own choice:
 the paper trains on recordings that were never published.
@@ -17,19 +17,19 @@ from slap.core.units import Seconds
 Sound = NDArray[np.float32]
 
 SAMPLE_RATE = 16_000
-"""Samples a second; the paper's rate."""
+"""Sample rate, Hz, as in the paper."""
 
 FADE: Seconds = 0.005
-"""Every sound fades in and out this long, so that no cut is heard as a click."""
+"""Duration of the fade-in and fade-out of each sound, which avoid clicks."""
 
 
 def synthesize(kind: str, seconds: Seconds, rng: Generator) -> Sound:
-    """One sound of a kind.
+    """Synthesize a sound.
 
     Args:
         kind: a key of `SOUNDS`.
-        seconds: how long it is.
-        rng: where its pitch, rate, loudness and noise come from.
+        seconds: duration of the sound.
+        rng: generator for pitch, rate, loudness and noise.
 
     Returns:
         (T,) waveform with a peak between 0.25 and 0.8.
@@ -48,39 +48,39 @@ def synthesize(kind: str, seconds: Seconds, rng: Generator) -> Sound:
 
 
 def beep(t: Sound, rng: Generator) -> Sound:
-    """A steady sine between 500 and 1500 Hz."""
+    """Synthesize a steady sine between 500 and 1500 Hz."""
     return _tone(np.full_like(t, rng.uniform(500, 1500)))
 
 
 def rising(t: Sound, rng: Generator) -> Sound:
-    """A sine that climbs by one and a half to three octaves."""
+    """Synthesize a sine that rises by one and a half to three octaves."""
     return _tone(rng.uniform(250, 500) * np.exp2(rng.uniform(1.5, 3) / t[-1] * t))
 
 
 def falling(t: Sound, rng: Generator) -> Sound:
-    """A sine that drops by one and a half to three octaves."""
+    """Synthesize a sine that falls by one and a half to three octaves."""
     return _tone(rng.uniform(250, 500) * np.exp2(rng.uniform(1.5, 3) / t[-1] * t[::-1]))
 
 
 def hiss(t: Sound, rng: Generator) -> Sound:
-    """Noise above 2 to 4 kHz."""
+    """Synthesize noise above 2 to 4 kHz."""
     return _noise(t, rng, rng.uniform(2000, 4000), SAMPLE_RATE / 2)
 
 
 def rumble(t: Sound, rng: Generator) -> Sound:
-    """Noise below 120 to 220 Hz that swells and ebbs."""
+    """Synthesize noise below 120 to 220 Hz that swells and ebbs."""
     swell = 1 + 0.6 * np.sin(2 * np.pi * rng.uniform(1, 3) * t + rng.uniform(0, 2 * np.pi))
     return swell * _noise(t, rng, 30, rng.uniform(120, 220))
 
 
 def ticking(t: Sound, rng: Generator) -> Sound:
-    """Dry clicks, six to ten a second."""
+    """Synthesize dry clicks, six to ten per second."""
     pitch = rng.uniform(2500, 5000)
     return _strikes(t, rng.uniform(6, 10), lambda u: np.cos(2 * np.pi * pitch * u) * np.exp(-u / 0.002))
 
 
 def bell(t: Sound, rng: Generator) -> Sound:
-    """Inharmonic partials struck about once a second; the high ones die first."""
+    """Synthesize inharmonic partials, struck about once per second; the high ones decay first."""
     pitch, ring = rng.uniform(350, 700), rng.uniform(0.3, 0.5)
     ratios = (1.0, 2.76, 5.40, 8.93)  # of a bar that is free at both ends
 
@@ -91,33 +91,33 @@ def bell(t: Sound, rng: Generator) -> Sound:
 
 
 def siren(t: Sound, rng: Generator) -> Sound:
-    """A tone with overtones whose pitch swings to and fro, three to five times a second."""
+    """Synthesize a tone with overtones whose pitch swings up and down, three to five times per second."""
     swing = np.sin(2 * np.pi * rng.uniform(3, 5) * t + rng.uniform(0, 2 * np.pi))
     cycles = _cycles(rng.uniform(700, 1000) * np.exp2(0.5 * swing))
     return _sine(cycles) + 0.5 * _sine(2 * cycles) + 0.3 * _sine(3 * cycles)
 
 
 def bird(t: Sound, rng: Generator) -> Sound:
-    """Short high chirps, four to seven a second, each swooping down from above 4 kHz."""
+    """Synthesize short high chirps, four to seven per second, each falling from above 4 kHz."""
     rate, pitch = rng.uniform(4, 7), rng.uniform(3500, 4500)
     within = (t * rate) % 1
     return _tone(pitch * (1.5 - 0.8 * within)) * np.clip(np.sin(np.pi * within / 0.6), 0, None) * (within < 0.6)
 
 
 def buzz(t: Sound, rng: Generator) -> Sound:
-    """A sawtooth of 90 to 180 Hz that trembles a little."""
+    """Synthesize a sawtooth of 90 to 180 Hz with a slight vibrato."""
     pitch = rng.uniform(90, 180) * (1 + 0.02 * np.sin(2 * np.pi * rng.uniform(4, 8) * t))
     return (2 * (_cycles(pitch) % 1) - 1).astype(np.float32)
 
 
 def knock(t: Sound, rng: Generator) -> Sound:
-    """Thuds on wood, three to five a second."""
+    """Synthesize thuds on wood, three to five per second."""
     pitch = rng.uniform(180, 320)
     return _strikes(t, rng.uniform(3, 5), lambda u: np.sin(2 * np.pi * pitch * u) * np.exp(-u / 0.02))
 
 
 def bubbles(t: Sound, rng: Generator) -> Sound:
-    """Many small damped drops at irregular times, each rising in pitch as bubbles in water do."""
+    """Synthesize many small damped drops at irregular times, each rising in pitch as bubbles in water do."""
     sound = np.zeros_like(t)
     for start in np.arange(0, t[-1], 0.05) + rng.uniform(0, 0.05):
         begin = round((start + rng.uniform(0, 0.04)) * SAMPLE_RATE)
@@ -139,7 +139,7 @@ def _times(seconds: Seconds) -> Sound:
 
 
 def _cycles(frequency: Sound) -> NDArray[np.float64]:
-    """Cycles passed, (T,), for a frequency in Hz at every sample; double, or the pitch of long tones would be off."""
+    """Return the phase in cycles, (T,), of a frequency in Hz at each sample; in double precision, as it gets large."""
     return np.cumsum(frequency, dtype=np.float64) / SAMPLE_RATE
 
 
@@ -152,7 +152,7 @@ def _tone(frequency: Sound) -> Sound:
 
 
 def _noise(t: Sound, rng: Generator, low: float, high: float) -> Sound:
-    """White noise with nothing outside low to high Hz."""
+    """Return white noise within low to high Hz."""
     size = 1 << (len(t) - 1).bit_length()  # transforms of powers of two are fast
     spectrum = np.fft.rfft(rng.standard_normal(size, dtype=np.float32))
     frequency = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
@@ -160,5 +160,5 @@ def _noise(t: Sound, rng: Generator, low: float, high: float) -> Sound:
 
 
 def _strikes(t: Sound, rate: float, strike: Callable[[Sound], Sound]) -> Sound:
-    """One strike after another, each running on until the next; the first comes when the fade-in is over."""
+    """Return strikes at a rate in Hz, each of which lasts until the next; the first one begins after the fade-in."""
     return strike((t - FADE) % np.float32(1 / rate))

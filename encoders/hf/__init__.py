@@ -1,1 +1,1 @@
-"""Third-party encoders from transformers."""
+"""Encoders from the `transformers` library. They need `pip install 'slap-audio[hf]'`."""

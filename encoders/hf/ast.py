@@ -1,4 +1,4 @@
-"""The Audio Spectrogram Transformer of the `transformers` library.
+"""The Audio Spectrogram Transformer (AST, arXiv 2104.01778) of the `transformers` library, as an audio encoder.
 
 B clips, W windows of all clips, T frames, N patches, R rows of patches in frequency, C columns in time, D width.
 """
@@ -16,8 +16,8 @@ from torchaudio.compliance.kaldi import get_mel_banks
 from slap.core.packed import Layout, Packed
 from slap.core.registry import register
 from slap.encoders.hf.attention import ATTENTION, use_packed_attention
-from slap.encoders.hf.audio_base import HubAudioEncoder, hide, scale_of
-from slap.encoders.hf.pretrained import make_config, make_extractor, one_at_most, read_extractor, read_model
+from slap.encoders.hf.audio_base import HFAudioEncoder, hide
+from slap.encoders.hf.pretrained import make_config, make_extractor, one_at_most, read_extractor, read_model, scale_of
 from slap.encoders.hf.windows import cut, join, windows_of
 from slap.encoders.specaugment import SpecAugment
 
@@ -25,38 +25,41 @@ SIZES: dict[str, dict[str, int]] = {
     "tiny": {"num_hidden_layers": 4, "hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768},
     "base": {},
 }
-"""`base` is the published model, transformers' defaults; `tiny` is ours."""
+"""Arguments of `ASTConfig` by size. `base` is the published model, by transformers' defaults; `tiny` is ours."""
 
 
 @register("hf-ast")
-class HubAST(HubAudioEncoder):
+class HFAST(HFAudioEncoder):
     """Audio Spectrogram Transformer (arXiv 2104.01778) of transformers, pretrained or with random weights.
 
     It needs `pip install 'slap-audio[hf]'`. The model takes at most `max_length` frames, 10.24 s as published. Longer
-    clips are cut into as few windows of equal length as possible, which do not see each other; shorter ones are filled
-    up as its feature extractor does it. Features are those of the patches that hold audio: without the two extra
-    tokens, which patches attend to, and without patches of the filling. Hidden patches become a learned token before
-    the positions are added; patches overlap as the strides say, so a visible neighbor still shows the margin of one.
-    Dropout within attention is left out; the other dropouts are as configured.
+    clips are cut into as few windows of equal length as possible, which do not attend to each other. Shorter clips are
+    padded as the model's feature extractor pads them. Features are those of the patches that hold audio, without the
+    two extra tokens, which patches attend to, and without patches of padding.
+
+    Our choices: a learned token replaces hidden patches before the positions are added (patches overlap by the strides,
+    so a visible neighbor still shows the margin of a hidden patch), and there is no dropout within attention; the other
+    dropouts are as configured.
 
     Args:
-        pretrained: name on the hub, e.g. `MIT/ast-finetuned-audioset-10-10-0.4593`, or a folder of `save_pretrained`.
+        pretrained: name of a model on the Hugging Face Hub, e.g. `MIT/ast-finetuned-audioset-10-10-0.4593`, or a folder
+            that `save_pretrained` wrote.
         size: `base` or `tiny`, with random weights. It is `base` when neither `pretrained` nor `config` is given.
-        config: arguments of transformers' `ASTConfig`, with random weights.
-        extractor: arguments of transformers' `ASTFeatureExtractor`; default: those of `pretrained`.
-        revision: of `pretrained` on the hub: a branch, tag or commit; default: the newest.
-        fill: run every window at the model's full length, as it was trained. False runs the patches that hold audio,
-            many times faster on short clips, but for pretrained weights not what they know.
-        lr_scale: the factor on the learning rate of the model. Default: 0.1 for pretrained weights and 1 for random
-            ones (our choice).
-        mask_bands: widest SpecAugment mask in frequency, in mel bands; 0 for none.
-        mask_share: widest SpecAugment mask in time, as a share of the clip; 0 for none.
+        config: arguments of transformers' `ASTConfig`, for a model with random weights.
+        extractor: arguments of transformers' `ASTFeatureExtractor`. Default: those of `pretrained`.
+        revision: branch, tag or commit of `pretrained` on the hub. Default: the newest.
+        fill: whether to pad every window to the model's full length, as in its training. Without padding, short clips
+            are many times faster, but pretrained weights were not trained for it.
+        lr_scale: factor on the learning rate of the model's parameters. Default: 0.1 for pretrained weights and 1 for
+            random ones (our choice).
+        mask_bands: maximal width of a SpecAugment mask in frequency, in mel bands; 0 for none.
+        mask_share: maximal width of a SpecAugment mask in time, as a share of the clip; 0 for none.
         checkpointing: recompute layers in the backward pass instead of keeping their activations.
 
     Raises:
         ImportError: transformers is missing or too old.
-        OSError: there is no such folder or name on the hub, or no connection to it.
-        ValueError: arguments that exclude each other or are unknown; files of another or an incomplete model.
+        OSError: there is no such folder or name on the hub, or no connection to the hub.
+        ValueError: arguments exclude each other or are unknown; the files are of another model or incomplete.
     """
 
     def __init__(
@@ -101,7 +104,7 @@ class HubAST(HubAudioEncoder):
         self.augment = SpecAugment(mask_bands, mask_share)
 
     def patchify(self, audio: Packed) -> Packed:
-        """Waveforms, (N,), to patches, (N', patch x patch), with (time, frequency, window) positions."""
+        """Turn waveforms, (N,), into patches, (N', patch x patch), with (time, frequency, window) positions."""
         frames = self.augment(self.fbank(audio))
         windows, places = cut(frames, self.model.config.max_length, self.strides[0])
         columns = [
@@ -113,7 +116,7 @@ class HubAST(HubAudioEncoder):
         return join(Packed(packed.values, packed.lengths, positions, packed.layout), places)
 
     def forward(self, patches: Packed, hidden: Tensor | None = None) -> Packed:
-        """Patches, (N, patch x patch), to dense features, (N, D); `hidden` as in the contract."""
+        """Encode patches, (N, patch x patch), as dense features, (N, D); `hidden` as in `AudioEncoder`."""
         windows = windows_of(patches)
         embeddings = self.model.embeddings
         grid = embeddings.position_embeddings[0, 2:]
@@ -142,7 +145,7 @@ class HubAST(HubAudioEncoder):
         return patches.replace(self.model.layernorm(y[0, place]))
 
     def _patches(self, frames: Tensor, columns: int) -> Tensor:
-        """(T, bands) -> (columns x R, patch x patch), those at the end filled up."""
+        """Cut frames into patches, (T, bands) -> (columns x R, patch x patch), with padding at the end."""
         needed = (columns - 1) * self.strides[0] + self.patch
         filling = self.fbank.filling(frames).expand(max(needed - len(frames), 0), frames.shape[1])
         cells = torch.cat([frames, filling])[:needed].unfold(0, self.patch, self.strides[0])
@@ -155,9 +158,9 @@ class HubAST(HubAudioEncoder):
 
 
 class KaldiLogMel(nn.Module):
-    """Log-mel frames as Kaldi makes them (`torchaudio.compliance.kaldi.fbank`), packed, normalized as AST wants.
+    """Log-mel frames as in Kaldi (`torchaudio.compliance.kaldi.fbank`), packed, with the normalization of AST.
 
-    Frames of 25 ms every 10 ms lie wholly within the clip; a clip that is shorter than one is filled with zeros.
+    Frames of 25 ms every 10 ms lie wholly within the clip; a clip shorter than a frame is padded with zeros.
 
     Args:
         extractor: an `ASTFeatureExtractor`.
@@ -179,17 +182,17 @@ class KaldiLogMel(nn.Module):
     @torch.autocast("cuda", enabled=False)
     @torch.autocast("cpu", enabled=False)
     def forward(self, audio: Packed) -> Packed:
-        """Waveforms, (N,), to frames, (T, bands).
+        """Turn waveforms, (N,), into frames, (T, bands).
 
         Raises:
-            ValueError: a clip without samples.
+            ValueError: a clip has no samples.
         """
         if 0 in audio.sizes:
             raise ValueError(f"clip {audio.sizes.index(0)} of the batch has no samples; the shortest clip has one")
         return Packed.pack([self._frames(clip.float()) for clip in audio.unpack()])
 
     def filling(self, like: Tensor) -> Tensor:
-        """What stands after the end of a clip: 0 before the normalization."""
+        """Return the value of padding after the end of a clip: 0 before the normalization."""
         return like.new_tensor(-self.mean / self.scale)
 
     def _frames(self, wave: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""SLAP's packed attention in the layers of the `transformers` library, which look their attention up by name.
+"""SLAP's packed attention for the layers of the `transformers` library, which find an attention function by its name.
 
-The layers then need no padding and no flash-attn package.
+With it the layers need no padding and no flash-attn package.
 
 N rows of all items, H heads, E width of a head.
 """
@@ -21,7 +21,7 @@ ATTENTION = "slap_packed"
 
 
 def use_packed_attention() -> None:
-    """Make `packed_attention` known to transformers, in this process.
+    """Register `packed_attention` with transformers, in this process.
 
     Raises:
         ImportError: transformers is missing or too old.
@@ -43,18 +43,18 @@ def packed_attention(
     sliding_window: int | None = None,
     **settings: Any,
 ) -> tuple[Tensor, None]:
-    """Attention within items, as transformers calls it.
+    """Compute attention within items, with the arguments that transformers passes.
 
     Args:
         module: the layer that calls.
-        query: (1, H, N, E), with its positions.
-        key: (1, H, N, E), with its positions.
+        query: (1, H, N, E), after the position embedding.
+        key: (1, H, N, E), after the position embedding.
         value: (1, H, N, E).
-        attention_mask: none.
-        layout: of the items; None for a single one in a graph that is being traced.
-        scaling: of the products of query and key; default: 1 / sqrt(E).
-        sliding_window: a row sees rows nearer than this; None: all of its item.
-        settings: transformers passes a dropout, which the encoders keep at 0, and hints to other attention functions.
+        attention_mask: always None.
+        layout: the layout of the items; None for a single item in a graph that is traced.
+        scaling: factor on the products of query and key. Default: 1 / sqrt(E).
+        sliding_window: a row attends to rows nearer than this; None: to all of its item.
+        settings: a dropout, which the encoders keep at 0, and hints for other attention functions; ignored.
 
     Returns:
         (1, N, H, E), and no attention weights.

@@ -1,4 +1,4 @@
-"""What the audio encoders of the `transformers` library have in common."""
+"""Base of the audio encoders of the `transformers` library."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from slap.encoders.hf.pretrained import describe_config, describe_extractor, rec
 from slap.model.contracts import AudioEncoder
 
 
-class HubAudioEncoder(AudioEncoder):
-    """An audio encoder whose layers are those of a model of transformers.
+class HFAudioEncoder(AudioEncoder):
+    """An audio encoder with the layers of a model of transformers.
 
     A subclass makes the model and its feature extractor, whose settings `patchify` follows on the device.
 
     Attributes:
-        model: transformers' model; an attribute of this name, so that `lr_scale` knows what was pretrained.
-        step: seconds from one time coordinate of its patches (`positions[:, 0]`) to the next; None if they have none.
-        mask_token: (D,) stands for the content of hidden patches.
+        model: the model of transformers; `lr_scale` recognizes pretrained parameters by this name.
+        step: seconds from one time coordinate of its patches (`positions[:, 0]`) to the next; None if patches have no
+            time.
+        mask_token: (D,), replaces the content of hidden patches.
 
     Args:
-        model: of transformers.
-        extractor: the settings of its feature extractor.
-        width: D, of the dense output.
-        token_width: of the rows where hidden patches are replaced; default: `width`.
-        lr_scale: the factor on the learning rate of the model's parameters.
+        model: the model of transformers.
+        extractor: its feature extractor.
+        width: D, the width of the dense output.
+        token_width: width of the rows in which hidden patches are replaced. Default: `width`.
+        lr_scale: factor on the learning rate of the model's parameters.
         checkpointing: recompute layers in the backward pass instead of keeping their activations.
     """
 
@@ -55,11 +56,11 @@ class HubAudioEncoder(AudioEncoder):
             recompute(model)
 
     def lr_scale(self, name: str) -> float:
-        """The argument `lr_scale` for what came with the model, 1 for what is new."""
+        """Return the argument `lr_scale` for parameters of the model, and 1 for new ones."""
         return self._lr_scale if name.startswith("model.") else 1.0
 
     def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments that rebuild this encoder without hub and folders: the state brings the weights."""
+        """Return the arguments that rebuild this encoder without hub and folders: the weights are saved."""
         replaced = (*self.sources, "size", "config", "extractor")
         kept = {name: value for name, value in options.items() if name not in replaced}
         made = {"config": describe_config(self.model.config), "extractor": self._extractor}
@@ -70,13 +71,8 @@ class HubAudioEncoder(AudioEncoder):
         super().__setstate__(state)
 
 
-def hide(rows: Tensor, hidden: Tensor | None, instead: Tensor | float) -> Tensor:
-    """Replace the hidden ones, (N,) bool, of some rows, (N, D)."""
+def hide(rows: Tensor, hidden: Tensor | None, value: Tensor | float) -> Tensor:
+    """Replace rows, (N, D), where `hidden`, (N,) bool, is True."""
     if hidden is None:
         return rows
-    return torch.where(hidden[:, None], torch.as_tensor(instead, device=rows.device).to(rows.dtype), rows)
-
-
-def scale_of(lr_scale: float | None, pretrained: str | None) -> float:
-    """The learning rate's factor: 0.1 for pretrained weights, lest they are washed out while the rest learns."""
-    return (0.1 if pretrained else 1.0) if lr_scale is None else lr_scale
+    return torch.where(hidden[:, None], torch.as_tensor(value, device=rows.device).to(rows.dtype), rows)

@@ -1,7 +1,7 @@
-"""The audio encoder of CLAP (HTS-AT) of the `transformers` library.
+"""The audio encoder of CLAP (HTS-AT, arXiv 2211.06687) of the `transformers` library.
 
 B clips, W windows of all clips, T frames, F mel bands, N patches, D width. The model folds a window's spectrogram into
-a square picture: quarters of the window stand below each other, time runs to the right.
+a square image: the quarters of the window are below each other, and time runs to the right.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from slap.core.packed import Packed
 from slap.core.registry import register
 from slap.encoders.hf.attention import use_packed_attention
-from slap.encoders.hf.audio_base import HubAudioEncoder, hide, scale_of
+from slap.encoders.hf.audio_base import HFAudioEncoder, hide
 from slap.encoders.hf.clap_logmel import ClapLogMel
 from slap.encoders.hf.pretrained import (
     describe_extractor,
@@ -26,6 +26,7 @@ from slap.encoders.hf.pretrained import (
     one_at_most,
     read_extractor,
     read_model,
+    scale_of,
 )
 from slap.encoders.hf.windows import cut, join
 from slap.encoders.specaugment import SpecAugment
@@ -34,40 +35,41 @@ SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"depths": [1, 1, 2, 1], "patch_embeds_hidden_size": 32, "hidden_size": 256},
     "base": {},
 }
-"""`base` is the published HTS-AT, transformers' defaults; `tiny` is ours."""
+"""Arguments of `ClapAudioConfig` by size. `base` is the published HTS-AT, by transformers' defaults; `tiny` is ours."""
 
 
 @register("hf-clap")
-class HubCLAP(HubAudioEncoder):
+class HFCLAP(HFAudioEncoder):
     """The audio encoder of CLAP (arXiv 2211.06687) of transformers, pretrained or with random weights.
 
-    It needs `pip install 'slap-audio[hf]'`. The model takes windows of 10 s at 48 kHz, filled up as its feature
-    extractor says, by default with repeats of the clip. Longer clips are cut into as few windows of equal length as
-    possible, which do not see each other; nothing is cropped at random, and the "fusion" of crops in models that have
-    it is never used. Whatever the clip's duration, a window has 64 features: 32 in time by 2 in frequency;
-    their times are of the filled, stretched window, so this encoder has no `step`. For the
-    masked view hidden patches are 0 in the spectrogram and a learned token in the model; where the filling repeats a
-    short clip, what is hidden in one repeat is seen in the others, so pass `extractor={padding: pad}` to learn from
-    masks. The normalization of bands keeps the averages that came with the model, so that a clip does not depend on
-    its batch in training either.
+    It needs `pip install 'slap-audio[hf]'`. The model takes windows of 10 s at 48 kHz, padded as its feature extractor
+    says, by default with repeats of the clip. A window has 64 features for a clip of any duration: 32 in time by 2 in
+    frequency. Their times are those of the padded, stretched window, so this encoder has no `step`.
+
+    Our choices: longer clips are cut into as few windows of equal length as possible, which do not attend to each
+    other; nothing is cropped at random, and the "fusion" of crops in some models is never used. For the masked view,
+    hidden patches are 0 in the spectrogram and a learned token in the model. Where padding repeats a short clip, hidden
+    patches are visible in the other repeats, so pass `extractor={padding: pad}` to learn from masks. The normalization
+    of bands keeps the averages of the model, so that a clip does not depend on its batch in training either.
 
     Args:
-        pretrained: name on the hub, e.g. `laion/clap-htsat-unfused`, or a folder that `ClapModel` was saved to.
+        pretrained: name of a model on the Hugging Face Hub, e.g. `laion/clap-htsat-unfused`, or a folder that
+            `ClapModel` was saved to.
         size: `base` or `tiny`, with random weights. It is `base` when neither `pretrained` nor `config` is given.
-        config: arguments of transformers' `ClapAudioConfig`, with random weights.
-        extractor: arguments of transformers' `ClapFeatureExtractor`, which replace those of `pretrained` one by one.
-        revision: of `pretrained` on the hub: a branch, tag or commit; default: the newest.
-        lr_scale: the factor on the learning rate of the model. Default: 0.1 for pretrained weights and 1 for random
-            ones (our choice).
-        mask_bands: widest SpecAugment mask in frequency, in mel bands; 0 for none.
-        mask_share: widest SpecAugment mask in time, as a share of a window; 0 for none.
+        config: arguments of transformers' `ClapAudioConfig`, for a model with random weights.
+        extractor: arguments of transformers' `ClapFeatureExtractor`; each replaces that of `pretrained`.
+        revision: branch, tag or commit of `pretrained` on the hub. Default: the newest.
+        lr_scale: factor on the learning rate of the model's parameters. Default: 0.1 for pretrained weights and 1 for
+            random ones (our choice).
+        mask_bands: maximal width of a SpecAugment mask in frequency, in mel bands; 0 for none.
+        mask_share: maximal width of a SpecAugment mask in time, as a share of a window; 0 for none.
         checkpointing: recompute layers in the backward pass instead of keeping their activations.
 
     Raises:
         ImportError: transformers is missing or too old.
-        OSError: there is no such folder or name on the hub, or no connection to it.
-        ValueError: arguments that exclude each other or are unknown; files of another or an incomplete model; a model
-            whose picture does not divide into features.
+        OSError: there is no such folder or name on the hub, or no connection to the hub.
+        ValueError: arguments exclude each other or are unknown; the files are of another model or incomplete; the
+            image does not divide into features.
     """
 
     def __init__(
@@ -98,25 +100,26 @@ class HubCLAP(HubAudioEncoder):
         shape, encoder = model.config, model.audio_encoder
         scale = scale_of(lr_scale, pretrained)
         super().__init__(model, features, encoder.num_features, scale, False, shape.patch_embeds_hidden_size)
-        self.checkpointing = checkpointing  # transformers has it not for this model
+        self.checkpointing = checkpointing  # transformers does not offer it for this model
         self.logmel = ClapLogMel(features)
         self.augment = SpecAugment(mask_bands, mask_share)
         self.chunks, self.bands = encoder.freq_ratio, shape.num_mel_bins
         self.grid = encoder.input_resolutions[-1][0]
         self.cell = shape.spec_size // self.grid
         self._check(features)
-        if shape.enable_fusion:  # what only crops of long clips go through
+        if shape.enable_fusion:  # only crops of long clips pass through these
             encoder.patch_embed.fusion_model.requires_grad_(False)
             encoder.patch_embed.mel_conv2d.requires_grad_(False)
 
     def patchify(self, audio: Packed) -> Packed:
-        """Waveforms, (N,), to patches, (N', cell x cell), with (time, frequency, window) positions."""
+        """Turn waveforms, (N,), into patches, (N', cell x cell), with (time, frequency, window) positions."""
         windows, places = cut(audio, self.logmel.longest, self.logmel.hop)
         norm = self.model.audio_encoder.batch_norm
         mel = self.logmel(windows)
         mel = (mel - norm.running_mean) * (norm.running_var + norm.eps).rsqrt()
         mel = torch.stack(self.augment(Packed.pack(list(mel))).unpack())
-        # The averages and the stretch to the picture's width change places; the result is the same.
+        # The model stretches to the image's width after the weight and bias of its norm, which here `forward` applies:
+        # the result is the same.
         size = (self.chunks * self.grid * self.cell, self.bands)
         mel = nn.functional.interpolate(mel[:, None], size, mode="bicubic", align_corners=True)[:, 0]
         cells = rearrange(mel, "w (t i) (f j) -> w (t f) (i j)", i=self.cell, j=self.cell)
@@ -126,7 +129,7 @@ class HubCLAP(HubAudioEncoder):
         return join(Packed(packed.values, packed.lengths, positions, packed.layout), places)
 
     def forward(self, patches: Packed, hidden: Tensor | None = None) -> Packed:
-        """Patches, (N, cell x cell), to dense features, (N, D); `hidden` as in the contract."""
+        """Encode patches, (N, cell x cell), as dense features, (N, D); `hidden` as in `AudioEncoder`."""
         encoder = self.model.audio_encoder
         names = {"c": self.chunks, "f": self.bands // self.cell, "i": self.cell, "j": self.cell, "t": self.grid}
         norm = encoder.batch_norm
@@ -134,8 +137,8 @@ class HubCLAP(HubAudioEncoder):
         cells = rearrange(patches.values, "(x f) (i j) -> x f i j", f=names["f"], j=self.cell)
         cells = (cells * weight[0] + weight[1]).flatten(2).flatten(0, 1)
         cells = hide(cells, hidden, 0.0)
-        picture = rearrange(cells, "(w c t f) (i j) -> w 1 (c f j) (t i)", **names)
-        x = encoder.patch_embed(picture, ())
+        image = rearrange(cells, "(w c t f) (i j) -> w 1 (c f j) (t i)", **names)
+        x = encoder.patch_embed(image, ())
         if hidden is not None:
             each = names | {"i": self.cell // encoder.patch_stride[1], "j": self.cell // encoder.patch_stride[0]}
             inside = repeat(hidden, "(w c t f) -> w (c f j t i)", **each)
@@ -160,8 +163,8 @@ class HubCLAP(HubAudioEncoder):
             )
         if self.chunks * self.bands != shape.spec_size or self.bands % self.cell:
             raise ValueError(
-                f"{self.bands} bands do not divide a picture of {shape.spec_size} into features of {self.cell}; "
-                "the published model has 64 bands, a picture of 256 and features of 32"
+                f"{self.bands} bands do not divide an image of {shape.spec_size} into features of {self.cell}; "
+                "the published model has 64 bands, an image of 256 and features of 32"
             )
         if shape.enable_fusion and shape.fusion_type == "channel_map":
             raise ValueError("models whose fusion_type is 'channel_map' take crops as channels; use another one")

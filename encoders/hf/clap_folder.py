@@ -1,7 +1,7 @@
-"""CLAP models of the `transformers` library in use: `slap.load` of a folder that `ClapModel` was saved to.
+"""CLAP models of the `transformers` library for `slap.load`, from a folder that `ClapModel` was saved to.
 
-The folder holds the model (safetensors), and beside it the feature extractor and the tokenizer, as LAION's published
-models do. Nothing in it is unpickled, and no code of it is run.
+The folder holds the model (safetensors), the feature extractor and the tokenizer, as the models published by LAION do.
+Nothing in it is unpickled, and no code of it runs.
 
 n clips or texts, E shared dimension, T frames, F mel bands.
 """
@@ -31,11 +31,11 @@ from slap.encoders.hf.pretrained import (
 from slap.inference.network_backend import digest
 
 TEXTS = 256
-"""Texts that are encoded together."""
+"""Maximal number of texts per batch."""
 
 
 def recognizes(folder: Path) -> bool:
-    """Whether a folder holds a CLAP model of transformers."""
+    """Return whether a folder holds a CLAP model of transformers."""
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -44,11 +44,11 @@ def recognizes(folder: Path) -> bool:
 
 
 def load(folder: Path, device: torch.device) -> ClapFolder:
-    """The model of a folder, see `ClapFolder`.
+    """Load the model of a folder, see `ClapFolder`.
 
     Raises:
         ImportError: transformers is missing or too old.
-        ValueError: weights that are no safetensors or incomplete, or no feature extractor or tokenizer beside them.
+        ValueError: the weights are no safetensors or incomplete, or there is no feature extractor or tokenizer.
     """
     require_transformers()
     from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
@@ -56,8 +56,8 @@ def load(folder: Path, device: torch.device) -> ClapFolder:
     if not any(folder.glob("*.safetensors")):
         found = ", ".join(sorted(path.name for path in folder.iterdir()))
         raise ValueError(
-            f"{folder} has no weights as safetensors, and others are not read, since they can run code; "
-            f"it has {found}. Convert them where you trust them: "
+            f"{folder} has no weights as safetensors, and other formats are refused, since they can run code; "
+            f"it has {found}. Convert them if you trust them: "
             "ClapModel.from_pretrained(FOLDER).save_pretrained(OTHER)"
         )
     model = read_model(ClapModel, str(folder), use_safetensors=True, local_files_only=True)
@@ -70,18 +70,17 @@ def load(folder: Path, device: torch.device) -> ClapFolder:
 
 
 class ClapFolder:
-    """A CLAP model (arXiv 2211.06687) behind the protocol `slap.inference.model.AudioTextModel`.
+    """A CLAP model (arXiv 2211.06687) with the protocol `slap.inference.model.AudioTextModel`.
 
-    Embeddings are those of `get_audio_features` and `get_text_features`. Recordings that are longer than the model
-    takes, 10 s, are cut into windows (`slap.core.windows`) where its feature extractor would crop them at random, so
-    the
-    same recording always has the same embedding. Models with "fusion" would fuse such crops, and for want of any, one
-    short clip of each batch at random; here no clip is fused, so that it does not depend on its batch.
+    Embeddings are those of `get_audio_features` and `get_text_features`. A recording that is longer than the model
+    takes, 10 s, is cut into windows (`slap.core.windows`), where its feature extractor would crop it at random, so that
+    the same recording always has the same embedding. Models with "fusion" would fuse such crops, and in a batch without
+    any they would fuse one short clip at random; here no clip is fused, so that it does not depend on its batch.
 
     Args:
         model: a `ClapModel`.
         extractor: a `ClapFeatureExtractor`.
-        tokenizer: of the texts.
+        tokenizer: the tokenizer of texts.
     """
 
     def __init__(self, model: Any, extractor: Any, tokenizer: Any) -> None:
@@ -101,7 +100,7 @@ class ClapFolder:
 
     @torch.no_grad()
     def encode_audio(self, clips: Sequence[Tensor]) -> Tensor:
-        """Clips, (T_i,) each, to (n, E)."""
+        """Embed clips, (T_i,) each, as (n, E)."""
         mel = self.logmel(Packed.pack(list(clips)).to(self.model.device))
         never = torch.zeros(len(clips), 1, dtype=torch.bool, device=mel.device)
         channels = mel[:, None].expand(-1, 4 if self.model.config.audio_config.enable_fusion else 1, -1, -1)
@@ -109,7 +108,7 @@ class ClapFolder:
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Texts to (n, E); the end of one that is longer than the model reads is cut off."""
+        """Embed texts as (n, E); texts that are longer than the model reads lose their end."""
         shape = self.model.config.text_config
         room = min(self.tokenizer.model_max_length, shape.max_position_embeddings - shape.pad_token_id - 1)
         rows = []

@@ -1,4 +1,4 @@
-"""The log-mel spectrograms that CLAP models of the `transformers` library take, on the device of the waveforms.
+"""Log-mel spectrograms for CLAP models of the `transformers` library, on the device of the waveforms.
 
 W windows, N samples of all windows, T frames of a window at full length, F mel bands.
 """
@@ -13,23 +13,23 @@ from torch import Tensor, nn
 from slap.core.packed import Packed
 
 PADDINGS = ("repeatpad", "repeat", "pad")
-"""How a window is filled up: repeated as often as it fits whole and then silence; repeated and cut off; silence."""
+"""Ways to pad a window: with whole repeats and then silence, with repeats that are cut off, or with silence."""
 
 
 class ClapLogMel(nn.Module):
-    """What `ClapFeatureExtractor` gives for clips that are not too long, to 1e-4 dB.
+    """Log-mel spectrogram, equal to that of `ClapFeatureExtractor` up to 1e-4 dB for clips that fit into a window.
 
-    Longer clips are the caller's matter, who cuts them into windows: the extractor would take random parts of them.
+    The caller cuts longer clips into windows; the extractor would take random parts of them.
 
     Args:
-        extractor: a `ClapFeatureExtractor`. Its `truncation` says which mel bands the model knows.
+        extractor: a `ClapFeatureExtractor`. Its `truncation` says which mel bands the model was trained on.
 
     Attributes:
-        longest: samples of a window at most.
+        longest: maximal number of samples per window.
         frames: T.
 
     Raises:
-        ValueError: an unknown way of filling up.
+        ValueError: an unknown way of padding.
     """
 
     def __init__(self, extractor: Any) -> None:
@@ -42,15 +42,16 @@ class ClapLogMel(nn.Module):
         self.hop: int = extractor.hop_length
         self.frames = self.longest // self.hop + 1
         bank = extractor.mel_filters if extractor.truncation == "fusion" else extractor.mel_filters_slaney
-        # Not converted with the model to a lower precision: in quiet bands, rounding would be the loudest sound.
+        # No buffers, so that they are not converted to a lower precision with the model: in quiet bands, rounding would
+        # be louder than the sound.
         self._bank = torch.from_numpy(bank).double()
         self._hann = torch.hann_window(self.fft, dtype=torch.float64)
 
     def forward(self, windows: Packed) -> Tensor:
-        """Waveforms, (N,), to decibels, (W, T, F), float32.
+        """Turn waveforms, (N,), into decibels, (W, T, F), float32.
 
         Raises:
-            ValueError: a window without samples, or one that is too long.
+            ValueError: a window has no samples, or is too long.
         """
         if 0 in windows.sizes:
             raise ValueError(f"clip {windows.sizes.index(0)} of the batch has no samples; the shortest clip has one")
@@ -58,10 +59,10 @@ class ClapLogMel(nn.Module):
             raise ValueError(f"a window has {windows.max_length} samples, the model takes {self.longest}")
         device = windows.values.device
         self._bank, self._hann = self._bank.to(device), self._hann.to(device)
-        return torch.stack([self._decibels(self._filled(wave)) for wave in windows.unpack()])
+        return torch.stack([self._decibels(self._padded(wave)) for wave in windows.unpack()])
 
-    def _filled(self, wave: Tensor) -> Tensor:
-        """(n,) -> (longest,)."""
+    def _padded(self, wave: Tensor) -> Tensor:
+        """Pad a window, (n,) -> (longest,)."""
         if self.padding == "repeat":
             return wave.repeat(self.longest // len(wave) + 1)[: self.longest]
         if self.padding == "repeatpad":
@@ -69,7 +70,7 @@ class ClapLogMel(nn.Module):
         return nn.functional.pad(wave, (0, self.longest - len(wave)))
 
     def _decibels(self, wave: Tensor) -> Tensor:
-        """(longest,) -> (T, F)."""
+        """Compute the decibels of a window, (longest,) -> (T, F)."""
         spectrum = torch.stft(wave.double(), self.fft, self.hop, window=self._hann, return_complex=True)
         power = spectrum.abs().square().T @ self._bank
         return (10 * power.clamp(min=1e-10).log10()).float()

@@ -1,9 +1,9 @@
-"""The paper's text encoder: ModernBERT of the `transformers` library, over packed captions.
+"""The paper's text encoder: ModernBERT (arXiv 2412.13663) of the `transformers` library, on packed captions.
 
 N tokens of all captions, D width.
 
-By itself `transformers` pads captions to equal length, or needs the flash-attn package; here its layers run on SLAP's
-own attention (hub_attention.py): packed, with no padding, on any device.
+`transformers` pads captions to equal length, or needs the flash-attn package. Here its layers run on SLAP's own
+attention (attention.py): packed, without padding, on any device.
 """
 
 from __future__ import annotations
@@ -17,52 +17,53 @@ from torch import Tensor, nn
 from slap.core.packed import Packed
 from slap.core.registry import register
 from slap.encoders.hf.attention import ATTENTION, use_packed_attention
-from slap.encoders.hf.pretrained import describe_config, make_config, one_at_most, read_model, recompute
-from slap.encoders.hf.tokenizer import HubTokenizer
-from slap.encoders.text_base import TokenizedTextEncoder, check_max_tokens
+from slap.encoders.hf.pretrained import describe_config, make_config, one_at_most, read_model, recompute, scale_of
+from slap.encoders.hf.text_base import HFTextEncoder
+from slap.encoders.hf.tokenizer import HFTokenizer
+from slap.encoders.text_base import check_max_tokens
 
 SIZES = {
     "tiny": {"num_hidden_layers": 4, "hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 192},
     "base": {"num_hidden_layers": 22, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 1152},
 }
-"""`base` is the published ModernBERT-base, whose other settings are transformers' defaults; `tiny` is ours."""
+"""Arguments of `ModernBertConfig` by size. `base` is the published ModernBERT-base, whose other settings are
+transformers' defaults; `tiny` is ours."""
 
 
 @register("modernbert")
-class ModernBERT(TokenizedTextEncoder):
+class ModernBERT(HFTextEncoder):
     """ModernBERT (arXiv 2412.13663), pretrained as in the paper, or with random weights.
 
-    It needs `pip install 'slap-audio[hf]'`. What it reads from the hub or a folder goes into the checkpoint; `portable`
-    gives the arguments that rebuild it where neither is there.
+    It needs `pip install 'slap-audio[hf]'`. Weights and tokenizer that it reads from the hub or a folder are saved in
+    checkpoints; `portable` gives the arguments that rebuild it without hub and folder.
 
     Args:
-        pretrained: name on the hub, e.g. `answerdotai/ModernBERT-base`, or a folder that `save_pretrained` wrote.
+        pretrained: name of a model on the Hugging Face Hub, e.g. `answerdotai/ModernBERT-base`, or a folder that
+            `save_pretrained` wrote.
         size: `base` or `tiny`, with random weights. It is `base` when neither `pretrained` nor `config` is given.
-        config: arguments of transformers' `ModernBertConfig`, with random weights.
-        tokenizer: name on the hub, or folder, of a tokenizer with [CLS] and [SEP]; default: that of `pretrained`.
-            Without both, the model can only be filled from a checkpoint.
-        revision: of `pretrained` and `tokenizer` on the hub: a branch, tag or commit; default: the newest.
-        max_tokens: of a caption, the two special ones among them. The end of a longer caption is cut off.
-        lr_scale: the factor on the learning rate of this encoder. Default: 0.1 for pretrained weights, lest they are
-            washed out while the rest learns from scratch (the paper does not say; our choice), and 1 for random ones.
+        config: arguments of transformers' `ModernBertConfig`, for a model with random weights.
+        tokenizer: name on the hub, or folder, of a tokenizer with [CLS] and [SEP]. Default: that of `pretrained`.
+            Without both, the encoder works only after loading a checkpoint.
+        revision: branch, tag or commit of `pretrained` and `tokenizer` on the hub. Default: the newest.
+        max_tokens: maximal number of tokens per caption, the two special ones included; longer captions lose their end.
+        lr_scale: factor on the learning rate of this encoder. Default: 1 for random weights, and 0.1 for pretrained
+            ones, which the gradients of the untrained rest could spoil (the paper does not say; our choice).
         checkpointing: recompute layers in the backward pass instead of keeping their activations.
 
     Attributes:
-        tokenizer: None until there is one.
+        tokenizer: the tokenizer, None until there is one.
 
     Raises:
         ImportError: transformers is missing or too old.
-        OSError: there is no such folder or name on the hub, or no connection to it.
-        ValueError: arguments that exclude each other or are unknown; files of another or an incomplete model; a
-            tokenizer that does not fit.
+        OSError: there is no such folder or name on the hub, or no connection to the hub.
+        ValueError: arguments exclude each other or are unknown; the files are of another model or incomplete; the
+            tokenizer does not fit.
     """
 
     MISSING = (
         "the text encoder has no tokenizer: pass `pretrained` or `tokenizer` (a name on the hub or a folder, "
         "e.g. 'answerdotai/ModernBERT-base'), or load a checkpoint"
     )
-
-    sources = ("pretrained", "tokenizer", "revision")
 
     def __init__(
         self,
@@ -80,9 +81,9 @@ class ModernBERT(TokenizedTextEncoder):
         check_max_tokens(max_tokens)
         use_packed_attention()
         source = tokenizer or pretrained
-        own = None if source is None else HubTokenizer.load(source, revision)
+        own = None if source is None else HFTokenizer.load(source, revision)
         self.model = _pretrained(pretrained, revision) if pretrained else _random(size, config, own)
-        # Had transformers passed over the name, captions would see each other.
+        # If transformers ignored the name, captions would attend to each other.
         assert self.model.config._attn_implementation == ATTENTION
         if checkpointing:
             recompute(self.model)
@@ -91,7 +92,7 @@ class ModernBERT(TokenizedTextEncoder):
             raise ValueError(
                 f"attention_dropout is {shape.attention_dropout}, but packed attention has none: set it to 0"
             )
-        if own is not None:  # what captions are encoded with is the truth; configurations are often copied
+        if own is not None:  # the tokenizer is right; configurations are often copied
             shape.cls_token_id, shape.sep_token_id = own.bos, own.eos
         self.width: int = shape.hidden_size
         self.vocab_size: int = shape.vocab_size
@@ -99,64 +100,39 @@ class ModernBERT(TokenizedTextEncoder):
         self.eos: int = shape.sep_token_id
         self.max_tokens = max_tokens
         self.tokenizer = None if own is None else self._fitting(own)
-        self._lr_scale = (0.1 if pretrained else 1.0) if lr_scale is None else lr_scale
-
-    def lr_scale(self, name: str) -> float:
-        """The argument `lr_scale`, for all parameters alike."""
-        del name
-        return self._lr_scale
+        self._lr_scale = scale_of(lr_scale, pretrained)
 
     def forward(self, tokens: Packed) -> Packed:
-        """Token ids, (N,), to dense features, (N, D)."""
+        """Encode token ids, (N,), as dense features, (N, D)."""
         features = self.model(
             input_ids=tokens.values[None],
             position_ids=tokens.index[None],
-            attention_mask=dict.fromkeys(self.model.config.layer_types),  # none made: the layout says who sees whom
+            attention_mask=dict.fromkeys(self.model.config.layer_types),  # no masks: the layout replaces them
             layout=tokens.layout,
         )
         return tokens.replace(features.last_hidden_state[0])
 
-    def graph(self) -> TextGraph:
-        """The same for one text, (N,) token ids, to (N, D)."""
-        return TextGraph(self.model)
+    def graph(self) -> ModernBERTGraph:
+        """Return this encoder for one text, (N,) token ids to (N, D)."""
+        return ModernBERTGraph(self.model)
 
-    # -- what it was made from travels with the weights ---------------------------------------------------------------
-
-    def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments that rebuild this encoder without hub and folders: the state brings weights and tokenizer."""
-        sources = ("pretrained", "size", "config", "tokenizer", "revision")
-        kept = {name: value for name, value in options.items() if name not in sources}
-        return {**kept, "config": describe_config(self.model.config), "lr_scale": self._lr_scale}
+    def _config(self) -> dict[str, Any]:
+        return describe_config(self.model.config)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         use_packed_attention()  # this may be another process than that of the constructor
         super().__setstate__(state)
 
-    def _read(self, proto: bytes) -> HubTokenizer:
-        return self._fitting(HubTokenizer(proto))
 
-    def _fitting(self, tokenizer: HubTokenizer) -> HubTokenizer:
-        if tokenizer.vocab_size > self.vocab_size:
-            raise ValueError(
-                f"the tokenizer has {tokenizer.vocab_size} tokens, the text encoder room for {self.vocab_size}"
-            )
-        if (tokenizer.bos, tokenizer.eos) != (self.bos, self.eos):
-            raise ValueError(
-                f"the tokenizer begins and ends captions with {tokenizer.bos} and {tokenizer.eos}, "
-                f"the text encoder with {self.bos} and {self.eos}"
-            )
-        return tokenizer
-
-
-class TextGraph(nn.Module):
-    """ModernBERT on one text, for torch.export and ONNX, at any length, with the same weights."""
+class ModernBERTGraph(nn.Module):
+    """ModernBERT for one text of any length, for torch.export and ONNX, with the same weights."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model: Any = model
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Token ids, (N,), to dense features, (N, D)."""
+        """Encode token ids, (N,), as dense features, (N, D)."""
         features = self.model(
             input_ids=tokens[None],
             position_ids=torch.arange(tokens.shape[0], device=tokens.device)[None],
@@ -172,7 +148,7 @@ def _pretrained(source: str, revision: str | None) -> Any:
     return read_model(ModernBertModel, source, revision, attn_implementation=ATTENTION)
 
 
-def _random(size: str | None, config: Mapping[str, Any] | None, tokenizer: HubTokenizer | None) -> Any:
+def _random(size: str | None, config: Mapping[str, Any] | None, tokenizer: HFTokenizer | None) -> Any:
     from transformers import ModernBertConfig, ModernBertModel
 
     sizes = {name: {**shape, **_vocabulary(tokenizer)} for name, shape in SIZES.items()}
@@ -181,7 +157,7 @@ def _random(size: str | None, config: Mapping[str, Any] | None, tokenizer: HubTo
     return ModernBertModel(made)
 
 
-def _vocabulary(tokenizer: HubTokenizer | None) -> dict[str, int | None]:
+def _vocabulary(tokenizer: HFTokenizer | None) -> dict[str, int | None]:
     if tokenizer is None:
         return {}
     special = {"cls_token_id": tokenizer.bos, "sep_token_id": tokenizer.eos}

@@ -1,4 +1,4 @@
-"""Any text encoder of the `transformers` library.
+"""Text encoders of the `transformers` library of any type.
 
 C captions, N tokens of all captions, L tokens of the longest, D width.
 """
@@ -12,50 +12,58 @@ import torch
 
 from slap.core.packed import Packed
 from slap.core.registry import register
-from slap.encoders.hf.audio_base import scale_of
-from slap.encoders.hf.pretrained import describe_config, one_at_most, read_model, recompute, require_transformers
-from slap.encoders.hf.tokenizer import HubTokenizer
+from slap.encoders.hf.pretrained import (
+    describe_config,
+    one_at_most,
+    read_model,
+    recompute,
+    require_transformers,
+    scale_of,
+)
+from slap.encoders.hf.text_base import HFTextEncoder
+from slap.encoders.hf.tokenizer import HFTokenizer
 from slap.encoders.hf.windows import padded
-from slap.encoders.text_base import TokenizedTextEncoder, check_max_tokens
+from slap.encoders.text_base import check_max_tokens
+from slap.nn.tokenizer import Tokenizer
 
 
 @register("hf-text")
-class HubText(TokenizedTextEncoder):
+class HFText(HFTextEncoder):
     """A text model of transformers that `AutoModel` knows, pretrained or with random weights: BERT, RoBERTa, T5, ...
 
-    It needs `pip install 'slap-audio[hf]'`. Of models with a decoder, the encoder is taken. Captions are padded for the
-    model and masked, which costs more than the packed `modernbert`. Nothing that such a model adds for its own ends is
-    kept (a pooling layer). Models that were trained without a token at the beginning of a text, such as T5, get their
-    padding token there, which they do not see. What is read from the hub or a folder goes into the checkpoint.
+    It needs `pip install 'slap-audio[hf]'`. Captions are padded for the model and masked, which costs more than the
+    packed `modernbert`. Of models with a decoder, the encoder is used; pooling layers are dropped. Models that were
+    trained without a token at the beginning of a text, such as T5, get their padding token there, and do not attend to
+    it (our choice). Weights and tokenizer that are read from the hub or a folder are saved in checkpoints.
 
     Args:
-        pretrained: name on the hub, e.g. `FacebookAI/roberta-base`, or a folder that `save_pretrained` wrote.
+        pretrained: name of a model on the Hugging Face Hub, e.g. `FacebookAI/roberta-base`, or a folder that
+            `save_pretrained` wrote.
         config: arguments of the model's configuration class and its `model_type`, e.g. `{model_type: bert,
-            num_hidden_layers: 4}`, with random weights.
-        tokenizer: name on the hub, or folder, of a tokenizer with a tokenizer.json; default: that of `pretrained`.
-            Without both, the model can only be filled from a checkpoint.
-        revision: of `pretrained` and `tokenizer` on the hub: a branch, tag or commit; default: the newest.
-        max_tokens: of a caption, the first and the last one among them. The end of a longer caption is cut off.
-        lr_scale: the factor on the learning rate of this encoder. Default: 0.1 for pretrained weights and 1 for random
-            ones (our choice).
+            num_hidden_layers: 4}`, for a model with random weights.
+        tokenizer: name on the hub, or folder, of a tokenizer with a tokenizer.json. Default: that of `pretrained`.
+            Without both, the encoder works only after loading a checkpoint.
+        revision: branch, tag or commit of `pretrained` and `tokenizer` on the hub. Default: the newest.
+        max_tokens: maximal number of tokens per caption, the first and the last included; longer captions lose their
+            end.
+        lr_scale: factor on the learning rate of this encoder. Default: 0.1 for pretrained weights and 1 for random ones
+            (our choice).
         checkpointing: recompute layers in the backward pass instead of keeping their activations.
 
     Attributes:
-        tokenizer: None until there is one.
+        tokenizer: the tokenizer, None until there is one.
 
     Raises:
         ImportError: transformers is missing or too old.
-        OSError: there is no such folder or name on the hub, or no connection to it.
-        ValueError: neither or both of `pretrained` and `config`; an unknown argument or type of model; a model that is
-            incomplete or reads fewer than `max_tokens`; a tokenizer that does not fit.
+        OSError: there is no such folder or name on the hub, or no connection to the hub.
+        ValueError: neither or both of `pretrained` and `config` are given; an unknown argument or type of model; the
+            model is incomplete or reads fewer tokens than `max_tokens`; the tokenizer does not fit.
     """
 
     MISSING = (
         "the text encoder has no tokenizer: pass `pretrained` or `tokenizer` (a name on the hub or a folder), "
         "or load a checkpoint"
     )
-
-    sources = ("pretrained", "tokenizer", "revision")
 
     def __init__(
         self,
@@ -70,13 +78,13 @@ class HubText(TokenizedTextEncoder):
         super().__init__()
         one_at_most(pretrained=pretrained, config=config)
         if pretrained is None and config is None:
-            raise ValueError("this encoder has no shape of its own: pass `pretrained` or `config`")
+            raise ValueError("this encoder has no default model: pass `pretrained` or `config`")
         check_max_tokens(max_tokens)
         require_transformers()
         model = _pretrained(pretrained, revision) if pretrained else _random(config or {})
         self.shape = model.config.get_text_config()
         if self.shape is not model.config:
-            raise ValueError(f"{model.config.model_type!r} is not a text model; it has one among others")
+            raise ValueError(f"{model.config.model_type!r} is no text model; pass the name of its text model")
         self.model = model.get_encoder() if self.shape.is_encoder_decoder else model
         if hasattr(self.model, "pooler"):
             self.model.pooler = None
@@ -84,48 +92,32 @@ class HubText(TokenizedTextEncoder):
             recompute(self.model)
         most = getattr(self.shape, "max_position_embeddings", None) or max_tokens
         if max_tokens > most:
-            raise ValueError(f"max_tokens is {max_tokens}, but the model reads {most} at most")
+            raise ValueError(f"max_tokens is {max_tokens}, but the model reads {most} at most; lower it")
         self.width: int = self.shape.hidden_size
         self.vocab_size: int = self.shape.vocab_size
         self.max_tokens = max_tokens
         self.bos, self.eos = _ends(self.shape)
         source = tokenizer or pretrained
-        self.tokenizer = None if source is None else self._fitting(HubTokenizer.load(source, revision))
+        self.tokenizer = None if source is None else self._fitting(HFTokenizer.load(source, revision))
         self._lr_scale = scale_of(lr_scale, pretrained)
 
-    def lr_scale(self, name: str) -> float:
-        """The argument `lr_scale`, for all parameters alike."""
-        del name
-        return self._lr_scale
-
     def forward(self, tokens: Packed) -> Packed:
-        """Token ids, (N,), to dense features, (N, D)."""
+        """Encode token ids, (N,), as dense features, (N, D)."""
         length = tokens.max_length
         filling = self.shape.pad_token_id if isinstance(self.shape.pad_token_id, int) else 0
         ids = padded(tokens, length, filling)
         seen = torch.arange(length, device=ids.device) < tokens.lengths[:, None]
-        if isinstance(self.tokenizer, HubTokenizer) and self.tokenizer.foreign:
+        if isinstance(self.tokenizer, HFTokenizer) and self.tokenizer.foreign:
             seen = seen & (torch.arange(length, device=ids.device) > 0)
         features = self.model(input_ids=ids, attention_mask=seen.long()).last_hidden_state
         return tokens.replace(features[tokens.item, tokens.index])
 
-    # -- what it was made from travels with the weights ---------------------------------------------------------------
+    def _config(self) -> dict[str, Any]:
+        return {"model_type": self.shape.model_type, **describe_config(self.shape)}
 
-    def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments that rebuild this encoder without hub and folders: the state brings weights and tokenizer."""
-        kept = {name: value for name, value in options.items() if name not in (*self.sources, "config")}
-        config = {"model_type": self.shape.model_type, **describe_config(self.shape)}
-        return {**kept, "config": config, "lr_scale": self._lr_scale}
-
-    def _read(self, proto: bytes) -> HubTokenizer:
-        return self._fitting(HubTokenizer(proto))
-
-    def _fitting(self, tokenizer: HubTokenizer) -> HubTokenizer:
-        if tokenizer.vocab_size > self.vocab_size:
-            raise ValueError(
-                f"the tokenizer has {tokenizer.vocab_size} tokens, the text encoder room for {self.vocab_size}"
-            )
-        # What captions are encoded with is the truth; configurations are often copied.
+    def _fitting(self, tokenizer: Tokenizer) -> Tokenizer:
+        self._check_vocabulary(tokenizer)
+        # The tokenizer is right; configurations are often copied.
         self.bos, self.eos = tokenizer.bos, tokenizer.eos
         return tokenizer
 
@@ -151,7 +143,7 @@ def _random(config: Mapping[str, Any]) -> Any:
 
 
 def _ends(config: Any) -> tuple[int, int]:
-    """The tokens that begin and end captions as a configuration has them, until there is a tokenizer."""
+    """Return the tokens that begin and end captions by a configuration, which hold until there is a tokenizer."""
     names = ("bos_token_id", "pad_token_id"), ("eos_token_id", "sep_token_id")
     first, last = (next((i for n in group if isinstance(i := getattr(config, n, None), int)), 0) for group in names)
     return first, last

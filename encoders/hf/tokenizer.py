@@ -1,53 +1,51 @@
-"""The tokenizer of a pretrained text encoder, as the `tokenizers` library has it, held as bytes.
+"""Tokenizers of pretrained text encoders, by the `tokenizers` library.
 
-It needs `tokenizers`, which comes with transformers; only reading one by name needs transformers itself.
+It comes with transformers; only reading a tokenizer by its name needs transformers itself.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from slap.nn.tokenizer import Tokenizer
 
 
-class HubTokenizer:
-    """Captions to token ids and back.
+class HFTokenizer(Tokenizer):
+    """A tokenizer of the `tokenizers` library.
 
     Args:
         proto: JSON in UTF-8: the content of a `tokenizer.json`, the ids of the tokens that begin and end captions, and
-            whether the one that begins them is foreign to the model.
+            whether the first of them is foreign to the model.
 
     Attributes:
-        proto: the same bytes.
-        vocab_size: token ids are below it.
-        foreign: the token that begins captions is there for our sake; the model was trained without one.
-        bos: the token that begins every caption, [CLS] in ModernBERT's.
-        eos: the token that ends every caption, [SEP] in ModernBERT's.
+        foreign: True if the model was trained without a token at the beginning of a text, so that its padding token
+            takes that place.
     """
 
     def __init__(self, proto: bytes) -> None:
-        from tokenizers import Tokenizer
+        import tokenizers
 
-        self.proto = proto
+        super().__init__(proto)
         parts = json.loads(proto)
-        self._model = Tokenizer.from_str(json.dumps(parts["tokenizer"]))
+        self._model = tokenizers.Tokenizer.from_str(json.dumps(parts["tokenizer"]))
         self._model.no_truncation()
         self._model.no_padding()
         self._model.encode_special_tokens = True  # "[SEP]" in a caption is text; it must not end the caption
-        self.bos: int = parts["bos"]
-        self.eos: int = parts["eos"]
+        self.bos, self.eos = parts["bos"], parts["eos"]
         self.foreign: bool = parts.get("foreign", False)
         self.vocab_size = 1 + max(self._model.get_vocab(with_added_tokens=True).values())
 
     @classmethod
-    def load(cls, source: str, revision: str | None = None) -> HubTokenizer:
+    def load(cls, source: str, revision: str | None = None) -> HFTokenizer:
         """Read a tokenizer by its name on the hub, or from a folder.
 
         Captions begin with its cls_token, else its bos_token, else its pad_token, and end with its sep_token, else its
         eos_token.
 
         Raises:
-            OSError: there is none.
-            ValueError: it is not of the `tokenizers` library, or has no tokens to begin and end a caption.
+            OSError: there is no such name or folder, or no connection to the hub.
+            ValueError: the tokenizer is not of the `tokenizers` library, or has no tokens to begin and end a caption.
         """
         from transformers import AutoTokenizer
 
@@ -67,24 +65,9 @@ class HubTokenizer:
             parts["foreign"] = True
         return cls(json.dumps(parts).encode())
 
-    def encode(self, captions: Sequence[str], max_tokens: int | None = None) -> list[list[int]]:
-        """Token ids of each caption, `bos ... eos`; just these two for a caption without text.
-
-        Args:
-            captions: any unicode.
-            max_tokens: of a caption, `bos` and `eos` among them. The end of a longer one is cut off; `eos` stays.
-        """
-        room = None if max_tokens is None else max_tokens - 2
+    def _encode(self, captions: Sequence[str]) -> Iterable[list[int]]:
         # One by one: a batch starts threads, which do not survive the fork of the data loader's workers.
-        pieces = (self._model.encode(caption, add_special_tokens=False).ids for caption in captions)
-        return [[self.bos, *ids[:room], self.eos] for ids in pieces]
-
-    def decode(self, captions: Sequence[Sequence[int]]) -> list[str]:
-        """The text of each list of token ids, without special tokens and ids that no piece has."""
-        return [self._model.decode([i for i in ids if 0 <= i < self.vocab_size]) for ids in captions]
-
-    def __reduce__(self) -> tuple[type[HubTokenizer], tuple[bytes]]:
-        return HubTokenizer, (self.proto,)
+        return (self._model.encode(caption, add_special_tokens=False).ids for caption in captions)
 
 
 def _first(*ids: int | None) -> int | None:

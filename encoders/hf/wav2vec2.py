@@ -1,23 +1,24 @@
-"""wav2vec 2.0 of the `transformers` library, packed.
+"""wav2vec 2.0 (arXiv 2006.11477) of the `transformers` library, as a packed audio encoder.
 
 B clips, N rows of a hop each, S samples of a row, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from math import ceil, prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 
 from slap.core.packed import Packed
 from slap.core.registry import register
 from slap.encoders.hf.attention import ATTENTION, use_packed_attention
-from slap.encoders.hf.audio_base import HubAudioEncoder, hide, scale_of
-from slap.encoders.hf.pretrained import make_config, make_extractor, one_at_most, read_extractor, read_model
+from slap.encoders.hf.audio_base import HFAudioEncoder, hide
+from slap.encoders.hf.pretrained import make_config, make_extractor, one_at_most, read_extractor, read_model, scale_of
 from slap.encoders.specaugment import SpecAugment
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -30,38 +31,40 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "base": {},
 }
-"""`base` is the published model, transformers' defaults; `tiny` is ours."""
+"""Arguments of `Wav2Vec2Config` by size. `base` is the published model, by transformers' defaults; `tiny` is ours."""
 
 
 @register("hf-wav2vec2")
-class HubWav2Vec2(HubAudioEncoder):
-    """wav2vec 2.0 (arXiv 2006.11477) of transformers, pretrained or with random weights, of clips of any duration.
+class HFWav2Vec2(HFAudioEncoder):
+    """wav2vec 2.0 (arXiv 2006.11477) of transformers, pretrained or with random weights, for any duration.
 
-    It needs `pip install 'slap-audio[hf]'`. The convolutions run clip by clip, since the first of them may normalize
-    over the whole clip (`feat_extract_norm` "group", as in the published base model), and the layers run packed, so
-    nothing is padded. One feature every 20 ms. A clip shorter than the 25 ms that the first feature needs is filled
-    with silence. For the masked view the samples of hidden rows are set to 0, their mean, and what the convolutions
-    give there is replaced by the model's own token for that. Dropout within attention and dropping of layers are left
-    out; the other dropouts are as configured. The weight norm of the convolution of positions is folded into its
-    weight.
+    It needs `pip install 'slap-audio[hf]'`. It gives one feature every 20 ms. The convolutions run separately on each
+    clip, since the first of them may normalize over the whole clip (`feat_extract_norm` "group", as in the published
+    base model); the layers run on packed clips, without padding. A clip shorter than the 25 ms that the first feature
+    needs is padded with silence.
+
+    Our choices: for the masked view the samples of hidden rows are set to 0, their mean, and the model's own mask token
+    replaces the output of the convolutions there. There is no dropout within attention and no dropping of layers; the
+    other dropouts are as configured. The weight norm of the convolution of positions is folded into its weight.
 
     Args:
-        pretrained: name on the hub, e.g. `facebook/wav2vec2-base`, or a folder that `save_pretrained` wrote.
+        pretrained: name of a model on the Hugging Face Hub, e.g. `facebook/wav2vec2-base`, or a folder that
+            `save_pretrained` wrote.
         size: `base` or `tiny`, with random weights. It is `base` when neither `pretrained` nor `config` is given.
-        config: arguments of transformers' `Wav2Vec2Config`, with random weights.
-        extractor: arguments of transformers' `Wav2Vec2FeatureExtractor`; default: those of `pretrained`.
-        revision: of `pretrained` on the hub: a branch, tag or commit; default: the newest.
-        lr_scale: the factor on the learning rate of the model. Default: 0.1 for pretrained weights and 1 for random
-            ones (our choice).
-        mask_share: longest stretch of silence that training puts into a clip, as a share of it; 0 for none. It stands
-            for SpecAugment's masks in time; waveforms have no bands to mask.
+        config: arguments of transformers' `Wav2Vec2Config`, for a model with random weights.
+        extractor: arguments of transformers' `Wav2Vec2FeatureExtractor`. Default: those of `pretrained`.
+        revision: branch, tag or commit of `pretrained` on the hub. Default: the newest.
+        lr_scale: factor on the learning rate of the model's parameters. Default: 0.1 for pretrained weights and 1 for
+            random ones (our choice).
+        mask_share: maximal length of a segment that training replaces by silence, as a share of the clip; 0 for none.
+            It corresponds to SpecAugment's masks in time; waveforms have no bands to mask.
         checkpointing: recompute layers in the backward pass instead of keeping their activations.
 
     Raises:
         ImportError: transformers is missing or too old.
-        OSError: there is no such folder or name on the hub, or no connection to it.
-        ValueError: arguments that exclude each other or are unknown; files of another or an incomplete model; a model
-            with an adapter, whose features would be fewer.
+        OSError: there is no such folder or name on the hub, or no connection to the hub.
+        ValueError: arguments exclude each other or are unknown; the files are of another model or incomplete; the
+            model has an adapter, which would make features fewer than rows.
     """
 
     def __init__(
@@ -105,13 +108,13 @@ class HubWav2Vec2(HubAudioEncoder):
         self.augment = SpecAugment(bands=0, share=mask_share)
 
     def patchify(self, audio: Packed) -> Packed:
-        """Waveforms, (N,), to rows, (N', S), with (time, samples) positions.
+        """Turn waveforms, (N,), into rows, (N', S), with (time, samples) positions.
 
-        A row holds the hop that is its own, the last one of a clip all that is left, as many samples as the second of
-        its positions says; 0 follows.
+        A row holds the samples of one hop, and the last row of a clip all the rest. The second position is their
+        number; zeros follow them.
 
         Raises:
-            ValueError: a clip without samples.
+            ValueError: a clip has no samples.
         """
         if 0 in audio.sizes:
             raise ValueError(f"clip {audio.sizes.index(0)} of the batch has no samples; the shortest clip has one")
@@ -125,7 +128,7 @@ class HubWav2Vec2(HubAudioEncoder):
         return Packed(augmented, rows.lengths, torch.stack([rows.index, samples], 1), rows.layout)
 
     def forward(self, patches: Packed, hidden: Tensor | None = None) -> Packed:
-        """Rows, (N, S), to dense features, (N, D); `hidden` as in the contract."""
+        """Encode rows, (N, S), as dense features, (N, D); `hidden` as in `AudioEncoder`."""
         features = self._features(patches.replace(hide(patches.values, hidden, 0.0)))
         x = hide(self.model.feature_projection(features)[0], hidden, self.mask_token)
         encoder, stable = self.model.encoder, self.model.config.do_stable_layer_norm
@@ -136,11 +139,10 @@ class HubWav2Vec2(HubAudioEncoder):
         return patches.replace((encoder.layer_norm(x) if stable else x)[0])
 
     def _features(self, patches: Packed) -> Tensor:
-        """What the convolutions make of the waveforms, (N, channels)."""
-        from slap.encoders.hf.uncompiled import clip_by_clip
-
+        """Compute the output of the convolutions on the waveforms, (N, channels)."""
         clips = zip(patches.unpack(), self._samples(patches), strict=True)
-        return clip_by_clip(self.model.feature_extractor, [self._wave(rows, n) for rows, n in clips])
+        extract = _uncompiled if torch.compiler.is_compiling() else _clip_by_clip
+        return extract(self.model.feature_extractor, [self._wave(rows, n) for rows, n in clips])
 
     def _normal(self, clip: Tensor) -> Tensor:
         clip = clip.float()
@@ -149,7 +151,7 @@ class HubWav2Vec2(HubAudioEncoder):
         return (clip - clip.mean()) / (clip.var(unbiased=False) + 1e-7).sqrt()
 
     def _rows(self, clip: Tensor) -> Tensor:
-        """(n,) -> (rows, S)."""
+        """Cut a clip into rows, (n,) -> (rows, S)."""
         count = (len(clip) - self.field) // self.hop + 1
         width = max(self.field, self.hop) + self.hop - 1
         first, last = clip[: (count - 1) * self.hop].view(-1, self.hop), clip[(count - 1) * self.hop :]
@@ -157,12 +159,12 @@ class HubWav2Vec2(HubAudioEncoder):
         return torch.cat(list(ends))
 
     def _wave(self, rows: Tensor, samples: int) -> Tensor:
-        """(rows, S) -> (n,), what `_rows` was given."""
+        """Join the rows of a clip, (rows, S) -> (n,); the inverse of `_rows`."""
         return torch.cat([rows[:-1, : self.hop].flatten(), rows[-1]])[:samples]
 
     def _samples(self, patches: Packed) -> tuple[int, ...]:
-        """Of each clip, on the host."""
-        if "samples" not in patches.layout.plans:  # the patches came by another way, e.g. from another device
+        """Return the number of samples of each clip, on the host."""
+        if "samples" not in patches.layout.plans:  # the layout is a new one, e.g. after a move to another device
             assert patches.positions is not None
             last = patches.positions[patches.cu_seqlens[1:].long() - 1]
             patches.layout.plans["samples"] = tuple((last[:, 0] * self.hop + last[:, 1]).tolist())
@@ -170,7 +172,7 @@ class HubWav2Vec2(HubAudioEncoder):
         return samples
 
     def _positions(self, x: Packed) -> Tensor:
-        """The convolution over features, (N, D), that tells their places; zeros between clips hide them from it."""
+        """Compute the position embedding, a convolution over features, (N, D), with zeros between clips."""
         embed = self.model.encoder.pos_conv_embed
         gap = ceil(self.model.config.num_conv_pos_embeddings / 2)
         place = torch.arange(len(x.values), device=x.values.device) + gap * x.item
@@ -178,8 +180,18 @@ class HubWav2Vec2(HubAudioEncoder):
         return embed(spread[None])[0].index_select(0, place)
 
 
+def _clip_by_clip(extract: Callable[[Tensor], Tensor], clips: Sequence[Tensor]) -> Tensor:
+    """Compute the rows of all clips, (N, D); `extract` makes (1, D, rows of a clip) from each clip, (1, n)."""
+    return torch.cat([extract(clip[None])[0].T for clip in clips])
+
+
+# Compiled code calls it outside of its graph, since it would be compiled anew for the lengths of each batch. Not by
+# `torch.compiler.disable`, which imports the compiler at once.
+_uncompiled = _disable_dynamo(_clip_by_clip)
+
+
 def _plain(normed: nn.Conv1d) -> nn.Conv1d:
-    """The convolution without its weight norm; parametrized modules do not pickle."""
+    """Return the convolution without its weight norm, since parametrized modules do not pickle."""
     size = normed.kernel_size[0]
     plain = nn.Conv1d(normed.in_channels, normed.out_channels, size, padding=size // 2, groups=normed.groups)
     assert normed.bias is not None

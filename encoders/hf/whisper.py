@@ -1,4 +1,4 @@
-"""The encoder of Whisper of the `transformers` library.
+"""The encoder of Whisper (arXiv 2212.04356) of the `transformers` library, as an audio encoder.
 
 B clips, W windows of all clips, T frames, F mel bands, N rows of two frames, D width.
 """
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from slap.core.packed import Layout, Packed
 from slap.core.registry import register
 from slap.encoders.hf.attention import ATTENTION, use_packed_attention
-from slap.encoders.hf.audio_base import HubAudioEncoder, hide, scale_of
-from slap.encoders.hf.pretrained import make_config, make_extractor, one_at_most, read_extractor, read_model
+from slap.encoders.hf.audio_base import HFAudioEncoder, hide
+from slap.encoders.hf.pretrained import make_config, make_extractor, one_at_most, read_extractor, read_model, scale_of
 from slap.encoders.hf.windows import cut, join, padded, windows_of
 from slap.encoders.specaugment import SpecAugment
 
@@ -24,44 +24,47 @@ SIZES: dict[str, dict[str, int]] = {
     "base": {"d_model": 512, "encoder_layers": 6, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048},
     "small": {"d_model": 768, "encoder_layers": 12, "encoder_attention_heads": 12, "encoder_ffn_dim": 3072},
 }
-"""As published (arXiv 2212.04356, table 1)."""
+"""Arguments of `WhisperConfig` by size, as published (arXiv 2212.04356, table 1)."""
 
 FLOOR = -1.5
-"""Silence: (log10(1e-10) + 4) / 4."""
+"""Value of silence: (log10(1e-10) + 4) / 4."""
 
 RANGE = 2.0
-"""A window's values reach this far below its largest, 80 dB in the extractor's scale."""
+"""Range of a window's values below its largest value: 80 dB on the extractor's scale."""
 
 
 @register("hf-whisper")
-class HubWhisper(HubAudioEncoder):
+class HFWhisper(HFAudioEncoder):
     """Whisper's encoder (arXiv 2212.04356) of transformers, pretrained or with random weights.
 
-    It needs `pip install 'slap-audio[hf]'`. The model takes windows of 30 s; longer clips are cut into as few windows
-    of equal length as possible, which do not see each other, and shorter ones are filled with silence, as its feature
-    extractor does it. Features, one every 20 ms, are those of the clip, without the filling. For the masked view the
-    frames of hidden rows are set to 0, lest the convolutions show them to their neighbors, and a learned token
-    replaces what the convolutions give there. Dropout within attention and dropping of layers are left out; the other
-    dropouts are as configured.
+    It needs `pip install 'slap-audio[hf]'`. The model takes windows of 30 s. Longer clips are cut into as few windows
+    of equal length as possible, which do not attend to each other; shorter ones are padded with silence, as its feature
+    extractor pads them. Features, one every 20 ms, are those of the clip, without the padding.
+
+    Our choices: for the masked view the frames of hidden rows are set to 0, or the convolutions would mix them into
+    their neighbors, and a learned token replaces the output of the convolutions there. There is no dropout within
+    attention and no dropping of layers; the other dropouts are as configured.
 
     Args:
-        pretrained: name on the hub, e.g. `openai/whisper-small`, or a folder that `save_pretrained` wrote.
-        size: `tiny`, `base` or `small`, with random weights. It is `base` when `pretrained` and `config` are missing.
-        config: arguments of transformers' `WhisperConfig`, with random weights.
-        extractor: arguments of transformers' `WhisperFeatureExtractor`; default: those of `pretrained`.
-        revision: of `pretrained` on the hub: a branch, tag or commit; default: the newest.
-        fill: run every window at the model's 30 s, as it was trained. False runs the clip alone, many times faster on
-            short clips, but for pretrained weights not what they know.
-        lr_scale: the factor on the learning rate of the model. Default: 0.1 for pretrained weights and 1 for random
-            ones (our choice).
-        mask_bands: widest SpecAugment mask in frequency, in mel bands; 0 for none.
-        mask_share: widest SpecAugment mask in time, as a share of the clip; 0 for none.
+        pretrained: name of a model on the Hugging Face Hub, e.g. `openai/whisper-small`, or a folder that
+            `save_pretrained` wrote.
+        size: `tiny`, `base` or `small`, with random weights. It is `base` when neither `pretrained` nor `config`
+            is given.
+        config: arguments of transformers' `WhisperConfig`, for a model with random weights.
+        extractor: arguments of transformers' `WhisperFeatureExtractor`. Default: those of `pretrained`.
+        revision: branch, tag or commit of `pretrained` on the hub. Default: the newest.
+        fill: whether to pad every window to the model's 30 s, as in its training. Without padding, short clips are many
+            times faster, but pretrained weights were not trained for it.
+        lr_scale: factor on the learning rate of the model's parameters. Default: 0.1 for pretrained weights and 1 for
+            random ones (our choice).
+        mask_bands: maximal width of a SpecAugment mask in frequency, in mel bands; 0 for none.
+        mask_share: maximal width of a SpecAugment mask in time, as a share of the clip; 0 for none.
         checkpointing: recompute layers in the backward pass instead of keeping their activations.
 
     Raises:
         ImportError: transformers is missing or too old.
-        OSError: there is no such folder or name on the hub, or no connection to it.
-        ValueError: arguments that exclude each other or are unknown; files of another or an incomplete model.
+        OSError: there is no such folder or name on the hub, or no connection to the hub.
+        ValueError: arguments exclude each other or are unknown; the files are of another model or incomplete.
     """
 
     def __init__(
@@ -108,7 +111,7 @@ class HubWhisper(HubAudioEncoder):
         self.augment = SpecAugment(mask_bands, mask_share)
 
     def patchify(self, audio: Packed) -> Packed:
-        """Waveforms, (N,), to pairs of frames, (N', 2 F), with (time, window) positions."""
+        """Turn waveforms, (N,), into pairs of frames, (N', 2 F), with (time, window) positions."""
         windows, places = cut(audio, self.longest, 2 * self.logmel.hop)
         frames = self.augment(self.logmel(windows))
         pairs = [nn.functional.pad(item, (0, 0, 0, len(item) % 2), value=FLOOR) for item in frames.unpack()]
@@ -116,7 +119,7 @@ class HubWhisper(HubAudioEncoder):
         return join(Packed(rows.values, rows.lengths, rows.index[:, None], rows.layout), places)
 
     def forward(self, patches: Packed, hidden: Tensor | None = None) -> Packed:
-        """Pairs of frames, (N, 2 F), to dense features, (N, D); `hidden` as in the contract."""
+        """Encode pairs of frames, (N, 2 F), as dense features, (N, D); `hidden` as in `AudioEncoder`."""
         windows = windows_of(patches)
         model, bands = self.model, patches.values.shape[1] // 2
         x, quiet = _limited(patches.values, windows, hidden)
@@ -130,7 +133,7 @@ class HubWhisper(HubAudioEncoder):
             mel = torch.where(filling, quiet[:, None, None], mel)
         mel = mel.view(len(windows.sizes), 2 * length, bands).transpose(1, 2)
         y = nn.functional.gelu(model.conv1(mel))
-        if not self.fill:  # beyond the end of a window the second convolution sees zeros, as it does beyond the last
+        if not self.fill:  # beyond the end of a window the second convolution gets zeros, as beyond the last one
             inside = torch.arange(2 * length, device=x.device) < 2 * windows.lengths[:, None]
             y = y * inside[:, None]
         y = nn.functional.gelu(model.conv2(y)).transpose(1, 2).flatten(0, 1)
@@ -150,7 +153,7 @@ class HubWhisper(HubAudioEncoder):
 
 
 def _limited(rows: Tensor, windows: Layout, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Values within `RANGE` of the largest that is seen of their window, and what each window's silence is, (W,)."""
+    """Limit values to `RANGE` below the largest visible one of their window; also return its silence, (W,)."""
     seen = hide(rows, hidden, FLOOR).amax(1)
     largest = rows.new_full((len(windows.sizes),), FLOOR).scatter_reduce(0, windows.item, seen, "amax")
     quiet = (largest - RANGE).clamp(min=FLOOR)
@@ -158,7 +161,7 @@ def _limited(rows: Tensor, windows: Layout, hidden: Tensor | None) -> tuple[Tens
 
 
 class WhisperLogMel(nn.Module):
-    """Whisper's log-mel frames, packed; windows by themselves, without the limit of their range and without filling.
+    """Whisper's log-mel frames, packed, without the limit of their range and without padding.
 
     Args:
         extractor: a `WhisperFeatureExtractor`.
@@ -178,14 +181,14 @@ class WhisperLogMel(nn.Module):
     @torch.autocast("cuda", enabled=False)
     @torch.autocast("cpu", enabled=False)
     def forward(self, windows: Packed) -> Packed:
-        """Waveforms, (N,), to frames, (T, F): all that see some of the window, whose end is followed by silence.
+        """Turn waveforms, (N,), into frames, (T, F): all that overlap the window, with silence after its end.
 
         Raises:
-            ValueError: a clip without samples.
+            ValueError: a clip has no samples.
         """
         if 0 in windows.sizes:
             raise ValueError(f"clip {windows.sizes.index(0)} of the batch has no samples; the shortest clip has one")
-        # A frame's outermost sample weighs nothing.
+        # The outermost sample of a frame has weight 0.
         sizes = [min((n + self.fft // 2 - 2) // self.hop + 1, self.most) for n in windows.sizes]
         frames = [self._frames(wave.float())[:size] for wave, size in zip(windows.unpack(), sizes, strict=True)]
         return Packed.pack(frames)

@@ -1,4 +1,4 @@
-"""Clips that are longer than a model takes, cut into windows, and put together again.
+"""Windows of clips that are longer than a model takes: cutting, and joining again.
 
 B clips, W windows of all clips, N rows (samples, frames or patches), P coordinates of a row.
 """
@@ -15,16 +15,16 @@ from torch import Tensor
 from slap.core.packed import Layout, Packed
 
 WINDOWS = "windows"
-"""Where a layout's plans keep the layout of the windows."""
+"""Key of the windows' layout among the plans of the clips' layout."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Where the windows of a batch lie.
+    """The places of the windows of a batch.
 
     Attributes:
-        counts: for each clip the number of its windows.
-        starts: for each window the steps of its clip that come before it.
+        counts: number of windows of each clip.
+        starts: start of each window within its clip, in steps.
     """
 
     counts: tuple[int, ...]
@@ -36,11 +36,11 @@ def cut(items: Packed, longest: int, step: int = 1) -> tuple[Packed, Cut]:
 
     Args:
         items: packed, N rows, no item empty.
-        longest: rows of a window at most.
-        step: windows begin at multiples of it.
+        longest: maximal number of rows per window.
+        step: rows per step; windows begin at multiples of it.
 
     Returns:
-        The windows as items of the same values, and where they lie.
+        The windows as items of the same values, and their places.
 
     Example:
         >>> windows, places = cut(Packed.pack([torch.arange(7.0), torch.arange(2.0)]), longest=4)
@@ -60,14 +60,14 @@ def cut(items: Packed, longest: int, step: int = 1) -> tuple[Packed, Cut]:
 
 
 def join(windows: Packed, places: Cut) -> Packed:
-    """Put the windows of each clip together.
+    """Join the windows of each clip.
 
     Args:
-        windows: packed, with positions (N, P) within the window, of which the first counts steps of time; W items.
-        places: what `cut` gave.
+        windows: W windows, packed, with positions (N, P) within the window; the first position counts steps of time.
+        places: from `cut`.
 
     Returns:
-        Clips, with positions (N, P + 1): the first counts from the beginning of the clip, the last is the window.
+        Clips, with positions (N, P + 1): the first counts from the start of the clip, the last is the window.
     """
     assert windows.positions is not None
     device = windows.lengths.device
@@ -83,8 +83,8 @@ def join(windows: Packed, places: Cut) -> Packed:
 
 
 def windows_of(patches: Packed) -> Layout:
-    """The layout of the windows that `join` put together."""
-    if WINDOWS not in patches.layout.plans:  # the patches came by another way, e.g. from another device
+    """Return the layout of the windows that `join` joined."""
+    if WINDOWS not in patches.layout.plans:  # the layout is a new one, e.g. after a move to another device
         assert patches.positions is not None
         numbers = patches.positions[:, -1].split(patches.sizes)
         sizes = [len(list(rows)) for clip in numbers for _, rows in groupby(clip.tolist())]
@@ -94,7 +94,7 @@ def windows_of(patches: Packed) -> Layout:
 
 
 def padded(items: Packed, length: int, fill: float = 0.0) -> Tensor:
-    """(N, ...) packed -> (B, length, ...), each item from the beginning, `fill` after it."""
+    """Pad packed items, (N, ...) -> (B, length, ...), with `fill` after their end."""
     batch = items.values.new_full((len(items), length, *items.values.shape[1:]), fill)
     batch[items.item, items.index] = items.values
     return batch

@@ -166,7 +166,7 @@ def test_caption_by_drawing(model, sounds, capsys):
     files = ["sounds/a.wav", "sounds/b.flac"]
     assert shown == slap.load(model).caption(files, max_length=10, top_p=0.9, temperature=1.5, seed=7)
     assert main(["caption", str(model), "sounds/a.wav", "--seed", "7"]) == 2
-    assert "temperature and seed are for drawing; set top_p too" in capsys.readouterr().err
+    assert "temperature and seed need sampling; set top_p too" in capsys.readouterr().err
     assert main(["caption", str(model), "sounds/a.wav", "--top-p", "0.9", "--beam", "2"]) == 2
     assert "choose a beam or top_p" in capsys.readouterr().err
 

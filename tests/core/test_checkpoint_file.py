@@ -23,7 +23,7 @@ def content(step, size=2_000):
 
 @pytest.fixture
 def small_files():
-    """No file may grow beyond a size, as on a disk that is full."""
+    """Limit the size of files, as on a disk that is full."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)

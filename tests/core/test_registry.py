@@ -54,7 +54,7 @@ def test_only_plugins_register():
         register("x")(torch.nn.Linear)
 
 
-def test_a_kind_of_plugin_is_added_by_whoever_owns_its_base(monkeypatch):
+def test_the_module_of_a_base_class_adds_its_kind(monkeypatch):
     monkeypatch.setattr("slap.core.registry._kinds", dict(kinds()))
     monkeypatch.setattr("slap.core.registry._plugins", {kind: plugins(kind) for kind in kinds()})
 

@@ -16,7 +16,6 @@ from slap.datamodules import AudioTextData, ManifestError, read_manifest, write_
 from slap.datamodules.apart import ApartData
 from slap.datamodules.audio.load import load
 from slap.datamodules.augment import augmentations
-from slap.datamodules.augment.basic import draw_of
 from slap.datamodules.augment.mixup import Mixup, mixed
 from slap.datamodules.labels import all_labels, balancing, labels_of
 from slap.datamodules.manifests.filters import held_out
@@ -117,12 +116,12 @@ def test_folds_of_a_manifest(folder):
 
 
 def test_a_share_that_is_held_out_and_the_rest(folder):
-    held, rest = names(f"{folder}/all.csv#held=0.3"), names(f"{folder}/all.csv#rest=0.3")
+    held, rest = names(f"{folder}/all.csv#heldout=0.3"), names(f"{folder}/all.csv#train=0.3")
     assert sorted(held + rest) == [*range(40)]
     assert 4 <= len(held) <= 20
     lines = (folder / "all.csv").read_text().splitlines()
     (folder / "some.csv").write_text("\n".join([lines[0], *lines[20:0:-2]]) + "\n")
-    assert set(names(f"{folder}/some.csv#held=0.3")) == set(held) & set(names(folder / "some.csv"))
+    assert set(names(f"{folder}/some.csv#heldout=0.3")) == set(held) & set(names(folder / "some.csv"))
 
 
 def test_clips_of_one_origin_are_held_out_together(folder):
@@ -140,8 +139,10 @@ def test_clips_of_one_origin_are_held_out_together(folder):
         ("fold=7", "there is no fold 7; the folds are 1, 2, 3, 4"),
         ("fold=1,1", "folds are different whole numbers"),
         ("fold=a", "folds are different whole numbers"),
-        ("held=2", "a number between 0 and 1, got '2'"),
-        ("fold=not 1,2,3,4", "none of the 40 clips is left"),
+        ("heldout=2", "a number between 0 and 1, got '2'"),
+        ("held=0.3", "the filter `#held=` is called `#heldout=0.3`"),
+        ("rest=0.3", "the filter `#rest=` is called `#train=0.3`"),
+        ("fold=not 1,2,3,4", "selects none of the 40 clips"),
         ("every=3", "it can be #fold=1,2,3"),
     ],
 )
@@ -284,7 +285,7 @@ def test_a_mix_is_the_weighted_sum_of_its_clips(folder):
     batch = [fastcopy(clips[number], custom={**clips[number].custom, "draw": str(number)}) for number in (5, 20)]
     transform = Mixup(probability=1.0, seed=3)
     one = next(iter(transform(CutSet(batch))))
-    rng = draw_of(transform, batch[0])
+    rng = transform.rng(batch[0])
     rng.random()
     rng.choice(batch[1:])
     share = rng.betavariate(10, 10)
@@ -311,9 +312,11 @@ def test_mixup_is_repeatable_and_optional(folder):
     assert 8 < sum(some) < 32
 
 
-@pytest.mark.parametrize("options", [{"probability": 1.5}, {"alpha": 0.0}])
-def test_mixup_out_of_range(options):
-    with pytest.raises(ValueError, match="probability must be within 0 to 1 and alpha above 0"):
+@pytest.mark.parametrize(
+    ("options", "needed"), [({"probability": 1.5}, "probability within 0 to 1"), ({"alpha": 0.0}, "alpha > 0")]
+)
+def test_mixup_out_of_range(options, needed):
+    with pytest.raises(ValueError, match=f"Mixup needs {needed}; got"):
         augmentations({"mixup": options})
 
 

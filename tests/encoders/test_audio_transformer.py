@@ -104,7 +104,7 @@ def test_row_embedding_passes_the_contract():
 
 
 def test_rotary_attention_depends_on_differences_of_positions_only():
-    """The inner product of rotated q at (t, f) and k at (t', f') is a function of (t - t', f - f')."""
+    """Check that the inner product of rotated q at (t, f) and k at (t', f') is a function of (t - t', f - f')."""
     generator = torch.Generator().manual_seed(0)
     q, k = (torch.randn(1, 1, 64, generator=generator, dtype=torch.float64) for _ in range(2))
 

@@ -66,7 +66,7 @@ SAVERS = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """By case, a folder as `save_pretrained` writes it."""
+    """Write a folder for each case, by `save_pretrained`."""
     made = {}
     for case, save in SAVERS.items():
         torch.manual_seed(0)
@@ -139,7 +139,7 @@ def test_equals_transformers(case, folders, loudness):
 
 @pytest.mark.parametrize("case", [case for case in SAVERS if "wav2vec2" not in case])
 def test_longer_clips_are_windows_that_do_not_see_each_other(case, folders):
-    """A clip of 2.5 times the longest is three windows, each as it would be alone."""
+    """Check that a clip of 2.5 times the longest becomes three windows with the features of three clips."""
     model = encoder(case, folders)
     rate, longest = model.sample_rate, {"hf-ast": 0.655, "hf-whisper": 1.0, "hf-clap": 1.0}[case.split()[0]]
     clip = torch.randn(round(2.5 * longest * rate), generator=torch.Generator().manual_seed(0)) * 0.1
@@ -155,7 +155,7 @@ def test_longer_clips_are_windows_that_do_not_see_each_other(case, folders):
 
 @pytest.mark.parametrize("name", ["hf-ast", "hf-whisper"])
 def test_without_filling_only_the_clip_is_run(name, folders):
-    """The same as filled for a clip of the full length; shorter ones cost less and keep their promises."""
+    """Check that `fill` does not matter for a clip of the full length, and that shorter clips keep the contract."""
     whole, bare = encoder(name, folders), encoder(name, folders, fill=False)
     size = {"hf-ast": 400 + 63 * 160, "hf-whisper": 16_000}[name]
     clip = torch.randn(size, generator=torch.Generator().manual_seed(0)) * 0.1
@@ -176,7 +176,7 @@ def test_without_filling_only_the_clip_is_run(name, folders):
 
 @pytest.mark.parametrize("name", ["hf-ast", "hf-wav2vec2", "hf-whisper"])
 def test_times_run_on_through_windows(name, folders):
-    """A click shows where its time says, in a clip of several windows too."""
+    """Check that a click shows at its time, also in a clip of several windows."""
     model = encoder(name, folders)
     clip = torch.randn(40_000, generator=torch.Generator().manual_seed(0)) * 1e-3
     clip[30_500:30_600] = 0.5
@@ -190,7 +190,7 @@ def test_times_run_on_through_windows(name, folders):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_training_masks_stretches_of_a_clip(name, folders):
+def test_training_masks_segments_of_a_clip(name, folders):
     model = encoder(name, folders)
     clip = Packed.pack([torch.randn(model.sample_rate, generator=torch.Generator().manual_seed(0)) * 0.1])
     calm = model.patchify(clip).values
@@ -320,7 +320,7 @@ def test_models_that_cannot_run_say_why(folders):
     with pytest.raises(ValueError, match="'channel_map' take crops"):
         build("audio encoder", "hf-clap", channels)
     deep = {**hub_models.CLAP, "depths": [1, 1, 1, 1, 1], "num_attention_heads": [2] * 5}
-    with pytest.raises(ValueError, match="do not divide a picture of 64"):
+    with pytest.raises(ValueError, match="do not divide an image of 64"):
         build("audio encoder", "hf-clap", {"config": deep, "extractor": hub_models.CLAP_EXTRACTOR})
     with pytest.raises(ValueError, match=r"dither of 0\.1"):
         build("audio encoder", "hf-whisper", {"size": "tiny", "extractor": {"dither": 0.1}})

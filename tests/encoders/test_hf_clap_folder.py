@@ -31,7 +31,7 @@ TEXT = {
 
 
 def save(folder, **audio):
-    """As `save_pretrained` of model and processor write it, with a tokenizer of bytes as RoBERTa's are."""
+    """Write a folder by `save_pretrained` of model and processor, with a tokenizer of bytes as in RoBERTa."""
     torch.manual_seed(0)
     shape = {**hub_models.CLAP, **audio}
     config = transformers.ClapConfig(text_config=TEXT, audio_config=shape, projection_dim=12)
@@ -128,7 +128,7 @@ def test_an_embedding_does_not_depend_on_the_batch(model):
 
 
 def test_fusion_models_fuse_nothing(fused):
-    """The extractor would declare one short clip of a batch longer than it is, at random; we do so for none."""
+    """Check that no clip is fused: the extractor would mark one short clip of a batch as longer, at random."""
     model = slap.load(fused, device="cpu")
     clips = [noise(n, seed=n) for n in (500, 8_000)]
     theirs = torch.cat([theirs_audio(fused, clip, longer=torch.zeros(1, 1)) for clip in clips])
@@ -204,7 +204,7 @@ def test_other_folders_are_not_taken_for_one(tmp_path):
         slap.load(tmp_path)
 
 
-def test_it_is_judged_as_any_model(folder, model, tmp_path):
+def test_it_is_evaluated_as_any_model(folder, model, tmp_path):
     from slap.cli.main import main
 
     for number in range(4):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from slap.core.registry import build, load_module
-from slap.encoders.hf.text import HubText
+from slap.encoders.hf.text import HFText
 from slap.testing import check_text_encoder
 from slap.testing.tiny import CAPTIONS
 
@@ -64,7 +64,7 @@ def tokenizer(specials, ends):
 @pytest.mark.parametrize("kind", CASES)
 def test_equals_transformers(kind, folders):
     """Ours as a batch, theirs caption by caption as their own tokenizer gives it; T5's lacks our first token."""
-    encoder = HubText(pretrained=folders[kind]).eval()
+    encoder = HFText(pretrained=folders[kind]).eval()
     own = transformers.AutoTokenizer.from_pretrained(folders[kind])
     model = transformers.AutoModel.from_pretrained(folders[kind], attn_implementation="eager").eval()
     model = model.get_encoder() if kind == "t5" else model
@@ -78,7 +78,7 @@ def test_equals_transformers(kind, folders):
 
 
 def test_the_promises_of_text_encoders_where_the_first_token_is_foreign(folders):
-    encoder = HubText(pretrained=folders["t5"])
+    encoder = HFText(pretrained=folders["t5"])
     assert encoder.tokenizer.foreign
     check_text_encoder(encoder)
 
@@ -86,7 +86,7 @@ def test_the_promises_of_text_encoders_where_the_first_token_is_foreign(folders)
 @pytest.mark.parametrize("kind", CASES)
 def test_a_checkpoint_needs_no_folder(kind, folders, tmp_path, monkeypatch):
     options = {"pretrained": folders[kind], "max_tokens": 33}
-    encoder = HubText(**options).eval()
+    encoder = HFText(**options).eval()
     torch.save({"options": encoder.portable(options), "state": encoder.state_dict()}, tmp_path / "model.pt")
     monkeypatch.setattr(transformers.PreTrainedModel, "from_pretrained", None)
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", None)
@@ -103,7 +103,7 @@ def test_a_checkpoint_needs_no_folder(kind, folders, tmp_path, monkeypatch):
 
 
 def test_captions_that_are_too_long_are_cut_off(folders):
-    encoder = HubText(pretrained=folders["bert"], max_tokens=5)
+    encoder = HFText(pretrained=folders["bert"], max_tokens=5)
     tokens = encoder.tokenize(["a dog barks while a man is speaking", ""])
     assert tokens.sizes == (5, 2)
     assert encoder.detokenize(tokens) == ["a dog barks", ""]
@@ -111,18 +111,18 @@ def test_captions_that_are_too_long_are_cut_off(folders):
 
 def test_what_cannot_be_a_text_encoder_says_why(folders, tmp_path):
     with pytest.raises(ValueError, match="pass `pretrained` or `config`"):
-        HubText()
+        HFText()
     with pytest.raises(ValueError, match="give one of them, not pretrained='x' and config="):
-        HubText(pretrained="x", config={"model_type": "bert"})
+        HFText(pretrained="x", config={"model_type": "bert"})
     with pytest.raises(ValueError, match="needs the `model_type` of a model in transformers"):
-        HubText(config={"model_type": "brt"})
+        HFText(config={"model_type": "brt"})
     with pytest.raises(ValueError, match=r"the configuration of 'bert' has no hiden_size; it has: .*hidden_size"):
-        HubText(config={"model_type": "bert", "hiden_size": 3})
+        HFText(config={"model_type": "bert", "hiden_size": 3})
     with pytest.raises(ValueError, match="max_tokens is 600, but the model reads 512 at most"):
-        HubText(pretrained=folders["bert"], max_tokens=600)
+        HFText(pretrained=folders["bert"], max_tokens=600)
     with pytest.raises(ValueError, match="tokens, the text encoder room for 9"):
-        HubText(config={"model_type": "bert", **SHAPE, "vocab_size": 9}, tokenizer=folders["bert"])
-    with pytest.raises(ValueError, match="'clap' is not a text model; it has one among others"):
-        HubText(config={"model_type": "clap", "text_config": SHAPE, "audio_config": hub_models.CLAP})
+        HFText(config={"model_type": "bert", **SHAPE, "vocab_size": 9}, tokenizer=folders["bert"])
+    with pytest.raises(ValueError, match="'clap' is no text model; pass the name of its text model"):
+        HFText(config={"model_type": "clap", "text_config": SHAPE, "audio_config": hub_models.CLAP})
     with pytest.raises(RuntimeError, match="has no tokenizer: pass `pretrained`"):
-        HubText(config={"model_type": "bert", **SHAPE}).tokenize(["a dog"])
+        HFText(config={"model_type": "bert", **SHAPE}).tokenize(["a dog"])

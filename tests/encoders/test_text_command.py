@@ -14,7 +14,7 @@ import soundfile
 from slap.cli import tokenizer as command
 from slap.cli.main import main
 from slap.encoders.text_transformer import TextTransformer
-from slap.nn.tokenizer import Tokenizer, train_tokenizer
+from slap.nn.tokenizer import SentencePieceTokenizer, train_tokenizer
 
 CAPTIONS = ["A dog barks twice", "Rain falls, on a tin roof", "Ein Vögelchen singt", "كلب"]
 
@@ -31,12 +31,12 @@ def test_it_writes_the_tokenizer_that_training_would_learn(manifest, tmp_path, c
     out = tmp_path / "new" / "words.model"
     assert main(["tokenizer", str(manifest), str(out), "--vocab-size", "310"]) == 0
     expected = train_tokenizer(CAPTIONS, 310)
-    assert Tokenizer.load(out).proto == expected.proto
+    assert SentencePieceTokenizer.load(out).proto == expected.proto
     mean = sum(len(ids) for ids in expected.encode(CAPTIONS)) / 4
     printed = capsys.readouterr()
     assert printed.out == (
-        f"{out}: {expected.vocab_size} pieces from 4 captions, which take {mean:.1f} tokens on average, "
-        "with those that begin and end them\n"
+        f"{out}: {expected.vocab_size} pieces from 4 captions, with {mean:.1f} tokens per caption on average, "
+        "begin and end tokens included\n"
     )
     assert printed.err == ""
     model = TextTransformer(size="tiny", vocab_size=310, tokenizer=str(out))

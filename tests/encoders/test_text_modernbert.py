@@ -28,7 +28,7 @@ SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A model as `save_pretrained` writes it: 4 layers, width 32, windows of 3 tokens to either side, in bfloat16."""
+    """Write a model by `save_pretrained`: 4 layers, width 32, windows of 3 tokens to either side, in bfloat16."""
     folder = tmp_path_factory.mktemp("modernbert")
     fast(
         tokenizers.processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
 
 
 def fast(processor=None):
-    """A byte-level tokenizer like ModernBERT's, of 4 + 256 + some pieces."""
+    """Make a byte-level tokenizer like ModernBERT's, of 4 + 256 + some pieces."""
     model = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="[UNK]"))
     model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     model.decoder = tokenizers.decoders.ByteLevel()
@@ -256,7 +256,7 @@ def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path, folder, encoder):
     with pytest.raises(ValueError, match="tokens, the text encoder room for 64"):
         ModernBERT(config=SMALL, tokenizer=str(folder))
     other = ModernBERT(size="tiny")
-    with pytest.raises(ValueError, match="with 1 and 2, the text encoder with 50281 and 50282"):
+    with pytest.raises(ValueError, match="with token 1 and ends them with 2, the text encoder with 50281 and 50282"):
         other.set_extra_state(encoder.get_extra_state())
     headless = fast()
     headless.sep_token = None

@@ -30,7 +30,7 @@ def trained():
 
 
 def gradients(model, batches, weights):
-    """Of the parameters, for sum(weights * output), one pass a batch."""
+    """Compute the gradients of the parameters for sum(weights * output), one pass per batch."""
     model.zero_grad()
     outputs = [model(batch).values for batch in batches]
     (torch.cat(outputs) * weights).sum().backward()
@@ -158,15 +158,15 @@ def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path, trained, monkeypatch
     path = tmp_path / "words.model"
     trained.tokenizer.save(path)
     encoder(tokenizer=str(path), vocab_size=pieces)
-    with pytest.raises(ValueError, match=f"{pieces} pieces, the text encoder room for {pieces - 1}"):
+    with pytest.raises(ValueError, match=f"{pieces} tokens, the text encoder room for {pieces - 1}"):
         encoder(tokenizer=str(path), vocab_size=pieces - 1)
     small = encoder(vocab_size=pieces - 1)
-    with pytest.raises(ValueError, match=f"{pieces} pieces, the text encoder room for {pieces - 1}"):
+    with pytest.raises(ValueError, match=f"{pieces} tokens, the text encoder room for {pieces - 1}"):
         small.set_extra_state(trained.get_extra_state())
     monkeypatch.setattr("slap.nn.tokenizer.BOS", 2)
     monkeypatch.setattr("slap.nn.tokenizer.EOS", 1)
     train_tokenizer(CAPTIONS, 300).save(path)
-    with pytest.raises(ValueError, match="begins captions with 2 and ends them with 1; these must be 1 and 2"):
+    with pytest.raises(ValueError, match="captions with token 2 and ends them with 1, the text encoder with 1 and 2"):
         encoder(tokenizer=str(path))
 
 

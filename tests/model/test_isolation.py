@@ -24,7 +24,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 
 def batch_of(encoder, generator: torch.Generator) -> list[Tensor]:
-    """Two to five clips, one of them of a single sample."""
+    """Make two to five clips, one of them of a single sample."""
     count = int(torch.randint(2, 6, (1,), generator=generator))
     seconds = torch.rand(count, generator=generator) * 1.2
     sizes = [1, *(max(round(float(one) * encoder.sample_rate), 1) for one in seconds[1:])]
@@ -34,7 +34,7 @@ def batch_of(encoder, generator: torch.Generator) -> list[Tensor]:
 
 
 def replacements(clip: Tensor, generator: torch.Generator) -> list[Tensor]:
-    """What may stand in a clip's place."""
+    """Yield clips that may replace a clip."""
     other = torch.rand(len(clip), generator=generator) * 2 - 1
     longer = torch.rand(len(clip) + int(torch.randint(1, 9000, (1,), generator=generator)), generator=generator) - 0.5
     return [other, longer, longer[:1], torch.zeros_like(clip), torch.full_like(clip, 2.0**31)]
@@ -124,7 +124,7 @@ PER_CLIP = {
 
 
 def losses_and_gradients(model, batch) -> tuple[Tensor, list[Tensor]]:
-    """The loss that an objective notes of each clip, (B,), and the gradient of the whole by each clip's patches."""
+    """Compute the loss that an objective notes of each clip, (B,), and the gradients by the patches of each clip."""
     torch.manual_seed(7)  # of what is hidden
     views = Views(model, batch)
     values = views.patches.values.clone().requires_grad_()

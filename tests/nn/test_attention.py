@@ -4,6 +4,8 @@ N query rows, M key rows, H heads, E width of a head.
 """
 
 import gc
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -16,7 +18,7 @@ LENGTHS = [[1], [5], [1, 1, 1], [3, 40, 7, 7, 1, 100, 24, 25, 23, 12], [64] * 6 
 
 
 def naive(q, k, v, q_sizes, k_sizes, window=None, causal=False):
-    """One (N, M) score matrix with everything forbidden at minus infinity."""
+    """Compute attention by one (N, M) score matrix, with minus infinity where a row may not attend."""
     q_item = torch.arange(len(q_sizes)).repeat_interleave(torch.tensor(q_sizes))
     k_item = torch.arange(len(k_sizes)).repeat_interleave(torch.tensor(k_sizes))
     seen = q_item[:, None] == k_item[None, :]
@@ -96,7 +98,7 @@ def test_windows_cost_in_proportion_to_their_length_not_to_the_clip():
 
 @pytest.mark.parametrize("mask", [{}, {"causal": True}, {"window": 8}])
 def test_masks_go_with_their_batch_and_wait_for_no_collector(mask):
-    """A layout held itself by the plans that it keeps, so the masks of a hundred batches lay about in training."""
+    """Check that no layout holds itself by its plans: in training, the masks of a hundred batches stayed in memory."""
     sizes = [3, 20, 9]
     q, shape = rows(sizes, 0), layout(sizes)
     gc.disable()
@@ -126,3 +128,12 @@ def test_flash_attention_equals_naive_masked_attention(sizes, mask):
     expected.pow(2).sum().backward()
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine.grad.double().cpu(), other.grad, rtol=5e-2, atol=5e-2)
+
+
+def test_attention_without_compiling_does_not_import_the_compiler():
+    code = (
+        "import sys, torch; from slap import Packed; from slap.nn.attention import attention;"
+        "layout = Packed.pack([torch.zeros(3, 1), torch.zeros(2, 1)]).layout; q = torch.randn(5, 2, 4);"
+        "attention(q, q, q, layout); print('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -50,7 +50,7 @@ def model(**options):
 
 
 def batch(seed, clips):
-    """Clips of up to 4 s, some with several captions or none, of which no two batches have the same shapes."""
+    """Make clips of up to 4 s, some with several captions or none, so that no two batches have the same shapes."""
     generator = torch.Generator().manual_seed(seed)
     draw = lambda low, high, n: torch.randint(low, high, (n,), generator=generator).tolist()  # noqa: E731
     audio = Packed.pack([torch.randn(n, generator=generator) * 0.1 for n in draw(1, 64_000, clips)])
@@ -69,7 +69,7 @@ def loss_and_gradients(net, data):
 
 @pytest.fixture(autouse=True)
 def quiet():
-    """Torch describes each graph to whoever listens to its logs, as pytest does: that takes longer than the graph."""
+    """Silence torch's logs, which pytest captures: describing each graph takes longer than making it."""
     logging.getLogger("torch.__trace").setLevel(logging.WARNING)
     torch.compiler.reset()
 
@@ -98,8 +98,8 @@ def test_one_graph_takes_batches_of_all_shapes_with_equal_losses_and_gradients(m
             torch.testing.assert_close(others[name], gradient, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_rows_are_filled_up_to_a_bucket_and_cut_off():
-    """What blocks are given, without a compiler: they only say that they are compiled."""
+def test_rows_are_padded_to_a_bucket_and_the_padding_is_dropped():
+    """Check the input of blocks without a compiler: they are only marked as compiled."""
     net = model().eval()
     patches = net.audio.patchify(batch(0, 3).audio)
     plain = net.audio(patches)
@@ -151,7 +151,7 @@ class Making(TorchFunctionMode):
 
 @pytest.fixture
 def meta(monkeypatch):
-    """A device without values: whoever asks for one, or for a shape that depends on one, gets an error."""
+    """Use a device without values: reading a value, or a shape that depends on one, is an error."""
     autocast = torch.autocast
     without = lambda device, **options: nullcontext() if device == "meta" else autocast(device, **options)  # noqa: E731
     monkeypatch.setattr(torch, "autocast", without)
@@ -170,7 +170,7 @@ def test_the_training_step_reads_nothing_back_from_its_device(meta):
 
 
 class Elsewhere(CPUAccelerator):
-    """What Lightning asks of an accelerator, for the device without values."""
+    """Lightning's accelerator for the device without values."""
 
     def setup_device(self, device):
         assert device.type == "meta"

@@ -97,7 +97,7 @@ def test_small_layers_stay_as_they_are():
     assert small._copy is None
 
 
-def test_a_model_in_use_is_laid_out_and_one_that_is_lent_is_not():
+def test_a_loaded_model_is_prepacked_and_a_model_in_training_is_not():
     spec = {"name": "transformer", "size": "tiny"}
     for lent in (False, True):
         network = Network(spec, spec, {}).eval()

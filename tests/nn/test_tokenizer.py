@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slap.nn.tokenizer import Tokenizer, train_tokenizer
+from slap.nn.tokenizer import SentencePieceTokenizer, train_tokenizer
 
 CAPTIONS = ["A dog barks twice", "A man speaks, then a dog barks", "Rain falls on a tin roof", "Birds sing"] * 3
 AUDIOCAPS = Path("../shared/data/audiocaps")
@@ -142,8 +142,8 @@ def test_copies_and_files_hold_the_same_tokenizer(tokenizer, tmp_path):
     for other in (
         pickle.loads(pickle.dumps(tokenizer)),
         copy.deepcopy(tokenizer),
-        Tokenizer.load(tmp_path / "words.model"),
-        Tokenizer(tokenizer.proto),
+        SentencePieceTokenizer.load(tmp_path / "words.model"),
+        SentencePieceTokenizer(tokenizer.proto),
     ):
         assert other.proto == tokenizer.proto
         assert other.encode(CAPTIONS) == tokenizer.encode(CAPTIONS)
@@ -168,11 +168,11 @@ def test_a_failed_write_leaves_the_old_file(tokenizer, tmp_path, monkeypatch):
 
 def test_files_that_are_no_tokenizer(tmp_path):
     with pytest.raises(FileNotFoundError, match="slap tokenizer MANIFEST"):
-        Tokenizer.load(tmp_path / "none.model")
+        SentencePieceTokenizer.load(tmp_path / "none.model")
     for content in (b"", b"garbage"):
         (tmp_path / "bad.model").write_bytes(content)
         with pytest.raises(ValueError, match=r"bad\.model: these \d bytes are no sentencepiece model"):
-            Tokenizer.load(tmp_path / "bad.model")
+            SentencePieceTokenizer.load(tmp_path / "bad.model")
 
 
 @pytest.mark.skipif(not AUDIOCAPS.is_dir(), reason="needs ../shared/data/audiocaps")

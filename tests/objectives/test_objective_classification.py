@@ -17,7 +17,7 @@ CLASSES = ["even", "odd"]
 
 
 class Clips:
-    """What a data module tells of training clips."""
+    """Stand-in for the training clips of a data module."""
 
     def __init__(self, *labels):
         self.found = labels
@@ -196,7 +196,7 @@ def test_macro_map_equals_scikit_learns(monkeypatch):
     assert figures.compute({"h": objective})["h_mAP"].value == pytest.approx(100 * expected, abs=1e-4)
 
 
-def test_a_head_needs_labels_to_be_judged():
+def test_evaluating_a_head_needs_labels():
     _, objective, batch = head()
     figures = ClassifierMetrics()
     figures.update(replace(batch, labels={}), {"h": torch.zeros(4, 2)}, {"h": objective})
@@ -204,7 +204,7 @@ def test_a_head_needs_labels_to_be_judged():
         figures.compute({"h": objective})
 
 
-def test_a_model_of_heads_alone_is_judged_by_them_and_others_by_both():
+def test_a_model_of_heads_alone_is_evaluated_by_them_and_others_by_both():
     audio = TinyAudio()
     alone = tiny_model({"classification": {"task": "parity", "classes": CLASSES}}, audio)
     both = tiny_model({"classification": {"task": "parity", "classes": CLASSES}, "contrastive": 1.0}, audio)

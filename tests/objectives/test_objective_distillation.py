@@ -23,7 +23,7 @@ WIDTH, PROTOTYPES = 6, 5
 
 
 def make_objective(**options):
-    """The objective, set up on a model that has only what `setup` reads, and its teacher."""
+    """Make the objective, set up on a model with only the parts that `setup` reads, and its teacher."""
     torch.manual_seed(0)
     objective = MaskedDistillation(prototypes=PROTOTYPES, hidden=8, bottleneck=4, **options)
     model = SimpleNamespace(audio=SimpleNamespace(width=WIDTH), teacher=EMATeacher(), mask_ratio=0.5)
@@ -65,7 +65,7 @@ def slow_sinkhorn(scores, iterations):
 
 
 def slow_scores(head, x):
-    """The head on one token, in loops over its layers and prototypes."""
+    """Compute the head on one token, by loops over its layers and prototypes."""
     x = torch.nn.functional.gelu(head.enter.weight @ x)
     x = torch.nn.functional.gelu(head.middle.weight @ x)
     x = head.leave.weight @ x
@@ -102,7 +102,7 @@ def test_sinkhorn_gives_all_prototypes_equal_shares():
 
 
 def test_sinkhorn_is_finite_where_exponentials_are_not():
-    """Scores of standard deviation 1 at a temperature of 0.04, and far worse, in float32."""
+    """Check scores of standard deviation 1 at a temperature of 0.04, and far larger ones, in float32."""
     torch.manual_seed(0)
     scores = torch.randn(512, 64) / 0.04
     assert not slow_sinkhorn(scores, 1).isfinite().all()  # else this test shows nothing
@@ -141,7 +141,7 @@ def test_only_hidden_patches_and_only_the_student_learn():
 
 @pytest.mark.parametrize("lengths", [(1,), (1, 1, 1)])
 def test_without_hidden_patches_the_loss_is_0_and_the_graph_whole(lengths):
-    """Clips of one patch each: another process may have more, and waits for this one's gradients."""
+    """Check clips of one patch each: another process may have more, and waits for this one's gradients."""
     objective, teacher = make_objective()
     views = make_views(teacher, lengths, torch.zeros(sum(lengths), dtype=torch.bool))
     loss, extras = objective(views)
@@ -199,7 +199,7 @@ def test_teacher_follows_the_head():
 
 
 def test_distillation_learns_without_collapse():
-    """The student sees noisy versions of tokens of 8 kinds; the prototypes stay in use and the loss falls."""
+    """Check that prototypes stay in use and the loss falls, on noisy versions of tokens of 8 kinds."""
     torch.manual_seed(0)
     objective = MaskedDistillation(prototypes=16, hidden=32, bottleneck=8)
     model = SimpleNamespace(audio=SimpleNamespace(width=WIDTH), teacher=EMATeacher((0.9, 1.0)), mask_ratio=0.5)

@@ -46,7 +46,7 @@ def recompute(objective, prefix, clip):
 
 
 def scores(objective, captions, clip, penalty):
-    """The log-probabilities of captions, divided as `beam_search` divides them."""
+    """Compute the log-probabilities of captions, divided as in `beam_search`."""
     tokens = Packed.pack([torch.tensor(caption[:-1]) for caption in captions])
     audio = Packed.pack([clip]).take(torch.zeros(len(captions), dtype=torch.int64))
     logs = objective.decoder(tokens, audio).detach().log_softmax(1).split(tokens.sizes)
@@ -306,10 +306,10 @@ def test_drawing_needs_numbers_to_draw_with():
         ({"top_p": 1.5}, "top_p must be above 0 and at most 1, got 1.5"),
         ({"top_p": 0.5, "temperature": 0.0}, "temperature must be above 0, got 0.0"),
         ({"top_p": 0.5, "beam": 3}, "a beam or top_p"),
-        ({"length_penalty": 0.5}, "length_penalty compares the captions of a beam; set beam too"),
-        ({"top_p": 0.5, "length_penalty": 0.5}, "length_penalty compares the captions of a beam"),
-        ({"temperature": 0.5}, "temperature and seed are for drawing; set top_p too"),
-        ({"seed": 5, "beam": 2}, "temperature and seed are for drawing; set top_p too"),
+        ({"length_penalty": 0.5}, "length_penalty needs beam search; set beam too"),
+        ({"top_p": 0.5, "length_penalty": 0.5}, "length_penalty needs beam search"),
+        ({"temperature": 0.5}, "temperature and seed need sampling; set top_p too"),
+        ({"seed": 5, "beam": 2}, "temperature and seed need sampling; set top_p too"),
     ],
 )
 def test_what_makes_no_sense_is_refused(options, complaint):

@@ -169,7 +169,7 @@ def test_autocast_does_not_touch_the_logits(objective):
 
 
 def test_perfect_embeddings_reach_the_bounds():
-    """Two captions for one clip: the best that `contrastive` can do is to give each half."""
+    """Check the bound for two captions of one clip: the best that `contrastive` can do is to give each half."""
     views = make_views([0, 0, 1], [1, 2], [3, 4, 5])
     audio, text = torch.eye(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)[[0, 0, 1]]
     views.full.embedding, views.text.embedding = audio, text

@@ -61,7 +61,7 @@ class Model(nn.Module):
         self.double()
 
     def views(self, clips):
-        """The views of some of the clips."""
+        """Return the views of some of the clips."""
         torch.manual_seed(1)
         audio = [torch.randn(patches, WIDTH, dtype=torch.float64) for patches in PATCHES]
         text = torch.randn(len(CLIP), WIDTH, dtype=torch.float64)
@@ -89,7 +89,7 @@ class Model(nn.Module):
 
 
 def run(clips):
-    """By objective: loss, what it logs, and all gradients, averaged over processes as DDP does."""
+    """Compute for each objective the loss, the logged scalars and all gradients, averaged over processes as in DDP."""
     results = {}
     for name in Model().objectives:
         model = Model()
@@ -107,7 +107,7 @@ def run(clips):
 
 @pytest.fixture(scope="module")
 def by_rank(tmp_path_factory):
-    """What each of two processes got."""
+    """Run two processes and return their results."""
     folder = tmp_path_factory.mktemp("ranks")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     processes = []

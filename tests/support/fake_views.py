@@ -5,20 +5,19 @@ from types import SimpleNamespace
 import torch
 
 from slap import Batch, Packed
-from slap.model.views import per_clip_of
 
 
 class FakeViews(SimpleNamespace):
     """Has the views that it is given, in one piece."""
 
-    pieces = 1
+    chunks = 1
 
     @property
     def outline(self):
         return self.masked.tokens
 
     def per_clip(self, objective):
-        return per_clip_of(objective, self)
+        return objective.compute_per_clip(self)
 
     def note(self, losses):
         """Nobody listens."""

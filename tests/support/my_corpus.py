@@ -30,7 +30,7 @@ class ToyList(Corpus):
             if name.startswith("t") != (split == "test"):
                 continue
             if name.startswith("skip"):
-                self.skip_step("not wanted", name)
+                self.leave_out("not wanted", name)
                 continue
             caption = f"the sound of {name}"
             yield Clip(

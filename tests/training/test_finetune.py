@@ -100,16 +100,16 @@ def test_captioning(tmp_path, start):
 
 def test_wavcaps(tmp_path, start):
     manifests = prepared(tmp_path, "wavcaps")
-    test = f"--data.test=[{manifests}/SoundBible.jsonl.gz#held=0.3]"  # the same clips: refused
+    test = f"--data.test=[{manifests}/SoundBible.jsonl.gz#heldout=0.3]"  # the same clips: refused
     options = [f"--data.manifests={manifests}", "--data.held_out=0.3", "--model.objectives={contrastive: 1.0}"]
     out = tmp_path / "run"
     assert (
         main(["fit", "--recipe", "wavcaps", f"--trainer.out={out}", f"--model.start={start}", *QUICK, *options, test])
         == 2
     )
-    options.append(f"--data.test=[{manifests}/SoundBible.jsonl.gz#rest=0.3]")
+    options.append(f"--data.test=[{manifests}/SoundBible.jsonl.gz#train=0.3]")
     found = tuned("wavcaps", out, start, *options)
-    assert found["t2a_R@1"]["count"] == len(read_manifest(f"{manifests}/SoundBible.jsonl.gz#rest=0.3"))
+    assert found["t2a_R@1"]["count"] == len(read_manifest(f"{manifests}/SoundBible.jsonl.gz#train=0.3"))
     header = (out / "metrics.csv").read_text().splitlines()[0]
     assert "val/FreeSound/t2a_R@10" in header
 

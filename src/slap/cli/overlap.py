@@ -1,14 +1,14 @@
 """Find clips of evaluation manifests that are in a training manifest too.
 
-Looks for the same id, for the same YouTube video or Freesound recording, for the same samples, and for audio that
-sounds the same, be it re-encoded, resampled, louder or a part of the other:
+Clips match by the same id, the same YouTube video or Freesound recording, the same samples, or the same audio
+fingerprint, also if one of them is re-encoded, resampled, louder or a part of the other:
 
     slap overlap train.jsonl.gz val.jsonl.gz test.jsonl.gz
     slap overlap train.jsonl.gz test.jsonl.gz --out train_clean.jsonl.gz
     slap overlap train.jsonl.gz test.jsonl.gz --by id origin
 
-The last one reads no audio. --out writes the training manifest without the clips that were found. The exit status is 0
-when nothing overlaps, 1 when something does, and 2 when the command could not do its work.
+The last command reads no audio. --out writes the training manifest without the clips that were found. The exit status
+is 0 if nothing overlaps, 1 if something does, and 2 after an error.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHOWN = 20
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("train", metavar="TRAIN", type=Path, help="a training manifest")
+    parser.add_argument("train", metavar="TRAIN", type=Path, help="training manifest")
     parser.add_argument("evaluation", metavar="EVAL", type=Path, nargs="+", help="evaluation manifests")
     parser.add_argument(
         "--by",
@@ -36,23 +36,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=WAYS,
         default=list(WAYS),
         metavar="WAY",
-        help="what to compare: id; origin (YouTube, Freesound, ...); content (the samples, exactly); fingerprint (what "
-        "it sounds like); default: all",
+        help="ways to compare clips: id; origin (YouTube, Freesound, ...); content (equal samples); fingerprint "
+        "(similar audio) (default: all)",
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write TRAIN without what overlaps, as .jsonl.gz")
-    parser.add_argument("--json", action="store_true", help="print JSON, with all pairs")
+    help_ = "write the clips of TRAIN that do not overlap to this .jsonl.gz"
+    parser.add_argument("--out", type=Path, metavar="FILE", help=help_)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, with all pairs")
     parser.add_argument(
-        "--pairs", type=int, default=SHOWN, metavar="N", help="pairs to print at most (default: %(default)s)"
+        "--pairs", type=int, default=SHOWN, metavar="N", help="largest number of pairs to print (default: %(default)s)"
     )
     workers = min(os.cpu_count() or 1, 16)
-    parser.add_argument("--workers", type=int, default=workers, metavar="N", help="processes that decode audio")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=workers,
+        metavar="N",
+        help="number of processes that decode audio (default: one per core, at most 16)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compare the manifests and print what they share.
+    """Compare the manifests and print the clips that they share.
 
     Returns:
-        0 when they share nothing, else 1.
+        0 if they share nothing, else 1.
 
     Raises:
         ManifestError: a manifest cannot be used.
@@ -60,9 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
     """
     out: Path | None = arguments.out
     if out is not None and not out.name.endswith(".jsonl.gz"):
-        raise ValueError(f"--out writes a manifest of cuts, which ends in .jsonl.gz, got {out}")
+        raise ValueError(f"--out writes a manifest of cuts, whose name ends in .jsonl.gz; got {out}")
     if out is not None and out.resolve() in {path.resolve() for path in (arguments.train, *arguments.evaluation)}:
-        raise ValueError(f"--out {out} is one of the manifests that are compared; name another file")
+        raise ValueError(f"--out {out} is one of the manifests to compare; name another file")
 
     from slap.datamodules.overlap.report import as_text, record
     from slap.datamodules.overlap.search import search
@@ -75,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _write_rest(found: Overlap, out: Path) -> int:
-    """Write the training clips that overlap with none of evaluation, and say how many there are."""
+    """Write the training clips that overlap with no evaluation clip, and return their number."""
     from slap.datamodules.manifests.read import write_cuts
 
     gone = {train for train, _ in found.pairs}

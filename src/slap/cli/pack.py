@@ -1,17 +1,17 @@
 """Pack the audio of a manifest into shards: a few large files that are read from front to back.
 
-Many small files are slow on network disks and object stores. This writes Lhotse's Shar format, a folder that stands
-wherever a manifest may, in training too:
+Many small files are slow on network disks and object stores. This writes Lhotse's Shar format, a folder that can be
+named wherever a manifest can, in training too:
 
     slap pack train.jsonl.gz train_shards --shard-size 1000
     slap fit --recipe base --data.train '[train_shards]'
 
-Clips keep their sample rate and channels. FLAC and WAV are written with 16 bits: equal to the source where that has no
-more. Stretches of long files become files of their own. `original` encodes in the format of the source, which costs
-quality once more where that is lossy.
+Clips keep their sample rate and channels. FLAC and WAV are written with 16 bits: without loss if the source has no more
+than 16. Segments of long files become files of their own. `original` encodes in the format of the source; if that is
+lossy, some quality is lost again.
 
-The folder appears when it is complete. Interrupted, the same command goes on with the shard that it was at; the shards
-so far wait in OUT.part.
+OUT appears when it is complete. The same command, given again after an interruption, continues with the next shard; the
+shards that are complete are kept in OUT.part.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ FORMATS = ("flac", "wav", "mp3", "opus", "original")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("manifest", metavar="MANIFEST", type=Path, help="a manifest, as for training")
-    parser.add_argument("out", metavar="OUT", type=Path, help="the folder to make; it may not exist yet")
+    parser.add_argument("manifest", metavar="MANIFEST", type=Path, help="manifest: .csv, .jsonl, .jsonl.gz or Shar")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; it must not exist")
     parser.add_argument(
-        "--shard-size", type=int, default=1000, metavar="N", help="clips in a shard (default: %(default)s)"
+        "--shard-size", type=int, default=1000, metavar="N", help="clips per shard (default: %(default)s)"
     )
-    parser.add_argument("--format", choices=FORMATS, default="flac", help="how audio is encoded (default: %(default)s)")
+    parser.add_argument("--format", choices=FORMATS, default="flac", help="encoding of audio (default: %(default)s)")
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes that work at the same time (default: one for each core)"
+        "--workers", type=int, metavar="N", help="number of processes that encode audio (default: one per core)"
     )
     parser.add_argument(
         "--skip-bad",
         action="store_true",
-        help="leave out clips that cannot be read, and say which, instead of stopping",
+        help="leave out and list clips that cannot be read, instead of stopping at the first one",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Pack, and print how much there is of what.
+    """Pack, and print the numbers of clips, hours, megabytes and shards.
 
     Raises:
         ManifestError: the manifest has a fault, or an id cannot be the name of a file.
         DecodeError: a clip cannot be read, without `--skip-bad`.
-        ValueError: OUT exists, or what waits in OUT.part was made otherwise.
+        ValueError: OUT exists, or OUT.part was made by a different command.
     """
     from slap.datamodules.shar.write import pack
 

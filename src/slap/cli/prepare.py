@@ -1,14 +1,15 @@
-"""Turn a corpus into manifests, and say what is missing from it.
+"""Turn a corpus into manifests, and report missing audio.
 
-The corpus lies in ROOT as its authors publish it; the manifests, one a split, are written to OUT:
+ROOT holds the corpus as its authors publish it; the manifests, one per split, are written to OUT:
 
     slap prepare esc50 data/ESC-50-master manifests/esc50
     slap prepare audiocaps data/audiocaps manifests/audiocaps --splits train val
     slap prepare esc50 --help
 
-The last one lists the options of a corpus. OUT/report.json says, split by split, how many clips of the official list
-are there, and how many are missing, unreadable, truncated, empty or duplicated; OUT/durations.png shows how long they
-are. Interrupted, the same command goes on; a split that is done is not made again, unless with --overwrite.
+The last command lists the options of a corpus. OUT/report.json holds, for each split, the numbers of clips of the
+official list that were found, and that are missing, unreadable, truncated, empty or duplicated; OUT/durations.png shows
+their durations. The same command, given again after an interruption, continues; a split that is complete is not made
+again, unless with --overwrite.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from slap.core.errors import suggest
+from slap.core.files import atomic_write
 
 REPORT = "report.json"
 PLOT = "durations.png"
 VERSION = 1
-"""Of the report; another one is not continued."""
+"""Version of the report; a report of another version is not continued."""
 
 UNKNOWN = re.compile(r"unrecognized arguments: (--[^\s=]+)")
 
@@ -36,22 +38,23 @@ ROLES = {
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing", "evaluation", "eval"),
 }
-"""For what a split is used, by its name."""
+"""The uses of splits in training, and the names of splits for each use."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments; which options there are depends on the corpus."""
+    """Add the command's arguments; the options depend on the corpus."""
     import slap.datamodules.corpora  # noqa: F401  registers the built-in ones
     from slap.core.registry import registered
 
     parser.usage = "slap prepare CORPUS ROOT OUT [--splits SPLIT ...] [--plugins MODULE ...] [options of the corpus]"
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="CORPUS ROOT OUT [options]", help="see above")
+    help_ = "corpus to prepare, its folder, folder for manifests, and options of the corpus"
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="CORPUS ROOT OUT [options]", help=help_)
     lines = [f"  {name:<16} {about(corpus)}" for name, corpus in registered("corpus").items()]
     parser.epilog = "\n".join(["corpora:", *lines])
 
 
 def about(corpus: type) -> str:
-    """What a corpus is: the first line of its docstring."""
+    """Return the first line of the docstring of a corpus."""
     return (corpus.__doc__ or "").strip().split("\n")[0]
 
 
@@ -59,11 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Prepare the corpus.
 
     Returns:
-        0; 1 when not one clip was found; 130 when interrupted.
+        0; 1 if no clip was found; 130 if interrupted.
 
     Raises:
-        ValueError: an unknown corpus, option or split; lists the valid ones. Or OUT holds something else.
-        FileNotFoundError: ROOT, or a list of the corpus, is not there.
+        ValueError: the corpus, an option or a split is unknown; lists the valid ones. Or OUT holds something else.
+        FileNotFoundError: ROOT, or a list of the corpus, does not exist.
     """
     from slap.core.registry import find, load_module
 
@@ -85,7 +88,7 @@ def _corpora() -> str:
 
 
 def _parse(name: str, corpus: type, given: Sequence[str]) -> dict[str, Any]:
-    """The command's own arguments, and in `options` those of the corpus.
+    """Return the command's own arguments, and in `options` those of the corpus.
 
     Raises:
         ValueError: an argument is unknown, missing or of the wrong type.
@@ -96,13 +99,13 @@ def _parse(name: str, corpus: type, given: Sequence[str]) -> dict[str, Any]:
 
     parser = jsonargparse.ArgumentParser(prog=f"slap prepare {name}", description=corpus.__doc__, exit_on_error=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("root", metavar="ROOT", type=Path, help="the corpus, as published")
-    parser.add_argument("out", metavar="OUT", type=Path, help="the folder to write to")
-    parser.add_argument("--splits", nargs="+", type=str, metavar="SPLIT", help="the splits to prepare; default: all")
+    parser.add_argument("root", metavar="ROOT", type=Path, help="folder of the corpus, as published")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder for the manifests and the report")
+    parser.add_argument("--splits", nargs="+", type=str, metavar="SPLIT", help="splits to prepare (default: all)")
     workers = min(os.cpu_count() or 1, 16)
-    help_ = "processes that read headers; 0 reads in the main one"
+    help_ = "number of processes that read headers of audio; 0 reads in the main process"
     parser.add_argument("--workers", type=int, default=workers, metavar="N", help=help_)
-    parser.add_argument("--overwrite", action="store_true", help="make anew what OUT holds")
+    parser.add_argument("--overwrite", action="store_true", help="replace the manifests in OUT")
     parser.add_class_arguments(corpus, skip={"root"})
     try:
         parsed = parser.parse_args(list(given)).as_dict()
@@ -140,7 +143,7 @@ def _prepare(
     made = {"version": VERSION, "corpus": name, "root": str(root.resolve()), "options": _plain(settings)}
     report = _open(out, made, overwrite)
     report["classes"] = {task: list(names) for task, names in source.classes().items()}
-    _save(out, report)  # at once: OUT is this command's from now on
+    _save(out, report)  # at once: OUT belongs to this command from now on
     source.out = out
     try:
         for split in dict.fromkeys(splits or valid):
@@ -151,10 +154,10 @@ def _prepare(
 
                 report["splits"][split] = prepare_split(source, split, manifest, workers)
                 _save(out, report)
-            done = " (prepared before; --overwrite makes it anew)" if again else ""
+            done = " (prepared before; --overwrite prepares it again)" if again else ""
             print(as_text(f"{name}, {split}: {manifest}{done}", report["splits"][split]) + "\n")
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here")
+        print("\ninterrupted; the same command continues from here")
         return 130
     _draw(out, report)
     found = {split: out / f"{split}.jsonl.gz" for split in report["splits"] if report["splits"][split]["found"]}
@@ -163,12 +166,12 @@ def _prepare(
 
 
 def _plain(value: Any) -> Any:
-    """Options as JSON keeps them, to compare those of two runs."""
+    """Return options as they are read back from JSON, for comparison with those of another run."""
     return json.loads(json.dumps(value, default=str))
 
 
 def _open(out: Path, made: dict[str, Any], overwrite: bool) -> dict[str, Any]:
-    """The report that OUT holds of the same command, or a new one.
+    """Return the report in OUT if it is of the same command, else a new one.
 
     Raises:
         ValueError: OUT holds manifests of something else.
@@ -176,7 +179,7 @@ def _open(out: Path, made: dict[str, Any], overwrite: bool) -> dict[str, Any]:
     path = out / REPORT
     report: dict[str, Any] = {}
     if path.is_file():
-        with suppress(ValueError):  # it says nothing then, so what is there counts as unknown
+        with suppress(ValueError):  # a damaged report counts as none
             report = json.loads(path.read_text(encoding="utf-8"))
     there = sorted(file.name for file in out.glob("*.jsonl.gz"))
     if overwrite:
@@ -187,7 +190,7 @@ def _open(out: Path, made: dict[str, Any], overwrite: bool) -> dict[str, Any]:
     elif report and {key: report.get(key) for key in made} != made:
         other = {key: report.get(key) for key in made if report.get(key) != made[key]}
         raise ValueError(
-            f"{out} holds what was prepared with {_said(other)}, not {_said({key: made[key] for key in other})}; "
+            f"{out} was prepared with {_listed(other)}, not {_listed({key: made[key] for key in other})}; "
             "name another folder, or give --overwrite"
         )
     elif there and not report:
@@ -197,15 +200,14 @@ def _open(out: Path, made: dict[str, Any], overwrite: bool) -> dict[str, Any]:
     return {**made, "splits": {}}
 
 
-def _said(settings: dict[str, Any]) -> str:
+def _listed(settings: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value!r}" for key, value in settings.items())
 
 
 def _save(out: Path, report: dict[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    part = out / f"{REPORT}.part"
-    part.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(out / REPORT)
+    with atomic_write(out / REPORT) as file:
+        file.write(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 
 def _draw(out: Path, report: dict[str, Any]) -> None:
@@ -216,9 +218,9 @@ def _draw(out: Path, report: dict[str, Any]) -> None:
 
 
 def _summary(out: Path, found: dict[str, Path]) -> str:
-    """Where everything is, and what to do next."""
+    """Return the paths of the files and the next command."""
     if not found:
-        return f"not one clip was found; {out / REPORT} names the first files that were looked for"
+        return f"no clip was found; {out / REPORT} names the first files that were looked for"
     roles: dict[str, Path] = {}
     for role, names in ROLES.items():
         named = [split for name in names for split in found if split == name or split.startswith(f"{name}_")]
@@ -230,4 +232,4 @@ def _summary(out: Path, found: dict[str, Path]) -> str:
         return f"{files}\nTrain on it: slap fit --recipe base {options}"
     test = roles.get("test") or next(iter(found.values()))
     options = f"--config RUN/config.yaml --ckpt_path best --data.test '[{test}]'"
-    return f"{files}\nJudge a model on it: slap test {options}"
+    return f"{files}\nEvaluate a model on it: slap test {options}"

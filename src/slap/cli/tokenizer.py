@@ -1,11 +1,12 @@
 """Train the text encoder's tokenizer on a manifest's captions.
 
-Recipes do this by themselves, so it is needed only to share one tokenizer between runs, or to look at it before:
+Recipes train their own tokenizer; this command is for sharing one between runs, or for inspecting it before:
 
     slap tokenizer train.csv words.model --vocab-size 4000
     slap fit --recipe demo --model.text '{name: transformer, tokenizer: words.model, vocab_size: 4000}'
 
-The model is a sentencepiece one. Captions become lower case, and rare characters bytes, so every caption has tokens.
+The result is a sentencepiece model. Captions are converted to lower case, and rare characters to bytes, so every
+caption has tokens.
 """
 
 from __future__ import annotations
@@ -17,19 +18,23 @@ from pathlib import Path
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("manifest", metavar="MANIFEST", help="a .csv, .jsonl or CutSet manifest, as for training")
-    parser.add_argument("out", metavar="OUT", type=Path, help="the file to write; an older one is replaced")
+    parser.add_argument("manifest", metavar="MANIFEST", help="manifest: .csv, .jsonl, .jsonl.gz or Shar")
+    parser.add_argument("out", metavar="OUT", type=Path, help="file to write; an existing one is replaced")
     parser.add_argument(
-        "--vocab-size", type=int, default=8000, metavar="N", help="the most pieces it may have (default: %(default)s)"
+        "--vocab-size",
+        type=int,
+        default=8000,
+        metavar="N",
+        help="largest number of pieces (default: %(default)s)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train and write the tokenizer, and print how large it is and how long captions get.
+    """Train and write the tokenizer, and print its number of pieces and the mean length of captions.
 
     Raises:
-        ManifestError: the manifest is not there or has a fault.
-        ValueError: OUT is a folder, or the vocabulary is too small; says the smallest that would do.
+        ManifestError: the manifest does not exist or has a fault.
+        ValueError: OUT is a folder, or the vocabulary is too small; names the smallest one that is possible.
     """
     from slap.datamodules.manifests.read import captions_of, read_manifest
     from slap.nn.tokenizer import MOST_CAPTIONS, train_tokenizer
@@ -43,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     tokenizer.save(out)
     tokens = sum(map(len, tokenizer.encode(captions)))
     print(
-        f"{out}: {tokenizer.vocab_size} pieces from {len(captions)} captions, which take {tokens / len(captions):.1f} "
-        "tokens on average, with those that begin and end them"
+        f"{out}: {tokenizer.vocab_size} pieces from {len(captions)} captions, with {tokens / len(captions):.1f} "
+        "tokens per caption on average, begin and end tokens included"
     )
     return 0

@@ -1,1 +1,1 @@
-"""Foundations without a network: ragged batches, the registry, files, processes."""
+"""Foundations below the network: ragged batches, the registry of plug-ins, files, processes."""

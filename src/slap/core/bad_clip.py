@@ -1,4 +1,4 @@
-"""What a data module says of a clip that cannot be used, instead of stopping the run or hiding it."""
+"""Bad clips: a data module leaves out a clip that cannot be used, and records it, instead of stopping the run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 BAD_CLIPS = "bad_clips.jsonl"
-"""The file in a run's folder that lists them."""
+"""Name of the file in a run's folder that lists bad clips."""
 
 Reason = Literal[
     "absent",  # there is no such file
@@ -15,8 +15,8 @@ Reason = Literal[
     "empty",  # it holds no samples
     "not_finite",  # NaN, infinity, or values beyond what any format's scale explains
     "silent",  # every sample of the whole clip is zero
-    "wrong_duration",  # it is not as long as the manifest says, or the clip lies outside of it
-    "wrong_rate",  # no recording has such a sample rate, or resampling from it takes too much
+    "wrong_duration",  # its duration is not that of the manifest, or the clip lies outside of it
+    "wrong_rate",  # no recording has such a sample rate, or resampling from it takes too much memory
     "too_large",  # its header declares more than may be decoded at once
     "caption",  # a caption is empty or no text, see `slap.datamodules.captions.validate`
 ]
@@ -28,10 +28,10 @@ class BadClip:
     """A clip that was left out.
 
     Args:
-        id: of the clip; empty where its row has none.
+        id: id of the clip; empty where its row has none.
         reason: one of `REASONS`.
-        detail: what was seen, for people.
-        file: the audio file, empty if there is none.
+        detail: the fault in words.
+        file: the audio file; empty if there is none.
         where: file and line of the manifest.
 
     Raises:

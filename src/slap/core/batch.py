@@ -1,4 +1,4 @@
-"""What a data module hands to the training step.
+"""The batch of clips and captions that a data module gives to the training step.
 
 B clips, C captions of these clips, K pairs of a clip and a caption, N audio samples, M text tokens.
 """
@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 
 from slap.core.bad_clip import BadClip
-from slap.core.packed import Packed
-from slap.core.shipping import PickledAsBytes
+from slap.core.packed import Packed, PickledAsBytes
 
 
 def fingerprint(texts: Sequence[str]) -> Tensor:
-    """(len(texts),) int64: equal for equal texts, and on every process and machine, unlike Python's `hash`."""
+    """Hash texts to (len(texts),) int64: the same on every process and machine, unlike Python's `hash`."""
     digests = (blake2b(text.encode(), digest_size=8).digest() for text in texts)
     return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in digests], dtype=torch.int64)
 
@@ -32,29 +31,28 @@ class Batch(PickledAsBytes):
 
     Args:
         audio: (N,) waveforms in [-1, 1], mono, at the audio encoder's sample rate; B items.
-        text: (M,) token ids of the captions; C items. Captions of one clip need not stand together.
-        clip: (C,) int64, for each caption the clip that it describes, counted within this batch.
+        text: (M,) token ids of the captions; C items. The captions of a clip need not be next to each other.
+        clip: (C,) int64, the index within this batch of the clip that each caption describes.
         clip_key: (B,) int64, fingerprints of the clips' ids: equal for the same clip on any process.
-        caption_key: (C,) int64, fingerprints of the captions: equal for equal text on any process. Of a caption whose
-            text training changed at random, that of the caption as it was: it still describes the same clips.
-        pairs: (K, 2) int64, fingerprints of clip and caption for everything that is known to describe a clip of the
-            batch, drawn for it or not: where clips share captions, none of theirs may be taken for a negative.
-            Default: what the batch itself holds.
-        ids: the clips' ids, B of them.
-        captions: the captions as text, C of them.
-        labels: per zero-shot task the B clips' labels, None where a clip has no label for the task.
-        tags: per task where a clip may have several labels, for each of the B clips its labels, each with its share:
-            1, or less where clips were mixed (then labels of one name go here too, see `shares`). None where a clip is
-            not of the task.
-        spans: in an evaluation, for each of the B items which samples of its clip it is, from one up to the other.
-            Items of equal id are windows of one clip; the first of them has the captions (see `slap.core.windows`).
-            Empty:
-            items are whole clips.
-        bad: clips that were to be in the batch and could not be used.
-        source: (B,) int64, the number of the source that each clip is from, where the data module names several.
-            Default: 0.
-        read: clips that were read for the batch, those that transforms joined included. Default: B.
-        clip_index: the numbers of `clip` on the host, where it is known without waiting for a GPU. Default: read.
+        caption_key: (C,) int64, fingerprints of the captions: equal for equal text on any process. Augmentation of a
+            caption keeps the fingerprint of the original text, since it still describes the same clips.
+        pairs: (K, 2) int64, fingerprints of clip and caption for all captions of the clips of the batch, sampled or
+            not: where clips share captions, a loss must not treat any of them as negatives. Default: the pairs of the
+            batch itself.
+        ids: the ids of the B clips.
+        captions: the C captions as text.
+        labels: by zero-shot task the labels of the B clips, None where a clip has no label for the task.
+        tags: by task with several labels per clip, the labels of each of the B clips with their shares: 1, or less
+            where clips were mixed (then single labels are here too, see `shares`). None where a clip has no label for
+            the task.
+        spans: in evaluation, the first sample and the end of each of the B items within its clip. Items of equal id
+            are windows of one clip; the first of them has the captions (see `slap.core.windows`). Empty where items are
+            whole clips.
+        bad: clips of this batch that could not be used.
+        source: (B,) int64, the index of each clip's source, where the data module names several. Default: 0.
+        read: number of clips that were read for the batch, including those that transforms combined. Default: B.
+        clip_index: the values of `clip` on the host, where they are known without waiting for a GPU. Default: copied
+            from `clip`.
     """
 
     audio: Packed
@@ -85,13 +83,13 @@ class Batch(PickledAsBytes):
 
     @classmethod
     def without_clips(cls, bad: Sequence[BadClip]) -> Batch:
-        """A batch of which nothing could be used: B = C = 0."""
+        """Make a batch of which no clip could be used: B = C = 0."""
         nothing = Packed(torch.zeros(0), torch.zeros(0, dtype=torch.int32))
         none = torch.zeros(0, dtype=torch.int64)
         return cls(nothing, nothing.replace(none), none, none, none, bad=tuple(bad))
 
     def shares(self, task: str) -> list[Mapping[str, float] | None]:
-        """For each of the B clips its labels of a task, from `tags` or `labels`, each with its share of the clip.
+        """Return for each of the B clips its labels of a task, from `tags` or `labels`, with their shares of the clip.
 
         Example:
             >>> silence = Packed.pack([torch.zeros(1)] * 3)
@@ -111,10 +109,10 @@ class Batch(PickledAsBytes):
         return len(self.audio)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on another device. Nobody waits for copies to a GPU: what uses them there comes after them."""
+        """Move the batch to another device. The host does not wait for copies to a GPU, which orders its own work."""
         later = non_blocking or torch.device(device).type not in ("cpu", "mps")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=later) for name in _TENSORS})
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory."""
+        """Copy the batch to page-locked memory."""
         return replace(self, **{name: getattr(self, name).pin_memory() for name in _TENSORS})

@@ -1,4 +1,4 @@
-"""A batch in parts, and several batches as one.
+"""Operations on batches: concatenating, splitting, sorting captions.
 
 B clips, C captions.
 """
@@ -17,15 +17,15 @@ from slap.core.packed import Layout, Packed
 
 
 def concat(batches: Sequence[Batch]) -> Batch:
-    """Several batches, on one device, as one: clips and captions in the order of the batches."""
+    """Concatenate batches on one device: clips and captions keep the order of the batches."""
     if len(batches) == 1:
         return batches[0]
     starts = list(accumulate((len(batch) for batch in batches), initial=0))
     tasks = dict.fromkeys(chain.from_iterable(batch.labels for batch in batches))
     tags = dict.fromkeys(chain.from_iterable(batch.tags for batch in batches))
     return Batch(
-        audio=join_packed([batch.audio for batch in batches]),
-        text=join_packed([batch.text for batch in batches]),
+        audio=concat_packed([batch.audio for batch in batches]),
+        text=concat_packed([batch.text for batch in batches]),
         clip=torch.cat([batch.clip + start for batch, start in zip(batches, starts, strict=False)]),
         clip_key=torch.cat([batch.clip_key for batch in batches]),
         caption_key=torch.cat([batch.caption_key for batch in batches]),
@@ -50,17 +50,17 @@ def _tags(batch: Batch, task: str) -> Sequence[Mapping[str, float] | None]:
     return batch.tags.get(task, (None,) * len(batch))
 
 
-def join_packed(parts: Sequence[Packed]) -> Packed:
-    """The items of several packed batches, in their order; positions where all have them."""
+def concat_packed(parts: Sequence[Packed]) -> Packed:
+    """Concatenate packed batches; the result has positions if all of them have."""
     lengths = torch.cat([part.lengths for part in parts])
     positions = [part.positions for part in parts if part.positions is not None]
     layout = Layout(lengths, tuple(chain.from_iterable(part.sizes for part in parts)))
-    joined = torch.cat(positions) if len(positions) == len(parts) else None
-    return Packed(torch.cat([part.values for part in parts]), lengths, joined, layout)
+    all_positions = torch.cat(positions) if len(positions) == len(parts) else None
+    return Packed(torch.cat([part.values for part in parts]), lengths, all_positions, layout)
 
 
 def sort_captions(batch: Batch) -> Batch:
-    """The same batch, the captions of a clip together and in the order of the clips."""
+    """Sort captions by clip, so that the captions of a clip are next to each other and in the order of the clips."""
     owner = batch.clip_index
     order = sorted(range(len(owner)), key=owner.__getitem__)
     if order == list(range(len(owner))):
@@ -77,11 +77,11 @@ def sort_captions(batch: Batch) -> Batch:
 
 
 def split(batch: Batch, sizes: Sequence[int]) -> list[Batch]:
-    """Parts of a batch whose captions are `sort_captions`; waveforms are not copied.
+    """Split a batch whose captions are sorted, see `sort_captions`, without copying waveforms.
 
     Args:
-        batch: of B clips. Labels, spans and bad clips stay behind: training does not look at them.
-        sizes: clips of each part, B in all.
+        batch: B clips. Labels, spans and bad clips are dropped, since training does not use them.
+        sizes: number of clips of each part, B in all.
     """
     owner = batch.clip_index
     parts = []
@@ -105,7 +105,7 @@ def split(batch: Batch, sizes: Sequence[int]) -> list[Batch]:
 
 
 def items(packed: Packed, chosen: slice) -> Packed:
-    """Items that stand together, as views."""
+    """Return consecutive items, as views."""
     start, stop, _ = chosen.indices(len(packed))
     first, size = sum(packed.sizes[:start]), sum(packed.sizes[start:stop])
     rows = slice(first, first + size)
@@ -115,7 +115,7 @@ def items(packed: Packed, chosen: slice) -> Packed:
 
 
 def even_sizes(clips: int, most: int, least: int = 1) -> list[int]:
-    """Sizes of parts of at most `most` clips, as few and as equal as can be, but at least `least` of them.
+    """Return the sizes of parts of at most `most` clips: as few parts and as equal as possible, but at least `least`.
 
     Example:
         >>> even_sizes(130, 64), even_sizes(0, 64), even_sizes(3, 64, least=2)

@@ -1,13 +1,12 @@
-"""From cosines to probabilities.
+"""Calibration: probabilities from cosines.
 
 n clips, K labels or texts.
 
-A calibrated probability is one that the model was trained to give: the contrastive objective learns a scale so that
-softmax(scale x cosine) predicts which of the texts of a batch belongs to a clip, the sigmoid objective a scale and a
-bias so that sigmoid(scale x cosine + bias) predicts whether a text belongs to a clip. That is calibrated for the
-training data, and for as many candidates as a training batch held: with few labels, softmax is often too sure of
-itself. `fit` finds the scale (the inverse temperature) that suits labeled clips of one's own (temperature scaling,
-arXiv 1706.04599).
+The contrastive objective learns a scale so that softmax(scale x cosine) is the probability that a text of the batch
+belongs to a clip. The sigmoid objective learns a scale and a bias so that sigmoid(scale x cosine + bias) is the
+probability that a text belongs to a clip. These probabilities are calibrated for the training data and for as many
+candidates as a training batch has: with few labels, softmax is often overconfident. `fit` finds the scale (the inverse
+temperature) that suits other labeled clips (temperature scaling, arXiv 1706.04599).
 """
 
 from __future__ import annotations
@@ -20,17 +19,18 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 SCALES = (0.1, 1000.0)
-"""Where `fit` looks."""
+"""Smallest and largest scale that `fit` tries."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How a model's cosines become probabilities.
+    """The conversion of a model's cosines to probabilities.
 
     Attributes:
-        kind: `softmax`: exactly one of the texts fits, probabilities sum to 1. `sigmoid`: each text fits or not.
+        kind: `softmax`: exactly one of the texts belongs to a clip, and probabilities sum to 1. `sigmoid`: each text
+            belongs to it or not.
         scale: factor on the cosines; the inverse temperature.
-        bias: added to the scaled cosines; without effect in a softmax.
+        bias: bias of the scaled cosines; without effect in a softmax.
 
     Example:
         >>> Calibration("softmax", 10.0).probabilities(torch.tensor([[0.5, 0.3]])).round(decimals=3).tolist()
@@ -42,25 +42,25 @@ class Calibration:
     bias: float = 0.0
 
     def probabilities(self, cosines: Tensor) -> Tensor:
-        """(n, K) cosines to (n, K) probabilities."""
+        """Convert cosines, (n, K), to probabilities, (n, K)."""
         logits = self.scale * cosines.float() + self.bias
         return logits.softmax(1) if self.kind == "softmax" else logits.sigmoid()
 
     def fit(self, cosines: Tensor, truth: Tensor) -> Calibration:
-        """The softmax whose scale makes labeled clips most probable.
+        """Find the softmax whose scale maximizes the likelihood of labeled clips.
 
-        The order of the labels, and so the accuracy, stays as it is.
+        The order of the labels, and so the accuracy, does not change.
 
         Args:
             cosines: (n, K).
             truth: (n,) int64, the right label of each clip.
 
         Raises:
-            ValueError: no clips, or a single label.
+            ValueError: there are no clips, or fewer than two labels.
         """
         if cosines.dim() != 2 or cosines.shape[0] < 1 or cosines.shape[1] < 2:
             raise ValueError(f"a scale is fitted to cosines of clips and 2 or more labels; got {tuple(cosines.shape)}")
-        # The loss is convex in the scale: a search over its logarithm by thirds finds the minimum.
+        # The loss is convex in the scale: a ternary search over its logarithm finds the minimum.
         low, high = (torch.tensor(edge, dtype=torch.float64).log() for edge in SCALES)
         for _ in range(60):
             first, second = low + (high - low) / 3, high - (high - low) / 3

@@ -1,4 +1,4 @@
-"""How captions are written: greedily, with a beam, or drawn from the nucleus of each next token's distribution.
+"""Generation options of captions: greedy decoding, beam search, or nucleus sampling.
 
 B clips, T tokens at most.
 """
@@ -16,17 +16,17 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Decoding:
-    """What there is to choose when captions are written.
+    """Generation options.
 
     Attributes:
-        max_length: T, the most tokens of a caption, with those that begin and end it.
-        beam: 1 takes the most probable token each time; more keep that many beginnings, see `beam_search`.
-        length_penalty: of a beam; 0 prefers the most probable caption, and so short ones; 1 the highest mean over
-            tokens.
-        top_p: draw each token among the most probable ones that together have this probability (nucleus sampling,
-            arXiv 1904.09751); 1 draws among all; None does not draw.
-        temperature: divides the logits before a token is drawn; below 1 bolder choices become rarer.
-        seed: of what is drawn.
+        max_length: T, the maximal number of tokens per caption, `bos` and `eos` included.
+        beam: beam width; 1 takes the most probable token each time.
+        length_penalty: exponent of the length in beam search: 0 prefers the most probable caption, and thereby short
+            captions; 1 the highest mean over tokens.
+        top_p: sample each token among the most probable ones that together have this probability (nucleus sampling,
+            arXiv 1904.09751); 1 samples among all tokens; None does not sample.
+        temperature: divides the logits in sampling; below 1, improbable tokens become rarer.
+        seed: random seed of sampling.
 
     Raises:
         ValueError: a value out of range, or options that have no effect together.
@@ -41,25 +41,27 @@ class Decoding:
 
     def __post_init__(self) -> None:
         if self.max_length < 2:
-            raise ValueError(f"max_length must be at least 2, the first token being given; got {self.max_length}")
+            raise ValueError(f"max_length must be at least 2, since the first token is given; got {self.max_length}")
         if self.beam < 1:
             raise ValueError(f"beam must be at least 1, got {self.beam}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
         if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"temperature must be above 0, got {self.temperature}; greedy decoding is without top_p")
+            raise ValueError(
+                f"temperature must be above 0, got {self.temperature}; for greedy decoding leave out top_p"
+            )
         self._refuse_what_has_no_effect()
 
     def _refuse_what_has_no_effect(self) -> None:
         if self.top_p is not None and self.beam > 1:
             raise ValueError(
-                f"choose a beam or top_p: captions are searched for or drawn; got {self.beam}, {self.top_p}"
+                f"choose a beam or top_p, i.e. search or sampling; got beam {self.beam} and top_p {self.top_p}"
             )
         if self.beam == 1 and self.length_penalty != 1:
-            raise ValueError(f"length_penalty compares the captions of a beam; set beam too; got {self.length_penalty}")
+            raise ValueError(f"length_penalty needs beam search; set beam too, above 1; got {self.length_penalty}")
         if self.top_p is None and (self.temperature, self.seed) != (1, 0):
             what = f"temperature {self.temperature:g}, seed {self.seed}"
-            raise ValueError(f"temperature and seed are for drawing; set top_p too (1 draws among all); got {what}")
+            raise ValueError(f"temperature and seed need sampling; set top_p too (1 samples among all); got {what}")
 
     @property
     def method(self) -> str:
@@ -67,7 +69,7 @@ class Decoding:
         return "nucleus" if self.top_p is not None else "beam" if self.beam > 1 else "greedy"
 
     def settings(self) -> dict[str, float | int | str]:
-        """What has an effect, as plain data, for the record beside captions."""
+        """Return the options that have an effect, as plain data, for the record beside captions."""
         shown = {
             "greedy": ("max_length",),
             "beam": ("max_length", "beam", "length_penalty"),
@@ -82,14 +84,14 @@ GREEDY = Decoding()
 
 
 def draws(clips: Sequence[Tensor], decoding: Decoding) -> Tensor | None:
-    """The uniform numbers that the tokens of each clip's caption are drawn with, None where nothing is drawn.
+    """Return the uniform numbers to sample the tokens of each clip's caption with, or None without sampling.
 
-    They follow from the seed and from the samples of the clip alone, so a caption depends neither on the other clips,
-    nor on their order, nor on the device.
+    They depend on the seed and on the samples of the clip alone, so a caption depends neither on the other clips, nor
+    on their order, nor on the device.
 
     Args:
-        clips: B of them, (T_i,) float32 on the CPU.
-        decoding: how captions are written.
+        clips: B clips, (T_i,) float32 on the CPU.
+        decoding: generation options.
 
     Returns:
         (B, max_length - 1) float64 from 0 to below 1.

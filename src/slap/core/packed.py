@@ -10,30 +10,62 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from slap.core.shipping import PickledAsBytes
-
 TILE = 128
-"""Rows that FlashAttention takes at once."""
+"""Rows per tile of FlashAttention."""
+
+SMALL = 1 << 14
+"""Largest number of elements of a tensor that is pickled as bytes."""
+
+PLAIN = (torch.int32, torch.int64, torch.float32, torch.float64, torch.bool)
+
+
+class PickledAsBytes:
+    """Base of what is sent between processes: its small tensors are pickled as bytes, in the message itself.
+
+    torch hands over each tensor in shared memory of its own, by a file descriptor that is asked for through a socket.
+    For waveforms that saves copies; for a few numbers it takes longer than everything else about the batch.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value.numpy() if _is_small(value) else value for name, value in self.__dict__.items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            self.__dict__[name] = torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+
+def _is_small(value: Any) -> bool:
+    return (
+        isinstance(value, Tensor)
+        and value.device.type == "cpu"
+        and value.dtype in PLAIN
+        and value.numel() <= SMALL
+        and not value.requires_grad
+    )
 
 
 class Layout(PickledAsBytes):
-    """Where each item of a packed batch begins and ends, with what follows from it derived once.
+    """The places where the items of a packed batch begin and end. Each derived quantity is computed once.
 
     Batches that differ only in their values share one layout, so a forward pass derives these once, not per layer.
 
     Args:
         lengths: (B,) int32, rows of each item, on the batch's device.
-        sizes: the same numbers on the host, when they are known; reading them from a GPU waits for it.
+        sizes: the same numbers on the host, if they are known; reading them from a GPU waits for it.
+
+    Attributes:
+        plans: data that other modules derive from this layout once, by a key of theirs, see `slap.nn.attention`.
     """
 
     def __init__(self, lengths: Tensor, sizes: tuple[int, ...] | None = None) -> None:
         self.lengths = lengths
         if sizes is not None:
             self.sizes = sizes
-        self.plans: dict[Any, Any] = {}  # how attention walks this layout, see slap.nn.attention
+        self.plans: dict[Any, Any] = {}
         self._filled: dict[int, Layout] = {}
 
     @cached_property
@@ -58,7 +90,7 @@ class Layout(PickledAsBytes):
 
     @cached_property
     def cu_seqlens(self) -> Tensor:
-        """(B + 1,) int32: item i holds the rows from `cu_seqlens[i]` up to `cu_seqlens[i + 1]`."""
+        """(B + 1,) int32: item i has the rows from `cu_seqlens[i]` up to `cu_seqlens[i + 1]`, exclusive."""
         return torch.nn.functional.pad(self.lengths.cumsum(0, dtype=torch.int32), (1, 0))
 
     @cached_property
@@ -74,9 +106,9 @@ class Layout(PickledAsBytes):
         return torch.arange(self.total, device=self.lengths.device) - self.cu_seqlens[:-1].long()[self.item]
 
     def filled(self, multiple: int) -> Layout:
-        """The same items and one more at the end, of 1 to `multiple` rows, which makes N a multiple of it.
+        """Return this layout with one more item at the end, of 1 to `multiple` rows, which makes N a multiple of it.
 
-        What is derived from a layout is derived by now, since compiled code should find it, not derive it.
+        Its derived quantities are computed already, since compiled code should not compute them.
         """
         if multiple not in self._filled:
             rest = multiple - self.total % multiple
@@ -86,7 +118,7 @@ class Layout(PickledAsBytes):
         return self._filled[multiple]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Layout:
-        """The same layout with its tensors on another device."""
+        """Move the tensors of the layout to another device."""
         return Layout(self.lengths.to(device, non_blocking=non_blocking), self.sizes)
 
 
@@ -116,7 +148,7 @@ class Packed(PickledAsBytes):
     def __post_init__(self) -> None:
         if self.lengths.dim() != 1 or self.lengths.dtype != torch.int32:
             raise ValueError(
-                f"lengths must be a 1-D int32 tensor, one entry an item; "
+                f"lengths must be a 1-D int32 tensor, one entry per item; "
                 f"got {self.lengths.dtype} of shape {tuple(self.lengths.shape)}"
             )
         if self.layout is None:
@@ -129,7 +161,7 @@ class Packed(PickledAsBytes):
 
     @classmethod
     def pack(cls, items: Sequence[Tensor]) -> Packed:
-        """Lay items (each (n_i, ...), the same trailing shape) end to end."""
+        """Pack items, (n_i, ...) each with the same trailing shape, end to end."""
         if not items:
             raise ValueError("cannot pack an empty list of items: the shape of a row would be unknown")
         sizes = tuple(len(item) for item in items)
@@ -137,19 +169,19 @@ class Packed(PickledAsBytes):
         return cls(torch.cat(list(items)), lengths, layout=Layout(lengths, sizes))
 
     def unpack(self) -> list[Tensor]:
-        """The items, each (n_i, ...), as views of `values`."""
+        """Return the items, (n_i, ...) each, as views of `values`."""
         return list(self.values.split(self.sizes))
 
     def replace(self, values: Tensor) -> Packed:
-        """The same items with other values, (N, ...); layout and positions are shared."""
+        """Return a packed batch with other values, (N, ...), that shares layout and positions."""
         return replace(self, values=values)
 
     def take(self, items: Tensor | Sequence[int]) -> Packed:
-        """Some of the items, in the order given, repeats allowed.
+        """Select items, in the given order; repeats are allowed.
 
         Args:
-            items: C of them, the items wanted. A tensor, (C,) int64, may be on any device; numbers on the host spare
-                the wait for a GPU.
+            items: indices of C items. A tensor, (C,) int64, may be on any device; with a list the host need not wait
+                for a GPU.
         """
         chosen = items.tolist() if isinstance(items, Tensor) else list(items)
         if chosen == list(range(len(self))):
@@ -162,13 +194,13 @@ class Packed(PickledAsBytes):
         return Packed(self.values[rows], layout.lengths, positions, layout)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Packed:
-        """The same batch on another device; what is known on the host stays known."""
+        """Move the batch to another device; sizes that the host knows stay known."""
         layout = self.layout.to(device, non_blocking)
         positions = None if self.positions is None else self.positions.to(device, non_blocking=non_blocking)
         return Packed(self.values.to(device, non_blocking=non_blocking), layout.lengths, positions, layout)
 
     def pin_memory(self) -> Packed:
-        """The same batch in page-locked memory, from which copies to a GPU can overlap with work."""
+        """Copy the batch to page-locked memory, from which copies to a GPU can overlap with computation."""
         positions = None if self.positions is None else self.positions.pin_memory()
         layout = Layout(self.lengths.pin_memory(), self.sizes)
         return Packed(self.values.pin_memory(), layout.lengths, positions, layout)

@@ -1,4 +1,4 @@
-"""Progress bars on the terminal, on stderr; none where nobody watches."""
+"""Progress bars on stderr, shown only where it is a terminal."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from tqdm import tqdm
 
 
 def bar(total: int, what: str, unit: str) -> tqdm:
-    """A bar that counts up to `total`."""
+    """Make a progress bar that counts to `total`."""
     return tqdm(total=total, desc=what, unit=f" {unit}", disable=None, file=sys.stderr, dynamic_ncols=True)
 
 
 def silent(total: int, what: str, unit: str) -> tqdm:
-    """A bar that shows nothing."""
+    """Make a progress bar that shows nothing."""
     return tqdm(total=total, desc=what, unit=unit, disable=True)

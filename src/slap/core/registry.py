@@ -1,7 +1,7 @@
 """Names for plug-ins: `@register("name")` on a class of some kind, and building them from plain arguments.
 
-A kind is a base class with the name that messages use. Whoever owns the base class adds it: `slap.model.contracts` the
-encoders and objectives, `slap.datamodules.corpora` the corpora. So this module knows no plug-in, and needs no torch.
+A kind is a base class with the name that messages use. The module of the base class adds it: `slap.model.contracts`
+the encoders and objectives, `slap.datamodules.corpora` the corpora. So this module knows no plug-in and needs no torch.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ T = TypeVar("T", bound=type)
 
 @dataclass(frozen=True)
 class Kind:
-    """Something that can be registered.
+    """A kind of plug-ins.
 
     Attributes:
-        name: what messages call one, e.g. "objective". Each kind has names of its own.
-        base: the class that all of the kind derive from.
-        plural: what lists call several.
-        reserved: words that a specification uses itself, so that no plug-in may have an argument of that name.
+        name: its name in messages, e.g. "objective". Plug-ins of different kinds may have the same name.
+        base: the base class of all plug-ins of this kind.
+        plural: its plural in lists.
+        reserved: keys that a specification uses itself, so that no plug-in may have an argument of that name.
     """
 
     name: str
@@ -47,7 +47,7 @@ _loaded: set[str] = set()  # groups of entry points
 
 
 def add_kind(name: str, base: type, plural: str | None = None, reserved: Iterable[str] = ()) -> None:
-    """Open the registry to the classes that derive from `base`; see `Kind` for the arguments.
+    """Add a kind of plug-ins; see `Kind` for the arguments.
 
     Raises:
         ValueError: another base class has this name.
@@ -60,13 +60,13 @@ def add_kind(name: str, base: type, plural: str | None = None, reserved: Iterabl
 
 
 def kinds() -> dict[str, Kind]:
-    """All kinds, in the order of their names; loads the installed plug-in packages first."""
+    """Return all kinds, in the order of their names; loads the installed plug-in packages first."""
     load_installed()
     return dict(sorted(_kinds.items()))
 
 
 def register(name: str) -> Callable[[T], T]:
-    """Class decorator: make an `AudioEncoder`, `TextEncoder`, `Objective` or `Corpus` known by a name.
+    """Register an `AudioEncoder`, `TextEncoder`, `Objective` or `Corpus` under a name; a class decorator.
 
     Raises:
         TypeError: the class is none of these, or its arguments cannot be listed or collide with a reserved word.
@@ -100,9 +100,9 @@ def register(name: str) -> Callable[[T], T]:
 
 
 def arguments(plugin: type) -> dict[str, inspect.Parameter]:
-    """The arguments that a plug-in's constructor takes, without `self`.
+    """Return the arguments of a plug-in's constructor, without `self`.
 
-    A constructor from beyond the kind's base class, as of nn.Module, is none of its own.
+    A constructor that it inherits from its kind's base class or from above, e.g. from nn.Module, does not count.
     """
     kind, line = _kind_of(plugin), plugin.__mro__
     owner = next(cls for cls in line if "__init__" in vars(cls))
@@ -124,15 +124,15 @@ def plugins(kind: str) -> dict[str, type]:
 
 
 def registered(kind: str) -> dict[str, type]:
-    """The plug-ins of a kind that are registered by now, in the order of their names; loads nothing."""
+    """Return the plug-ins of a kind that are registered so far, in the order of their names; loads nothing."""
     return dict(sorted(_plugins.get(kind, {}).items()))
 
 
 def find(kind: str, name: str) -> type:
-    """The plug-in that is registered under a name; loads the installed plug-in packages only if it is not known yet.
+    """Return the plug-in that is registered under a name; loads the installed packages only if it is not known yet.
 
     Raises:
-        ValueError: there is none; lists what is valid.
+        ValueError: there is no such plug-in; the message lists the valid names.
     """
     if name in _plugins.get(kind, {}):
         return _plugins[kind][name]
@@ -196,10 +196,11 @@ def load_module(where: str) -> ModuleType:
 
 
 def build(kind: str, name: str, options: Mapping[str, Any]) -> Any:
-    """Make the plug-in that is registered under a name.
+    """Build the plug-in that is registered under a name.
 
     Raises:
-        ValueError: the name or an argument is unknown, or an argument without default is missing; lists what is valid.
+        ValueError: the name or an argument is unknown, or an argument without default is missing; the message
+            lists the valid ones.
     """
     plugin = find(kind, name)
     valid = arguments(plugin)
@@ -236,11 +237,11 @@ def found_module(where: str, what: str, valid: list[str]) -> ModuleType:
 
     Args:
         where: its dotted name, or the path of a .py file.
-        what: how messages call it.
-        valid: what would be accepted.
+        what: its name in messages.
+        valid: accepted values, for messages.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such module.
         FileNotFoundError: no such file.
     """
     try:

@@ -1,3 +1,3 @@
-"""Units in signatures."""
+"""Types that name units in signatures."""
 
 Seconds = float

@@ -1,12 +1,12 @@
-"""Audio that is longer than a model was trained on: cut into overlapping windows, whose embeddings are merged.
+"""Windows: audio that is longer than a model was trained on is cut into them, and their embeddings are merged.
 
 T samples of a recording, W windows of all recordings, B recordings, E shared dimension.
 
 The rule: a recording of at most `window` samples is one window, itself. A longer one is cut into windows of exactly
-`window` samples, one every `hop` samples, and the last one ends where the recording ends, so that none is shorter than
-the model is used to and nothing is padded or dropped. Its embedding is the mean of its windows' embeddings, each
-weighted by the samples that it stands for, scaled to length 1; a sample that several windows cover counts for each of
-them in equal parts. The rule depends on the recording alone, so embeddings are repeatable.
+`window` samples, one every `hop` samples, and the last one ends where the recording ends. So no window is shorter than
+the clips of training, and no sample is padded or dropped. Its embedding is the mean of its windows' embeddings, each
+weighted by the number of samples that it stands for, scaled to length 1; a sample that several windows cover counts
+for each of them in equal parts. The rule depends on the recording alone, so embeddings are repeatable.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 OVERLAP = 1 / 3
-"""Share of a window that the next one covers too (our choice): of 30 s, every sound of up to 10 s is whole in one."""
+"""Overlap as a share of a window (our choice): with windows of 30 s, some window has any sound of up to 10 s whole."""
 
 
 def hop_of(window: int) -> int:
-    """Samples from the start of a window to the start of the next, for the default overlap."""
+    """Return the number of samples from the start of a window to the start of the next, for the default overlap."""
     return max(window - round(window * OVERLAP), 1)
 
 
 def windows(samples: int, window: int, hop: int) -> list[tuple[int, int]]:
-    """Where each window of a recording begins and ends.
+    """Return the start and the end of each window of a recording.
 
     Args:
         samples: T, at least 1.
-        window: samples of a window.
-        hop: samples from window to window, at most `window`.
+        window: samples per window.
+        hop: samples from the start of a window to the start of the next, at most `window`.
 
     Raises:
-        ValueError: no samples, or a hop that would leave samples out.
+        ValueError: there are no samples, or the hop would leave samples out.
 
     Example:
         >>> windows(25, window=10, hop=6)
@@ -56,12 +56,12 @@ def windows(samples: int, window: int, hop: int) -> list[tuple[int, int]]:
 
 
 def cut(blocks: Iterable[Tensor], window: int, hop: int) -> Iterator[tuple[int, Tensor]]:
-    """The windows of a recording that comes in blocks, with where they start; it is never held as a whole.
+    """Yield the windows of a recording that comes in blocks, each with its start, without holding the whole recording.
 
     Args:
         blocks: (n_i,) samples, in order.
-        window: as for `windows`, whose places these windows have.
-        hop: likewise.
+        window: samples per window; the windows are those of `windows`.
+        hop: samples from the start of a window to the start of the next.
     """
     _check(window, hop)
     held, start, after = torch.empty(0), 0, 0  # `held` begins at sample `start`; the next window at `after`
@@ -82,7 +82,7 @@ def cut(blocks: Iterable[Tensor], window: int, hop: int) -> Iterator[tuple[int, 
 
 
 def window_weights(spans: Sequence[tuple[int, int]]) -> list[float]:
-    """The samples that each window of one recording stands for; they sum to the samples that any window covers.
+    """Compute the number of samples that each window stands for; they sum to the samples that windows cover.
 
     Example:
         >>> window_weights([(0, 10), (6, 16)])  # 6 alone, 4 in halves
@@ -99,12 +99,12 @@ def window_weights(spans: Sequence[tuple[int, int]]) -> list[float]:
 
 
 def merge(embeddings: Tensor, owner: Tensor, lengths: Tensor) -> Tensor:
-    """One embedding a recording from those of its windows.
+    """Merge the embeddings of windows into one per recording.
 
     Args:
         embeddings: (W, E), each row of length 1.
-        owner: (W,) int64, the recording of each window, counted from 0 without gaps.
-        lengths: (W,) the samples that each window stands for, from `window_weights`.
+        owner: (W,) int64, the index of each window's recording, from 0 without gaps.
+        lengths: (W,) the number of samples that each window stands for, from `window_weights`.
 
     Returns:
         (B, E), each row of length 1; the row of a recording with one window is that window's, to the bit.
@@ -120,11 +120,11 @@ def merge(embeddings: Tensor, owner: Tensor, lengths: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Merged:
-    """Clips whose windows came in any order, in any batch, and perhaps more than once.
+    """Merged embeddings of clips whose windows came in any order and batch, and perhaps more than once.
 
     Args:
-        first: for each clip the row of its first window, in the order in which clips were met.
-        last: likewise of its last window.
+        first: the row of each clip's first window; clips are in the order of their first row.
+        last: the row of each clip's last window.
         embeddings: (B, E), each row of length 1.
     """
 
@@ -134,11 +134,11 @@ class Merged:
 
 
 def merge_by_name(names: Sequence[str], spans: Sequence[tuple[int, int]], embeddings: Tensor) -> Merged:
-    """One embedding a clip, from all of its windows.
+    """Merge the embeddings of all windows of each clip.
 
     Args:
-        names: of the clip that each window belongs to, W of them.
-        spans: where each window begins and ends in its clip.
+        names: the name of each window's clip, W in all.
+        spans: the start and the end of each window within its clip.
         embeddings: (W, E), each row of length 1.
     """
     rows: dict[str, dict[tuple[int, int], int]] = {}
@@ -158,6 +158,4 @@ def merge_by_name(names: Sequence[str], spans: Sequence[tuple[int, int]], embedd
 
 def _check(window: int, hop: int) -> None:
     if not 1 <= hop <= window:
-        raise ValueError(
-            f"the hop must lie in 1 to the window's {window} samples, or some would be left out; got {hop}"
-        )
+        raise ValueError(f"the hop must be 1 to the window's {window} samples, or samples would be left out; got {hop}")

@@ -18,7 +18,7 @@ from slap.inference.stream import Span, StreamItem, WindowJob, run
 
 if TYPE_CHECKING:
     from slap.inference.model import Model
-    from slap.model.head import Classifier
+    from slap.model.contracts import Classifier
 
 
 @runtime_checkable

@@ -21,7 +21,7 @@ from slap.core.decoding import GREEDY, Decoding, draws
 from slap.core.packed import Packed
 from slap.core.registry import plugins
 from slap.inference.frames import frame_count
-from slap.model.head import Classifier
+from slap.model.contracts import Classifier
 from slap.model.network import Network
 from slap.model.views import View
 from slap.nn.linear import prepack

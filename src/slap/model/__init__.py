@@ -1,1 +1,1 @@
-"""The contracts of encoders and objectives, and the network that joins them."""
+"""The contracts of encoders and objectives, and the network that they form."""

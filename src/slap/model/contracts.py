@@ -1,38 +1,37 @@
-"""What a plug-in promises: the base classes of audio encoders, text encoders and objectives.
+"""The contracts of plug-ins: the base classes of audio encoders, text encoders and objectives.
 
-B clips, C captions, N packed rows (samples, patches or tokens), D the encoder's width, P coordinates of a row.
-`slap.testing` checks these promises for any plug-in.
+B clips, C captions, N packed rows (samples, patches or tokens), D the encoder's width, E the shared dimension, K
+classes, P coordinates of a row. `slap.testing` checks that a plug-in keeps its contract.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
+from slap.core.batch import Batch
 from slap.core.packed import Packed
 from slap.core.registry import add_kind
-
-if TYPE_CHECKING:
-    from slap.model.network import Network
-    from slap.model.views import Views
+from slap.model.views import View, ViewedModel, Views
 
 
 class Encoder(nn.Module, ABC):
-    """What audio and text encoders share.
+    """Base of audio and text encoders.
 
     Attributes:
         width: D, the width of the dense output.
-        sources: its arguments that name files or hubs; saved models may not hold any, see `portable`.
+        sources: names of its arguments that say where files or hubs are; saved models may not hold any, see `portable`.
     """
 
     width: int
     sources: ClassVar[tuple[str, ...]] = ()
 
     def lr_scale(self, name: str) -> float:
-        """The factor on the learning rate of one parameter, e.g. below 1 for pretrained layers.
+        """Return the factor on the learning rate of one parameter, e.g. below 1 for pretrained layers.
 
         Args:
             name: the parameter's name as `self.named_parameters()` gives it.
@@ -41,33 +40,33 @@ class Encoder(nn.Module, ABC):
         return 1.0
 
     def graph(self) -> nn.Module:
-        """This encoder on one item, for torch.export and ONNX: (T,) samples, or (N,) token ids, to features, (N, D).
+        """Return this encoder for one item, for torch.export and ONNX: (T,) samples, or (N,) token ids, to (N, D).
 
-        It shares the weights, and gives what `forward` gives (for audio, what `patchify` and `forward` give) to a batch
-        of one, by operations whose shapes can be traced at any length.
+        It shares the weights. Its result is that of `forward` (for audio, of `patchify` and `forward`) for a batch of
+        one, by operations whose shapes can be traced at any length.
 
         Raises:
-            NotImplementedError: it has no such form.
+            NotImplementedError: this encoder has no such form.
         """
         raise NotImplementedError(f"{type(self).__name__} has no `graph`, so it cannot be exported as one")
 
     def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments that rebuild this encoder from a checkpoint, where files and hubs may be out of reach.
+        """Return the arguments that rebuild this encoder from a checkpoint, where files and hubs may be out of reach.
 
         Args:
-            options: the arguments that it was made with.
+            options: the arguments of its constructor.
         """
         return dict(options)
 
 
 class AudioEncoder(Encoder):
-    """Turns waveforms of any duration into dense features.
+    """Base of encoders that turn waveforms of any duration into dense features.
 
     Attributes:
         width: D, the width of the dense output.
-        sample_rate: of the waveforms it wants, in Hz; the data module resamples to it.
-        step: seconds from one time coordinate of its patches (`positions[:, 0]`) to the next; None if they have none.
-            Needed for similarity over time, see `slap.inference.frames`.
+        sample_rate: of its waveforms, in Hz; the data module resamples to it.
+        step: seconds from one time coordinate of its patches (`positions[:, 0]`) to the next; None if patches have no
+            time. Similarity over time needs it, see `slap.inference.frames`.
     """
 
     sample_rate: int
@@ -75,24 +74,24 @@ class AudioEncoder(Encoder):
 
     @abstractmethod
     def patchify(self, audio: Packed) -> Packed:
-        """Waveforms, (N,) in [-1, 1], to patches, (N', ...), at least one a clip.
+        """Turn waveforms, (N,) in [-1, 1], into patches, (N', ...), at least one per clip.
 
-        Holds no trainable parameters, so that several views share its result. `positions` of the result hold each
-        patch's coordinates. Augments the features (SpecAugment) when `self.training`.
+        It uses no trainable parameters, so that several views share its result. The `positions` of the result hold each
+        patch's coordinates. When `self.training` is set, it augments the features (SpecAugment).
         """
 
     @abstractmethod
     def forward(self, patches: Packed, hidden: Tensor | None = None) -> Packed:
-        """Patches to dense features, (N, D), with the lengths and positions of the patches.
+        """Encode patches as dense features, (N, D), with the lengths and positions of the patches.
 
         Args:
-            patches: what `patchify` gave.
-            hidden: (N,) bool, the patches whose content must not be seen; their outputs are predictions of it.
+            patches: from `patchify`.
+            hidden: (N,) bool, the patches whose content must not be used; their outputs are predictions of it.
         """
 
 
 class TextEncoder(Encoder):
-    """Turns captions into dense features, and owns the tokens that a caption decoder speaks.
+    """Base of encoders that turn captions into dense features. The caption decoder writes their tokens.
 
     Attributes:
         width: D, the width of the dense output.
@@ -106,36 +105,58 @@ class TextEncoder(Encoder):
     eos: int
 
     def prepare(self, captions: Iterable[str]) -> None:
-        """Learn what is learnt from the training captions before the first step, e.g. a tokenizer.
+        """Learn from the training captions before the first step, e.g. a tokenizer.
 
-        Called on every process at the start of training, with the same captions in the same order, and must do the
-        same everywhere. `captions` is lazy: what is already known should not read it.
+        Every process calls this at the start of training, with the same captions in the same order, and it must have
+        the same result on each. `captions` is lazy: an encoder with nothing to learn should not read it.
         """
 
     @abstractmethod
     def tokenize(self, captions: Sequence[str]) -> Packed:
-        """Captions to token ids, (N,) int64 on the CPU, each `bos ... eos`. Runs in the data loader's workers."""
+        """Turn captions into token ids, (N,) int64 on the CPU, each `bos ... eos`; the loader's workers call it."""
 
     @abstractmethod
     def detokenize(self, tokens: Packed) -> list[str]:
-        """Token ids back to captions, without the special tokens."""
+        """Turn token ids back into captions, without the special tokens."""
 
     @abstractmethod
     def forward(self, tokens: Packed) -> Packed:
-        """Token ids, (N,), to dense features, (N, D), with the same lengths."""
+        """Encode token ids, (N,), as dense features, (N, D), with the same lengths."""
+
+
+class ModelParts(ViewedModel, Protocol):
+    """The parts of a model that objectives may build their heads for: `slap.model.network.Network` has them.
+
+    Attributes:
+        embedding_dim: E.
+    """
+
+    embedding_dim: int
+
+    @property
+    def audio(self) -> AudioEncoder:
+        """The audio encoder."""
+
+    @property
+    def text(self) -> TextEncoder:
+        """The text encoder."""
+
+    @property
+    def objectives(self) -> nn.ModuleDict:
+        """The objectives by name."""
 
 
 class TrainingClips(Protocol):
-    """What a data module tells of the training clips before training."""
+    """The training clips of a data module, as objectives see them before training."""
 
     def labels(self, task: str) -> Sequence[tuple[str, ...]]:
-        """For each training clip the labels that it has of a task: none, one or several."""
+        """Return for each training clip its labels of a task: none, one or several."""
 
 
 class Objective(nn.Module, ABC):
-    """One term of the loss. It never weighs itself and never calls the trainer.
+    """Base of objectives: one term of the loss. It never applies its own weight and never calls the trainer.
 
-    It says which views of a batch it needs by reading them. Which views it reads may not depend on the data: in
+    It chooses the views of a batch that it needs by reading them. This choice may not depend on the data: in
     distributed training the processes would wait for each other. Its loss is a mean over the *global* batch, see
     `slap.core.distributed.global_mean`.
 
@@ -145,60 +166,90 @@ class Objective(nn.Module, ABC):
 
     uses_teacher: bool = False
 
-    def setup(self, model: Network) -> None:
+    def setup(self, model: ModelParts) -> None:
         """Build heads that depend on the model. Runs once, before the optimizer and the strategy see the model."""
 
     def prepare(self, clips: TrainingClips) -> None:
-        """Learn what is learnt from the training clips before the first step, e.g. which classes there are.
+        """Learn from the training clips before the first step, e.g. the names of the classes.
 
-        Called on every process at the start of training, before the optimizer is made; it must do the same everywhere.
-        What is already known should not be read.
+        Every process calls this at the start of training, before the optimizer is made, and it must have the same
+        result on each. An objective with nothing to learn should not read the clips.
         """
 
     def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments that rebuild this objective from a checkpoint, with what `prepare` learnt.
+        """Return the arguments that rebuild this objective from a checkpoint, with what `prepare` learnt.
 
         Args:
-            options: the arguments that it was made with, and its weight.
+            options: the arguments of its constructor, and its weight.
         """
         return dict(options)
 
     @abstractmethod
     def forward(self, views: Views) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """The loss, a scalar, alone or with named scalars to log.
+        """Compute the loss, a scalar, alone or with named scalars to log.
 
-        It may tell the loss of each clip by `views.note`, so that the logs can tell sources of clips apart.
+        It may report the loss of each clip by `views.note`, from which the logs compute a loss per source of clips.
         """
 
     def per_clip(self, views: Views) -> Mapping[str, Tensor]:
-        """What of the loss depends on each clip alone, and takes memory: an objective may compute that here.
+        """Compute the part of the loss that depends on each clip alone and takes memory; optional.
 
-        `forward` then gets it as `views.per_clip(self)`, for all clips. Where a batch is too large to be computed at
-        once
-        (`micro_clips`, `accumulate_grad_batches`), this runs part by part, twice: activations are not kept.
+        `forward` reads the results for all clips as `views.per_clip(self)`. Where a batch is too large to be computed
+        at once (`micro_clips`, `accumulate_grad_batches`), this runs for one part of the batch after the other, and
+        twice for each: activations are not kept.
 
         Returns:
-            By name (n, ...) each: one row for each clip, caption or token of `views`, in their order. No process may
-            wait for another here.
+            Tensors by name, (n, ...) each: one row for each clip, caption or token of `views`, in their order. No
+            process may wait for another here.
         """
         del views
         return {}
 
     def per_clip_no_grad(self, views: Views) -> Mapping[str, Tensor]:
-        """The same for what has no gradient, as of the teacher; runs once."""
+        """Compute the same for tensors without gradient, e.g. of the teacher; runs once for each part of a batch."""
         del views
         return {}
 
-    def health_check(self, logged: Mapping[str, float]) -> str | None:
-        """What has gone wrong with the training, judged by what `forward` gave to log; None if nothing has.
+    def compute_per_clip(self, views: Views) -> dict[str, Tensor]:
+        """Compute `per_clip_no_grad` and `per_clip` of a whole batch at once."""
+        with torch.no_grad():
+            no_grad = self.per_clip_no_grad(views)
+        return {**no_grad, **self.per_clip(views)}
 
-        A complaint that lasts becomes a warning, and may end the run, see `slap.training.callbacks.collapse_monitor`.
+    def health_check(self, logged: Mapping[str, float]) -> str | None:
+        """Describe what has gone wrong with the training, as the logged scalars show it; None if nothing has.
+
+        A fault that lasts becomes a warning, and may end the run, see `slap.training.callbacks.collapse_monitor`.
 
         Args:
-            logged: by name, finite; not empty.
+            logged: the scalars of `forward` by name, finite; not empty.
         """
         del logged
         return None
+
+
+class Classifier:
+    """Mix-in beside `Objective` for objectives whose head classifies clips, so that training can evaluate the head.
+
+    A model with no other objectives is evaluated by these heads alone: its text encoder learns nothing.
+
+    Attributes:
+        task: the task whose labels it learns.
+        classes: names of the K classes.
+        multi_label: whether a clip may have several labels.
+    """
+
+    task: str
+    classes: tuple[str, ...]
+    multi_label: bool
+
+    @abstractmethod
+    def scores(self, view: View) -> Tensor:
+        """Compute scores of the classes, (B, K), from a view of the audio; the highest is the most probable."""
+
+    @abstractmethod
+    def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the share of each class in each clip, (B, K), and which clips have labels of the task, (B,) bool."""
 
 
 add_kind("audio encoder", AudioEncoder, reserved={"name"})

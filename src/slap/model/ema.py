@@ -12,13 +12,13 @@ from slap.core.sharded_tensors import local
 
 
 class EMATeacher(nn.Module):
-    """Keeps exponential moving averages of some modules of a model.
+    """Exponential moving averages of some modules of a model.
 
-    It follows the audio encoder and its pooling head; an objective adds heads of its own by `track`. The copies take
+    The teacher follows the audio encoder and its pooling; an objective adds its own heads by `track`. The copies have
     no gradient, stay in evaluation mode and are saved with the model.
 
     Args:
-        momentum: at the start and at the end of training; cosine in between (the paper: 0.994 to 1).
+        momentum: its value at the start and at the end of training; cosine schedule in between (the paper: 0.994 to 1).
     """
 
     def __init__(self, momentum: tuple[float, float] = (0.994, 1.0)) -> None:
@@ -31,19 +31,23 @@ class EMATeacher(nn.Module):
         self._sources: tuple[nn.Module, ...] = ()
 
     def track(self, module: nn.Module) -> None:
-        """Follow one more module, from its present values."""
+        """Follow one more module, starting from its present values."""
         self.copies.append(deepcopy(module).requires_grad_(False).eval())
         self._sources += (module,)
 
     def copy_of(self, module: nn.Module) -> nn.Module:
-        """The copy that follows a module."""
+        """Return the copy that follows a module.
+
+        Raises:
+            KeyError: the teacher does not follow it.
+        """
         for source, copy in zip(self._sources, self.copies, strict=True):
             if source is module:
                 return copy
         raise KeyError(f"the teacher does not follow this {type(module).__name__}: call `model.teacher.track` in setup")
 
     def momentum(self, progress: float) -> float:
-        """The share of the old average that is kept, at a progress of training from 0 to 1."""
+        """Return the share of the old average that is kept, at a progress of training from 0 to 1."""
         return self.last - (self.last - self.first) * (1 + cos(pi * min(max(progress, 0.0), 1.0))) / 2
 
     @torch.no_grad()
@@ -52,8 +56,8 @@ class EMATeacher(nn.Module):
 
         Args:
             progress: of training, from 0 to 1.
-            bad: 0-dimensional bool, whether the optimizer left its step out; then the copies stay where they are. On a
-                GPU it is not waited for.
+            bad: 0-dimensional bool, True where the optimizer skipped its step; then the copies stay as they are. The
+                host does not wait for its value on a GPU.
         """
         weight: float | Tensor = 1 - self.momentum(progress)
         if bad is not None and bad.device.type != "cpu":
@@ -68,12 +72,12 @@ class EMATeacher(nn.Module):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Begin anew from the present values of all sources, e.g. after a model was loaded into them."""
+        """Start again from the present values of all sources, e.g. after weights were loaded into them."""
         for source, copy in zip(self._sources, self.copies, strict=True):
             copy.load_state_dict(source.state_dict())
 
     def train(self, mode: bool = True) -> EMATeacher:
-        """Stay in evaluation mode whatever is asked: a teacher has no dropout and no SpecAugment."""
+        """Stay in evaluation mode even if `mode` is True: a teacher has no dropout and no SpecAugment."""
         del mode
         return super().train(False)
 

@@ -1,10 +1,9 @@
-"""The network of SLAP by itself: encoders, pooling, objectives and teacher, without the training loop.
+"""The network of SLAP without the training loop: encoders, pooling, objectives and teacher.
 
 N packed rows, B clips, C captions, E shared dimension.
 
-`slap.training.module.SLAP` is this network with its training step. Using a trained model needs only what is here, so
-it does not
-wait for Lightning.
+`slap.training.module.SLAP` is this network with its training step. A trained model in use needs this file alone, and so
+no import of Lightning.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from slap.model.specs import EncoderSpec, ObjectiveSpec, build_encoder, build_ob
 from slap.nn.pooling import AttentionPooling
 
 MAX_SECONDS = "max_seconds"
-"""The key under which a checkpoint says how long the longest clip of its training was."""
+"""The key of a checkpoint that holds the duration of the longest clip of its training, in seconds."""
 
 
 class Network(nn.Module):
-    """An audio and a text encoder, pooled into one space, with the objectives that train them and what these need.
+    """An audio and a text encoder with pooling into one space, and the objectives that train them.
 
     Args:
         audio: the audio encoder, see `SLAP`.
-        text: the text encoder.
-        objectives: by name, see `SLAP`; may be empty for a network that is only used.
+        text: the text encoder, see `SLAP`.
+        objectives: the objectives by name, see `SLAP`; may be empty for a network that is not trained.
         embedding_dim: E.
         mask_ratio: share of patches that the masked view hides.
-        ema_momentum: of the teacher.
+        ema_momentum: momentum of the teacher at the start and at the end of training.
     """
 
     def __init__(
@@ -62,13 +61,13 @@ class Network(nn.Module):
             objective.setup(self)
 
     def embed_audio(self, audio: Packed) -> Tensor:
-        """Waveforms, (N,) at `audio.sample_rate`, to embeddings, (B, E), each of length 1."""
+        """Embed waveforms, (N,) at `audio.sample_rate`, as (B, E), each of length 1."""
         return self.audio_pool(self.audio(self.audio.patchify(audio)))
 
     def embed_text(self, tokens: Packed) -> Tensor:
-        """Tokens, (N,), to embeddings, (C, E), each of length 1."""
+        """Embed tokens, (N,), as (C, E), each of length 1."""
         return self.text_pool(self.text(tokens))
 
     def embed_captions(self, captions: list[str]) -> Tensor:
-        """Captions as text to embeddings, (len(captions), E)."""
+        """Embed captions, given as text, as (len(captions), E)."""
         return self.embed_text(self.text.tokenize(captions).to(self.text_pool.query.device))

@@ -1,4 +1,4 @@
-"""From what a recipe or the command line says about encoders and objectives to the plug-ins themselves."""
+"""Specifications of encoders and objectives, as recipes and the command line give them, and building from them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ EncoderSpec = str | Mapping[str, Any] | Encoder
 ObjectiveSpec = float | Mapping[str, Any] | Objective
 """A weight, `{"weight": ..., argument: value}`, an instance, or `{"weight": ..., "objective": instance}`."""
 
-LARGEST = sys.float_info.max  # a number that a float can be; whole ones may be larger
+LARGEST = sys.float_info.max
+"""Largest weight of an objective. An `int` may be larger than any `float`."""
 
 INSTANCE = "instance of "
-"""How a checkpoint names what it cannot hold."""
+"""Prefix by which a checkpoint describes an instance, which it cannot hold."""
 
 E = TypeVar("E", AudioEncoder, TextEncoder)
 
 
 def build_encoder(kind: type[E], spec: EncoderSpec) -> E:
-    """The encoder of a specification.
+    """Build the encoder of a specification.
 
     Raises:
         ValueError: an unknown name or argument; lists the valid ones.
-        TypeError: an instance of another kind.
+        TypeError: the instance is not of this kind.
     """
     if isinstance(spec, nn.Module):
         if not isinstance(spec, kind):
@@ -49,10 +50,11 @@ def build_encoder(kind: type[E], spec: EncoderSpec) -> E:
 
 
 def build_objectives(specs: Mapping[str, ObjectiveSpec]) -> tuple[nn.ModuleDict, dict[str, float]]:
-    """The objectives and the weights of a mapping from names to specifications.
+    """Build the objectives of a mapping from names to specifications, and return them with their weights.
 
     Raises:
         ValueError: an unknown name or argument, or a weight that is no finite number.
+        TypeError: the instance is no objective.
     """
     objectives, weights = nn.ModuleDict(), {}
     for name, spec in specs.items():
@@ -79,7 +81,7 @@ def _in_full(spec: ObjectiveSpec) -> dict[str, Any]:
 
 
 def portable_spec(objective: Objective, spec: Any) -> Any:
-    """What rebuilds an objective from a checkpoint: its specification as plain data, with what it learnt."""
+    """Return the specification that rebuilds an objective from a checkpoint: plain data, with what it learnt."""
     if isinstance(spec, str):  # an instance
         return spec
     options = _in_full(spec)
@@ -88,7 +90,7 @@ def portable_spec(objective: Objective, spec: Any) -> Any:
 
 
 def describe(spec: Any) -> Any:
-    """A specification as plain data, for a checkpoint; an instance becomes the name of its class."""
+    """Turn a specification into plain data, for a checkpoint; an instance becomes the name of its class."""
     if isinstance(spec, nn.Module):
         return INSTANCE + type(spec).__name__
     if isinstance(spec, Mapping):

@@ -1,4 +1,4 @@
-"""The views of one batch that objectives read, each computed on first use, once.
+"""The views of one batch that objectives read. Each view is computed once, when it is first used.
 
 B clips, C captions, N audio patches, M text tokens, D an encoder's width, E the shared dimension.
 """
@@ -7,21 +7,55 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from slap.core.batch import Batch
 from slap.core.packed import Layout, Packed
-from slap.model.contracts import Objective, TextEncoder
+from slap.model.ema import EMATeacher
 
-if TYPE_CHECKING:
-    from slap.model.network import Network
+
+class ViewedModel(Protocol):
+    """The parts of a model that make views; `slap.model.contracts.ModelParts` has their exact types.
+
+    Attributes:
+        mask_ratio: share of patches that the masked view hides.
+    """
+
+    mask_ratio: float
+
+    @property
+    def audio(self) -> Any:
+        """The audio encoder."""
+
+    @property
+    def text(self) -> Any:
+        """The text encoder."""
+
+    @property
+    def audio_pool(self) -> nn.Module:
+        """The pooling of audio, which gives (B, E)."""
+
+    @property
+    def text_pool(self) -> nn.Module:
+        """The pooling of captions, which gives (C, E)."""
+
+    @property
+    def teacher(self) -> EMATeacher | None:
+        """The EMA teacher, if an objective declares `uses_teacher`."""
+
+
+class PerClip(Protocol):
+    """The part of an objective's contract that views use, see `slap.model.contracts.Objective`."""
+
+    def compute_per_clip(self, views: Views) -> Mapping[str, Tensor]:
+        """Compute what depends on each clip alone."""
 
 
 class View:
-    """What an encoder made of a batch.
+    """The output of an encoder for a batch.
 
     Attributes:
         tokens: (N, D) packed dense features, before pooling.
@@ -33,15 +67,15 @@ class View:
 
     @cached_property
     def embedding(self) -> Tensor:
-        """(B, E) for audio, (C, E) for text: one embedding an item, pooled, projected, of length 1."""
+        """(B, E) for audio, (C, E) for text: one embedding per item, pooled, projected, of length 1."""
         return self._pool(self.tokens)
 
 
 class NoItems(View):
-    """The view of a batch without clips: no rows, but made by the same modules as any other.
+    """The view of a batch without clips: it has no rows, but the same modules make it as make any other view.
 
     A process whose clips are all bad still takes part in what the processes do together, e.g. in adding up gradients.
-    So the encoder runs on a stand-in, of which nothing is kept but that it was there: gradients are 0, not absent.
+    So the encoder runs on a stand-in, whose rows are then dropped: gradients are 0, not absent.
     """
 
     def __init__(self, tokens: Packed, pool: Callable[[Packed], Tensor]) -> None:
@@ -58,35 +92,35 @@ class Views:
     """One batch as the objectives see it.
 
     Attributes:
-        batch: what the data module gave.
-        pieces: in how many parts it is computed, see `slap.model.grad_cache`; what is made of rows should be made in as
-            many pieces, see `slap.nn.chunks.checkpointed_chunks`.
+        batch: the batch from the data module.
+        chunks: number of parts in which the batch is computed, see `slap.model.grad_cache`. An objective that needs
+            much memory per row should compute its rows in as many chunks, see `slap.nn.chunking.checkpointed_chunks`.
     """
 
-    pieces = 1
+    chunks = 1
 
-    def __init__(self, model: Network, batch: Batch) -> None:
+    def __init__(self, model: ViewedModel, batch: Batch) -> None:
         self.batch = batch
         self._model = model
         self._note: Tensor | None = None
         self._view = View if len(batch) else NoItems
 
     def note(self, losses: Tensor) -> None:
-        """Tell the loss of each clip, for logs that tell sources of clips apart; an objective may, and need not.
+        """Report the loss of each clip, from which the logs compute a loss per source of clips; this is optional.
 
         Args:
-            losses: (B,) of this process's clips, NaN where a clip has none. No gradient is taken.
+            losses: (B,) of this process's clips, NaN where a clip has none. No gradient flows through it.
         """
         self._note = losses.detach()
 
     def noted(self) -> Tensor | None:
-        """What the last objective noted, if it did; asking forgets it."""
+        """Return what the last objective noted, or None, and forget it."""
         note, self._note = self._note, None
         return note
 
-    def per_clip(self, objective: Objective) -> Mapping[str, Tensor]:
-        """What an objective makes of each clip alone, by its `per_clip_no_grad` and its `per_clip`."""
-        return per_clip_of(objective, self)
+    def per_clip(self, objective: PerClip) -> Mapping[str, Tensor]:
+        """Return what an objective computes of each clip alone, in its `per_clip_no_grad` and its `per_clip`."""
+        return objective.compute_per_clip(self)
 
     @cached_property
     def patches(self) -> Packed:
@@ -95,7 +129,7 @@ class Views:
 
     @property
     def outline(self) -> Packed:
-        """Something with the layout of `patches`, (N, ...); its values may be missing."""
+        """The layout of `patches`, (N, ...); the values may be missing."""
         return self.patches
 
     @cached_property
@@ -111,7 +145,10 @@ class Views:
 
     @cached_property
     def hidden_rows(self) -> Tensor:
-        """(n,) int64: where `hidden` is True, in order. Their number is known on the host, so no GPU is waited for."""
+        """(n,) int64: the rows where `hidden` is True, in order.
+
+        Their number is known on the host, so the host does not wait for a GPU.
+        """
         count = sum(hidden_sizes(self.outline.sizes, self._model.mask_ratio).tolist())
         return torch.nonzero_static(self.hidden, size=count).squeeze(1)
 
@@ -144,7 +181,7 @@ class Views:
             return self._view(teacher.copy_of(self._model.audio)(self._patches), torch.no_grad()(pool))
 
     def teacher_of(self, module: nn.Module) -> nn.Module:
-        """The EMA copy of a head that an objective gave to `model.teacher.track` in its `setup`."""
+        """Return the EMA copy of a head that an objective gave to `model.teacher.track` in its `setup`."""
         if self._model.teacher is None:
             raise RuntimeError("the model keeps no teacher: set `uses_teacher = True` on the objective that reads it")
         return self._model.teacher.copy_of(module)
@@ -153,31 +190,24 @@ class Views:
     def text(self) -> View:
         """The text encoder on all captions."""
         text, encoder = self.batch.text, self._model.text
-        tokens = encoder(text if len(self.batch) else wordless(text, encoder))
+        tokens = encoder(text if len(self.batch) else wordless(text, encoder.bos, encoder.eos))
         return self._view(tokens, self._model.text_pool)
 
 
-def per_clip_of(objective: Objective, views: Views) -> dict[str, Tensor]:
-    """What an objective makes of each clip alone, computed at once."""
-    with torch.no_grad():
-        fixed = objective.per_clip_no_grad(views)
-    return {**fixed, **objective.per_clip(views)}
-
-
 def nothing_of(items: Packed) -> Packed:
-    """The same rows, but none of them."""
+    """Return a packed batch like this one, but without items."""
     positions = None if items.positions is None else items.positions[:0]
     return Packed(items.values[:0], items.lengths[:0], positions, Layout(items.lengths[:0], ()))
 
 
 def silence(like: Packed) -> Packed:
-    """One clip of one silent sample, as a batch's are."""
+    """Return one clip of one silent sample, on the device of a batch."""
     return _single(like.values.new_zeros(1))
 
 
-def wordless(like: Packed, encoder: TextEncoder) -> Packed:
-    """One caption without words, on the device of a batch."""
-    return _single(torch.tensor([encoder.bos, encoder.eos], device=like.values.device))
+def wordless(like: Packed, bos: int, eos: int) -> Packed:
+    """Return one caption without words, on the device of a batch."""
+    return _single(torch.tensor([bos, eos], device=like.values.device))
 
 
 def _single(values: Tensor) -> Packed:
@@ -186,7 +216,7 @@ def _single(values: Tensor) -> Packed:
 
 
 def by_clip(losses: Tensor, clip: Tensor, clips: int) -> Tensor:
-    """The mean of each clip's losses, for `Views.note`.
+    """Compute the mean of each clip's losses, for `Views.note`.
 
     Args:
         losses: (n,) of captions, tokens or patches.
@@ -209,7 +239,7 @@ STUDENT_VIEWS = ("full", "masked")
 
 
 def student_view(name: str) -> str:
-    """The name of a view of the audio that trains, for objectives that let it be chosen: `getattr(views, name)`.
+    """Check the argument `view` of an objective: the name of a view of the audio that has a gradient.
 
     Raises:
         ValueError: there is no such view.
@@ -226,7 +256,7 @@ def random_mask(patches: Packed, ratio: float) -> Tensor:
 
     Args:
         patches: packed, N rows.
-        ratio: share to hide, 0 to 1. Of each clip round(ratio x patches) are hidden, but never all of them.
+        ratio: share to hide, 0 to 1. Of each clip round(ratio x patches) are hidden, but never all of its patches.
 
     Returns:
         (N,) bool, True where hidden.
@@ -240,6 +270,11 @@ def random_mask(patches: Packed, ratio: float) -> Tensor:
 
 
 def hidden_sizes(lengths: Tensor | Sequence[int], ratio: float) -> Tensor:
-    """(B,) int64: of each clip the patches that `random_mask` hides, from the clips' patches."""
+    """Return the number of patches that `random_mask` hides of each clip, (B,) int64.
+
+    Args:
+        lengths: (B,) patches of each clip.
+        ratio: see `random_mask`.
+    """
     lengths = torch.as_tensor(lengths, dtype=torch.int32)
     return torch.minimum((lengths * ratio).round().long(), lengths.long() - 1)

@@ -1,1 +1,1 @@
-"""Layers over packed tokens, and the tokenizer."""
+"""Layers on packed tokens, and tokenizers."""

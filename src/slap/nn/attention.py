@@ -1,11 +1,11 @@
-"""Attention within the items of packed batches: full, causal or in a sliding window; one function, two back ends.
+"""Attention within the items of packed batches: full, causal or in a sliding window. One function, two back ends.
 
-B items, N query rows, M key rows, H heads, E width of a head; a group holds G items (or blocks of items) of similar
+B items, N query rows, M key rows, H heads, E width of a head. A group holds G items (or blocks of items) of similar
 length, padded to L rows, P = G x L padded rows.
 
-On CUDA in half precision the framework's variable-length FlashAttention does it all. Elsewhere rows are gathered into
-padded groups for `scaled_dot_product_attention`; windows are cut into blocks that see only their neighbors, so that
-they cost O(N x window). Both equal a naive masked attention (tests/nn/test_attention.py).
+On CUDA in half precision the back end is torch's variable-length FlashAttention. Elsewhere rows are gathered into
+padded groups for `scaled_dot_product_attention`; sliding windows are cut into blocks that attend only to their
+neighbors, so that they cost O(N x window). Both equal a naive masked attention (tests/nn/test_attention.py).
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.nn.functional import scaled_dot_product_attention
 
 from slap.core.packed import Layout
 
 GROUP_WASTE = 1.25
-"""An item joins a group if the padded scores of the group stay below this many times the real ones, ..."""
+"""Limit of padding: an item joins a group if the group then has at most this many times its real scores, ..."""
 
 GROUP_SLACK = 16_384
-"""... plus this many: about as many scores as cost what one more call costs."""
+"""... plus this number of scores, which take about the time of one more call."""
 
 
 def attention(
@@ -36,19 +37,19 @@ def attention(
     window: int | None = None,
     causal: bool = False,
 ) -> Tensor:
-    """softmax(q k' / sqrt(E)) v, each item by itself.
+    """Compute softmax(q k' / sqrt(E)) v, for each item separately.
 
     Args:
         q: (N, H, E) packed queries.
         k: (M, H, E) packed keys.
         v: (M, H, E) packed values.
         queries: the layout of `q`.
-        keys: the layout of `k` and `v`, as many items as `queries`, none of them empty; by default that of `q`.
-        window: row i sees the rows j with |i - j| <= window // 2.
-        causal: row i sees the rows j <= i.
+        keys: the layout of `k` and `v`, with as many items as `queries`, none of them empty; by default that of `q`.
+        window: row i attends to the rows j with |i - j| <= window // 2.
+        causal: row i attends to the rows j <= i.
 
     Returns:
-        (N, H, E); the rows of item b attend to the rows of item b alone. Of no items, no rows.
+        (N, H, E); the rows of item b attend to the rows of item b alone. Without items it has no rows.
 
     Raises:
         ValueError: a window or a causal mask with two layouts, or both at once.
@@ -59,27 +60,25 @@ def attention(
     if window is not None and causal:
         raise ValueError("a window and a causal mask at once are not supported; choose one")
     k, v = k.to(q.dtype), v.to(q.dtype)
-    if not q.shape[0]:  # nothing is left to attend to, but all of q, k and v have a gradient: 0. Not by the layout, on
-        # which compiled code would come to depend.
+    if not q.shape[0]:  # no rows, but q, k and v still have a gradient of 0; the layout is not asked, since compiled
+        # code would then depend on it
         return q + k.sum() + v.sum()
     if flashes(q):
         return flash_attention(q, k, v, queries, keys, window, causal)
     if torch.compiler.is_compiling():
-        from slap.nn.attention_uncompiled import grouped_attention as uncompiled
-
-        return uncompiled(q, k, v, queries, keys, window, causal)
+        return _uncompiled(q, k, v, queries, keys, window, causal)
     return grouped_attention(q, k, v, queries, keys, window, causal)
 
 
 def flashes(q: Tensor) -> bool:
-    """Whether `flash_attention` takes such queries."""
+    """Return whether `flash_attention` accepts such queries."""
     return q.is_cuda and q.dtype in (torch.float16, torch.bfloat16)
 
 
 def flash_attention(
     q: Tensor, k: Tensor, v: Tensor, queries: Layout, keys: Layout, window: int | None, causal: bool
 ) -> Tensor:
-    """The back end of `attention` for CUDA in half precision."""
+    """Compute `attention` on CUDA in half precision."""
     from torch.nn.attention.varlen import varlen_attn
 
     half = -1 if window is None else window // 2
@@ -92,9 +91,9 @@ def flash_attention(
 def grouped_attention(
     q: Tensor, k: Tensor, v: Tensor, queries: Layout, keys: Layout, window: int | None, causal: bool
 ) -> Tensor:
-    """The back end of `attention` for everything else."""
-    # Not by itself: a layout that holds itself, and its masks with it, would wait for the collector of garbage, which
-    # counts objects and not their bytes.
+    """Compute `attention` on any device and in any precision."""
+    # None instead of the layout itself: a layout that holds itself would keep its masks until the garbage collector
+    # runs, which counts objects and not their bytes.
     key = (None if keys is queries else keys, window, causal)
     if key not in queries.plans:  # once per batch: all layers, and all views of the same patches, share it
         queries.plans[key] = _grouped(queries, keys, causal) if window is None else _windowed(queries, window)
@@ -102,18 +101,23 @@ def grouped_attention(
     return plan.run(q, k, v)
 
 
+# Compiled code calls it outside of its graph, since a plan depends on the batch. Not by `torch.compiler.disable`, which
+# imports the compiler at once, so that the use of a trained model would wait for it.
+_uncompiled = _disable_dynamo(grouped_attention)
+
+
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Which packed row stands at each padded place, and at which places each row stands.
+    """The map between packed rows and padded places.
 
-    Padding repeats a row of the same item, never of another: what one clip holds, NaN included, stays there.
+    Padding repeats a row of the same item, never of another one: the values of a clip, NaN included, stay within it.
 
     Attributes:
-        source: (P,) int64.
-        place: (N,) int64.
-        padding: (P, 1, 1) bool, None if there is none.
-        again: (N,) int64, for keys of windows: the place in a neighboring block.
-        alone: (N, 1, 1) bool, True for rows that have no such place.
+        source: (P,) int64, the packed row at each padded place.
+        place: (N,) int64, the padded place of each packed row.
+        padding: (P, 1, 1) bool, True for padding; None if there is none.
+        again: (N,) int64, for keys of sliding windows: the second place of a row, in a neighboring block.
+        alone: (N, 1, 1) bool, True for rows without a second place.
     """
 
     source: Tensor
@@ -124,7 +128,7 @@ class _Rows:
 
 
 class _Spread(torch.autograd.Function):
-    """Packed rows to padded places. The gradient is a gather too, which is much faster than adding up by index."""
+    """Copy of packed rows to padded places. Its gradient is a gather too, much faster than adding up by index."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, rows: _Rows) -> Tensor:
@@ -142,7 +146,7 @@ class _Spread(torch.autograd.Function):
 
 
 class _Collect(torch.autograd.Function):
-    """Padded places back to packed rows."""
+    """Copy of padded places back to packed rows."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, rows: _Rows) -> Tensor:
@@ -157,10 +161,14 @@ class _Collect(torch.autograd.Function):
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Items (or blocks) that one call computes.
+    """Items (or blocks) that are computed by one call.
 
-    `mask`, (G, 1, Lq, Lk), is True where a query sees a key; None where all see all. Queries that are padding see
-    everything, since a softmax over nothing is NaN.
+    Attributes:
+        size: G.
+        queries: padded query rows per item.
+        keys: padded key rows per item.
+        mask: (G, 1, queries, keys), True where a query attends to a key; None if all attend to all. Queries that are
+            padding attend to everything, since a softmax over nothing is NaN.
     """
 
     size: int
@@ -171,7 +179,7 @@ class _Group:
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """How attention walks a layout."""
+    """The computation of attention for one layout: groups of rows, and their places."""
 
     q_rows: _Rows
     k_rows: _Rows
@@ -191,7 +199,7 @@ class _Plan:
 
 
 def _grouped(queries: Layout, keys: Layout, causal: bool) -> _Plan:
-    """Items of similar length together."""
+    """Plan full or causal attention, with items of similar length in one group."""
     device = queries.lengths.device
     members: list[list[int]] = []
     real = padded = longest = 0
@@ -225,15 +233,15 @@ def _grouped(queries: Layout, keys: Layout, causal: bool) -> _Plan:
 
 
 def _repeat(longest: list[int], members: list[list[int]], device: torch.device) -> Tensor:
-    """The padded length of each item, in the order of the groups."""
+    """Return the padded length of each item, in the order of the groups."""
     return torch.tensor([length for length, group in zip(longest, members, strict=True) for _ in group], device=device)
 
 
 def _rows(layout: Layout, order: Tensor, padded: Tensor) -> _Rows:
-    """Lay items out in an order, each padded to a length.
+    """Arrange items in an order, each padded to a length.
 
     Args:
-        layout: of the packed rows.
+        layout: the layout of the packed rows.
         order: (B,) int64, the items in their new order.
         padded: (B,) int64, the padded lengths in that order.
     """
@@ -251,9 +259,10 @@ def _rows(layout: Layout, order: Tensor, padded: Tensor) -> _Rows:
 
 
 def _windowed(layout: Layout, window: int) -> _Plan:
-    """Blocks as long as the window; each also sees half a window of the blocks beside it.
+    """Plan attention in a sliding window, in blocks of the window's length.
 
-    So a row stands at two places at most among the keys: in its own block, and in the nearer neighbor.
+    A block also attends to half a window of the blocks beside it. So a row is at two places at most among the keys: in
+    its own block, and in the nearer neighbor.
     """
     reach, block = window // 2, max(window, 1)
     span = block + 2 * reach
@@ -269,7 +278,7 @@ def _windowed(layout: Layout, window: int) -> _Plan:
     inside = (row >= 0) & (row < lengths[item][:, None])
     source = starts[item][:, None] + torch.minimum(row.clamp(min=0), (lengths[item] - 1)[:, None])
     mask = ((i - j).abs() <= reach) & inside[:, None] | (first[:, None] + i.T >= lengths[item][:, None])[:, :, None]
-    # Of each row: its block among all blocks, its place there, and the neighbor that is near enough to see it.
+    # Of each row: its block among all blocks, its place there, and the neighbor that attends to it.
     own, within = q_rows.place // block, q_rows.place % block
     other = (within >= block - reach).long() - (within < reach).long()
     neighbor = own + other

@@ -1,4 +1,4 @@
-"""The parts of a transformer over packed rows, shared by encoders and decoders.
+"""Layers of transformers on packed rows, for encoders and decoders.
 
 B items, N rows, D width, H heads, E = D / H width of a head, P coordinates of a row.
 """
@@ -20,15 +20,18 @@ Rotation = tuple[Tensor, Tensor]
 
 
 def rotary(positions: Tensor, head_width: int, base: float = 10_000.0) -> Rotation:
-    """Angles of rotary position embedding (RoFormer, arXiv 2104.09864), each axis in its own part of the head.
+    """Compute the rotary position embedding (RoFormer, arXiv 2104.09864), with a part of the head for each axis.
 
     Args:
         positions: (N, P) coordinates.
-        head_width: E, a multiple of 2P. Of its E / 2 pairs of channels, each axis turns E / 2P.
+        head_width: E, a multiple of 2P. Each axis rotates E / 2P of its E / 2 pairs of channels.
         base: the longest wavelength is about 2 pi times this.
 
     Returns:
         Cosines and sines, (N, E / 2) each, float32.
+
+    Raises:
+        ValueError: the axes do not divide the width of the head.
     """
     axes = positions.shape[1]
     if head_width % (2 * axes):
@@ -40,7 +43,7 @@ def rotary(positions: Tensor, head_width: int, base: float = 10_000.0) -> Rotati
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn each pair of channels (c, c + E / 2) by its row's angle.
+    """Rotate each pair of channels (c, c + E / 2) by its row's angle.
 
     Args:
         x: (N, H, E).
@@ -52,7 +55,7 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
 
 
 def rotate_(x: Tensor, rotation: Rotation) -> Tensor:
-    """`rotate` in place, which is faster where nothing has to be kept for a gradient."""
+    """Rotate in place, which is faster, and valid where no gradient is needed."""
     cos, sin = (part[:, None].to(x.dtype) for part in rotation)
     first, second = x.chunk(2, dim=-1)
     crossed = first * sin
@@ -62,7 +65,7 @@ def rotate_(x: Tensor, rotation: Rotation) -> Tensor:
 
 
 def linear(inputs: int, outputs: int) -> Linear:
-    """A linear layer without bias, initialized so that it keeps the scale of its input (our choice)."""
+    """Make a linear layer without bias, initialized so that it keeps the scale of its input (our choice)."""
     layer = Linear(inputs, outputs)
     nn.init.trunc_normal_(layer.weight, std=inputs**-0.5)
     return layer
@@ -71,7 +74,7 @@ def linear(inputs: int, outputs: int) -> Linear:
 class RMSNorm(nn.RMSNorm):
     """Root-mean-square norm (arXiv 1910.07467) that keeps the precision of its input under autocast.
 
-    Torch's own falls back to a slow path, with a warning, when input and weight differ in precision.
+    The norm of torch takes a slow path, with a warning, when input and weight differ in precision.
     """
 
     def __init__(self, width: int) -> None:
@@ -105,7 +108,7 @@ class SwiGLU(nn.Module):
 
     def _rows(self, x: Tensor) -> tuple[Tensor]:
         gate, value = self.enter(x).chunk(2, dim=-1)
-        if chunking_pays(x):  # no new memory, which would have to be cleared
+        if chunking_pays(x):  # in place, since new memory would have to be cleared
             return (self.leave(silu(gate, inplace=True).mul_(value)),)
         return (self.leave(silu(gate) * value),)
 
@@ -136,13 +139,13 @@ class SelfAttention(nn.Module):
         return self.out(self.mix(q, k, v, layout))
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, D) and its rotation to queries, keys and values, (N, H, E) each, row by row."""
+        """Project rows, (N, D), with their rotation, to queries, keys and values, (N, H, E) each."""
         q, k, v = rearrange(self.qkv(x), "n (three h e) -> three n h e", three=3, h=self.heads)
-        turn = rotate_ if chunking_pays(x) else rotate
-        return turn(q, (cos, sin)), turn(k, (cos, sin)), v
+        rotated = rotate_ if chunking_pays(x) else rotate
+        return rotated(q, (cos, sin)), rotated(k, (cos, sin)), v
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
-        """Queries, keys and values, (N, H, E) each, to values that are mixed within items, (N, D)."""
+        """Mix values within items: queries, keys and values, (N, H, E) each, -> (N, D)."""
         mixed = attention(q, k, v, layout, window=self.window, causal=self.causal)
         return rearrange(mixed, "n h e -> n (h e)")
 
@@ -153,7 +156,7 @@ class CrossAttention(nn.Module):
     Args:
         width: D of the queries and of the result.
         heads: H, a divisor of D.
-        context_width: of the rows attended to.
+        context_width: D', the width of the rows attended to.
     """
 
     def __init__(self, width: int, heads: int, context_width: int) -> None:
@@ -178,8 +181,8 @@ class Block(nn.Module):
     Args:
         width: D.
         heads: H.
-        hidden: of the feed-forward layer.
-        window: of local attention; None sees the whole item.
+        hidden: width of the feed-forward layer.
+        window: window of local attention, in rows; None attends to the whole item.
     """
 
     compiles = True  # see slap.nn.stack
@@ -198,10 +201,10 @@ class Block(nn.Module):
         return in_row_chunks(self._after, x, mixed)[0]
 
     def _before(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What of the block comes before rows meet."""
+        """Compute the part of the block before attention, row by row."""
         return self.attention.project(self.attention_norm(x), cos, sin)
 
     def _after(self, x: Tensor, mixed: Tensor) -> tuple[Tensor]:
-        """What comes after it."""
+        """Compute the part of the block after attention, row by row."""
         x = x + self.attention.out(mixed)
         return (x + self.feed_forward(self.feed_forward_norm(x)),)

@@ -1,10 +1,10 @@
-"""Linear layers that a CPU computes as fast as it can, once their weights do not change any more.
+"""Linear layers with prepacked weights, which are faster on a CPU once the weights no longer change.
 
 N rows, D inputs, O outputs.
 
-`torch.nn.functional.linear` multiplies by weights as they lie in memory. oneDNN, which is part of torch, multiplies
-faster by weights that it has laid out in blocks before; that is what compiled models do on a CPU, and here it is done
-without compiling. Measured by benchmarks/encode.py; figures in docs/log.md.
+`torch.nn.functional.linear` multiplies by weights in their plain order in memory. oneDNN, which is part of torch,
+multiplies faster by weights that were packed into blocks before. Compiled models do so on a CPU; this module does it
+without compiling. benchmarks/encode.py measures it; the results are in docs/log.md.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from torch.nn.functional import linear
 from slap.nn.chunking import chunking_pays
 
 LARGE = 131_072
-"""Weights of a layer from which on laying them out pays: below, what a call costs weighs more."""
+"""Least number of weights for which prepacking pays: in smaller layers, the overhead of a call outweighs it."""
 
 
 class Linear(nn.Linear):
-    """`nn.Linear` without bias, which can keep its weights a second time, laid out for the CPU.
+    """`nn.Linear` without bias, which can keep a second copy of its weights, prepacked for the CPU.
 
     Args:
         inputs: D.
         outputs: O.
 
     Attributes:
-        prepacked: compute from the second copy where that is possible; see `prepack`.
+        prepacked: whether to compute from the second copy where possible; see `prepack`.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -45,7 +45,7 @@ class Linear(nn.Linear):
         return linear(x, self.weight)
 
     def _blocks(self) -> Tensor:
-        """The second copy, made at its first use and when the weights are others: by assignment, or in place."""
+        """Return the second copy. It is made at its first use, and again when the weights were assigned or changed."""
         weight = self.weight.data
         version = None if self.weight.is_inference() else self.weight._version
         now = (weight.data_ptr(), weight.dtype, version)
@@ -54,19 +54,20 @@ class Linear(nn.Linear):
         return self._copy[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the second copy, which belongs to these very weights."""
+        """Return the state without the second copy, which belongs to these weights in this memory."""
         return {**self.__dict__, "_copy": None}
 
 
 def prepack(module: nn.Module) -> None:
-    """Have all large linear layers of a module keep their weights a second time, from their next use on a CPU on.
+    """Let all large linear layers of a module keep a second, prepacked copy of their weights, from their next use on.
 
-    For float32 without gradient; anything else is computed as before. Costs the memory of these weights once more.
+    It is used on a CPU in float32 without gradient; everything else is computed as before. It takes the memory of
+    these weights once more.
 
     Args:
-        module: whose weights do not change any more.
+        module: a module whose weights no longer change.
     """
-    there = torch.backends.mkldnn.is_available()
+    available = torch.backends.mkldnn.is_available()
     for part in module.modules():
         if isinstance(part, Linear):
-            part.prepacked = there and part.weight.numel() >= LARGE
+            part.prepacked = available and part.weight.numel() >= LARGE

@@ -1,4 +1,4 @@
-"""From dense features to one embedding an item.
+"""Attention pooling: one embedding per item from dense features.
 
 B items, N rows, D width, E shared dimension.
 """
@@ -14,14 +14,14 @@ from slap.nn.layers import CrossAttention, RMSNorm, SwiGLU, linear
 
 
 class AttentionPooling(nn.Module):
-    """Multi-head attention pooling (MAP, arXiv 1810.00825), a projection, and length 1.
+    """Multi-head attention pooling (MAP, arXiv 1810.00825), a projection, and normalization to length 1.
 
     One learned query attends to all rows of an item; a feed-forward layer follows, as in ViT's MAP heads.
 
     Args:
         width: D of the dense features.
         out: E, the dimension that audio and text share.
-        heads: of the attention; a divisor of D.
+        heads: number of attention heads, a divisor of D.
     """
 
     def __init__(self, width: int, out: int, heads: int = 8) -> None:
@@ -34,7 +34,7 @@ class AttentionPooling(nn.Module):
         self.project = linear(width, out)
 
     def forward(self, tokens: Packed) -> Tensor:
-        """(N, D) packed -> (B, E), each row of length 1."""
+        """Pool packed rows, (N, D), to (B, E), each row of length 1."""
         ones = torch.ones_like(tokens.lengths)
         single = Layout(ones, (1,) * len(tokens))
         query = self.query.expand(len(tokens), -1)

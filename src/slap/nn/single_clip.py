@@ -1,8 +1,8 @@
-"""The layers of `slap.nn.layers` on one item, by operations that torch.export and ONNX take at any length.
+"""The layers of `slap.nn.layers` on one item, by operations that torch.export and ONNX trace for any length.
 
-N rows of the item, D width, H heads, E shared dimension. Packed batches walk plans that are made in Python from the
-lengths at hand, which no exported graph can do; one item needs no plan. Weights are those of the layers; that both
-give the same is tested.
+N rows of the item, D width, H heads, E shared dimension. Attention on packed batches follows a plan that Python makes
+from the lengths of the batch, which an exported graph cannot do; one item needs no plan. These functions use the
+weights of the layers, and tests compare the results.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from slap.nn.pooling import AttentionPooling
 
 
 def block(layer: Block, x: Tensor, rotation: Rotation) -> Tensor:
-    """`Block` on (N, D)."""
+    """Apply a `Block` to (N, D)."""
     x = x + self_attention(layer.attention, layer.attention_norm(x), rotation)
     return x + layer.feed_forward(layer.feed_forward_norm(x))
 
 
 def self_attention(layer: SelfAttention, x: Tensor, rotation: Rotation) -> Tensor:
-    """`SelfAttention`, not causal, on (N, D); a window is a mask, so its cost grows with N x N."""
+    """Apply a `SelfAttention`, not causal, to (N, D). A window is a mask, so its cost grows with N x N."""
     q, k, v = layer.qkv(x).unflatten(-1, (3, layer.heads, -1)).unbind(1)
     return layer.out(attend(rotate(q, rotation), rotate(k, rotation), v, layer.window).flatten(1))
 
 
 def cross_attention(layer: CrossAttention, x: Tensor, context: Tensor) -> Tensor:
-    """`CrossAttention` from (N, D) to a context of (M, D')."""
+    """Apply a `CrossAttention` to (N, D) and a context of (M, D')."""
     q = layer.q(x).unflatten(-1, (layer.heads, -1))
     k, v = layer.kv(context).unflatten(-1, (2, layer.heads, -1)).unbind(1)
     return layer.out(attend(q, k, v).flatten(1))
 
 
 def pool(layer: AttentionPooling, x: Tensor) -> Tensor:
-    """`AttentionPooling` on (N, D), to (E,)."""
+    """Apply an `AttentionPooling` to (N, D), which gives (E,)."""
     pooled = cross_attention(layer.attention, layer.query, layer.context_norm(x))
     pooled = pooled + layer.feed_forward(layer.norm(pooled))
     return normalize(layer.project(pooled).float(), dim=-1)[0]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> Tensor:
-    """`slap.nn.attention.attention` of one item: (N, H, E), (M, H, E) and (M, H, E) to (N, H, E)."""
+    """Compute `slap.nn.attention.attention` of one item: (N, H, E), (M, H, E) and (M, H, E) to (N, H, E)."""
     mask = None
     if window is not None:
         place = torch.arange(q.shape[0], device=q.device)

@@ -1,10 +1,10 @@
-"""Running the blocks of a transformer over packed rows: compiled or not, recomputed in the backward pass or not.
+"""Stacks of transformer blocks on packed rows: compiled or not, recomputed in the backward pass or not.
 
 N packed rows, D width.
 
-Compiled code is one graph for batches of all shapes: rows, items and the longest item's length are symbols in it. Rows
-are filled up to a multiple of `BUCKET` besides, which keeps the sizes of matrix products and of memory blocks few and
-even. The filling is an item of its own at the end: nothing attends to it, and what becomes of it is cut off.
+Compiled code is one graph for batches of all shapes: the numbers of rows and items and the longest length are symbols
+in it. Besides, rows are padded to a multiple of `BUCKET`, so that matrix products and memory blocks have few sizes. The
+padding is a separate item at the end: no other row attends to it, and its result is dropped.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from torch.utils.checkpoint import checkpoint
 from slap.core.packed import Layout
 
 BUCKET = 512
-"""Compiled blocks are given a multiple of so many rows: 0.4 % more of them on average in a batch of 64k."""
+"""Compiled blocks run on a multiple of this number of rows: 0.4 % more rows on average in a batch of 64k."""
 
 GRAPHS = 64
-"""As many graphs of one function as a model may need, with all kinds of its blocks; torch allows 8."""
+"""Maximal number of graphs per function, enough for all kinds of blocks of a model; torch allows 8."""
 
 
 def compile_blocks(module: nn.Module, backend: str | Callable[..., Any] = "inductor") -> int:
-    """Compile, each by itself, all parts of a module that say so by an attribute `compiles = True`.
+    """Compile each submodule that has the attribute `compiles = True`, separately.
 
-    Blocks of one kind share their graphs, so that twelve take no longer to compile than one. The step as a whole is
-    left alone: it is full of what compilers break at.
+    Blocks of one kind share their graphs, so that twelve take no longer to compile than one. The training step as a
+    whole is not compiled: it has many operations that break graphs.
 
     Args:
-        module: with its parts; those that are compiled already stay as they are.
-        backend: of `torch.compile`.
+        module: the module; submodules that are compiled already stay as they are.
+        backend: backend of `torch.compile`.
 
     Returns:
-        How many parts are compiled.
+        The number of compiled submodules.
     """
-    import torch._dynamo.config as settings  # takes a second, which those who do not compile should not wait
+    import torch._dynamo.config as settings  # takes a second, for which runs without compiling should not wait
     import torch.fx.experimental._config as symbols
 
     settings.recompile_limit = max(settings.recompile_limit, GRAPHS)
@@ -52,12 +52,12 @@ def compile_blocks(module: nn.Module, backend: str | Callable[..., Any] = "induc
 
 
 def is_compiled(blocks: nn.ModuleList) -> bool:
-    """Whether `compile_blocks` has been at work."""
+    """Return whether `compile_blocks` compiled these blocks."""
     return len(blocks) > 0 and blocks[0]._compiled_call_impl is not None
 
 
 def pad_to_bucket(layout: Layout, *rows: Tensor) -> tuple[Any, ...]:
-    """A layout with one more item, see `Layout.filled`, and tensors, (N, ...), with rows of zeros for it."""
+    """Return a layout with one more item, see `Layout.filled`, and tensors, (N, ...), with rows of zeros for it."""
     filled = layout.filled(BUCKET)
     more = filled.total - layout.total
     return filled, *(pad(part, (0, 0) * (part.dim() - 1) + (0, more)) for part in rows)
@@ -66,14 +66,14 @@ def pad_to_bucket(layout: Layout, *rows: Tensor) -> tuple[Any, ...]:
 def run_blocks(
     blocks: nn.ModuleList, x: Tensor, layout: Layout, rotation: tuple[Tensor, Tensor], recompute: bool = False
 ) -> Tensor:
-    """The rows after all blocks.
+    """Run rows through all blocks.
 
     Args:
-        blocks: each takes rows, layout and rotation, and gives rows.
+        blocks: modules that take rows, layout and rotation, and give rows.
         x: (N, D).
-        layout: of the rows.
+        layout: the layout of the rows.
         rotation: from `slap.nn.layers.rotary`.
-        recompute: keep no activations within blocks; compute them again in the backward pass.
+        recompute: whether to compute activations within blocks again in the backward pass instead of keeping them.
 
     Returns:
         (N, D).

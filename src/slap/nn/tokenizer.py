@@ -1,6 +1,7 @@
-"""Sub-word tokens for captions: a sentencepiece model that is held as its bytes, and training one.
+"""Tokenizers for captions: sub-word units, as a sentencepiece model, and training one.
 
-A tokenizer is small (a few hundred kilobytes), so it travels inside checkpoints and to the data loader's workers.
+A tokenizer is held as its bytes. They are few (some hundred kilobytes), so it travels inside checkpoints and to the
+data loader's workers.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import io
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 
@@ -18,23 +21,70 @@ UNKNOWN, BOS, EOS = 0, 1, 2
 """The ids of the special tokens of every tokenizer that `train_tokenizer` makes; sentencepiece's own defaults."""
 
 MOST_CAPTIONS = 1_000_000
-"""Captions that a tokenizer is learnt from: more change its pieces little, and cost memory and minutes."""
+"""Maximal number of captions to learn a tokenizer from: more change its pieces little, and cost memory and minutes."""
 
 LONGEST_CAPTION = 16_384
-"""UTF-8 bytes; longer captions are not learnt from. Sentencepiece aborts the process at words of 65,536 characters."""
+"""Maximal length of a caption to learn from, in UTF-8 bytes. Sentencepiece aborts the process at 65,536 characters."""
 
 
-class Tokenizer:
-    """Captions to token ids and back.
+class Tokenizer(ABC):
+    """Base of tokenizers: captions to token ids and back. A tokenizer is rebuilt from its bytes.
 
     Args:
-        proto: a serialized sentencepiece model, i.e. the content of its `.model` file.
+        proto: the bytes.
 
     Attributes:
         proto: the same bytes.
-        vocab_size: pieces; token ids are below it.
+        vocab_size: token ids are below it.
         bos: the token that begins every caption.
         eos: the token that ends every caption.
+    """
+
+    vocab_size: int
+    bos: int
+    eos: int
+    _model: Any
+
+    def __init__(self, proto: bytes) -> None:
+        self.proto = proto
+
+    def encode(self, captions: Sequence[str], max_tokens: int | None = None) -> list[list[int]]:
+        """Turn each caption into token ids, `bos ... eos`; a caption without text becomes these two alone.
+
+        Args:
+            captions: any unicode.
+            max_tokens: maximal number of tokens per caption, `bos` and `eos` included. Longer captions lose their end;
+                `eos` stays.
+
+        Raises:
+            UnicodeEncodeError: a caption holds half of a surrogate pair, which is no unicode text.
+        """
+        room = None if max_tokens is None else max_tokens - 2
+        return [[self.bos, *ids[:room], self.eos] for ids in self._encode(captions)]
+
+    def decode(self, captions: Sequence[Sequence[int]]) -> list[str]:
+        """Turn each list of token ids into text, as the tokenizer normalizes it.
+
+        Special tokens are left out. So are ids beyond the vocabulary, since a decoder may have a larger one.
+        """
+        return [self._model.decode([piece for piece in ids if self._is_text(piece)]) for ids in captions]
+
+    @abstractmethod
+    def _encode(self, captions: Sequence[str]) -> Iterable[list[int]]:
+        """Return the token ids of each caption, without `bos` and `eos`."""
+
+    def _is_text(self, piece: int) -> bool:
+        return 0 <= piece < self.vocab_size
+
+    def __reduce__(self) -> tuple[type[Tokenizer], tuple[bytes]]:
+        return type(self), (self.proto,)
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """The tokenizer of a sentencepiece model.
+
+    Args:
+        proto: a serialized sentencepiece model, i.e. the content of its `.model` file.
 
     Raises:
         ValueError: the bytes are no sentencepiece model, or it has no tokens for the beginning and the end.
@@ -48,48 +98,30 @@ class Tokenizer:
     """
 
     def __init__(self, proto: bytes) -> None:
-        self.proto = proto
+        super().__init__(proto)
         self._model = sentencepiece.SentencePieceProcessor()
         try:
             self._model.LoadFromSerializedProto(proto)
         except RuntimeError as error:
             raise ValueError(f"these {len(proto)} bytes are no sentencepiece model") from error
-        self.vocab_size: int = self._model.vocab_size()
+        self.vocab_size = self._model.vocab_size()
         if not self.vocab_size:  # sentencepiece takes an empty file for a model without pieces
             raise ValueError(f"these {len(proto)} bytes are no sentencepiece model: it has no pieces")
-        self.bos: int = self._model.bos_id()
-        self.eos: int = self._model.eos_id()
+        self.bos, self.eos = self._model.bos_id(), self._model.eos_id()
         if self.bos < 0 or self.eos < 0:
             raise ValueError("the sentencepiece model lacks <s> or </s>; train it with both, as `slap tokenizer` does")
 
-    def encode(self, captions: Sequence[str], max_tokens: int | None = None) -> list[list[int]]:
-        """Token ids of each caption, `bos ... eos`; just these two for a caption without text.
-
-        Args:
-            captions: any unicode; what no piece covers becomes bytes.
-            max_tokens: of a caption, `bos` and `eos` among them. The end of a longer one is cut off; `eos` stays.
-
-        Raises:
-            UnicodeEncodeError: a caption holds half of a surrogate pair, which is no unicode text.
-        """
-        # One thread: this runs in the data loader's workers, which share the cores already.
+    def _encode(self, captions: Sequence[str]) -> Iterable[list[int]]:
+        # What no piece covers becomes bytes. One thread: this runs in the data loader's workers, which share the cores.
+        pieces: list[list[int]]
         pieces = self._model.encode([caption.encode() for caption in captions], out_type=int, num_threads=1)
-        room = None if max_tokens is None else max_tokens - 2
-        return [[self.bos, *ids[:room], self.eos] for ids in pieces]
-
-    def decode(self, captions: Sequence[Sequence[int]]) -> list[str]:
-        """The text of each list of token ids, as normalized: lower case, single spaces.
-
-        Special tokens are left out, and ids that no piece has too: a decoder over a larger vocabulary can emit them.
-        """
-        return [self._model.decode([piece for piece in ids if self._is_text(piece)]) for ids in captions]
+        return pieces
 
     def _is_text(self, piece: int) -> bool:
-        known = 0 <= piece < self.vocab_size
-        return known and not self._model.is_control(piece) and not self._model.is_unknown(piece)
+        return super()._is_text(piece) and not self._model.is_control(piece) and not self._model.is_unknown(piece)
 
     def save(self, path: str | Path) -> None:
-        """Write the sentencepiece model. The file appears when it is whole, or not at all."""
+        """Write the sentencepiece model to a file, which appears as a whole or not at all."""
         path = Path(path)
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
@@ -99,12 +131,12 @@ class Tokenizer:
             partial.unlink(missing_ok=True)
 
     @classmethod
-    def load(cls, path: str | Path) -> Tokenizer:
+    def load(cls, path: str | Path) -> SentencePieceTokenizer:
         """Read a sentencepiece model.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is no sentencepiece model.
+            ValueError: the file is no sentencepiece model.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"there is no tokenizer {path}; make one with `slap tokenizer MANIFEST {path}`")
@@ -113,25 +145,24 @@ class Tokenizer:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
-    def __reduce__(self) -> tuple[type[Tokenizer], tuple[bytes]]:
-        return Tokenizer, (self.proto,)
 
-
-def train_tokenizer(captions: Iterable[str], vocab_size: int = 8000, most: int = MOST_CAPTIONS) -> Tokenizer:
-    """Learn a tokenizer: byte-pair encoding with bytes for rare characters, over text in lower case.
+def train_tokenizer(
+    captions: Iterable[str], vocab_size: int = 8000, most: int = MOST_CAPTIONS
+) -> SentencePieceTokenizer:
+    """Learn a tokenizer: byte-pair encoding of text in lower case, with bytes for rare characters.
 
     The same captions in the same order give the same bytes, on every process and machine, so that the processes of a
-    distributed run need not exchange it. The paper takes ModernBERT's tokenizer; this one is ours. Captions carry
-    little in their case, so they are normalized by NFKC and case folding (sentencepiece's `nmt_nfkc_cf`) and decoding
-    gives lower case.
+    distributed run need not exchange it. The paper takes ModernBERT's tokenizer; this one is our choice. The case
+    of letters says little in captions, so they are normalized by NFKC and case folding (sentencepiece's `nmt_nfkc_cf`),
+    and decoding gives lower case.
 
     Args:
-        captions: to learn from. Captions without text, and those above 16,384 bytes, are passed over.
-        vocab_size: pieces at most; few captions may not have that many to learn.
-        most: the first so many captions are read, and no more.
+        captions: the captions to learn from. Those without text, and those above 16,384 bytes, are skipped.
+        vocab_size: maximal number of pieces; a few captions may yield fewer.
+        most: number of captions to read; the rest is not read.
 
     Raises:
-        ValueError: no caption has any text, or `vocab_size` is too small; says the smallest that would do.
+        ValueError: no caption has any text, or `vocab_size` is too small; the message gives the smallest valid one.
     """
     texts = [text for text in (caption.encode() for caption in islice(captions, most)) if text.strip()]
     texts = [text for text in texts if len(text) <= LONGEST_CAPTION]
@@ -158,12 +189,12 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int = 8000, most: int =
             minloglevel=3,
         )
     except RuntimeError as error:
-        raise ValueError(_complaint(str(error), vocab_size, len(texts))) from error
-    return Tokenizer(proto.getvalue())
+        raise ValueError(_readable(str(error), vocab_size, len(texts))) from error
+    return SentencePieceTokenizer(proto.getvalue())
 
 
-def _complaint(message: str, vocab_size: int, captions: int) -> str:
-    """Sentencepiece names its source lines; what a person can do about it is in the numbers."""
+def _readable(message: str, vocab_size: int, captions: int) -> str:
+    """Turn a message of sentencepiece, which names its source lines, into one that says what to change."""
     needed = re.search(r"Vocabulary size is smaller than required_chars. \d+ vs (\d+)", message)
     if needed:
         return (

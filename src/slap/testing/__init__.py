@@ -1,4 +1,4 @@
-"""What every plug-in promises, as checks that any test can call, and tiny models and batches for other tests.
+"""Contract tests for plug-ins, which any test can call, and tiny models and batches for other tests.
 
     from slap.testing import check_objective
 

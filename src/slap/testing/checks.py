@@ -1,4 +1,4 @@
-"""What the checks of `slap.testing` are made of."""
+"""Helpers of the contract tests: comparing, copying, pickling, restoring, gradients."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from slap.core.packed import Packed
 M = TypeVar("M", bound=nn.Module)
 
 TOLERANCE = 1e-5
-"""Largest difference, as a share of the largest value, or of 1 when all values are smaller."""
+"""Largest accepted difference, as a share of the largest value, or of 1 when all values are smaller."""
 
 
 @contextmanager
 def promise(plugin: nn.Module, sentence: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside into an `AssertionError` that says what the plug-in promises."""
+    """Turn any error inside into an `AssertionError` that names the broken promise of the plug-in."""
     try:
         yield
     except Exception as error:
@@ -40,17 +40,17 @@ def close(value: Tensor, expected: Tensor, what: str) -> None:
 
 
 def same(one: Packed, other: Packed) -> bool:
-    """Whether two packed batches hold the same items, bit by bit."""
+    """Return whether two packed batches hold the same items, bit by bit."""
     return one.sizes == other.sizes and torch.equal(one.values, other.values)
 
 
 def copied(module: M) -> M:
-    """A deep copy."""
+    """Return a deep copy."""
     return deepcopy(module)
 
 
 def pickled(module: M) -> M:
-    """What comes out of a pickle."""
+    """Return a copy by way of a pickle."""
     twin: M = pickle.loads(pickle.dumps(module))
     return twin
 
@@ -59,7 +59,7 @@ TWINS = {"copied": copied, "pickled": pickled}
 
 
 def restored(target: M, source: nn.Module) -> M:
-    """`target` with its parameters spoilt, then with the state of `source` as a checkpoint would bring it."""
+    """Return `target` after adding noise to its parameters and then loading the state of `source` from a checkpoint."""
     with torch.no_grad():
         for parameter in target.parameters():
             parameter.add_(torch.randn_like(parameter))
@@ -71,7 +71,7 @@ def restored(target: M, source: nn.Module) -> M:
 
 
 def gradients(module: nn.Module, loss: Tensor) -> dict[str, Tensor | None]:
-    """The gradient of each trainable parameter."""
+    """Compute the gradient of each trainable parameter."""
     module.zero_grad(set_to_none=True)
     loss.backward()
     found = {name: parameter.grad for name, parameter in module.named_parameters() if parameter.requires_grad}

@@ -1,4 +1,4 @@
-"""Checks of what audio and text encoders promise.
+"""Contract tests of audio and text encoders.
 
 B clips or captions, N packed rows, D the encoder's width.
 """
@@ -22,14 +22,14 @@ Forward = Callable[[Any, Packed], Packed]
 
 
 def check_audio_encoder(encoder: AudioEncoder, backend: str = "eager") -> None:
-    """Check what an audio encoder promises.
+    """Check that an audio encoder keeps its contract.
 
     Args:
-        encoder: the smallest that it can be: it runs several times.
-        backend: of `torch.compile`; "eager" checks that the code can be traced, and is quick.
+        encoder: the encoder, as small as possible, since it runs several times.
+        backend: backend of `torch.compile`; "eager" checks that the code can be traced, and is quick.
 
     Raises:
-        AssertionError: it breaks a promise; the sentence says which.
+        AssertionError: the encoder breaks a promise; the message names it.
     """
     encoder = copied(encoder).eval()
     _positive(encoder, "width", "sample_rate")
@@ -45,15 +45,15 @@ def check_audio_encoder(encoder: AudioEncoder, backend: str = "eager") -> None:
 
 
 def check_text_encoder(encoder: TextEncoder, captions: Sequence[str] = CAPTIONS, backend: str = "eager") -> None:
-    """Check what a text encoder promises.
+    """Check that a text encoder keeps its contract.
 
     Args:
-        encoder: the smallest that it can be: it runs several times.
-        captions: of different lengths, which it can tokenize without loss once it is prepared on them.
-        backend: of `torch.compile`; "eager" checks that the code can be traced, and is quick.
+        encoder: the encoder, as small as possible, since it runs several times.
+        captions: captions of different lengths that the encoder tokenizes without loss once it is prepared on them.
+        backend: backend of `torch.compile`; "eager" checks that the code can be traced, and is quick.
 
     Raises:
-        AssertionError: it breaks a promise; the sentence says which.
+        AssertionError: the encoder breaks a promise; the message names it.
     """
     blank, encoder = copied(encoder).eval(), copied(encoder).eval()
     with promise(encoder, "learns what it needs from a lazy stream of captions"):
@@ -68,7 +68,7 @@ def check_text_encoder(encoder: TextEncoder, captions: Sequence[str] = CAPTIONS,
 
 
 def _common(encoder: Encoder, forward: Forward, items: Sequence[Tensor], backend: str) -> None:
-    """What audio and text encoders share; `items` are the inputs of `forward`, one by one."""
+    """Check the promises that audio and text encoders share, on the inputs of `forward`, one item each."""
     batch = Packed.pack(list(items))
     with promise(encoder, "gives the same result twice in evaluation mode"), torch.no_grad():
         expected = forward(encoder, batch)

@@ -1,4 +1,4 @@
-"""Checks of what objectives promise.
+"""Contract tests of objectives.
 
 B clips, C captions.
 """
@@ -23,18 +23,19 @@ NAME = "checked"
 VIEWS = ("full", "masked", "teacher", "text")
 
 LABELS = ("bark", "rain")
-"""What the clips of training and of batches are labeled with in turn, whatever the task."""
+"""Labels of the clips of training and of batches, alternating, for any task."""
 
 
 def check_objective(objective: Objective, model: SLAP | None = None) -> None:
-    """Check what an objective promises.
+    """Check that an objective keeps its contract.
 
     Args:
-        objective: as its constructor made it, before `setup`. If it learns from labels, any task has two.
-        model: one whose encoders the objective is tried with, its text encoder prepared; default: tiny ones.
+        objective: an objective, before `setup`. If it learns from labels, clips have two, for any task.
+        model: a model whose encoders the objective is tested with; its text encoder must be prepared. Default: tiny
+            encoders.
 
     Raises:
-        AssertionError: it breaks a promise; the sentence says which.
+        AssertionError: the objective breaks a promise; the message names it.
     """
 
     def make() -> SLAP:
@@ -67,7 +68,7 @@ def check_objective(objective: Objective, model: SLAP | None = None) -> None:
 
 
 def _batches(model: SLAP) -> dict[str, Batch]:
-    """Batches that differ in everything that may differ, the usual one first."""
+    """Make batches of all kinds that an objective must handle, the usual one first."""
     four = tiny_batch(model)
     return {
         "of four clips": four,
@@ -81,7 +82,7 @@ def _batches(model: SLAP) -> dict[str, Batch]:
 
 
 def _labeled(batch: Batch, tasks: set[str]) -> Batch:
-    """The batch with labels of some tasks."""
+    """Return the batch with labels of some tasks."""
     names = tuple(LABELS[clip % len(LABELS)] for clip in range(len(batch)))
     return replace(batch, labels={**batch.labels, **dict.fromkeys(sorted(tasks), names)})
 
@@ -115,7 +116,7 @@ def _losses(objective: Objective, model: SLAP, batches: dict[str, Batch]) -> Non
 
 
 def _loss(model: SLAP, batch: Batch) -> tuple[Tensor, dict[str, Tensor], set[str]]:
-    """The loss, what is to be logged, and the names of the views that were computed."""
+    """Compute the loss, the scalars to log, and the names of the views that were read."""
     torch.manual_seed(0)
     views = Views(model, batch)
     output = model.objectives[NAME](views)
@@ -126,19 +127,19 @@ def _loss(model: SLAP, batch: Batch) -> tuple[Tensor, dict[str, Tensor], set[str
 
 
 class _Clips:
-    """Stands where training clips would."""
+    """Stand-in for the training clips; it records the tasks that it is asked for."""
 
     def __init__(self) -> None:
         self.asked: set[str] = set()
 
     def labels(self, task: str) -> list[tuple[str, ...]]:
-        """One each."""
+        """Return one label for each of two clips."""
         self.asked.add(task)
         return [(name,) for name in LABELS]
 
 
 class _Forbidden:
-    """Stands where the trainer would."""
+    """Stand-in for the trainer; any use of it is an error."""
 
     def __getattr__(self, name: str) -> object:
         raise AssertionError(f"it asks the trainer for `{name}`")

@@ -1,4 +1,4 @@
-"""The smallest encoders that keep the contracts, and models and batches of them, for tests.
+"""Tiny encoders that keep the contracts, with models and batches, for tests.
 
 B clips, C captions, N packed rows (samples, patches or tokens), D = 16 width.
 """
@@ -20,7 +20,7 @@ from slap.training.module import SLAP
 
 WIDTH = 16
 FRAME = 80
-"""Samples of a patch of `TinyAudio`."""
+"""Samples per patch of `TinyAudio`."""
 
 CAPTIONS = (
     "a dog barks",
@@ -32,7 +32,7 @@ CAPTIONS = (
 
 
 class Mixer(nn.Module):
-    """Each row learns of the mean of its item: the least by which the rows of an item can depend on each other."""
+    """Layer that adds the mean of its item to each row: the simplest dependency between the rows of an item."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,13 +40,13 @@ class Mixer(nn.Module):
         self.mean = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x: Tensor, items: Packed) -> Tensor:
-        """(N, D) -> (N, D)."""
+        """Mix rows, (N, D) -> (N, D)."""
         sums = x.new_zeros(len(items), WIDTH).index_add_(0, items.item, x)
         return torch.tanh(self.own(x) + self.mean(sums / items.lengths[:, None])[items.item])
 
 
 class TinyAudio(AudioEncoder):
-    """Frames of 10 ms, each of which learns of the mean of its clip."""
+    """Audio encoder of frames of 10 ms, each mixed with the mean of its clip."""
 
     width = WIDTH
     sample_rate = 8_000
@@ -59,13 +59,13 @@ class TinyAudio(AudioEncoder):
         self.mix = Mixer()
 
     def patchify(self, audio: Packed) -> Packed:
-        """Waveforms, (N,), to frames, (N', 80), the last of each clip filled up with zeros."""
+        """Cut waveforms, (N,), into frames, (N', 80); the last frame of each clip is padded with zeros."""
         clips = [nn.functional.pad(clip, (0, -len(clip) % FRAME)).view(-1, FRAME) for clip in audio.unpack()]
         frames = Packed.pack(clips)
         return Packed(frames.values, frames.lengths, frames.index[:, None], frames.layout)
 
     def forward(self, patches: Packed, hidden: Tensor | None = None) -> Packed:
-        """Frames, (N, 80), to features, (N, D); hidden ones (N,) are replaced by a learned token."""
+        """Encode frames, (N, 80), as features, (N, D); a learned token replaces hidden frames, (N,)."""
         x = self.embed(patches.values)
         if hidden is not None:
             x = torch.where(hidden[:, None], self.mask_token, x)
@@ -73,7 +73,7 @@ class TinyAudio(AudioEncoder):
 
 
 class TinyText(TextEncoder):
-    """Bytes, each of which learns of the mean of its caption."""
+    """Text encoder of bytes, each mixed with the mean of its caption."""
 
     width = WIDTH
     vocab_size = 258
@@ -86,15 +86,15 @@ class TinyText(TextEncoder):
         self.mix = Mixer()
 
     def tokenize(self, captions: Sequence[str]) -> Packed:
-        """Captions to their UTF-8 bytes, (N,) int64."""
+        """Turn captions into their UTF-8 bytes, (N,) int64."""
         return Packed.pack([torch.tensor([self.bos, *caption.encode(), self.eos]) for caption in captions])
 
     def detokenize(self, tokens: Packed) -> list[str]:
-        """Bytes back to captions."""
+        """Turn bytes back into captions."""
         return [bytes(i for i in item.tolist() if i < 256).decode(errors="replace") for item in tokens.unpack()]
 
     def forward(self, tokens: Packed) -> Packed:
-        """Bytes, (N,), to features, (N, D)."""
+        """Encode bytes, (N,), as features, (N, D)."""
         return tokens.replace(self.mix(self.embed(tokens.values), tokens))
 
 
@@ -104,13 +104,13 @@ def tiny_model(
     text: EncoderSpec | None = None,
     lr: float = 1e-3,
 ) -> SLAP:
-    """A model of a few thousand parameters.
+    """Make a model of a few thousand parameters.
 
     Args:
         objectives: as `SLAP` takes them.
-        audio: default: `TinyAudio`.
-        text: default: `TinyText`.
-        lr: the learning rate.
+        audio: the audio encoder. Default: `TinyAudio`.
+        text: the text encoder. Default: `TinyText`.
+        lr: learning rate.
     """
     audio, text = audio or TinyAudio(), text or TinyText()
     return SLAP(audio=audio, text=text, objectives=objectives, embedding_dim=WIDTH, lr=lr, warmup_steps=0)
@@ -122,13 +122,13 @@ def tiny_batch(
     captions_per_clip: int = 1,
     seed: int = 0,
 ) -> Batch:
-    """Clips of noise with captions.
+    """Make a batch of clips of noise with captions.
 
     Args:
-        model: the encoders decide the sample rate and the tokens; the text encoder is prepared already.
-        seconds: duration of each clip; the shortest clip has one sample.
-        captions_per_clip: captions of each clip.
-        seed: of the noise.
+        model: the model whose encoders give the sample rate and the tokens; its text encoder must be prepared.
+        seconds: duration of each clip, in seconds; the shortest clip has one sample.
+        captions_per_clip: number of captions of each clip.
+        seed: random seed of the noise.
     """
     generator = torch.Generator().manual_seed(seed)
     sizes = [max(round(duration * model.audio.sample_rate), 1) for duration in seconds]
@@ -153,13 +153,13 @@ def tiny_checkpoint(
     max_seconds: float | None = 2.0,
     seed: int = 0,
 ) -> SLAP:
-    """Write a checkpoint, as training would, of a small random model whose encoders have names; return the model.
+    """Write a checkpoint as training does, of a small random model with registered encoders, and return the model.
 
     Args:
         path: the file.
-        objectives: default: contrastive, and captioning with one layer.
-        max_seconds: the longest clip of the training that was not.
-        seed: of the weights.
+        objectives: as `SLAP` takes them. Default: contrastive, and captioning with one layer.
+        max_seconds: the duration of the longest training clip that the checkpoint states, in seconds.
+        seed: random seed of the weights.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)

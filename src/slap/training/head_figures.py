@@ -18,7 +18,7 @@ from slap.core.batch import Batch
 from slap.core.distributed import world_size
 from slap.core.windows import window_weights
 from slap.metrics.bootstrap import MetricValue, bootstrapped
-from slap.model.head import Classifier
+from slap.model.contracts import Classifier
 from slap.training.held_out import Confusion
 
 

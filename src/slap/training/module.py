@@ -18,8 +18,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from slap.core.batch import Batch
 from slap.core.sharded_tensors import average_whole, clip_norm, is_shard, total_norm
+from slap.model.contracts import Classifier
 from slap.model.grad_cache import views_of
-from slap.model.head import Classifier
 from slap.model.network import MAX_SECONDS, Network
 from slap.model.specs import EncoderSpec, ObjectiveSpec, describe, portable_spec
 from slap.model.views import Views

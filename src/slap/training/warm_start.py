@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from slap.inference.load import load
 from slap.inference.network_backend import NetworkBackend
-from slap.model.head import Classifier
+from slap.model.contracts import Classifier
 from slap.model.network import Network
 from slap.model.specs import INSTANCE, EncoderSpec, ObjectiveSpec
 

@@ -21,7 +21,7 @@ from slap.datamodules.augment.basic import Mix, Only, RandomGain, RandomSpeed
 from slap.datamodules.augment.concatenate import Concatenate
 from slap.datamodules.augment.noise import RandomNoise, coloured
 from slap.datamodules.augment.reverb import RandomReverb, random_room
-from slap.datamodules.augment.sound_bank import Sounds
+from slap.datamodules.augment.sound_bank import SoundBank
 
 RATE = 16000
 
@@ -53,7 +53,7 @@ def cuts(folder: Path) -> CutSet:
 
 
 def drawn(cuts: CutSet, epoch: int) -> CutSet:
-    """As the data set hands them to transforms."""
+    """Return the cuts as the data set hands them to transforms."""
     made = []
     for cut in cuts:
         cut = pickle.loads(pickle.dumps(cut))
@@ -123,6 +123,19 @@ def test_random_rooms_are_numbered_and_leave_the_generators_of_others_alone(cuts
     assert torch.equal(load(after), load(after))
 
 
+def test_random_rooms_do_not_depend_on_threads() -> None:
+    before, rooms = torch.get_num_threads(), []
+    try:
+        for threads in (1, *[4] * 8):
+            torch.set_num_threads(threads)
+            random_room.cache_clear()
+            rooms.append(random_room(1, 8000).to_cut().load_audio())
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(np.array_equal(room, rooms[0]) for room in rooms)
+
+
 def test_sequences_join_clips_of_the_batch_and_nothing_gets_longer(cuts: CutSet) -> None:
     samples = {cut.id: load(cut) for cut in cuts}
     joined = 0
@@ -174,12 +187,12 @@ def test_drawn_by_seed_and_clip_alone(cuts: CutSet, transform) -> None:
 
 def test_sounds_come_from_a_folder_or_a_manifest(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     rng = random.Random(0)
-    sounds = Sounds(folder / "noises")
+    sounds = SoundBank(folder / "noises")
     lengths = {sounds.draw(rng, RATE, 0.5).num_samples for _ in range(30)}
     assert lengths == {8000, 1000}
-    assert "passed over a sound to augment with" in caplog.text
+    assert "left out a sound for augmentation" in caplog.text
     assert "damaged.wav" in caplog.text
-    assert Sounds(folder / "m.jsonl").draw(rng, 8000, 0.25).num_samples == 2000
+    assert SoundBank(folder / "m.jsonl").draw(rng, 8000, 0.25).num_samples == 2000
     with pytest.raises(ValueError, match=r"there is no folder and no manifest .*nothing"):
         RandomNoise(folder / "nothing")
     (folder / "empty").mkdir(exist_ok=True)
@@ -187,8 +200,8 @@ def test_sounds_come_from_a_folder_or_a_manifest(folder: Path, caplog: pytest.Lo
         RandomReverb(folder / "empty")
     (folder / "broken").mkdir(exist_ok=True)
     (folder / "broken" / "a.wav").write_bytes(b"RIFF")
-    with pytest.raises(ValueError, match=r"10 sounds of .*broken in a row cannot be read; the last: "):
-        Sounds(folder / "broken").draw(rng, RATE)
+    with pytest.raises(ValueError, match=r"10 sounds of .*broken in a row cannot be read; the last one: "):
+        SoundBank(folder / "broken").draw(rng, RATE)
 
 
 def test_silence_stays_finite(folder: Path) -> None:
@@ -217,9 +230,9 @@ def test_by_name() -> None:
         ValueError, match="'speed' has no argument 'factor'; did you mean 'factors'\\? valid are: factors, seed, only"
     ):
         augmentations({"speed": {"factor": [1.0]}})
-    with pytest.raises(ValueError, match="probability must be within 0 to 1"):
+    with pytest.raises(ValueError, match="RandomNoise needs probability within 0 to 1; got probability=2"):
         augmentations({"noise": {"probability": 2}})
-    with pytest.raises(ValueError, match=r"colours must be some of white, pink, brown; got \['blue'\]"):
+    with pytest.raises(ValueError, match=r"needs colours from white, pink, brown; got colours=\['blue'\]"):
         augmentations({"noise": {"colours": ["blue"]}})
 
 

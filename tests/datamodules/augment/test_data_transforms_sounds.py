@@ -33,7 +33,7 @@ def cuts(request: pytest.FixtureRequest, tmp_path: Path) -> CutSet:
 
 
 def drawn(cuts: CutSet, epoch: int) -> CutSet:
-    """As the data set hands them to transforms."""
+    """Return the cuts as the data set hands them to transforms."""
     made = pickle.loads(pickle.dumps(list(cuts)))
     for cut in made:
         cut.custom["draw"] = f"0 {epoch} {cut.id}"

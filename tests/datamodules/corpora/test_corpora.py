@@ -1,4 +1,4 @@
-"""What every corpus keeps to, and that one from outside the package needs nothing but its own file."""
+"""Rules for every corpus; a corpus from outside the package needs nothing but its own file."""
 
 import inspect
 import json
@@ -85,7 +85,7 @@ DATA = Path(__file__).parents[4] / "shared" / "data"
 
 @pytest.fixture(scope="module")
 def esc50(tmp_path_factory):
-    """The real clips of ESC-10 in the layout of ESC-50."""
+    """Copy the real clips of ESC-10 to the layout of ESC-50."""
     if not (DATA / "esc50_layout.py").is_file():
         pytest.skip("the real recordings are not here")
     root = tmp_path_factory.mktemp("esc50")

@@ -15,7 +15,7 @@ tools = load_module(str(Path(__file__).parents[2] / "support" / "tree_tools.py")
 
 @pytest.fixture
 def mine(tmp_path):
-    """Two sounds, and a place for tables of them."""
+    """Write two sounds to a folder, in which tests put tables of them."""
     root = tmp_path / "mine"
     tools.tone(root / "clips" / "a.wav", 0.5)
     tools.tone(root / "clips" / "b.flac", 1.0, 44100, 2)
@@ -82,7 +82,7 @@ def test_json_lines(mine, tmp_path):
     assert tools.captions(cut) == [("one", "caption"), ("two", "caption")]
     assert (cut.custom["labels"], cut.custom["fold"], cut.custom["origin"]) == ({"digit": "3"}, 1, {"youtube": "abc"})
     assert made.report["train"]["left_out"]["no caption, or one that is no text"]["count"] == 2
-    with pytest.raises(ManifestError, match="line 1: this is a Lhotse cut; train on the file as it is"):
+    with pytest.raises(ManifestError, match="line 1: this is a Lhotse cut; name the file itself as a manifest"):
         list(JSONLines(tmp_path / "out" / "train.jsonl.gz").clips("all"))
 
 
@@ -112,7 +112,7 @@ def test_folders_are_labels(tmp_path):
         ("pets/small_dog/july/1.ogg", {"pet": "small dog"}),
     ]
     assert tools.captions(made.clips["all"]["pets/small_dog/2.wav"]) == [("a small dog can be heard", "template")]
-    assert made.report["all"]["left_out"]["not in a folder that says its label"]["count"] == 1
+    assert made.report["all"]["left_out"]["not in a folder named after its label"]["count"] == 1
     with pytest.raises(ValueError, match=r"the template needs \{label\}"):
         Folder(root, template="a sound")
 

@@ -1,4 +1,4 @@
-"""Speech Commands, CREMA-D and RAVDESS: lists, and what their names say."""
+"""Speech Commands, CREMA-D and RAVDESS: lists, and labels in file names."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_a_word_that_is_none_of_the_35_is_named(tmp_path):
     tree.speechcommands(tmp_path)
     (tmp_path / "testing_list.txt").write_text("yes/0a7c2a8d_nohash_0.wav\nhello/0a7c2a8d_nohash_0.wav\n")
     with pytest.raises(
-        ManifestError, match=r"testing_list.txt, line 2: 'hello/0a7c2a8d_nohash_0.wav' is not of the 35"
+        ManifestError, match=r"testing_list.txt, line 2: 'hello/0a7c2a8d_nohash_0.wav' is not a file of one of the 35"
     ):
         list(SpeechCommands(tmp_path).clips("train"))
 

@@ -1,4 +1,4 @@
-"""Corpora of YouTube clips: ids with `-` and `_`, namings of downloaders, and what their lists look like."""
+"""Corpora of YouTube clips: ids with `-` and `_`, file names of downloaders, and their lists."""
 
 from pathlib import Path
 
@@ -150,7 +150,7 @@ def test_the_walk_follows_links_but_not_in_circles(tmp_path):
     downloads = Downloads(tmp_path / "corpus")
     assert downloads.find("aaaaaaaaaaa") == tmp_path / "corpus" / "audio" / "aaaaaaaaaaa.flac"
     assert not downloads.find("bbbbbbbbbbb").exists()
-    with pytest.raises(FileNotFoundError, match=r"nowhere, which should hold the audio"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere; name the one that holds the audio"):
         Downloads(tmp_path / "nowhere")
 
 

@@ -1,4 +1,4 @@
-"""The two small public sets: what is held out, and what the captions say."""
+"""The two small public corpora: held-out clips, and captions."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from slap.datamodules.corpora.digits_and_sounds import digits
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Names are all that is read."""
+    """Make empty files: only their names are read."""
     for speaker in ("ann", "bob"):
         for index in (0, 4, 5, 40):
             (tmp_path / f"3_{speaker}_{index}.wav").touch()

@@ -1,4 +1,4 @@
-"""`slap prepare`: what it finds, what it writes, and that an interruption costs nothing."""
+"""`slap prepare`: its report, its manifests, and its continuation after an interruption."""
 
 import gzip
 import json
@@ -38,7 +38,7 @@ def beep(path, seconds=0.5, rate=8000, channels=1):
 
 @pytest.fixture
 def root(tmp_path):
-    """A corpus with one of each fault in it."""
+    """Write a corpus with one clip of each fault."""
     root = tmp_path / "corpus"
     beep(root / "a.wav", 0.5)
     beep(root / "b.flac", 2.0, 44100, 2)
@@ -133,7 +133,7 @@ def test_options_of_the_corpus(root, tmp_path):
 def test_nothing_found_is_said_and_no_manifest_written(root, tmp_path, capsys):
     (root / "list.txt").write_text("gone.wav 0\ngone2.wav 0\n")
     assert prepare(root, tmp_path / "out") == 1
-    assert "not one clip was found" in capsys.readouterr().out
+    assert "no clip was found" in capsys.readouterr().out
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["report.json"]
 
 
@@ -147,7 +147,7 @@ def test_nothing_found_is_said_and_no_manifest_written(root, tmp_path, capsys):
         (["toy_list", "{root}", "out", "--loud", "maybe"], '"loud"'),
         (["toy_list", "{root}", "out", "--splits", "tset"], "no split 'tset' in "),
         (["toy_list", "{root}", "out", "--splits", "tset"], "did you mean 'test'? valid are: train, test"),
-        (["toy_list", "{root}/nowhere", "out"], "nowhere; it should hold ToyList as published"),
+        (["toy_list", "{root}/nowhere", "out"], "nowhere; name the one that holds ToyList as published"),
     ],
 )
 def test_mistakes_are_answered_with_what_is_valid(root, tmp_path, monkeypatch, capsys, arguments, message):
@@ -174,7 +174,7 @@ def test_a_split_that_is_done_is_not_made_again(root, tmp_path, capsys):
     before = (out / "test.jsonl.gz").stat().st_mtime_ns
     assert prepare(root, out) == 0  # the other split is made
     assert (out / "test.jsonl.gz").stat().st_mtime_ns == before
-    assert "prepared before; --overwrite makes it anew" in capsys.readouterr().out
+    assert "prepared before; --overwrite prepares it again" in capsys.readouterr().out
     assert set(report(out)["splits"]) == {"train", "test"}
     beep(root / "gone.wav")
     assert prepare(root, out, "--overwrite") == 0
@@ -265,7 +265,7 @@ def test_ctrl_c_stops_a_parallel_run_that_goes_on_later(root, tmp_path):
         process.send_signal(signal.SIGINT)
         printed, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "interrupted; the same command goes on from here" in printed
+    assert "interrupted; the same command continues from here" in printed
     assert "Traceback" not in errors
     kept = len(journal.read_bytes().splitlines())
     assert 0 < kept < 3000
@@ -331,7 +331,7 @@ def test_the_plot_has_a_panel_for_each_split_with_clips():
 
 
 def test_captions_and_names_that_are_no_text_are_left_out_and_told(tmp_path, capsys):
-    """One half of a character among many captions ended the writing of the manifest."""
+    """Half a character in one of many captions used to stop the writing of the manifest."""
     beep(tmp_path / "root" / "a.wav", 0.5)
     captions = {"good": "a beep", "half": "half \ud83d", "nul": "a\0b", "bidi": "a \u202ebeep", "long": "x " * 500_000}
     clips = [

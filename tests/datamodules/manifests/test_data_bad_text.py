@@ -1,4 +1,4 @@
-"""Captions that are none, in a stream of good ones: each costs its own clip, with a reason, and nothing else."""
+"""Faulty captions among good ones: only their own clips are left out, with a reason."""
 
 import gzip
 import json
@@ -45,7 +45,7 @@ def tokenize(captions: Sequence[str]) -> Packed:
 
 
 def seen(manifest: Path) -> tuple[set[str], dict[str, BadClip]]:
-    """The clips of an evaluation, and by the others' ids what is wrong with them."""
+    """Return the clips of an evaluation, and the faults of the other clips by their ids."""
     data = AudioTextData(val=manifest, max_duration=1.0, max_clip=None, max_bad=0.5)
     data.connect(RATE, tokenize)
     data.setup("validate")
@@ -82,7 +82,7 @@ def test_what_is_a_caption(text: str) -> None:
 
 
 def rows(folder: Path, kind: str) -> bytes:
-    """A manifest in which every third caption is faulty."""
+    """Return the rows of a manifest in which every third caption is faulty."""
     faulty = [text for text, _ in FAULTY.values()]
     lines = []
     for i in range(COUNT):
@@ -110,7 +110,7 @@ def _cut(folder: Path, i: int, text: str) -> dict:
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "cuts"])
 def test_each_faulty_caption_costs_its_own_clip(folder: Path, kind: str) -> None:
-    """Also bytes that are not UTF-8 on a line in the middle, which ended Lhotse's reading of a manifest."""
+    """Bytes that are not UTF-8 on a line in the middle used to stop Lhotse's reading of a manifest."""
     path = folder / ("m.csv" if kind == "csv" else "m.jsonl")
     path.write_bytes(rows(folder, kind))
     good, bad = seen(path)
@@ -154,7 +154,7 @@ def test_a_cut_whose_name_is_no_text_is_refused_with_its_line(folder: Path, fiel
 
 @pytest.mark.parametrize("name", ["m.csv", "m.jsonl"])
 def test_nul_in_a_path_costs_the_row(folder: Path, name: str) -> None:
-    """libsndfile would take the name to end there, and open another file."""
+    """Keep the name from libsndfile, which would read it up to NUL and open another file."""
     rows = [{"audio": f"c{i}.wav", "caption": "x", "id": f"c{i}"} for i in range(3)]
     rows[1]["audio"] = "c0.wav\0.flac"
     lines = [json.dumps(row) if name == "m.jsonl" else ",".join(row.values()) for row in rows]
@@ -165,7 +165,7 @@ def test_nul_in_a_path_costs_the_row(folder: Path, name: str) -> None:
 
 
 def test_a_line_that_would_fill_the_memory_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """64 MB and more of one line, in a few kB of gzip."""
+    """Write a line of more than 64 MB in a few kB of gzip."""
     monkeypatch.setattr("slap.datamodules.manifests.tables.LONGEST_LINE", 10_000)
     line = json.dumps({"audio": "c0.wav", "caption": "x"}).encode()
     (folder / "m.jsonl.gz").write_bytes(gzip.compress(line + b"\n" + b" " * 20_000))

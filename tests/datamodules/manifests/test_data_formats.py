@@ -1,4 +1,4 @@
-"""Audio as people have it: formats, rates, channels, stretches of long files; only the stretch is decoded."""
+"""Audio of all formats, rates and channels, and segments of long files, of which only the segment is decoded."""
 
 import sys
 from fractions import Fraction
@@ -26,23 +26,23 @@ FORMATS = {
     "m4a": ("M4A", "AAC"),
 }
 DELAY = {"mp3": 0.01, "m4a": 0.05}
-"""Seconds by which a decoder may be late with what the encoder put before the audio, and so longer too."""
+"""Largest delay of decoded audio by samples that the encoder put before it, seconds."""
 
 
 def sweep(seconds: float, rate: int) -> np.ndarray:
-    """A tone that tells its time: 300 Hz at the beginning, 10 Hz more each second."""
+    """Synthesize a tone whose frequency encodes the time: 300 Hz at the beginning, 10 Hz more each second."""
     time = np.arange(round(seconds * rate)) / rate
     return 0.5 * np.sin(2 * np.pi * (300 * time + 5 * time**2))
 
 
 def hertz(audio: torch.Tensor, rate: int = RATE) -> float:
-    """The loudest frequency; at t seconds of a sweep 300 + 10 t."""
+    """Return the loudest frequency; at t seconds of a sweep it is 300 + 10 t."""
     window = torch.hann_window(len(audio))
     return torch.fft.rfft(audio * window, 2**19).abs().argmax().item() * rate / 2**19
 
 
 def write(path: Path, samples: np.ndarray, rate: int) -> None:
-    """A real file of the format that the path's suffix names."""
+    """Write a real file of the format of the path's suffix."""
     if path.suffix == ".m4a":
         av = pytest.importorskip("av", reason="m4a needs the extra `m4a`, which brings PyAV")
         samples = samples.reshape(len(samples), -1)
@@ -69,7 +69,7 @@ def cut_of(path: Path, start: float = 0.0, duration: float | None = None, rate: 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format(tmp_path: Path, name: str, channels: int) -> None:
-    """Decoded samples are those that went in, as well as the format keeps them, and the mean of the channels."""
+    """Decoded samples equal the mean of the channels, up to the loss of the format."""
     samples = sweep(3.0, 48000)[:, None] * np.linspace(1.0, 0.5, channels)
     write(tmp_path / f"a.{name}", samples, 48000)
     audio = load(cut_of(tmp_path / f"a.{name}"))
@@ -94,7 +94,7 @@ def test_stretches_begin_where_they_say(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["wav", "flac", "ogg", "m4a"])
 def test_of_a_long_file_only_the_stretch_is_decoded(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An hour of wav and flac; two minutes of what takes its time to encode."""
+    """Use one hour of wav and flac, and two minutes of formats that are slow to encode."""
     rate, seconds = (2000, 3600) if name in ("wav", "flac") else (8000, 120)
     write(tmp_path / f"a.{name}", sweep(seconds, rate), rate)
     decoded: list[int] = []
@@ -140,7 +140,7 @@ def test_up_to_eight_channels_are_averaged(tmp_path: Path, channels: int) -> Non
 
 
 def test_opus_of_a_manifest_that_says_48_khz(tmp_path: Path) -> None:
-    """libsndfile says of Opus what rate the encoder was given; other decoders say 48 kHz, whatever it was."""
+    """libsndfile reports the rate of an Opus encoder's input; other decoders always report 48 kHz."""
     write(tmp_path / "a.opus", sweep(4.0, RATE), RATE)
     assert header(tmp_path / "a.opus").rate == RATE
     source = AudioSource("file", [0], str(tmp_path / "a.opus"))
@@ -152,14 +152,14 @@ def test_opus_of_a_manifest_that_says_48_khz(tmp_path: Path) -> None:
 
 
 def test_gain_is_kept(tmp_path: Path) -> None:
-    """Lhotse manifests may say how loud a recording is to be played."""
+    """Lhotse manifests may set the volume of a recording."""
     write(tmp_path / "a.wav", sweep(1.0, RATE), RATE)
     cut = Recording.from_file(tmp_path / "a.wav").to_cut()
     torch.testing.assert_close(load(mono(cut.perturb_volume(0.25), RATE)), 0.25 * load(mono(cut, RATE)))
 
 
 def test_an_mp3_without_a_frame_that_counts_its_frames(tmp_path: Path) -> None:
-    """As streams are cut: its length is an estimate."""
+    """Estimate its length, as for streams that were cut."""
     options = {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": 0.5}
     soundfile.write(tmp_path / "a.mp3", sweep(6.0, 44100), 44100, **options)
     raw = (tmp_path / "a.mp3").read_bytes()

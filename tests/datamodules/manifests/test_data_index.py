@@ -1,4 +1,4 @@
-"""Manifests of cuts of any size: an index in memory, cuts decoded when asked for, and an index that is not trusted."""
+"""Manifests of cuts of any size: an index in memory, cuts decoded on access, and checks of the index file."""
 
 import gzip
 import json
@@ -16,9 +16,8 @@ from lhotse.audio import AudioSource
 from slap.core.batch import fingerprint
 from slap.datamodules import ManifestError, read_manifest, write_cuts
 from slap.datamodules.audio.load import mono
-from slap.datamodules.manifests import blocks
-from slap.datamodules.manifests import cut_index as index_file
-from slap.datamodules.manifests import cuts as index_module
+from slap.datamodules.manifests import cut_index
+from slap.datamodules.manifests import cuts as cuts_module
 from slap.datamodules.manifests.cuts import CutManifest
 from slap.datamodules.manifests.sequence import ConcatClips, repeated, samples_of
 
@@ -40,10 +39,10 @@ def write(folder: Path, count: int = N) -> Path:
 
 @pytest.fixture
 def nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The manifests here are treated as large ones are."""
-    monkeypatch.setattr(index_file, "SMALL", 100)
-    monkeypatch.setattr(index_module, "SMALL", 100)
-    monkeypatch.setattr(blocks, "LARGEST", 1 << 16)
+    """Treat the manifests here as large ones."""
+    monkeypatch.setattr(cut_index, "SMALL", 100)
+    monkeypatch.setattr(cuts_module, "SMALL", 100)
+    monkeypatch.setattr(cut_index, "LARGEST", 1 << 16)
 
 
 def by_lhotse(path: Path, count: int = N) -> Path:
@@ -53,10 +52,10 @@ def by_lhotse(path: Path, count: int = N) -> Path:
 
 @pytest.fixture
 def no_rebuild(monkeypatch: pytest.MonkeyPatch):
-    """From where it is called on, a manifest must be opened by the index that it has."""
+    """Return a function that forbids making an index from then on."""
 
     def forbid() -> None:
-        monkeypatch.setattr(index_module, "build_index", lambda *_: pytest.fail("the index was made anew"))
+        monkeypatch.setattr(cuts_module, "index_file", lambda *_: pytest.fail("the index was made again"))
 
     return forbid
 
@@ -93,21 +92,21 @@ def test_slices_and_indices_are_those_of_a_list(tmp_path: Path) -> None:
 def test_a_cut_is_decoded_without_those_around_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cuts = read_manifest(write(tmp_path))
     read, decoded = [], []
-    real = index_module.decoded
-    monkeypatch.setattr(index_module, "decoded", lambda *line: decoded.append(line[2]) or real(*line))
-    real_read = blocks.Blocks.read
-    monkeypatch.setattr(blocks.Blocks, "read", lambda self, block: read.append(block) or real_read(self, block))
+    real = cuts_module.decoded
+    monkeypatch.setattr(cuts_module, "decoded", lambda *line: decoded.append(line[2]) or real(*line))
+    real_read = cut_index.CutIndex.read
+    monkeypatch.setattr(cut_index.CutIndex, "read", lambda self, block: read.append(block) or real_read(self, block))
     assert cuts[130].id == "c130"
     assert cuts[130] is cuts[130]
     assert (read, decoded) == ([2], [131])
 
 
 def test_only_some_blocks_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_module, "REMEMBERED", 2)
+    monkeypatch.setattr(cuts_module, "REMEMBERED", 2)
     cuts = read_manifest(write(tmp_path))
     order = random.Random(0).sample(range(N), N)
     assert [cuts[i].id for i in order] == [f"c{i}" for i in order]
-    assert len(cuts._lines) == 2
+    assert len(cuts._blocks) == 2
 
 
 @pytest.mark.usefixtures("nothing_is_small")
@@ -136,10 +135,10 @@ def test_small_manifests_of_others_leave_nothing_behind(tmp_path: Path, name: st
 def test_where_nothing_can_be_written_the_index_stays_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refused(path: Path, write: object) -> None:
-        raise PermissionError(f"read-only: {path.name}")
+    def refused(path: Path, mode: str) -> None:
+        raise PermissionError(f"read-only: {path.name} ({mode})")
 
-    monkeypatch.setattr(index_file, "_write", refused)
+    monkeypatch.setattr(cut_index, "atomic_write", refused)
     cuts = read_manifest(by_lhotse(tmp_path / "m.jsonl.gz"))
     assert [cuts[i].id for i in (150, 299)] == ["c150", "c299"]
     assert "its index cannot be kept beside it" in caplog.text
@@ -161,9 +160,33 @@ def test_a_manifest_without_its_index_is_read_in_place(tmp_path: Path) -> None:
     path = write(tmp_path)
     (tmp_path / "m.jsonl.gz.index").unlink()
     cuts = read_manifest(path)
-    assert cuts.contents.blocks.path == path
-    assert cuts.contents.blocks.data is None
+    assert cuts.cut_index.path == path
+    assert cuts.cut_index.data is None
     assert cuts[299].where == f"{path}, line 300"
+
+
+def test_gzip_members_serve_as_blocks_only_if_they_hold_whole_lines(tmp_path: Path) -> None:
+    text = b"".join(json.dumps(made(tmp_path, i).to_dict()).encode() + b"\n" for i in range(200))
+    half = text.index(b"\n", len(text) // 2) + 1
+    whole, torn = (gzip.compress(text[:at]) + gzip.compress(text[at:]) for at in (half, half + 5))
+    first = len(gzip.compress(text[:half]))
+    cases = {
+        "whole": (whole, [(first, text[:half].count(b"\n")), (len(whole), text[half:].count(b"\n"))]),
+        "torn": (torn, None),
+        "damaged": (whole[:-20], None),
+        "followed": (whole + b"junk", None),
+        "empty": (b"", None),
+    }
+    for name, (content, expected) in cases.items():
+        (tmp_path / f"{name}.jsonl.gz").write_bytes(content)
+        assert cut_index.members(tmp_path / f"{name}.jsonl.gz") == expected, name
+    for name in ("whole", "torn"):
+        cuts = read_manifest(tmp_path / f"{name}.jsonl.gz")
+        assert [(cut.id, cut.where.rpartition(" ")[2]) for cut in cuts] == [(f"c{i}", str(i + 1)) for i in range(200)]
+        assert (cuts.cut_index.data is None) == (name == "whole")
+    for name in ("damaged", "followed"):
+        with pytest.raises(ManifestError, match=r"after line \d+: the gzip file is damaged"):
+            read_manifest(tmp_path / f"{name}.jsonl.gz")
 
 
 def test_an_index_goes_with_its_manifest_alone(tmp_path: Path, no_rebuild) -> None:

@@ -1,4 +1,4 @@
-"""Manifests: what is read, from each kind, and what every fault is told to be."""
+"""Manifests of each kind, and the message of every fault."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ from slap.datamodules.audio.load import DecodeError, load
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """a.wav: 1 s, 8 kHz, mono. b.wav: 2 s, 44.1 kHz, stereo."""
+    """Write a.wav, 1 s, 8 kHz, mono, and b.wav, 2 s, 44.1 kHz, stereo."""
     soundfile.write(tmp_path / "a.wav", np.zeros(8000), 8000)
     soundfile.write(tmp_path / "b.wav", np.zeros((88200, 2)), 44100)
     return tmp_path
@@ -196,7 +196,7 @@ def test_clips_that_cannot_be(folder: Path) -> None:
 
 
 def cut(folder: Path, name: str = "a.wav", **changes) -> dict:
-    """A Lhotse cut as JSON, with a path relative to the folder."""
+    """Return a Lhotse cut as JSON, with a path relative to the folder."""
     made = Recording.from_file(folder / name).with_path_prefix("/").to_cut()
     made.supervisions = [SupervisionSegment("s", made.recording_id, 0.0, made.duration, text="a beep")]
     made.custom = {"labels": {"digit": "3"}, "snr": 3}

@@ -1,4 +1,4 @@
-"""Fingerprints: the same clip in another guise is found, another clip is not, and the bits are those of the paper."""
+"""Fingerprints: changed copies of a clip are found, other clips are not, and the bits are those of the paper."""
 
 import io
 from itertools import pairwise
@@ -29,7 +29,7 @@ SHARED = Path(__file__).parents[4] / "shared" / "data" / "esc10"
 
 
 def sound(seed, seconds=4.0, rate=16000):
-    """Noise whose spectrum and loudness change all the time, as of a thing that happens."""
+    """Synthesize noise whose spectrum and loudness change all the time, like those of real events."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(size=round(seconds * rate))
     slow = np.repeat(rng.uniform(0.05, 1.0, len(noise) // 1600 + 1), 1600)[: len(noise)]

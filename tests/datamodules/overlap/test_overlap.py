@@ -1,4 +1,4 @@
-"""`slap overlap`: each way in which clips are the same, what is printed, what is written, and the exit status."""
+"""`slap overlap`: each way in which clips are the same, the printed table, the written manifest, the exit status."""
 
 import json
 import logging
@@ -8,16 +8,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+from lhotse import Recording
 
-from slap.audio.decoders import header
 from slap.cli.main import main
 from slap.datamodules import AudioTextData
 from slap.datamodules.manifests.clip import Clip, ManifestError
-from slap.datamodules.manifests.read import read_manifest, write_cuts
+from slap.datamodules.manifests.read import cut_of_clip, read_manifest, write_cuts
 from slap.datamodules.overlap import search as overlap_search
 from slap.datamodules.overlap.search import search
 from slap.datamodules.overlap.warn import shared_by_name, warn_of_overlap
-from slap.datamodules.prepare.split import cut_of_clip
 
 
 def sound(seed, seconds=2.0, rate=16000):
@@ -33,13 +32,13 @@ def clip(folder, name, samples, rate=16000, id=None, suffix=".wav", **facts):  #
 
 
 def manifest(path, clips):
-    headers = [(one, header(one.audio)) for one in clips]
-    return write_cuts(path, [cut_of_clip(one, found, found.duration) for one, found in headers])
+    recordings = [(one, Recording.from_file(one.audio, one.id)) for one in clips]
+    return write_cuts(path, [cut_of_clip(one, found, found.duration) for one, found in recordings])
 
 
 @pytest.fixture(scope="module")
 def manifests(tmp_path_factory):
-    """Eight training clips and seven for evaluation; the first six of each are the same, each pair in another way."""
+    """Write eight training clips and seven for evaluation; the first six are the same, each pair in another way."""
     folder = tmp_path_factory.mktemp("overlap")
     train, held_out = folder / "train", folder / "test"
     youtube, freesound = {"youtube": "--PJHxphWEs"}, {"freesound": "64760"}

@@ -1,4 +1,4 @@
-"""Shar: packed as Lhotse reads it, the same in training as from the manifest, each clip once, and cuts never silent."""
+"""Shar: packed as Lhotse reads it, the same in training as from the manifest, each clip once, truncation an error."""
 
 import gc
 import json
@@ -29,7 +29,8 @@ from slap.datamodules import (
     write_manifest,
 )
 from slap.datamodules.audio.load import DecodeError, load, mono
-from slap.datamodules.manifests import cut_index as index_file
+from slap.datamodules.manifests import cut_index
+from slap.datamodules.manifests import cuts as cuts_module
 from slap.datamodules.shar import read as shar_module
 from slap.datamodules.shar import write as packing
 
@@ -46,7 +47,7 @@ def tokenize(captions):
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """m.jsonl: 23 clips with ids in folders; mono and stereo, three rates, one a stretch of another's file."""
+    """m.jsonl: 23 clips with ids in folders; mono and stereo, three rates, one a segment of another's file."""
     folder = tmp_path_factory.mktemp("corpus")
     rng = np.random.default_rng(0)
     clips = []
@@ -61,7 +62,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def packed(corpus: Path) -> Path:
-    """The clips in five shards."""
+    """Pack the clips in five shards."""
     out = corpus / "shards"
     packing.pack(corpus / "m.jsonl", out, shard_size=5, workers=0)
     return out
@@ -69,7 +70,7 @@ def packed(corpus: Path) -> Path:
 
 @pytest.fixture
 def copied(packed: Path, tmp_path: Path) -> Path:
-    """The same shards, to be damaged."""
+    """Copy the shards, for tests that damage them."""
     folder = tmp_path / "shards"
     folder.mkdir()
     for path in packed.iterdir():
@@ -161,8 +162,8 @@ def test_evaluation_reads_shards_too(packed: Path) -> None:
 def test_shards_by_lhotse_without_numbers_and_the_index_beside(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shar_module, "SMALL", 5)
-    monkeypatch.setattr(index_file, "SMALL", 5)
+    monkeypatch.setattr(cut_index, "SMALL", 5)
+    monkeypatch.setattr(cuts_module, "SMALL", 5)
     folder = tmp_path / "theirs"
     folder.mkdir()
     with SharWriter(folder, {"recording": "wav"}, shard_size=None) as writer:
@@ -170,7 +171,7 @@ def test_shards_by_lhotse_without_numbers_and_the_index_beside(
             writer.write(cut)
     first = read_manifest(folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["theirs", "theirs.blocks", "theirs.index"]
-    monkeypatch.setattr(shar_module, "build_copied", lambda *_: pytest.fail("the index was made anew"))
+    monkeypatch.setattr(shar_module, "index_copy", lambda *_: pytest.fail("the index was made again"))
     again = read_manifest(folder)
     assert again.parts.tolist() == first.parts.tolist() == [0, N]
     assert [cut.id for cut in again] == [cut.id for cut in read_manifest(corpus / "m.jsonl")]
@@ -179,7 +180,7 @@ def test_shards_by_lhotse_without_numbers_and_the_index_beside(
 
 @pytest.mark.parametrize("keep", [0.3, 0.7])
 def test_a_tar_that_was_cut_is_an_error(copied: Path, keep: float) -> None:
-    """Lhotse gives what is left of it without a word, when it was cut between two members."""
+    """Lhotse returns the clips that are left and reports nothing if the tar was cut between two members."""
     tar = copied / "recording.000002.tar"
     tar.write_bytes(tar.read_bytes()[: round(tar.stat().st_size * keep)])
     with pytest.raises(ManifestError, match=r"recording\.000002\.tar"):
@@ -257,7 +258,7 @@ def test_sources_beside_the_tar_are_refused(copied: Path) -> None:
 
 
 def test_a_folder_that_is_no_shar(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"a folder as a manifest holds Shar, .*`slap pack` makes one"):
+    with pytest.raises(ManifestError, match=r"is no Shar folder: .*`slap pack` makes one"):
         read_manifest(tmp_path)
 
 
@@ -269,7 +270,7 @@ def test_the_command(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert f"{out}: {N} clips, 0.00 hours" in capsys.readouterr().out
     assert [cut.id for cut in read_manifest(out)] == [cut.id for cut in read_manifest(corpus / "m.jsonl")]
     assert main(["pack", str(corpus / "m.jsonl"), str(out)]) == 2
-    assert f"{out} exists; name a folder that does not, or remove it" in capsys.readouterr().err
+    assert f"{out} exists; name another folder, or remove it" in capsys.readouterr().err
 
 
 def test_several_processes_write_the_same(corpus: Path, packed: Path, tmp_path: Path) -> None:
@@ -293,9 +294,9 @@ def test_interrupted_it_goes_on_where_it_was(corpus: Path, tmp_path: Path, monke
     with pytest.raises(KeyboardInterrupt):
         packing.pack(corpus / "m.jsonl", out, shard_size=5, workers=0)
     assert not out.exists()
-    with pytest.raises(ManifestError, match=r"out\.part is not complete; give `slap pack` the same command again"):
+    with pytest.raises(ManifestError, match=r"out\.part is not complete; give the same command of `slap pack` again"):
         read_manifest(tmp_path / "out.part")
-    with pytest.raises(ValueError, match=r"out\.part holds shards that were made of something else, or otherwise"):
+    with pytest.raises(ValueError, match=r"out\.part holds shards of another manifest, or with other settings"):
         packing.pack(corpus / "m.jsonl", out, shard_size=6, workers=0)
     begun.clear()
     monkeypatch.setattr(packing, "_loaded", lambda cut: begun.append(cut.id) or real(cut))

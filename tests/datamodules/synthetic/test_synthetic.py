@@ -1,4 +1,4 @@
-"""The synthetic corpus: what is heard is what is said, in that order, and the same every time."""
+"""The synthetic corpus: captions name the sounds in their order, and the same seed gives the same corpus."""
 
 import json
 import re
@@ -48,7 +48,7 @@ def contents(folder):
 
 
 def read_event(text):
-    """(kind, length) of a noun phrase or a short sentence."""
+    """Parse a noun phrase or a short sentence into (kind, length)."""
     for kind, sentence in CLAUSES.items():
         for length, adverb in ADVERBS.items():
             if text == sentence + adverb:
@@ -62,7 +62,7 @@ def read_event(text):
 
 
 def read(caption):
-    """What a caption says: {(place in the sequence, (kind, length))}."""
+    """Parse a caption into {(place in the sequence, (kind, length))}."""
     text = caption.removeprefix("the sound of ")
     alone = re.fullmatch(r"a (\w+) sound( of (.+))?", text)
     if alone:
@@ -226,7 +226,7 @@ def test_unknown_kind():
 
 
 def test_kinds_differ_acoustically():
-    """Nearest centroid on coarse log spectra of the thirds of a sound, other draws to learn from than to judge."""
+    """Train a nearest-centroid classifier on coarse log spectra of thirds of sounds, and test it on other draws."""
 
     def features(kind, seed):
         rng = np.random.default_rng((list(SOUNDS).index(kind), seed))

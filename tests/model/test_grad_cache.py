@@ -12,7 +12,7 @@ from slap import SLAP, Batch, Objective
 from slap.core.batch_ops import concat, even_sizes, sort_captions, split
 from slap.model.grad_cache import CachedViews, views_of
 from slap.model.views import Views
-from slap.nn.chunks import checkpointed_chunks
+from slap.nn.chunking import checkpointed_chunks
 from slap.objectives.sinkhorn import assign, balance, sinkhorn
 from slap.testing.tiny import TinyAudio, tiny_batch, tiny_model
 from slap.training import step
@@ -24,7 +24,7 @@ ALL = range(8)
 
 
 class Third(Objective):
-    """Of somebody who has never heard of parts: reads everything there is."""
+    """An objective without `per_clip`, which reads every view."""
 
     uses_teacher = True
 
@@ -38,7 +38,7 @@ class Third(Objective):
 
 
 def gradients(model, views):
-    """All gradients, the loss, and what is logged."""
+    """Compute all gradients, the loss, and the logged scalars."""
     model.zero_grad()
     torch.manual_seed(3)
     loss, seen = step.compute(model, views)
@@ -69,7 +69,7 @@ def test_gradients_and_logs_are_those_of_the_whole(name, most, dtype, rtol):
     model = make_model(OBJECTIVES if name == "all" else [name], dtype)
     batch = choose(model, ALL)
     views = views_of(model, [batch], most)
-    assert views.pieces == -(-8 // most)
+    assert views.chunks == -(-8 // most)
     compare(model, batch, views, rtol)
 
 
@@ -92,7 +92,7 @@ def test_several_batches_are_one():
 
 @pytest.mark.parametrize("micro_clips", [None, 2])
 def test_accumulated_batches_train_as_one(tmp_path, monkeypatch, micro_clips):
-    """The means are over the clips of the step, not over batches, and all of its captions are negatives."""
+    """Check that means are over the clips of the step, not over batches, and that all of its captions are negatives."""
     monkeypatch.setattr("slap.model.views.random_mask", the_first)
     monkeypatch.setattr("slap.model.grad_cache.random_mask", the_first)
     model = make_model(micro_clips=micro_clips)
@@ -118,7 +118,7 @@ class Dropping(TinyAudio):
 
 
 def test_random_numbers_are_the_same_when_a_part_is_computed_again():
-    """The gradient is that of the loss which was computed: checked against differences."""
+    """Check by differences that the gradient is that of the computed loss."""
     torch.manual_seed(0)
     model = tiny_model(
         {"contrastive": 1.0, "masked_distillation": OBJECTIVES["masked_distillation"]}, Dropping()
@@ -138,7 +138,7 @@ def test_random_numbers_are_the_same_when_a_part_is_computed_again():
 
 
 def kept_bytes(model, batch, most):
-    """What autograd keeps for the backward pass at its peak, in bytes: all that is saved and still alive."""
+    """Measure the peak of what autograd keeps for the backward pass, in bytes."""
     alive, peak = 0, 0
 
     class Handle:
@@ -170,7 +170,7 @@ def test_activations_are_those_of_a_part():
 
 
 def test_no_matrix_of_all_clips_and_captions_is_made():
-    """Of what a loss makes on the way, nothing has B x C entries."""
+    """Check that no intermediate result of a loss has B x C entries."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Largest(TorchDispatchMode):
@@ -195,7 +195,7 @@ def test_no_matrix_of_all_clips_and_captions_is_made():
     assert sizes[1] <= 512 * 512 // 8
 
 
-def test_sinkhorn_in_pieces_is_sinkhorn():
+def test_sinkhorn_in_chunks_is_sinkhorn():
     torch.manual_seed(0)
     scores = torch.randn(50, 7, dtype=torch.float64) * 30
     whole = sinkhorn(scores, 3)
@@ -204,7 +204,7 @@ def test_sinkhorn_in_pieces_is_sinkhorn():
     torch.testing.assert_close(torch.cat([assign(piece, columns) for piece in pieces]), whole, rtol=1e-12, atol=1e-14)
 
 
-def test_a_function_in_pieces():
+def test_a_function_in_chunks():
     x = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
     whole = torch.randn(3, dtype=torch.float64, requires_grad=True)
 
@@ -234,7 +234,7 @@ def test_parts_and_back():
     assert even_sizes(7, 3) == [3, 2, 2]
 
 
-def test_labels_and_tags_are_joined():
+def test_labels_and_tags_are_concatenated():
     model = tiny_model()
     one, two = tiny_batch(model, [0.1, 0.2]), tiny_batch(model, [0.1], seed=1)
     one = replace(one, tags={"animal": ({"dog": 1.0}, None)}, labels={"parity": ("even", None)})

@@ -1,17 +1,17 @@
-"""Rows computed in portions are the rows computed at once."""
+"""Rows computed in chunks are the rows computed at once."""
 
 import pytest
 import torch
 
 from slap.core.packed import Layout
-from slap.nn import chunking as portions
+from slap.nn import chunking
 from slap.nn.chunking import in_row_chunks
 from slap.nn.layers import Block, rotary, rotate, rotate_
 
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setattr(portions, "ROWS", 7)
+    monkeypatch.setattr(chunking, "ROWS", 7)
 
 
 def block(window=None):
@@ -56,6 +56,6 @@ def test_no_rows_at_all(few):
         assert in_row_chunks(lambda x: (x,), torch.empty(0, 3))[0].shape == (0, 3)
 
 
-def test_turning_in_place_is_turning():
+def test_rotating_in_place_is_rotating():
     x, rotation = torch.randn(5, 2, 8, dtype=torch.float64), rotary(torch.arange(5)[:, None], 8)
     assert torch.equal(rotate_(x.clone(), rotation), rotate(x, rotation))
