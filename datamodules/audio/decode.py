@@ -1,149 +1,183 @@
-"""From an audio file to samples, with the distrust that files from anywhere deserve.
+"""Sources of Lhotse recordings that read files as `slap.audio.reader` does, and check them against the manifest.
 
-T frames at the file's own rate, C channels. Lhotse reads through the sources of a recording; a `CheckedSource` source
-stands
-in for them. It opens files as `slap.audio.header` says: Lhotse's own choice tries programs after libraries,
-some through a shell with the file's name in it. The header is looked at before memory is asked for, and only the
-stretch that is wanted is decoded.
+Lhotse reads through the sources of a recording; a `CheckedSource` stands in for them. Lhotse's own choice of decoders
+tries programs after libraries, some through a shell with the file's name in it. The header is looked at before memory
+is asked for, and only the segment that is wanted is decoded.
+
+T samples, C channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from io import BytesIO
 from typing import Any
 
 import numpy as np
-import soundfile
-from lhotse import AudioSource, Recording
-from lhotse.augmentation import Resample, Volume
+import torch
+from lhotse import AudioSource, MonoCut, MultiCut, Recording
+from lhotse.augmentation import AudioTransform, Resample, Speed, Volume
+from lhotse.augmentation import torchaudio as lhotse_resampling
 from lhotse.cut import Cut, MixedCut
-from lhotse.utils import compute_num_samples, fastcopy
+from lhotse.utils import fastcopy
 
-from slap.audio.header import FileError, Header, opened
-from slap.audio.mpeg4 import Mpeg4File
-from slap.audio.resample import check_resampling, check_transforms, forget_filters
+from slap.audio.reader import AudioError, AudioFile, average, samples_in
+from slap.audio.resample import KEPT, MAKING, filter_bytes, ratio, resample
 from slap.core.bad_clip import Reason
 from slap.core.units import Seconds
 from slap.datamodules.audio.tar_member import TarMember
 
 MEGABYTE = 1 << 20
 LARGEST = 1024 * MEGABYTE
-"""Bytes that reading one stretch of a clip may take, unless told otherwise."""
-
-COPIES = 3
-"""Reading takes about so many times what a stretch takes as float32: Lhotse stacks channels, and resampling has its own
-copies. Measured: 2 times without resampling, 3.8 for mono and 4.4 for stereo with it, so at most 1.5 x `LARGEST`."""
-
-ROUNDING: Seconds = 1e-3
-"""By which a stretch may overstep its file's end: times in manifests are rounded."""
-
-PADDING: Seconds = 0.1
-"""By which a file's length may differ from what a manifest says: decoders disagree on what an encoder added."""
-
-ESTIMATE: Seconds = 0.05
-"""By which the data of an MP3 may end early: without a frame that counts the others, its length is an estimate."""
-
-LOSSY = ("MP3", "OGG", "MPEG-4")
-"""Formats whose decoders disagree so."""
+"""Bytes that reading one segment of a clip may take, unless told otherwise."""
 
 
 @dataclass
 class CheckedSource(AudioSource):
-    """A source that checks what it reads against what its recording says.
+    """A source that reads a file, or a part of it, at the rate that is wanted.
 
     Args:
-        rate: of the recording before any transform, Hz; None if that is not known.
-        length: of the recording, likewise.
+        rate: that it gives, Hz; None is the file's own.
+        length: of the audio that it gives; None if that is not known.
         largest: bytes that reading may take.
-        final: rate that the recording has after its transforms.
+        highest: rate that its samples will have, Hz, after transforms that come later.
+        whole: length of the file by the manifest; None if that is not known.
+        begin: place in the file where it begins.
+        averaged: gives the mean of the channels, not each of them.
     """
 
     rate: int | None = None
     length: Seconds | None = None
     largest: int = LARGEST
-    final: int = 0
+    highest: int = 0
+    whole: Seconds | None = None
+    begin: Seconds = 0.0
+    averaged: bool = False
 
     def load_audio(self, offset: Seconds = 0.0, duration: Seconds | None = None, **_: Any) -> np.ndarray:
-        """(C, T) float32, a stretch of the file.
+        """Decode (C, T) float32, a segment of the file.
 
         Raises:
-            FileError: see `slap.core.bad_clip.Reason`.
+            AudioError: see `slap.core.bad_clip.Reason`.
         """
         name = self.source if isinstance(self.source, str) else getattr(self.source, "source", "memory")
-        with opened(self._content()) as file:
-            self._compare(Header(file.frames, file.samplerate, file.channels), name)
-            start = compute_num_samples(offset, file.samplerate) if offset else 0
-            count = file.frames - start
-            if duration is not None:
-                count = max(compute_num_samples(duration, file.samplerate), 1)
-            elif self.length is not None and not offset:
-                declared = compute_num_samples(self.length, file.samplerate)
-                # After resampling, a recording has rounded its length to its new rate.
-                count = declared if abs(declared - count) > ROUNDING * file.samplerate else count
-            rate = file.samplerate
-            growth = max(self.rate or 0, self.final, rate) / rate
-            samples = _read(file, start, count, self.largest, name, growth)
-        if self.rate is None or self.rate == rate:
-            return samples
-        check_resampling(rate, self.rate, self.largest, name)
-        resampled: np.ndarray = Resample(rate, self.rate)(samples, rate)
-        return resampled
+        with AudioFile(self._content(), name) as file:
+            if self.whole is not None:
+                file.check_length(self.whole)
+            own, rate = file.header.rate, self.rate or file.header.rate
+            start = (samples_in(self.begin, own) + samples_in(offset, own)) / own
+            if duration is None and self.length is not None:
+                duration = self.length - offset
+            file.check_size(file.span(rate, start, duration), max(rate, self.highest), self.largest)
+            check_resampling(ratio(own, rate), self.largest, name)
+            samples = file.read(rate, start, duration, average if self.averaged else _separate)
+        return samples.reshape(-1, samples.shape[-1]).numpy()
 
     def _content(self) -> str | BytesIO:
-        """What to open: a path, or what a member of a tar file or memory holds."""
+        """Return the path to open, or the content of a member of a tar file or of memory."""
         if isinstance(self.source, TarMember):
             if self.source.size > self.largest:
-                raise FileError(f"{self.source.size / MEGABYTE:.0f} MB of a tar file", "too_large", self.source.source)
+                raise AudioError(f"{self.source.size / MEGABYTE:.0f} MB of a tar file", "too_large", self.source.source)
             try:
                 return BytesIO(self.source.read())
             except OSError as error:
                 reason: Reason = "absent" if isinstance(error, FileNotFoundError) else "truncated"
-                raise FileError(str(error), reason, self.source.source) from error
+                raise AudioError(str(error), reason, self.source.source) from error
         return BytesIO(self.source) if isinstance(self.source, bytes) else self.source
 
-    def _compare(self, found: Header, name: str) -> None:
-        if self.length is None:
-            return
-        # Rates alone may differ: libsndfile says of Opus what rate the encoder was given, others that it is 48 kHz.
-        if abs(found.duration - self.length) > PADDING + 0.01 * self.length:
-            raise FileError(
-                f"the file lasts {found.duration:.3f} s, but the manifest says {self.length:.3f} s",
-                "wrong_duration",
-                name,
-            )
+
+@dataclass
+class MixedDownSource(AudioSource):
+    """A source that reads another cut and averages its channels; `source` is that cut."""
+
+    largest: int = LARGEST
+
+    def load_audio(self, offset: Seconds = 0.0, duration: Seconds | None = None, **_: Any) -> np.ndarray:
+        """Read (1, T) float32, the mean of the channels of a segment of the cut."""
+        cut = self.source if not offset and duration is None else self.source.truncate(offset=offset, duration=duration)
+        return average(checked(cut, self.largest).load_audio().T).numpy()[None]
+
+
+@dataclass
+class CheckedResample(Resample):
+    """Lhotse's transform, by the resampler that files are read with."""
+
+    def __call__(self, samples: np.ndarray, *_: Any, **__: Any) -> np.ndarray:
+        """Resample (C, T)."""
+        wave = torch.from_numpy(np.ascontiguousarray(samples))
+        return resample(wave, self.source_sampling_rate, self.target_sampling_rate).numpy()
 
 
 def checked(cut: Cut, largest: int = LARGEST) -> Cut:
-    """The same cut, with sources that check what they read."""
+    """Return the same cut with checked sources.
+
+    Raises:
+        AudioError: a recording asks for what takes too much memory.
+    """
     if isinstance(cut, MixedCut):
         return fastcopy(cut, tracks=[fastcopy(track, cut=checked(track.cut, largest)) for track in cut.tracks])
     if not cut.has_recording:
         return cut
-    sources = [checked_source(source, cut.recording, largest) for source in cut.recording.sources]
-    return fastcopy(cut, recording=fastcopy(cut.recording, sources=sources))
+    recording = cut.recording
+    later = (recording.transforms or [])[_first_resample(recording) is not None :]
+    _check_transforms(later, recording, largest)
+    sources = [checked_source(source, recording, largest) for source in recording.sources]
+    transforms = [CheckedResample(**vars(one)) if type(one) is Resample else one for one in later]
+    return fastcopy(cut, recording=fastcopy(recording, sources=sources, transforms=transforms or None))
 
 
 def checked_source(source: AudioSource, recording: Recording, largest: int = LARGEST) -> AudioSource:
-    """What stands in for a source of a recording, and checks what it reads.
+    """Return the checked source that stands in for a source of a recording.
 
-    Raises:
-        FileError: the recording asks for what takes too much memory.
+    If the recording's first transform resamples, a source of a file gives the samples after that transform.
     """
-    check_transforms(recording, largest, source.source if source.type == "file" else "")
-    forget_filters()
-    if type(source) in (AudioSource, TarMember):
-        rate, length = _before_transforms(recording)
-        content = source if isinstance(source, TarMember) else source.source
-        return CheckedSource(
-            source.type, source.channels, content, None, rate, length, largest, recording.sampling_rate
-        )
-    # One that reads another cut passes the limit on; what is in memory has none.
-    return fastcopy(source, largest=largest) if hasattr(source, "largest") else source
+    if not _is_plain(source):
+        # A source that reads another cut passes the limit on; samples in memory have none.
+        return fastcopy(source, largest=largest) if hasattr(source, "largest") else source
+    first = _first_resample(recording)
+    rate, length = _before_transforms(recording)
+    rate = rate if first is None else first.target_sampling_rate
+    begin, whole, inner = 0.0, length, source
+    if isinstance(source, MixedDownSource):
+        cut = source.source
+        (inner,) = cut.recording.sources
+        begin, whole = cut.start, cut.recording.duration
+    return CheckedSource(
+        type=inner.type,
+        channels=source.channels,
+        source=inner if isinstance(inner, TarMember) else inner.source,
+        rate=rate,
+        length=length,
+        largest=largest,
+        highest=recording.sampling_rate,
+        whole=whole,
+        begin=begin,
+        averaged=inner is not source,
+    )
+
+
+def _is_plain(source: AudioSource) -> bool:
+    """Tell if a source reads a file or a member of a tar file, or averages all channels of a segment of one."""
+    if not isinstance(source, MixedDownSource):
+        return type(source) in (AudioSource, TarMember)
+    cut = source.source
+    if not isinstance(cut, MonoCut | MultiCut) or cut.recording.transforms:
+        return False
+    inner, *others = cut.recording.sources
+    channels = cut.channel if isinstance(cut, MultiCut) else [cut.channel]
+    return not others and type(inner) in (AudioSource, TarMember) and inner.channels == channels
+
+
+def _first_resample(recording: Recording) -> Resample | None:
+    """Return the first transform of a recording if it resamples and all sources can do that themselves."""
+    first = next(iter(recording.transforms or []), None)
+    return first if type(first) is Resample and all(map(_is_plain, recording.sources)) else None
 
 
 def _before_transforms(recording: Recording) -> tuple[int | None, Seconds | None]:
-    """Rate and duration of a recording's files, as far as it says."""
+    """Return rate and duration of a recording's files, as far as its transforms let them be known."""
     rate = recording.sampling_rate
     for transform in reversed(recording.transforms or []):
         if isinstance(transform, Resample):
@@ -153,38 +187,49 @@ def _before_transforms(recording: Recording) -> tuple[int | None, Seconds | None
     return rate, recording.duration
 
 
-def _read(
-    file: soundfile.SoundFile | Mpeg4File, start: int, count: int, largest: int, name: str, growth: float = 1.0
-) -> np.ndarray:
-    """(C, count) float32 from frame `start` on; resampling makes them `growth` times as many."""
-    short = start + count - file.frames
-    slack = min(PADDING, count / file.samplerate / 10) if file.format in LOSSY else ROUNDING
-    if short > max(slack * file.samplerate, 2):
-        raise FileError(
-            f"the clip goes on to {(start + count) / file.samplerate:.3f} s, but the file ends at "
-            f"{file.frames / file.samplerate:.3f} s",
-            "wrong_duration",
-            name,
-        )
-    needed = count * file.channels * 4 * COPIES * growth
+def _separate(block: np.ndarray) -> torch.Tensor:
+    """Return the channels of a block, (n, C), each by itself, (C, n)."""
+    return torch.from_numpy(np.ascontiguousarray(block.T))
+
+
+# -- memory of resampling ---------------------------------------------------------------------------------------------
+
+
+def check_resampling(scale: Fraction, largest: int, name: str) -> None:
+    """Refuse a ratio of rates, wanted over given, whose filter would take more memory than reading a clip may.
+
+    Args:
+        scale: the ratio.
+        largest: bytes that reading a clip may take.
+        name: of the file, for the message.
+
+    Raises:
+        AudioError: it would.
+    """
+    needed = MAKING * filter_bytes(scale.denominator, scale.numerator)
     if needed > largest:
-        raise FileError(
-            f"to read {count / file.samplerate:.1f} s x {file.channels} channels x {file.samplerate} Hz takes "
-            f"{needed / MEGABYTE:.0f} MB, but only {largest / MEGABYTE:.0f} MB are allowed",
-            "too_large",
+        raise AudioError(
+            f"to resample {name} by {scale} takes {needed >> 20} MB, but only {largest >> 20} MB are allowed",
+            "wrong_rate",
             name,
         )
-    try:
-        if start:
-            file.seek(min(start, file.frames))
-        samples = file.read(count, dtype="float32", always_2d=True).T
-    except RuntimeError as error:  # LibsndfileError is one
-        raise FileError(f"decoding broke off before the end: {error}", "truncated", name) from error
-    missing = count - samples.shape[1]
-    if missing > max(short, 0) + min(slack, ESTIMATE) * file.samplerate:
-        raise FileError(
-            f"the data ends {missing / file.samplerate:.3f} s before the end that the header declares",
-            "truncated",
-            name,
-        )
-    return np.pad(samples, ((0, 0), (0, missing))) if missing else samples
+
+
+def _check_transforms(transforms: Sequence[AudioTransform], recording: Recording, largest: int) -> None:
+    """Refuse transforms that would take too much memory, and make room for the filters that Lhotse keeps."""
+    name = next((source.source for source in recording.sources if source.type == "file"), "")
+    for transform in transforms:
+        if isinstance(transform, Resample):
+            check_resampling(ratio(transform.source_sampling_rate, transform.target_sampling_rate), largest, name)
+        elif isinstance(transform, Speed):
+            rate = recording.sampling_rate
+            check_resampling(Fraction(rate, max(round(rate * transform.factor), 1)), largest, name)
+    forget_filters()
+
+
+def forget_filters() -> None:
+    """Forget the filters that Lhotse has of changes of speed where they take more than `KEPT`."""
+    known = lhotse_resampling._precompiled_resamplers
+    exact = (Fraction(wanted, rate) for rate, wanted in known)
+    if len(known) > 1 and sum(filter_bytes(scale.denominator, scale.numerator) for scale in exact) > KEPT:
+        known.clear()

@@ -1,6 +1,6 @@
-"""From a cut to its samples: mono, at one rate, decoded through Lhotse by `slap.datamodules.audio.decode`.
+"""From a cut to its samples: mono, at one rate, read as `slap.datamodules.audio.decode` says.
 
-T samples of a clip. A cut stays lazy until `load`: transforms change what will be read, not what was read.
+T samples of a clip. A cut stays lazy until `load`: a transform changes what will be read, not samples in memory.
 """
 
 from __future__ import annotations
@@ -11,46 +11,30 @@ from typing import Any
 import numpy as np
 import torch
 from lhotse import AudioSource, MonoCut, Recording
+from lhotse.augmentation import Resample
 from lhotse.cut import Cut, MixedCut
 from lhotse.utils import compute_num_samples
 from torch import Tensor
 
-from slap.audio.header import FileError
+from slap.audio.reader import AudioError, check_samples
 from slap.audio.sources import Segment
 from slap.core.bad_clip import BadClip
 from slap.core.units import Seconds
-from slap.datamodules.audio.decode import LARGEST, checked
-from slap.datamodules.audio.direct import load_simple_cut
+from slap.datamodules.audio.decode import LARGEST, CheckedSource, MixedDownSource, checked, checked_source
 from slap.datamodules.bad_clips import ClipError
 from slap.datamodules.captions.validate import text_error
 from slap.datamodules.manifests.safe_cuts import files_of
-
-LOUDEST = 2.0**31
-"""The largest value of a sample: that of integers of 32 bits which were never scaled. A spectrum of much more than
-that leaves the range of float32."""
 
 GLANCE = 4096  # samples that usually show that a clip is not silent
 
 
 class DecodeError(ClipError, RuntimeError):
-    """A clip's audio cannot be used; the message names the clip, its file and its line in the manifest."""
+    """A clip whose audio cannot be used; the message names the clip, its file and its line in the manifest."""
 
     def __str__(self) -> str:
         bad = self.bad
         where = bad.where or "no manifest"
         return f"clip {bad.id!r} ({where}) cannot be decoded from {bad.file}: {bad.reason}: {bad.detail}"
-
-
-@dataclass
-class MixedDownSource(AudioSource):
-    """A source that reads another cut and averages its channels; `source` is that cut."""
-
-    largest: int = LARGEST
-
-    def load_audio(self, offset: float = 0.0, duration: float | None = None, **_: Any) -> np.ndarray:
-        """(1, T) float32, the mean of the channels of a stretch of the cut."""
-        cut = self.source if not offset and duration is None else self.source.truncate(offset=offset, duration=duration)
-        return checked(cut, self.largest).load_audio().mean(axis=0, keepdims=True)
 
 
 @dataclass
@@ -60,14 +44,14 @@ class DecodedSource(AudioSource):
     rate: int = 0
 
     def load_audio(self, offset: float = 0.0, duration: float | None = None, **_: Any) -> np.ndarray:
-        """(1, T) float32, a stretch of the array."""
+        """Return (1, T) float32, a segment of the array."""
         start = compute_num_samples(offset, self.rate)
         stop = None if duration is None else start + compute_num_samples(duration, self.rate)
         return self.source[:, start:stop]
 
 
 def mixed_down(cut: Cut) -> MonoCut:
-    """A cut of one channel, the mean of all channels of any cut, read when it is loaded.
+    """Return a cut of one channel, the mean of all channels of any cut, which is read when it is loaded.
 
     Lhotse itself would sum the channels of a mix, or pick one.
     """
@@ -77,9 +61,9 @@ def mixed_down(cut: Cut) -> MonoCut:
 
 
 def mono(cut: Cut, sample_rate: int) -> MonoCut:
-    """The cut with one channel, the mean of its channels, and resampled, both when it is loaded.
+    """Return the cut with the mean of its channels, resampled; both happen when it is loaded.
 
-    Its duration is that of the samples which it will give, to the sample.
+    Its duration is exactly that of the samples that it will give.
     """
     single = isinstance(cut, MonoCut) and cut.recording.num_channels == 1
     whole = cut if single else mixed_down(cut)
@@ -90,7 +74,7 @@ def mono(cut: Cut, sample_rate: int) -> MonoCut:
 
 
 def decoded(cut: MonoCut, largest: int = LARGEST) -> MonoCut:
-    """The same cut with its samples decoded, resampled and in memory.
+    """Return the same cut with its samples decoded, resampled and in memory.
 
     Raises:
         DecodeError: as `load`.
@@ -99,7 +83,7 @@ def decoded(cut: MonoCut, largest: int = LARGEST) -> MonoCut:
 
 
 def decoded_if_good(cut: MonoCut, largest: int = LARGEST) -> MonoCut:
-    """As `decoded`, but a clip that cannot be read stays as it is, so that whoever loads it learns why."""
+    """Return `decoded`, or the cut itself if it cannot be read, so that loading it says why."""
     try:
         return decoded(cut, largest)
     except DecodeError:
@@ -107,7 +91,7 @@ def decoded_if_good(cut: MonoCut, largest: int = LARGEST) -> MonoCut:
 
 
 def with_samples(cut: MonoCut, samples: Tensor) -> MonoCut:
-    """The same cut with samples, (T,), that stand for what it would read."""
+    """Return the same cut with samples, (T,), in place of those that it would read."""
     rate = cut.sampling_rate
     source = DecodedSource("memory", [0], samples.numpy()[None], rate=rate)
     recording = Recording(cut.id, [source], rate, len(samples), len(samples) / rate)
@@ -115,7 +99,7 @@ def with_samples(cut: MonoCut, samples: Tensor) -> MonoCut:
 
 
 def load(cut: Cut, largest: int = LARGEST) -> Tensor:
-    """The samples of a mono cut.
+    """Load the samples of a mono cut.
 
     Args:
         cut: of one channel.
@@ -125,30 +109,52 @@ def load(cut: Cut, largest: int = LARGEST) -> Tensor:
         (T,) float32, all finite.
 
     Raises:
-        DecodeError: they cannot be read, or are not finite.
+        DecodeError: they cannot be read, are not finite, or lie far beyond -1 to 1.
     """
     try:
         samples = load_simple_cut(cut, largest)
         if samples is None:
             samples = checked(cut, largest).load_audio()
+        if samples.shape[0] != 1 or samples.shape[1] == 0:
+            raise AudioError(f"expected samples of one channel, got {samples.shape}")
+        wave = torch.from_numpy(np.ascontiguousarray(samples[0], dtype=np.float32))
+        check_samples(wave, cut.id)
     except Exception as error:
         raise _complaint(cut, error) from error
-    if samples.shape[0] != 1 or samples.shape[1] == 0:
-        raise _complaint(cut, FileError(f"expected samples of one channel, got {samples.shape}"))
-    # One pass each, with nothing allocated; a NaN is the maximum and the minimum of everything.
-    low, high = float(samples.min()), float(samples.max())
-    if not (low >= -LOUDEST and high <= LOUDEST):
-        raise _complaint(cut, FileError(f"its samples lie in {low:.3g} to {high:.3g}", "not_finite"))
-    return torch.from_numpy(np.ascontiguousarray(samples[0], dtype=np.float32))
+    return wave
+
+
+def load_simple_cut(cut: Cut, largest: int = LARGEST) -> np.ndarray | None:
+    """Load a clip that is a segment of one file, without Lhotse's copies of its objects.
+
+    These copies take longer than to read a short clip. The file may be a member of a tar file, of one channel or
+    averaged, and resampled. The samples are those of `checked(cut, largest).load_audio()`.
+
+    Returns:
+        (1, T) float32; None for any other clip.
+
+    Raises:
+        AudioError: see `slap.core.bad_clip.Reason`.
+    """
+    if not isinstance(cut, MonoCut) or cut.recording is None:
+        return None
+    recording, transforms = cut.recording, cut.recording.transforms or []
+    (first, *others) = recording.sources
+    if others or first.channels != [cut.channel] or len(transforms) > 1 or cut.start > recording.duration:
+        return None
+    source = checked_source(first, recording, largest)
+    if not isinstance(source, CheckedSource) or not all(type(change) is Resample for change in transforms):
+        return None
+    return source.load_audio(cut.start, cut.duration)
 
 
 def is_silent(samples: Tensor) -> bool:
-    """Whether every sample, (T,), is zero."""
+    """Tell if every sample, (T,), is zero."""
     return not bool(samples[:GLANCE].any()) and not bool(samples.any())
 
 
 def files_read(cut: Cut) -> list[str]:
-    """The audio files behind a cut, also those that it reads through another cut."""
+    """Return the audio files behind a cut, also those that it reads through another cut."""
     if isinstance(cut, MixedCut):
         return [path for track in cut.tracks for path in files_read(track.cut)]
     inner = [source.source for source in cut.recording.sources if isinstance(source, MixedDownSource)]
@@ -158,8 +164,13 @@ def files_read(cut: Cut) -> list[str]:
 def check_not_silent(cut: MonoCut, step: Seconds, largest: int = LARGEST) -> None:
     """Raise if a whole clip is silent; it is read step by step, so that a long one is never held as a whole.
 
+    Args:
+        cut: the clip.
+        step: seconds to read at a time.
+        largest: bytes that reading a step may take.
+
     Raises:
-        DecodeError: it is, or it cannot be read.
+        DecodeError: it is silent, or it cannot be read.
     """
     start = 0.0
     while start < cut.duration:
@@ -168,11 +179,11 @@ def check_not_silent(cut: MonoCut, step: Seconds, largest: int = LARGEST) -> Non
         if not is_silent(load(part, largest)):
             return
         start += step
-    raise _complaint(cut, FileError("every sample is zero", "silent"))
+    raise _complaint(cut, AudioError("every sample is zero", "silent"))
 
 
 def check_captions(cut: Cut) -> None:
-    """Raise if a caption of a clip is none, as `slap.datamodules.captions.validate` says.
+    """Raise if a caption of a clip is empty or no text, see `slap.datamodules.captions.validate`.
 
     Raises:
         DecodeError: one is.
@@ -180,37 +191,46 @@ def check_captions(cut: Cut) -> None:
     for supervision in cut.supervisions:
         fault = text_error(supervision.text or "")
         if fault:
-            raise _complaint(cut, FileError(f"a caption is none: {fault}", "caption"))
+            raise _complaint(cut, AudioError(f"a caption is none: {fault}", "caption"))
 
 
 def _complaint(cut: Cut, error: BaseException) -> DecodeError:
     fault = _cause(error)
     file = fault.file or ", ".join(dict.fromkeys(files_read(cut))) or "memory"
-    return DecodeError(BadClip(cut.id, fault.reason, fault.detail, file, (cut.custom or {}).get("where", "")))
+    return DecodeError(BadClip(cut.id, fault.reason, str(fault), file, (cut.custom or {}).get("where", "")))
 
 
-def _cause(error: BaseException) -> FileError:
-    """What is wrong, from errors that Lhotse wrapped in others, whose messages hold everything it knows."""
+def _cause(error: BaseException) -> AudioError:
+    """Find what is wrong among errors that Lhotse wrapped in others, whose messages hold everything it knows."""
     chain = [error]
     while chain[-1].__context__ is not None:
         chain.append(chain[-1].__context__)
-    named = [link for link in chain if isinstance(link, FileError)]
+    named = [link for link in chain if isinstance(link, AudioError)]
     if named:
         return named[-1]  # the first one raised; those that wrap it have lost the reason
     if any("number of declared samples" in str(link) for link in chain):
-        return FileError("it has not as many samples as the manifest says", "wrong_duration")
-    return FileError(f"{type(chain[-1]).__name__}: {chain[-1]}")
+        return AudioError("it has not as many samples as the manifest says", "wrong_duration")
+    return AudioError(f"{type(chain[-1]).__name__}: {chain[-1]}")
 
 
 def segment(cut: Any, path: str) -> Segment:
-    """The stretch of a file that a cut of a manifest is.
+    """Return the segment of a file that a cut of a manifest is.
+
+    Args:
+        cut: the cut.
+        path: of the manifest, for messages.
 
     Raises:
-        ValueError: it is none, but a mix, in memory or in several files.
+        ValueError: it is none, but a mix, in memory, in several files, one channel of several, or transformed.
     """
     recording: Any = getattr(cut, "recording", None)
     sources = recording.sources if recording else []
-    if len(sources) != 1 or sources[0].type != "file":
-        raise ValueError(f"clip {cut.id!r} of {path} is no stretch of one audio file; only these can be used here")
+    plain = len(sources) == 1 and sources[0].type == "file" and not recording.transforms
+    channels = [cut.channel] if plain and isinstance(cut.channel, int) else getattr(cut, "channel", None)
+    if not plain or channels != sources[0].channels:
+        raise ValueError(
+            f"clip {cut.id!r} of {path} is no segment of one audio file with all its channels; only these can be used "
+            "here"
+        )
     whole = cut.start == 0 and abs(cut.duration - recording.duration) < 1e-6
-    return Segment(str(sources[0].source), cut.start, None if whole else cut.duration)
+    return Segment(str(sources[0].source), cut.start, None if whole else cut.duration, recording.duration)

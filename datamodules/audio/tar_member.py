@@ -1,4 +1,4 @@
-"""Audio within a tar file, read where it lies, without what is before it."""
+"""Audio within a tar file, read where it lies, without the members before it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lhotse import AudioSource
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.shar.tar import BoundedInfo
 
-HEADER = tarfile.BLOCKSIZE  # bytes before a member's content, which say what it is
+HEADER = tarfile.BLOCKSIZE  # bytes before a member's content, which describe it
 
 
 @dataclass
@@ -22,19 +22,19 @@ class TarMember(AudioSource):
     """A source that is a member of a tar file; `source` is the path of that file.
 
     Args:
-        offset: where the member's content begins, in bytes.
-        size: of its content.
+        offset: of the member's content in the tar file, in bytes.
+        size: of the content, in bytes.
     """
 
     offset: int = 0
     size: int = 0
 
     def load_audio(self, offset: float = 0.0, duration: float | None = None, **options: Any) -> np.ndarray:
-        """(channels, T) float32, a stretch of the audio, in seconds."""
+        """Decode (channels, T) float32, a segment of the audio, its offset and duration in seconds."""
         return AudioSource("memory", self.channels, self.read()).load_audio(offset, duration, **options)
 
     def read(self) -> bytes:
-        """The member's content. The file is opened for each, so that any process may read.
+        """Read the member's content; the file is opened for each, so that any process may read.
 
         Raises:
             OSError: the file was cut off or changed.
@@ -48,7 +48,7 @@ class TarMember(AudioSource):
 
 
 def _size(header: bytes) -> int | None:
-    """The size of a member by its header, None if that is none."""
+    """Return the size of a member by its header, None if that is no header."""
     try:
         return tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape").size
     except tarfile.HeaderError:
@@ -56,7 +56,7 @@ def _size(header: bytes) -> int | None:
 
 
 def tar_members(path: Path) -> Iterator[tarfile.TarInfo]:
-    """The members of a tar file in their order; only headers are read.
+    """Yield the members of a tar file in their order; only headers are read.
 
     Raises:
         ManifestError: one is no plain file, has a name that points outside, or does not lie in the file as a whole.

@@ -12,14 +12,13 @@ from pathlib import Path
 from lhotse import AudioSource, MonoCut, MultiCut, Recording
 from lhotse.cut import Cut
 
-from slap.audio.header import FileError, header
+from slap.audio.reader import AudioError, header
+from slap.audio.scan import READ, is_audio
 from slap.core.units import Seconds
 from slap.datamodules.audio.load import decoded, mono
 from slap.datamodules.bad_clips import ClipError
 from slap.datamodules.manifests.read import read_manifest
 from slap.datamodules.manifests.sequence import Clips
-
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aiff", ".aif")
 
 TRIES = 10
 """Number of sounds to try; it is an error if none of them can be read."""
@@ -42,13 +41,14 @@ class SoundBank:
         self.source = Path(source)
         self._found: list[Path] | Clips
         if self.source.is_dir():
-            self._found = sorted(path for path in self.source.rglob("*") if path.suffix.lower() in SUFFIXES)
+            self._found = sorted(path for path in self.source.rglob("*") if is_audio(path.name, READ))
         elif self.source.is_file():
             self._found = read_manifest(self.source)
         else:
             raise ValueError(f"there is no folder and no manifest {self.source}; name one that holds sounds")
         if not len(self._found):
-            raise ValueError(f"there is no audio in {self.source}; files that end in {', '.join(SUFFIXES)} are read")
+            endings = ", ".join(f".{suffix}" for suffix in READ)
+            raise ValueError(f"there is no audio in {self.source}; files that end in {endings} are read")
 
     def draw(self, rng: random.Random, rate: int, longest: Seconds | None = None) -> MonoCut:
         """Return a random sound in memory, mono.
@@ -70,7 +70,7 @@ class SoundBank:
                 if longest is not None and cut.duration > longest:
                     cut = cut.truncate(offset=place * (cut.duration - longest), duration=longest)
                 return decoded(cut)
-            except (ClipError, FileError) as error:
+            except (ClipError, AudioError) as error:
                 log.warning("left out a sound for augmentation: %s", error)
                 last = error
         raise ValueError(f"{TRIES} sounds of {self.source} in a row cannot be read; the last one: {last}") from last

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from slap.audio.scan import is_audio
 from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus, templated, words
 from slap.datamodules.manifests.clip import Clip
-
-AUDIO = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif", ".au", ".m4a", ".mp4")
 
 
 @register("folder")
@@ -74,5 +73,5 @@ def _files(top: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(top):
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
         for file in sorted(files):
-            if file.lower().endswith(AUDIO) and not file.startswith("."):
+            if is_audio(file):
                 yield Path(place, file)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from slap.audio.scan import READ
 from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus, templated
 from slap.datamodules.manifests.clip import Clip, ManifestError
@@ -18,7 +19,6 @@ from slap.datamodules.shar.tar import TarMemberError, check, members, unpack
 log = logging.getLogger(__name__)
 
 TARS = (".tar", ".tar.gz", ".tgz")
-AUDIO = ("flac", "wav", "mp3", "ogg", "opus", "m4a")
 
 MOST_TEXT = 2**24
 """Largest size of a JSON member, bytes."""
@@ -108,7 +108,7 @@ class WebDataset(Corpus):
         seen: set[str] = set()
         for member, content in members(tar):
             key, suffix = _split(member.name)
-            if member.isdir() or (suffix not in AUDIO and suffix != "json"):
+            if member.isdir() or (suffix not in READ and suffix != "json"):
                 continue
             where = f"{tar.name}: {member.name}"
             if member.name in seen:

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from slap.audio import scan
+
 ID_LENGTH = 11  # letters, digits, `-` and `_`: an id may begin with any of them, so a name is never split at `_`
 
-KINDS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4")
-SUFFIXES = tuple(suffix for kind in KINDS for suffix in (kind, kind.upper()))
+SUFFIXES = tuple(suffix for kind in scan.SUFFIXES for suffix in (f".{kind}", f".{kind.upper()}"))
 """Suffixes of audio files; if a clip has several files, the first of these suffixes is used."""
 
 

@@ -35,10 +35,10 @@ from pathlib import Path
 from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
 
-from slap.audio.header import FileError, header
+from slap.audio.decoders import AudioError, header
+from slap.audio.reader import ROUNDING
 from slap.core.bad_clip import BadClip
 from slap.core.units import Seconds
-from slap.datamodules.audio.decode import ROUNDING
 from slap.datamodules.bad_clips import RowError, judge
 from slap.datamodules.manifests.clip import Clip, ManifestError, write_manifest
 from slap.datamodules.manifests.cuts import open_cuts, write_cuts
@@ -115,7 +115,7 @@ def _json(path: Path, bad: list[BadClip], roots: Sequence[str]) -> Clips:
 
 
 def _table(path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip], roots: Sequence[str]) -> Clips:
-    recordings: dict[Path, Recording | FileError] = {}  # clips of one long file share its header
+    recordings: dict[Path, Recording | AudioError] = {}  # clips of one long file share its header
     cuts = []
     for line, clip in clips_of(path, records, bad):
         where = f"{path}, line {line}"
@@ -130,20 +130,20 @@ def _table(path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip]
     return InMemoryClips(cuts)
 
 
-def _recording(audio: Path) -> Recording | FileError:
+def _recording(audio: Path) -> Recording | AudioError:
     """Return the recording in a file, or the error if it cannot be read."""
     try:
         found = header(audio)
-    except FileError as error:
+    except AudioError as error:
         return error
     source = AudioSource("file", list(range(found.channels)), str(audio))
     return Recording(str(audio), [source], found.rate, found.frames, found.duration)
 
 
-def _cut(clip: Clip, recording: Recording | FileError, where: str) -> Cut:
-    if isinstance(recording, FileError):
+def _cut(clip: Clip, recording: Recording | AudioError, where: str) -> Cut:
+    if isinstance(recording, AudioError):
         hint = "; relative paths start from the manifest's folder" if recording.reason == "absent" else ""
-        raise RowError(BadClip(clip.id, recording.reason, recording.detail + hint, recording.file, where))
+        raise RowError(BadClip(clip.id, recording.reason, str(recording) + hint, recording.file, where))
     duration = recording.duration - clip.start if clip.duration is None else clip.duration
     if duration <= 0 or clip.start + duration > recording.duration + ROUNDING:
         detail = (

@@ -21,7 +21,7 @@ from lhotse import Recording
 from lhotse.cut import Cut, MixedCut, MonoCut, MultiCut
 from lhotse.cut.set import deserialize_cut
 
-from slap.audio.rates import RATES
+from slap.audio.decoders import RATES
 from slap.datamodules.audio.tar_member import TarMember
 from slap.datamodules.captions.validate import NO_TEXT, printable
 from slap.datamodules.manifests.clip import ManifestError

@@ -18,13 +18,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
 
-from slap.audio.header import FileError, Header, header
+from slap.audio.decoders import AudioError, Header, header
 
 T = TypeVar("T")
 
 BATCH = 64  # files per task of a process
 FEW = 1024  # files; below this, starting processes takes longer than reading
-ENDLESS = 2**62  # frames that libsndfile names when a stream does not say how long it is
 
 KINDS: dict[str, Literal["missing", "unreadable", "truncated", "empty"]] = {
     "absent": "missing",
@@ -52,16 +51,13 @@ def read_header(path: str) -> Header | Fault:
     try:
         if Path(path).stat().st_size == 0:
             return Fault("empty", f"{path} is a file of 0 bytes")
-        found = header(path)
+        return header(path)
     except FileNotFoundError:
         return Fault("missing", f"there is no file {path}")
-    except FileError as error:
-        return Fault(KINDS.get(error.reason, "unreadable"), error.detail)
+    except AudioError as error:
+        return Fault(KINDS.get(error.reason, "unreadable"), str(error))
     except (OSError, ValueError) as error:  # ValueError: NUL in its name
         return Fault("unreadable", str(error))
-    if found.frames >= ENDLESS:
-        return Fault("unreadable", f"the header of {path} does not say how long it is")
-    return found
 
 
 def read_headers(

@@ -17,7 +17,7 @@ import torch
 from lhotse import Recording, SupervisionSegment
 
 from slap import SLAP
-from slap.audio.header import FileError, header
+from slap.audio.decoders import AudioError, header
 from slap.core.bad_clip import REASONS, BadClip
 from slap.core.batch import Batch
 from slap.core.packed import Packed
@@ -453,7 +453,7 @@ def test_headers_of_bad_files(tmp_path: Path) -> None:
     for spoil, reason in ((cut_short, "truncated"), (emptied, "empty"), (unreadable, "unreadable"), (absent, "absent")):
         soundfile.write(tmp_path / "a.wav", noise(1.0), RATE)
         spoil(tmp_path / "a.wav")
-        with pytest.raises(FileError) as caught:
+        with pytest.raises(AudioError) as caught:
             header(tmp_path / "a.wav")
         assert caught.value.reason == reason
 

@@ -10,12 +10,10 @@ import numpy as np
 import soundfile
 import torch
 from fuzz_tools import Rng, damaged, one_of, told
-from lhotse import AudioSource, Recording, SupervisionSegment
+from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
 
-from slap.audio.header import FileError, header
-from slap.audio.reader import LOUDEST as LOUDEST_IN_USE
-from slap.audio.reader import AudioError, read
-from slap.datamodules.audio.load import LOUDEST, DecodeError, load, mono
+from slap.audio.reader import LOUDEST, AudioError, header, read
+from slap.datamodules.audio.load import DecodeError, load, mono
 
 RATE = 16000
 LARGEST = 1 << 24  # bytes that reading may take
@@ -46,49 +44,63 @@ def whole() -> list[tuple[str, bytes]]:
 
 
 def bytes_of_audio(rng: Rng, folder: Path) -> None:
-    """Damaged bytes give a header or a `FileError`; samples, all finite and as many as were promised, or an error."""
+    """Read damaged bytes both ways: samples, all finite and as many as were promised, or an `AudioError`."""
     suffix, raw = one_of(whole(), rng)
     path = folder / f"a.{suffix}"
     path.write_bytes(damaged(raw, rng))
-    _in_use(path)
+    used = _in_use(path)
     try:
         found = header(path)
-    except FileError as error:
+    except AudioError as error:
         told(error)
         return
-    frames, rate = (found.frames, found.rate) if rng.random() < 0.7 else (round(0.1 * RATE), RATE)
-    channels = list(range(found.channels if rng.random() < 0.9 else 1))
+    declared, all_channels = rng.random() < 0.7, rng.random() < 0.9
+    frames, rate = (found.frames, found.rate) if declared else (round(0.1 * RATE), RATE)
+    channels = list(range(found.channels if all_channels else 1))
     source = AudioSource("file", channels, str(path))
     recording = Recording("a", [source], rate, frames, frames / rate)
     whole_clip = recording.to_cut()
     whole_clip.supervisions = [SupervisionSegment("a", "a", 0.0, recording.duration, text="a sound")]
     clip = mono(whole_clip, RATE)
-    if rng.random() < 0.3 and clip.duration > 0.02:
+    cropped = rng.random() < 0.3 and clip.duration > 0.02
+    if cropped:
         clip = clip.truncate(offset=clip.duration / 3, duration=clip.duration / 3, preserve_id=True)
+    trained = _in_training(clip)
+    capped = trained in ("too_large", "wrong_rate")  # training alone has a cap
+    if declared and not cropped and len(channels) == found.channels and used is not None and not capped:
+        same = trained == used if isinstance(trained, str) or isinstance(used, str) else torch.equal(trained, used)
+        assert same, f"{trained} in training, {used} in use"
+
+
+def _in_training(clip: MonoCut) -> torch.Tensor | str:
+    """Return the samples of a clip, or the reason why it has none."""
     try:
         samples = load(clip, LARGEST)
     except DecodeError as error:
         told(error)
-        return
+        return error.bad.reason
     assert samples.dtype == torch.float32
     assert len(samples) == clip.num_samples
-    assert bool((samples.abs() <= LOUDEST).all())
+    assert bool((samples.abs() <= 2 * LOUDEST).all())  # resampling overshoots
+    return samples
 
 
-def _in_use(path: Path) -> None:
+def _in_use(path: Path) -> torch.Tensor | str | None:
+    """Return the samples of a file, or the reason why it has none; None if it is hours long, which takes its time."""
     if path.stat().st_size and _seconds(path) > 60:
-        return  # hours are read in blocks; that takes its time
+        return None
     try:
         samples = read(path, RATE)
     except AudioError as error:
         told(error)
-    else:
-        assert bool((samples.abs() <= 2 * LOUDEST_IN_USE).all())  # resampling overshoots
+        return error.reason
+    assert bool((samples.abs() <= 2 * LOUDEST).all())
+    return samples
 
 
 def _seconds(path: Path) -> float:
     try:
         found = header(path)
-    except FileError:
+    except AudioError:
         return 0.0
     return found.duration * max(1.0, found.rate / RATE)

@@ -1,4 +1,4 @@
-"""Reads m4a and other MPEG-4 audio, which libsndfile does not, through FFmpeg as PyAV brings it (extra `m4a`).
+"""MPEG-4 audio (m4a, mp4), which libsndfile does not read, through FFmpeg as PyAV brings it (extra `m4a`).
 
 T frames, C channels.
 """
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 LEAD = 4096
-"""Frames that are decoded before a stretch and dropped: a block of AAC needs those before it."""
+"""Frames that are decoded before a segment and dropped: a block of AAC needs those before it."""
 
 
 def is_mpeg4(source: str | BytesIO) -> bool:
-    """Whether a file, or what is in memory, begins as MPEG-4 containers do."""
+    """Tell by its first bytes if a file, or the content of one, is an MPEG-4 container."""
     if isinstance(source, str):
         with Path(source).open("rb") as file:
             start = file.read(8)
@@ -65,23 +65,32 @@ class Mpeg4File:
         seconds = ticks * self._unit if ticks is not None else Fraction(container.duration or 0, av.time_base)
         self.frames = round(seconds * self.samplerate)
         self._at = 0
+        self._broken_off = False  # the rest of a block is lost after a read
 
     def seek(self, frame: int) -> int:
-        """Read from a frame on."""
-        self._at = frame
+        """Read from a frame on.
+
+        Raises:
+            OSError: FFmpeg finds no such place.
+        """
+        self._at, self._broken_off = frame, False
         lead = Fraction(max(frame - LEAD, 0), self.samplerate)
         self._container.seek(int(lead / self._unit) + self._begin, stream=self._stream)
         return frame
 
     def read(self, frames: int, dtype: str = "float32", always_2d: bool = True) -> np.ndarray:
-        """(frames, C) float32 from here on; fewer where the file ends.
+        """Decode (frames, C) float32 from here on, fewer where the file ends.
 
         Raises:
             RuntimeError: the data is damaged.
+            OSError: as `seek`.
         """
         from av.error import FFmpegError
 
         assert (dtype, always_2d) == ("float32", True)
+        if self._broken_off:
+            self.seek(self._at)
+        self._broken_off = True
         parts: list[np.ndarray] = []
         found, stop = 0, self._at + frames
         try:
@@ -101,14 +110,8 @@ class Mpeg4File:
         """Close the file."""
         self._container.close()
 
-    def __enter__(self) -> Mpeg4File:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def _blocks(self) -> Any:
-        """Decoded blocks as planes of float32."""
+        """Yield decoded blocks as planes of float32."""
         from av import AudioResampler
 
         planes = AudioResampler(format="fltp")

@@ -1,281 +1,314 @@
-"""Audio as people have it, files and arrays of any rate and number of channels, to mono float32 at a model's rate.
+"""The one reader of audio files: any format, rate and number of channels, to mono float32 at a model's rate.
 
-T samples of a recording at the rate it has, T' at the rate that is wanted, C channels.
+Training, evaluation and use read files here, with the same decoders (`slap.audio.decoders`), the same resampler
+(`slap.audio.resample`) and the same limits, so a file gives the same samples, or the same error, everywhere. Only the
+segment that is wanted is decoded, in blocks where it is long. Channels are averaged.
 
-Files are read by soundfile (wav, flac, ogg, mp3, opus, aiff, ...), and MPEG-4 (m4a) through the extra `m4a`, in blocks
-where they are long; resampling is torchaudio's, and the same whether a recording comes whole or in blocks. Channels are
-averaged.
+T frames at the rate that a recording has, T' samples at the rate that is wanted, C channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
-from math import ceil, isqrt
+from io import BytesIO
+from math import floor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from torch import Tensor
-from torchaudio.functional import resample
 
-from slap.audio.mpeg4 import Mpeg4File, is_mpeg4
-from slap.audio.rates import RATES
+from slap.audio.decoders import AudioError, Header, header, opened
+from slap.audio.resample import resample, resampled, samples_after
+from slap.core.units import Seconds
 
-BLOCK = 30.0
-"""Seconds that are decoded at once."""
+__all__ = ["AudioError", "AudioFile", "Header", "Span", "average", "blocks", "check_samples", "header", "read"]
+
+BLOCK: Seconds = 30.0
+"""Length of a block; a segment up to one and a half of it is one block."""
 
 LARGEST_BLOCK = 1 << 26
 """Bytes of samples that are decoded at once: a small file may hold hundreds of channels at a rate of radio."""
 
-MOST_CHANNELS = 64
 LOUDEST = 100.0
 """Float samples beyond this are no audio in -1 to 1, most likely integers that were converted without scaling."""
 
-KERNEL = 6
-"""Zero crossings of torchaudio's resampling filter, which says how far a sample looks."""
+ROUNDING: Seconds = 1e-3
+"""Time by which a segment may overstep its file's end: times in manifests are rounded."""
 
-FINEST = 2000
-"""Largest denominator of a ratio of rates. That of 44.1 and 16 kHz is 160; rates without a common divisor would need
-gigabytes of filters, and are taken to about a millionth."""
+PADDING: Seconds = 0.1
+"""Time by which a file's length may differ from a manifest's: decoders disagree on the padding of encoders."""
 
-LARGEST_FILTER = 1 << 23
-"""Numbers of a filter; making it takes some eight times as much as it holds."""
+ESTIMATE: Seconds = 0.05
+"""Time by which the data of an MP3 may end early: without a frame that counts the others, its length is an estimate."""
 
+LOSSY = ("MP3", "OGG", "MPEG-4")
+"""Formats whose decoders disagree so."""
 
-class AudioError(ValueError):
-    """A recording that cannot be used; the message names it and says what is wrong."""
+COPIES = 3
+"""Memory to read a segment, as a multiple of all its channels as float32. Measured at most: 4.4."""
+
+Mix = Callable[[np.ndarray], Tensor]
+"""From a block, (n, C) float32, to the samples to use, (n,) or (C, n)."""
 
 
 @dataclass(frozen=True)
-class Header:
-    """What a file says of itself; compressed files may be wrong about their length.
+class Span:
+    """A segment of a file.
 
     Attributes:
-        samples: T.
-        rate: Hz.
-        channels: C.
+        start: the first frame.
+        frames: T.
+        samples: T'.
     """
 
+    start: int
+    frames: int
     samples: int
-    rate: int
-    channels: int
-
-    @property
-    def seconds(self) -> float:
-        """Duration."""
-        return self.samples / self.rate
 
 
-def header(path: str | Path) -> Header:
-    """Read a file's header.
+class AudioFile:
+    """An open audio file whose header makes sense.
+
+    Args:
+        source: a path, or the content of a file.
+        name: of the file, for messages; None is the path.
+
+    Attributes:
+        name: of the file, for messages.
+        header: length, rate and channels.
 
     Raises:
-        AudioError: there is no such file, or it is no audio.
+        AudioError: the file is absent, unreadable, truncated or empty, or its rate is impossible.
     """
-    with opened(path) as file:
-        return Header(file.frames, file.samplerate, file.channels)
+
+    def __init__(self, source: str | Path | BytesIO, name: str | None = None) -> None:
+        self._file = opened(str(source) if isinstance(source, Path) else source, name)
+        self.name = name or ("memory" if isinstance(source, BytesIO) else str(source))
+        self.header = Header(self._file.frames, self._file.samplerate, self._file.channels)
+
+    def __enter__(self) -> AudioFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def span(self, rate: int, start: Seconds = 0.0, duration: Seconds | None = None) -> Span:
+        """Find the frames of a segment.
+
+        Args:
+            rate: that is wanted, Hz.
+            start: of the segment.
+            duration: of the segment; None is up to the end of the file.
+
+        Raises:
+            AudioError: the segment goes on beyond the end of the file.
+        """
+        own, total = self.header.rate, self.header.frames
+        first = samples_in(start, own)
+        if duration is None:
+            duration = self.header.duration - start
+        samples = max(samples_in(duration, rate), 1)
+        # As many as give these samples, also where each becomes several.
+        frames = max(samples_after(samples, rate, own), (samples - 1) * own // rate + 1)
+        # Times are rounded, e.g. to another rate; the last frames of a file belong to the segment that ends there.
+        if abs(first + frames - total) <= ROUNDING * own and first < total:
+            frames = total - first
+        if duration <= 0 or first + frames - total > max(self._slack(frames) * own, 2):
+            raise AudioError(
+                f"the segment from {start:.3f} to {start + duration:.3f} s does not lie in {self.name}, which lasts "
+                f"{self.header.duration:.3f} s",
+                "wrong_duration",
+                self.name,
+            )
+        return Span(first, frames, samples)
+
+    def check_length(self, expected: Seconds) -> None:
+        """Refuse a file that is not as long as a manifest says.
+
+        Rates alone may differ: libsndfile says of Opus what rate the encoder was given, others that it is 48 kHz.
+
+        Raises:
+            AudioError: the lengths differ by more than decoders do.
+        """
+        found = self.header.duration
+        if abs(found - expected) > PADDING + 0.01 * expected:
+            raise AudioError(
+                f"{self.name} lasts {found:.3f} s, but the manifest says {expected:.3f} s", "wrong_duration", self.name
+            )
+
+    def check_size(self, span: Span, rate: int, largest: int) -> None:
+        """Refuse a segment that takes too much memory to be read as a whole.
+
+        Args:
+            span: the segment.
+            rate: the highest that its samples will have, Hz.
+            largest: bytes that it may take.
+
+        Raises:
+            AudioError: it takes more.
+        """
+        own, channels = self.header.rate, self.header.channels
+        needed = span.frames * channels * 4 * COPIES * max(rate, own) / own
+        if needed > largest:
+            raise AudioError(
+                f"to read {span.frames / own:.1f} s x {channels} channels x {own} Hz of {self.name} takes "
+                f"{needed / 2**20:.0f} MB, but only {largest / 2**20:.0f} MB are allowed",
+                "too_large",
+                self.name,
+            )
+
+    def read(self, rate: int, start: Seconds = 0.0, duration: Seconds | None = None, mix: Mix | None = None) -> Tensor:
+        """Read a segment as a whole; for the arguments see `blocks`.
+
+        Returns:
+            (T',) or (C, T') float32.
+        """
+        parts = list(self.blocks(rate, start, duration, mix=mix))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+    def blocks(
+        self,
+        rate: int,
+        start: Seconds = 0.0,
+        duration: Seconds | None = None,
+        seconds: Seconds = BLOCK,
+        mix: Mix | None = None,
+    ) -> Iterator[Tensor]:
+        """Yield a segment in consecutive blocks, (n_i,) or (C, n_i) float32; joined they are `read`.
+
+        Args:
+            rate: of the blocks, Hz.
+            start: of the segment; audio before it is not decoded where the format allows that.
+            duration: of the segment; None is up to the end of the file.
+            seconds: length of a block.
+            mix: from the channels to the samples to use; None averages them.
+
+        Raises:
+            AudioError: the segment does not lie in the file, cannot be decoded, or has samples that are not finite or
+                far beyond -1 to 1.
+        """
+        own, mix = self.header.rate, mix or average
+        span = self.span(rate, start, duration)
+        size = max(min(round(seconds * own), LARGEST_BLOCK // (4 * self.header.channels)), 1)
+        if 2 * span.frames <= 3 * size:
+            parts = list(self._decoded(span, span.frames, mix))
+            yield resample(parts[0] if len(parts) == 1 else torch.cat(parts, -1), own, rate, span.samples)
+        else:
+            yield from resampled(self._decoded(span, size, mix), own, rate, span.samples)
+
+    def _decoded(self, span: Span, size: int, mix: Mix) -> Iterator[Tensor]:
+        """Yield the frames of a segment in blocks of a size; those that may be missing at its end are zeros."""
+        at, stop = span.start, span.start + span.frames
+        if at:
+            self._seek(min(at, self.header.frames))
+        while at < stop:
+            block = self._decode(min(size, stop - at), at)
+            if not len(block):
+                break
+            samples = mix(block)
+            check_samples(samples, self.name, at)
+            yield samples
+            at += len(block)
+        missing = stop - at
+        if not missing:
+            return
+        slack = min(self._slack(span.frames), ESTIMATE) * self.header.rate
+        if missing > max(stop - self.header.frames, 0) + slack:
+            raise AudioError(
+                f"{self.name} was cut short: its data ends {missing / self.header.rate:.3f} s before the end that its "
+                "header declares",
+                "truncated",
+                self.name,
+            )
+        yield mix(np.zeros((missing, self.header.channels), np.float32))
+
+    def _seek(self, frame: int) -> None:
+        try:
+            self._file.seek(frame)
+        except (RuntimeError, OSError) as error:  # LibsndfileError is a RuntimeError
+            raise self._damaged(frame, error) from error
+
+    def _decode(self, frames: int, at: int) -> np.ndarray:
+        try:
+            block: np.ndarray = self._file.read(frames, dtype="float32", always_2d=True)
+        except (RuntimeError, OSError) as error:
+            raise self._damaged(at, error) from error
+        return block
+
+    def _damaged(self, at: int, error: Exception) -> AudioError:
+        where = f"{at / self.header.rate:.2f} s"
+        return AudioError(f"{self.name} cannot be decoded beyond {where}: {error}", "truncated", self.name)
+
+    def _slack(self, frames: int) -> Seconds:
+        """Return the time by which a segment of some frames may overstep the end of the file."""
+        return min(PADDING, frames / self.header.rate / 10) if self._file.format in LOSSY else ROUNDING
 
 
 def read(path: str | Path, rate: int) -> Tensor:
-    """A whole file, (T',) float32, mono at a rate.
+    """Read a whole file, (T',) float32, mono at a rate.
 
     Raises:
-        AudioError: it cannot be read, has no samples, or samples that are not finite.
+        AudioError: it cannot be read, has no samples, or samples that are not finite or far beyond -1 to 1.
     """
-    return torch.cat(list(blocks(path, rate)))
+    with AudioFile(path) as file:
+        return file.read(rate)
 
 
 def blocks(
-    path: str | Path, rate: int, seconds: float = BLOCK, start: float = 0.0, duration: float | None = None
+    path: str | Path, rate: int, seconds: Seconds = BLOCK, start: Seconds = 0.0, duration: Seconds | None = None
 ) -> Iterator[Tensor]:
-    """A file in consecutive blocks, (n_i,) float32, mono at a rate; joined they are `read`.
-
-    Args:
-        path: of the file.
-        rate: Hz.
-        seconds: of a block.
-        start: where in the file to begin, in seconds; what lies before is not decoded where the format allows it.
-        duration: seconds to read; None is up to the end.
+    """Yield a segment of a file in consecutive blocks, (n_i,) float32, mono at a rate; see `AudioFile.blocks`.
 
     Raises:
-        AudioError: as `read`; while iterating.
+        AudioError: as `read`, or the segment does not lie in the file; while iterating.
     """
-    yield from decoded(opened(path), path, rate, seconds, start, duration)
+    with AudioFile(path) as file:
+        yield from file.blocks(rate, start, duration, seconds)
 
 
-def decoded(
-    file: soundfile.SoundFile | Mpeg4File,
-    path: str | Path,
-    rate: int,
-    seconds: float = BLOCK,
-    start: float = 0.0,
-    duration: float | None = None,
-) -> Iterator[Tensor]:
-    """Yield the blocks of an open file, as `blocks` does, and close it."""
-    with file:
-        empty = True
-        first = round(start * file.samplerate)
-        most = None if duration is None else max(round(duration * file.samplerate), 1)
-        if first:
-            try:
-                file.seek(first)
-            except soundfile.LibsndfileError as error:
-                raise AudioError(f"{path} has no second {start:g}: {error}") from error
-        size = min(round(seconds * file.samplerate), LARGEST_BLOCK // (4 * file.channels))
-        stream = _decoded(file, path, max(size, 1), first, most)
-        for block in resampled(stream, file.samplerate, rate):
-            empty = False
-            yield block
-    if empty:
-        raise AudioError(f"{path} holds no samples")
+def samples_in(seconds: Seconds, rate: int) -> int:
+    """Return the nearest number of samples of a time, halves rounded up, as Lhotse does."""
+    return floor(round(seconds * rate, 8) + 0.5)
 
 
-def from_array(array: Any, rate: int, wanted: int, name: str = "the array") -> Tensor:
-    """An array or tensor of samples, (T,), (C, T) or (T, C), to (T',) float32, mono at a rate.
+def average(block: np.ndarray) -> Tensor:
+    """Return the mean of the channels, (n,), of a block, (n, C) float32."""
+    mean = block[:, 0]
+    if block.shape[1] > 1:
+        mean = mean.copy()
+        for channel in range(1, block.shape[1]):
+            mean += block[:, channel]
+        mean /= block.shape[1]
+    return torch.from_numpy(mean)
 
-    Floats lie in -1 to 1; int16, int32, int8 and uint8 are full-scale integers. Of two axes the shorter one is that of
-    the channels.
+
+def check_samples(samples: Tensor, name: str, start: int = 0) -> None:
+    """Refuse samples that are not finite or far beyond -1 to 1.
 
     Args:
-        array: a numpy array, a tensor, or what numpy makes one of.
-        rate: of the array, Hz.
-        wanted: Hz.
+        samples: (..., n), with n above 0.
         name: of the recording, for messages.
+        start: the number of the first sample.
 
     Raises:
-        AudioError: it has no samples, other than 1 or 2 axes, another type, samples that are not finite or not in -1 to
-            1, or an impossible rate.
+        AudioError: there is one.
     """
-    samples = torch.as_tensor(array if isinstance(array, Tensor) else np.asarray(array)).detach().cpu()
-    check_rate(rate, name)
-    mono = _mono(_scaled(samples, name), name)
-    if not len(mono):
-        raise AudioError(f"{name} holds no samples; the shortest recording has one")
-    _check(mono, name, 0)
-    return torch.cat(list(resampled(iter([mono]), rate, wanted)))
-
-
-def check_rate(rate: int, name: str) -> None:
-    """Raise an `AudioError` for a rate that no recording has."""
-    if isinstance(rate, bool) or not isinstance(rate, int | np.integer) or not RATES[0] <= rate <= RATES[1]:
-        raise AudioError(f"{name} needs a sample rate as an int of {RATES[0]} to {RATES[1]} Hz, got {rate!r}")
-
-
-def resampled(stream: Iterator[Tensor], rate: int, wanted: int) -> Iterator[Tensor]:
-    """Blocks at one rate, (n_i,), to blocks at another, which joined equal the whole resampled at once.
-
-    Every block is resampled with as much of its neighbors as the filter sees, in whole periods of the two rates.
-    """
-    if rate == wanted:
-        yield from (block for block in stream if len(block))
-        return
-    ratio = _ratio(rate, wanted)
-    period, produced = ratio.denominator, ratio.numerator  # so many samples become so many
-    reach = ceil(KERNEL * max(period / produced, 1.0) / 0.99) + 1
-    margin = ceil(reach / period) * period
-    held, lead = torch.empty(0), 0  # `lead` samples of `held` were resampled before and are context now
-    for block in stream:
-        held = torch.cat([held, block])
-        ready = (len(held) - lead - margin) // period * period
-        if ready <= 0:
-            continue
-        out = resample(held[: lead + ready + margin], period, produced)
-        yield out[lead // period * produced : (lead + ready) // period * produced]
-        keep = max(lead + ready - margin, 0)
-        held, lead = held[keep:].clone(), lead + ready - keep
-    if len(held) > lead:
-        yield resample(held, period, produced)[lead // period * produced :]
-
-
-def _ratio(rate: int, wanted: int) -> Fraction:
-    """Two rates as a fraction, wanted over given, that a filter of bounded size can do."""
-    finest = min(FINEST * max(rate // wanted, 1), isqrt(LARGEST_FILTER * rate // wanted))
-    return Fraction(wanted, rate).limit_denominator(finest)
-
-
-def opened(path: str | Path) -> soundfile.SoundFile | Mpeg4File:
-    """Open a file whose header makes sense; libsndfile has the first try, so that most files are opened once.
-
-    Raises:
-        AudioError: there is no such file, or it is no audio.
-    """
-    if not Path(path).is_file():
-        raise AudioError(f"there is no file {path}")
-    file: soundfile.SoundFile | Mpeg4File
-    try:
-        try:
-            file = soundfile.SoundFile(str(path))
-        except soundfile.LibsndfileError:
-            if not is_mpeg4(str(path)):
-                raise
-            file = Mpeg4File(str(path))
-    except (soundfile.LibsndfileError, TypeError, ValueError, OSError, ImportError) as error:
-        raise AudioError(f"{path} cannot be read as audio: {error}") from error
-    if not RATES[0] <= file.samplerate <= RATES[1]:
-        file.close()
-        raise AudioError(f"{path} says that its rate is {file.samplerate} Hz; {RATES[0]} to {RATES[1]} are read")
-    return file
-
-
-def _decoded(
-    file: soundfile.SoundFile | Mpeg4File, path: str | Path, size: int, start: int, most: int | None
-) -> Iterator[Tensor]:
-    """Blocks of `size` samples, the mean of the channels, from sample `start` on, `most` of them."""
-    stop = None if most is None else start + most
-    while stop is None or start < stop:
-        try:
-            if isinstance(file, Mpeg4File):  # what a read leaves of a block is gone
-                file.seek(start)
-            block = file.read(size if stop is None else min(size, stop - start), dtype="float32", always_2d=True)
-        except (soundfile.LibsndfileError, RuntimeError) as error:
-            at = f"{start / file.samplerate:.2f} s"
-            raise AudioError(f"{path} cannot be decoded beyond {at}: {error}") from error
-        if not len(block):
-            return
-        mono = torch.from_numpy(block.mean(axis=1))
-        _check(mono, str(path), start)
-        yield mono
-        start += len(block)
-
-
-def _scaled(samples: Tensor, name: str) -> Tensor:
-    if samples.is_floating_point():
-        return samples.float()
-    if samples.dtype in (torch.int8, torch.int16, torch.int32):
-        return (samples.double() / -float(torch.iinfo(samples.dtype).min)).float()
-    if samples.dtype == torch.uint8:
-        return (samples.float() - 128) / 128
-    raise AudioError(f"{name} holds {samples.dtype}; samples may be floats in -1 to 1, int8, int16, int32 or uint8")
-
-
-def _mono(samples: Tensor, name: str) -> Tensor:
-    shape = tuple(samples.shape)
-    if samples.dim() == 1:
-        return samples
-    if samples.dim() != 2:
-        raise AudioError(f"{name} has shape {shape}; (samples,), (channels, samples) or (samples, channels) are read")
-    if 0 in shape:
-        raise AudioError(f"{name} of shape {shape} holds no samples; the shortest recording has one")
-    if (shape[0] == shape[1] and shape[0] > 1) or min(shape) > MOST_CHANNELS:
-        raise AudioError(f"{name} has shape {shape}, of which the channels cannot be told; average them first")
-    return samples.mean(0 if shape[0] <= shape[1] else 1)
-
-
-def _check(samples: Tensor, name: str, start: int) -> None:
-    peak = float(samples.abs().max())  # NaN if any is
-    if peak <= LOUDEST:
+    low, high = (float(extreme) for extreme in samples.aminmax())  # both NaN if any is
+    if low >= -LOUDEST and high <= LOUDEST:
         return
     finite = samples.isfinite()
     if not bool(finite.all()):
-        first = int((~finite).nonzero()[0])
-        raise AudioError(
-            f"{name} has a sample that is {samples[first]:.0f}, number {start + first}; all must be finite"
+        first = tuple((~finite).nonzero()[0].tolist())
+        found = f"has a sample that is {samples[first]:.0f}, number {start + first[-1]}; all must be finite"
+    else:
+        found = (
+            f"has samples of up to {max(-low, high):.6g}; floats must lie in -1 to 1 (divide what were 16-bit integers "
+            "by 32768, or pass them as int16)"
         )
-    raise AudioError(
-        f"{name} has samples of up to {peak:.6g}; floats must lie in -1 to 1 (divide what were 16-bit integers by "
-        "32768, or pass them as int16)"
-    )
+    raise AudioError(f"{name} {found}", "not_finite")

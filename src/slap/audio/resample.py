@@ -1,77 +1,133 @@
-"""What resampling costs before anything is allocated: rates of files and manifests are whatever somebody wrote there.
+"""The one resampler: torchaudio's windowed sinc, for recordings that are read as a whole or in blocks.
+
+T samples of a recording at the rate that it has, T' at the rate that is wanted.
 
 The filter of two rates has a row for each sample of the new rate in their common period: 160 for 44.1 kHz to 16 kHz,
-but 16,000 for 44,101 Hz, whose 700 million numbers take gigabytes.
+but 16,000 for 44,101 Hz, whose 700 million numbers take gigabytes. The rates in files and manifests are arbitrary, so
+the ratio of two rates is approximated where the exact filter would be too large: to about a millionth, but for rates
+that are nearly equal, e.g. 16,001 Hz, which is taken for 16 kHz.
 """
 
 from __future__ import annotations
 
-from math import ceil, gcd
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import cache
+from math import ceil, isqrt
 
-from lhotse import Recording
-from lhotse.augmentation import Resample, Speed
-from lhotse.augmentation import torchaudio as lhotse_resampling
-
-from slap.audio.header import FileError
+import torch
+from torch import Tensor
+from torchaudio.transforms import Resample
 
 WIDTH, ROLLOFF = 6, 0.99
-"""Of Lhotse's filter: zero crossings, and the share of the band that it keeps."""
+"""Zero crossings of the filter, and the share of the band that it keeps; torchaudio's defaults."""
+
+FINEST = 2000
+"""Largest denominator of a ratio of rates up to twice the wanted one; that of 44.1 and 16 kHz is 160."""
+
+LARGEST_FILTER = 1 << 23
+"""Numbers of a filter."""
 
 MAKING = 9
-"""Making a filter takes about so many times what it takes as float32. Measured: 8.3 times."""
+"""Memory to make a filter, as a multiple of its size as float32. Measured: 8.3."""
 
 KEPT = 1 << 28
-"""Bytes of the filters that a process keeps; Lhotse keeps all of them, as many as there are pairs of rates."""
+"""Bytes of filters that a process keeps."""
+
+_filters: dict[tuple[int, int], Resample] = {}
 
 
-def filter_bytes(rate: int, wanted: int) -> int:
-    """What the filter from one rate, in Hz, to another takes as float32."""
-    shared = gcd(rate, wanted)
-    period, produced = rate // shared, wanted // shared
+def samples_after(samples: int, rate: int, wanted: int) -> int:
+    """Return T' of T samples: the nearest number, halves rounded up, and at least 1."""
+    return max((2 * samples * wanted + rate) // (2 * rate), 1)
+
+
+@cache
+def ratio(rate: int, wanted: int) -> Fraction:
+    """Return the wanted rate over the given one, approximated where the exact filter would be too large."""
+    finest = min(FINEST * max(rate // wanted, 1), isqrt(LARGEST_FILTER * rate // wanted))
+    return Fraction(wanted, rate).limit_denominator(finest)
+
+
+def filter_bytes(period: int, produced: int) -> int:
+    """Return the size as float32 of the filter that makes `produced` samples of `period`, which share no divisor."""
     if period == produced:
         return 0
-    width = ceil(WIDTH * period / (min(period, produced) * ROLLOFF))
-    return 4 * produced * (2 * width + period)
+    return 4 * produced * (2 * _reach(period, produced) + period)
 
 
-def check_resampling(rate: int, wanted: int, largest: int, name: str) -> None:
-    """Refuse two rates whose filter would take more memory than reading a clip may.
+def resample(samples: Tensor, rate: int, wanted: int, count: int | None = None) -> Tensor:
+    """Resample a whole recording.
 
     Args:
-        rate: Hz, of what is read.
+        samples: (..., T) float32.
+        rate: of the samples, Hz.
         wanted: Hz.
-        largest: bytes that reading a clip may take.
-        name: of the file, for the message.
+        count: T'; None is `samples_after`.
 
-    Raises:
-        FileError: it would.
+    Returns:
+        (..., T').
     """
-    needed = MAKING * filter_bytes(rate, wanted)
-    if needed > largest:
-        raise FileError(
-            f"resampling from {rate} to {wanted} Hz, which have little in common, takes {needed >> 20} MB, but only "
-            f"{largest >> 20} MB are allowed",
-            "wrong_rate",
-            name,
-        )
+    count = samples_after(samples.shape[-1], rate, wanted) if count is None else count
+    return with_length(_resampled(samples, ratio(rate, wanted)), count)
 
 
-def check_transforms(recording: Recording, largest: int, name: str) -> None:
-    """The same for all that a recording asks for.
+def resampled(stream: Iterator[Tensor], rate: int, wanted: int, count: int | None = None) -> Iterator[Tensor]:
+    """Yield blocks, (..., n_i) each, at the wanted rate, which joined equal the whole resampled at once.
 
-    Raises:
-        FileError: one of its transforms would take too much.
+    Every block is resampled with as much of its neighbors as the filter sees, in whole periods of the two rates.
+
+    Args:
+        stream: consecutive blocks of samples.
+        rate: of the blocks, Hz.
+        wanted: Hz.
+        count: T'; None is `samples_after`.
     """
-    for transform in recording.transforms or []:
-        if isinstance(transform, Resample):
-            check_resampling(transform.source_sampling_rate, transform.target_sampling_rate, largest, name)
-        elif isinstance(transform, Speed):
-            rate = recording.sampling_rate
-            check_resampling(max(round(rate * transform.factor), 1), rate, largest, name)
+    scale = ratio(rate, wanted)
+    period, produced = scale.denominator, scale.numerator  # so many samples become so many
+    margin = 0 if scale == 1 else ceil((_reach(period, produced) + 1) / period) * period
+    held, lead = torch.empty(0), 0  # `lead` samples of `held` were resampled before and are context now
+    read = made = 0
+    for block in stream:
+        held = torch.cat([held, block], -1) if held.numel() else block
+        read += block.shape[-1]
+        ready = (held.shape[-1] - lead - margin) // period * period
+        if ready <= 0:
+            continue
+        out = _resampled(held[..., : lead + ready + margin], scale)
+        out = out[..., lead // period * produced : (lead + ready) // period * produced]
+        out = out if count is None else out[..., : count - made]
+        made += out.shape[-1]
+        yield out
+        keep = max(lead + ready - margin, 0)
+        held, lead = held[..., keep:].clone(), lead + ready - keep
+    total = samples_after(read, rate, wanted) if count is None else count
+    if read and total > made:
+        yield with_length(_resampled(held, scale)[..., lead // period * produced :], total - made)
 
 
-def forget_filters() -> None:
-    """Forget Lhotse's filters where they take more than `KEPT`."""
-    known = lhotse_resampling._precompiled_resamplers
-    if len(known) > 1 and sum(filter_bytes(*rates) for rates in known) > KEPT:
-        known.clear()
+def with_length(samples: Tensor, count: int) -> Tensor:
+    """Return samples, (..., T), cut to `count` or filled up with zeros."""
+    missing = count - samples.shape[-1]
+    return torch.nn.functional.pad(samples, (0, missing)) if missing > 0 else samples[..., :count]
+
+
+def _resampled(samples: Tensor, scale: Fraction) -> Tensor:
+    """Resample by a ratio; gives ceil(T x ratio) samples."""
+    out: Tensor = samples if scale == 1 else _filter(scale.denominator, scale.numerator)(samples)
+    return out
+
+
+def _filter(period: int, produced: int) -> Resample:
+    """Return a filter, kept for the next time; all are forgotten where they take more than `KEPT`."""
+    known = _filters.get((period, produced))
+    if known is None:
+        if sum(filter_bytes(*rates) for rates in list(_filters)) > KEPT:
+            _filters.clear()
+        known = _filters[period, produced] = Resample(period, produced)
+    return known
+
+
+def _reach(period: int, produced: int) -> int:
+    """Return how many samples the filter sees on either side."""
+    return ceil(WIDTH * period / (min(period, produced) * ROLLOFF))

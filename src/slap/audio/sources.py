@@ -1,4 +1,4 @@
-"""What users pass as audio, as recordings that can be read in blocks: paths, arrays with their rate, tensors.
+"""Audio as users pass it, as recordings that can be read in blocks: paths, arrays with their rate, tensors.
 
 T samples of a recording.
 """
@@ -9,36 +9,82 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import ceil
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from slap.audio.reader import AudioError, blocks, check_rate, decoded, from_array, opened
+from slap.audio.arrays import check_rate, from_array
+from slap.audio.reader import AudioError, AudioFile, samples_in
+from slap.audio.resample import samples_after
+from slap.core.units import Seconds
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a file.
+    """A segment of a file.
 
     Attributes:
         path: of the file.
-        start: where it begins, in seconds.
-        duration: how long it is; None is up to the end of the file.
+        start: of the segment.
+        duration: of the segment; None is up to the end of the file.
+        whole: length of the file by a manifest, which the file must have; None if that is not known.
     """
 
     path: str
-    start: float = 0.0
-    duration: float | None = None
+    start: Seconds = 0.0
+    duration: Seconds | None = None
+    whole: Seconds | None = None
 
     def __str__(self) -> str:
-        """The path, with the seconds where it is not the whole file."""
+        """Return the path, with the seconds where it is not the whole file."""
         if not self.start and self.duration is None:
             return self.path
         end = "" if self.duration is None else f"{self.start + self.duration:g}"
         return f"{self.path}#{self.start:g}-{end}"
+
+    def blocks(self, rate: int) -> Iterator[Tensor]:
+        """Yield blocks of samples, (n_i,) float32, mono at a rate in Hz; see `slap.audio.reader.AudioFile.blocks`.
+
+        Raises:
+            AudioError: the file cannot be used, or the segment does not lie in it.
+        """
+        yield from self.blocks_of(AudioFile(self.path), rate)
+
+    def blocks_of(self, file: AudioFile, rate: int) -> Iterator[Tensor]:
+        """Yield blocks as `blocks` does, of a file that is open already, and close it."""
+        with file:
+            if self.whole is not None:
+                file.check_length(self.whole)
+            yield from file.blocks(rate, self.start, self._seconds)
+
+    def stream(self, rate: int, name: str, hold: bool = True) -> AudioStream:
+        """Open the file, and return the segment to be read in blocks.
+
+        Args:
+            rate: of the samples, Hz.
+            name: of the recording, for messages.
+            hold: keep the file open; else it is opened again to be read.
+
+        Raises:
+            AudioError: as `blocks`.
+        """
+        file = AudioFile(self.path)
+        try:
+            samples = file.span(rate, self.start, self._seconds).samples
+        except AudioError:
+            file.close()
+            raise
+        if hold:
+            return AudioStream(name, samples, partial(self.blocks_of, file, rate), file.close)
+        file.close()
+        return AudioStream(name, samples, partial(self.blocks, rate))
+
+    @property
+    def _seconds(self) -> Seconds | None:
+        """Length of the segment as far as it is known."""
+        return self.whole - self.start if self.duration is None and self.whole is not None else self.duration
 
 
 @dataclass(frozen=True)
@@ -46,8 +92,8 @@ class Input:
     """A recording to use.
 
     Attributes:
-        id: of a manifest's clip its own, else the path.
-        audio: the file, or the stretch of it.
+        id: that of a manifest's clip, else the path.
+        audio: the file, or the segment of it.
     """
 
     id: str
@@ -56,20 +102,20 @@ class Input:
 
 @dataclass(frozen=True, eq=False)
 class LazyAudio:
-    """A recording that somebody else decodes when its turn comes, e.g. out of a shard.
+    """A recording that its owner decodes when its turn comes, e.g. out of a shard.
 
     Attributes:
         name: of the recording, for messages.
-        seconds: how long it is.
+        seconds: its duration.
         decode: gives its samples, (T,) float32, mono at a rate in Hz; raises `AudioError`.
     """
 
     name: str
-    seconds: float
+    seconds: Seconds
     decode: Callable[[int], Tensor]
 
     def __str__(self) -> str:
-        """The name."""
+        """Return the name."""
         return self.name
 
 
@@ -84,7 +130,7 @@ class AudioStream:
 
     Attributes:
         name: of the recording, for messages.
-        samples: T at the model's rate, as a header says it; compressed files may be wrong.
+        samples: T at the model's rate by the header; compressed files may be wrong.
         blocks: gives its (n_i,) samples, mono float32 at the model's rate, once; raises `AudioError`.
         close: closes its file, if it was opened and `blocks` did not come to the end.
     """
@@ -96,17 +142,17 @@ class AudioStream:
 
 
 def as_list(audio: Audio | Sequence[Audio]) -> list[Audio]:
-    """One recording or several, as a list: a list is several, everything else, `(array, rate)` included, is one."""
+    """Return one recording or several as a list: a list is several; anything else, `(array, rate)` included, is one."""
     return list(audio) if isinstance(audio, list) else [audio]  # type: ignore[list-item]
 
 
 def name_of(item: Any, index: int) -> str:
-    """How messages call a recording."""
+    """Return the name of a recording for messages."""
     return str(item) if isinstance(item, str | PathLike | Segment | LazyAudio) else f"recording {index}"
 
 
 def source(item: Audio, index: int, rate: int, hold: bool = True) -> AudioStream:
-    """Open a recording as it was passed.
+    """Return a recording to be read in blocks.
 
     Args:
         item: the recording.
@@ -121,9 +167,9 @@ def source(item: Audio, index: int, rate: int, hold: bool = True) -> AudioStream
     if isinstance(item, str | PathLike):
         item = Segment(str(Path(item)))
     if isinstance(item, Segment):
-        return _of_file(item, name, rate, hold)
+        return item.stream(rate, name, hold)
     if isinstance(item, LazyAudio):
-        return AudioStream(name, max(ceil(item.seconds * rate), 1), partial(_decoded_elsewhere, item, rate))
+        return AudioStream(name, max(samples_in(item.seconds, rate), 1), partial(_decoded_elsewhere, item, rate))
     if isinstance(item, Tensor):
         item = (item, rate)
     if not (isinstance(item, tuple) and len(item) == 2):
@@ -135,28 +181,14 @@ def source(item: Audio, index: int, rate: int, hold: bool = True) -> AudioStream
         count = max(array.shape, default=0) if hasattr(array, "shape") else len(array)
     except TypeError as error:
         raise AudioError(f"{name} is no array of samples but a {type(array).__name__}") from error
-    return AudioStream(name, max(ceil(count * rate / own), 1), lambda: iter([from_array(array, own, rate, name)]))
-
-
-def _of_file(item: Segment, name: str, rate: int, hold: bool) -> AudioStream:
-    file = opened(item.path)
-    whole = file.frames / file.samplerate
-    seconds = min(whole - item.start, item.duration or float("inf"))
-    if seconds <= 0 or not hold:
-        file.close()
-    if seconds <= 0:
-        raise AudioError(f"{name} begins beyond the end of the file, which has {whole:g} s")
-    read = partial(decoded, file, item.path) if hold else partial(blocks, item.path)
-    return AudioStream(
-        name, max(ceil(seconds * rate), 1), partial(read, rate, start=item.start, duration=item.duration), file.close
-    )
+    return AudioStream(name, samples_after(count, own, rate), lambda: iter([from_array(array, own, rate, name)]))
 
 
 _ELSEWHERE = threading.Lock()
 
 
 def _decoded_elsewhere(item: LazyAudio, rate: int) -> Iterator[Tensor]:
-    """Yield the samples; only one thread decodes, since the decoders of others may share an open archive."""
+    """Yield the samples; only one thread decodes, since the owners of several recordings may share an open archive."""
     with _ELSEWHERE:
         samples = item.decode(rate)
     yield samples

@@ -9,12 +9,11 @@ import soundfile
 from lhotse import MonoCut, Recording
 from lhotse.cut import Cut
 
-from slap.audio.header import FileError
+from slap.audio.reader import AudioError
 from slap.core.bad_clip import BadClip
 from slap.datamodules import Clip, read_manifest, write_manifest
 from slap.datamodules.audio.decode import checked
-from slap.datamodules.audio.direct import load_simple_cut
-from slap.datamodules.audio.load import DecodeError, load, mono
+from slap.datamodules.audio.load import DecodeError, load, load_simple_cut, mono
 from slap.datamodules.shar.write import pack
 
 
@@ -86,7 +85,7 @@ def test_both_ways_complain_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             (tmp_path / "a.wav").unlink()
         else:
             (tmp_path / "a.wav").write_bytes(damage)
-        with pytest.raises(FileError):
+        with pytest.raises(AudioError):
             load_simple_cut(cut)
         short = fault()
         with monkeypatch.context() as patch:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from slap.audio.header import Header
+from slap.audio.decoders import Header
 from slap.cli.main import main
 from slap.core.registry import load_module
 from slap.datamodules import read_manifest

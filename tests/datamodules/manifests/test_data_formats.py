@@ -10,7 +10,7 @@ import soundfile
 import torch
 from lhotse import AudioSource, MonoCut, Recording
 
-from slap.audio.header import FileError, header
+from slap.audio.decoders import AudioError, header
 from slap.audio.mpeg4 import Mpeg4File
 from slap.datamodules import Clip, read_manifest, write_manifest
 from slap.datamodules.audio.load import DecodeError, load, mono
@@ -182,5 +182,5 @@ def test_m4a_that_is_damaged_or_cannot_be_read_here(tmp_path: Path, monkeypatch:
     in_memory = Recording("r", [AudioSource("memory", [0], raw)], RATE, cut.recording.num_samples, cut.duration)
     torch.testing.assert_close(load(in_memory.to_cut()), load(cut))
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(FileError, match=r"m4a and mp4 need PyAV: pip install 'slap-audio\[m4a\]'"):
+    with pytest.raises(AudioError, match=r"m4a and mp4 need PyAV: pip install 'slap-audio\[m4a\]'"):
         header(tmp_path / "a.m4a")
