@@ -1,13 +1,102 @@
-"""YAML files of settings: plain data only, and messages for people where it is something else."""
+"""Files: written whole or not at all, appended by several processes, recognized by size and time; YAML of settings."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal, NamedTuple
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w", sync: bool = True) -> Iterator[IO[Any]]:
+    """Open a file beside `path`, and move it to `path` when the block ends; after an error, remove it.
+
+    Until then `path` keeps its old content. The folder must exist. A library that opens files itself can write to the
+    `name` of the file that is yielded.
+
+    Args:
+        path: where the content goes.
+        mode: "w" for text in UTF-8 with the line ends that are written, "wb" for bytes.
+        sync: force the content and its name to the disk, so that they survive a loss of power. Off, it is fast enough
+            for thousands of small files that can be made again.
+
+    Raises:
+        OSError: the file cannot be written; `path` keeps its old content.
+
+    Example:
+        >>> import tempfile
+        >>> report = Path(tempfile.mkdtemp()) / "report.txt"
+        >>> with atomic_write(report) as file:
+        ...     _ = file.write("done")
+        >>> report.read_text()
+        'done'
+    """
+    path = Path(path)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    text = mode == "w"
+    try:
+        with part.open(mode, encoding="utf-8" if text else None, newline="" if text else None) as file:
+            yield file
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        part.replace(path)
+        if sync:
+            _sync_folder(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def append_line(path: str | Path, line: str) -> None:
+    """Add a line to a file that several processes may add to: with one write, so that lines do not mix.
+
+    Args:
+        path: of the file; it and its folder are made when they are missing.
+        line: without its end.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        os.write(file, f"{line}\n".encode())
+    finally:
+        os.close(file)
+
+
+class FileStamp(NamedTuple):
+    """The size and time of a file, by which a changed file is recognized without reading it; a list in JSON.
+
+    Attributes:
+        size: bytes.
+        mtime_ns: nanoseconds since 1970 at which its content was last changed.
+    """
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: str | Path) -> FileStamp:
+        """Read the stamp of a file.
+
+        Raises:
+            OSError: there is no such file, or it cannot be looked at.
+        """
+        status = Path(path).stat()
+        return cls(status.st_size, status.st_mtime_ns)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds; an empty file is an empty one.
+    """Read the mapping that a YAML file holds; an empty file is an empty one.
 
     Raises:
         ValueError: it is no YAML, no UTF-8 text, or no mapping; tags that would make Python objects are no YAML here.
