@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -38,6 +39,18 @@ class StepOutput:
     by_clip: dict[str, Tensor]
     kept: BufferSnapshot
     nonfinite: Tensor | None = field(default=None)
+
+
+@runtime_checkable
+class KeepsLastStep(Protocol):
+    """A module that keeps the output of its last training step, for the callbacks that watch a run."""
+
+    last_step: StepOutput | None
+
+
+def last_step_of(module: object) -> StepOutput | None:
+    """Return the output of a module's last training step; None before the first, and where a module keeps none."""
+    return module.last_step if isinstance(module, KeepsLastStep) else None
 
 
 def compute(model: Network, views: Views) -> tuple[Tensor, StepOutput]:

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from slap.model.contracts import Objective
 from slap.training.device_scalars import AsyncScalars
+from slap.training.step import StepOutput, last_step_of
 
 PATIENCE = 10
 """Rows of the logs in which an objective complains before anyone believes it (our choice)."""
@@ -42,14 +43,14 @@ class CollapseMonitor(Callback):
         self.stop, self.patience = stop, patience
         self.rows: Counter[str] = Counter()  # by objective, for how many rows in a row it has complained
         self._deferred: AsyncScalars[tuple[int, list[tuple[str, str]]]] = AsyncScalars()
-        self._last: Any = None
+        self._last: StepOutput | None = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look at what was logged, at steps that are."""
         del outputs, batch, batch_idx
-        seen = getattr(pl_module, "last_step", None)
+        seen = last_step_of(pl_module)
         if seen is None or seen is self._last or not trainer._logger_connector.should_update_logs:
             return
         self._last = seen

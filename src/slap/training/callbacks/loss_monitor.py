@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from slap.training.device_scalars import AsyncScalars
-from slap.training.step import StepOutput
+from slap.training.step import StepOutput, last_step_of
 
 SKIPPED = "skipped_steps.jsonl"
 """The file in a run's folder that lists the clips of steps whose loss or gradient was not finite, ..."""
@@ -77,7 +77,7 @@ class LossMonitor(Callback):
     ) -> None:
         """Look at the optimizer step, if there was one."""
         del outputs, batch, batch_idx
-        seen = getattr(pl_module, "last_step", None)
+        seen = last_step_of(pl_module)
         if seen is None or seen.nonfinite is None or seen is self._last:
             return
         self._last = seen
