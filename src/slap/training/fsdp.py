@@ -21,7 +21,7 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.optim import Optimizer
 from torch.utils._pytree import SUPPORTED_NODES, register_pytree_node
 
-from slap.core.checkpoint_file import verify
+from slap.core.checkpoint_file import read
 from slap.core.packed import Packed
 from slap.model.network import Network
 
@@ -56,8 +56,7 @@ class Sharded(ModelParallelStrategy):
         path = Path(self.broadcast(checkpoint_path))
         if not path.is_file():  # but a folder, with one file a process
             return super().load_checkpoint(path, weights_only)
-        verify(path)
-        content: dict[str, Any] = torch.load(path, "cpu", weights_only=weights_only is not False, mmap=True)
+        content: dict[str, Any] = read(path, weights_only=weights_only is not False, mmap=True)
         assert self.model is not None
         assert self.lightning_module is not None
         strict = self.lightning_module.strict_loading

@@ -13,7 +13,7 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
-from slap.core.checkpoint_file import verify, write
+from slap.core.checkpoint_file import read, write
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
@@ -56,9 +56,7 @@ class CheckpointFiles(CheckpointIO):
             ValueError: the place is no file.
             FileNotFoundError: there is none.
         """
-        file = _file(path)
-        verify(file)
-        content: dict[str, Any] = torch.load(file, map_location or "cpu", weights_only=weights_only is not False)
+        content: dict[str, Any] = read(_file(path), map_location or "cpu", weights_only is not False)
         return content
 
     def remove_checkpoint(self, path: Place) -> None:
