@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.fabric.strategies.model_parallel import _load_raw_module_state
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from torch import nn
@@ -23,6 +22,7 @@ from torch.utils._pytree import SUPPORTED_NODES, register_pytree_node
 
 from slap.core.checkpoint_file import read
 from slap.core.packed import Packed
+from slap.core.sharded_tensors import is_shard
 from slap.model.network import Network
 
 FSDP2 = "fsdp2"
@@ -89,6 +89,22 @@ def _named(saved: Mapping[str, Any], optimizer: Optimizer, model: nn.Module) -> 
         "state": {name_of[number]: moments for number, moments in saved["state"].items()},
         "param_groups": [{**group, "params": own} for group, own in zip(saved["param_groups"], groups, strict=True)],
     }
+
+
+def shard_once(model: Network, mesh: DeviceMesh, micro_clips: int | None) -> None:
+    """Spread the parameters of a model over processes, unless they are spread already.
+
+    Raises:
+        ValueError: there are `micro_clips`. Processes gather parameters for each part of a batch: those with fewer
+            parts would keep the others waiting for ever.
+    """
+    if micro_clips is not None:
+        raise ValueError(
+            f"micro_clips={micro_clips} cannot be used with the strategy fsdp2: processes may have unequal "
+            "numbers of parts and would wait for each other; use accumulate_grad_batches, or the strategy ddp"
+        )
+    if not any(is_shard(parameter) for parameter in model.parameters()):
+        shard(model, mesh)
 
 
 def shard(model: Network, mesh: DeviceMesh) -> None:

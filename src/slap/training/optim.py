@@ -1,4 +1,4 @@
-"""Which parameters decay, which learn and how fast, and how the learning rate moves over training."""
+"""The optimizer: groups of parameters, learning rates, their schedule, frozen parts, and clipping of gradients."""
 
 from __future__ import annotations
 
@@ -7,12 +7,58 @@ from collections.abc import Iterable, Mapping
 from math import cos, pi
 from typing import Any
 
-from torch import nn
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
+from slap.core.sharded_tensors import average_whole, clip_norm, total_norm
 from slap.model.contracts import Encoder, Objective
 
 LAYER = re.compile(r"^.*?(?<![^.])(?:blocks|layers|layer)\.\d+(?=\.)(?:.*?\.(?:blocks|layers|layer)\.\d+(?=\.))?")
 """The beginning of a parameter's name that says which layer it is of, also where layers stand in stages."""
+
+
+def configure(module: LightningModule) -> dict[str, Any]:
+    """Return AdamW, and its schedule of linear warm-up and cosine decay to 0 at the trainer's `max_steps`.
+
+    Raises:
+        ValueError: the trainer has no `max_steps`, which the schedules of learning rate and teacher need.
+    """
+    total = module.trainer.max_steps
+    if total < 1:
+        raise ValueError(f"the schedules need the number of steps: set the trainer's max_steps, which is {total}")
+    hparams = module.hparams
+    speeds = hparams["layer_decay"], hparams["lr_scales"]
+    groups = parameter_groups(module, hparams["lr"], hparams["weight_decay"], *speeds)
+    # One kernel for all parameters. Not with a gradient scaler: the fused optimizer unscales by itself, after
+    # gradients are clipped.
+    fused = module.device.type == "cuda" and module.trainer.precision != "16-mixed"
+    optimizer = AdamW(groups, betas=tuple(hparams["betas"]), eps=1e-6, fused=fused or None)
+    schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, hparams["warmup_steps"], total))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def clip_gradients(
+    module: LightningModule, optimizer: Optimizer, limit: float | None, algorithm: str | None = None
+) -> Tensor:
+    """Clip the gradients of a module in place, and return their norm before that, the same on all processes.
+
+    Args:
+        module: whose parameters have gradients.
+        optimizer: of these parameters.
+        limit: the largest norm, or the largest value; None for no limit.
+        algorithm: "norm", which is the default, or "value", as for Lightning's Trainer.
+    """
+    parameters = [p for p in module.parameters() if p.grad is not None]
+    average_whole(parameters)
+    norm = total_norm(p.grad for p in parameters if p.grad is not None)
+    if limit and algorithm in (None, "norm"):
+        # Lightning would compute the norm again, and refuses the fused optimizer.
+        clip_norm(parameters, limit, norm)
+    else:
+        module.clip_gradients(optimizer, limit, algorithm)
+    return norm
 
 
 def parameter_groups(

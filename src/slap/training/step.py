@@ -11,11 +11,12 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from slap.core.distributed import all_sum, world_size
 from slap.model.network import Network
 from slap.model.views import Views
-from slap.training.nonfinite import BufferSnapshot, nan_unless_finite
+from slap.training.nonfinite import BufferSnapshot, nan_unless_finite, skip_step
 
 
 @dataclass(eq=False)
@@ -28,6 +29,7 @@ class StepOutput:
         losses: by objective, likewise.
         extras: by objective, what else it gave to log.
         by_clip: by objective that tells, the loss of each clip, (B,), NaN where a clip has none.
+        patches: the number of patches that the audio encoder made.
         kept: the model's buffers as they were before.
         nonfinite: 0-dimensional bool, whether the step was left out; None before that is known.
     """
@@ -37,8 +39,15 @@ class StepOutput:
     losses: dict[str, Tensor]
     extras: dict[str, Mapping[str, Tensor]]
     by_clip: dict[str, Tensor]
+    patches: int
     kept: BufferSnapshot
     nonfinite: Tensor | None = field(default=None)
+
+    def skip_unless_finite(self, optimizer: Optimizer, norm: Tensor) -> None:
+        """Make the step change nothing at all unless the norm of the gradient is finite; it is the same everywhere."""
+        self.nonfinite = ~norm.isfinite()
+        skip_step(optimizer, self.nonfinite)
+        self.kept.restore(self.nonfinite)
 
 
 @runtime_checkable
@@ -78,7 +87,8 @@ def compute(model: Network, views: Views) -> tuple[Tensor, StepOutput]:
     loss = torch.zeros_like(losses[0])
     for name, value in by_name.items():
         loss = loss + model.weights[name] * value
-    return nan_unless_finite(total), StepOutput(views.batch.ids, loss, by_name, extras, by_clip, kept)
+    output = StepOutput(views.batch.ids, loss, by_name, extras, by_clip, views.patch_count, kept)
+    return nan_unless_finite(total), output
 
 
 def _with_extras(output: Tensor | tuple[Tensor, dict[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -49,7 +49,6 @@ class CollapseMonitor(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look at what was logged, at steps that are."""
-        del outputs, batch, batch_idx
         seen = last_step_of(pl_module)
         if seen is None or seen is self._last or not trainer._logger_connector.should_update_logs:
             return

@@ -76,7 +76,6 @@ class LossMonitor(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look at the optimizer step, if there was one."""
-        del outputs, batch, batch_idx
         seen = last_step_of(pl_module)
         if seen is None or seen.nonfinite is None or seen is self._last:
             return
@@ -89,7 +88,6 @@ class LossMonitor(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the last step."""
-        del pl_module
         for (bad, loss), (step, what) in self._deferred.flush():
             self._look(trainer, step, bool(bad), loss, what)
 

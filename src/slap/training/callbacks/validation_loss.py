@@ -31,7 +31,6 @@ class ValidationLoss(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
-        del trainer, pl_module
         self._sums, self._clips = {}, 0
 
     @torch.no_grad()
@@ -45,7 +44,6 @@ class ValidationLoss(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Compute the losses of one batch."""
-        del trainer, outputs, batch_idx, dataloader_idx
         model = cast("SLAP", pl_module)
         views = Views(model, batch)
         for name, objective in model.objectives.items():
@@ -56,6 +54,5 @@ class ValidationLoss(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the means; those of other processes are averaged in, as each loss is in its process's share."""
-        del trainer
         means: Mapping[str, float] = {name: total / max(self._clips, 1) for name, total in self._sums.items()}
         pl_module.log_dict({f"val/{name}": value for name, value in means.items()}, sync_dist=True)

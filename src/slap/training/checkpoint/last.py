@@ -42,12 +42,10 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Nothing is saved yet of this run."""
-        del pl_module
         self._saved, self._step = None, trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
         """After a step, save if it is time; raise the error of what was being written beside it."""
-        del args
         files = files_of(trainer)
         if files is not None:
             files.check()
@@ -61,13 +59,11 @@ class LastCheckpoint(Checkpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, unless nothing is being trained."""
-        del pl_module
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what came after the last validation, and wait until it is on the disk."""
-        del pl_module
         self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:

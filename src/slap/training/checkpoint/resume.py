@@ -70,7 +70,6 @@ class ExactResume(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Tell the data module what to do with changed data."""
-        del pl_module
         self.boundary, self._loaded, self._at_boundary, self._owed = None, None, None, False
         data = trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and isinstance(data, Positioned):
@@ -78,7 +77,6 @@ class ExactResume(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the states until training starts: what happens before would draw from the random numbers."""
-        del pl_module
         if trainer.state.fn != TrainerFn.FITTING:
             return
         self._loaded = checkpoint.get(KEY)
@@ -109,13 +107,11 @@ class ExactResume(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Within an accumulation random numbers move on, so those of its beginning are kept."""
-        del batch, batch_idx
         if trainer.accumulate_grad_batches > 1 and self._at_boundary is None:
             self._at_boundary = _states(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
         """After the batch that completes an optimizer step, commit."""
-        del args
         self._batches += 1
         if trainer.global_step == self._step:
             return
@@ -127,13 +123,11 @@ class ExactResume(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What the interrupted run still owed to the epoch before stands under that epoch in the logs."""
-        del pl_module
         if self._owed:
             trainer.fit_loop.epoch_progress.current.completed -= 1
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The validation that followed the last step needs no repetition."""
-        del pl_module
         if self._owed:
             trainer.fit_loop.epoch_progress.current.completed += 1
             self._owed = False

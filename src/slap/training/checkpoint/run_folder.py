@@ -43,13 +43,11 @@ class RunFolder(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Look what is there before this run writes anything."""
-        del trainer, pl_module
         if stage == "fit":
             self._found = [self.out / name for name in RUN_FILES if (self.out / name).exists()]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse or clean the folder: only now it is known that no checkpoint is being continued."""
-        del pl_module
         if trainer.global_step > 0:
             if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 forget_after(self.out / METRICS, trainer.global_step)

@@ -43,19 +43,16 @@ class FailFast(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin to watch."""
-        del pl_module, stage
         if trainer.world_size > 1 and self._watch is None:
             self._watch = _Watch(trainer)
             self._watch.start()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """No longer watch."""
-        del trainer, pl_module, stage
         self._end_watch()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Tell the others, and end: cleaning up could wait for them for ever."""
-        del pl_module
         if trainer.world_size == 1 or isinstance(exception, TrainingStopped | KeyboardInterrupt):
             self._end_watch()
             return

@@ -59,24 +59,20 @@ class GracefulStop(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take over what Lightning does about signals."""
-        del pl_module, stage
         self._signals = Signals(trainer)
         trainer._signal_connector = self._signals
         self._stop = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Meet the other processes."""
-        del trainer, pl_module
         self.agreement.open()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
-        del pl_module
         self._step, self._saved_at = trainer.global_step, monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
         """After a step, exchange."""
-        del args
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
@@ -89,14 +85,12 @@ class GracefulStop(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Stop, if that was agreed on after the step before and no accumulation has begun."""
-        del pl_module, batch, batch_idx
         boundary = self.resume.boundary
         if self._stop and boundary is not None and not self.resume.within_accumulation:
             self._end(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop, if that was agreed on after the step before and the validation can be made up for."""
-        del pl_module
         boundary = self.resume.boundary
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         if self._stop and fitting and boundary is not None and boundary.repeatable:
@@ -104,7 +98,6 @@ class GracefulStop(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Having stopped, the process that launched the others waits for them, so that none is killed."""
-        del trainer, pl_module
         if isinstance(exception, TrainingStopped):
             for child in self._children:
                 try:
@@ -114,7 +107,6 @@ class GracefulStop(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Part."""
-        del trainer, pl_module, stage
         self.agreement.close()
 
     def _end(self, trainer: Trainer) -> None:
