@@ -26,16 +26,21 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelSummary
 from lightning.pytorch.loggers import TensorBoardLogger
 
 import slap.training.fsdp  # noqa: F401 - registers the strategy `fsdp2`
 from slap.training.callbacks.collapse_monitor import CollapseMonitor
 from slap.training.callbacks.learning_curves import LearningCurves
 from slap.training.callbacks.loss_monitor import LossMonitor
+from slap.training.callbacks.model_summary import ParameterSummary
 from slap.training.callbacks.progress_bar import ProgressBar
 from slap.training.callbacks.test_report import ReportWriter
 from slap.training.callbacks.throughput import Throughput
@@ -43,6 +48,7 @@ from slap.training.checkpoint.io import AsyncCheckpointFiles, CheckpointFiles
 from slap.training.checkpoint.last import LastCheckpoint
 from slap.training.checkpoint.resume import ChangedData, ExactResume
 from slap.training.checkpoint.run_folder import AppendingCSVLogger, BestCheckpoint, RunFolder
+from slap.training.epoch_loop import EpochLoop
 from slap.training.processes.consensus import Consensus
 from slap.training.processes.fail_fast import FailFast
 from slap.training.processes.graceful_stop import GracefulStop
@@ -59,6 +65,7 @@ def trainer(
     accumulate_grad_batches: int = 1,
     enable_checkpointing: bool = True,
     enable_progress_bar: bool = True,
+    enable_model_summary: bool = True,
     fast_dev_run: int | bool = False,
     overwrite: bool = False,
     max_skipped: int = 3,
@@ -82,14 +89,15 @@ def trainer(
     Args:
         out: the run's folder. A run that it holds already is not touched, unless it is continued or `overwrite` is set.
         max_steps: optimizer steps; the schedules of the learning rate and of the teacher end here.
-        val_check_interval: batches between validations; `max_steps` when that is less, so that there is one at least.
+        val_check_interval: batches between validations. The last step is validated in any case.
         monitor: the metric by which `best.ckpt` is chosen; our choice is the recall at 10 from text to audio.
         mode: whether a higher or a lower value of `monitor` is better.
         gradient_clip_val: the largest norm of the gradient (not in the paper; our choice).
         log_every_n_steps: steps between the rows of the logs.
         accumulate_grad_batches: batches an optimizer step.
         enable_checkpointing: write `best.ckpt` and `last.ckpt`.
-        enable_progress_bar: show one.
+        enable_progress_bar: show a bar that counts optimizer steps.
+        enable_model_summary: print the model's parts and their numbers of parameters before the first step.
         fast_dev_run: run this many batches of each kind, to find bugs, and write nothing.
         overwrite: begin anew in a folder that holds a run.
         max_skipped: steps whose loss or gradient is not finite are left out; this many in a row end the run.
@@ -108,8 +116,6 @@ def trainer(
         ValueError: an unknown option.
     """
     _check(options)
-    if max_steps > 0:  # a short run is validated too
-        val_check_interval = min(val_check_interval, max_steps)
     agreement = Consensus(2)
     resume = ExactResume(agreement, changed_data)
     stop = GracefulStop(agreement, resume, save_minutes)
@@ -118,25 +124,46 @@ def trainer(
     own += [LossMonitor(out, max_skipped), CollapseMonitor(stop_on_collapse)]
     if enable_progress_bar:
         own.append(ProgressBar())  # Lightning would draw another one wherever `rich` happens to be installed
+    if enable_model_summary and not any(isinstance(callback, ModelSummary) for callback in callbacks or []):
+        own.append(ParameterSummary())
     if enable_checkpointing and not fast_dev_run:
         own += [BestCheckpoint(out, monitor, mode), LastCheckpoint(out, resume, stop, save_every)]
-    return Trainer(
-        default_root_dir=out,
-        logger=[AppendingCSVLogger(out), TensorBoardLogger(f"{out}/tensorboard", name="", version="")],
-        callbacks=[*own, *(callbacks or [])],
-        max_steps=max_steps,
-        val_check_interval=val_check_interval,
-        check_val_every_n_epoch=None,  # by steps, also across epochs
-        gradient_clip_val=gradient_clip_val,
-        log_every_n_steps=log_every_n_steps,
-        accumulate_grad_batches=accumulate_grad_batches,
-        enable_checkpointing=enable_checkpointing,
-        enable_progress_bar=enable_progress_bar,
-        fast_dev_run=fast_dev_run,
-        use_distributed_sampler=False,  # the data module's sampler splits the work itself
-        plugins=_with_files(options.pop("plugins", None), async_save),
-        **options,
-    )
+    with _without_advertisements():
+        made = Trainer(
+            default_root_dir=out,
+            logger=[AppendingCSVLogger(out), TensorBoardLogger(f"{out}/tensorboard", name="", version="")],
+            callbacks=[*own, *(callbacks or [])],
+            max_steps=max_steps,
+            val_check_interval=val_check_interval,
+            check_val_every_n_epoch=None,  # by steps, also across epochs
+            gradient_clip_val=gradient_clip_val,
+            log_every_n_steps=log_every_n_steps,
+            accumulate_grad_batches=accumulate_grad_batches,
+            enable_checkpointing=enable_checkpointing,
+            enable_progress_bar=enable_progress_bar,
+            enable_model_summary=False,  # for Lightning's own
+            fast_dev_run=fast_dev_run,
+            use_distributed_sampler=False,  # the data module's sampler splits the work itself
+            plugins=_with_files(options.pop("plugins", None), async_save),
+            **options,
+        )
+    EpochLoop.put_into(made)
+    return made
+
+
+@contextmanager
+def _without_advertisements() -> Iterator[None]:
+    """Keep Lightning from recommending its maker's services."""
+    told = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    told.addFilter(_is_no_advertisement)
+    try:
+        yield
+    finally:
+        told.removeFilter(_is_no_advertisement)
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return "Tip:" not in record.getMessage()
 
 
 def _with_files(plugins: Any, async_save: bool) -> list[Any]:

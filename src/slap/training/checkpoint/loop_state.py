@@ -13,6 +13,8 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
+from slap.training.epoch_loop import is_final, is_scheduled
+
 State = dict[str, Any]
 
 
@@ -24,6 +26,7 @@ class Boundary:
         epoch: the epoch of the next batch.
         batches: of that epoch, up to here.
         due: whether a validation follows this step.
+        scheduled: whether it does so by Lightning's rules, and not only because this step is the last one.
         repeatable: whether a training that goes on from before that validation makes it.
         loops: what Lightning says.
         validated: whether that validation has been.
@@ -32,6 +35,7 @@ class Boundary:
     epoch: int
     batches: int
     due: bool
+    scheduled: bool
     repeatable: bool
     loops: State
     validated: bool = False
@@ -47,12 +51,12 @@ class Boundary:
         if progress.is_last_batch:
             epoch, batches = epoch + 1, 0
         counted = trainer.check_val_every_n_epoch is None and isinstance(trainer.val_check_batch, int)
-        final = trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps  # nothing goes on after it
         return cls(
             epoch,
             batches,
             due=loop.epoch_loop._should_check_val_fx(fetcher),
-            repeatable=counted and not final,
+            scheduled=is_scheduled(trainer, fetcher),
+            repeatable=counted and not is_final(trainer),
             loops=deepcopy(loop.state_dict()),
         )
 
@@ -74,8 +78,8 @@ class Boundary:
                 tracker["completed"] = tracker["processed"]
         if not self.batches:
             _into_next_epoch(loops)
-        # A step is counted for the logs after its validation; where one is due, loading counts it.
-        loops["epoch_loop.state_dict"]["_batches_that_stepped"] += not self.due
+        # A step is counted for the logs after its validation; where one is scheduled, loading counts it.
+        loops["epoch_loop.state_dict"]["_batches_that_stepped"] += not self.scheduled
         # Lightning's sign of an interrupted validation: it is run from its beginning, before the next batch.
         begun = int(self.validation_pending)
         loops["epoch_loop.val_loop.batch_progress"] = {

@@ -26,7 +26,8 @@ from slap.training.processes.consensus import Consensus
 KEY = "slap_resume"
 """Of what is saved here, in a checkpoint."""
 
-VERSION = 1
+VERSION = 2
+"""Of the state. Version 2: callbacks, whose names are the keys of their states, have other names."""
 
 ChangedData = Literal["refuse", "restart_epoch"]
 
@@ -84,8 +85,9 @@ class ExactResume(Callback):
             self._begin_epoch(trainer, checkpoint)
         elif self._loaded["version"] != VERSION:
             raise ValueError(
-                f"the checkpoint is of another version of slap-audio: its state has version "
-                f"{self._loaded['version']}, and this one reads {VERSION}; continue with the version that wrote it"
+                f"the checkpoint cannot be continued: another version of slap-audio wrote it, the state of its run has "
+                f"version {self._loaded['version']}, and this one reads version {VERSION}. Continue with the version "
+                "that wrote it, or begin a new run from its weights with a recipe that has the option --model.start"
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
