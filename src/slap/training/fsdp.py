@@ -1,8 +1,8 @@
-"""FSDP2: each process keeps a part of every large parameter, its gradient, its moments and its teacher's copy.
+"""FSDP2: each process keeps a part of every large parameter, of its gradient, its moments and its teacher's copy.
 
 Use it by `strategy="fsdp2"` of the trainer. Blocks of encoders and decoders are gathered one at a time, when they are
-computed; a module that is entered other than by `forward` lists those methods as `entrances`. Scalars, and what
-objectives hold themselves, stay whole on every process.
+computed. A module that is called by other methods than `forward` lists these as `entrances`. Scalars, and the
+parameters that belong to an objective directly, stay whole on every process.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ FSDP2 = "fsdp2"
 
 
 class Sharded(ModelParallelStrategy):
-    """Lightning's ModelParallelStrategy over all processes of all nodes; checkpoints are single files, of any use.
+    """Lightning's ModelParallelStrategy over all processes of all nodes, with a checkpoint in a single file.
 
-    Such a checkpoint is gathered on the first process, so it loads on any number of processes and without FSDP2.
+    The checkpoint is gathered on the first process, so it loads on any number of processes and without FSDP2.
     """
 
     def __init__(self, save_distributed_checkpoint: bool = False, **options: Any) -> None:
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=save_distributed_checkpoint, **options)
 
     def setup_environment(self) -> None:
-        """One data-parallel group of all processes."""
+        """Make one data-parallel group of all processes."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        """Verify a checkpoint and take it up, whichever strategy saved it.
+        """Verify and load a checkpoint, whichever strategy saved it.
 
-        Lightning's own would take the numbers of an optimizer's parameters for places in the model. Without FSDP2 they
-        are places in the optimizer's groups, and moments would go to other parameters.
+        Lightning's own method would take the numbers of an optimizer's parameters for positions in the model. Without
+        FSDP2 they are positions in the optimizer's groups, and moments would go to other parameters.
 
         Raises:
-            DamagedCheckpointError: it is not what was saved.
+            DamagedCheckpointError: the file is not what was saved.
             ValueError: its optimizer has other groups of parameters.
         """
         path = Path(self.broadcast(checkpoint_path))
@@ -73,7 +73,7 @@ if FSDP2 not in StrategyRegistry.available_strategies():
 
 
 def _named(saved: Mapping[str, Any], optimizer: Optimizer, model: nn.Module) -> dict[str, Any]:
-    """An optimizer's saved state with the names of parameters, which are told by their places in the groups."""
+    """Return an optimizer's saved state with names of parameters in place of their positions in the groups."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     groups = [[names[parameter] for parameter in group["params"]] for group in optimizer.param_groups]
     found = [group["params"] for group in saved["param_groups"]]
@@ -111,8 +111,8 @@ def shard(model: Network, mesh: DeviceMesh) -> None:
     """Spread the parameters of a model over processes, in place.
 
     Args:
-        model: with whole parameters, equal on all processes.
-        mesh: one-dimensional.
+        model: a model with whole parameters, equal on all processes.
+        mesh: the processes, in one dimension.
     """
     _show_tensors()
     # Every part is a root of its own, since `training_step` calls them one by one. Resharded after each forward pass:
@@ -124,7 +124,7 @@ def shard(model: Network, mesh: DeviceMesh) -> None:
 
 
 def _show_tensors() -> None:
-    """Let FSDP2 find the tensors in what modules take and give, or it gathers no parameters for the backward pass."""
+    """Let FSDP2 find the tensors in `Packed` values, or it gathers no parameters for the backward pass."""
     if Packed not in SUPPORTED_NODES:
         register_pytree_node(
             Packed,
@@ -147,7 +147,7 @@ def _parts(model: Network) -> Iterator[nn.Module]:
 
 
 def _blocks(part: nn.Module) -> Iterator[nn.Module]:
-    """The elements of the outermost lists of modules: layers, of which only one need be whole at a time."""
+    """Yield the elements of the outermost lists of modules: layers, of which one at a time need be whole."""
     for child in part.children():
         if isinstance(child, nn.ModuleList):
             yield from child

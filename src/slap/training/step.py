@@ -1,4 +1,4 @@
-"""One training step: the weighted sum of the objectives on the views of a batch, and what was seen on the way.
+"""One training step: the weighted sum of the objectives on the views of a batch, and its parts for the logs.
 
 B clips of this process.
 """
@@ -21,17 +21,17 @@ from slap.training.nonfinite import BufferSnapshot, nan_unless_finite, skip_step
 
 @dataclass(eq=False)
 class StepOutput:
-    """What one optimizer step saw. Nothing here has a gradient.
+    """The results of one training step. None of them has a gradient.
 
     Attributes:
-        ids: of the B clips.
+        ids: the ids of the B clips.
         loss: the weighted sum, the same on every process.
-        losses: by objective, likewise.
-        extras: by objective, what else it gave to log.
-        by_clip: by objective that tells, the loss of each clip, (B,), NaN where a clip has none.
+        losses: the loss of each objective, by its name, the same on every process.
+        extras: by objective, the other numbers that it gave to log.
+        by_clip: the loss of each clip, (B,), by objectives that note it; NaN where a clip has none.
         patches: the number of patches that the audio encoder made.
-        kept: the model's buffers as they were before.
-        nonfinite: 0-dimensional bool, whether the step was left out; None before that is known.
+        kept: the model's buffers as they were before the step.
+        nonfinite: 0-dimensional bool, whether the step was skipped; None before that is known.
     """
 
     ids: tuple[str, ...]
@@ -63,10 +63,10 @@ def last_step_of(module: object) -> StepOutput | None:
 
 
 def compute(model: Network, views: Views) -> tuple[Tensor, StepOutput]:
-    """The loss of this process, with its gradient, and what was seen.
+    """Return the loss of this process, with its gradient, and the results of the step.
 
-    The loss's average over processes is the loss of the joined batch. If it is not finite on one process, no process
-    gets a finite gradient, see `slap.training.nonfinite`.
+    The average of the losses over processes is the loss of the joined batch. If it is not finite on one process, no
+    process gets a finite gradient, see `slap.training.nonfinite`.
     """
     kept = BufferSnapshot(model, ("teacher",))
     total = torch.zeros((), device=views.batch.clip.device)

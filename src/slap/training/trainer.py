@@ -1,6 +1,6 @@
 """The trainer that recipes build on: logs, checkpoints, curves, and validation by steps, all in one folder.
 
-How a recipe's functions become the command line, and what they have to look like for it:
+The command line is made of a recipe's functions, which look like this:
 
     OBJECTIVES = {"contrastive": 1.0}
 
@@ -77,38 +77,40 @@ def trainer(
     callbacks: list[Callback] | None = None,
     **options: Any,
 ) -> Trainer:
-    """A Lightning Trainer that writes to the folder `out` and nowhere else.
+    """Make a Lightning Trainer that writes to the folder `out` and nowhere else.
 
     The folder gets `metrics.csv`, `tensorboard/`, `best.ckpt`, `last.ckpt` and the one before, `previous.ckpt`, at the
-    end `curves.png`, from the command line `config.yaml`, and `skipped_steps.jsonl` and `loss_spikes.jsonl` where there
-    is something to list.
+    end `curves.png`, from the command line `config.yaml`, and `skipped_steps.jsonl` and `loss_spikes.jsonl` if there
+    are such steps.
 
-    SIGTERM and Ctrl-C end training at the end of a step, with `last.ckpt`. A run that was interrupted, also by force,
-    goes on exactly from a checkpoint (docs/resume.md).
+    SIGTERM and Ctrl-C end training at the end of a step, with `last.ckpt`. An interrupted run, also one that was
+    killed, continues exactly from a checkpoint (docs/resume.md).
 
     Args:
-        out: the run's folder. A run that it holds already is not touched, unless it is continued or `overwrite` is set.
+        out: the run's folder. A run that it holds is not touched, unless it is continued or `overwrite` is set.
         max_steps: optimizer steps; the schedules of the learning rate and of the teacher end here.
         val_check_interval: batches between validations. The last step is validated in any case.
-        monitor: the metric by which `best.ckpt` is chosen; our choice is the recall at 10 from text to audio.
+        monitor: the metric by which `best.ckpt` is selected (our choice: recall at 10 from text to audio).
         mode: whether a higher or a lower value of `monitor` is better.
         gradient_clip_val: the largest norm of the gradient (not in the paper; our choice).
-        log_every_n_steps: steps between the rows of the logs.
-        accumulate_grad_batches: batches an optimizer step.
+        log_every_n_steps: optimizer steps between the rows of the logs.
+        accumulate_grad_batches: batches per optimizer step.
         enable_checkpointing: write `best.ckpt` and `last.ckpt`.
         enable_progress_bar: show a bar that counts optimizer steps.
         enable_model_summary: print the model's parts and their numbers of parameters before the first step.
-        fast_dev_run: run this many batches of each kind, to find bugs, and write nothing.
-        overwrite: begin anew in a folder that holds a run.
-        max_skipped: steps whose loss or gradient is not finite are left out; this many in a row end the run.
-        stop_on_collapse: end the run when features collapse, see `slap.training.callbacks.collapse_monitor`; otherwise
-            there is a warning.
+        fast_dev_run: the number of batches of training, validation and test in a trial that finds bugs and writes
+            nothing.
+        overwrite: replace the run that the folder `out` holds.
+        max_skipped: the number of skipped steps in a row that ends the run; a step is skipped when its loss or gradient
+            is not finite.
+        stop_on_collapse: end the run when features collapse, see `slap.training.callbacks.collapse_monitor`; without
+            it there is a warning.
         save_every: optimizer steps between writes of `last.ckpt`, besides those after validations.
-        save_minutes: minutes between such writes; None for none by the clock.
-        async_save: have a thread write checkpoints while training goes on, from a copy in the host's memory.
-        changed_data: what to do when a run is continued with other data or another number of processes: `refuse`, or
-            `restart_epoch`, to begin the interrupted epoch anew with the data as they are.
-        callbacks: more of them.
+        save_minutes: minutes between writes of `last.ckpt`; None for no writes by the clock.
+        async_save: write checkpoints in a thread while training goes on, from a copy in the host's memory.
+        changed_data: `refuse` to continue a run with other data or another number of processes, or `restart_epoch`,
+            which begins the interrupted epoch anew with the data as they are.
+        callbacks: further callbacks of Lightning.
         **options: any other option of Lightning's Trainer (precision, devices, strategy, max_time, ...). The strategy
             `fsdp2` spreads parameters over processes, see `slap.training.fsdp`.
 
@@ -167,7 +169,7 @@ def _is_no_advertisement(record: logging.LogRecord) -> bool:
 
 
 def _with_files(plugins: Any, async_save: bool) -> list[Any]:
-    """The user's plug-ins and, unless one of them says how checkpoints are kept, ours."""
+    """Return the user's plug-ins and, unless one of them keeps checkpoints, ours that does."""
     given = list(plugins) if isinstance(plugins, list | tuple) else [plugins] * (plugins is not None)
     if any(isinstance(plugin, CheckpointIO) for plugin in given):
         return given

@@ -58,7 +58,7 @@ class LossLogger:
         module.log("train/lr", _on_device(module, max(group["lr"] for group in optimizer.param_groups)))
 
     def log_sources(self, module: LightningNetwork) -> None:
-        """Where a row of the logs is due, log the mean losses by source since the last row."""
+        """Log the mean losses by source since the last row, if a row of the logs is due."""
         trainer: Any = module.trainer
         if (trainer.global_step + 1) % max(trainer.log_every_n_steps, 1) == 0:
             module.log_dict({f"train/{name}": mean for name, mean in self.take(module.device).items()})

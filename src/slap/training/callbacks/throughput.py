@@ -19,7 +19,7 @@ from slap.model.contracts import AudioEncoder
 from slap.training.step import last_step_of
 
 PROBE_SECONDS = 16
-"""Long enough that a clip's incomplete last patch is nothing beside the others; a whole number of most patches."""
+"""Seconds of the clips that measure the encoder: many patches, and a whole number of them for most encoders."""
 
 
 class Throughput(Callback):
@@ -72,7 +72,7 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Add the batch up; at the steps that are logged, log."""
+        """Add up the batch, and log at the steps that are logged."""
         self._clips += len(batch)
         self._samples += self._batch_samples
         stepped = trainer.global_step > self._step  # a step may take several batches

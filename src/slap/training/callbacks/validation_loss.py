@@ -1,4 +1,4 @@
-"""The objectives' losses on the validation clips, for runs that are chosen by them.
+"""Losses of the objectives on the validation clips, for runs whose best checkpoint is selected by one of them.
 
 B clips of a batch.
 """
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 class ValidationLoss(Callback):
-    """Logs `val/<objective>` for each objective, the mean over the validation clips.
+    """Logs `val/<objective>`, the mean loss of each objective over the validation clips.
 
-    A loss that compares clips within a batch, as the contrastive one, depends on how large batches are; one of single
-    clips, as of captioning, does not. Batches count by their clips. It costs another pass of the encoders.
+    A loss that compares the clips of a batch, as the contrastive one, depends on the size of batches; a loss of single
+    clips, as of captioning, does not. Each batch counts by its number of clips. This takes another pass of the
+    encoders.
     """
 
     def __init__(self) -> None:
@@ -53,6 +54,6 @@ class ValidationLoss(Callback):
         self._clips += len(batch)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the means; those of other processes are averaged in, as each loss is in its process's share."""
+        """Log the means over all processes, each of whose losses is a share of the whole."""
         means: Mapping[str, float] = {name: total / max(self._clips, 1) for name, total in self._sums.items()}
         pl_module.log_dict({f"val/{name}": value for name, value in means.items()}, sync_dist=True)
