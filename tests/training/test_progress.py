@@ -6,13 +6,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 
 from slap.core.registry import load_module
 from slap.training.callbacks.model_summary import parameter_table
+from slap.training.checkpoint.resume import ExactResume
 from slap.training.outcome import metrics_table
+from slap.training.processes.consensus import Consensus
 
 TOY = Path(__file__).parents[1] / "support" / "toy_recipe.py"
 recipe = load_module(str(TOY))
@@ -70,6 +74,13 @@ def test_a_run_that_is_prolonged_numbers_its_steps_on(tmp_path):
     fit(tmp_path, max_steps=7, val_check_interval=3, ckpt_path=tmp_path / "last.ckpt")
     assert steps(tmp_path, "train/loss") == [1, 2, 3, 4, 5, 6, 7]
     assert steps(tmp_path, "val/t2a_R@1") == [3, 4, 6, 7]
+
+
+def test_a_run_of_another_version_is_not_continued():
+    """Its callbacks had other names, so that their states would be lost without a word."""
+    trainer = SimpleNamespace(state=SimpleNamespace(fn=TrainerFn.FITTING))
+    with pytest.raises(ValueError, match=r"has version 1, and this one reads version 2\. Continue with the version"):
+        ExactResume(Consensus(2)).on_load_checkpoint(trainer, None, {"slap_resume": {"version": 1}})
 
 
 # -- the bar ----------------------------------------------------------------------------------------------------------

@@ -80,8 +80,8 @@ class LossMonitor(Callback):
         if seen is None or seen.nonfinite is None or seen is self._last:
             return
         self._last = seen
-        bad = seen.nonfinite & ~seen.loss.isfinite() if _scales(trainer) else seen.nonfinite
-        values = torch.stack([bad.double(), seen.loss.double()])
+        skipped = seen.nonfinite & ~seen.loss.isfinite() if _scales(trainer) else seen.nonfinite
+        values = torch.stack([skipped.double(), seen.loss.double()])
         for (bad, loss), (step, what) in self._deferred.put(values, (trainer.global_step - 1, seen)):
             self._look(trainer, step, bool(bad), loss, what)
         pl_module.log("train/skipped", float(self.skipped), batch_size=1)

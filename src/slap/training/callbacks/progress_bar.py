@@ -32,7 +32,7 @@ class ProgressBar(TQDMProgressBar):
         self._loss: float | None = None
         self._terminal = sys.stdout.isatty()
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the bar where training begins."""
         self.train_progress_bar = Tqdm(
             desc="Training",
@@ -52,9 +52,7 @@ class ProgressBar(TQDMProgressBar):
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
         """Keep the bar as it is."""
 
-    def on_train_batch_end(  # type: ignore[override]
-        self, trainer: Trainer, pl_module: LightningModule, *args: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Count the batch's optimizer step, if there was one."""
         bar = self.train_progress_bar
         if not bar.disable and trainer.global_step > bar.n:

@@ -6,16 +6,14 @@ B clips of a batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from slap.core.batch import Batch
+from slap.model.network import Network
 from slap.model.views import Views
-
-if TYPE_CHECKING:
-    from slap.training.module import SLAP
 
 
 class ValidationLoss(Callback):
@@ -45,9 +43,9 @@ class ValidationLoss(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Compute the losses of one batch."""
-        model = cast("SLAP", pl_module)
-        views = Views(model, batch)
-        for name, objective in model.objectives.items():
+        assert isinstance(pl_module, Network)
+        views = Views(pl_module, batch)
+        for name, objective in pl_module.objectives.items():
             output = objective(views)
             loss = output[0] if isinstance(output, tuple) else output
             self._sums[name] = self._sums.get(name, 0.0) + float(loss) * len(batch)
