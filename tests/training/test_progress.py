@@ -179,6 +179,8 @@ def test_the_best_step_is_the_first_with_the_best_value_and_metrics_of_sources_s
     assert metrics_table(series, "val/x", "min")[0].split()[3] == "2"
     assert metrics_table(series, "val/source/x", "max")[2].split() == ["val/source/x", "1", "1"]
     assert metrics_table(series, "val/nothing", "max") == []
+    series["val/x"][0] = float("nan")
+    assert [line.split() for line in metrics_table(series, "val/x", "max")] == table
 
 
 def test_a_frozen_part_and_a_teacher_have_parameters_that_do_not_train():

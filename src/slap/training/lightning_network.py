@@ -18,7 +18,7 @@ from slap.model.network import MAX_SECONDS, Network
 from slap.nn.stack import compile_blocks
 
 
-def check(objectives: Mapping[str, Any], layer_decay: float, micro_clips: int | None) -> None:
+def check_arguments(objectives: Mapping[str, Any], layer_decay: float, micro_clips: int | None) -> None:
     """Check the arguments of `SLAP` that the network itself does not check.
 
     Raises:

@@ -21,7 +21,7 @@ from slap.training import optim, step
 from slap.training.callbacks.loss_logger import LossLogger
 from slap.training.head_figures import ClassifierMetrics
 from slap.training.held_out import HeldOutMetrics
-from slap.training.lightning_network import LightningNetwork, check
+from slap.training.lightning_network import LightningNetwork, check_arguments
 from slap.training.step import StepOutput
 
 
@@ -78,7 +78,7 @@ class SLAP(LightningNetwork):
         objectives = {"contrastive": 1.0} if objectives is None else objectives
         lr_scales = lr_scales or {}
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        check(objectives, layer_decay, micro_clips)
+        check_arguments(objectives, layer_decay, micro_clips)
         super().__init__(audio, text, objectives, embedding_dim, mask_ratio, ema_momentum)
         self.save_hyperparameters(describe(arguments))
         optim.freeze(self, freeze)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isnan
 from pathlib import Path
 
 from lightning.pytorch import Trainer
@@ -38,9 +39,9 @@ def metrics_table(series: Mapping[str, Series], monitor: str, mode: str) -> list
     found = {name: values for name, values in series.items() if name.startswith(VALIDATION)}
     # The metrics of single sources stay in the log, unless one of them decides.
     names = [name for name in sorted(found) if name.count("/") == 1 or name == monitor]
-    if monitor not in found or not names:
+    decisive = {step: value for step, value in found.get(monitor, {}).items() if not isnan(value)}
+    if not decisive:
         return []
-    decisive = found[monitor]
     best = (max if mode == "max" else min)(sorted(decisive), key=lambda step: decisive[step])
     last = max(decisive)
     width = max(len(name) for name in names)
