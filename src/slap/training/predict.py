@@ -30,9 +30,9 @@ def windows_elsewhere(batches: Sequence[Predicted]) -> list[Predicted]:
         for row in zip(batch["ids"], batch["spans"], batch["embeddings"].cpu(), strict=True)
         if row[1][0] > 0
     ]
-    everyone: list[list[tuple[str, tuple[int, int], Tensor]]] = [[] for _ in range(world_size())]
-    dist.all_gather_object(everyone, mine)
-    others = [row for rank, theirs in enumerate(everyone) if rank != dist.get_rank() for row in theirs]
+    by_rank: list[list[tuple[str, tuple[int, int], Tensor]]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(by_rank, mine)
+    others = [row for rank, theirs in enumerate(by_rank) if rank != dist.get_rank() for row in theirs]
     return [{"ids": [name], "spans": [span], "embeddings": embedding[None]} for name, span, embedding in others]
 
 

@@ -13,13 +13,13 @@ The command line is made of a recipe's functions, which look like this:
         return training.trainer(out=out, max_steps=max_steps, **options)
 
 Every argument has a type and a default, so that `slap fit --help` can show it; a default that is a dict is a constant
-of the module. `**options` is for the trainer alone, and goes straight into one call of `training.trainer` (or of the
-`trainer` of another recipe): the command line reads that call, offers each option of `training.trainer` and of
-Lightning's Trainer with its type, and leaves out those that the call sets itself. From Python, `training.trainer`
-checks the names. Nothing that is unknown gets through.
+of the module. `**options` goes straight into one call of the parent: the same function of another recipe, or `SLAP`,
+`AudioTextData` or `training.trainer`. The command line reads that call, offers each option of the parent with its type,
+and leaves out those that the call sets itself. From Python, the parent checks the names, so that no unknown option gets
+through.
 
-What two of the functions must agree on stands in the constant `LINKS = {"trainer.corpus": "data.corpus"}`: the command
-line then has `--data.corpus` alone, and gives it to both.
+An option on which two functions must agree stands in the constant `LINKS = {"trainer.corpus": "data.corpus"}`: the
+command line then has `--data.corpus` alone, and gives its value to both functions.
 """
 
 from __future__ import annotations
@@ -156,12 +156,12 @@ def trainer(
 @contextmanager
 def _without_advertisements() -> Iterator[None]:
     """Keep Lightning from recommending its maker's services."""
-    told = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    told.addFilter(_is_no_advertisement)
+    messages = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    messages.addFilter(_is_no_advertisement)
     try:
         yield
     finally:
-        told.removeFilter(_is_no_advertisement)
+        messages.removeFilter(_is_no_advertisement)
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:

@@ -71,7 +71,7 @@ class ExactResume(Callback):
         self._owed = False  # whether the epoch before still lacks a validation
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Tell the data module what to do with changed data."""
+        """Pass `changed_data` on to the data module."""
         self.boundary, self._loaded, self._at_boundary, self._owed = None, None, None, False
         data = trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and isinstance(data, Positioned):
@@ -100,7 +100,7 @@ class ExactResume(Callback):
             states = self._loaded["ranks"]
             mine = states[trainer.global_rank] if trainer.global_rank < len(states) else {}
             for name, owner in _owners(trainer, pl_module):
-                # With other processes than before, sums belong to nobody; random numbers go on where there are any.
+                # With another number of processes, sums belong to none of them; random numbers continue where there are any.
                 if name in mine and (len(states) == trainer.world_size or isinstance(owner, RandomNumbers)):
                     owner.load_rank_state(mine[name])
             self._loaded = None
