@@ -100,7 +100,7 @@ class ExactResume(Callback):
             states = self._loaded["ranks"]
             mine = states[trainer.global_rank] if trainer.global_rank < len(states) else {}
             for name, owner in _owners(trainer, pl_module):
-                # With another number of processes, sums belong to none of them; random numbers continue where there are any.
+                # With another number of processes, sums belong to none of them; random numbers continue where known.
                 if name in mine and (len(states) == trainer.world_size or isinstance(owner, RandomNumbers)):
                     owner.load_rank_state(mine[name])
             self._loaded = None
