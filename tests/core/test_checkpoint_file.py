@@ -195,6 +195,13 @@ def test_an_address_is_refused(tmp_path):
             use("https://example.org/last.ckpt")
 
 
+def test_what_killed_processes_left_is_removed(tmp_path):
+    for name in ("last.ckpt.77.part", "previous.ckpt.77.part"):
+        (tmp_path / name).write_bytes(b"half")
+    write(content(1), tmp_path / "last.ckpt", tmp_path / "previous.ckpt")
+    assert [*tmp_path.iterdir()] == [tmp_path / "last.ckpt"]
+
+
 def test_killed_while_it_writes_the_name_stands_for_something_whole(tmp_path):
     path, rng = tmp_path / "last.ckpt", random.Random(0)
     write(content(0, size=300_000), path, tmp_path / "previous.ckpt")
@@ -214,5 +221,5 @@ def test_killed_while_it_writes_the_name_stands_for_something_whole(tmp_path):
             verify(tmp_path / "previous.ckpt")
         # Killed between its two names, one file has both.
         assert newest_good(tmp_path).read_bytes() == path.read_bytes()
-    write(content(1), path)
+    write(content(1), path, tmp_path / "previous.ckpt")
     assert not list(tmp_path.glob("*.part"))

@@ -39,8 +39,9 @@ def write(content: dict[str, Any], path: Path, previous: Path | None = None) -> 
         OSError: the file cannot be written, e.g. because the disk is full; `path` keeps its old content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f"{glob.escape(path.name)}.*.part"):  # of processes that were killed
-        stale.unlink(missing_ok=True)
+    for written in (path, previous or path):
+        for stale in path.parent.glob(f"{glob.escape(written.name)}.*.part"):  # of processes that were killed
+            stale.unlink(missing_ok=True)
     try:
         with atomic_write(path, "wb") as file:
             _save(content, file)
