@@ -228,7 +228,7 @@ class Given(LightningDataModule):
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step\\(\\)`:UserWarning")
 def test_training_by_lightning_reads_nothing_back_from_its_device(meta, monkeypatch, tmp_path):
     """Logging, clipping, the teacher, the schedule and the progress bar, where no row of the logs is due."""
-    monkeypatch.setattr("slap.training.module.AdamW", Fused)
+    monkeypatch.setattr("slap.training.optim.AdamW", Fused)
     # In the end Lightning brings to the host what it has collected, but there is nothing to bring.
     monkeypatch.setattr(_ResultCollection, "cpu", lambda results: results)
     monkeypatch.setattr(_LoggerConnector, "teardown", lambda connector: None)

@@ -23,7 +23,7 @@ from slap.datamodules import AudioTextData, Clip, write_manifest
 from slap.model.views import Views, hidden_sizes
 from slap.testing import tiny_batch, tiny_model
 from slap.training.callbacks.learning_curves import read_metrics
-from slap.training.callbacks.loss_logger import SourceLosses
+from slap.training.callbacks.loss_logger import LossLogger
 from slap.training.trainer import trainer
 
 NAN = float("nan")
@@ -36,10 +36,9 @@ OBJECTIVES = {
 
 
 def test_means_by_objective_and_source():
-    kept = SourceLosses(["x", "y"], ["a", "b", "c"])
+    kept = LossLogger(["x", "y"], ["a", "b", "c"])
     kept.add("x", torch.tensor([1.0, 2.0, 6.0]), torch.tensor([0, 1, 1]))
     kept.add("x", torch.tensor([5.0, NAN]), torch.tensor([0, 2]))
-    kept.add("y", None, torch.tensor([0]))
     assert kept.take(torch.device("cpu")) == {"x/a": 3.0, "x/b": 4.0}
     assert kept.take(torch.device("cpu")) == {}
     kept.add("y", torch.tensor([7.0]), torch.tensor([2]))
@@ -47,13 +46,13 @@ def test_means_by_objective_and_source():
 
 
 def test_nothing_is_kept_where_there_are_no_sources():
-    kept = SourceLosses(["x"], [])
+    kept = LossLogger(["x"], [])
     kept.add("x", torch.tensor([1.0]), torch.tensor([0]))
     assert kept.take(torch.device("cpu")) == {}
 
 
 def test_losses_that_are_not_of_clips_are_refused():
-    kept = SourceLosses(["x"], ["a"])
+    kept = LossLogger(["x"], ["a"])
     with pytest.raises(ValueError, match="it must be one for each clip"):
         kept.add("x", torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0, 0]))
 
@@ -143,9 +142,9 @@ def metrics(folder, tmp_path_factory):
         named = {name: folder / f"{name}.jsonl" for name in ("big", "tiny")}
         data = AudioTextData(named, named, max_duration=0.61, max_clip=None, temperature=1e9, epoch_clips=12)
         noted = []
-        add = SourceLosses.add
+        add = LossLogger.add
         patch.setattr(
-            SourceLosses,
+            LossLogger,
             "add",
             lambda self, name, losses, source: (noted.append((name, losses, source)), add(self, name, losses, source))[
                 1
@@ -200,7 +199,7 @@ def test_processes_whose_batches_hold_other_sources_agree(tmp_path):
 
 def main(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    kept = SourceLosses(["x", "y"], ["a", "b"])
+    kept = LossLogger(["x", "y"], ["a", "b"])
     if rank == 0:
         kept.add("x", torch.tensor([1.0, 2.0]), torch.tensor([0, 0]))
     else:

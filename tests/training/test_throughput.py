@@ -58,7 +58,7 @@ def run(model, batches, logged, validate_after=None, loader=None):
         if loader is not None:
             loader.waited += 0.25
         callback.on_train_batch_start(trainer, model, batch, i)
-        model.embed_audio(batch.audio)
+        model.training_step(batch, i)
         trainer.global_step += 1
         callback.on_train_batch_end(trainer, model, None, batch, i)
         if i == validate_after:
@@ -130,7 +130,17 @@ def test_the_papers_encoder_makes_25_patches_a_second():
     assert all(module.training for module in encoder.modules())  # and leaves the encoder as it was
 
 
-def test_nothing_keeps_listening_after_training(logged):
+def test_parts_of_a_batch_count_once(logged):
+    whole, parts = {}, {}
+    for found, micro_clips in ((whole, None), (parts, 1)):
+        model = tiny_model()
+        model.micro_clips = micro_clips
+        batch = tiny_batch(model, [1.0, 0.07, 0.3])
+        run(model, [batch, batch], found)
+    assert whole["train/packing_efficiency"] == parts["train/packing_efficiency"]
+
+
+def test_the_encoder_stays_as_it_is(logged):
     model = tiny_model()
     batch = tiny_batch(model)
     run(model, [batch, batch], logged)

@@ -102,7 +102,7 @@ class Scores(Callback):
 @pytest.mark.parametrize(("mode", "best"), [("max", 4), ("min", 6)])
 def test_best_is_of_the_best_validation_and_last_of_the_last_step(mode, best, tmp_path):
     options = {"max_steps": 7, "val_check_interval": 2, "monitor": "val/score", "mode": mode}
-    fit(tmp_path, callbacks=[Scores([0.2, 0.9, 0.1])], **options)
+    fit(tmp_path, callbacks=[Scores([0.2, 0.9, 0.1, 0.5])], **options)
     assert torch.load(tmp_path / "best.ckpt", weights_only=True)["global_step"] == best
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 7
     assert torch.load(tmp_path / "previous.ckpt", weights_only=True)["global_step"] == 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import sys
 import typing
 import warnings
@@ -28,6 +29,7 @@ from slap.training.checkpoint.io import BEST, LAST
 from slap.training.checkpoint.last import find_last
 from slap.training.checkpoint.run_folder import RunFolder
 from slap.training.module import SLAP
+from slap.training.outcome import outcome
 from slap.training.predict import whole_clips, windows_elsewhere
 
 PARTS = {"model": SLAP, "data": LightningDataModule, "trainer": Trainer}
@@ -173,8 +175,18 @@ class RecipeCLI(LightningCLI):
                 raise
             hint = f"give the options of its run, e.g. by `--config {Path(path).parent / CONFIG}`"
             raise ValueError(f"the checkpoint {path} is of another model; {hint}\n{error}") from error
+        if self.command == "fit" and self.trainer.is_global_zero:
+            self._tell_outcome()
         if self.command == "predict":
             _save_predictions(result, self.trainer)
+
+    def _tell_outcome(self) -> None:
+        """Print the metrics and the files of the run, and the next command."""
+        told, out = outcome(self.trainer), Path(self.trainer.default_root_dir)
+        if told:
+            print(told)
+        if (out / BEST).is_file() and getattr(self.datamodule, "test_dataloader", None) is not None:
+            print(f"next: slap test --config {shlex.quote(str(out / CONFIG))} --ckpt_path best")
 
     def _checkpoint(self, asked: str | None, out: Path) -> str | None:
         if asked == "last":

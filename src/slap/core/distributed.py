@@ -15,12 +15,12 @@ from torch import Tensor
 
 
 def world_size() -> int:
-    """R, 1 when nothing is distributed."""
+    """Return R, the number of processes; 1 when nothing is distributed."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def all_sum(values: Tensor) -> Tensor:
-    """The sum over all processes, without gradient."""
+    """Return the sum over all processes, without gradient."""
     values = values.detach().clone()
     if world_size() > 1:
         dist.all_reduce(values)
@@ -28,7 +28,7 @@ def all_sum(values: Tensor) -> Tensor:
 
 
 def all_max(values: Tensor) -> Tensor:
-    """The elementwise maximum over all processes, without gradient."""
+    """Return the elementwise maximum over all processes, without gradient."""
     values = values.detach().clone()
     if world_size() > 1:
         dist.all_reduce(values, op=dist.ReduceOp.MAX)
@@ -36,7 +36,7 @@ def all_max(values: Tensor) -> Tensor:
 
 
 def global_mean(values: Tensor) -> Tensor:
-    """The mean over the rows of all processes, in this process's share.
+    """Return this process's share of the mean over the rows of all processes.
 
     Args:
         values: (n_r, ...) one loss per row; may be empty on some processes.
@@ -49,7 +49,7 @@ def global_mean(values: Tensor) -> Tensor:
 
 
 def gather(values: Tensor) -> Tensor:
-    """The rows of all processes, in the order of the processes, with gradients back to each.
+    """Return the rows of all processes, in the order of the processes, with gradients back to each.
 
     Args:
         values: (n_r, ...), any n_r.
@@ -79,7 +79,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        # Each process holds the gradient of its own loss; the sum belongs to whoever sent the rows.
+        # Each process holds the gradient of its own loss; the sum belongs to the process that sent the rows.
         total = grads[0].contiguous().clone()
         dist.all_reduce(total)
         return total[ctx.start : ctx.start + ctx.size]

@@ -10,17 +10,17 @@ from torch import Tensor
 
 
 def is_shard(tensor: Tensor) -> bool:
-    """Whether this process has only a part of it; asked so that nobody waits for an import of torch's DTensor."""
+    """Return whether this process has only a part of a tensor, without importing torch's DTensor, which takes long."""
     return hasattr(tensor, "to_local")
 
 
 def local(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """This process's part of each, sharing memory; what is whole stays so."""
+    """Return this process's part of each tensor, sharing its memory; whole tensors stay whole."""
     return [tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in tensors]
 
 
 def average_whole(parameters: Iterable[Tensor]) -> None:
-    """Average over processes the gradients of parameters that are whole, where FSDP2 does so for the others alone."""
+    """Average the gradients of whole parameters over processes, which FSDP2 does for the other parameters alone."""
     parameters = list(parameters)
     if not any(is_shard(parameter) for parameter in parameters):
         return
@@ -31,7 +31,7 @@ def average_whole(parameters: Iterable[Tensor]) -> None:
 
 
 def total_norm(gradients: Iterable[Tensor]) -> Tensor:
-    """The norm over all gradients, the same on all processes."""
+    """Return the norm over all gradients, the same on all processes."""
     gradients = list(gradients)
     parts = local(gradient for gradient in gradients if is_shard(gradient))
     if not parts:
@@ -43,12 +43,12 @@ def total_norm(gradients: Iterable[Tensor]) -> Tensor:
 
 
 def clip_norm(parameters: Iterable[Tensor], most: float, norm: Tensor) -> None:
-    """Scale gradients, in place, so that their norm is at most `most`; as torch's own, but also on parts.
+    """Scale gradients, in place, so that their norm is at most `most`; as torch's function does, but also on parts.
 
     Args:
-        parameters: with gradients.
-        most: above 0.
-        norm: of all gradients.
+        parameters: parameters with gradients.
+        most: the largest norm, above 0.
+        norm: the norm of all gradients.
     """
     parameters = list(parameters)
     if not any(is_shard(parameter) for parameter in parameters):

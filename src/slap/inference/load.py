@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from slap.core.checkpoint_file import verify
+from slap.core.checkpoint_file import read
 from slap.inference import saved_model
 from slap.inference.backend import AudioTextModel
 from slap.inference.model import Model
@@ -108,14 +108,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is damaged, of something else, or would run code.
     """
-    verify(path)
-    try:
-        # weights_only: a checkpoint from elsewhere must not be able to run code.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
-        raise ValueError(f"{path} is damaged or no checkpoint: {error}") from error
-    except Exception as error:  # pickle's own errors, which torch raises where something else than data is inside
-        raise ValueError(f"{path} holds more than tensors and plain data, so it is not read: {error}") from error
+    content = read(path, mmap=True)
     if not isinstance(content, dict) or not {"hyper_parameters", "state_dict"} <= set(content):
         raise ValueError(f"{path} is no checkpoint of SLAP: it lacks hyper_parameters or state_dict")
     return content

@@ -74,6 +74,11 @@ class CachedViews(Views):
         """The audio encoder's patches of all clips, packed (N)."""
         return concat_packed([part.patches for part in self.parts])
 
+    @property
+    def patch_count(self) -> int:
+        """The number of patches that the audio encoder has made for this batch so far."""
+        return sum(part.patch_count for part in self.parts)
+
     @cached_property
     def hidden(self) -> Tensor:
         """(N,) bool: the patches that the masked view hides, the same as for a batch in one part."""

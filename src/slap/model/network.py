@@ -9,13 +9,14 @@ no import of Lightning.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 from slap.core.packed import Packed
 from slap.model.contracts import AudioEncoder, Objective, TextEncoder
 from slap.model.ema import EMATeacher
-from slap.model.specs import EncoderSpec, ObjectiveSpec, build_encoder, build_objectives
+from slap.model.specs import EncoderSpec, ObjectiveSpec, build_encoder, build_objectives, portable_spec
 from slap.nn.pooling import AttentionPooling
 
 MAX_SECONDS = "max_seconds"
@@ -59,6 +60,23 @@ class Network(nn.Module):
         for objective in self.objectives.values():
             assert isinstance(objective, Objective)
             objective.setup(self)
+
+    def portable(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments that rebuild this network where files and hubs are out of reach, with what it learnt.
+
+        Args:
+            arguments: as plain data, the arguments that it was made with, and others, which stay as they are.
+        """
+        portable = dict(arguments)
+        for side, encoder in (("audio", self.audio), ("text", self.text)):
+            if isinstance(arguments[side], Mapping):
+                options = dict(arguments[side])
+                portable[side] = {"name": options.pop("name"), **encoder.portable(options)}
+        portable["objectives"] = {
+            name: portable_spec(self.objectives[name], spec)  # type: ignore[arg-type]
+            for name, spec in arguments["objectives"].items()
+        }
+        return portable
 
     def embed_audio(self, audio: Packed) -> Tensor:
         """Embed waveforms, (N,) at `audio.sample_rate`, as (B, E), each of length 1."""

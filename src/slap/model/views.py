@@ -138,6 +138,11 @@ class Views:
         with torch.no_grad():
             return self._model.audio.patchify(self.batch.audio if len(self.batch) else silence(self.batch.audio))
 
+    @property
+    def patch_count(self) -> int:
+        """The number of patches that the audio encoder has made for this batch so far."""
+        return self._patches.layout.total if "_patches" in vars(self) else 0
+
     @cached_property
     def hidden(self) -> Tensor:
         """(N,) bool: the patches that the masked view hides, a random share `model.mask_ratio` of each clip."""

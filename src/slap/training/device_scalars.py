@@ -1,4 +1,4 @@
-"""Numbers on their way from the device to the host, read when reading them makes nobody wait."""
+"""Numbers on their way from the device to the host, read when reading them takes no waiting."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ T = TypeVar("T")
 
 
 class AsyncScalars(Generic[T]):
-    """Hands out what was put in: at once from a CPU, and from a GPU with the next call, when the copy is long done.
+    """A queue of numbers that are copied to the host: from a CPU at once, from a GPU by the next call.
 
-    So a GPU always has a step's work ahead, and all processes learn of a number at the same step.
+    By then the copy has long been made. So a GPU always has the work of a step ahead, and all processes get a number at
+    the same step.
     """
 
     def __init__(self) -> None:
@@ -24,10 +25,10 @@ class AsyncScalars(Generic[T]):
 
         Args:
             values: (n,).
-            note: comes out along with them.
+            note: returned along with them.
 
         Returns:
-            What has arrived, in the order in which it was put in.
+            The numbers and notes that have arrived, in the order in which they were put in.
         """
         arrived = self.flush()
         if values.device.type != "cuda":
@@ -40,7 +41,7 @@ class AsyncScalars(Generic[T]):
         return arrived
 
     def flush(self) -> list[tuple[list[float], T]]:
-        """What is still on its way; waits for it."""
+        """Wait for the numbers that are still on their way, and return them."""
         if self._waiting is None:
             return []
         host, event, note = self._waiting

@@ -1,8 +1,8 @@
-"""FSDP2: each process keeps a part of every large parameter, its gradient, its moments and its teacher's copy.
+"""FSDP2: each process keeps a part of every large parameter, of its gradient, its moments and its teacher's copy.
 
 Use it by `strategy="fsdp2"` of the trainer. Blocks of encoders and decoders are gathered one at a time, when they are
-computed; a module that is entered other than by `forward` lists those methods as `entrances`. Scalars, and what
-objectives hold themselves, stay whole on every process.
+computed. A module that is called by other methods than `forward` lists these as `entrances`. Scalars, and the
+parameters that belong to an objective directly, stay whole on every process.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.fabric.strategies.model_parallel import _load_raw_module_state
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from torch import nn
@@ -21,8 +20,9 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.optim import Optimizer
 from torch.utils._pytree import SUPPORTED_NODES, register_pytree_node
 
-from slap.core.checkpoint_file import verify
+from slap.core.checkpoint_file import read
 from slap.core.packed import Packed
+from slap.core.sharded_tensors import is_shard
 from slap.model.network import Network
 
 FSDP2 = "fsdp2"
@@ -30,34 +30,33 @@ FSDP2 = "fsdp2"
 
 
 class Sharded(ModelParallelStrategy):
-    """Lightning's ModelParallelStrategy over all processes of all nodes; checkpoints are single files, of any use.
+    """Lightning's ModelParallelStrategy over all processes of all nodes, with a checkpoint in a single file.
 
-    Such a checkpoint is gathered on the first process, so it loads on any number of processes and without FSDP2.
+    The checkpoint is gathered on the first process, so it loads on any number of processes and without FSDP2.
     """
 
     def __init__(self, save_distributed_checkpoint: bool = False, **options: Any) -> None:
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=save_distributed_checkpoint, **options)
 
     def setup_environment(self) -> None:
-        """One data-parallel group of all processes."""
+        """Make one data-parallel group of all processes."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        """Verify a checkpoint and take it up, whichever strategy saved it.
+        """Verify and load a checkpoint, whichever strategy saved it.
 
-        Lightning's own would take the numbers of an optimizer's parameters for places in the model. Without FSDP2 they
-        are places in the optimizer's groups, and moments would go to other parameters.
+        Lightning's own method would take the numbers of an optimizer's parameters for positions in the model. Without
+        FSDP2 they are positions in the optimizer's groups, and moments would go to other parameters.
 
         Raises:
-            DamagedCheckpointError: it is not what was saved.
+            DamagedCheckpointError: the file is not what was saved.
             ValueError: its optimizer has other groups of parameters.
         """
         path = Path(self.broadcast(checkpoint_path))
         if not path.is_file():  # but a folder, with one file a process
             return super().load_checkpoint(path, weights_only)
-        verify(path)
-        content: dict[str, Any] = torch.load(path, "cpu", weights_only=weights_only is not False, mmap=True)
+        content: dict[str, Any] = read(path, weights_only=weights_only is not False, mmap=True)
         assert self.model is not None
         assert self.lightning_module is not None
         strict = self.lightning_module.strict_loading
@@ -74,7 +73,7 @@ if FSDP2 not in StrategyRegistry.available_strategies():
 
 
 def _named(saved: Mapping[str, Any], optimizer: Optimizer, model: nn.Module) -> dict[str, Any]:
-    """An optimizer's saved state with the names of parameters, which are told by their places in the groups."""
+    """Return an optimizer's saved state with names of parameters in place of their positions in the groups."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     groups = [[names[parameter] for parameter in group["params"]] for group in optimizer.param_groups]
     found = [group["params"] for group in saved["param_groups"]]
@@ -92,12 +91,28 @@ def _named(saved: Mapping[str, Any], optimizer: Optimizer, model: nn.Module) -> 
     }
 
 
+def shard_once(model: Network, mesh: DeviceMesh, micro_clips: int | None) -> None:
+    """Spread the parameters of a model over processes, unless they are spread already.
+
+    Raises:
+        ValueError: there are `micro_clips`. Processes gather parameters for each part of a batch: those with fewer
+            parts would keep the others waiting for ever.
+    """
+    if micro_clips is not None:
+        raise ValueError(
+            f"micro_clips={micro_clips} cannot be used with the strategy fsdp2: processes may have unequal "
+            "numbers of parts and would wait for each other; use accumulate_grad_batches, or the strategy ddp"
+        )
+    if not any(is_shard(parameter) for parameter in model.parameters()):
+        shard(model, mesh)
+
+
 def shard(model: Network, mesh: DeviceMesh) -> None:
     """Spread the parameters of a model over processes, in place.
 
     Args:
-        model: with whole parameters, equal on all processes.
-        mesh: one-dimensional.
+        model: a model with whole parameters, equal on all processes.
+        mesh: the processes, in one dimension.
     """
     _show_tensors()
     # Every part is a root of its own, since `training_step` calls them one by one. Resharded after each forward pass:
@@ -109,7 +124,7 @@ def shard(model: Network, mesh: DeviceMesh) -> None:
 
 
 def _show_tensors() -> None:
-    """Let FSDP2 find the tensors in what modules take and give, or it gathers no parameters for the backward pass."""
+    """Let FSDP2 find the tensors in `Packed` values, or it gathers no parameters for the backward pass."""
     if Packed not in SUPPORTED_NODES:
         register_pytree_node(
             Packed,
@@ -132,7 +147,7 @@ def _parts(model: Network) -> Iterator[nn.Module]:
 
 
 def _blocks(part: nn.Module) -> Iterator[nn.Module]:
-    """The elements of the outermost lists of modules: layers, of which only one need be whole at a time."""
+    """Yield the elements of the outermost lists of modules: layers, of which one at a time need be whole."""
     for child in part.children():
         if isinstance(child, nn.ModuleList):
             yield from child

@@ -1,10 +1,9 @@
-"""Steps whose loss or gradient is not finite: every process leaves them out alike, and nothing has changed.
+"""Steps whose loss or gradient is not finite: every process skips them alike, and nothing changes.
 
-How all processes agree without talking: a loss that is not finite makes its process's gradient NaN
-(`nan_unless_finite`), the
-strategy adds up gradients over processes as always, and so the norm of the gradient, which clipping needs anyway, is
-not finite on any of them. On a GPU nobody waits for that norm: the fused optimizer and the teacher read on the device
-whether to move.
+The processes agree without an exchange of their own. A loss that is not finite makes the gradient of its process NaN
+(`nan_unless_finite`), the strategy adds up gradients over processes as always, and so the norm of the gradient, which
+clipping needs anyway, is not finite on any process. On a GPU the host does not wait for that norm: the fused optimizer
+and the teacher read on the device whether they change anything.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torch.optim import Optimizer
 
 
 def nan_unless_finite(loss: Tensor) -> Tensor:
-    """The same loss, a scalar; where it is not finite, its whole gradient is NaN.
+    """Return a loss, a scalar, whose whole gradient is NaN if the loss is not finite.
 
     A loss may be infinite, or NaN for one clip of many, and still have a gradient that looks sound.
     """
@@ -25,10 +24,10 @@ def nan_unless_finite(loss: Tensor) -> Tensor:
 
 
 def skip_step(optimizer: Optimizer, bad: Tensor) -> None:
-    """Have the optimizer's next step change neither parameters nor its own state, if `bad`.
+    """Make the optimizer's next step change neither parameters nor its own state, if `bad`.
 
     Args:
-        optimizer: a fused one is told on its device, any other finds no gradients.
+        optimizer: a fused one reads a flag on its device, any other finds no gradients.
         bad: 0-dimensional bool.
     """
     if optimizer.defaults.get("fused"):
@@ -40,11 +39,11 @@ def skip_step(optimizer: Optimizer, bad: Tensor) -> None:
 
 
 class BufferSnapshot:
-    """What a forward pass may change in a model, as it was before: running statistics and centers.
+    """A copy of the buffers that a forward pass may change in a model: running statistics and centers.
 
     Args:
-        model: its persistent buffers are copied, but for those of modules named in `but`.
-        but: names of child modules that nothing changes before the optimizer's step.
+        model: the model whose persistent buffers are copied, but for those of the modules in `but`.
+        but: names of child modules whose buffers do not change before the optimizer's step.
     """
 
     def __init__(self, model: nn.Module, but: tuple[str, ...] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Which parameters decay, which learn and how fast, and how the learning rate moves over training."""
+"""The optimizer: groups of parameters, learning rates, their schedule, frozen parts, and clipping of gradients."""
 
 from __future__ import annotations
 
@@ -7,12 +7,58 @@ from collections.abc import Iterable, Mapping
 from math import cos, pi
 from typing import Any
 
-from torch import nn
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
+from slap.core.sharded_tensors import average_whole, clip_norm, total_norm
 from slap.model.contracts import Encoder, Objective
 
 LAYER = re.compile(r"^.*?(?<![^.])(?:blocks|layers|layer)\.\d+(?=\.)(?:.*?\.(?:blocks|layers|layer)\.\d+(?=\.))?")
-"""The beginning of a parameter's name that says which layer it is of, also where layers stand in stages."""
+"""The beginning of a parameter's name that names its layer, also where layers stand in stages."""
+
+
+def configure(module: LightningModule) -> dict[str, Any]:
+    """Return AdamW, and its schedule of linear warm-up and cosine decay to 0 at the trainer's `max_steps`.
+
+    Raises:
+        ValueError: the trainer has no `max_steps`, which the schedules of learning rate and teacher need.
+    """
+    total = module.trainer.max_steps
+    if total < 1:
+        raise ValueError(f"the schedules need the number of steps: set the trainer's max_steps, which is {total}")
+    hparams = module.hparams
+    speeds = hparams["layer_decay"], hparams["lr_scales"]
+    groups = parameter_groups(module, hparams["lr"], hparams["weight_decay"], *speeds)
+    # One kernel for all parameters. Not with a gradient scaler: the fused optimizer unscales by itself, after
+    # gradients are clipped.
+    fused = module.device.type == "cuda" and module.trainer.precision != "16-mixed"
+    optimizer = AdamW(groups, betas=tuple(hparams["betas"]), eps=1e-6, fused=fused or None)
+    schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, hparams["warmup_steps"], total))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def clip_gradients(
+    module: LightningModule, optimizer: Optimizer, limit: float | None, algorithm: str | None = None
+) -> Tensor:
+    """Clip the gradients of a module in place, and return their norm before that, the same on all processes.
+
+    Args:
+        module: whose parameters have gradients.
+        optimizer: of these parameters.
+        limit: the largest norm, or the largest value; None for no limit.
+        algorithm: "norm", which is the default, or "value", as for Lightning's Trainer.
+    """
+    parameters = [p for p in module.parameters() if p.grad is not None]
+    average_whole(parameters)
+    norm = total_norm(p.grad for p in parameters if p.grad is not None)
+    if limit and algorithm in (None, "norm"):
+        # Lightning would compute the norm again, and refuses the fused optimizer.
+        clip_norm(parameters, limit, norm)
+    else:
+        module.clip_gradients(optimizer, limit, algorithm)
+    return norm
 
 
 def parameter_groups(
@@ -22,20 +68,19 @@ def parameter_groups(
     layer_decay: float = 1.0,
     lr_scales: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """Parameter groups for AdamW: by weight decay, and by learning rate.
+    """Return the parameter groups for AdamW, by weight decay and by learning rate.
 
     Only the weights of linear and convolution layers decay; norms, embeddings, scales, queries and tokens do not
-    (our choice, the field's habit). Parameters without gradient, the teacher's among them, are left out. What stays
-    whole where parameters are spread over processes (`slap.training.fsdp`) has groups of its own, in every run, so
-    that a
-    checkpoint of one run continues in another.
+    (our choice, as is common). Parameters without gradient, the teacher's among them, are left out. Parameters that
+    stay whole under FSDP2 (`slap.training.fsdp`) have groups of their own in every run, so that a checkpoint of a run
+    with FSDP2 continues without, and the other way round.
 
     Args:
-        model: anything that may hold `Encoder`s, whose `lr_scale` multiplies `lr`.
-        lr: of the parameters that ask for nothing else.
-        weight_decay: of the parameters that decay.
+        model: a module that may hold `Encoder`s, whose `lr_scale` multiplies `lr`.
+        lr: the learning rate of parameters to which no factor applies.
+        weight_decay: the decay of the parameters that decay.
         layer_decay: the factor on the learning rate from each layer of an encoder to the one below it, see `depths`.
-        lr_scales: by the beginning of parameters' names a further factor; the longest beginning counts.
+        lr_scales: further factors, by the beginning of parameters' names; of several beginnings the longest counts.
 
     Raises:
         ValueError: a beginning that no parameter has.
@@ -67,12 +112,12 @@ def parameter_groups(
 
 
 def depths(encoder: nn.Module) -> list[int]:
-    """For each parameter of an encoder how many layers lie above it, in the order of `named_parameters`.
+    """Count the layers above each parameter of an encoder, in the order of `named_parameters`.
 
-    What stands after the layers (a last norm) has 0, the last layer 1, and what stands before them (embeddings, tokens)
-    one more than the first layer: the layer-wise decay of BEiT (arXiv 2106.08254) and MAE. Layers are told by names
-    with `blocks`, `layers` or `layer` and a number, as those of timm and transformers have; an encoder without any is
-    all of depth 0.
+    Parameters after the layers (a last norm) have 0, the last layer has 1, and parameters before the layers
+    (embeddings, tokens) have one more than the first layer: the layer-wise decay of BEiT (arXiv 2106.08254) and MAE.
+    Layers are recognized by names with `blocks`, `layers` or `layer` and a number, as in timm and transformers. All
+    parameters of an encoder without layers have 0.
 
     Example:
         >>> depths(nn.ModuleDict({"embed": nn.Linear(1, 1, bias=False), "blocks": nn.ModuleList(
@@ -89,10 +134,10 @@ def depths(encoder: nn.Module) -> list[int]:
 
 
 def beginning(model: nn.Module, start: str) -> list[nn.Parameter]:
-    """The parameters whose names begin with some of the parts that `start` has between dots.
+    """Return the parameters whose names begin with `start`, a whole number of the parts between dots.
 
     Raises:
-        ValueError: there are none; names what parts there are.
+        ValueError: there are none; the message names the parts of the model.
     """
     chosen = [parameter for name, parameter in model.named_parameters() if f"{name}.".startswith(f"{start}.")]
     if not chosen:
@@ -102,9 +147,9 @@ def beginning(model: nn.Module, start: str) -> list[nn.Parameter]:
 
 
 def freeze(model: nn.Module, parts: Iterable[str]) -> None:
-    """Keep parameters from learning, those whose names begin with any of `parts`, as "audio" or "audio.blocks.0".
+    """Keep the parameters whose names begin with any of `parts` from learning, as "audio" or "audio.blocks.0".
 
-    What is frozen still runs as in training, e.g. with SpecAugment.
+    Frozen parts still run as in training, e.g. with SpecAugment.
 
     Raises:
         ValueError: as `beginning`.
@@ -115,7 +160,7 @@ def freeze(model: nn.Module, parts: Iterable[str]) -> None:
 
 
 def warmup_cosine(step: int, warmup: int, total: int) -> float:
-    """The factor on the learning rate: a linear rise over `warmup` steps, then a cosine down to 0 at `total`.
+    """Return the factor on the learning rate: a linear rise over `warmup` steps, then a cosine down to 0 at `total`.
 
     Example:
         >>> [round(warmup_cosine(step, warmup=2, total=6), 3) for step in range(7)]

@@ -1,4 +1,4 @@
-"""Embeddings of clips out of what a prediction run gave, batch by batch, on each process.
+"""Embeddings of clips from the batches of a prediction run on each process.
 
 W windows, B clips, E shared dimension.
 """
@@ -16,32 +16,32 @@ from slap.core.distributed import world_size
 from slap.core.windows import merge_by_name
 
 Predicted = dict[str, Any]
-"""Of a batch: `ids`, W of them; `spans`, which samples of its clip each is; `embeddings`, (W, E)."""
+"""The prediction for a batch: W `ids`; `spans`, the samples of its clip that each row is; `embeddings`, (W, E)."""
 
 
 def windows_elsewhere(batches: Sequence[Predicted]) -> list[Predicted]:
-    """What other processes have of clips whose windows went to several processes; every process must call this."""
+    """Return the windows that other processes have of clips with windows on several; every process must call this."""
     if world_size() == 1:
         return []
-    # Who has the first window of a clip keeps the clip, and needs all others of it.
+    # The process with the first window of a clip keeps the clip, and needs all other windows of it.
     mine = [
         row
         for batch in batches
         for row in zip(batch["ids"], batch["spans"], batch["embeddings"].cpu(), strict=True)
         if row[1][0] > 0
     ]
-    everyone: list[list[tuple[str, tuple[int, int], Tensor]]] = [[] for _ in range(world_size())]
-    dist.all_gather_object(everyone, mine)
-    others = [row for rank, theirs in enumerate(everyone) if rank != dist.get_rank() for row in theirs]
+    by_rank: list[list[tuple[str, tuple[int, int], Tensor]]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(by_rank, mine)
+    others = [row for rank, theirs in enumerate(by_rank) if rank != dist.get_rank() for row in theirs]
     return [{"ids": [name], "spans": [span], "embeddings": embedding[None]} for name, span, embedding in others]
 
 
 def whole_clips(batches: Sequence[Predicted], elsewhere: Sequence[Predicted] = ()) -> tuple[list[str], Tensor]:
-    """The clips whose first window is in the batches, with their embeddings.
+    """Return the clips whose first window is in the batches, with their embeddings.
 
     Args:
-        batches: what this process predicted.
-        elsewhere: windows that other processes predicted.
+        batches: the predictions of this process.
+        elsewhere: the windows that other processes predicted.
 
     Returns:
         B ids, and (B, E).

@@ -1,6 +1,6 @@
 """The trainer that recipes build on: logs, checkpoints, curves, and validation by steps, all in one folder.
 
-How a recipe's functions become the command line, and what they have to look like for it:
+The command line is made of a recipe's functions, which look like this:
 
     OBJECTIVES = {"contrastive": 1.0}
 
@@ -13,29 +13,34 @@ How a recipe's functions become the command line, and what they have to look lik
         return training.trainer(out=out, max_steps=max_steps, **options)
 
 Every argument has a type and a default, so that `slap fit --help` can show it; a default that is a dict is a constant
-of the module. `**options` is for the trainer alone, and goes straight into one call of `training.trainer` (or of the
-`trainer` of another recipe): the command line reads that call, offers each option of `training.trainer` and of
-Lightning's Trainer with its type, and leaves out those that the call sets itself. From Python, `training.trainer`
-checks the names. Nothing that is unknown gets through.
+of the module. `**options` goes straight into one call of the parent: the same function of another recipe, or `SLAP`,
+`AudioTextData` or `training.trainer`. The command line reads that call, offers each option of the parent with its type,
+and leaves out those that the call sets itself. From Python, the parent checks the names, so that no unknown option gets
+through.
 
-What two of the functions must agree on stands in the constant `LINKS = {"trainer.corpus": "data.corpus"}`: the command
-line then has `--data.corpus` alone, and gives it to both.
+An option on which two functions must agree stands in the constant `LINKS = {"trainer.corpus": "data.corpus"}`: the
+command line then has `--data.corpus` alone, and gives its value to both functions.
 """
 
 from __future__ import annotations
 
 import difflib
 import inspect
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelSummary
 from lightning.pytorch.loggers import TensorBoardLogger
 
 import slap.training.fsdp  # noqa: F401 - registers the strategy `fsdp2`
 from slap.training.callbacks.collapse_monitor import CollapseMonitor
 from slap.training.callbacks.learning_curves import LearningCurves
 from slap.training.callbacks.loss_monitor import LossMonitor
+from slap.training.callbacks.model_summary import ParameterSummary
 from slap.training.callbacks.progress_bar import ProgressBar
 from slap.training.callbacks.test_report import ReportWriter
 from slap.training.callbacks.throughput import Throughput
@@ -43,6 +48,7 @@ from slap.training.checkpoint.io import AsyncCheckpointFiles, CheckpointFiles
 from slap.training.checkpoint.last import LastCheckpoint
 from slap.training.checkpoint.resume import ChangedData, ExactResume
 from slap.training.checkpoint.run_folder import AppendingCSVLogger, BestCheckpoint, RunFolder
+from slap.training.epoch_loop import EpochLoop
 from slap.training.processes.consensus import Consensus
 from slap.training.processes.fail_fast import FailFast
 from slap.training.processes.graceful_stop import GracefulStop
@@ -59,6 +65,7 @@ def trainer(
     accumulate_grad_batches: int = 1,
     enable_checkpointing: bool = True,
     enable_progress_bar: bool = True,
+    enable_model_summary: bool = True,
     fast_dev_run: int | bool = False,
     overwrite: bool = False,
     max_skipped: int = 3,
@@ -70,37 +77,40 @@ def trainer(
     callbacks: list[Callback] | None = None,
     **options: Any,
 ) -> Trainer:
-    """A Lightning Trainer that writes to the folder `out` and nowhere else.
+    """Make a Lightning Trainer that writes to the folder `out` and nowhere else.
 
     The folder gets `metrics.csv`, `tensorboard/`, `best.ckpt`, `last.ckpt` and the one before, `previous.ckpt`, at the
-    end `curves.png`, from the command line `config.yaml`, and `skipped_steps.jsonl` and `loss_spikes.jsonl` where there
-    is something to list.
+    end `curves.png`, from the command line `config.yaml`, and `skipped_steps.jsonl` and `loss_spikes.jsonl` if there
+    are such steps.
 
-    SIGTERM and Ctrl-C end training at the end of a step, with `last.ckpt`. A run that was interrupted, also by force,
-    goes on exactly from a checkpoint (docs/resume.md).
+    SIGTERM and Ctrl-C end training at the end of a step, with `last.ckpt`. An interrupted run, also one that was
+    killed, continues exactly from a checkpoint (docs/resume.md).
 
     Args:
-        out: the run's folder. A run that it holds already is not touched, unless it is continued or `overwrite` is set.
+        out: the run's folder. A run that it holds is not touched, unless it is continued or `overwrite` is set.
         max_steps: optimizer steps; the schedules of the learning rate and of the teacher end here.
-        val_check_interval: batches between validations; `max_steps` when that is less, so that there is one at least.
-        monitor: the metric by which `best.ckpt` is chosen; our choice is the recall at 10 from text to audio.
+        val_check_interval: batches between validations. The last step is validated in any case.
+        monitor: the metric by which `best.ckpt` is selected (our choice: recall at 10 from text to audio).
         mode: whether a higher or a lower value of `monitor` is better.
         gradient_clip_val: the largest norm of the gradient (not in the paper; our choice).
-        log_every_n_steps: steps between the rows of the logs.
-        accumulate_grad_batches: batches an optimizer step.
+        log_every_n_steps: optimizer steps between the rows of the logs.
+        accumulate_grad_batches: batches per optimizer step.
         enable_checkpointing: write `best.ckpt` and `last.ckpt`.
-        enable_progress_bar: show one.
-        fast_dev_run: run this many batches of each kind, to find bugs, and write nothing.
-        overwrite: begin anew in a folder that holds a run.
-        max_skipped: steps whose loss or gradient is not finite are left out; this many in a row end the run.
-        stop_on_collapse: end the run when features collapse, see `slap.training.callbacks.collapse_monitor`; otherwise
-            there is a warning.
+        enable_progress_bar: show a bar that counts optimizer steps.
+        enable_model_summary: print the model's parts and their numbers of parameters before the first step.
+        fast_dev_run: the number of batches of training, validation and test in a trial that finds bugs and writes
+            nothing.
+        overwrite: replace the run that the folder `out` holds.
+        max_skipped: the number of skipped steps in a row that ends the run; a step is skipped when its loss or gradient
+            is not finite.
+        stop_on_collapse: end the run when features collapse, see `slap.training.callbacks.collapse_monitor`; without
+            it there is a warning.
         save_every: optimizer steps between writes of `last.ckpt`, besides those after validations.
-        save_minutes: minutes between such writes; None for none by the clock.
-        async_save: have a thread write checkpoints while training goes on, from a copy in the host's memory.
-        changed_data: what to do when a run is continued with other data or another number of processes: `refuse`, or
-            `restart_epoch`, to begin the interrupted epoch anew with the data as they are.
-        callbacks: more of them.
+        save_minutes: minutes between writes of `last.ckpt`; None for no writes by the clock.
+        async_save: write checkpoints in a thread while training goes on, from a copy in the host's memory.
+        changed_data: `refuse` to continue a run with other data or another number of processes, or `restart_epoch`,
+            which begins the interrupted epoch anew with the data as they are.
+        callbacks: further callbacks of Lightning.
         **options: any other option of Lightning's Trainer (precision, devices, strategy, max_time, ...). The strategy
             `fsdp2` spreads parameters over processes, see `slap.training.fsdp`.
 
@@ -108,8 +118,6 @@ def trainer(
         ValueError: an unknown option.
     """
     _check(options)
-    if max_steps > 0:  # a short run is validated too
-        val_check_interval = min(val_check_interval, max_steps)
     agreement = Consensus(2)
     resume = ExactResume(agreement, changed_data)
     stop = GracefulStop(agreement, resume, save_minutes)
@@ -118,29 +126,50 @@ def trainer(
     own += [LossMonitor(out, max_skipped), CollapseMonitor(stop_on_collapse)]
     if enable_progress_bar:
         own.append(ProgressBar())  # Lightning would draw another one wherever `rich` happens to be installed
+    if enable_model_summary and not any(isinstance(callback, ModelSummary) for callback in callbacks or []):
+        own.append(ParameterSummary())
     if enable_checkpointing and not fast_dev_run:
         own += [BestCheckpoint(out, monitor, mode), LastCheckpoint(out, resume, stop, save_every)]
-    return Trainer(
-        default_root_dir=out,
-        logger=[AppendingCSVLogger(out), TensorBoardLogger(f"{out}/tensorboard", name="", version="")],
-        callbacks=[*own, *(callbacks or [])],
-        max_steps=max_steps,
-        val_check_interval=val_check_interval,
-        check_val_every_n_epoch=None,  # by steps, also across epochs
-        gradient_clip_val=gradient_clip_val,
-        log_every_n_steps=log_every_n_steps,
-        accumulate_grad_batches=accumulate_grad_batches,
-        enable_checkpointing=enable_checkpointing,
-        enable_progress_bar=enable_progress_bar,
-        fast_dev_run=fast_dev_run,
-        use_distributed_sampler=False,  # the data module's sampler splits the work itself
-        plugins=_with_files(options.pop("plugins", None), async_save),
-        **options,
-    )
+    with _without_advertisements():
+        made = Trainer(
+            default_root_dir=out,
+            logger=[AppendingCSVLogger(out), TensorBoardLogger(f"{out}/tensorboard", name="", version="")],
+            callbacks=[*own, *(callbacks or [])],
+            max_steps=max_steps,
+            val_check_interval=val_check_interval,
+            check_val_every_n_epoch=None,  # by steps, also across epochs
+            gradient_clip_val=gradient_clip_val,
+            log_every_n_steps=log_every_n_steps,
+            accumulate_grad_batches=accumulate_grad_batches,
+            enable_checkpointing=enable_checkpointing,
+            enable_progress_bar=enable_progress_bar,
+            enable_model_summary=False,  # for Lightning's own
+            fast_dev_run=fast_dev_run,
+            use_distributed_sampler=False,  # the data module's sampler splits the work itself
+            plugins=_with_files(options.pop("plugins", None), async_save),
+            **options,
+        )
+    EpochLoop.put_into(made)
+    return made
+
+
+@contextmanager
+def _without_advertisements() -> Iterator[None]:
+    """Keep Lightning from recommending its maker's services."""
+    messages = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    messages.addFilter(_is_no_advertisement)
+    try:
+        yield
+    finally:
+        messages.removeFilter(_is_no_advertisement)
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return "Tip:" not in record.getMessage()
 
 
 def _with_files(plugins: Any, async_save: bool) -> list[Any]:
-    """The user's plug-ins and, unless one of them says how checkpoints are kept, ours."""
+    """Return the user's plug-ins and, unless one of them keeps checkpoints, ours that does."""
     given = list(plugins) if isinstance(plugins, list | tuple) else [plugins] * (plugins is not None)
     if any(isinstance(plugin, CheckpointIO) for plugin in given):
         return given

@@ -24,7 +24,7 @@ from slap.model.specs import INSTANCE, EncoderSpec, ObjectiveSpec
 log = logging.getLogger(__name__)
 
 PARTS = ("audio", "audio_pool", "text", "text_pool")
-"""What a model that begins from another one has of it in any case."""
+"""The parts that a model always takes from the one that it begins from."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class WarmStart:
     """A trained model to begin from.
 
     Attributes:
-        path: what it was read from.
+        path: the file or folder that it was read from.
         made_with: the arguments of its network, as plain data.
         state: its weights and its tokenizer.
-        max_seconds: the longest clip of its training.
+        max_seconds: the longest clip of its training, in seconds.
     """
 
     path: str
@@ -45,11 +45,11 @@ class WarmStart:
 
     @classmethod
     def read(cls, path: str | Path) -> WarmStart:
-        """What `slap.load` reads, a checkpoint or a folder of `slap export`.
+        """Read a checkpoint or a folder of `slap export`, as `slap.load` does.
 
         Raises:
             ValueError: it is no model of SLAP's own, or `slap.load` refuses it.
-            FileNotFoundError: there is nothing.
+            FileNotFoundError: there is no such file or folder.
         """
         backend = load(path, "cpu").backend
         if not isinstance(backend, NetworkBackend):
@@ -67,13 +67,13 @@ class WarmStart:
         audio: EncoderSpec | None = None,
         text: EncoderSpec | None = None,
     ) -> dict[str, Any]:
-        """The arguments `audio`, `text`, `embedding_dim` and `objectives` of a `SLAP` that begins as this model.
+        """Return the arguments `audio`, `text`, `embedding_dim` and `objectives` of a `SLAP` that begins as this model.
 
         Args:
-            objectives: of the new training. One that this model has too keeps the arguments that it was made with,
-                but for those that are given here.
+            objectives: the objectives of the new training. One that this model has too keeps the arguments that it was
+                made with, but for those that are given here.
             audio: arguments of the audio encoder to change, e.g. of its SpecAugment.
-            text: of the text encoder.
+            text: arguments of the text encoder to change.
 
         Raises:
             ValueError: another encoder is asked for than this model has.
@@ -87,13 +87,13 @@ class WarmStart:
         }
 
     def fill(self, model: Network) -> list[str]:
-        """Give a model these weights; what it has beyond them stays as it is, and a teacher begins from them.
+        """Give a model these weights. Its other parts stay as they are, and a teacher begins from the new weights.
 
         Returns:
             The names of the parts that were filled.
 
         Raises:
-            ValueError: a part of the model has other shapes than here, or has none of these weights.
+            ValueError: a part of the model has other shapes than here, or has no such weights.
         """
         modules: dict[str, nn.Module] = {name: getattr(model, name) for name in PARTS}
         own = {f"objectives.{name}": part for name, part in model.objectives.items()}
@@ -114,11 +114,11 @@ class WarmStart:
         return list(modules)
 
     def _same_classes(self, name: str, part: nn.Module) -> bool:
-        """Whether a head, if the part is one, classifies as before; with other classes it begins anew."""
+        """Return whether a part that is a classifier has the same classes as before; with others it begins anew."""
         return not isinstance(part, Classifier) or list(part.classes) == self._made(name).get("classes")
 
     def _of(self, part: str) -> dict[str, Tensor]:
-        """The state of a part, by the names within it."""
+        """Return the state of a part, by the names within the part."""
         return {
             name.removeprefix(f"{part}."): value for name, value in self.state.items() if name.startswith(f"{part}.")
         }
@@ -144,7 +144,7 @@ def _in_full(spec: str | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_known(spec: ObjectiveSpec, known: Any) -> ObjectiveSpec:
-    """An objective's specification, with the arguments that it was made with where none are given."""
+    """Return an objective's specification, with the arguments that it was made with where none are given."""
     if isinstance(spec, nn.Module) or (isinstance(spec, Mapping) and "objective" in spec):
         return spec
     given = dict(spec) if isinstance(spec, Mapping) else {"weight": spec}

@@ -1,4 +1,4 @@
-"""Warns of a training that has gone wrong although its numbers are finite, above all of features that collapse."""
+"""Warnings of trainings that go wrong although their numbers are finite, above all by features that collapse."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from slap.model.contracts import Objective
 from slap.training.device_scalars import AsyncScalars
+from slap.training.step import StepOutput, last_step_of
 
 PATIENCE = 10
-"""Rows of the logs in which an objective complains before anyone believes it (our choice)."""
+"""Rows of the logs in which an objective complains before the complaint is reported (our choice)."""
 
 log = logging.getLogger(__name__)
 
 
 class CollapseError(ValueError):
-    """Training has collapsed, and was told to stop then."""
+    """A training that has collapsed, and is to stop when it does."""
 
 
 class CollapseMonitor(Callback):
-    """Asks the objectives, whenever a row of the logs is due, whether they complain (`Objective.health_check`).
+    """A check of the objectives at each row of the logs, by their `health_check`.
 
-    A complaint that lasts for `patience` rows is logged as a warning; when it ends, that is logged too.
+    A complaint that lasts for `patience` rows is logged as a warning. When it ends, that is logged too.
 
     Args:
         stop: end the run with an error instead.
-        patience: rows of the logs.
+        patience: rows of the logs for which a complaint must last.
 
     Raises:
         CollapseError: an objective complained for that long, and `stop` is set.
@@ -40,16 +41,15 @@ class CollapseMonitor(Callback):
         if patience < 1:
             raise ValueError(f"patience must be at least 1, got {patience}")
         self.stop, self.patience = stop, patience
-        self.rows: Counter[str] = Counter()  # by objective, for how many rows in a row it has complained
+        self.rows: Counter[str] = Counter()  # by objective, the rows in a row with a complaint
         self._deferred: AsyncScalars[tuple[int, list[tuple[str, str]]]] = AsyncScalars()
-        self._last: Any = None
+        self._last: StepOutput | None = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at what was logged, at steps that are."""
-        del outputs, batch, batch_idx
-        seen = getattr(pl_module, "last_step", None)
+        """Check the numbers of a step that is logged."""
+        seen = last_step_of(pl_module)
         if seen is None or seen is self._last or not trainer._logger_connector.should_update_logs:
             return
         self._last = seen
@@ -60,18 +60,18 @@ class CollapseMonitor(Callback):
                 self._ask(pl_module, step, dict(zip(which, arrived, strict=True)))
 
     def state_dict(self) -> dict[str, Any]:
-        """For how long each objective has complained."""
+        """Return the number of rows for which each objective has complained."""
         return {"rows": dict(self.rows)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from these numbers."""
         self.rows = Counter(state_dict["rows"])
 
     def _ask(self, module: LightningModule, step: int, logged: dict[tuple[str, str], float]) -> None:
         for name in dict.fromkeys(name for name, _ in logged):
             values = {extra: value for (owner, extra), value in logged.items() if owner == name}
             if not all(isfinite(value) for value in values.values()):
-                continue  # that is the business of slap.training.callbacks.loss_monitor
+                continue  # slap.training.callbacks.loss_monitor reports these
             objective = cast("Objective", module.objectives[name])  # type: ignore[index]
             self._hear(name, step, objective.health_check(values))
 

@@ -1,4 +1,4 @@
-"""Watches the losses of a run: counts steps that were left out, ends the run after too many, keeps ids of spikes.
+"""Monitoring of losses: counts skipped steps, ends the run after too many, and lists the clips of spikes.
 
 B clips of this process.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections import deque
 from collections.abc import Sequence
 from math import isfinite
@@ -18,22 +17,23 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from slap.core.files import append_line
 from slap.training.device_scalars import AsyncScalars
-from slap.training.step import StepOutput
+from slap.training.step import StepOutput, last_step_of
 
 SKIPPED = "skipped_steps.jsonl"
-"""The file in a run's folder that lists the clips of steps whose loss or gradient was not finite, ..."""
+"""The file in a run's folder that lists the clips of skipped steps, whose loss or gradient was not finite."""
 
 SPIKES = "loss_spikes.jsonl"
-"""... and the one for losses that were much above those before."""
+"""The file in a run's folder that lists the clips of steps whose loss was much above those before."""
 
 WATCH_FILES = (SKIPPED, SPIKES)
 
 WINDOW = 100
-"""Steps that a loss is compared with, ..."""
+"""Steps before a step, with whose losses its loss is compared."""
 
 FIRST = 20
-"""... and how many there must be before one is judged."""
+"""Steps that there must be before a loss is compared."""
 
 SIGMA = 1.4826
 """The standard deviation of a normal distribution whose median absolute deviation is 1."""
@@ -42,24 +42,24 @@ log = logging.getLogger(__name__)
 
 
 class NotFiniteError(ValueError):
-    """Training cannot go on: step after step, a loss or a gradient was not finite."""
+    """A training that cannot go on: step after step, a loss or a gradient was not finite."""
 
 
 class LossMonitor(Callback):
-    """Counts steps that were left out, as `train/skipped`, and lists their clips; lists those of spikes of the loss.
+    """Counts skipped steps, as `train/skipped`, and lists the clips of skipped steps and of spikes of the loss.
 
     Every process appends a line with its own clips to the files in the run's folder. All processes see the same losses,
-    so they stop at the same step. On a GPU what happened in a step is looked at one step later. With a gradient scaler
-    (precision `16-mixed`) infinite gradients are how it finds its scale, so only losses count.
+    so they stop at the same step. On a GPU the numbers of a step are looked at one step later. A gradient scaler
+    (precision `16-mixed`) finds its scale by infinite gradients, so only losses count with one.
 
     Args:
         out: the run's folder.
-        limit: so many steps left out in a row end the run.
-        spike: how far above the median of the last steps a loss is a spike, in standard deviations, which are
-            estimated from the median absolute deviation; at least a fifth of the median (our choice).
+        limit: the number of skipped steps in a row that ends the run.
+        spike: the distance from the median of the last steps at which a loss is a spike, in standard deviations, which
+            are estimated from the median absolute deviation; at least a fifth of the median (our choice).
 
     Raises:
-        NotFiniteError: `limit` steps in a row were left out.
+        NotFiniteError: `limit` steps in a row were skipped.
     """
 
     def __init__(self, out: str | Path, limit: int = 3, spike: float = 8.0) -> None:
@@ -75,30 +75,28 @@ class LossMonitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the optimizer step, if there was one."""
-        del outputs, batch, batch_idx
-        seen = getattr(pl_module, "last_step", None)
+        """Check the optimizer step, if there was one."""
+        seen = last_step_of(pl_module)
         if seen is None or seen.nonfinite is None or seen is self._last:
             return
         self._last = seen
-        bad = seen.nonfinite & ~seen.loss.isfinite() if _scales(trainer) else seen.nonfinite
-        values = torch.stack([bad.double(), seen.loss.double()])
+        skipped = seen.nonfinite & ~seen.loss.isfinite() if _scales(trainer) else seen.nonfinite
+        values = torch.stack([skipped.double(), seen.loss.double()])
         for (bad, loss), (step, what) in self._deferred.put(values, (trainer.global_step - 1, seen)):
             self._look(trainer, step, bool(bad), loss, what)
         pl_module.log("train/skipped", float(self.skipped), batch_size=1)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the last step."""
-        del pl_module
+        """Check the last step."""
         for (bad, loss), (step, what) in self._deferred.flush():
             self._look(trainer, step, bool(bad), loss, what)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run that is continued needs to judge as if it had not been interrupted."""
+        """Return the state from which a continued run counts and compares as if it had not been interrupted."""
         return {"skipped": self.skipped, "in_a_row": self.in_a_row, "recent": list(self.recent)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from this state."""
         self.skipped, self.in_a_row = state_dict["skipped"], state_dict["in_a_row"]
         self.recent = deque(state_dict["recent"], maxlen=WINDOW)
 
@@ -120,7 +118,7 @@ class LossMonitor(Callback):
 
     def _write(self, trainer: Trainer, name: str, entry: dict[str, Any]) -> None:
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            append(self.out / name, entry)
+            append_line(self.out / name, json.dumps(entry))
 
     def _complaint(self, step: int, seen: StepOutput) -> str:
         losses = ", ".join(f"{name} {value.item():g}" for name, value in seen.losses.items())
@@ -137,7 +135,7 @@ def _scales(trainer: Trainer) -> bool:
 
 
 def spiked(loss: float, recent: Sequence[float], spike: float) -> float | None:
-    """The loss that was to be expected, if this one is far above; otherwise None.
+    """Return the loss that was to be expected if this one is far above it, otherwise None.
 
     Example:
         >>> calm = [1.0, 1.1, 0.9, 1.05, 0.95] * 4
@@ -152,7 +150,7 @@ def spiked(loss: float, recent: Sequence[float], spike: float) -> float | None:
 
 
 def _entry(rank: int, loss: float, seen: StepOutput) -> dict[str, Any]:
-    """A line for a file: the losses, and this process's clips, those with the highest losses first."""
+    """Return a line for a file: the losses, and this process's clips, those with the highest losses first."""
     losses = {name: _number(value.item()) for name, value in seen.losses.items()}
     by_clip = {name: values.tolist() for name, values in seen.by_clip.items()}
     clips = [
@@ -168,15 +166,5 @@ def _rank(value: Any) -> float:
 
 
 def _number(value: float) -> float | str:
-    """JSON has no NaN and no infinity."""
+    """Return a number as JSON can hold it, which has no NaN and no infinity."""
     return value if isfinite(value) else str(value)
-
-
-def append(path: Path, entry: dict[str, Any]) -> None:
-    """Add a line to a file that several processes write to: with one write, so that lines do not mix."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    try:
-        os.write(file, f"{json.dumps(entry)}\n".encode())
-    finally:
-        os.close(file)

@@ -1,4 +1,4 @@
-"""How fast training goes, and how much of the work is real audio.
+"""Throughput of training, and the share of its work that is real audio.
 
 B clips, N packed patches.
 """
@@ -16,13 +16,14 @@ from torch import Tensor
 from slap.core.batch import Batch
 from slap.core.packed import Packed
 from slap.model.contracts import AudioEncoder
+from slap.training.step import last_step_of
 
 PROBE_SECONDS = 16
-"""Long enough that a clip's incomplete last patch is nothing beside the others; a whole number of most patches."""
+"""Seconds of the clips that measure the encoder: many patches, and a whole number of them for most encoders."""
 
 
 class Throughput(Callback):
-    """Logs clips and seconds of audio a second, waiting for data, and packing efficiency, over the steps since a row.
+    """Logs clips and seconds of audio per second, waiting for data, and packing efficiency, over the steps since a row.
 
     `train/clips_per_s` and `train/audio_s_per_s` are sums over all processes. Time includes waiting for data and
     leaves out validation. Everything is counted on the host, from sizes that the batches carry, so that nothing waits
@@ -32,56 +33,38 @@ class Throughput(Callback):
     processes. The loader has to keep count of it, as the attribute `waited` in seconds, as `slap.datamodules` do.
 
     `train/packing_efficiency` is real tokens / processed tokens. Processed are the patches that the audio encoder made,
-    which its passes then take. Real are those that the audio is worth: its seconds times the encoder's patches a
-    second, which is measured once, on two long clips. What is missing to 1 went into filling up the last, incomplete
+    which its passes then take. Real are those that the audio is worth: its seconds times the encoder's patches per
+    second, which are measured once, on two long clips. What is missing to 1 went into filling up the last, incomplete
     patch of each clip; an encoder that pads its clips to the longest of the batch shows up here at once.
     """
 
     def __init__(self) -> None:
-        self._clips = self._samples = self._rows = 0
-        self._worth = 0.0  # patches that the audio is worth
+        self._clips = self._samples = self._patches = 0
         self._time = self._waited = 0.0
         self._since: float | None = None
         self._waited_before = 0.0  # when the clock started
         self._step = 0
         self._batch_samples = 0
-        self._rate = 0.0  # patches a sample
+        self._rate = 0.0  # patches per sample
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure the encoder's rate and listen to how it makes patches."""
+        """Measure the encoder's rate."""
         self._step = trainer.global_step
-        encoder = pl_module.audio
-        assert isinstance(encoder, AudioEncoder)
-        self._rate = patches_per_sample(encoder, pl_module.device)
-        patchify = encoder.patchify
-
-        def counted(audio: Packed) -> Packed:
-            patches = patchify(audio)
-            if encoder.training:  # not in validation
-                self._rows += patches.layout.total
-                self._worth += audio.layout.total * self._rate
-            return patches
-
-        encoder.patchify = counted  # type: ignore[method-assign]
+        assert isinstance(pl_module.audio, AudioEncoder)
+        self._rate = patches_per_sample(pl_module.audio, pl_module.device)
 
     def rank_state(self) -> dict[str, Any]:
-        """What was counted since the last row, for a checkpoint."""
-        counted = {"clips": self._clips, "samples": self._samples, "rows": self._rows, "worth": self._worth}
+        """Return the counts since the last row, for a checkpoint."""
+        counted = {"clips": self._clips, "samples": self._samples, "patches": self._patches}
         return {**counted, "time": self._time, "waited": self._waited}
 
     def load_rank_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from there, so that the next row is about all of its steps."""
-        self._clips, self._samples, self._rows = state["clips"], state["samples"], state["rows"]
-        self._worth, self._time, self._waited = state["worth"], state["time"], state["waited"]
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop listening."""
-        del trainer
-        del pl_module.audio.patchify  # type: ignore[union-attr]  # what hides the class's own
+        """Continue from these counts, so that the next row is about all of its steps."""
+        self._clips, self._samples, self._patches = state["clips"], state["samples"], state["patches"]
+        self._time, self._waited = state["time"], state["waited"]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         """Note what the batch holds; the first time, start the clock."""
-        del pl_module, batch_idx
         self._batch_samples = batch.audio.layout.total
         if self._since is None:
             self._start(trainer)
@@ -89,12 +72,14 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Add the batch up; at the steps that are logged, log."""
-        del outputs, batch_idx
+        """Add up the batch, and log at the steps that are logged."""
         self._clips += len(batch)
         self._samples += self._batch_samples
         stepped = trainer.global_step > self._step  # a step may take several batches
         self._step = trainer.global_step
+        output = last_step_of(pl_module)
+        if stepped and output is not None:
+            self._patches += output.patches
         if stepped and trainer._logger_connector.should_update_logs:  # its rows may be numbered unlike the steps
             self._stop(trainer)
             self._log(pl_module, hasattr(trainer.train_dataloader, "waited"))
@@ -102,7 +87,6 @@ class Throughput(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock until the next training batch."""
-        del pl_module
         self._stop(trainer)
 
     def _start(self, trainer: Trainer) -> None:
@@ -123,20 +107,21 @@ class Throughput(Callback):
             pl_module.log(f"train/{name}", value, sync_dist=True, reduce_fx="sum", batch_size=1)
         if knows_waiting:
             pl_module.log("train/data_wait", self._waited / self._time, sync_dist=True, batch_size=1)
-        if self._rows:
-            pl_module.log("train/packing_efficiency", self._worth / self._rows, sync_dist=True, batch_size=1)
-        self._clips = self._samples = self._rows = 0
-        self._worth = self._time = self._waited = 0.0
+        if self._patches:
+            efficiency = self._samples * self._rate / self._patches
+            pl_module.log("train/packing_efficiency", efficiency, sync_dist=True, batch_size=1)
+        self._clips = self._samples = self._patches = 0
+        self._time = self._waited = 0.0
 
 
 def _waited(trainer: Trainer) -> float:
-    """Seconds that training has waited for its loader so far, as far as that keeps count."""
+    """Return the seconds that training has waited for its loader so far, as far as the loader counts them."""
     return float(getattr(trainer.train_dataloader, "waited", 0.0))
 
 
 @torch.no_grad()
 def patches_per_sample(encoder: AudioEncoder, device: torch.device | str) -> float:
-    """The patches that an encoder makes of one more sample of a long clip."""
+    """Return the patches that an encoder makes of one more sample of a long clip."""
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()  # no SpecAugment, so that no random number is drawn
     unit = PROBE_SECONDS * encoder.sample_rate

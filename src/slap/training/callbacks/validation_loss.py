@@ -1,4 +1,4 @@
-"""The objectives' losses on the validation clips, for runs that are chosen by them.
+"""Losses of the objectives on the validation clips, for runs whose best checkpoint is selected by one of them.
 
 B clips of a batch.
 """
@@ -6,23 +6,22 @@ B clips of a batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from slap.core.batch import Batch
+from slap.model.network import Network
 from slap.model.views import Views
-
-if TYPE_CHECKING:
-    from slap.training.module import SLAP
 
 
 class ValidationLoss(Callback):
-    """Logs `val/<objective>` for each objective, the mean over the validation clips.
+    """Logs `val/<objective>`, the mean loss of each objective over the validation clips.
 
-    A loss that compares clips within a batch, as the contrastive one, depends on how large batches are; one of single
-    clips, as of captioning, does not. Batches count by their clips. It costs another pass of the encoders.
+    A loss that compares the clips of a batch, as the contrastive one, depends on the size of batches; a loss of single
+    clips, as of captioning, does not. Each batch counts by its number of clips. This takes another pass of the
+    encoders.
     """
 
     def __init__(self) -> None:
@@ -31,7 +30,6 @@ class ValidationLoss(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
-        del trainer, pl_module
         self._sums, self._clips = {}, 0
 
     @torch.no_grad()
@@ -45,17 +43,15 @@ class ValidationLoss(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Compute the losses of one batch."""
-        del trainer, outputs, batch_idx, dataloader_idx
-        model = cast("SLAP", pl_module)
-        views = Views(model, batch)
-        for name, objective in model.objectives.items():
+        assert isinstance(pl_module, Network)
+        views = Views(pl_module, batch)
+        for name, objective in pl_module.objectives.items():
             output = objective(views)
             loss = output[0] if isinstance(output, tuple) else output
             self._sums[name] = self._sums.get(name, 0.0) + float(loss) * len(batch)
         self._clips += len(batch)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the means; those of other processes are averaged in, as each loss is in its process's share."""
-        del trainer
+        """Log the means over all processes, each of whose losses is a share of the whole."""
         means: Mapping[str, float] = {name: total / max(self._clips, 1) for name, total in self._sums.items()}
         pl_module.log_dict({f"val/{name}": value for name, value in means.items()}, sync_dist=True)

@@ -1,4 +1,4 @@
-"""How Lightning saves and loads checkpoints here: as complete files with checksums, at once or beside training."""
+"""Lightning's plug-ins for checkpoints: complete files that are verified, written at once or beside training."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
-from slap.core.checkpoint_file import verify, write
+from slap.core.checkpoint_file import read, write
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
@@ -21,10 +20,11 @@ Place = str | Path
 
 
 class CheckpointFiles(CheckpointIO):
-    """Checkpoints as `slap.core.checkpoint_file` writes them; loading verifies them and never unpickles.
+    """Checkpoints in the files of `slap.core.checkpoint_file`, which loading verifies and never unpickles.
 
     Args:
-        previous: by the name of a file the name under which the one before it is kept. Default: of `last.ckpt`.
+        previous: by the name of a file, the name under which its old content is kept. Default: `last.ckpt` has
+            `previous.ckpt`.
     """
 
     def __init__(self, previous: Mapping[str, str] | None = None) -> None:
@@ -34,8 +34,8 @@ class CheckpointFiles(CheckpointIO):
         """Save, all or nothing.
 
         Raises:
-            OSError: it cannot be written; what was there before still is.
-            ValueError: the place is no file, or options that there are none of.
+            OSError: the file cannot be written; it keeps its old content.
+            ValueError: `path` is the address of no file, or there are storage options, of which none exist.
         """
         if storage_options is not None:
             raise ValueError(f"there are no storage options for checkpoints in files, got {storage_options!r}")
@@ -52,32 +52,30 @@ class CheckpointFiles(CheckpointIO):
         """Verify and load; only tensors and plain data are read, unless `weights_only` is False.
 
         Raises:
-            DamagedCheckpointError: it is not what was saved.
-            ValueError: the place is no file.
-            FileNotFoundError: there is none.
+            DamagedCheckpointError: the file is not what was saved.
+            ValueError: `path` is the address of no file.
+            FileNotFoundError: there is no such file.
         """
-        file = _file(path)
-        verify(file)
-        content: dict[str, Any] = torch.load(file, map_location or "cpu", weights_only=weights_only is not False)
+        content: dict[str, Any] = read(_file(path), map_location or "cpu", weights_only is not False)
         return content
 
     def remove_checkpoint(self, path: Place) -> None:
-        """Remove a file, if it is there."""
+        """Remove the file, if there is one."""
         _file(path).unlink(missing_ok=True)
 
     def check(self) -> None:
-        """Nothing is being written that could have failed."""
+        """Raise the error of a write that goes on beside training; here there is none."""
 
     def wait(self) -> None:
-        """Nothing is being written."""
+        """Wait for a write that goes on beside training; here there is none."""
 
 
 class AsyncCheckpointFiles(CheckpointFiles):
-    """The same, but training goes on while a thread writes.
+    """Checkpoints that a thread writes while training goes on.
 
-    What is saved is copied to the host's memory at once, so it costs that memory until it is written. One checkpoint is
+    A checkpoint is copied to the host's memory at once, and takes that memory until it is written. One checkpoint is
     written at a time; the next one waits for it. An error of the thread is raised by `check`, which
-    `slap.training.checkpoint.run_folder.LastCheckpoint` calls at each step, and by whatever waits.
+    `slap.training.checkpoint.last.LastCheckpoint` calls at each step, and by every method that waits.
 
     Args:
         previous: as for `CheckpointFiles`.
@@ -89,10 +87,10 @@ class AsyncCheckpointFiles(CheckpointFiles):
         self._error: Exception | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Place, storage_options: Any = None) -> None:
-        """Copy, and have it written.
+        """Copy a checkpoint, and start writing it.
 
         Raises:
-            OSError: the checkpoint before could not be written.
+            OSError: the previous checkpoint could not be written.
         """
         self.wait()
         copied = apply_to_collection(checkpoint, Tensor, _copy_to_host)
@@ -100,30 +98,30 @@ class AsyncCheckpointFiles(CheckpointFiles):
         self._thread.start()
 
     def load_checkpoint(self, path: Place, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As the parent, after what is being written."""
+        """Load as the parent does, after the write that goes on."""
         self.wait()
         return super().load_checkpoint(path, *args, **kwargs)
 
     def remove_checkpoint(self, path: Place) -> None:
-        """As the parent, after what is being written."""
+        """Remove as the parent does, after the write that goes on."""
         self.wait()
         super().remove_checkpoint(path)
 
     def check(self) -> None:
-        """Raise the error of what was written since the last time, if there was one."""
+        """Raise the error of a write since the last check, if there was one."""
         if self._error is not None:
             error, self._error = self._error, None
             raise error
 
     def wait(self) -> None:
-        """Until nothing is being written; raises its error."""
+        """Wait for the write that goes on, and raise its error."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         self.check()
 
     def teardown(self) -> None:
-        """At the end of training; raises the error of what was written last."""
+        """Wait for the last write, and raise its error."""
         self.wait()
 
     def _write(self, checkpoint: dict[str, Any], path: Place, storage_options: Any) -> None:
@@ -144,6 +142,6 @@ def _file(path: Place) -> Path:
 
 
 def files_of(trainer: Any) -> CheckpointFiles | None:
-    """How a trainer keeps checkpoints, if it does so in these files."""
+    """Return the plug-in by which a trainer keeps checkpoints, None if it is not one of these."""
     found = trainer.strategy.checkpoint_io
     return found if isinstance(found, CheckpointFiles) else None

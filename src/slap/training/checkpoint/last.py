@@ -1,4 +1,4 @@
-"""`last.ckpt`: where a run that was interrupted goes on."""
+"""`last.ckpt`, from which an interrupted run continues."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ log = logging.getLogger(__name__)
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves `last.ckpt` after each validation and at the end of training, and between by steps and by the clock.
+    """Saves `last.ckpt` after each validation and at the end of training, and in between by steps and by the clock.
 
     Lightning's own `save_last` writes only along with a new best, so that the last steps of a run could be lost. The
-    one before is kept as `previous.ckpt`.
+    checkpoint before it is kept as `previous.ckpt`.
 
     Args:
-        out: the folder.
-        resume: knows where training is.
-        stop: knows when a checkpoint is due by the clock.
-        save_every: optimizer steps between checkpoints; None for none by steps.
+        out: the run's folder.
+        resume: the callback that knows the position in training.
+        stop: the callback that knows when a checkpoint is due by the clock.
+        save_every: optimizer steps between checkpoints; None for no checkpoints by steps.
     """
 
     def __init__(self, out: str, resume: ExactResume, stop: GracefulStop, save_every: int | None = None) -> None:
@@ -41,13 +41,11 @@ class LastCheckpoint(Checkpoint):
         self._step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing is saved yet of this run."""
-        del pl_module
+        """Forget the saves of an earlier training."""
         self._saved, self._step = None, trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
-        """After a step, save if it is time; raise the error of what was being written beside it."""
-        del args
+        """Save after a step if it is time, and raise the error of a write that goes on beside training."""
         files = files_of(trainer)
         if files is not None:
             files.check()
@@ -60,18 +58,16 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, unless nothing is being trained."""
-        del pl_module
+        """Save during training, but for the validation batches before it."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what came after the last validation, and wait until it is on the disk."""
-        del pl_module
+        """Save the steps after the last validation, and wait until they are on the disk."""
         self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
-        """Save if anything is new, and wait until it is on the disk."""
+        """Save if anything is new, and wait until the file is on the disk."""
         self._save(trainer)
         files = files_of(trainer)
         if files is not None:
@@ -88,10 +84,10 @@ class LastCheckpoint(Checkpoint):
 
 
 def find_last(out: Path) -> Path | None:
-    """The checkpoint from which the run of a folder goes on: `last.ckpt`, or the newest one that is undamaged.
+    """Return the checkpoint from which the run of a folder continues: `last.ckpt`, or the newest undamaged one.
 
     Args:
-        out: the folder.
+        out: the run's folder.
 
     Returns:
         None if there is no checkpoint.

@@ -1,4 +1,4 @@
-"""What each process keeps for itself, gathered into one checkpoint: random numbers, and sums since the last log row.
+"""States that differ between processes, gathered into one checkpoint: random numbers, sums since the last log row.
 
 R processes.
 """
@@ -16,27 +16,27 @@ import torch.distributed as dist
 
 @runtime_checkable
 class RankState(Protocol):
-    """Something whose state differs between processes. States are tensors and plain data."""
+    """An object whose state differs between processes. States are tensors and plain data."""
 
     def rank_state(self) -> dict[str, Any]:
-        """The state on this process."""
+        """Return the state of this process."""
 
     def load_rank_state(self, state: Mapping[str, Any]) -> None:
-        """Take up the state that this process had."""
+        """Restore the state that this process had."""
 
 
 class RandomNumbers:
-    """The generators that everything draws from which has none of its own: torch's, also a GPU's, NumPy's, Python's.
+    """The global random number generators: torch's, also that of a GPU, NumPy's and Python's.
 
     Args:
-        device: of the model.
+        device: the device of the model.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     def rank_state(self) -> dict[str, Any]:
-        """The state of all generators."""
+        """Return the state of all generators."""
         kind, keys, place, has_gauss, gauss = np.random.get_state(legacy=True)  # what libraries draw from
         assert isinstance(keys, np.ndarray)
         version, words, next_gauss = random.getstate()
@@ -48,7 +48,7 @@ class RandomNumbers:
         }
 
     def load_rank_state(self, state: Mapping[str, Any]) -> None:
-        """Go on with the numbers that would have come next."""
+        """Continue with the numbers that would have come next."""
         torch.set_rng_state(state["torch"])
         if state["cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda"], self.device)
@@ -59,11 +59,11 @@ class RandomNumbers:
 
 
 def gather(state: dict[str, Any], group: Any = None) -> list[dict[str, Any]]:
-    """The states of all processes, by rank; every process must call it.
+    """Return the states of all processes, by rank; every process must call it.
 
     Args:
-        state: of this process.
-        group: of all processes, on the CPU; None if there is but one.
+        state: the state of this process.
+        group: the group of all processes, on the CPU; None if there is one process.
     """
     if group is None:
         return [state]

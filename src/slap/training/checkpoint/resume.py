@@ -1,13 +1,13 @@
-"""Training that was interrupted goes on as if it had not been: same clips, same losses, same weights.
+"""Exact resuming: an interrupted training continues with the same clips, losses and weights as if it had not been.
 
-What a checkpoint holds for that, besides what Lightning saves (weights, teacher, optimizer, schedules, best scores):
+A checkpoint holds for that, besides what Lightning saves (weights, teacher, optimizer, schedules, best scores):
 
-- the place in the data, as the data module says it: (epoch, batches), committed when an optimizer step is complete.
-  What workers have loaded ahead does not count;
-- the random numbers of every process, and what each has added up since the last row of the logs;
+- the position in the data, as the data module gives it: (epoch, batches), committed when an optimizer step is complete.
+  Batches that workers have loaded ahead do not count;
+- the random numbers of every process, and the sums of each since the last row of the logs;
 - Lightning's counters as they are between two batches (`slap.training.checkpoint.loop_state`).
 
-See docs/resume.md for what is promised.
+docs/resume.md says what is promised.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from slap.training.checkpoint.rank_state import RandomNumbers, RankState, gather
 from slap.training.processes.consensus import Consensus
 
 KEY = "slap_resume"
-"""Of what is saved here, in a checkpoint."""
+"""The key in a checkpoint of what is saved here."""
 
-VERSION = 1
+VERSION = 2
+"""Of the state. Version 2: callbacks, whose names are the keys of their states, have other names."""
 
 ChangedData = Literal["refuse", "restart_epoch"]
 
@@ -35,24 +36,25 @@ log = logging.getLogger(__name__)
 
 @runtime_checkable
 class Positioned(Protocol):
-    """A data module that can go on in the middle of an epoch; its `state_dict` says where."""
+    """A data module that can continue in the middle of an epoch; its `state_dict` says where."""
 
     restart_changed: bool
 
     @property
     def place(self) -> tuple[int, int]:
-        """The epoch, and the batches of it that training has seen."""
+        """The epoch, and the number of its batches that training has seen."""
 
     def commit(self, epoch: int, batches: int) -> None:
-        """Take note that training has come so far."""
+        """Record that training has come so far."""
 
 
 class ExactResume(Callback):
-    """Commits where training is at each optimizer step, saves what else its continuation depends on, and restores it.
+    """Commits the position in training at each optimizer step; saves and restores what its continuation depends on.
 
     Args:
-        agreement: between the processes, whose group it uses.
-        changed_data: when a run is continued with other data, `refuse`, or begin the interrupted epoch anew.
+        agreement: the consensus of the processes, whose group is used.
+        changed_data: `refuse` to continue a run with other data, or `restart_epoch`, which begins the interrupted epoch
+            anew.
 
     Attributes:
         boundary: the end of the last optimizer step; None before the first.
@@ -66,19 +68,17 @@ class ExactResume(Callback):
         self._loaded: dict[str, Any] | None = None
         self._at_boundary: dict[str, Any] | None = None  # the states of this process
         self._step = self._batches = 0
-        self._owed = False  # a validation to the epoch before
+        self._owed = False  # whether the epoch before still lacks a validation
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Tell the data module what to do with changed data."""
-        del pl_module
+        """Pass `changed_data` on to the data module."""
         self.boundary, self._loaded, self._at_boundary, self._owed = None, None, None, False
         data = trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and isinstance(data, Positioned):
             data.restart_changed = self.changed_data == "restart_epoch"
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep the states until training starts: what happens before would draw from the random numbers."""
-        del pl_module
+        """Keep the states until training starts, since random numbers may be drawn before."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
         self._loaded = checkpoint.get(KEY)
@@ -86,8 +86,9 @@ class ExactResume(Callback):
             self._begin_epoch(trainer, checkpoint)
         elif self._loaded["version"] != VERSION:
             raise ValueError(
-                f"the checkpoint is of another version of slap-audio: its state has version "
-                f"{self._loaded['version']}, and this one reads {VERSION}; continue with the version that wrote it"
+                f"the checkpoint cannot be continued: another version of slap-audio wrote it, the state of its run has "
+                f"version {self._loaded['version']}, and this one reads version {VERSION}. Continue with the version "
+                "that wrote it, or begin a new run from its weights with a recipe that has the option --model.start"
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -99,7 +100,7 @@ class ExactResume(Callback):
             states = self._loaded["ranks"]
             mine = states[trainer.global_rank] if trainer.global_rank < len(states) else {}
             for name, owner in _owners(trainer, pl_module):
-                # With other processes than before, sums belong to nobody; random numbers go on where there are any.
+                # With another number of processes, sums belong to none of them; random numbers continue where known.
                 if name in mine and (len(states) == trainer.world_size or isinstance(owner, RandomNumbers)):
                     owner.load_rank_state(mine[name])
             self._loaded = None
@@ -108,14 +109,12 @@ class ExactResume(Callback):
             _count_from_zero(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Within an accumulation random numbers move on, so those of its beginning are kept."""
-        del batch, batch_idx
+        """Keep the states at the beginning of an accumulation, within which random numbers are drawn."""
         if trainer.accumulate_grad_batches > 1 and self._at_boundary is None:
             self._at_boundary = _states(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
-        """After the batch that completes an optimizer step, commit."""
-        del args
+        """Commit after the batch that completes an optimizer step."""
         self._batches += 1
         if trainer.global_step == self._step:
             return
@@ -126,14 +125,12 @@ class ExactResume(Callback):
             data.commit(self.boundary.epoch, self.boundary.batches)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What the interrupted run still owed to the epoch before stands under that epoch in the logs."""
-        del pl_module
+        """Log a validation that the interrupted run lacked under its own epoch, the one before."""
         if self._owed:
             trainer.fit_loop.epoch_progress.current.completed -= 1
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The validation that followed the last step needs no repetition."""
-        del pl_module
+        """Record that the validation after the last step has been made."""
         if self._owed:
             trainer.fit_loop.epoch_progress.current.completed += 1
             self._owed = False
@@ -141,7 +138,7 @@ class ExactResume(Callback):
             self.boundary.validated = True
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Save everything as it was at the last boundary; weights have not changed since."""
+        """Save everything as it was at the last boundary, since which the weights have not changed."""
         if self.boundary is None:
             return
         mine = self._at_boundary or _states(trainer, pl_module)
@@ -151,11 +148,11 @@ class ExactResume(Callback):
 
     @property
     def within_accumulation(self) -> bool:
-        """Whether batches have been added up since the last optimizer step."""
+        """True if batches have been accumulated since the last optimizer step."""
         return self._batches > 0
 
     def _begin_epoch(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
-        """Go on from a checkpoint that does not say where in its epoch it was."""
+        """Continue from a checkpoint that does not say where in its epoch it was."""
         epoch = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
         log.warning("the checkpoint does not say where in its epoch it was: epoch %d begins anew", epoch)
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -164,14 +161,14 @@ class ExactResume(Callback):
 
 
 def _count_from_zero(trainer: Trainer) -> None:
-    """An epoch that begins anew has seen no batch, whatever its checkpoint counted."""
+    """Set the counters of an epoch that begins anew, whatever its checkpoint counted."""
     progress = trainer.fit_loop.epoch_loop.batch_progress
     progress.current.reset()
     progress.is_last_batch = False
 
 
 def _owners(trainer: Trainer, module: LightningModule) -> Iterator[tuple[str, RankState]]:
-    """Whatever has a state of its own on each process, by name."""
+    """Yield the objects that have a state of their own on each process, by name."""
     yield "random", RandomNumbers(module.device)
     parts = {**{type(callback).__name__: callback for callback in trainer.callbacks}, **vars(module)}  # type: ignore[attr-defined]
     yield from ((name, part) for name, part in parts.items() if isinstance(part, RankState))

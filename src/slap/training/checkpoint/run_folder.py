@@ -1,4 +1,4 @@
-"""One folder a run: it is never mixed with another run, and can be continued."""
+"""The folder of a run, which is never mixed with another run and can be continued."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from slap.core.bad_clip import BAD_CLIPS
+from slap.core.files import atomic_write
 from slap.training.callbacks.loss_monitor import WATCH_FILES
 from slap.training.checkpoint.io import BEST, LAST, PREVIOUS
 
 METRICS = "metrics.csv"
 
 RUN_FILES = (METRICS, BEST, LAST, PREVIOUS, "curves.png")
-"""What a run leaves in its folder, besides the TensorBoard log."""
+"""The files that a run leaves in its folder, besides the TensorBoard log."""
 
 
 class RunFolder(Callback):
     """Keeps a new run out of a folder that holds another one.
 
     Args:
-        out: the folder.
+        out: the run's folder.
         overwrite: remove the other run instead.
 
     Raises:
@@ -42,14 +43,12 @@ class RunFolder(Callback):
         self._old += [self.out / name for name in WATCH_FILES]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Look what is there before this run writes anything."""
-        del trainer, pl_module
+        """List the files of an earlier run before this one writes anything."""
         if stage == "fit":
             self._found = [self.out / name for name in RUN_FILES if (self.out / name).exists()]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse or clean the folder: only now it is known that no checkpoint is being continued."""
-        del pl_module
+        """Refuse or clean the folder: only now is it known that no checkpoint is being continued."""
         if trainer.global_step > 0:
             if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 forget_after(self.out / METRICS, trainer.global_step)
@@ -66,13 +65,13 @@ class RunFolder(Callback):
 
 
 def forget_after(path: Path, steps: int) -> None:
-    """Drop the rows of a log that come after a checkpoint, which its continuation writes again.
+    """Remove the rows of a log that come after a checkpoint, which its continuation writes again.
 
-    A row that was being written when its run was killed goes too.
+    A row that was being written when its run was killed is removed too.
 
     Args:
-        path: of the log, if there is one.
-        steps: that the checkpoint has seen; rows are numbered from 0.
+        path: the log, if there is one.
+        steps: the number of steps that the checkpoint has seen; rows are numbered from 0.
     """
     if not path.is_file():
         return
@@ -81,9 +80,8 @@ def forget_after(path: Path, steps: int) -> None:
     step = header.strip().split(",").index("step") if rows else 0
     kept = [row for row in rows if row.endswith("\n") and _whole(row, header) and int(row.split(",")[step]) < steps]
     if len(kept) < len(rows):
-        part = path.with_name(f"{path.name}.part")
-        part.write_text("".join([header, *kept]), newline="")
-        part.replace(path)
+        with atomic_write(path) as file:
+            file.writelines([header, *kept])
 
 
 def _whole(row: str, header: str) -> bool:
@@ -94,7 +92,7 @@ class BestCheckpoint(ModelCheckpoint):
     """Saves `best.ckpt` after each validation that beats those before it.
 
     Args:
-        out: the folder.
+        out: the run's folder.
         monitor: the metric that decides.
         mode: whether `max` or `min` of it is best.
     """
@@ -110,19 +108,19 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """As the parent, but it may share the folder: `RunFolder` keeps other runs out."""
+        """Set up as the parent does, but allow a folder with files: `RunFolder` keeps other runs out."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
             super().setup(trainer, pl_module, stage)
 
 
 class AppendingCSVLogger(CSVLogger):
-    """Lightning's CSV log, but it adds to the `metrics.csv` of a run instead of deleting it.
+    """Lightning's CSV log, which here adds to the `metrics.csv` of a run instead of deleting it.
 
-    Otherwise testing a model, or continuing its training, would destroy the record of how it was trained.
+    Otherwise testing a model, or continuing its training, would destroy the record of its training.
 
     Args:
-        out: the folder.
+        out: the run's folder.
     """
 
     def __init__(self, out: str) -> None:
@@ -131,7 +129,7 @@ class AppendingCSVLogger(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> ExperimentWriter:
-        """What writes the file; does nothing on processes other than the first."""
+        """The writer of the file, which does nothing on processes other than the first."""
         if self._experiment is None:
             self._experiment = _AppendingWriter(self.log_dir)
         assert isinstance(self._experiment, ExperimentWriter)

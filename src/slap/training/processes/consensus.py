@@ -1,4 +1,4 @@
-"""What all processes decide together at a step, without waiting for each other.
+"""Decisions of all processes at a step, without waiting for each other.
 
 R processes.
 """
@@ -14,15 +14,14 @@ import torch.distributed as dist
 class Consensus:
     """The elementwise maximum, over processes, of a few whole numbers; each process gives its own at every step.
 
-    The exchange of a step is collected at the next one, when it is long done, so it costs no time, and every process
-    gets the same answer at the same step. It goes over a group of its own on the CPU: a GPU is not asked, and
-    nothing waits for it.
+    The exchange of a step is collected at the next step, when it has long been made, so it costs no time, and every
+    process gets the same answer at the same step. It has a group of its own on the CPU, so that no GPU is waited for.
 
     Args:
-        count: of numbers.
+        count: the number of numbers.
 
     Attributes:
-        group: all processes, on the CPU; None if there is one.
+        group: the group of all processes, on the CPU; None if there is one process.
     """
 
     def __init__(self, count: int) -> None:
@@ -31,12 +30,12 @@ class Consensus:
         self._pending: tuple[Any, torch.Tensor] | None = None
 
     def open(self) -> None:
-        """Meet; every process must call it, in the same order with whatever else it exchanges."""
+        """Make the group; every process must call it, in the same order with all other exchanges."""
         if self.group is None and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             self.group = dist.new_group(backend="gloo")
 
     def exchange(self, numbers: list[int]) -> list[int]:
-        """Give the numbers of this step; get what was agreed on at the step before, at first zeros.
+        """Give the numbers of this step, and return those that were agreed on at the step before, at first zeros.
 
         With one process they are agreed on at once.
         """
@@ -48,7 +47,7 @@ class Consensus:
         return agreed
 
     def collect(self) -> list[int]:
-        """What was agreed on at the last step; zeros if there was none."""
+        """Return the numbers that were agreed on at the last step; zeros if there was none."""
         if self._pending is None:
             return [0] * self.count
         work, agreed = self._pending
@@ -57,5 +56,5 @@ class Consensus:
         return agreed.tolist()
 
     def close(self) -> None:
-        """Part, without waiting for anybody."""
+        """Give up the group, without waiting for other processes."""
         self._pending = self.group = None

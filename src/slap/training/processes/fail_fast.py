@@ -1,9 +1,9 @@
-"""When one process of several fails, all end, soon, and the first failure is what is shown.
+"""The end of all processes soon after one of them fails, with the first failure as the one that is shown.
 
 A process that fails writes so into the store that the processes share, prints its traceback, and ends. The others
-hear of it from a thread that looks into the store each second, so it does not matter what they wait for: a collective
-that never returns cannot hold them. No process waits for another on the way out but for a few seconds, so that the
-reason is read before the store is gone with its host, rank 0.
+learn of it from a thread that looks into the store each second, so a collective that never returns cannot hold them. A
+process that ends waits for the others a few seconds at most, so that they read the reason before the store is gone with
+its host, rank 0.
 
 R processes.
 """
@@ -23,39 +23,36 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from slap.training.processes.signals import TrainingStopped, release_children
 
 FIRST, COUNT, HEARD = "slap/failed/first", "slap/failed/count", "slap/failed/heard"
-"""Keys in the store: who failed first and how; how many failed; how many of the others know."""
+"""Keys in the store: the rank that failed first and its error; the number that failed; the number that know."""
 
 LOOK = 1.0
 """Seconds between looks into the store."""
 
 LINGER = 10.0
-"""Seconds that a process waits at most until the others know."""
+"""Seconds for which a process waits at most until the others know."""
 
 LOST = 20.0
-"""Seconds without the store after which its host is taken for dead. At the end of a run it leaves a little earlier."""
+"""Seconds without the store after which its host is taken for dead; at the end of a run the host leaves earlier."""
 
 
 class FailFast(Callback):
-    """Ends this process when another one has failed, and the others when this one does; with one process it is idle."""
+    """Ends this process when another one has failed, and the others when this one fails; idle with one process."""
 
     def __init__(self) -> None:
         self._watch: _Watch | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begin to watch."""
-        del pl_module, stage
+        """Start to watch the other processes."""
         if trainer.world_size > 1 and self._watch is None:
             self._watch = _Watch(trainer)
             self._watch.start()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """No longer watch."""
-        del trainer, pl_module, stage
+        """Stop watching the other processes."""
         self._end_watch()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Tell the others, and end: cleaning up could wait for them for ever."""
-        del pl_module
+        """Report to the others, and end: cleaning up could wait for them for ever."""
         if trainer.world_size == 1 or isinstance(exception, TrainingStopped | KeyboardInterrupt):
             self._end_watch()
             return
@@ -74,7 +71,7 @@ class _Watch(Thread):
         self.trainer = trainer
         self.rank, self.size = trainer.global_rank, trainer.world_size
         self.done = Event()
-        self._ending = Lock()  # whoever holds it says why this process ends, and ends it
+        self._ending = Lock()  # held by the thread that says why this process ends, and ends it
         self._store = _own_store()
 
     def run(self) -> None:
@@ -92,7 +89,7 @@ class _Watch(Thread):
                 self._end(f"rank {self._first()}")
 
     def fail(self, exception: BaseException) -> None:
-        """End for a reason of this process's own, unless another one was first."""
+        """End for a reason of this process's own, unless another process failed first."""
         text = f"{self.rank} failed: {type(exception).__name__}: {exception}"
         try:
             first = self._store is None or self._store.add(COUNT, 1) == 1
@@ -127,7 +124,7 @@ class _Watch(Thread):
             # Rank 0 is the store's host, and the one that failed may be.
             while self._store is not None and self._store.add(HEARD, 0) < self.size - 1 and monotonic() < until:
                 if len(children) == self.size - 1 and all(child.poll() is not None for child in children):
-                    break  # nobody is left to hear
+                    break  # no process is left to learn of it
                 sleep(LOOK / 5)
             if self.rank == 0:  # the others look once more
                 sleep(LOOK)
@@ -145,7 +142,7 @@ class _Watch(Thread):
 
 
 def _own_store() -> Any:
-    """A connection of this thread's own to the store that the processes share; None if there is none."""
+    """Return a connection of this thread's own to the store that the processes share; None if there is no store."""
     if not (dist.is_available() and dist.is_initialized()):
         return None
     store: Any = dist.distributed_c10d._get_default_store()

@@ -1,4 +1,4 @@
-"""All processes of a training stop together: at the end of a step, with one complete checkpoint."""
+"""The common stop of all processes of a training, at the end of a step, with one complete checkpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slap.training.processes.consensus import Consensus
 from slap.training.processes.signals import Signals, TrainingStopped, release_children
 
 PATIENCE = 60.0
-"""Seconds that the process which launched the others waits for their end."""
+"""Seconds for which the process that launched the others waits for their end."""
 
 
 @runtime_checkable
@@ -28,17 +28,16 @@ class Saves(Protocol):
 
 
 class GracefulStop(Callback):
-    """Ends training when any process has received a signal, and says when a checkpoint is due by the clock.
+    """Ends training when any process has received a signal, and decides when a checkpoint is due by the clock.
 
-    Both are agreed on between the processes (`slap.training.processes.consensus`), so all act at the same step, one
-    step later than the
-    signal. Training ends behind an optimizer step, never within an accumulation; before a validation that is due, which
-    the continuation then begins with, but after the validation that follows the last step.
+    The processes agree on both (`slap.training.processes.consensus`), so all act at the same step, one step later than
+    the signal. Training ends after an optimizer step, never within an accumulation. It ends before a validation that is
+    due, with which the continuation then begins, but after the validation of the last step.
 
     Args:
-        agreement: between the processes, about two numbers.
-        resume: knows where training is.
-        save_minutes: between checkpoints; None for none by the clock.
+        agreement: the consensus of the processes, about two numbers.
+        resume: the callback that knows the position in training.
+        save_minutes: minutes between checkpoints; None for no checkpoints by the clock.
 
     Attributes:
         save_due: whether a checkpoint is due by the clock, after the step that has just been made.
@@ -58,25 +57,21 @@ class GracefulStop(Callback):
         self._saved_at = 0.0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take over what Lightning does about signals."""
-        del pl_module, stage
+        """Replace Lightning's handling of signals."""
         self._signals = Signals(trainer)
         trainer._signal_connector = self._signals
         self._stop = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Meet the other processes."""
-        del trainer, pl_module
+        """Make the group of all processes."""
         self.agreement.open()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
-        del pl_module
         self._step, self._saved_at = trainer.global_step, monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
-        """After a step, exchange."""
-        del args
+        """Exchange signals and clocks after a step."""
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
@@ -88,23 +83,20 @@ class GracefulStop(Callback):
             self._saved_at = monotonic()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Stop, if that was agreed on after the step before and no accumulation has begun."""
-        del pl_module, batch, batch_idx
+        """Stop, if the processes agreed on it after the step before and no accumulation has begun."""
         boundary = self.resume.boundary
         if self._stop and boundary is not None and not self.resume.within_accumulation:
             self._end(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop, if that was agreed on after the step before and the validation can be made up for."""
-        del pl_module
+        """Stop, if the processes agreed on it after the step before and a continuation can make the validation."""
         boundary = self.resume.boundary
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         if self._stop and fitting and boundary is not None and boundary.repeatable:
             self._end(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Having stopped, the process that launched the others waits for them, so that none is killed."""
-        del trainer, pl_module
+        """Wait for the processes that this one launched after a stop, so that none is killed."""
         if isinstance(exception, TrainingStopped):
             for child in self._children:
                 try:
@@ -113,8 +105,7 @@ class GracefulStop(Callback):
                     child.kill()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Part."""
-        del trainer, pl_module, stage
+        """Give up the group of all processes."""
         self.agreement.close()
 
     def _end(self, trainer: Trainer) -> None:

@@ -1,4 +1,4 @@
-"""Signals that ask a training to end are noted, and heeded at the end of a step."""
+"""Signals that ask a training to end, which are noted at once and obeyed at the end of a step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 
 
 class Signals(_SignalConnector):
-    """In place of Lightning's handling, which exchanges tensors within the handler and so can wait for ever.
+    """A replacement of Lightning's handling, which exchanges tensors within the handler and so can wait for ever.
 
     SIGTERM and SIGINT, and on SLURM with automatic requeueing also its requeue signal (USR1), are noted. A second
     SIGINT interrupts at once. Other handlers of the requeue signal are left in their place.
@@ -28,25 +28,25 @@ class Signals(_SignalConnector):
         self._replaced: dict[int, object] = {}
 
     def register_signal_handlers(self) -> None:
-        """Listen; Lightning calls this before the first step."""
+        """Install the handlers; Lightning calls this before the first step."""
         if threading.current_thread() is not threading.main_thread():
             return  # where Python delivers no signals
         for number in (signal.SIGTERM, signal.SIGINT, *self._requeue()):
             self._replaced[number] = signal.signal(number, self._note)
 
     def teardown(self) -> None:
-        """Put back what was there before."""
+        """Put back the handlers that were there before."""
         for number, handler in self._replaced.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._replaced.clear()
 
     def requeue(self) -> None:
-        """Save where Lightning looks for it on SLURM, and ask for the job to be run again."""
+        """Save the checkpoint that Lightning looks for on SLURM, and ask for the job to be run again."""
         self._slurm_sigusr_handler_fn(self.received, None)  # type: ignore[arg-type]
 
     @property
     def wants_requeue(self) -> bool:
-        """Whether the signal was SLURM's announcement that the job's time is up."""
+        """True if the signal was SLURM's announcement that the job's time is up."""
         return self.received in self._requeue()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -64,10 +64,10 @@ class Signals(_SignalConnector):
 
 
 class TrainingStopped(SystemExit):
-    """Training ended at a step because a signal asked for it; its code is the one that shells give such programs.
+    """The end of a training by a signal; its exit code is the one that shells give programs that a signal ended.
 
     Args:
-        number: of the signal.
+        number: the number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -76,7 +76,7 @@ class TrainingStopped(SystemExit):
 
 
 def release_children(trainer: Trainer) -> list[Any]:
-    """The processes that this one launched; from now on it is not killed when one of them ends with an error."""
+    """Return the processes that this one launched; from now on it is not killed when one of them fails."""
     procs = getattr(trainer.strategy.launcher, "procs", [])
     children = [*procs]
     procs.clear()  # the observer's own list

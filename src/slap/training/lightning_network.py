@@ -1,0 +1,92 @@
+"""The network in Lightning: preparation for training, sharding, checkpoints and prediction.
+
+B clips, C captions, E shared dimension.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
+
+from slap.core.batch import Batch
+from slap.model.network import MAX_SECONDS, Network
+from slap.nn.stack import compile_blocks
+
+
+def check_arguments(objectives: Mapping[str, Any], layer_decay: float, micro_clips: int | None) -> None:
+    """Check the arguments of `SLAP` that the network itself does not check.
+
+    Raises:
+        ValueError: one of them is not accepted.
+    """
+    if not objectives:
+        raise ValueError("a model needs at least one objective, e.g. {'contrastive': 1.0}")
+    if not 0 < layer_decay <= 1:
+        raise ValueError(f"layer_decay is a factor above 0 and up to 1, got {layer_decay}")
+    if micro_clips is not None and micro_clips < 1:
+        raise ValueError(f"micro_clips is the number of clips computed at once, at least 1; got {micro_clips}")
+
+
+class LightningNetwork(Network, LightningModule):
+    """A network that Lightning can prepare, shard, save, load and predict with.
+
+    Attributes:
+        max_seconds: the longest clip of training, in seconds. Longer clips are cut into windows, see
+            `slap.core.windows`. None before training.
+    """
+
+    max_seconds: float | None = None
+
+    def setup(self, stage: str) -> None:
+        """Before training, learn what is learnt from the training clips (tokenizer, classes), and compile."""
+        if stage != "fit":
+            return
+        if self.hparams["compile"]:
+            compile_blocks(self)
+        # Lightning warns of modules that do not train, which a teacher never does.
+        warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode at the start of training")
+        if isinstance(self.trainer.strategy, DDPStrategy):
+            # Some parameters serve only some objectives, e.g. the token of hidden patches.
+            self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.trainer.ckpt_path is None:  # a checkpoint brings its tokenizer
+            self.text.prepare(data.captions())
+        for objective in self.objectives.values():
+            objective.prepare(data)  # type: ignore[operator]
+        self.max_seconds = getattr(data, "window", None)
+
+    def configure_model(self) -> None:
+        """Under FSDP2, keep only a part of the parameters on each process, once.
+
+        Raises:
+            ValueError: `micro_clips` under FSDP2.
+        """
+        if self.device_mesh is not None:
+            from slap.training.fsdp import shard_once  # without FSDP2 its imports would only take time
+
+            shard_once(self, self.device_mesh["data_parallel"], self.hparams["micro_clips"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save arguments that name no file and no hub, and the longest clip of training."""
+        if self.max_seconds is not None:
+            checkpoint[MAX_SECONDS] = self.max_seconds
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = self.portable(checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the longest clip of training."""
+        self.max_seconds = checkpoint.get(MAX_SECONDS, self.max_seconds)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Embed the clips, or the windows of long ones, (B, E), and the captions, (C, E)."""
+        audio = self.embed_audio(batch.audio)
+        return audio, self.embed_text(batch.text) if len(batch.text) else audio.new_zeros(0, self.embedding_dim)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Return ids, `spans` (the samples of its clip that each row is, see `Batch`) and embeddings, (B, E)."""
+        spans = batch.spans or tuple((0, size) for size in batch.audio.sizes)
+        return {"ids": batch.ids, "spans": spans, "embeddings": self.embed_audio(batch.audio)}
