@@ -122,6 +122,7 @@ class AudioTextData(LightningDataModule):
             SLAP_DATA_ROOT, or anywhere. See `slap.datamodules.manifests.data_root`.
         in_memory: decode and resample all audio once, at 64 kB for a second of 16 kHz. Each process of distributed
             training holds it all; forked workers share it.
+        disjoint: refuse clips that are both in `val` and in `test`: what selects the checkpoint may not test it.
         num_workers: loading processes; 0 loads between training steps.
         seed: of order, captions and crops.
 
@@ -142,7 +143,7 @@ class AudioTextData(LightningDataModule):
         max_duration: Seconds = 200.0,
         max_clips: int | None = None,
         num_buckets: int = 10,
-        repeats: int | Sequence[int] = 1,
+        repeats: int | Sequence[int] = (1,),
         weights: Mapping[str, float] | None = None,
         temperature: float | None = None,
         epoch_clips: int | None = None,
@@ -159,6 +160,7 @@ class AudioTextData(LightningDataModule):
         max_decoded: float = LARGEST / MEGABYTE,
         data_root: Folders | None = None,
         in_memory: bool = False,
+        disjoint: bool = False,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
@@ -166,7 +168,8 @@ class AudioTextData(LightningDataModule):
         self._groups = {"train": Named.of(train), "val": Named.of(val), "test": Named.of(test)}
         self.manifests = {split: list(group.paths) for split, group in self._groups.items()}
         count = len(self.manifests["train"])
-        self.repeats = [repeats] * count if isinstance(repeats, int) else list(repeats)
+        numbers = [repeats] if isinstance(repeats, int) else list(repeats)
+        self.repeats = numbers * count if len(numbers) == 1 else numbers
         if len(self.repeats) != count or not all(number >= 1 for number in self.repeats):
             raise ValueError(f"repeats must be 1 or more for each of the {count} training manifests, got {repeats}")
         self._weights, self._temperature, self._epoch_clips = weights, temperature, epoch_clips
@@ -190,6 +193,7 @@ class AudioTextData(LightningDataModule):
             raise ValueError(f"max_decoded is a number of MB above 0, got {max_decoded!r}")
         self.quarantine = BadClipLog(max_bad)
         self.data_root = data_root
+        self.disjoint = disjoint
         self.largest = round(max_decoded * MEGABYTE)
         self.max_duration, self.max_clips, self.num_buckets = max_duration, max_clips, num_buckets
         self.min_clip, self.max_clip = min_clip, max_clip
@@ -239,6 +243,8 @@ class AudioTextData(LightningDataModule):
             if self.in_memory:
                 self._mono_cuts(split)
         self._check_prompts()
+        if self.disjoint and self.manifests["val"] and self.manifests["test"]:
+            self._check_disjoint()
         if stage == "fit":
             self._position, self._saved = Position(), {}
         if stage == "fit" and self._process()[0] == 0:
@@ -475,6 +481,17 @@ class AudioTextData(LightningDataModule):
         unknown = sorted(set(self._given_prompts) - set(tasks))
         if unknown and given and given <= set(self._read):
             raise ValueError(f"prompts name the tasks {unknown}, but the clips have labels of {tasks or 'none'}")
+
+    def _check_disjoint(self) -> None:
+        """Refuse to select on the test: compare the ids of both sets, whichever of them the stage needs."""
+        val, test = self._clips("val"), self._clips("test")
+        shared = np.isin(test.keys, val.keys)
+        if shared.any():
+            first = test.cut(int(np.flatnonzero(shared)[0]))
+            raise ValueError(
+                f"{int(shared.sum())} of the {len(test)} test clips are validation clips too, e.g. {first.id!r}: "
+                "what selects the checkpoint may not test it; give val and test different clips"
+            )
 
 
 def _check_templates(prompts: Mapping[str, str]) -> None:

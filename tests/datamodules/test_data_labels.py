@@ -13,7 +13,6 @@ from sklearn.datasets import make_multilabel_classification
 
 from slap.core.packed import Packed
 from slap.datamodules import AudioTextData, ManifestError, read_manifest, write_cuts
-from slap.datamodules.apart import ApartData
 from slap.datamodules.audio.load import load
 from slap.datamodules.augment import augmentations
 from slap.datamodules.augment.mixup import Mixup, mixed
@@ -162,13 +161,13 @@ def test_clips_without_fold(folder):
         read_manifest(f"{folder}/none.csv#fold=1")
 
 
-def test_what_chooses_may_not_judge(folder):
+def test_validation_clips_may_not_test(folder):
     paths = [f"{folder}/all.csv#fold={fold}" for fold in ("1,2", "2", "3")]
-    data = ApartData(train=paths[0], val=paths[1], test=paths[2])
+    data = AudioTextData(train=paths[0], val=paths[1], test=paths[2], disjoint=True)
     data.connect(RATE, tokenize)
     data.setup("fit")
     data.setup("test")
-    wrong = ApartData(train=paths[2], val=paths[0], test=paths[1])
+    wrong = AudioTextData(train=paths[2], val=paths[0], test=paths[1], disjoint=True)
     wrong.connect(RATE, tokenize)
     for stage in ("fit", "validate", "test"):
         with pytest.raises(ValueError, match=r"10 of the 10 test clips are validation clips too, e.g. '10.wav'"):
