@@ -1,10 +1,11 @@
 """Several corpora in one set of clips: each under a name, and in training with a share of every epoch.
 
-S sources, each of one manifest or several; n_i clips of source i, p_i its share, t_i its turns in an epoch.
+S sources, each of one manifest or several; n_i clips of source i, p_i its share, t_i its occurrences in an epoch.
 """
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ import numpy as np
 
 from slap.datamodules.sampling.epoch import Source
 
+log = logging.getLogger(__name__)
+
 Manifest = str | Path
 
 Manifests = Manifest | Sequence[Manifest] | Mapping[str, Manifest | Sequence[Manifest]]
@@ -21,7 +24,7 @@ Manifests = Manifest | Sequence[Manifest] | Mapping[str, Manifest | Sequence[Man
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedManifests:
     """The manifests of a set, in order, and the names under which they go.
 
     Attributes:
@@ -35,7 +38,7 @@ class Named:
     counts: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, manifests: Manifests) -> Named:
+    def of(cls, manifests: Manifests) -> NamedManifests:
         """From what users write.
 
         Raises:
@@ -127,7 +130,7 @@ def occurrences_of(parts: Sequence[float], total: int) -> list[int]:
     return whole.tolist()
 
 
-def mixed(sources: Sequence[Source], given: Named, share: Mapping[str, float], total: int) -> list[Source]:
+def mixed(sources: Sequence[Source], given: NamedManifests, share: Mapping[str, float], total: int) -> list[Source]:
     """What an epoch of `total` clips takes of each manifest.
 
     Args:
@@ -142,6 +145,32 @@ def mixed(sources: Sequence[Source], given: Named, share: Mapping[str, float], t
     wanted = [i for i, part in enumerate(parts) if part]
     taken = occurrences_of([parts[i] for i in wanted], total)
     return [replace(sources[i], taken=count) for i, count in zip(wanted, taken, strict=True)]
+
+
+def mixed_epoch(
+    sources: Sequence[Source],
+    given: NamedManifests,
+    weights: Mapping[str, float] | None,
+    temperature: float | None,
+    epoch_clips: int | None,
+) -> list[Source]:
+    """Return what an epoch of a mixture takes of each manifest, and log the share of each source.
+
+    Args:
+        sources: the manifests, once each.
+        given: their names.
+        weights: as for `shares`.
+        temperature: as for `shares`.
+        epoch_clips: clips of an epoch; None is as many as there are.
+    """
+    grouped = given.grouped([source.size for source in sources])
+    sizes = dict(zip(given.names, map(sum, grouped), strict=True))
+    share = shares(sizes, weights, temperature)
+    total = epoch_clips or sum(sizes.values())
+    for name, size in sizes.items():
+        times = share[name] * total / size
+        log.info("%s: %.1f %% of an epoch of %d clips, each %.2f times", name, 100 * share[name], total, times)
+    return mixed(sources, given, share, total)
 
 
 def balanced(sources: Sequence[Source], weights: np.ndarray, total: int | None = None) -> list[Source]:

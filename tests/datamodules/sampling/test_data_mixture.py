@@ -11,7 +11,7 @@ from slap.core.packed import Packed
 from slap.datamodules import AudioTextData, Clip, write_manifest
 from slap.datamodules.augment.basic import Mix
 from slap.datamodules.sampling.epoch import Source, streams
-from slap.datamodules.sampling.mixture import Named, occurrences_of, shares
+from slap.datamodules.sampling.mixture import NamedManifests, occurrences_of, shares
 from slap.datamodules.sampling.sampler import TrainSampler
 
 RATE = 16_000
@@ -222,9 +222,9 @@ def test_sources_need_names_and_clips(folder):
     with pytest.raises(ValueError, match="shares need sources with names"):
         AudioTextData([folder / "large.jsonl"], temperature=2.0)
     with pytest.raises(ValueError, match="the source 'a' has no manifest"):
-        Named.of({"a": []})
+        NamedManifests.of({"a": []})
     with pytest.raises(ValueError, match="without slashes, as logs show it; got 'a/b'"):
-        Named.of({"a/b": "x.csv"})
+        NamedManifests.of({"a/b": "x.csv"})
     with pytest.raises(ValueError, match="no clips are left of small, so they can have no share"):
         module(folder, temperature=2.0, min_clip=0.25).train_dataloader()
     with pytest.raises(ValueError, match="no training clip is left"):
