@@ -72,7 +72,7 @@ UNKNOWN = {"model": ("betass", "betas"), "data": ("max_badd", "max_bad"), "train
 
 @cache
 def help_of(function):
-    """The options that the command line makes of a function or a class, each with its help."""
+    """Return the options that the command line makes of a function or a class, each with its help."""
     parser = ArgumentParser(exit_on_error=False)
     add = parser.add_class_arguments if inspect.isclass(function) else parser.add_function_arguments
     add(function)
@@ -81,7 +81,7 @@ def help_of(function):
 
 
 def signature_of(function):
-    """The arguments that a function names itself."""
+    """Return the arguments that a function names itself."""
     parameters = inspect.signature(function).parameters.values()
     return {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
 
