@@ -5,11 +5,12 @@ A batch holds B clips with C captions; see `slap.core.batch.Batch`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+from lhotse import CutSet
 from lightning.pytorch import LightningDataModule
 
 from slap.core.bad_clip import BadClip
@@ -18,7 +19,7 @@ from slap.datamodules.audio.decode import LARGEST, MEGABYTE
 from slap.datamodules.augment import augmentations
 from slap.datamodules.bad_clips import BadClipLog
 from slap.datamodules.captions.augment import AugmentSpec
-from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset, Transform
+from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset
 from slap.datamodules.labels import Labels
 from slap.datamodules.loader import Loader
 from slap.datamodules.manifests.collection import MonoCuts
@@ -94,7 +95,8 @@ class AudioTextData(LightningDataModule):
             "This is a sound of {label}."
         augment: augmentation of training clips: names, each with its arguments or null: concatenate, crop, event_crop,
             filter, gain, mix, mixup, noise, reverb, speed, ... (the paper: SpecAugment alone, in the encoder).
-        transforms: functions from a Lhotse CutSet to a CutSet that are applied to each training batch after `augment`.
+        transforms: functions from a Lhotse CutSet to a CutSet that are applied to each training batch after `augment`;
+            on the command line dotted paths of functions, or {class_path: ..., init_args: {...}}.
         max_bad: share of clips that may be bad (absent, unreadable, silent, ...), 0 to 1, before the run stops.
         max_decoded: MB that decoding a clip may take by its header: seconds x channels x sample rate x 4 bytes, three
             times for the copies. A clip that would take more is bad, and nothing is allocated for it.
@@ -135,7 +137,7 @@ class AudioTextData(LightningDataModule):
         text_augment: AugmentSpec | None = None,
         prompts: Mapping[str, str] | None = None,
         augment: Mapping[str, Mapping[str, Any] | None] | None = None,
-        transforms: Sequence[Transform] = (),
+        transforms: Sequence[Callable[[CutSet], Any]] = (),  # of a CutSet as result the command line makes a class
         max_bad: float = 0.05,
         max_decoded: float = LARGEST / MEGABYTE,
         data_root: Folders | None = None,

@@ -55,8 +55,8 @@ def data(
     Args:
         train: manifests to train on, or a mapping from names of sources to their manifests. `all.csv#fold=1,2` takes
             some folds of a manifest alone.
-        val: manifests for validation during training, likewise.
-        test: manifests for `slap test`, likewise.
+        val: manifests for validation during training, or a mapping from names of sources to their manifests.
+        test: manifests for `slap test`, or a mapping from names of sources to their manifests.
         max_duration: seconds of audio per batch, per process. The paper has 2,048 clips per step over all processes.
         num_buckets: number of length classes that training batches are made from; 1 mixes all lengths.
         window: seconds; evaluation takes longer clips in overlapping windows of this length.

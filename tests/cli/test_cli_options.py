@@ -138,3 +138,14 @@ def test_python_refuses_an_unknown_option_too(recipe):
         load(recipe).model(betass=1)
     with pytest.raises(ValueError, match="no option 'precison'; did you mean 'precision'"):
         load(recipe).trainer(precison=1)
+
+
+def test_transforms_come_from_the_command_line_too(capsys):
+    gain = {"class_path": "slap.datamodules.augment.basic.RandomGain", "init_args": {"low": -6.0}}
+    options = [*REQUIRED["base"], f"--data.transforms=[{gain}]", "--data.data_root=[/tmp]"]
+    with pytest.raises(SystemExit):
+        main(["fit", "--recipe", "base", *options, "--print_config"])
+    data = yaml.safe_load(capsys.readouterr().out)["data"]
+    assert data["transforms"][0]["class_path"].endswith(".RandomGain")
+    assert data["transforms"][0]["init_args"]["low"] == -6.0
+    assert data["data_root"] == ["/tmp"]

@@ -4,19 +4,18 @@ How a recipe's functions become the command line, and what they have to look lik
 
     OBJECTIVES = {"contrastive": 1.0}
 
-    def model(objectives: Mapping[str, ObjectiveSpec] = OBJECTIVES, lr: float = 1e-4) -> SLAP:
+    def model(objectives: Mapping[str, ObjectiveSpec] = OBJECTIVES, lr: float = 1e-4, **options: Any) -> SLAP:
         "One sentence; then a section `Args`, which becomes the help of the options."
-        return SLAP(objectives=objectives, lr=lr)
+        return SLAP(objectives=objectives, lr=lr, **options)
 
     def trainer(out: str = "runs/mine", max_steps: int = 1000, **options: Any) -> Trainer:
         "Likewise."
         return training.trainer(out=out, max_steps=max_steps, **options)
 
 Every argument has a type and a default, so that `slap fit --help` can show it; a default that is a dict is a constant
-of the module. `**options` is for the trainer alone, and goes straight into one call of `training.trainer` (or of the
-`trainer` of another recipe): the command line reads that call, offers each option of `training.trainer` and of
-Lightning's Trainer with its type, and leaves out those that the call sets itself. From Python, `training.trainer`
-checks the names. Nothing that is unknown gets through.
+of the module. `**options` goes straight into one call of `SLAP`, `AudioTextData` or `training.trainer`, or of the same
+function of another recipe: the command line reads that call, offers each option of the called function with its type
+and help, and leaves out those that the call sets itself. Unknown options are refused, from Python too.
 
 What two of the functions must agree on stands in the constant `LINKS = {"trainer.corpus": "data.corpus"}`: the command
 line then has `--data.corpus` alone, and gives it to both.
