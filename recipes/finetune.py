@@ -48,10 +48,9 @@ def model(
         **options: any other option of `base.model`.
     """
     trained = None if start is None else WarmStart.read(start)
-    if trained is None:
-        parts = {"audio": audio or base.AUDIO, "text": text or base.TEXT, "objectives": objectives}
-        parts["embedding_dim"] = embedding_dim
-    else:
+    parts: dict[str, Any] = {"audio": audio or base.AUDIO, "text": text or base.TEXT, "objectives": objectives}
+    parts["embedding_dim"] = embedding_dim
+    if trained is not None:
         parts = trained.arguments(objectives, audio, text)
     made = base.model(**parts, layer_decay=layer_decay, lr=lr, warmup_steps=warmup_steps, **options)
     if trained is not None:
