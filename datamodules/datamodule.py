@@ -108,8 +108,9 @@ class AudioTextData(LightningDataModule):
         seed: seed of the order of clips, of captions, crops and augmentation.
 
     Attributes:
+        manifests: paths of the manifests by split.
         restart_changed: whether a run that is continued with other data begins its epoch anew, instead of stopping.
-        bad_clips: what is known of bad clips.
+        bad_clips: log of the bad clips met so far.
 
     Raises:
         ValueError: an argument is out of range, or a clip does not fit into a batch.
@@ -147,20 +148,20 @@ class AudioTextData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        groups = {"train": train, "val": val, "test": test}
-        self.manifests = {split: NamedManifests.of(given) for split, given in groups.items()}
+        groups = {"train": NamedManifests.of(train), "val": NamedManifests.of(val), "test": NamedManifests.of(test)}
+        self.manifests = {split: list(group.paths) for split, group in groups.items()}
         self.batching = Batching(max_duration, max_clips, num_buckets, min_clip, max_clip, window)
-        self.mixture = Mixture(self.manifests["train"], repeats, weights, temperature, epoch_clips, balance)
+        self.mixture = Mixture(groups["train"], repeats, weights, temperature, epoch_clips, balance)
         self.caption_options = Captions(caption_fields, text_augment, prompts)
         self.limits = Limits(max_bad, max_decoded, data_root)
         self.transforms = (*augmentations(augment or {}), *transforms)
         self.in_memory, self.disjoint, self.num_workers, self.seed = in_memory, disjoint, num_workers, seed
-        if not self.manifests["val"].paths:
+        if not self.manifests["val"]:
             # Lightning's sign that there is no validation; an empty loader would make it validate on nothing.
             self.val_dataloader = None  # type: ignore[method-assign, assignment]
         self.bad_clips = BadClipLog(max_bad)
         self.restart_changed = False
-        self._splits = Splits(self.manifests, self.batching, self.mixture, self.limits, self._report)
+        self._splits = Splits(groups, self.batching, self.mixture, self.limits, self._report)
         self._connection: tuple[int, Tokenize] | None = None
         self._loaders: list[Loader] = []
         self._position = Position()
@@ -219,7 +220,7 @@ class AudioTextData(LightningDataModule):
     @property
     def source_names(self) -> dict[str, tuple[str, ...]]:
         """By split the names of its sources, in the order in which batches number them; none without names."""
-        return {split: group.names for split, group in self.manifests.items()}
+        return {split: group.names for split, group in self._splits.manifests.items()}
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -314,7 +315,7 @@ class AudioTextData(LightningDataModule):
 
     def _needed(self, stage: str | None) -> list[str]:
         """Return the splits that a stage reads; None stands for all that have manifests."""
-        given = {split for split, group in self.manifests.items() if group.paths}
+        given = {split for split, paths in self.manifests.items() if paths}
         if stage is None:
             return sorted(given)
         needed = STAGES[stage]
