@@ -46,7 +46,7 @@ class SyntheticData(AudioTextData):
     """Batches of the synthetic corpus, which is written on first use.
 
     Args:
-        folder: where the corpus is, or will be.
+        folder: folder of the corpus.
         train: number of clips to train on, each with up to three captions.
         val: number of held-out clips for validation during training.
         test: number of held-out clips for the test, all of different scenes.
