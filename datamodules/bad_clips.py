@@ -1,19 +1,18 @@
-"""Bad clips are left out, counted, listed and, when there are too many of them, the reason to stop.
+"""Log of bad clips: they are left out, counted and listed, and too many of them end the run.
 
-What is wrong with a single clip never ends a run by itself. Readers raise a `ClipError`; who asked them leaves the clip
-out and passes its `BadClip` on; a `BadClipLog` in the main process keeps the books.
+A single bad clip never ends a run. Readers raise a `ClipError`; its caller leaves the clip out and passes its `BadClip`
+on to a `BadClipLog` in the main process.
 
-When are there too many? `max_bad` is a share of the clips that were attempted, and it is judged where a share means
-something:
+`max_bad` is a share of the clips that were attempted. It is checked where a share has a meaning:
 
-- of a manifest that is read as a whole when it is opened, exactly, before anything else (`judge`);
-- at the end of each epoch and each evaluation, exactly, over the clips that were attempted in it;
-- before that, as soon as there are more bad ones than chance explains: with n attempts, n x max_bad and three standard
-  deviations, from `FIRST` attempts on. So one bad clip among the first five does not stop a run of a million, and a
-  disk that is not there does after the first hundred.
+- exactly, over a manifest that is read as a whole, when it is opened (`check_manifest`);
+- exactly, over the clips that were attempted in an epoch or an evaluation, at its end;
+- before that, from `FIRST` attempts on, as soon as there are more bad clips than chance explains: with n attempts, more
+  than n x max_bad and three standard deviations. So one bad clip among the first five does not stop a run of a million,
+  and a disk that is not mounted does after the first hundred.
 
-Each process judges what it read itself, so nothing has to be exchanged; samplers deal clips out at random, so the
-shares of processes differ by chance only.
+Each process checks the clips that it read itself, so nothing has to be exchanged; samplers distribute clips at random,
+so the shares of processes differ by chance only.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ from slap.core.bad_clip import BAD_CLIPS, REASONS, BadClip, Reason
 from slap.core.batch import Batch
 from slap.datamodules.manifests.clip import ManifestError
 
-__all__ = ["REASONS", "BadClip", "BadClipLog", "ClipError", "Reason", "RowError", "judge"]
+__all__ = ["REASONS", "BadClip", "BadClipLog", "ClipError", "Reason", "RowError", "check_manifest"]
 
-FIRST = 100  # attempts before which no share is judged within an epoch
+FIRST = 100  # attempts before which no share is checked within an epoch
 SHOWN = 5  # clips of each reason that the log names
 DETAIL = 400  # characters of a detail in the file, so that a line is written at once
 
@@ -41,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class ClipError(Exception):
-    """A single clip that cannot be used; `bad` says which and why."""
+    """Error of a single clip that cannot be used; `bad` has its id and the reason."""
 
     def __init__(self, bad: BadClip) -> None:
         super().__init__(bad)
@@ -54,7 +53,7 @@ class ClipError(Exception):
 
 
 class RowError(ClipError, ManifestError):
-    """A row of a manifest that names a clip which cannot be used."""
+    """Error of a row of a manifest whose clip cannot be used."""
 
     def __str__(self) -> str:
         return f"{self.bad.where}: {self.bad.detail}"
@@ -66,14 +65,14 @@ def check_share(max_bad: float) -> None:
         raise ValueError(f"max_bad is the share of clips that may be bad, 0 to 1; got {max_bad}")
 
 
-def judge(path: Path, bad: Sequence[BadClip], good: int, max_bad: float) -> None:
-    """Whether a manifest has few enough bad clips to be used.
+def check_manifest(path: Path, bad: Sequence[BadClip], good: int, max_bad: float) -> None:
+    """Refuse a manifest that has too many bad clips.
 
     Args:
         path: the manifest.
         bad: its bad clips.
-        good: how many others it has.
-        max_bad: the share that may be bad.
+        good: number of its other clips.
+        max_bad: share of clips that may be bad.
 
     Raises:
         ManifestError: more are; the message names the first few with their rows.
@@ -83,18 +82,18 @@ def judge(path: Path, bad: Sequence[BadClip], good: int, max_bad: float) -> None
 
 
 class BadClipLog:
-    """Keeps count of bad clips, lists them in a file, and stops the run when there are too many.
+    """Counter of bad clips, which lists them in a file and stops the run when there are too many.
 
-    Every process appends to the same file, each line with one write, so lines do not mix. A clip stands there once for
-    each stage (train, val, test) and process, however many epochs meet it.
+    Every process appends to the same file, each line with one write, so lines do not mix. A clip is listed once per
+    stage (train, val, test) and process, in however many epochs it is attempted.
 
     Args:
-        max_bad: the share of clips that may be bad, 0 to 1.
+        max_bad: share of clips that may be bad, 0 to 1.
 
     Attributes:
         out: the run's folder; None writes no file.
-        waiting: write nothing before training begins, which shows whether the folder holds another run.
-        counts: for each stage how many different clips were bad, by reason.
+        waiting: write nothing before training begins, since only then is it known that the folder holds no other run.
+        counts: for each stage the number of different clips that were bad, by reason.
     """
 
     def __init__(self, max_bad: float = 0.05) -> None:
@@ -107,7 +106,7 @@ class BadClipLog:
         self._unwritten: list[str] = []
 
     def add(self, stage: str, bad: Iterable[BadClip]) -> None:
-        """Count, log and list what was not known yet."""
+        """Count, log and list the bad clips that are not known yet."""
         counts = self.counts.setdefault(stage, Counter())
         for clip in bad:
             key = (stage, clip.id, clip.reason, clip.where)
@@ -122,15 +121,15 @@ class BadClipLog:
         self._write()
 
     def training(self, batches: Iterable[Batch], alone: bool = True) -> Iterator[Batch]:
-        """The batches of an epoch, with their bad clips taken note of.
+        """Yield the batches of an epoch, and note their bad clips.
 
         Args:
-            batches: of one pass over the clips.
-            alone: whether no other process trains along. If others do, a batch without clips is passed on: they wait
-                for this process at every step, and have clips to learn from.
+            batches: batches of one pass over the clips.
+            alone: whether this is the only training process. Otherwise a batch without clips is passed on: the other
+                processes wait for this one at every step, and have clips to learn from.
 
         Raises:
-            ValueError: too many clips are bad, or of a batch all are and this process is alone.
+            ValueError: too many clips are bad, or all clips of a batch are and this process is alone.
         """
         watch = _Watch(self.max_bad)
         for batch in batches:
@@ -147,10 +146,10 @@ class BadClipLog:
         watch.end()
 
     def evaluation(self, batches: Iterable[Batch], stage: str, before: Sequence[BadClip] = ()) -> Iterator[Batch]:
-        """The batches of an evaluation, without empty ones; each bad clip stands in some batch's `bad`.
+        """Yield the batches of an evaluation but empty ones; each bad clip is in the `bad` of some batch.
 
         Args:
-            batches: of one pass over the clips.
+            batches: batches of one pass over the clips.
             stage: `val` or `test`.
             before: clips that were left out when the manifests were opened.
 
@@ -174,17 +173,17 @@ class BadClipLog:
             yield replace(held, bad=held.bad + lost)
 
     def flush(self) -> None:
-        """Write whatever waits to be written."""
+        """Write the lines that wait to be written."""
         self.waiting = False
         self._write()
 
     def summary(self, stage: str) -> str:
-        """How many clips of a stage were left out, by reason; empty if none was.
+        """Describe how many clips of a stage were left out, by reason; empty if none was.
 
         Example:
-            >>> quarantine = BadClipLog()
-            >>> quarantine.add("val", [BadClip("a", "silent", "all zero"), BadClip("b", "absent", "no such file")])
-            >>> quarantine.summary("val")
+            >>> log = BadClipLog()
+            >>> log.add("val", [BadClip("a", "silent", "all zero"), BadClip("b", "absent", "no such file")])
+            >>> log.summary("val")
             '2 clips left out: 1 absent, 1 silent'
         """
         counts = self.counts.get(stage, Counter())
@@ -204,7 +203,7 @@ class BadClipLog:
 
 
 class _Watch:
-    """The share of bad clips in one pass over the data."""
+    """Share of bad clips in one pass over the data."""
 
     def __init__(self, max_bad: float) -> None:
         self.max_bad = max_bad

@@ -1,4 +1,4 @@
-"""From a draw of the sampler to a packed batch: what the data loader's workers do.
+"""Data sets: from a request of the sampler to a packed batch, in the data loader's workers.
 
 B clips, C captions, N audio samples of all clips, M text tokens.
 """
@@ -17,7 +17,7 @@ from lhotse.utils import fastcopy
 from torch import Tensor
 from torch.utils.data import Dataset
 
-import slap.datamodules.leftover_workers  # noqa: F401  # processes that load batches shall end when training does
+import slap.datamodules.workers  # noqa: F401  # processes that load batches shall end when training does
 from slap.core.bad_clip import BadClip
 from slap.core.batch import Batch, fingerprint
 from slap.core.packed import Packed
@@ -41,41 +41,41 @@ TRIES = 10
 
 @dataclass
 class EvaluationDataset(Dataset[Batch]):
-    """Whole clips, or the windows of long ones, with all their captions; those that are bad are left out.
+    """Whole clips, or the windows of long ones, with all their captions; bad clips are left out.
 
     Args:
-        cuts: mono, at the model's sample rate, as `slap.datamodules.audio.load.mono` makes them.
+        cuts: mono cuts at the model's sample rate, as `slap.datamodules.audio.load.mono` makes them.
         tokenize: captions to token ids, (M,).
-        tasks: the zero-shot tasks that every batch answers for.
-        stretches: of the clips; a draw names them. The first one of a clip brings its captions.
-        largest: bytes that reading a clip may take.
+        tasks: the zero-shot tasks whose labels every batch has.
+        segments: segments of the clips, which a request names by number. The first one of a clip has its captions.
+        largest: bytes that decoding a clip may take.
         firsts: the number of the first clip of each source.
     """
 
     cuts: Sequence[MonoCut]
     tokenize: Tokenize
     tasks: tuple[str, ...]
-    stretches: Segments
+    segments: Segments
     largest: int = LARGEST
     firsts: Sequence[int] = (0,)
 
-    def __getitem__(self, draw: BatchRequest) -> Batch:
+    def __getitem__(self, request: BatchRequest) -> Batch:
         good: list[Loaded] = []
         spans: list[Span] = []
         bad: list[BadClip] = []
-        for number in draw.clips:
+        for number in request.clips:
             try:
-                good.append(self._stretch(number))
-                spans.append(self.stretches.span(number))
+                good.append(self._segment(number))
+                spans.append(self.segments.span(number))
             except ClipError as error:
                 bad.append(error.bad)
         return batch_of(good, self.tokenize, self.tasks, bad=bad, spans=spans)
 
-    def _stretch(self, number: int) -> Loaded:
-        clip = int(self.stretches.clip[number])
+    def _segment(self, number: int) -> Loaded:
+        clip = int(self.segments.clip[number])
         whole = self.cuts[clip]
         check_captions(whole)
-        start, stop = self.stretches.span(number)
+        start, stop = self.segments.span(number)
         cut = whole
         if stop - start < whole.num_samples:
             rate = whole.sampling_rate
@@ -91,25 +91,25 @@ class EvaluationDataset(Dataset[Batch]):
 
 @dataclass
 class TrainDataset(Dataset[Batch]):
-    """Clips as training sees them: one caption drawn at random, long ones cropped at random, then transformed.
+    """Clips for training: one caption drawn at random, long clips cropped at random, then transformed.
 
-    What is drawn depends on the seed, the epoch and the clip's place in the corpus alone, so it does not change with
-    the number of workers, the number of processes or the other clips of a batch. A clip that cannot be used is
-    replaced by another one, which is drawn the same way and not longer.
+    All that is random depends on the seed, the epoch and the clip's place in the corpus alone, so it does not change
+    with the number of workers, the number of processes or the other clips of a batch. A clip that cannot be used is
+    replaced by another one, which is drawn the same way and is not longer.
 
     Args:
-        cuts: mono, at the model's sample rate; a clip that stands here twice is drawn for separately.
+        cuts: mono cuts at the model's sample rate; each occurrence of a clip is drawn for separately.
         tokenize: captions to token ids, (M,).
-        tasks: the zero-shot tasks that every batch answers for.
+        tasks: the zero-shot tasks whose labels every batch has.
         transforms: applied in order to the cuts of a batch, each with one caption and its audio in memory. Each cut's
-            custom field `draw` is a text that is different for each clip and epoch, for transforms to seed their
-            random choices with.
-        max_clip: what is longer is cropped to this, at a random place.
-        seed: of everything random.
-        replacements: says which clip replaces a bad one; None replaces none.
-        largest: bytes that reading a clip may take.
+            custom field `draw` is a text that is different for each clip and epoch, from which transforms seed their
+            random choices.
+        max_clip: longer clips are cropped to this, at a random place.
+        seed: seed of all that is random.
+        replacements: replacements of bad clips; None replaces none.
+        largest: bytes that decoding a clip may take.
         firsts: the number of the first clip of each source.
-        choice: draws the captions; default: all of a clip are equally probable.
+        captions: sampler of the captions; default: all captions of a clip are equally probable.
     """
 
     cuts: Sequence[MonoCut]
@@ -121,11 +121,11 @@ class TrainDataset(Dataset[Batch]):
     replacements: Replacements | None = None
     largest: int = LARGEST
     firsts: Sequence[int] = (0,)
-    choice: CaptionSampler = field(default_factory=CaptionSampler)
+    captions: CaptionSampler = field(default_factory=CaptionSampler)
 
-    def __getitem__(self, draw: BatchRequest) -> Batch:
+    def __getitem__(self, request: BatchRequest) -> Batch:
         bad: list[BadClip] = []
-        found = [self._usable(draw.epoch, index, bad) for index in draw.clips]
+        found = [self._usable(request.epoch, index, bad) for index in request.clips]
         good = [clip for clip in found if clip is not None]
         read = len(good)
         known = {cut.id: captions for cut, _, captions in good}
@@ -135,7 +135,7 @@ class TrainDataset(Dataset[Batch]):
         return batch_of(clips, self.tokenize, self.tasks, known, bad, read)
 
     def _usable(self, epoch: int, index: int, bad: list[BadClip]) -> tuple[MonoCut, Tensor, list[str]] | None:
-        """A clip as it is drawn, with its samples and all its captions; another one if it is bad, None if all are."""
+        """Draw a clip, with its samples and all its captions; another one if it is bad, None if all are."""
         choice: int | None = index
         for attempt in range(1 + TRIES):
             if choice is None:
@@ -157,7 +157,7 @@ class TrainDataset(Dataset[Batch]):
 
     def _drawn(self, cut: MonoCut, draw: str, source: int) -> MonoCut:
         rng = random.Random(draw)
-        text, about = self.choice.spoken(self.choice.draw(cut, rng), draw)
+        text, about = self.captions.augmented(self.captions.draw(cut, rng), draw)
         if self.max_clip is not None and cut.duration > self.max_clip:
             start = rng.uniform(0, cut.duration - self.max_clip)
             cut = cut.truncate(offset=start, duration=self.max_clip, preserve_id=True)
@@ -180,13 +180,13 @@ class TrainDataset(Dataset[Batch]):
 
 
 def custom_of(cut: Cut) -> dict[str, Any]:
-    """The custom fields of a clip; a mix has those of the clip that it began with."""
+    """Return the custom fields of a clip; a mix has those of the clip that it began with."""
     first = next(tracks_of(cut), None)
     return (first and first.custom) or {}
 
 
 def tags_of(cuts: Sequence[Cut]) -> dict[str, tuple[dict[str, float] | None, ...]]:
-    """For each task of which any clip has several labels, those of each clip with their shares.
+    """Return the labels of each clip with their shares, for each task of which any clip has several labels.
 
     The custom field `tags` holds them, as a list of names, or with shares, as mixing clips makes them.
     """
@@ -203,7 +203,7 @@ Loaded = tuple[Cut, Tensor]
 """A mono cut with its samples, (T,)."""
 
 Span = tuple[int, int]
-"""The samples of a clip from the first up to the second."""
+"""First sample of a segment in its clip, and the sample after its last one."""
 
 
 def batch_of(
@@ -225,8 +225,8 @@ def batch_of(
         known: by the clip's id, captions that describe it beside those it has here. They count only while it still
             has one of them: a transform that writes new captions makes another clip of it.
         bad: clips that were left out.
-        read: clips that were read for the batch, if not B.
-        spans: for each clip the stretch of it that this is, in an evaluation. One that begins later than its clip needs
+        read: number of clips that were read for the batch, if not B.
+        spans: the span of each segment in its clip, in an evaluation. A segment that begins later than its clip needs
             no caption.
 
     Raises:
@@ -240,12 +240,12 @@ def batch_of(
     if not cuts or lost:
         raise ValueError(f"after the transforms {f'clips {lost} have no caption' if lost else 'no clip is left'}")
     texts = [text for group in captions for text in group]
-    meanings = [[original_text(supervision) for supervision in cut.supervisions] for cut in cuts]
+    originals = [[original_text(supervision) for supervision in cut.supervisions] for cut in cuts]
     labels = [(cut.custom or {}).get("labels", {}) for cut in cuts]
     others = [(known or {}).get(cut.id, ()) for cut in cuts]
     pairs = [
         (cut.id, text)
-        for cut, group, other in zip(cuts, meanings, others, strict=True)
+        for cut, group, other in zip(cuts, originals, others, strict=True)
         for text in dict.fromkeys([*group, *(other if set(group) & set(other) else ())])
     ]
     return Batch(
@@ -253,7 +253,7 @@ def batch_of(
         text=tokenize(texts) if texts else Packed(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int32)),
         clip=torch.arange(len(cuts)).repeat_interleave(torch.tensor([len(group) for group in captions])),
         clip_key=fingerprint([cut.id for cut in cuts]),
-        caption_key=fingerprint([text for group in meanings for text in group]),
+        caption_key=fingerprint([text for group in originals for text in group]),
         pairs=torch.stack([fingerprint([pair[side] for pair in pairs]) for side in (0, 1)], 1),
         ids=tuple(cut.id for cut in cuts),
         captions=tuple(texts),

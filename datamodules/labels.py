@@ -1,4 +1,4 @@
-"""Labels of clips: those of a whole manifest, and how often each clip comes so that classes come equally often.
+"""Labels of clips: those of a whole manifest, and weights of clips with which classes come equally often.
 
 n clips, K classes.
 """
@@ -19,11 +19,11 @@ REPORT = 200_000  # clips between lines in the log
 log = logging.getLogger(__name__)
 
 Labels = Sequence[tuple[str, ...]]
-"""For each clip the labels that it has of a task: none, one or several."""
+"""Labels of a task for each clip: none, one or several."""
 
 
 def labels_of(custom: Mapping[str, Any], task: str) -> tuple[str, ...]:
-    """The labels that a clip has of a task, from its custom fields `tags` and `labels`.
+    """Return the labels that a clip has of a task, from its custom fields `tags` and `labels`.
 
     Example:
         >>> labels_of({"labels": {"animal": "dog"}, "tags": {"all": ["dog", "rain"]}}, "all")
@@ -37,7 +37,7 @@ def labels_of(custom: Mapping[str, Any], task: str) -> tuple[str, ...]:
 
 
 def all_labels(clips: Clips, task: str) -> Labels:
-    """Those of all clips, which takes a pass over the manifest."""
+    """Return the labels of all clips, which takes a pass over the manifest."""
     found: list[tuple[str, ...]] = []
     known: dict[tuple[str, ...], tuple[str, ...]] = {}  # many clips share few sets of labels
     for number, custom in enumerate(clips.customs(), start=1):
@@ -49,10 +49,10 @@ def all_labels(clips: Clips, task: str) -> Labels:
 
 
 def balancing(labels: Labels) -> np.ndarray:
-    """How much of an epoch each clip is, so that rare classes come as often as frequent ones.
+    """Compute the share of an epoch of each clip with which rare classes come as often as frequent ones.
 
     A clip's weight is the sum over its labels of 1 / (clips with that label), as PSLA (arXiv 2102.01243) and AST weigh
-    AudioSet. With one label a clip, all classes then have equal shares.
+    AudioSet. With one label per clip, all classes then have equal shares.
 
     Returns:
         (n,) float64, summing to 1; 0 for clips without labels.

@@ -26,25 +26,25 @@ LOOK = 2.0
 class Loader:
     """Batches of the epoch that its sampler is set to; iterating again begins that epoch again.
 
-    Not a torch DataLoader itself, so Lightning leaves its sampler alone; Lightning still sets the sampler's epoch.
-    Where an epoch begins is the sampler's affair alone, and the workers know only what each draw tells them. It has no
-    length, since epochs may differ by a batch. It draws nothing from torch's random numbers, which are training's.
+    It is no torch DataLoader itself, so Lightning leaves its sampler alone; Lightning still sets the sampler's epoch.
+    The sampler alone decides where an epoch begins, and the workers know nothing but their requests. The loader has no
+    length, since epochs may differ by a batch. It draws nothing from torch's random numbers, which belong to training.
 
     Workers leave it to the main process to end on an interrupt or SIGTERM, which often reach all processes of a group:
     the step that is being made may need more batches. When the main process is gone they end: torch's would wait for
     ever to hand over a batch that is larger than a pipe.
 
     Args:
-        dataset: gives a batch for each draw of the sampler.
-        sampler: says which clips make which batch.
-        quarantine: takes note of bad clips.
-        stage: `train`, or `val` or `test`, where batches that are empty for bad clips are passed over.
+        dataset: makes a batch of each request of the sampler.
+        sampler: assigns clips to batches.
+        bad_clips: log of bad clips.
+        stage: `train`, or `val` or `test`, where batches without good clips are skipped.
         before: clips of the manifests that were left out already; evaluations report them.
-        num_workers: processes that load; 0 loads in this one.
+        num_workers: number of loading processes; 0 loads in this one.
         pin_memory: put batches into page-locked memory, which makes copies to a GPU faster.
 
     Attributes:
-        waited: seconds that whoever iterates has waited for batches so far.
+        waited: seconds that the consumer has waited for batches so far.
     """
 
     batch_sampler = None  # Lightning looks for it on whatever has a `sampler`
@@ -53,7 +53,7 @@ class Loader:
         self,
         dataset: Dataset[Batch],
         sampler: TrainSampler | EvaluationSampler,
-        quarantine: BadClipLog,
+        bad_clips: BadClipLog,
         stage: str,
         before: Sequence[BadClip] = (),
         num_workers: int = 0,
@@ -61,7 +61,7 @@ class Loader:
     ) -> None:
         self.dataset = dataset
         self.sampler = sampler
-        self.quarantine = quarantine
+        self.bad_clips = bad_clips
         self.stage = stage
         self.before = before
         self.num_workers = num_workers
@@ -85,9 +85,9 @@ class Loader:
                 generator=torch.Generator(),  # its own: how often it is asked depends on workers and validations
             )
         if self.stage == "train":
-            batches = self.quarantine.training(self._loader, alone=self.sampler.world_size == 1)
+            batches = self.bad_clips.training(self._loader, alone=self.sampler.world_size == 1)
         else:
-            batches = self.quarantine.evaluation(self._loader, self.stage, self.before)
+            batches = self.bad_clips.evaluation(self._loader, self.stage, self.before)
         yield from self._timed(iter(batches))
 
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -1,8 +1,9 @@
-"""The paper's run (arXiv 2601.12594), on your own manifests: sizes, weights and schedules as published.
+"""The paper's run (arXiv 2601.12594) on your own manifests: sizes, weights and schedules as published.
 
-The paper trained on 109 M pairs for two epochs with 2,048 clips a step; what it does not state is marked in the
-docstrings of the parts. It takes a pretrained ModernBERT as the text encoder: `--model.text '{name: modernbert,
-pretrained: answerdotai/ModernBERT-base}'`. The default is trained from scratch, so that nothing is downloaded unasked.
+The paper trained on 109 M pairs for two epochs with 2,048 clips per step; what it does not state is marked as our
+choice in the help of the options. It takes a pretrained ModernBERT as the text encoder: `--model.text '{name:
+modernbert, pretrained: answerdotai/ModernBERT-base}'`. The default is trained from scratch, so that nothing is
+downloaded unasked.
 """
 
 from __future__ import annotations
@@ -20,50 +21,23 @@ from slap.training.module import SLAP
 AUDIO: EncoderSpec = {"name": "transformer", "size": "base"}
 TEXT: EncoderSpec = {"name": "transformer", "size": "base"}
 OBJECTIVES: Mapping[str, ObjectiveSpec] = {"contrastive": 1.0, "masked_distillation": 1.0, "captioning": 0.5}
-EMA_MOMENTUM = (0.994, 1.0)
 
 
 def model(
     audio: EncoderSpec = AUDIO,
     text: EncoderSpec = TEXT,
     objectives: Mapping[str, ObjectiveSpec] = OBJECTIVES,
-    embedding_dim: int = 512,
-    mask_ratio: float = 0.5,
-    ema_momentum: tuple[float, float] = EMA_MOMENTUM,
-    lr: float = 1e-4,
-    weight_decay: float = 0.05,
-    warmup_steps: int = 2000,
-    compile: bool = False,  # noqa: A002 - the name that torch.nn.Module uses
-    micro_clips: int | None = None,
+    **options: Any,
 ) -> SLAP:
-    """The paper's model.
+    """Build the paper's model.
 
     Args:
         audio: the audio encoder: 12 blocks, width 768, SpecAugment.
-        text: the text encoder.
-        objectives: L = 1.0 L_CLAP + 1.0 L_SSL + 0.5 L_CAP.
-        embedding_dim: the dimension that audio and text share (our choice).
-        mask_ratio: share of patches that the masked view hides.
-        ema_momentum: of the teacher, at the start and the end.
-        lr: learning rate after warm-up.
-        weight_decay: of linear layers (our choice).
-        warmup_steps: linear warm-up.
-        compile: compile the blocks of encoders, decoder and teacher: faster on a GPU after a minute's wait.
-        micro_clips: compute at most so many clips at once; larger batches keep their gradient, see `SLAP`.
+        text: the text encoder: 12 blocks, width 768, trained from scratch.
+        objectives: each objective with its weight: L = 1.0 L_CLAP + 1.0 L_SSL + 0.5 L_CAP.
+        **options: any other option of `SLAP`.
     """
-    return SLAP(
-        audio=audio,
-        text=text,
-        objectives=objectives,
-        embedding_dim=embedding_dim,
-        mask_ratio=mask_ratio,
-        ema_momentum=ema_momentum,
-        lr=lr,
-        weight_decay=weight_decay,
-        warmup_steps=warmup_steps,
-        compile=compile,
-        micro_clips=micro_clips,
-    )
+    return SLAP(audio=audio, text=text, objectives=objectives, **options)
 
 
 def data(
@@ -71,85 +45,40 @@ def data(
     val: Sequence[str] | Mapping[str, str | Sequence[str]] = (),
     test: Sequence[str] | Mapping[str, str | Sequence[str]] = (),
     max_duration: float = 600.0,
-    max_clips: int | None = None,
     num_buckets: int = 30,
-    repeats: Sequence[int] = (1,),
-    weights: Mapping[str, float] | None = None,
-    temperature: float | None = None,
-    epoch_clips: int | None = None,
-    min_clip: float = 0.0,
-    max_clip: float | None = 30.0,
     window: float | None = 30.0,
-    caption_fields: Mapping[str, float] | None = None,
-    text_augment: str | Mapping[str, Any] | None = None,
-    prompts: Mapping[str, str] | None = None,
-    augment: Mapping[str, Mapping[str, Any] | None] | None = None,
-    max_bad: float = 0.05,
-    max_decoded: float = 1024.0,
-    data_root: str | None = None,
-    in_memory: bool = False,
     num_workers: int = 4,
-    seed: int = 0,
+    **options: Any,
 ) -> AudioTextData:
-    """Your manifests: CSV or JSON lines with `audio,caption`, or Lhotse CutSets.
+    """Read your manifests: CSV or JSON lines with `audio,caption`, or Lhotse CutSets.
 
     Args:
-        train: manifests to train on, or by name of a source its manifests.
-        val: manifests for validation during training, likewise.
-        test: manifests for `slap test`.
-        max_duration: seconds of audio in a batch, on each process. The paper has 2,048 clips a step over all.
-        max_clips: clips in a batch at most.
-        num_buckets: classes of similar length that batches are made from.
-        repeats: how often the clips of each training manifest come in an epoch: one number for each, or one for all.
-        weights: for each source of `train` its weight in an epoch.
-        temperature: evens out the sources' shares of an epoch, which are in proportion to clips^(1 / temperature).
-        epoch_clips: clips of an epoch with `weights` or `temperature`; as many as there are.
-        min_clip: shorter training clips are left out, in seconds.
-        max_clip: longer training clips are cropped to this, in seconds (the paper: 30).
-        window: evaluation takes longer clips in overlapping windows of this length, in seconds.
-        caption_fields: for each field of captions how probable it is, e.g. {caption: 0.7, tags: 0.3}.
-        text_augment: changes training captions: a registered name, {name: ..., argument: value}, or a function's path.
-        prompts: for each zero-shot task its prompt, with `{label}`.
-        augment: augmentation of training clips, by name its arguments (the paper: SpecAugment alone, in the encoder):
-            concatenate, crop, event_crop, filter, gain, mix, mixup, noise, reverb, speed.
-        max_bad: share of clips that may be bad (absent, unreadable, silent, ...) before the run stops.
-        max_decoded: MB that reading a clip may take, by its header; what would take more is bad.
-        data_root: a folder below which the audio of the manifests must lie.
-        in_memory: decode all audio once.
-        num_workers: loading processes.
-        seed: of order, captions and crops.
+        train: manifests to train on, or a mapping from names of sources to their manifests. `all.csv#fold=1,2` takes
+            some folds of a manifest alone.
+        val: manifests for validation during training, or a mapping from names of sources to their manifests.
+        test: manifests for `slap test`, or a mapping from names of sources to their manifests.
+        max_duration: seconds of audio per batch, per process. The paper has 2,048 clips per step over all processes.
+        num_buckets: number of length classes that training batches are made from; 1 mixes all lengths.
+        window: seconds; evaluation takes longer clips in overlapping windows of this length.
+        num_workers: loading processes per training process; 0 loads between training steps.
+        **options: any other option of `AudioTextData`.
     """
     return AudioTextData(
         train=train,
         val=val,
         test=test,
         max_duration=max_duration,
-        max_clips=max_clips,
         num_buckets=num_buckets,
-        repeats=repeats[0] if len(repeats) == 1 else repeats,
-        weights=weights,
-        temperature=temperature,
-        epoch_clips=epoch_clips,
-        min_clip=min_clip,
-        max_clip=max_clip,
         window=window,
-        caption_fields=caption_fields,
-        text_augment=text_augment,
-        prompts=prompts,
-        augment=augment,
-        max_bad=max_bad,
-        max_decoded=max_decoded,
-        data_root=data_root,
-        in_memory=in_memory,
         num_workers=num_workers,
-        seed=seed,
+        **options,
     )
 
 
 def trainer(
     out: str = "runs/base", max_steps: int = 106_000, val_check_interval: int = 1000, **options: Any
 ) -> Trainer:
-    """Two epochs of the paper's 109 M clips at 2,048 a step.
+    """Train for two epochs of the paper's 109 M clips at 2,048 clips per step.
 
     Args:
         out: the run's folder.

@@ -33,20 +33,21 @@ def model(
     embedding_dim: int = 128,
     ema_momentum: tuple[float, float] = EMA_MOMENTUM,
     lr: float = 2e-3,
-    weight_decay: float = 0.05,
     warmup_steps: int = 40,
+    **options: Any,
 ) -> SLAP:
-    """A SLAP of two and a half million parameters.
+    """Build a SLAP of two and a half million parameters.
 
     Args:
         audio: the audio encoder, with weaker SpecAugment than usual, since some clips are a third of a second long.
-        text: the text encoder; its vocabulary is small, as are the captions'.
+        text: the text encoder; its vocabulary is small, as is that of the captions.
         objectives: the paper's three with its weights, with small heads.
         embedding_dim: the dimension that audio and text share.
-        ema_momentum: of the teacher; it starts below the paper's 0.994, because the run has a few hundred steps.
+        ema_momentum: the momentum of the teacher at the first and the last optimizer step; it begins below the paper's
+            0.994, because the run is short.
         lr: learning rate after warm-up; small models learn faster than with the paper's 1e-4.
-        weight_decay: of linear layers.
-        warmup_steps: linear warm-up.
+        warmup_steps: optimizer steps of linear warm-up.
+        **options: any other option of `base.model`.
     """
     return base.model(
         audio=audio,
@@ -55,44 +56,33 @@ def model(
         embedding_dim=embedding_dim,
         ema_momentum=ema_momentum,
         lr=lr,
-        weight_decay=weight_decay,
         warmup_steps=warmup_steps,
+        **options,
     )
 
 
 def data(
-    folder: str = "runs/demo/corpus",
-    train: int = 3000,
-    val: int = 120,
-    test: int = 300,
-    max_duration: float = 80.0,
-    num_buckets: int = 4,
-    num_workers: int = 0,
-    seed: int = 0,
+    folder: str = "runs/demo/corpus", max_duration: float = 80.0, num_buckets: int = 4, **options: Any
 ) -> SyntheticData:
-    """The synthetic corpus, written to `folder` when it is not there yet.
+    """Read the synthetic corpus, which is written to `folder` when it is not there yet.
 
     Args:
-        folder: where the corpus is, or will be.
-        train: clips to train on, each with up to three captions.
-        val: held-out clips for validation during training.
-        test: held-out clips for the test, all of different scenes.
-        max_duration: seconds of audio in a batch.
-        num_buckets: classes of similar length that batches are made from. Few, so that batches of the shortest clips
-            hold longer ones too: by themselves they would name the same few sounds over and over.
-        num_workers: loading processes; 0 leaves both cores to training.
-        seed: of the corpus, and of order and captions in training.
+        folder: the folder that holds, or will hold, the corpus.
+        max_duration: seconds of audio per batch, per process.
+        num_buckets: number of length classes that training batches are made from. Few, so that batches of the shortest
+            clips hold longer ones too: by themselves they would name the same few sounds over and over.
+        **options: any other option of `SyntheticData`.
     """
-    return SyntheticData(folder, train, val, test, max_duration, num_buckets, num_workers, seed)
+    return SyntheticData(folder, max_duration=max_duration, num_buckets=num_buckets, **options)
 
 
 def trainer(out: str = "runs/demo", max_steps: int = 500, val_check_interval: int = 100, **options: Any) -> Trainer:
-    """A few hundred steps.
+    """Train for a few hundred steps.
 
     Args:
         out: the run's folder.
         max_steps: optimizer steps.
         val_check_interval: batches between validations.
-        **options: any other option of `slap.training.trainer.trainer`.
+        **options: any other option of `base.trainer`.
     """
     return base.trainer(out=out, max_steps=max_steps, val_check_interval=val_check_interval, **options)

@@ -23,7 +23,7 @@ from typing import Any
 from slap.core.registry import add_kind, build, load_module, plugins, register
 
 Augment = Callable[[str, random.Random], str]
-"""From a caption, and random numbers that depend on the clip and the epoch alone, to what training sees."""
+"""Function of a caption, and of random numbers that depend on the clip and the epoch alone, to an augmented caption."""
 
 AugmentSpec = str | Mapping[str, Any] | Augment
 """A registered name, `{"name": ..., argument: value}`, the dotted path of a function, or the function."""
@@ -32,11 +32,11 @@ KIND = "text augmentation"
 
 
 class TextAugment(ABC):
-    """Changes captions at random; it runs in the data loader's workers, so it must pickle."""
+    """Random augmentation of captions; it runs in the data loader's workers, so it must pickle."""
 
     @abstractmethod
     def __call__(self, text: str, rng: random.Random) -> str:
-        """The caption as training shall see it, not empty; all that is random comes from `rng`."""
+        """Return the caption as training shall see it, not empty; all that is random comes from `rng`."""
 
 
 add_kind(KIND, TextAugment, reserved=("name",))
@@ -44,7 +44,7 @@ add_kind(KIND, TextAugment, reserved=("name",))
 
 @register("drop_words")
 class DropWords(TextAugment):
-    """Leaves out words at random, never all of them (random deletion, EDA, arXiv 1901.11196).
+    """Random deletion of words, never of all of them (EDA, arXiv 1901.11196).
 
     Args:
         share: the probability of each word to be left out.
@@ -60,18 +60,18 @@ class DropWords(TextAugment):
         self.share = share
 
     def __call__(self, text: str, rng: random.Random) -> str:
-        """The words that are left, with a space between them."""
+        """Return the words that are left, with a space between them."""
         words = text.split()
         kept = [word for word in words if rng.random() >= self.share]
         return " ".join(kept or [rng.choice(words)])
 
 
 def text_augmentation(spec: AugmentSpec | None) -> Augment | None:
-    """The augmentation of a specification.
+    """Build the augmentation of a specification.
 
     Raises:
         ValueError: an unknown name or argument, or a path that leads to no function; lists the valid names.
-        ModuleNotFoundError: a path into a module that is not there.
+        ModuleNotFoundError: a path into a module that does not exist.
     """
     if spec is None or callable(spec):
         return spec

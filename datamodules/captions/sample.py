@@ -1,4 +1,4 @@
-"""Which of a clip's captions training draws, and what becomes of its text."""
+"""Sampling of the captions of training clips, and augmentation of their text."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from slap.datamodules.bad_clips import ClipError
 from slap.datamodules.captions.augment import Augment
 from slap.datamodules.manifests.tables import FIELD
 
-DRAWN, SHOWN = "drawn", "shown"
-"""Custom fields of a caption whose text was changed: the text as it was drawn, and what became of it."""
+ORIGINAL, AUGMENTED = "original_text", "augmented_text"
+"""Custom fields of a caption whose text was augmented."""
 
 
 @dataclass(frozen=True)
 class CaptionSampler:
-    """Draws captions.
+    """Sampler of one caption per training clip.
 
     Args:
-        fields: how probable each field is. Where a clip lacks some, the others keep their proportions; within a field,
-            its captions are equally probable. Empty: all captions of a clip are.
-        augment: changes the text that was drawn.
+        fields: probability of each field. Where a clip lacks some, the others keep their proportions; within a field,
+            its captions are equally probable. None: all captions of a clip are.
+        augment: augmentation of the text that was drawn.
 
     Raises:
         ValueError: probabilities that are not above 0.
@@ -39,10 +39,10 @@ class CaptionSampler:
             raise ValueError(f"caption_fields must give fields probabilities above 0, got {dict(self.fields)}")
 
     def draw(self, cut: Cut, rng: random.Random) -> SupervisionSegment:
-        """One of a clip's captions.
+        """Draw one of a clip's captions.
 
         Raises:
-            ClipError: it has none of the fields.
+            ClipError: the clip has none of the fields.
         """
         if self.fields is None:
             return rng.choice(cut.supervisions)
@@ -57,12 +57,12 @@ class CaptionSampler:
         (name,) = rng.choices(names, [self.fields[name] for name in names])
         return rng.choice(found[name])
 
-    def spoken(self, caption: SupervisionSegment, draw: str) -> tuple[str, dict[str, str]]:
-        """The text of a caption as training sees it, and what goes into its custom fields.
+    def augmented(self, caption: SupervisionSegment, draw: str) -> tuple[str, dict[str, str]]:
+        """Return the text of a caption as training sees it, and its custom fields.
 
         Args:
-            caption: that was drawn.
-            draw: a text that is different for each clip and epoch.
+            caption: the caption that was drawn.
+            draw: a text that is different for each clip and epoch; it seeds the augmentation.
 
         Raises:
             ValueError: the augmentation gives no text.
@@ -73,20 +73,21 @@ class CaptionSampler:
         text = self.augment(caption.text, random.Random(f"text {draw}"))
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"text_augment made {text!r} of the caption {caption.text!r}; it must give text")
-        return text, {**custom, DRAWN: caption.text, SHOWN: text}
+        return text, {**custom, ORIGINAL: caption.text, AUGMENTED: text}
 
 
 def field_of(caption: SupervisionSegment) -> str:
-    """The field that a caption is from."""
+    """Return the field that a caption is from."""
     field: str = (caption.custom or {}).get("field", FIELD)
     return field
 
 
 def original_text(caption: SupervisionSegment) -> str:
-    """The caption as it stands in the manifest, by which its clips are known, whatever augmentation made of it.
+    """Return the text of a caption as it stands in the manifest, before augmentation; it identifies the caption.
 
     A transform that writes a text of its own makes another caption.
     """
     custom = caption.custom or {}
-    text: str = custom[DRAWN] if custom.get(SHOWN) == caption.text and DRAWN in custom else caption.text
+    unchanged = custom.get(AUGMENTED) == caption.text and ORIGINAL in custom
+    text: str = custom[ORIGINAL] if unchanged else caption.text
     return text

@@ -1,4 +1,4 @@
-"""What is no caption: text that cannot be text, or that was made to deceive or to exhaust.
+"""Validation of captions: text that cannot be text, or that was made to deceive or to exhaust.
 
 Bytes that are not UTF-8 come here as half characters (Python's surrogates). NUL and other control characters come from
 broken exports, and end strings early in what is written in C. Bidirectional controls that embed or override make a
@@ -23,7 +23,7 @@ SHOWN = 80  # characters of a text in a message
 
 
 def text_error(text: str) -> str | None:
-    r"""What is wrong with a caption, or None.
+    r"""Describe the error of a caption; None if there is none.
 
     Example:
         >>> text_error("a dog barks") is None
@@ -45,5 +45,5 @@ def text_error(text: str) -> str | None:
 
 
 def printable(text: str) -> str:
-    """The beginning of a text, in quotes, so that it can be written and shows what it holds."""
+    """Return the beginning of a text in quotes, with escapes, so that it can be printed and shows its characters."""
     return ascii(text[:SHOWN]) if NO_TEXT.search(text) or _BIDIRECTIONAL.search(text) else repr(text[:SHOWN])

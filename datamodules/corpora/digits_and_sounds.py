@@ -10,8 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from slap.datamodules.manifests.clip import Clip
+from slap.core.units import Seconds
+from slap.datamodules.augment.basic import Mix, Only, RandomGain, RandomSpeed
+from slap.datamodules.augment.event_crop import EventCrop
+from slap.datamodules.augment.random_eq import RandomFilter
+from slap.datamodules.datamodule import AudioTextData
+from slap.datamodules.manifests.clip import Clip, write_manifest
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 HELD_OUT_INDICES = range(5)
@@ -38,6 +44,47 @@ PROMPTS = {
     "sound": "the sound of {label}",
 }
 """Prompts of the zero-shot tasks. A label of `speaker_digit` is a whole caption, "george says three": one of 40."""
+
+
+def data_module(
+    root: str,
+    manifests: str,
+    held_out_fold: int = 4,
+    held_out_speaker: str | None = None,
+    sound_repeats: int = 4,
+    max_clip: Seconds = 4.0,
+    **options: Any,
+) -> AudioTextData:
+    """Write the manifests of both sets, and read them with strong augmentation of the sounds.
+
+    Args:
+        root: folder with `fsdd/recordings/*.wav` and `esc10/*/*.ogg`.
+        manifests: folder to write the manifests to.
+        held_out_fold: the fold of the sounds that is held out, 1 to 5.
+        held_out_speaker: hold out all digits of this speaker; default: recordings 0 to 4 of each digit and speaker.
+        sound_repeats: number of times that each training sound comes in an epoch.
+        max_clip: seconds; training sounds are cropped to 1.5 s up to this, around an event. Held-out ones never are.
+        **options: any other option of `AudioTextData`.
+    """
+    train, held_out = _write_manifests(Path(root), Path(manifests), held_out_fold, held_out_speaker)
+    return AudioTextData(
+        train=train,
+        val=held_out,
+        test=held_out,
+        max_clip=None,  # a crop before the transforms could lose the event
+        repeats=(1, sound_repeats),
+        prompts=PROMPTS,
+        transforms=(
+            # Words would not survive as much variety as 240 sounds need.
+            Only("esc10/", EventCrop(shortest=min(1.5, max_clip), longest=max_clip)),
+            Only("esc10/", RandomSpeed(factors=(0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25))),
+            Only("esc10/", RandomFilter(spread=4.0)),
+            RandomGain(low=-6.0, high=6.0),
+            Only("esc10/", Mix(probability=0.5)),
+        ),
+        in_memory=True,
+        **options,
+    )
 
 
 def digits(folder: Path, held_out_speaker: str | None = None) -> Iterator[tuple[Clip, bool]]:
@@ -82,6 +129,20 @@ def sounds(folder: Path, held_out_fold: int) -> Iterator[tuple[Clip, bool]]:
         sound = name.lower()
         captions = [template.format(sound=sound) for template in SOUND_CAPTIONS]
         yield Clip(f"esc10/{path.stem}", path, captions, {"sound": sound}), int(fold) == held_out_fold
+
+
+def _write_manifests(root: Path, folder: Path, fold: int, speaker: str | None) -> tuple[list[Path], Path]:
+    """Write a training manifest of each set, and one of all held-out clips."""
+    clips = {
+        "digits": list(digits(root / "fsdd" / "recordings", speaker)),
+        "sounds": list(sounds(root / "esc10", fold)),
+    }
+    train = [
+        write_manifest(folder / f"train_{name}.jsonl", [clip for clip, held_out in pairs if not held_out])
+        for name, pairs in clips.items()
+    ]
+    held_out = [clip for pairs in clips.values() for clip, held_out in pairs if held_out]
+    return train, write_manifest(folder / "held_out.jsonl", held_out)
 
 
 def _check_speaker(paths: list[Path], wanted: str | None) -> None:

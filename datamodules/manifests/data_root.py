@@ -16,7 +16,8 @@ from slap.datamodules.manifests.clip import ManifestError
 
 VARIABLE = "SLAP_DATA_ROOT"
 
-Folders = str | Path | Sequence[str | Path]
+Folders = Sequence[str | Path] | str | Path
+"""One folder or several; the command line takes a list for text where text comes first."""
 
 
 def resolved_roots(folders: Folders | None = None) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ from slap.audio.decoders import AudioError, header
 from slap.audio.reader import ROUNDING
 from slap.core.bad_clip import BadClip
 from slap.core.units import Seconds
-from slap.datamodules.bad_clips import RowError, judge
+from slap.datamodules.bad_clips import RowError, check_manifest
 from slap.datamodules.manifests.clip import Clip, ManifestError, write_manifest
 from slap.datamodules.manifests.cuts import open_cuts, write_cuts
 from slap.datamodules.manifests.data_root import Folders, refuse_elsewhere, resolved_roots
@@ -84,7 +84,7 @@ def read_manifest(
     path, wanted = split_filter(Path(path))
     found: list[BadClip] = []
     clips = open_shar(path) if path.is_dir() else _file(path, found, resolved_roots(data_root))
-    judge(path, found, len(clips), max_bad)
+    check_manifest(path, found, len(clips), max_bad)
     if bad is not None:
         bad += found
     if not len(clips):

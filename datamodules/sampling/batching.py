@@ -1,4 +1,4 @@
-"""What a packed batch may cost: a hard cap on the audio in it, and on the number of its clips.
+"""Budget of a packed batch: a hard cap on the audio in it, and on the number of its clips.
 
 Lhotse's own samplers count clips times the longest clip, the cost of a padded batch, and let a batch overshoot. Nothing
 is padded here, so a batch costs the sum of its clips. Lengths are counted in samples, so sums are exact.
@@ -15,11 +15,11 @@ import numpy as np
 
 
 def bucket_bounds(samples: np.ndarray, buckets: int) -> np.ndarray:
-    """The longest length of each bucket but the last, so that buckets hold equally much audio.
+    """Return the longest length of each bucket but the last, so that buckets hold equally much audio.
 
     Args:
         samples: (n,) int64, the clips' lengths.
-        buckets: how many at most; equal bounds count once.
+        buckets: largest number of buckets; equal bounds count once.
 
     Returns:
         (buckets - 1,) int64 or fewer, ascending.
@@ -37,13 +37,13 @@ def fill(
 
     Args:
         samples: (n,) int64, the clips' lengths in the order of the stream, none above `max_samples`.
-        bounds: of the buckets, as `bucket_bounds` gives them.
-        max_samples: of a batch.
-        max_clips: of a batch; None is any number.
+        bounds: bounds of the buckets, as `bucket_bounds` returns them.
+        max_samples: budget of a batch.
+        max_clips: largest number of clips per batch; None is any number.
 
     Returns:
-        The full batches, as places in the stream, in the order in which they got full; and the places that are left in
-        open batches.
+        The full batches, as places in the stream, in the order in which they were filled; and the places that are left
+        in open batches.
     """
     buckets = np.searchsorted(bounds, samples).astype(np.int32)
     full: list[np.ndarray] = []
@@ -65,16 +65,16 @@ def fill(
 
 
 def share_out(samples: np.ndarray, max_samples: int, max_clips: int | None, multiple: int) -> list[np.ndarray]:
-    """Few batches of nearly equal length that hold every clip once.
+    """Make few batches of nearly equal length that hold every clip once.
 
     The longest clip left goes to the shortest batch (Graham's LPT rule), with one more round of batches whenever
     something does not fit.
 
     Args:
         samples: (n,) int64, the clips' lengths, none above `max_samples`.
-        max_samples: of a batch.
-        max_clips: of a batch, None is any number.
-        multiple: the number of batches is a multiple of it, if there are clips enough.
+        max_samples: budget of a batch.
+        max_clips: largest number of clips per batch; None is any number.
+        multiple: the number of batches is a multiple of it, if there are enough clips.
 
     Returns:
         The batches, as places in `samples`.

@@ -1,7 +1,8 @@
-"""The clips of a training epoch, in order: which come, how often, and for which process.
+"""Order of the clips in a training epoch, for every process.
 
-n clips of all sources, R processes. A turn is one coming of a clip in an epoch; its number is `clip + n * repetition`.
-All is a pure function of seed, epoch and R, and every process computes it for all, so they need not talk.
+n clips of all sources, R processes. A clip may occur several times per epoch; the number of an occurrence is
+`clip + n * repetition`. All is a pure function of seed, epoch and R, and every process computes it for all processes,
+so they need not communicate.
 """
 
 from __future__ import annotations
@@ -13,24 +14,24 @@ from hashlib import blake2b
 import numpy as np
 
 WINDOW = 4096
-"""Clips among which a clip from storage in parts is shuffled. Large against a batch; small against the page cache."""
+"""Number of clips among which a clip from storage in parts is shuffled: many batches, but little of the page cache."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What an epoch takes of a manifest.
+    """Part of a manifest in an epoch.
 
     Args:
-        first: the number of its first clip among the n.
-        size: how many clips it has.
-        repeats: how often each comes in an epoch.
-        parts: where parts begin that lie together in storage, from 0, with `size` at the end; None if clips are in any
-            order equally quick to read.
-        taken: turns of an epoch, where its share decides and not `repeats`. Passes over all its clips, each in an order
-            of its own, follow each other, and an epoch goes on where the last one stopped: over a training, no clip
-            comes twice more often than another.
-        weights: (size,) how often clips come in the `taken` turns of an epoch, in proportion; None is equally often.
-            Each comes as often as its part of the turns says, rounded up or down at random.
+        first: number of its first clip among the n.
+        size: number of its clips.
+        repeats: occurrences of each clip per epoch.
+        parts: first clips of the parts that lie together in storage, from 0, with `size` at the end; None if clips are
+            equally quick to read in any order.
+        taken: occurrences per epoch, where the share of the source decides and not `repeats`. Passes over all its
+            clips, each in an order of its own, follow each other, and an epoch goes on where the last one stopped: over
+            a training, no clip comes two times more often than another.
+        weights: (size,) weights in proportion to which clips come in the `taken` occurrences; None is equally often.
+            Each comes as often as its share of the occurrences says, rounded up or down at random.
     """
 
     first: int
@@ -40,13 +41,15 @@ class Source:
     taken: int | None = None
     weights: np.ndarray | None = None
 
-    def turns(self, n: int, name: str, seed: int, epoch: int) -> np.ndarray:
-        """Its turns in an epoch, (size x repeats,) or (taken,) int64: shuffled, of storage in parts only the parts.
+    def occurrences(self, n: int, name: str, seed: int, epoch: int) -> np.ndarray:
+        """Return the occurrences in an epoch, (size x repeats,) or (taken,) int64, shuffled.
+
+        Of storage in parts, only the order of the parts is shuffled.
 
         Args:
             n: clips of all sources.
-            name: tells sources apart.
-            seed: of the order.
+            name: a different one per source; part of the seed.
+            seed: seed of the order.
             epoch: counted from 0.
         """
         if self.taken is None:
@@ -62,7 +65,7 @@ class Source:
         return np.concatenate(lines)[first - passes[0] * self.size : after - passes[0] * self.size]
 
     def _weighted(self, n: int, taken: int, rng: np.random.RandomState) -> np.ndarray:
-        """Clips drawn by their weights, at equal distances on a line of all weights in random order."""
+        """Draw clips by their weights, at equal distances on a line of all weights in random order."""
         assert self.weights is not None
         order = rng.permutation(self.size)
         line = np.cumsum(self.weights[order])
@@ -70,11 +73,11 @@ class Source:
         # A clip without weight ends where the one before it does, and is never met.
         place = np.minimum(np.searchsorted(line, places, side="right"), np.flatnonzero(np.diff(line, prepend=0.0))[-1])
         repetition = np.arange(taken) - np.searchsorted(place, place)
-        turns = order[place] + self.first + n * repetition
+        occurrences = order[place] + self.first + n * repetition
         if self.parts is None:
-            return rng.permutation(turns)
+            return rng.permutation(occurrences)
         part = np.searchsorted(self.parts, order[place], side="right") - 1
-        return turns[np.argsort(rng.permutation(len(self.parts))[part], kind="stable")]
+        return occurrences[np.argsort(rng.permutation(len(self.parts))[part], kind="stable")]
 
     def _shuffled(self, n: int, rng: np.random.RandomState) -> np.ndarray:
         clips = np.arange(self.first, self.first + self.size)
@@ -91,33 +94,32 @@ class Source:
 
 
 def streams(sources: Sequence[Source], samples: np.ndarray, seed: int, epoch: int, world_size: int) -> list[np.ndarray]:
-    """The turns of an epoch in one stream for all processes, or, where storage is in parts, in one for each.
+    """Return the occurrences of an epoch in one stream for all processes, or one per process for storage in parts.
 
-    With storage in parts each process gets a stretch of the line of shuffled parts, as much audio as every other, and
-    shuffles it within a window. So processes read different parts, but for those at which two stretches meet.
+    With storage in parts each process gets a segment of the line of shuffled parts, with as much audio as every other,
+    and shuffles it within a window. So processes read different parts, but for those at which two segments meet.
 
     Args:
-        sources: of the clips.
+        sources: parts of the manifests in the epoch.
         samples: (n,) int64, the clips' lengths.
-        seed: of the order.
+        seed: seed of the order.
         epoch: counted from 0; each has an order of its own.
         world_size: R.
 
     Returns:
-        One stream or R, of turns.
+        One stream or R, of occurrences.
     """
     n = len(samples)
-    lines = [source.turns(n, f"turns {number}", seed, epoch) for number, source in enumerate(sources)]
+    # "turns" is part of the seed: another word would give other batches.
+    lines = [source.occurrences(n, f"turns {number}", seed, epoch) for number, source in enumerate(sources)]
     if all(source.parts is None for source in sources):
         return [generator("order", seed, epoch).permutation(np.concatenate(lines)) if len(lines) > 1 else lines[0]]
     ranks = []
-    cuts = [_stretches(samples[line % n], world_size) for line in lines]
+    cuts = [_equal_parts(samples[line % n], world_size) for line in lines]
     for rank in range(world_size):
         rng = generator(f"window {rank}", seed, epoch)
         pieces = [line[cut[rank] : cut[rank + 1]] for line, cut in zip(lines, cuts, strict=True)]
-        shuffled = [
-            piece[np.argsort(np.arange(len(piece)) + WINDOW * rng.random_sample(len(piece)))] for piece in pieces
-        ]
+        shuffled = [piece[_within_window(len(piece), rng)] for piece in pieces]
         # All sources advance alike: each clip's place is its share of the way through its own.
         places = np.concatenate([np.arange(len(piece)) / max(len(piece), 1) for piece in shuffled])
         ranks.append(np.concatenate(shuffled)[np.argsort(places, kind="stable")])
@@ -125,18 +127,18 @@ def streams(sources: Sequence[Source], samples: np.ndarray, seed: int, epoch: in
 
 
 def generator(name: str, seed: int, epoch: int) -> np.random.RandomState:
-    """Random numbers for one purpose; NumPy promises that RandomState gives the same ones in all its versions."""
+    """Return random numbers for one purpose; NumPy promises that RandomState gives the same in all its versions."""
     digest = blake2b(f"{name} {seed} {epoch}".encode(), digest_size=32).digest()
     return np.random.RandomState(np.frombuffer(digest, dtype="<u4"))
 
 
 def _within_window(count: int, rng: np.random.RandomState) -> np.ndarray:
-    """A random order in which nothing moves by more than the window."""
+    """Return a random order in which nothing moves by more than the window."""
     return np.argsort(np.arange(count) + WINDOW * rng.random_sample(count))
 
 
-def _stretches(samples: np.ndarray, count: int) -> np.ndarray:
-    """Where a line of clips is cut into stretches of equally much audio: (count + 1,) int64, from 0 to its end."""
+def _equal_parts(samples: np.ndarray, count: int) -> np.ndarray:
+    """Cut a line of clips into parts of equally much audio; return the bounds, (count + 1,) int64 from 0 to its end."""
     total = np.cumsum(samples)
     cuts = np.searchsorted(total, total[-1] * np.arange(1, count) / count)
     return np.concatenate([[0], cuts, [len(samples)]])

@@ -1,10 +1,11 @@
 """Several corpora in one set of clips: each under a name, and in training with a share of every epoch.
 
-S sources, each of one manifest or several; n_i clips of source i, p_i its share, t_i its turns in an epoch.
+S sources, each of one manifest or several; n_i clips of source i, p_i its share, t_i its occurrences in an epoch.
 """
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ import numpy as np
 
 from slap.datamodules.sampling.epoch import Source
 
+log = logging.getLogger(__name__)
+
 Manifest = str | Path
 
 Manifests = Manifest | Sequence[Manifest] | Mapping[str, Manifest | Sequence[Manifest]]
@@ -21,13 +24,13 @@ Manifests = Manifest | Sequence[Manifest] | Mapping[str, Manifest | Sequence[Man
 
 
 @dataclass(frozen=True)
-class Named:
-    """The manifests of a set, in order, and the names under which they go.
+class NamedManifests:
+    """Manifests of a split, in order, with the names of their sources.
 
     Attributes:
-        paths: of all manifests.
-        names: of the sources, S of them; none if they have no names.
-        counts: for each source how many of the manifests are its own.
+        paths: paths of all manifests.
+        names: names of the S sources; empty if they have no names.
+        counts: number of manifests of each source.
     """
 
     paths: tuple[Path, ...]
@@ -35,8 +38,8 @@ class Named:
     counts: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, manifests: Manifests) -> Named:
-        """From what users write.
+    def of(cls, manifests: Manifests) -> NamedManifests:
+        """Make them of the argument `train`, `val` or `test` of the data module.
 
         Raises:
             ValueError: a source without a manifest, or a name that logs could not show.
@@ -53,19 +56,19 @@ class Named:
         return cls(paths, tuple(parts), tuple(len(part) for part in parts.values()))
 
     def grouped(self, values: Sequence[int]) -> list[list[int]]:
-        """Values of the manifests by source; one group for all where there are no names."""
+        """Group values of the manifests by source; into one group where there are no names."""
         counts = self.counts or (len(values),)
         ends = np.cumsum(counts).tolist()
         return [list(values[end - count : end]) for end, count in zip(ends, counts, strict=True)]
 
     def firsts(self, sizes: Sequence[int]) -> tuple[int, ...]:
-        """The number of the first clip of each source, from how many clips each manifest has."""
+        """Return the number of the first clip of each source, given the number of clips of each manifest."""
         totals = [sum(group) for group in self.grouped(sizes)]
         return tuple(np.cumsum([0, *totals[:-1]]).tolist())
 
 
 def source_of(firsts: Sequence[int], clip: int) -> int:
-    """The source of a clip.
+    """Return the number of a clip's source.
 
     Example:
         >>> [source_of((0, 3, 3, 7), clip) for clip in (0, 2, 3, 6, 7)]  # the second source is empty
@@ -77,7 +80,7 @@ def source_of(firsts: Sequence[int], clip: int) -> int:
 def shares(
     sizes: Mapping[str, int], weights: Mapping[str, float] | None = None, temperature: float | None = None
 ) -> dict[str, float]:
-    """p_i of each source; they sum to 1.
+    """Return p_i of each source; they sum to 1.
 
     Args:
         sizes: n_i by name.
@@ -110,7 +113,7 @@ def shares(
 
 
 def occurrences_of(parts: Sequence[float], total: int) -> list[int]:
-    """`total` in whole numbers in proportion to some parts, each at least 1.
+    """Split `total` into whole numbers in proportion to some parts, each at least 1.
 
     Example:
         >>> occurrences_of([0.5, 0.3, 0.2], 11), occurrences_of([1.0, 1e-9], 5)
@@ -127,13 +130,13 @@ def occurrences_of(parts: Sequence[float], total: int) -> list[int]:
     return whole.tolist()
 
 
-def mixed(sources: Sequence[Source], given: Named, share: Mapping[str, float], total: int) -> list[Source]:
-    """What an epoch of `total` clips takes of each manifest.
+def mixed(sources: Sequence[Source], given: NamedManifests, share: Mapping[str, float], total: int) -> list[Source]:
+    """Return what an epoch of `total` clips takes of each manifest.
 
     Args:
         sources: the manifests, once each.
         given: their names.
-        share: p_i by name; within a source its manifests share by size.
+        share: p_i by name; within a source, manifests have shares by their sizes.
         total: clips of an epoch, the sum of all t_i.
     """
     parts = []
@@ -144,12 +147,38 @@ def mixed(sources: Sequence[Source], given: Named, share: Mapping[str, float], t
     return [replace(sources[i], taken=count) for i, count in zip(wanted, taken, strict=True)]
 
 
-def balanced(sources: Sequence[Source], weights: np.ndarray, total: int | None = None) -> list[Source]:
-    """What an epoch takes of each manifest where every clip has a weight.
+def mixed_epoch(
+    sources: Sequence[Source],
+    given: NamedManifests,
+    weights: Mapping[str, float] | None,
+    temperature: float | None,
+    epoch_clips: int | None,
+) -> list[Source]:
+    """Return what an epoch of a mixture takes of each manifest, and log the share of each source.
 
     Args:
         sources: the manifests, once each.
-        weights: (n,) of all clips.
+        given: their names.
+        weights: as for `shares`.
+        temperature: as for `shares`.
+        epoch_clips: clips of an epoch; None is as many as there are.
+    """
+    grouped = given.grouped([source.size for source in sources])
+    sizes = dict(zip(given.names, map(sum, grouped), strict=True))
+    share = shares(sizes, weights, temperature)
+    total = epoch_clips or sum(sizes.values())
+    for name, size in sizes.items():
+        times = share[name] * total / size
+        log.info("%s: %.1f %% of an epoch of %d clips, each %.2f times", name, 100 * share[name], total, times)
+    return mixed(sources, given, share, total)
+
+
+def balanced(sources: Sequence[Source], weights: np.ndarray, total: int | None = None) -> list[Source]:
+    """Return what an epoch takes of each manifest where every clip has a weight.
+
+    Args:
+        sources: the manifests, once each.
+        weights: (n,) weights of all clips.
         total: clips of an epoch; None is as many as there are.
     """
     own = [weights[source.first : source.first + source.size] for source in sources]

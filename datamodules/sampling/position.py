@@ -1,7 +1,7 @@
-"""Where in an epoch training is, and by what of the data that place has a meaning.
+"""Position of training within an epoch, and the properties of the data that it depends on.
 
 The batches of an epoch are a pure function of the clips, their lengths, the sampler's options and the number of
-processes (`slap.datamodules.sampling.sampler`). So a place is two numbers, and holds as long as none of these changes.
+processes (`slap.datamodules.sampling.sampler`). So a position is two numbers, valid as long as none of these changes.
 
 n clips.
 """
@@ -30,16 +30,16 @@ NAMES = {
     "seed": "seed",
     "world_size": "the number of processes",
 }
-"""What the place depends on, in the words of a message."""
+"""Properties that the position depends on, in the words of a message."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """A place in the stream of batches.
+    """Position in the stream of batches.
 
     Args:
         epoch: counted from 0.
-        batches: of it, that this process and every other one has trained on.
+        batches: number of its batches that each process has trained on.
     """
 
     epoch: int = 0
@@ -47,7 +47,7 @@ class Position:
 
 
 def basis(keys: np.ndarray, sampler: TrainSampler) -> dict[str, Any]:
-    """What the batches of an epoch depend on, as plain data.
+    """Return the properties that the batches of an epoch depend on, as plain data.
 
     Args:
         keys: (n,) int64, fingerprints of the clips' ids.
@@ -71,22 +71,22 @@ def basis(keys: np.ndarray, sampler: TrainSampler) -> dict[str, Any]:
 
 
 def state(position: Position, known: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint keeps.
+    """Return what a checkpoint keeps.
 
     Args:
-        position: to go on from.
-        known: what `basis` gave.
+        position: position to go on from.
+        known: result of `basis`.
     """
     return {"version": VERSION, "basis": dict(known), **asdict(position)}
 
 
 def position_in(saved: Mapping[str, Any], known: Mapping[str, Any], restart_changed: bool = False) -> Position:
-    """Where to go on.
+    """Return the position to go on from.
 
     Args:
-        saved: what `state` gave.
-        known: what `basis` gives now.
-        restart_changed: with data that have changed, begin the interrupted epoch anew.
+        saved: result of `state`, from a checkpoint.
+        known: result of `basis` now.
+        restart_changed: begin the interrupted epoch anew if the data have changed.
 
     Raises:
         ValueError: the data have changed, or the state is of another version.
@@ -112,7 +112,7 @@ def position_in(saved: Mapping[str, Any], known: Mapping[str, Any], restart_chan
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs, in words.
+    """Describe the properties that differ.
 
     Example:
         >>> changes({"seed": 0, "world_size": 2}, {"seed": 0, "world_size": 4})

@@ -1,4 +1,4 @@
-"""Which clip stands in for a bad one in training."""
+"""Replacement of bad clips in training."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 
 NEIGHBOURS = 100
-"""A clip is replaced by one of so many that are next in length."""
+"""Number of clips, the next ones in length, from which a replacement is drawn."""
 
 
 class Replacements:
-    """For each clip others that are nearly as long and not longer, so that batches stay full and within their budget.
+    """Clips nearly as long as a bad one and not longer, so that batches stay full and within their budget.
 
     Args:
-        lengths: of the n clips, in samples.
-        seed: of the choice.
+        lengths: lengths of the n clips, in samples.
+        seed: seed of the choice.
     """
 
     def __init__(self, lengths: Sequence[int] | np.ndarray, seed: int = 0) -> None:
@@ -26,11 +26,13 @@ class Replacements:
         self._sorted = self._lengths[self._order]
 
     def of(self, epoch: int, index: int, attempt: int) -> int | None:
-        """A clip in place of one; it depends on seed, epoch, clip and attempt alone. None if all others are longer.
+        """Return a clip in place of a bad one; None if all others are longer.
+
+        It depends on seed, epoch, clip and attempt alone.
 
         Args:
             epoch: counted from 0.
-            index: the bad clip, or a turn of it (`slap.datamodules.sampling.epoch`).
+            index: the bad clip, or an occurrence of it (`slap.datamodules.sampling.epoch`).
             attempt: counted from 0; each gives another choice.
         """
         clip = index % len(self._lengths)

@@ -1,6 +1,6 @@
-"""Which clips make a batch, on which process: from lengths alone, nothing is loaded.
+"""Batch samplers: assign clips to batches and ranks, from lengths alone; nothing is loaded.
 
-n clips, R processes. Every process computes the batches of all and takes its own, so they need not talk.
+n clips, R processes. Every process computes the batches of all and takes its own, so they need not communicate.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from slap.datamodules.sampling.epoch import Source, generator, streams
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """What a worker is asked to load.
+    """Request to a worker for one batch.
 
     Args:
         epoch: counted from 0; random choices differ between epochs.
-        clips: what makes the batch: in training turns of clips (`slap.datamodules.sampling.epoch`), in evaluation
-            their numbers.
+        clips: occurrences of clips in training (`slap.datamodules.sampling.epoch`), numbers of segments in evaluation.
     """
 
     epoch: int
@@ -33,11 +32,11 @@ class BatchRequest:
 class TrainSampler:
     """Shuffled batches of clips of similar length, the same number of steps on every process.
 
-    The clips of an epoch pass in a stream (or in one for each process, see `slap.datamodules.sampling.epoch`), and
-    each goes to
-    the open batch of its bucket; a batch that is full is next. What is left in open batches at the end, together with
-    the last full ones, is shared out anew, in batches of nearly equal length. So each clip comes once an epoch, no
-    batch is tiny, and all processes get equally many. (Only with fewer clips left than processes is a batch repeated.)
+    The clips of an epoch pass in a stream (or in one per process, see `slap.datamodules.sampling.epoch`), and each goes
+    to the open batch of its bucket; a batch that is full is next. The clips that are left in open batches at the end,
+    together with those of the last full batches, are distributed anew, over batches of nearly equal length. So each
+    clip comes once per epoch, no batch is tiny, and all processes get equally many batches. (A batch is repeated only
+    if fewer clips are left than there are processes.)
 
     Packed batches have no padding for buckets to save. Buckets give each batch clips of similar length, so that length
     does not tell clips apart, and fill the budget more evenly; `num_buckets=1` mixes all lengths.
@@ -46,14 +45,15 @@ class TrainSampler:
     begins the epoch set by `set_epoch` anew, or, in the epoch that `begin_at` names, at the batch that it names.
 
     Args:
-        lengths: (n,) of the clips, in samples.
-        max_samples: of a batch; no clip is longer.
-        max_clips: of a batch; None is any number.
-        num_buckets: how many classes of length.
-        seed: of the order; each epoch has its own.
-        rank: this process.
+        lengths: (n,) lengths of the clips, in samples.
+        max_samples: budget of a batch; no clip is longer.
+        max_clips: largest number of clips per batch; None is any number.
+        num_buckets: number of length classes.
+        seed: seed of the order; each epoch has its own order.
+        rank: rank of this process.
         world_size: R.
-        sources: what an epoch takes of the clips; default is each once, in any order.
+        sources: parts of the manifests in an epoch; default: each clip once, in any order.
+        epoch: the epoch that the next iteration gives.
     """
 
     lengths: Sequence[int] | np.ndarray
@@ -88,7 +88,7 @@ class TrainSampler:
             yield BatchRequest(epoch, tuple(step[self.rank].tolist()))
 
     def _steps(self, epoch: int) -> Iterator[list[np.ndarray]]:
-        """The batches of all processes, step by step, as turns."""
+        """Yield the batches of all processes, step by step, as occurrences."""
         size = self.world_size
         ranks: list[list[np.ndarray]] = []
         rest: list[np.ndarray] = []
@@ -107,10 +107,12 @@ class TrainSampler:
         rest += [batch for batches in ranks for batch in batches[steps:]]
         yield from self._last(epoch, np.concatenate(rest))
 
-    def _last(self, epoch: int, turns: np.ndarray) -> Iterator[list[np.ndarray]]:
+    def _last(self, epoch: int, occurrences: np.ndarray) -> Iterator[list[np.ndarray]]:
         size = self.world_size
-        shared = share_out(self._samples[turns % len(self._samples)], self.max_samples, self.max_clips, multiple=size)
-        last = [turns[places] for places in shared]
+        shared = share_out(
+            self._samples[occurrences % len(self._samples)], self.max_samples, self.max_clips, multiple=size
+        )
+        last = [occurrences[places] for places in shared]
         last += [last[i % len(last)] for i in range(-len(last) % size)]
         order = generator("last batches", self.seed, epoch).permutation(len(last))
         for i in range(0, len(last), size):
@@ -129,10 +131,10 @@ class EvaluationSampler:
     Processes have equally many steps, unless there are fewer clips than make that possible.
 
     Args:
-        lengths: (n,) of the clips, in samples.
-        max_samples: of a batch; no clip is longer.
-        max_clips: of a batch; None is any number.
-        rank: this process.
+        lengths: (n,) lengths of the clips, or of their segments, in samples.
+        max_samples: budget of a batch; no clip is longer.
+        max_clips: largest number of clips per batch; None is any number.
+        rank: rank of this process.
         world_size: R.
     """
 

@@ -13,6 +13,7 @@ import shutil
 import wave
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -46,13 +47,12 @@ class SyntheticData(AudioTextData):
 
     Args:
         folder: folder of the corpus.
-        train: number of training clips, see `write_corpus`.
-        val: number of validation clips.
-        test: number of test clips.
-        max_duration: seconds of audio per batch, see `AudioTextData`.
-        num_buckets: number of duration buckets from which training batches are drawn.
-        num_workers: number of loading processes.
-        seed: seed of the corpus, and of order and captions.
+        train: number of clips to train on, each with up to three captions.
+        val: number of held-out clips for validation during training.
+        test: number of held-out clips for the test, all of different scenes.
+        max_duration: seconds of audio per batch, per process.
+        seed: seed of the corpus, and of order, captions and augmentation in training.
+        **options: any other option of `AudioTextData`.
     """
 
     def __init__(
@@ -62,21 +62,19 @@ class SyntheticData(AudioTextData):
         val: int = 120,
         test: int = 300,
         max_duration: Seconds = 100.0,
-        num_buckets: int = 10,
-        num_workers: int = 0,
         seed: int = 0,
+        **options: Any,
     ) -> None:
         train_manifest, val_manifest, test_manifest = (Path(folder) / f"{split}.jsonl" for split in SPLITS)
         super().__init__(
-            train_manifest,
-            val_manifest,
-            test_manifest,
+            train=train_manifest,
+            val=val_manifest,
+            test=test_manifest,
             max_duration=max_duration,
-            num_buckets=num_buckets,
             max_clip=None,  # no clip is long
             prompts=PROMPTS,
-            num_workers=num_workers,
             seed=seed,
+            **options,
         )
         self.folder, self.clips = Path(folder), (train, val, test)
 

@@ -13,7 +13,6 @@ from sklearn.datasets import make_multilabel_classification
 
 from slap.core.packed import Packed
 from slap.datamodules import AudioTextData, ManifestError, read_manifest, write_cuts
-from slap.datamodules.apart import ApartData
 from slap.datamodules.audio.load import load
 from slap.datamodules.augment import augmentations
 from slap.datamodules.augment.mixup import Mixup, mixed
@@ -162,13 +161,13 @@ def test_clips_without_fold(folder):
         read_manifest(f"{folder}/none.csv#fold=1")
 
 
-def test_what_chooses_may_not_judge(folder):
+def test_validation_clips_may_not_test(folder):
     paths = [f"{folder}/all.csv#fold={fold}" for fold in ("1,2", "2", "3")]
-    data = ApartData(train=paths[0], val=paths[1], test=paths[2])
+    data = AudioTextData(train=paths[0], val=paths[1], test=paths[2], disjoint=True)
     data.connect(RATE, tokenize)
     data.setup("fit")
     data.setup("test")
-    wrong = ApartData(train=paths[2], val=paths[0], test=paths[1])
+    wrong = AudioTextData(train=paths[2], val=paths[0], test=paths[1], disjoint=True)
     wrong.connect(RATE, tokenize)
     for stage in ("fit", "validate", "test"):
         with pytest.raises(ValueError, match=r"10 of the 10 test clips are validation clips too, e.g. '10.wav'"):
@@ -206,24 +205,24 @@ def test_draws_by_weight():
     source = Source(2, 4, taken=7, weights=weights)
     totals = np.zeros(8, dtype=np.int64)
     for epoch in range(300):
-        turns = source.turns(8, "x", 0, epoch)
-        assert len(set(turns.tolist())) == 7  # each coming of a clip is a turn of its own
-        counts = np.bincount(turns % 8, minlength=8)
+        occurrences = source.occurrences(8, "x", 0, epoch)
+        assert len(set(occurrences.tolist())) == 7  # each has a number of its own
+        counts = np.bincount(occurrences % 8, minlength=8)
         assert (np.abs(counts[2:6] - 7 * weights) < 1).all()
         totals += counts
     assert totals[2:6] / 2100 == pytest.approx(weights, abs=0.01)
     assert totals[3] == 0
-    assert source.turns(8, "x", 0, 1).tolist() == source.turns(8, "x", 0, 1).tolist()
-    assert source.turns(8, "x", 0, 1).tolist() != source.turns(8, "x", 0, 2).tolist()
+    assert source.occurrences(8, "x", 0, 1).tolist() == source.occurrences(8, "x", 0, 1).tolist()
+    assert source.occurrences(8, "x", 0, 1).tolist() != source.occurrences(8, "x", 0, 2).tolist()
 
 
 def test_draws_by_weight_keep_to_the_parts_of_storage():
     parts = np.array([0, 10, 20, 30, 40])
     source = Source(0, 40, parts=parts, taken=60, weights=np.full(40, 1 / 40))
-    part = source.turns(40, "x", 0, 3) % 40 // 10
+    part = source.occurrences(40, "x", 0, 3) % 40 // 10
     assert len(np.flatnonzero(np.diff(part))) == 3
     ranks = streams([source], np.full(40, 100), 0, 0, 2)
-    assert sorted(np.concatenate(ranks) % 40) == sorted(source.turns(40, "turns 0", 0, 0) % 40)
+    assert sorted(np.concatenate(ranks) % 40) == sorted(source.occurrences(40, "turns 0", 0, 0) % 40)
 
 
 def test_manifests_share_a_balanced_epoch_by_their_weights():

@@ -376,7 +376,7 @@ def test_fit_without_validation(folder: Path) -> None:
 
 
 def test_names_load_on_first_use() -> None:
-    """A command's help must not wait for Lhotse or torch."""
+    """Import as a command's help does: it must not wait for Lhotse or torch."""
     code = "import sys, slap.datamodules; print({'torch', 'lhotse', 'lightning'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

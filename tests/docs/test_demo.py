@@ -18,14 +18,14 @@ def test_arguments_reach_the_model_the_data_and_the_trainer(tmp_path):
     assert model.teacher is None
     assert (model.embedding_dim, model.hparams["lr"], model.hparams["warmup_steps"]) == (32, 1e-4, 7)
     data = demo.data(str(tmp_path), train=5, val=40, test=50, max_duration=20.0, num_buckets=2, seed=3)
-    assert (data.clips, data.max_duration, data.num_buckets, data.seed) == ((5, 40, 50), 20.0, 2, 3)
+    assert (data.clips, data.batching.max_duration, data.batching.num_buckets, data.seed) == ((5, 40, 50), 20.0, 2, 3)
     trainer = demo.trainer(out=str(tmp_path), max_steps=11, precision="bf16-true", accelerator="cpu")
     assert trainer.max_steps == 11
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The folder of a short run."""
+    """Make a short run, and return its folder."""
     out = tmp_path_factory.mktemp("demo")
     model = demo.model(warmup_steps=1)
     data = demo.data(str(out / "corpus"), train=60, val=36, test=40, max_duration=30.0)
@@ -47,7 +47,7 @@ def test_every_objective_is_trained_and_logged(run):
     assert float(rows[-1]["train/captioning"]) < float(rows[0]["train/captioning"])
 
 
-def test_it_is_judged_beside_chance(run):
+def test_it_is_tested_beside_chance(run):
     results = json.loads((run / "results.json").read_text())
     directions = {f"{way}_R@{k}" for way in ("t2a", "a2t") for k in (1, 5, 10)}
     directions |= {"t2a_mAP@10", "a2t_mAP@10", "a2t_mAP@10_found"}

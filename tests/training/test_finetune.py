@@ -1,4 +1,4 @@
-"""Fine-tuning recipes from the official layout of a corpus to the figures of its test, from a trained model on."""
+"""Fine-tuning recipes from the official layout of a corpus to the metrics of its test, from a trained model on."""
 
 import csv
 import json
@@ -36,7 +36,7 @@ QUICK = [
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_figures():
-    """Runs without the seconds that exact intervals and a picture take."""
+    """Spare runs the seconds that exact intervals and a picture take."""
     with pytest.MonkeyPatch.context() as patch:
         for where in ("slap.metrics.bootstrap.SAMPLES", "slap.metrics.intervals.SAMPLES"):
             patch.setattr(where, 20)
@@ -48,7 +48,7 @@ def quick_figures():
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """The checkpoint of a small trained model."""
+    """Write the checkpoint of a small trained model."""
     path = tmp_path_factory.mktemp("start") / "best.ckpt"
     tiny_checkpoint(path)
     return path
@@ -62,7 +62,7 @@ def prepared(tmp_path, corpus, *options):
 
 
 def tuned(recipe, out, start, *options):
-    """Train, choose, test: the figures of the test, and the step of the checkpoint that was tested."""
+    """Train, select and test; return the metrics of the test."""
     fit = ["fit", "--recipe", recipe, f"--trainer.out={out}", f"--model.start={start}", "--model.warmup_steps=0"]
     assert main([*fit, *QUICK, *options]) == 0
     assert main(["test", "--config", f"{out}/config.yaml", "--ckpt_path", "best"]) == 0
@@ -177,7 +177,7 @@ def test_esc50_by_folds_in_one_table(tmp_path, start, capsys):
 
 @pytest.fixture
 def own(tmp_path):
-    """A table of labels with folds, and no captions."""
+    """Write a table of labels with folds, and no captions."""
     rng = np.random.default_rng(0)
     rows = ["audio,label,fold"]
     for number in range(12):
@@ -188,7 +188,7 @@ def own(tmp_path):
 
 
 def test_labels_of_ones_own(own, start, capsys):
-    """From a table to a model that classifies files, and from that to the next one."""
+    """Go from a table to a model that classifies files, and from that to the next one."""
     splits = [f"--data.{role}=[{own}/all.csv#fold={fold}]" for fold, role in enumerate(("train", "val", "test"), 1)]
     found = tuned("classification", own / "run", start, *splits)
     assert found["classification_accuracy"]["count"] == 4
@@ -255,7 +255,7 @@ def test_nothing_is_chosen_on_the_test(own):
 def test_what_is_trained_on_is_said_once(own):
     with pytest.raises(ValueError, match=r"got none. The corpora are esc50"):
         classification.data()
-    with pytest.raises(ValueError, match=r"got \['corpus', 'folded'\]"):
+    with pytest.raises(ValueError, match=r"got --data.corpus and --data.folded"):
         classification.data(corpus="esc50", folded=str(own / "all.csv"))
     with pytest.raises(FileNotFoundError, match=r"prepare it by `slap prepare esc50 ROOT manifests/esc50`"):
         classification.data(corpus="esc50")

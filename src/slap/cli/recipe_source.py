@@ -100,7 +100,7 @@ def _arguments(path: Path | None, name: str) -> list[str] | None:
     call = _receiver(function, spec.kwarg.arg)
     if call is None:
         return None
-    parents = _arguments(*_referenced(path, call.func))
+    parents = _arguments(*_referenced(path, call.func, function))
     if parents is None:
         return None
     given = {keyword.arg for keyword in call.keywords} | {*parents[: len(call.args)]}
@@ -145,13 +145,21 @@ def _definition(path: Path | None, name: str) -> tuple[Path, ast.FunctionDef] | 
     return origin and _definition(_located(origin[0]), origin[1])
 
 
-def _referenced(path: Path, called: ast.expr) -> tuple[Path | None, str]:
-    """Return the file and the name that a call refers to: `function(...)`, `Class(...)` or `module.function(...)`."""
+def _referenced(path: Path, called: ast.expr, caller: ast.FunctionDef) -> tuple[Path | None, str]:
+    """Return the file and the name that a call refers to.
+
+    It is `function(...)`, `Class(...)`, `module.function(...)`, or `super().__init__(...)` in a constructor.
+    """
     if isinstance(called, ast.Name):
         return path, called.id
     if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
         package, name = dict(_imports(path)).get(called.value.id, ("", ""))
         return _located(f"{package}.{name}" if name else package), called.attr
+    if isinstance(called, ast.Attribute) and ast.unparse(called) == "super().__init__":
+        classes = [node for node in _tree(path).body if isinstance(node, ast.ClassDef) and caller in node.body]
+        return next(
+            ((path, base.id) for node in classes for base in node.bases if isinstance(base, ast.Name)), (None, "")
+        )
     return None, ""
 
 

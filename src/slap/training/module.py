@@ -30,21 +30,24 @@ class SLAP(LightningNetwork):
 
     Args:
         audio: the audio encoder: a registered name, `{"name": ..., argument: value}`, or an instance.
-        text: the text encoder, likewise.
-        objectives: by name a weight, `{"weight": ..., argument: value}`, or an instance. Default: `contrastive`.
+        text: the text encoder: a registered name, `{"name": ..., argument: value}`, or an instance.
+        objectives: each objective by its name with a weight, `{"weight": ..., argument: value}`, or an instance;
+            default: `contrastive`.
         embedding_dim: E, the dimension that audio and text share (not in the paper; our choice).
         mask_ratio: share of patches that the masked view hides (the paper: 0.5).
-        ema_momentum: of the teacher at the start and the end of training (the paper: 0.994 to 1, cosine).
+        ema_momentum: momentum of the EMA teacher at the first and the last optimizer step (the paper: 0.994 to 1,
+            cosine).
         lr: learning rate after warm-up (the paper: 1e-4).
-        weight_decay: of linear layers (not in the paper; our choice).
-        betas: AdamW's (the paper names no optimizer; our choice).
-        warmup_steps: linear warm-up (the paper: 2000); a cosine down to 0 at the trainer's `max_steps` follows.
+        weight_decay: weight decay of linear layers (not in the paper; our choice).
+        betas: the two decay rates of AdamW's moments (the paper names no optimizer; our choice).
+        warmup_steps: optimizer steps of linear warm-up (the paper: 2000); a cosine down to 0 at the trainer's
+            `max_steps` follows.
         compile: compile the blocks of encoders, decoder and teacher when training begins, see `slap.nn.stack`.
-        freeze: parts that do not learn, by the beginning of their parameters' names: "audio", "audio.blocks.0", ...
+        freeze: parts that do not learn, by the beginning of their parameters' names: audio, audio.blocks.0, ...
         layer_decay: the factor on the learning rate from each layer of the encoders to the one below it.
-        lr_scales: factors on the learning rate of parts, by the beginning of their parameters' names, as for `freeze`.
-        micro_clips: compute at most so many clips at once, on each process. A larger batch then takes the memory of so
-            many clips and a third more time, and has the gradient of the whole, see `slap.model.grad_cache`.
+        lr_scales: factors on the learning rate of parts, by the beginning of their parameters' names: {text: 0.1}.
+        micro_clips: largest number of clips that are computed at once, per process. A larger batch then takes the
+            memory of so many clips and a third more time, and has the gradient of the whole batch.
 
     Raises:
         ValueError: an unknown plug-in, argument or part; lists the valid ones.

@@ -4,19 +4,18 @@ The command line is made of a recipe's functions, which look like this:
 
     OBJECTIVES = {"contrastive": 1.0}
 
-    def model(objectives: Mapping[str, ObjectiveSpec] = OBJECTIVES, lr: float = 1e-4) -> SLAP:
+    def model(objectives: Mapping[str, ObjectiveSpec] = OBJECTIVES, lr: float = 1e-4, **options: Any) -> SLAP:
         "One sentence; then a section `Args`, which becomes the help of the options."
-        return SLAP(objectives=objectives, lr=lr)
+        return SLAP(objectives=objectives, lr=lr, **options)
 
     def trainer(out: str = "runs/mine", max_steps: int = 1000, **options: Any) -> Trainer:
         "Likewise."
         return training.trainer(out=out, max_steps=max_steps, **options)
 
 Every argument has a type and a default, so that `slap fit --help` can show it; a default that is a dict is a constant
-of the module. `**options` goes straight into one call of the parent: the same function of another recipe, or `SLAP`,
-`AudioTextData` or `training.trainer`. The command line reads that call, offers each option of the parent with its type,
-and leaves out those that the call sets itself. From Python, the parent checks the names, so that no unknown option gets
-through.
+of the module. `**options` goes straight into one call of `SLAP`, `AudioTextData` or `training.trainer`, or of the same
+function of another recipe: the command line reads that call, offers each option of the called function with its type
+and help, and leaves out those that the call sets itself. Unknown options are refused, from Python too.
 
 An option on which two functions must agree stands in the constant `LINKS = {"trainer.corpus": "data.corpus"}`: the
 command line then has `--data.corpus` alone, and gives its value to both functions.

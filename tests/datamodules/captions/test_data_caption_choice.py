@@ -1,4 +1,4 @@
-"""Which captions training draws, and what augmentation makes of them."""
+"""Sampling of training captions, and their augmentation."""
 
 import json
 import pickle
@@ -103,7 +103,7 @@ def test_probabilities_are_above_0(folder, fields):
 
 
 def test_without_fields_nothing_is_drawn_otherwise_than_before(folder):
-    """As drawn before there were fields: `random.Random("seed epoch clip").choice`."""
+    """Draw as before there were fields: `random.Random("seed epoch clip").choice`."""
     for batch in epoch(module(folder), 3):
         for name, text in zip(batch.ids, batch.captions, strict=True):
             cut = read_manifest(folder / "train.jsonl")[int(name[1:])]

@@ -109,7 +109,7 @@ def test_captions_that_are_none_are_left_out_with_their_row(folder: Path, line: 
 
 
 def test_captions_of_cuts_are_looked_at_when_they_are_drawn(folder: Path, text: TextEncoder) -> None:
-    """A manifest by Lhotse may hold half a character, which no tokenizer takes."""
+    """Read a manifest by Lhotse, which may hold half a character, which no tokenizer takes."""
     plain = read_manifest(table(folder / "plain.jsonl", {str(i): f"sound {i}" for i in range(4)}))
     records = [cut.to_dict() for cut in plain]
     records[2]["supervisions"][0]["text"] = "half \ud83d"

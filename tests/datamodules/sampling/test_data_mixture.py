@@ -1,4 +1,4 @@
-"""Mixtures of corpora: shares of an epoch, every clip in its turn, and figures by source."""
+"""Mixtures of corpora: shares of an epoch, every clip equally often, and metrics by source."""
 
 from collections import Counter
 
@@ -11,7 +11,7 @@ from slap.core.packed import Packed
 from slap.datamodules import AudioTextData, Clip, write_manifest
 from slap.datamodules.augment.basic import Mix
 from slap.datamodules.sampling.epoch import Source, streams
-from slap.datamodules.sampling.mixture import Named, occurrences_of, shares
+from slap.datamodules.sampling.mixture import NamedManifests, occurrences_of, shares
 from slap.datamodules.sampling.sampler import TrainSampler
 
 RATE = 16_000
@@ -24,7 +24,7 @@ def tokenize(captions):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A manifest for each name in `SIZES`; clips of 0.1 to 0.3 s."""
+    """Write a manifest for each name in `SIZES`; clips of 0.1 to 0.3 s."""
     folder = tmp_path_factory.mktemp("corpora")
     rng = np.random.default_rng(0)
     for name, size in SIZES.items():
@@ -68,17 +68,17 @@ def test_shares():
     assert shares({"a": 90, "b": 10}, {"a": 1, "b": 3}) == {"a": 0.25, "b": 0.75}
 
 
-def test_turns_are_whole_and_none_is_left_out():
+def test_occurrences_are_whole_and_none_is_left_out():
     rng = np.random.default_rng(0)
     for _ in range(300):
         parts = rng.exponential(1, rng.integers(1, 9)) ** 4
         total = int(rng.integers(len(parts), 60))
-        turns = occurrences_of(parts.tolist(), total)
-        assert sum(turns) == total
-        assert min(turns) >= 1
+        occurrences = occurrences_of(parts.tolist(), total)
+        assert sum(occurrences) == total
+        assert min(occurrences) >= 1
         exact = parts / parts.sum() * total
         if exact.min() >= 1:
-            assert np.abs(turns - exact).max() < 1
+            assert np.abs(occurrences - exact).max() < 1
 
 
 def test_an_epoch_holds_the_shares(folder):
@@ -95,7 +95,7 @@ def test_an_epoch_is_as_long_as_the_corpora_together(folder):
 
 
 def test_over_epochs_no_clip_comes_twice_more_than_another(folder):
-    """The large corpus is passed through once in two epochs, the small one five times in two."""
+    """Pass through the large corpus once in two epochs, the small one five times in two."""
     data = module(folder, temperature=1e9)
     seen = Counter()
     for number in range(4):
@@ -109,11 +109,11 @@ def test_over_epochs_no_clip_comes_twice_more_than_another(folder):
 
 
 def test_a_clip_that_comes_again_is_drawn_anew(folder):
-    """Its turns differ, so that crops and transforms do."""
+    """Let its occurrences differ, so that crops and transforms do."""
     sampler = module(folder, temperature=1e9).train_dataloader().sampler
-    turns = [turn for draw in sampler for turn in draw.clips]
-    assert len(set(turns)) == len(turns) == 30
-    assert len({turn % 30 for turn in turns}) < 30
+    occurrences = [occurrence for draw in sampler for occurrence in draw.clips]
+    assert len(set(occurrences)) == len(occurrences) == 30
+    assert len({occurrence % 30 for occurrence in occurrences}) < 30
 
 
 def test_a_source_of_several_manifests_shares_by_size(folder):
@@ -135,8 +135,12 @@ def test_processes_share_an_epoch(folder, world):
         sampler.set_epoch(5)
         ranks.append([draw.clips for draw in sampler])
     assert len({len(draws) for draws in ranks}) == 1
-    turns = [turn for draws in ranks for clips in draws for turn in clips]
-    assert Counter(bool(turn % 30 >= 20) + bool(turn % 30 >= 24) for turn in turns) == {0: 12, 1: 10, 2: 8}
+    occurrences = [occurrence for draws in ranks for clips in draws for occurrence in clips]
+    assert Counter(bool(occurrence % 30 >= 20) + bool(occurrence % 30 >= 24) for occurrence in occurrences) == {
+        0: 12,
+        1: 10,
+        2: 8,
+    }
 
 
 @pytest.mark.parametrize("world", [1, 2])
@@ -145,9 +149,9 @@ def test_storage_in_parts_is_read_part_by_part(world):
     seen = Counter()
     for number in range(12):
         lines = streams([source, Source(60, 5, taken=5)], np.full(65, 100), 0, number, world)
-        turns = np.concatenate(lines)
-        assert len(set(turns.tolist())) == len(turns) == 30
-        mine = turns[turns % 65 < 60] % 65
+        occurrences = np.concatenate(lines)
+        assert len(set(occurrences.tolist())) == len(occurrences) == 30
+        mine = occurrences[occurrences % 65 < 60] % 65
         assert len(set((mine // 10).tolist())) <= 4  # 25 clips in a row touch no more parts of 10
         seen += Counter(mine.tolist())
     assert {seen[clip] for clip in range(60)} == {5}
@@ -222,9 +226,9 @@ def test_sources_need_names_and_clips(folder):
     with pytest.raises(ValueError, match="shares need sources with names"):
         AudioTextData([folder / "large.jsonl"], temperature=2.0)
     with pytest.raises(ValueError, match="the source 'a' has no manifest"):
-        Named.of({"a": []})
+        NamedManifests.of({"a": []})
     with pytest.raises(ValueError, match="without slashes, as logs show it; got 'a/b'"):
-        Named.of({"a/b": "x.csv"})
+        NamedManifests.of({"a/b": "x.csv"})
     with pytest.raises(ValueError, match="no clips are left of small, so they can have no share"):
         module(folder, temperature=2.0, min_clip=0.25).train_dataloader()
     with pytest.raises(ValueError, match="no training clip is left"):

@@ -22,7 +22,7 @@ def lengths(count: int, longest: float, seed: int = 0) -> list[int]:
 
 
 def epoch(lengths: list[int], budget: float, *, world: int = 1, number: int = 0, **options) -> list[list[BatchRequest]]:
-    """The draws of each process."""
+    """Return the requests of each process."""
     ranks = []
     for rank in range(world):
         arguments = {"max_clips": None, "num_buckets": 10, "seed": 0, **options}
@@ -49,12 +49,12 @@ def test_hard_cap_every_clip_once_and_equal_steps(
 ) -> None:
     sizes = lengths(count, longest)
     ranks = epoch(sizes, budget, world=world, max_clips=max_clips, num_buckets=buckets)
-    draws = list(chain.from_iterable(ranks))
-    assert max(sum(sizes[i] for i in draw.clips) for draw in draws) <= budget * RATE
-    assert max(len(draw.clips) for draw in draws) <= (max_clips or count)
-    assert min(len(draw.clips) for draw in draws) >= 1
+    requests = list(chain.from_iterable(ranks))
+    assert max(sum(sizes[i] for i in request.clips) for request in requests) <= budget * RATE
+    assert max(len(request.clips) for request in requests) <= (max_clips or count)
+    assert min(len(request.clips) for request in requests) >= 1
     assert len({len(rank) for rank in ranks}) == 1
-    assert Counter(chain.from_iterable(draw.clips for draw in draws)) == Counter(range(count))
+    assert Counter(chain.from_iterable(request.clips for request in requests)) == Counter(range(count))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -65,16 +65,16 @@ def test_hard_cap_at_many_seeds(seed: int) -> None:
     budget = max(sizes) / RATE * rng.uniform(1, 5)
     world = rng.choice([1, 1, 2, 3])
     ranks = epoch(sizes, budget, world=world, num_buckets=rng.randint(1, 40), seed=seed, number=seed)
-    draws = list(chain.from_iterable(ranks))
-    assert max(sum(sizes[i] for i in draw.clips) for draw in draws) <= round(budget * RATE)
-    assert {i for draw in draws for i in draw.clips} == set(range(len(sizes)))
+    requests = list(chain.from_iterable(ranks))
+    assert max(sum(sizes[i] for i in request.clips) for request in requests) <= round(budget * RATE)
+    assert {i for request in requests for i in request.clips} == set(range(len(sizes)))
     assert len({len(rank) for rank in ranks}) == 1
 
 
 def test_budget_is_used() -> None:
     sizes = lengths(3000, 30.0)
-    (draws,) = epoch(sizes, 100.0)
-    filled = [sum(sizes[i] for i in draw.clips) / (100 * RATE) for draw in draws]
+    (requests,) = epoch(sizes, 100.0)
+    filled = [sum(sizes[i] for i in request.clips) / (100 * RATE) for request in requests]
     assert sum(filled) / len(filled) > 0.93
     assert min(filled) > 0.5  # the last batches of an epoch are shared out, none is a stub
 
@@ -82,7 +82,7 @@ def test_budget_is_used() -> None:
 def test_more_processes_than_clips_repeat_clips() -> None:
     ranks = epoch([100, 200, 300], 1.0, world=5)
     assert [len(rank) for rank in ranks] == [1] * 5
-    clips = Counter(i for rank in ranks for draw in rank for i in draw.clips)
+    clips = Counter(i for rank in ranks for request in rank for i in request.clips)
     assert set(clips) == {0, 1, 2}
     assert max(clips.values()) == 2
 
@@ -91,8 +91,8 @@ def test_buckets_gather_similar_lengths() -> None:
     sizes = lengths(3000, 30.0)
 
     def spread(buckets: int) -> float:
-        (draws,) = epoch(sizes, 100.0, num_buckets=buckets)
-        ranges = [max(sizes[i] for i in draw.clips) / min(sizes[i] for i in draw.clips) for draw in draws]
+        (requests,) = epoch(sizes, 100.0, num_buckets=buckets)
+        ranges = [max(sizes[i] for i in request.clips) / min(sizes[i] for i in request.clips) for request in requests]
         return sorted(ranges)[len(ranges) // 2]
 
     assert spread(30) < 2 < 10 < spread(1)
@@ -103,8 +103,8 @@ def test_epochs_differ_and_seeds_decide() -> None:
     first, again, second = (epoch(sizes, 30.0, number=number) for number in (0, 0, 1))
     other = epoch(sizes, 30.0, seed=1)
     assert first == again
-    assert {draw.epoch for draw in second[0]} == {1}
-    batches = [[draw.clips for draw in ranks[0]] for ranks in (first, second, other)]
+    assert {request.epoch for request in second[0]} == {1}
+    batches = [[request.clips for request in ranks[0]] for ranks in (first, second, other)]
     assert batches[0] != batches[1]
     assert batches[0] != batches[2]
 
@@ -137,16 +137,16 @@ def test_evaluation_covers_each_clip_exactly_once(
 ) -> None:
     sizes = lengths(count, longest)
     ranks = [list(EvaluationSampler(sizes, round(budget * RATE), max_clips, rank, world)) for rank in range(world)]
-    draws = list(chain.from_iterable(ranks))
-    assert sorted(i for draw in draws for i in draw.clips) == list(range(count))
-    assert max(sum(sizes[i] for i in draw.clips) for draw in draws) <= budget * RATE
-    assert max(len(draw.clips) for draw in draws) <= (max_clips or count)
+    requests = list(chain.from_iterable(ranks))
+    assert sorted(i for request in requests for i in request.clips) == list(range(count))
+    assert max(sum(sizes[i] for i in request.clips) for request in requests) <= budget * RATE
+    assert max(len(request.clips) for request in requests) <= (max_clips or count)
     assert max(map(len, ranks)) - min(map(len, ranks)) <= (1 if count < 10 else 0)
 
 
 def test_evaluation_with_more_processes_than_clips() -> None:
     ranks = [list(EvaluationSampler([10, 20], 100, None, rank, 3)) for rank in range(3)]
-    assert [[draw.clips for draw in rank] for rank in ranks] == [[(0,)], [(1,)], []]
+    assert [[request.clips for request in rank] for rank in ranks] == [[(0,)], [(1,)], []]
 
 
 def test_share_out_is_even_and_respects_its_limits() -> None:
@@ -212,10 +212,10 @@ def parted(sizes: list[int], part: int) -> Source:
 def test_storage_in_parts_every_clip_once_capped_and_in_step(count: int, part: int, world: int) -> None:
     sizes = lengths(count, 4.0)
     ranks = epoch(sizes, 20.0, world=world, sources=[parted(sizes, part)])
-    draws = list(chain.from_iterable(ranks))
-    assert max(sum(sizes[i] for i in draw.clips) for draw in draws) <= 20 * RATE
+    requests = list(chain.from_iterable(ranks))
+    assert max(sum(sizes[i] for i in request.clips) for request in requests) <= 20 * RATE
     assert len({len(rank) for rank in ranks}) == 1
-    counts = Counter(chain.from_iterable(draw.clips for draw in draws))
+    counts = Counter(chain.from_iterable(request.clips for request in requests))
     assert set(counts) == set(range(count))
     assert max(counts.values()) == 1 or count < 10
 
@@ -224,24 +224,24 @@ def test_processes_read_different_parts_and_few_at_a_time(monkeypatch: pytest.Mo
     monkeypatch.setattr(epoch_module, "WINDOW", 100)
     sizes = lengths(6000, 4.0)
     ranks = epoch(sizes, 20.0, world=3, sources=[parted(sizes, 50)])
-    parts = [{i // 50 for draw in rank[:-20] for i in draw.clips} for rank in ranks]
+    parts = [{i // 50 for request in rank[:-20] for i in request.clips} for rank in ranks]
     assert len(parts[0] & parts[1]) + len(parts[1] & parts[2]) + len(parts[0] & parts[2]) <= 2
     for rank in ranks:
-        stretches = [{i // 50 for draw in rank[k : k + 4] for i in draw.clips} for k in range(0, len(rank) - 20, 4)]
-        assert sum(map(len, stretches)) / len(stretches) < 12  # of 120, with the long clips' batches that fill slowly
+        parts = [{i // 50 for request in rank[k : k + 4] for i in request.clips} for k in range(0, len(rank) - 20, 4)]
+        assert sum(map(len, parts)) / len(parts) < 12  # of 120, with the long clips' batches that fill slowly
     other = epoch(sizes, 20.0, world=3, number=1, sources=[parted(sizes, 50)])
     assert other != ranks
     assert epoch(sizes, 20.0, world=3, sources=[parted(sizes, 50)]) == ranks
 
 
-def test_sources_advance_alike_and_repeats_are_turns_of_their_own() -> None:
+def test_sources_advance_alike_and_repeats_are_occurrences_of_their_own() -> None:
     sizes = [RATE] * 1000
     sources = [Source(0, 600, repeats=1), Source(600, 400, repeats=3, parts=np.arange(0, 401, 10))]
     for world in (1, 2):
         ranks = epoch(sizes, 20.0, world=world, sources=sources)
-        turns = Counter(chain.from_iterable(draw.clips for rank in ranks for draw in rank))
-        assert set(turns.values()) == {1}
-        assert Counter(turn % 1000 for turn in turns) == {i: 1 if i < 600 else 3 for i in range(1000)}
+        occurrences = Counter(chain.from_iterable(request.clips for rank in ranks for request in rank))
+        assert set(occurrences.values()) == {1}
+        assert Counter(occurrence % 1000 for occurrence in occurrences) == {i: 1 if i < 600 else 3 for i in range(1000)}
         for rank in ranks:
-            half = [turn % 1000 < 600 for draw in rank[: len(rank) // 2] for turn in draw.clips]
+            half = [occurrence % 1000 < 600 for request in rank[: len(rank) // 2] for occurrence in request.clips]
             assert sum(half) / len(half) == pytest.approx(1 / 3, abs=0.05)

@@ -47,7 +47,7 @@ def batches_of(folder: Path, **options) -> list[Batch]:
     return list(data.val_dataloader())
 
 
-def test_stretches_are_the_windows_of_each_clip() -> None:
+def test_segments_are_the_windows_of_each_clip() -> None:
     lengths = [1, 99, 100, 101, 250, 1000, 30]
     found = segments_of(lengths, window=100)
     expected = [(i, *span) for i, length in enumerate(lengths) for span in windows(length, 100, hop_of(100))]

@@ -27,7 +27,7 @@ KINDS = {"manifest": "m.jsonl", "shar": "shards"}
 
 
 class Steps(Callback):
-    """What each step was made of, and by how many loading processes."""
+    """Contents of each step, with the number of loading processes."""
 
     def __init__(self):
         self.steps = []
@@ -39,7 +39,7 @@ class Steps(Callback):
 
 @pytest.fixture(scope="module")
 def by_rank(tmp_path_factory):
-    """The steps of each of two processes, by what they read."""
+    """Return the steps of each of two processes, by what they read."""
     folder = tmp_path_factory.mktemp("epochs")
     rng = np.random.default_rng(0)
     clips = []

@@ -104,7 +104,7 @@ def opened(folder: Path, **options) -> AudioTextData:
 
 
 def spoil_some(folder: Path) -> dict[str, str]:
-    """Each kind of damage to one clip, after the manifest was opened; by the clip's id the reason."""
+    """Do each kind of damage to one clip, after the manifest was opened; by the clip's id the reason."""
     kinds = [(reason, spoil) for reason, spoils in SPOILT.items() for spoil in spoils]
     bad = {}
     for i, (reason, spoil) in enumerate(kinds):
@@ -153,8 +153,8 @@ def test_in_training_others_of_that_length_stand_in(folder: Path, workers: int) 
 
 
 def opened_again(data: AudioTextData) -> AudioTextData:
-    """The same data module, with nothing held over from an epoch."""
-    data.quarantine = BadClipLog(0.5)
+    """Forget what the data module knows of bad clips."""
+    data.bad_clips = BadClipLog(0.5)
     return data
 
 
@@ -182,7 +182,7 @@ def test_in_evaluation_they_are_left_out(folder: Path) -> None:
     assert Counter(name for batch in batches for name in batch.ids) == Counter(
         f"c{i}" for i in range(COUNT) if f"c{i}" not in bad
     )
-    assert data.quarantine.counts["val"] == Counter(bad.values())
+    assert data.bad_clips.counts["val"] == Counter(bad.values())
 
 
 def test_a_batch_of_bad_clips_alone_is_passed_over_in_evaluation_and_told(folder: Path) -> None:
@@ -217,7 +217,7 @@ def test_more_than_the_share_stops_the_run_and_less_does_not(folder: Path, loade
 
 
 def opened_like(data: AudioTextData, max_bad: float) -> AudioTextData:
-    data.quarantine = BadClipLog(max_bad)
+    data.bad_clips = BadClipLog(max_bad)
     return data
 
 
@@ -244,7 +244,7 @@ def test_chance_does_not_stop_a_run_early() -> None:
 
 def test_they_are_listed_once_whatever_the_epochs(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = opened(folder)
-    data.quarantine.out = folder / "run"
+    data.bad_clips.out = folder / "run"
     bad = spoil_some(folder)
     for _ in range(3):
         list(data.train_dataloader())
@@ -255,27 +255,27 @@ def test_they_are_listed_once_whatever_the_epochs(folder: Path, caplog: pytest.L
     assert len(lines) == 2 * len(bad)
     assert all(set(line) == {"stage", "id", "reason", "detail", "file", "where"} for line in lines)
     assert caplog.text.count("left out: clip 'c4' (") == 2
-    assert data.quarantine.summary("train").startswith(f"{len(bad)} clips left out: 1 absent, 1 unreadable")
+    assert data.bad_clips.summary("train").startswith(f"{len(bad)} clips left out: 1 absent, 1 unreadable")
 
 
 def test_nothing_is_written_before_training_begins(tmp_path: Path) -> None:
-    quarantine = BadClipLog()
-    quarantine.out, quarantine.waiting = tmp_path, True
-    quarantine.add("val", [BadClip("a", "silent", "")])
+    log = BadClipLog()
+    log.out, log.waiting = tmp_path, True
+    log.add("val", [BadClip("a", "silent", "")])
     assert not list(tmp_path.iterdir())
-    batches = quarantine.training([Batch.without_clips([]) for _ in range(3)])
+    batches = log.training([Batch.without_clips([]) for _ in range(3)])
     with pytest.raises(ValueError, match="no clip left"):
         next(batches)
     assert not list(tmp_path.iterdir())
-    list(quarantine.training([]))
+    list(log.training([]))
     assert json.loads((tmp_path / "bad_clips.jsonl").read_text())["id"] == "a"
 
 
 def _many(folder: Path, process: int) -> None:
-    quarantine = BadClipLog()
-    quarantine.out = folder
+    log = BadClipLog()
+    log.out = folder
     for i in range(200):
-        quarantine.add("train", [BadClip(f"{process}-{i}", "silent", "x" * 1000)])
+        log.add("train", [BadClip(f"{process}-{i}", "silent", "x" * 1000)])
 
 
 def test_processes_append_whole_lines_to_one_file(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_transforms_see_no_bad_clip(folder: Path) -> None:
 
 def test_in_memory_too(folder: Path) -> None:
     data = opened(folder, in_memory=True)
-    data.quarantine = BadClipLog(0.5)
+    data.bad_clips = BadClipLog(0.5)
     absent(folder / "c3.wav")
     assert not [clip for batch in data.val_dataloader() for clip in batch.bad]  # it was read before
     absent(folder / "c4.wav")
@@ -392,7 +392,7 @@ def test_the_cap_is_settable(folder: Path) -> None:
 
 
 def test_reading_takes_no_more_memory_than_the_cap_and_a_half(tmp_path: Path) -> None:
-    """The largest clip that the cap allows, of the kind that takes most: stereo that is resampled."""
+    """Read the largest clip that the cap allows, of the kind that takes most: stereo that is resampled."""
     cap, rate = 120 * 2**20, 48000
     frames = cap // (3 * 4 * 2) - 1
     with soundfile.SoundFile(tmp_path / "a.wav", "w", rate, 2, subtype="PCM_16") as file:
