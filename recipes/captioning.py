@@ -12,7 +12,7 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, Trainer
 
 from slap.datamodules.apart import ApartData
-from slap.datamodules.protocols import splits_of
+from slap.evaluation.benchmarks import manifests_of
 from slap.model.specs import EncoderSpec, ObjectiveSpec
 from slap.recipes import finetune
 from slap.recipes.retrieval import STEPS
@@ -105,7 +105,7 @@ def data(
         raise ValueError("say what to train on by one of --data.corpus (audiocaps, clotho) and --data.train")
     splits: Mapping[Any, Sequence[str]] = {"train": train, "val": val, "test": test}
     if corpus is not None:
-        splits = splits_of(corpus, manifests)
+        splits = manifests_of(corpus, manifests)
     return finetune.data(
         train=splits["train"],
         val=splits["val"],

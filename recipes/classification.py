@@ -17,7 +17,8 @@ from typing import Any, Literal
 from lightning.pytorch import Trainer
 
 from slap.datamodules.apart import ApartData
-from slap.datamodules.labeled import PROTOCOLS, folds, manifests_of
+from slap.datamodules.sampling.folds import folds
+from slap.evaluation.benchmarks import PROTOCOLS, manifests_of
 from slap.model.specs import EncoderSpec, ObjectiveSpec
 from slap.recipes import finetune
 from slap.training.module import SLAP
@@ -27,8 +28,8 @@ Corpus = Literal[
     "esc10",
     "urbansound8k",
     "speechcommands",
-    "gtzan",
-    "cremad",
+    "gtzan-filtered",
+    "cremad-evar",
     "vggsound",
     "fsd50k",
     "audioset-20k",
@@ -49,8 +50,8 @@ STEPS: Mapping[str, int] = {
     "esc10": 1000,
     "urbansound8k": 3000,
     "speechcommands": 10_000,
-    "gtzan": 1000,
-    "cremad": 2000,
+    "gtzan-filtered": 1000,
+    "cremad-evar": 2000,
     "vggsound": 20_000,
     "fsd50k": 10_000,
     "audioset-20k": 12_000,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from lightning.pytorch import Trainer
 
 from slap.datamodules.apart import ApartData
-from slap.datamodules.protocols import splits_of
+from slap.evaluation.benchmarks import manifests_of
 from slap.model.specs import EncoderSpec, ObjectiveSpec
 from slap.recipes import finetune
 from slap.training.module import SLAP
@@ -90,7 +90,7 @@ def data(
         text_augment: changes training captions.
         seed: of order, captions and crops.
     """
-    splits = splits_of(corpus, manifests)
+    splits = manifests_of(corpus, manifests)
     return finetune.data(
         train=splits["train"],
         val=splits["val"],
