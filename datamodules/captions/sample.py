@@ -14,6 +14,9 @@ from slap.datamodules.bad_clips import ClipError
 from slap.datamodules.captions.augment import Augment
 from slap.datamodules.manifests.tables import FIELD
 
+TEMPLATE = "template"
+"""Field of captions that were made of labels."""
+
 DRAWN, SHOWN = "drawn", "shown"
 """Custom fields of a caption whose text was changed: the text as it was drawn, and what became of it."""
 
@@ -80,6 +83,12 @@ def field_of(caption: SupervisionSegment) -> str:
     """The field that a caption is from."""
     field: str = (caption.custom or {}).get("field", FIELD)
     return field
+
+
+def captions_to_evaluate(cut: Cut) -> list[SupervisionSegment]:
+    """Return the captions that a clip is evaluated with; those that were made of labels only where it has no others."""
+    own = [caption for caption in cut.supervisions if field_of(caption) != TEMPLATE]
+    return own or list(cut.supervisions)
 
 
 def original_text(caption: SupervisionSegment) -> str:

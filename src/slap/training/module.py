@@ -285,7 +285,8 @@ class SLAP(Network, LightningModule):
         del batch_idx
         heads = self.heads
         if len(heads) < len(self.objectives):
-            self.evaluation.update(batch, *self(batch), self.audio.sample_rate)
+            audio, text = self(batch)
+            self.evaluation.update(batch, audio, text, self.audio.sample_rate)
         if heads:
             view = Views(self, batch).full
             scores = {name: head.scores(view) for name, head in heads.items()}
