@@ -104,7 +104,7 @@ class AudioTextData(LightningDataModule):
         caption_fields: for each field of captions how probable it is that training draws one of it, e.g.
             `{"caption": 0.7, "tags": 0.3}`. Where a clip lacks some of the fields, the others keep their proportions;
             one that has none of them counts as bad. Default: all captions of a clip are equally probable. Evaluation
-            always takes all.
+            always takes all, but those of the field "template", made of labels, only where a clip has no others.
         text_augment: changes the captions that training draws: the name of a registered text augmentation, `{"name":
             ..., argument: value}`, the dotted path of a function or the function, see
             `slap.datamodules.captions.augment`.
