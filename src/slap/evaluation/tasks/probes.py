@@ -1,22 +1,17 @@
-"""Probes of frozen features: what a linear layer, or the nearest neighbours, make of a clip's embedding.
+"""Probes of frozen features: a linear layer, or the nearest neighbors, on embeddings of clips.
 
-n clips, m of them judged, K classes, E shared dimension.
+n clips, m of them tested, K classes, E shared dimension.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from slap.core.registry import register
 from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.evaluated_model import Embeddings, EvaluatedModel
-from slap.evaluation.plots import score_by_class, score_by_duration
 from slap.evaluation.probes.protocol import (
     LinearProbing,
     NeighborProbing,
@@ -25,20 +20,18 @@ from slap.evaluation.probes.protocol import (
     probe_folds,
     probe_parts,
 )
-from slap.evaluation.tasks.base import Progress, Task, TaskResult, result_of
-from slap.evaluation.tasks.zero_shot import MAP, accuracies, add_class_details
-from slap.metrics.confusion import Confusion
-from slap.metrics.intervals import mean_average_precision, samples_of
+from slap.evaluation.tasks.base import Progress, Task, TaskResult
+from slap.evaluation.tasks.classification import classified
 
 
 @register("linear_probe")
 class LinearProbe(Task):
     """Classify clips by a linear layer on frozen embeddings: accuracy, or mAP where clips have several labels.
 
-    Logistic regression, as scikit-learn's; its strength is chosen on validation, or on folds of what it learns from.
+    Logistic regression, as scikit-learn's; its strength is selected on validation, or on folds of the training clips.
 
     Args:
-        strengths: C, the inverse of the regularization, out of which one is chosen; for embeddings scaled by sqrt(E).
+        strengths: values of C, the inverse of the regularization, to select from; for embeddings scaled by sqrt(E).
     """
 
     uses = ("labels", "tags")
@@ -49,22 +42,22 @@ class LinearProbe(Task):
         self.probe = LinearProbing(_several(strengths, "strengths"))
 
     def run(self, subject: EvaluatedModel, data: EvalSet, progress: Progress) -> TaskResult:
-        """Learn from the clips that are not judged, and classify those that are.
+        """Learn from the other clips, and classify the test clips.
 
         See `slap.evaluation.probes.protocol`.
         """
-        return _judged("linear_probe", self.probe, "inverse strength of the regularization", subject, data, progress)
+        return _probe("linear_probe", self.probe, "inverse strength of the regularization", subject, data, progress)
 
 
 @register("knn_probe")
 class NeighborProbe(Task):
     """Classify clips by their nearest neighbours among frozen embeddings: accuracy, or mAP with several labels.
 
-    By cosine, neighbours weighed by exp(cosine / 0.07); their number is chosen on validation, or on folds of the clips
-    that they are taken from.
+    By cosine, neighbors weighed by exp(cosine / 0.07); their number is selected on validation, or on folds of the
+    training clips.
 
     Args:
-        neighbours: numbers of them, out of which one is chosen.
+        neighbours: numbers of neighbors to select from.
     """
 
     uses = ("labels", "tags")
@@ -75,11 +68,11 @@ class NeighborProbe(Task):
         self.probe = NeighborProbing(_several(neighbours, "neighbours"))
 
     def run(self, subject: EvaluatedModel, data: EvalSet, progress: Progress) -> TaskResult:
-        """Look up the neighbours of the clips that are judged among the others.
+        """Look up the neighbors of the test clips among the other clips.
 
         See `slap.evaluation.probes.protocol`.
         """
-        return _judged("knn_probe", self.probe, "neighbours", subject, data, progress)
+        return _probe("knn_probe", self.probe, "neighbours", subject, data, progress)
 
 
 def _several(settings: Sequence[Any], name: str) -> tuple[Any, ...]:
@@ -88,7 +81,7 @@ def _several(settings: Sequence[Any], name: str) -> tuple[Any, ...]:
     return tuple(settings)
 
 
-def _judged(
+def _probe(
     name: str, probe: Probe, setting: str, subject: EvaluatedModel, data: EvalSet, progress: Progress
 ) -> TaskResult:
     features = subject.features(data, progress)
@@ -110,12 +103,11 @@ def _judged(
         "chosen_out_of": list(probe.settings),
         "classes": len(data.classes),
     }
-    judge = _multi if data.multilabel else _single
-    return judge(name, subject, data, _those(features, probed), probed.scores, truth[probed.rows], settings)
+    return classified(name, subject, data, _those(features, probed), probed.scores, settings)
 
 
 def _those(features: Embeddings, probed: ProbeResult) -> Embeddings:
-    """The features of the clips that are judged."""
+    """Return the features of the test clips."""
     rows = probed.rows.tolist()
     return replace(
         features,
@@ -123,45 +115,3 @@ def _those(features: Embeddings, probed: ProbeResult) -> Embeddings:
         embeddings=features.embeddings[probed.rows],
         seconds=[features.seconds[row] for row in rows],
     )
-
-
-def _multi(
-    name: str,
-    subject: EvaluatedModel,
-    data: EvalSet,
-    features: Embeddings,
-    scores: Tensor,
-    truth: Tensor,
-    settings: dict[str, Any],
-) -> TaskResult:
-    figure, each = mean_average_precision(scores, truth)
-    settings = {**settings, "bootstrap_samples": samples_of(*scores.shape)}
-    result = result_of(name, subject, data, features, {"mAP": figure}, {"mAP": MAP}, settings)
-    result.per_class = [
-        {"class": label, "average_precision": None if value != value else 100 * value, "clips": count}
-        for label, value, count in zip(data.classes, each.tolist(), truth.sum(0).tolist(), strict=True)
-    ]
-    known = [(row["class"], row["average_precision"], row["clips"]) for row in result.per_class if row["clips"]]
-    result.plots["score_by_class.png"] = partial(score_by_class, known, f"{data.name}, {name}: average precision")
-    return result
-
-
-def _single(
-    name: str,
-    subject: EvaluatedModel,
-    data: EvalSet,
-    features: Embeddings,
-    scores: Tensor,
-    truth: Tensor,
-    settings: dict[str, Any],
-) -> TaskResult:
-    target, guess = truth.int().argmax(1), scores.argmax(1)
-    hits = target == guess
-    folds = [data.clips[row].fold for row in features.rows] if data.folds else None
-    metrics, definitions = accuracies(hits, folds, len(data.classes))
-    result = result_of(name, subject, data, features, metrics, definitions, settings)
-    counts = torch.zeros(len(data.classes), len(data.classes), dtype=torch.int64)
-    counts.index_put_((target, guess), torch.ones_like(target), accumulate=True)
-    add_class_details(result, data, Confusion(data.classes, counts), metrics["accuracy"])
-    result.plots["score_by_duration.png"] = partial(score_by_duration, features.seconds, hits, data.name)
-    return result

@@ -1,4 +1,4 @@
-"""All captioning metrics that can be had on this machine, with why the others are missing, and their intervals.
+"""Captioning metrics: those that this machine can compute, with their intervals, and why others are missing.
 
 G clips, S bootstrap samples.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slap.metrics.bootstrap import AT_ONCE, SAMPLES, MetricValue
+from slap.metrics.bootstrap import MetricValue, order_of, percentile_interval, times_drawn
 from slap.metrics.captioning.cider import cider_d
 from slap.metrics.captioning.fense import Fense, find_fense
 from slap.metrics.captioning.plain_tokens import plain_tokenize
@@ -24,19 +24,17 @@ from slap.metrics.captioning.spice import Spice, find_spice
 NAMES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor", "cider_d", "spice", "spider", "fense")
 """All of them; FENSE reads captions as they are, the others their tokens."""
 
-ENDS = torch.tensor([0.025, 0.975], dtype=torch.float64)
-
 
 @dataclass
 class CaptionMetrics:
-    """What captions can be scored with here; made once, used for many sets.
+    """Captioning metrics that this machine can compute; made once, used for many sets.
 
     Attributes:
         tokenizer: `PTB`, or `plain` where there is no Java.
         coco: whether pycocoevalcap is installed.
         spice: SPICE, if it can be had.
         fense: FENSE, if it can be had.
-        missing: for each metric that cannot be computed, why, in one line.
+        missing: the reason, in one line, for each metric that cannot be computed.
     """
 
     tokenizer: str
@@ -47,7 +45,7 @@ class CaptionMetrics:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What figures depend on, as plain data."""
+        """Settings that the metrics depend on, as plain data."""
         return {
             "tokenizer": self.tokenizer,
             **({"fense": self.fense.settings} if self.fense else {}),
@@ -55,7 +53,9 @@ class CaptionMetrics:
         }
 
     def scores(self, written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, CaptionScore]:
-        """The metrics of `NAMES` that can be had, in that order: CIDEr-D 0 to 10, SPIDEr 0 to 5.5, the others 0 to 1.
+        """Compute the metrics of `NAMES` that can be had, in that order.
+
+        CIDEr-D is 0 to 10, SPIDEr 0 to 5.5, the others 0 to 1.
 
         Args:
             written: G captions, one a clip.
@@ -71,7 +71,7 @@ class CaptionMetrics:
     def scores_and_guesses(
         self, written: Sequence[str], others: Sequence[str], references: Sequence[Sequence[str]]
     ) -> tuple[dict[str, CaptionScore], dict[str, CaptionScore]]:
-        """As `scores`, of captions and of others for the same clips, in one run of each program: they start slowly.
+        """Compute `scores` of captions and of others for the same clips, in one run of each program: they start slowly.
 
         Args:
             written: G captions.
@@ -89,7 +89,7 @@ class CaptionMetrics:
     def _scores(
         self, written: Sequence[str], references: Sequence[Sequence[str]], clips: int
     ) -> dict[str, CaptionScore]:
-        """Scores of one or two sets of so many clips; document frequencies of CIDEr-D are those of one set."""
+        """Score one or two sets of so many clips; document frequencies of CIDEr-D are those of one set."""
         tokenize = ptb_tokenize if self.tokenizer == "PTB" else plain_tokenize
         ours, theirs = tokenized(written, references, tokenize)
         found: dict[str, CaptionScore] = {}
@@ -110,11 +110,11 @@ class CaptionMetrics:
 def caption_tools(
     spice: str | Path | None = None, fense: str | Path | None = None, device: str | torch.device = "cpu"
 ) -> CaptionMetrics:
-    """Look what there is.
+    """Find the tools of the metrics on this machine.
 
     Args:
-        spice: folder of what SPICE needs, see `slap.metrics.captioning.spice.find_spice`.
-        fense: folder of what FENSE needs, see `slap.metrics.captioning.fense`.
+        spice: folder with the files of SPICE, see `slap.metrics.captioning.spice.find_spice`.
+        fense: folder with the files of FENSE, see `slap.metrics.captioning.fense`.
         device: that FENSE computes on.
 
     Raises:
@@ -138,27 +138,28 @@ def _had(find: Callable[[], Any], missing: dict[str, str], *names: str) -> Any:
         return None
 
 
-def caption_result(score: CaptionScore, guess: CaptionScore, seed: int = 0) -> MetricValue:
-    """A metric times 100, with its 95 % percentile bootstrap interval over clips.
+def caption_result(
+    score: CaptionScore, guess: CaptionScore, ids: Sequence[str] | None = None, seed: int = 0
+) -> MetricValue:
+    """Compute a metric times 100, with its 95 % bootstrap interval over clips.
 
     Of CIDEr-D the inverse document frequencies stay those of all references. BLEU and METEOR are computed anew from the
     counts of the clips that are drawn.
 
     Args:
-        score: the metric.
-        guess: the same for captions that were written for other clips; what guessing reaches.
-        seed: of the bootstrap.
+        score: the metric of G clips.
+        guess: the metric of captions that were written for other clips: the value that guessing reaches.
+        ids: G ids of the clips, which are put in their order. Default: the clips are in that order.
+        seed: seed of the bootstrap.
     """
     clips = len(score.clips)
     each = torch.tensor(score.clips, dtype=torch.float64)[:, None] if score.totals is None else score.totals.each
-    generator = torch.Generator().manual_seed(seed)
-    sums = []
-    for part in torch.arange(SAMPLES).split(max(1, AT_ONCE // clips)):
-        drawn = torch.randint(clips, (len(part), clips), generator=generator)
-        times = torch.zeros(len(part), clips, dtype=torch.float64)
-        sums.append(times.scatter_add_(1, drawn, torch.ones_like(times)) @ each)
-    value: Callable[[Tensor], Tensor] = (
-        (lambda total: total[:, 0] / clips) if score.totals is None else score.totals.value
-    )
-    low, high = value(torch.cat(sums)).quantile(ENDS).tolist()
+    if ids is not None:
+        each = each[order_of(ids)]
+
+    def values(drawn: Tensor) -> Tensor:
+        total = times_drawn(drawn, torch.float64) @ each
+        return total[:, 0] / clips if score.totals is None else score.totals.value(total)
+
+    low, high = percentile_interval(values, clips, seed)
     return MetricValue(100 * score.corpus, 100 * low, 100 * high, 100 * guess.corpus, clips)

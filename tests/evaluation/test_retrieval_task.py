@@ -11,7 +11,7 @@ import torch
 from slap.core.progress import silent
 from slap.core.registry import load_module
 from slap.evaluation import EvalClip, EvalSet, EvaluatedModel, Retrieval
-from slap.evaluation.tasks.retrieval import chance_best_rank
+from slap.metrics.median_rank import chance_best_rank
 
 table_model = load_module(str(Path(__file__).parents[1] / "support" / "table_model.py")).table_model
 
@@ -21,7 +21,7 @@ def score(clip, text):
 
 
 def test_the_reference_case():
-    """3 clips x 15 captions with known scores, exact to the published figures."""
+    """3 clips x 15 captions with known scores, exact to the published values."""
     model = table_model(3, {f"{t}": [score(a, t) for a in range(3)] for t in range(15)})
     rows = torch.eye(3)
     clips = [EvalClip(f"{a}", rows[a], tuple(f"{a * 5 + i}" for i in range(5))) for a in range(3)]
