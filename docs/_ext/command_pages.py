@@ -1,0 +1,95 @@
+"""The page of the command line: each command's description and options, from its argparse parser."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import io
+from importlib.metadata import entry_points
+
+from slap.cli.main import main
+
+OF_RECIPES = ("fit", "validate", "test", "predict")
+"""Commands whose options are those of a recipe, and stand on the page of recipes."""
+
+OTHERS = {"plugins": "slap.cli.plugins"}
+"""Commands that are no entry points."""
+
+
+def commands_page() -> str:
+    """Return the page in Markdown."""
+    of_recipes = "\n".join(recipe_command(command) for command in OF_RECIPES)
+    others = "\n".join(command_section(parser) for parser in parsers().values())
+    return (
+        "# Command line\n\n"
+        f"```text\n{help_of([])}\n```\n\n"
+        "## Commands on recipes\n\n"
+        "The options of a recipe stand on [its page](recipes.md); in a shell, `slap fit --recipe NAME --help` prints "
+        "them.\n\n"
+        f"{of_recipes}\n{others}"
+    )
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each command that has options of its own, by the command's name."""
+    modules = {entry.name: entry.value for entry in entry_points(group="slap.commands")} | OTHERS
+    return {name: parser_of(name, modules[name]) for name in sorted(modules) if name not in OF_RECIPES}
+
+
+def parser_of(command: str, module_name: str) -> argparse.ArgumentParser:
+    """Return the parser of one command, as the command line makes it."""
+    module = importlib.import_module(module_name)
+    parser = argparse.ArgumentParser(prog=f"slap {command}", description=module.__doc__, allow_abbrev=False)
+    module.configure(parser)
+    return parser
+
+
+def help_of(arguments: list[str]) -> str:
+    """Return what `slap ARGUMENTS --help` prints."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        main([*arguments, "--help"])
+    return printed.getvalue().strip()
+
+
+def recipe_command(command: str) -> str:
+    """Return the section of a command on recipes: its help before a recipe is named."""
+    return f"### slap {command}\n\n```text\n{help_of([command])}\n```\n"
+
+
+def command_section(parser: argparse.ArgumentParser) -> str:
+    """Return the section of one command."""
+    description = markdown_of(parser.description or "")
+    options = "\n".join(option_item(parser, action) for action in parser._actions if action.help != argparse.SUPPRESS)
+    epilog = f"```text\n{parser.epilog}\n```\n" if parser.epilog else ""
+    return f"## {parser.prog}\n\n{description}\n\n{options}\n\n{epilog}"
+
+
+def option_item(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
+    """Return an option and its help as an item of a definition list."""
+    value = "" if action.nargs == 0 else argparse.HelpFormatter(parser.prog)._format_args(action, value_name(action))
+    names = ", ".join(action.option_strings)
+    term = f"{names} {value}".strip()
+    help_ = (action.help or "") % {**vars(action), "prog": parser.prog}
+    return f"`{term}`\n: {escaped(help_)}\n"
+
+
+def value_name(action: argparse.Action) -> str:
+    """Return the name of an option's value, as argparse shows it."""
+    choices = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else None
+    name = choices or (action.dest.upper() if action.option_strings else action.dest)
+    return str(action.metavar or name)
+
+
+def markdown_of(text: str) -> str:
+    """Return a docstring of plain text as Markdown: its indented blocks are code already, `<` and `*` are escaped."""
+    lines = text.strip().splitlines()
+    return "\n".join(line if line.startswith("    ") else escaped(line) for line in lines)
+
+
+def escaped(text: str) -> str:
+    """Escape what Markdown would take for markup, outside of backticks."""
+    parts = text.split("`")
+    parts[::2] = [part.replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_") for part in parts[::2]]
+    return "`".join(parts)
