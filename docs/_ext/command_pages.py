@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib
 import io
+import re
 from importlib.metadata import entry_points
 
 from slap.cli.main import main
@@ -17,17 +18,21 @@ OTHERS = {"plugins": "slap.cli.plugins"}
 """Commands that are no entry points."""
 
 
+LISTED = re.compile(r"^  (\w+) +(\S.*)$", re.MULTILINE)
+"""A command and its first line in the output of `slap --help`."""
+
+
 def commands_page() -> str:
     """Return the page in Markdown."""
-    of_recipes = "\n".join(recipe_command(command) for command in OF_RECIPES)
-    others = "\n".join(command_section(parser) for parser in parsers().values())
+    sections = "\n".join(command_section(parser) for parser in parsers().values())
+    listed = "\n".join(f"| `slap {name}` | {escaped(about)} |" for name, about in LISTED.findall(help_of([])))
     return (
         "# Command line\n\n"
-        f"```text\n{help_of([])}\n```\n\n"
-        "## Commands on recipes\n\n"
-        "The options of a recipe stand on [its page](recipes.md); in a shell, `slap fit --recipe NAME --help` prints "
-        "them.\n\n"
-        f"{of_recipes}\n{others}"
+        f"| command | |\n|---|---|\n{listed}\n\n"
+        "`slap --version` prints the version; `slap --debug COMMAND ...` shows the traceback of every error.\n\n"
+        "## slap fit, validate, test, predict\n\n"
+        "These commands run a recipe. The options of each recipe are listed [on their page](recipes.md) and by "
+        f"`slap fit --recipe NAME --help`.\n\n```text\n{help_of(['fit'])}\n```\n\n{sections}"
     )
 
 
@@ -51,11 +56,6 @@ def help_of(arguments: list[str]) -> str:
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         main([*arguments, "--help"])
     return printed.getvalue().strip()
-
-
-def recipe_command(command: str) -> str:
-    """Return the section of a command on recipes: its help before a recipe is named."""
-    return f"### slap {command}\n\n```text\n{help_of([command])}\n```\n"
 
 
 def command_section(parser: argparse.ArgumentParser) -> str:

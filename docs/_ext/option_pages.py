@@ -59,7 +59,7 @@ def function_options(recipe: recipes.Recipe, part: str, lightning: bool) -> Iter
     parser.add_function_arguments(getattr(recipe, part), part, fail_untyped=False)
     for action in parser._actions:
         option = action.dest.removeprefix(f"{part}.")
-        plain = action.option_strings == [f"--{action.dest}"] and action.dest.startswith(f"{part}.")
+        plain = action.option_strings[:1] == [f"--{action.dest}"] and action.dest.startswith(f"{part}.")
         if not plain or action.dest.endswith(".help") or action.dest in recipe.links:
             continue
         if part != "trainer" or lightning == (option not in own):
@@ -100,8 +100,8 @@ def table(rows: typing.Iterable[tuple[str, Any, str]]) -> str:
 
 def shown(default: Any) -> str:
     """Return a default as a cell of a table."""
-    if default == "required":
-        return default
+    if default == "required" or (isinstance(default, type) and default.__name__ == "_empty"):
+        return "required"
     text = str(default) if isinstance(default, str) and default else repr(default)
     return f"`{text}`".replace("|", "\\|")
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import textwrap
 from html import escape
 
-WIDTH, ROW, GAP, MARGIN = 760, 62, 12, 16
-COLORS = ("#e8f0fe", "#e6f4ea", "#fef7e0", "#fce8e6", "#f3e8fd")
+WIDTH, ROW, GAP, MARGIN = 760, 74, 12, 16
 PLUGINS = ("encoders", "objectives", "datamodules", "recipes")
+COLORS = {True: "#e6f4ea", False: "#e8f0fe"}
+"""Fill of the boxes, by whether the room is a folder of plug-ins."""
+
+CHARACTER = 6.3
+"""Pixels per character of the small text, on average."""
 
 
 def rooms_figure(layers: list[list[str]]) -> str:
@@ -18,7 +23,7 @@ def rooms_figure(layers: list[list[str]]) -> str:
     """
     height = 2 * MARGIN + len(layers) * ROW + (len(layers) - 1) * GAP + 26
     boxes = [box for i, rooms in enumerate(layers) for box in row(rooms, MARGIN + i * (ROW + GAP))]
-    note = "Each room may import the rooms in the rows below it. Dashed: folders of plug-ins."
+    note = "Each room may import the rooms in the rows below it. Green and dashed: folders of plug-ins."
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
@@ -26,7 +31,7 @@ def rooms_figure(layers: list[list[str]]) -> str:
             "<title>The rooms of the package, from the top layer down</title>",
             f'<rect width="{WIDTH}" height="{height}" rx="10" fill="#ffffff"/>',
             *boxes,
-            f'<text x="{WIDTH / 2}" y="{height - 12}" font-size="13" fill="#5f6368" text-anchor="middle">{note}</text>',
+            text(note, WIDTH / 2, height - 12, 13, "#5f6368"),
             "</svg>\n",
         ]
     )
@@ -39,21 +44,28 @@ def row(rooms: list[str], top: int) -> list[str]:
 
 
 def box(room: str, left: float, top: int, width: float) -> str:
-    """Return one room: its name, and the beginning of its docstring as far as it fits."""
-    color = COLORS[sum(map(ord, room)) % len(COLORS)]
-    dash = ' stroke-dasharray="5 3"' if room in PLUGINS else ""
-    return (
-        f'<rect x="{left:.0f}" y="{top}" width="{width:.0f}" height="{ROW}" rx="7" fill="{color}" stroke="#5f6368"{dash}/>'
-        f'<text x="{left + width / 2:.0f}" y="{top + 25}" font-size="16" font-weight="600" fill="#202124" '
-        f'text-anchor="middle">{room}</text>'
-        f'<text x="{left + width / 2:.0f}" y="{top + 46}" font-size="12" fill="#3c4043" '
-        f'text-anchor="middle">{escape(about(room, int(width / 6.4)))}</text>'
+    """Return one room: its name, and the first sentence of its docstring in at most two lines."""
+    is_plugin = room in PLUGINS
+    dash = ' stroke-dasharray="5 3"' if is_plugin else ""
+    shape = f'<rect x="{left:.0f}" y="{top}" width="{width:.0f}" height="{ROW}" rx="7" fill="{COLORS[is_plugin]}"'
+    center = left + width / 2
+    lines = textwrap.wrap(about(room), int((width - 12) / CHARACTER), max_lines=2, placeholder=" …")
+    return "".join(
+        [
+            f'{shape} stroke="#5f6368"{dash}/>',
+            text(room, center, top + 23, 16, "#202124", "600"),
+            *(text(line, center, top + 43 + 17 * i, 12, "#3c4043") for i, line in enumerate(lines)),
+        ]
     )
 
 
-def about(room: str, characters: int) -> str:
-    """Return the first sentence of a room's docstring, cut to a number of characters at a word."""
-    line = (importlib.import_module(f"slap.{room}").__doc__ or "").strip().splitlines()[0].rstrip(".:")
-    if len(line) <= characters:
-        return line
-    return line[: characters - 1].rpartition(" ")[0].rstrip(",:") + " …"
+def text(content: str, x: float, y: float, size: int, color: str, weight: str = "400") -> str:
+    """Return a line of text, centered at x."""
+    style = f'font-size="{size}" font-weight="{weight}" fill="{color}" text-anchor="middle"'
+    return f'<text x="{x:.0f}" y="{y}" {style}>{escape(content)}</text>'
+
+
+def about(room: str) -> str:
+    """Return the first sentence of a room's docstring."""
+    first_line = (importlib.import_module(f"slap.{room}").__doc__ or "").strip().splitlines()[0]
+    return first_line.split(". ")[0].rstrip(".:").replace("`", "")
