@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import io
 import re
 from importlib.metadata import entry_points
+from types import ModuleType
 
 from slap.cli.main import main
-
-OF_RECIPES = ("fit", "validate", "test", "predict")
-"""Commands whose options are those of a recipe, and stand on the page of recipes."""
-
-OTHERS = {"plugins": "slap.cli.plugins"}
-"""Commands that are no entry points."""
-
 
 LISTED = re.compile(r"^  (\w+) +(\S.*)$", re.MULTILINE)
 """A command and its first line in the output of `slap --help`."""
@@ -37,14 +30,13 @@ def commands_page() -> str:
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
-    """Return the parser of each command that has options of its own, by the command's name."""
-    modules = {entry.name: entry.value for entry in entry_points(group="slap.commands")} | OTHERS
-    return {name: parser_of(name, modules[name]) for name in sorted(modules) if name not in OF_RECIPES}
+    """Return the parser of each command whose options do not depend on a recipe, by the command's name."""
+    modules = {entry.name: entry.load() for entry in entry_points(group="slap.commands")}
+    return {name: parser_of(name, modules[name]) for name in sorted(modules) if hasattr(modules[name], "configure")}
 
 
-def parser_of(command: str, module_name: str) -> argparse.ArgumentParser:
+def parser_of(command: str, module: ModuleType) -> argparse.ArgumentParser:
     """Return the parser of one command, as the command line makes it."""
-    module = importlib.import_module(module_name)
     parser = argparse.ArgumentParser(prog=f"slap {command}", description=module.__doc__, allow_abbrev=False)
     module.configure(parser)
     return parser

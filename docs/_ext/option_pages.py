@@ -12,8 +12,9 @@ import docstring_parser
 import jsonargparse
 from command_pages import escaped
 
-from slap.cli import recipe as recipes
 from slap.cli.plugins import listing
+from slap.cli.recipe import built_in
+from slap.cli.recipe_cli import Recipe, load
 from slap.core.registry import kinds
 
 PARTS = {"model": "Model", "data": "Data", "trainer": "Trainer"}
@@ -21,7 +22,7 @@ PARTS = {"model": "Model", "data": "Data", "trainer": "Trainer"}
 
 def recipes_page() -> str:
     """Return the page of recipes in Markdown."""
-    sections = "\n".join(recipe_section(name) for name in recipes.built_in())
+    sections = "\n".join(recipe_section(name) for name in built_in())
     return (
         "# Recipes\n\n"
         "A recipe is a module with the functions `model`, `data` and `trainer`, whose arguments are the options of "
@@ -33,7 +34,7 @@ def recipes_page() -> str:
 
 def recipe_section(name: str) -> str:
     """Return the section of one recipe."""
-    recipe = recipes.load(name)
+    recipe = load(name)
     own = "\n".join(
         f"### {title} of {name}\n\n{table(function_options(recipe, part, lightning=False))}\n"
         for part, title in PARTS.items()
@@ -45,7 +46,7 @@ def recipe_section(name: str) -> str:
     return f"## {name}\n\n{description}\n\n{own}\n{more}"
 
 
-def function_options(recipe: recipes.Recipe, part: str, lightning: bool) -> Iterator[tuple[str, Any, str]]:
+def function_options(recipe: Recipe, part: str, lightning: bool) -> Iterator[tuple[str, Any, str]]:
     """Yield name, default and description of the options of a recipe's function.
 
     Args:
