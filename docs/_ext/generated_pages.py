@@ -26,7 +26,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def write_pages(app: Sphinx | None = None) -> None:
-    """Write all generated pages; a page whose text is the same stays untouched, so that Sphinx does not read it again."""
+    """Write all generated pages; one whose text is the same stays untouched, so that Sphinx does not read it again."""
     layers = read_layers()
     rooms = [room for layer in layers for room in layer]
     pages = {
@@ -38,6 +38,8 @@ def write_pages(app: Sphinx | None = None) -> None:
         **{f"api/{room}.rst": room_page(f"slap.{room}") for room in rooms},
     }
     folder = DOCS / "generated"
+    for path in [path for path in folder.rglob("*.*") if path.relative_to(folder).as_posix() not in pages]:
+        path.unlink()  # a room that is gone
     for name, text in pages.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

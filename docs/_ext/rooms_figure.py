@@ -24,10 +24,10 @@ def rooms_figure(layers: list[list[str]]) -> str:
     height = 2 * MARGIN + len(layers) * ROW + (len(layers) - 1) * GAP + 26
     boxes = [box for i, rooms in enumerate(layers) for box in row(rooms, MARGIN + i * (ROW + GAP))]
     note = "Each room may import the rooms in the rows below it. Green and dashed: folders of plug-ins."
+    canvas = f'viewBox="0 0 {WIDTH} {height}" role="img" font-family="system-ui, sans-serif"'
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
-            'font-family="system-ui, sans-serif">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" {canvas}>',
             "<title>The rooms of the package, from the top layer down</title>",
             f'<rect width="{WIDTH}" height="{height}" rx="10" fill="#ffffff"/>',
             *boxes,
