@@ -39,6 +39,7 @@ python_display_short_literal_types = True
 # Only names of this package are links, so that the build needs no network; everything else stays plain text.
 # Names in backticks are checked by plain_docstrings; type variables have no page.
 nitpick_ignore_regex = [("py:.*", r"(?!slap\.).*"), ("py:obj", r".*"), ("py:class", r"slap\..*\.([A-Z]|_\w+)")]
+smartquotes = False  # `--` is an option
 suppress_warnings = ["ref.python"]  # an unqualified annotation that two modules define: no link is wrong
 toc_object_entries = False
 default_role = "code-or-link"  # of docstrings; Markdown has none

@@ -10,6 +10,8 @@ from importlib.metadata import entry_points
 from types import ModuleType
 
 from slap.cli.main import main
+from slap.cli.recipe import built_in, module_of
+from slap.cli.recipe_options import description
 
 LISTED = re.compile(r"^  (\w+) +(\S.*)$", re.MULTILINE)
 """A command and its first line in the output of `slap --help`."""
@@ -18,6 +20,8 @@ LISTED = re.compile(r"^  (\w+) +(\S.*)$", re.MULTILINE)
 def commands_page() -> str:
     """Return the page in Markdown."""
     sections = "\n".join(command_section(parser) for parser in parsers().values())
+    usage = help_of(["fit"]).splitlines()[0].removeprefix("usage: ")
+    recipes = "\n".join(f"| [`{name}`](recipes.md#{name}) | {first_line(name)} |" for name in built_in())
     listed = "\n".join(f"| `slap {name}` | {escaped(about)} |" for name, about in LISTED.findall(help_of([])))
     return (
         "# Command line\n\n"
@@ -25,8 +29,16 @@ def commands_page() -> str:
         "`slap --version` prints the version; `slap --debug COMMAND ...` shows the traceback of every error.\n\n"
         "## slap fit, validate, test, predict\n\n"
         "These commands run a recipe. The options of each recipe are listed [on their page](recipes.md) and by "
-        f"`slap fit --recipe NAME --help`.\n\n```text\n{help_of(['fit'])}\n```\n\n{sections}"
+        f"`slap fit --recipe NAME --help`.\n\n```text\n{usage}\n```\n\n"
+        "`--plugins` imports modules or .py files before, `--config` reads options from a YAML file, and `--ckpt_path` "
+        "names the checkpoint to continue or to load: a path, `best` or `last`. Besides the names below, NAME may be "
+        f"the path of a .py file or the name of a module.\n\n| recipe | |\n|---|---|\n{recipes}\n\n{sections}"
     )
+
+
+def first_line(recipe: str) -> str:
+    """Return the first line of a recipe's docstring as Markdown."""
+    return escaped(description(module_of(recipe)).splitlines()[0])
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:

@@ -6,7 +6,7 @@ import importlib
 import textwrap
 from html import escape
 
-WIDTH, ROW, GAP, MARGIN = 760, 74, 12, 16
+WIDTH, GAP, MARGIN, LINE = 760, 12, 16, 17
 PLUGINS = ("encoders", "objectives", "datamodules", "recipes")
 COLORS = {True: "#e6f4ea", False: "#e8f0fe"}
 """Fill of the boxes, by whether the room is a folder of plug-ins."""
@@ -21,8 +21,13 @@ def rooms_figure(layers: list[list[str]]) -> str:
     Args:
         layers: names of the rooms of each layer, the highest first.
     """
-    height = 2 * MARGIN + len(layers) * ROW + (len(layers) - 1) * GAP + 26
-    boxes = [box for i, rooms in enumerate(layers) for box in row(rooms, MARGIN + i * (ROW + GAP))]
+    boxes: list[str] = []
+    top = MARGIN
+    for rooms in layers:
+        drawn, bottom = row(rooms, top)
+        boxes += drawn
+        top = bottom + GAP
+    height = top + 26
     note = "Each room may import the rooms in the rows below it. Green and dashed: folders of plug-ins."
     canvas = f'viewBox="0 0 {WIDTH} {height}" role="img" font-family="system-ui, sans-serif"'
     return "\n".join(
@@ -37,24 +42,26 @@ def rooms_figure(layers: list[list[str]]) -> str:
     )
 
 
-def row(rooms: list[str], top: int) -> list[str]:
-    """Return the boxes of one layer."""
+def row(rooms: list[str], top: int) -> tuple[list[str], int]:
+    """Return the boxes of one layer, and where they end."""
     width = (WIDTH - 2 * MARGIN - GAP * (len(rooms) - 1)) / len(rooms)
-    return [box(room, MARGIN + i * (width + GAP), top, width) for i, room in enumerate(rooms)]
+    lines = [textwrap.wrap(about(room), int((width - 12) / CHARACTER)) for room in rooms]
+    height = 38 + LINE * max(map(len, lines))
+    boxes = [box(room, MARGIN + i * (width + GAP), top, width, height, lines[i]) for i, room in enumerate(rooms)]
+    return boxes, top + height
 
 
-def box(room: str, left: float, top: int, width: float) -> str:
-    """Return one room: its name, and the first sentence of its docstring in at most two lines."""
+def box(room: str, left: float, top: int, width: float, height: int, lines: list[str]) -> str:
+    """Return one room: its name, and the lines below it."""
     is_plugin = room in PLUGINS
     dash = ' stroke-dasharray="5 3"' if is_plugin else ""
-    shape = f'<rect x="{left:.0f}" y="{top}" width="{width:.0f}" height="{ROW}" rx="7" fill="{COLORS[is_plugin]}"'
+    shape = f'<rect x="{left:.0f}" y="{top}" width="{width:.0f}" height="{height}" rx="7" fill="{COLORS[is_plugin]}"'
     center = left + width / 2
-    lines = textwrap.wrap(about(room), int((width - 12) / CHARACTER), max_lines=2, placeholder=" …")
     return "".join(
         [
             f'{shape} stroke="#5f6368"{dash}/>',
             text(room, center, top + 23, 16, "#202124", "600"),
-            *(text(line, center, top + 43 + 17 * i, 12, "#3c4043") for i, line in enumerate(lines)),
+            *(text(line, center, top + 43 + LINE * i, 12, "#3c4043") for i, line in enumerate(lines)),
         ]
     )
 
