@@ -10,8 +10,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 
 from slap.cli.main import main
-from slap.cli.recipe import built_in, module_of
-from slap.cli.recipe_options import description
+from slap.cli.recipe_source import built_in, description, module_of
 
 LISTED = re.compile(r"^  (\w+) +(\S.*)$", re.MULTILINE)
 """A command and its first line in the output of `slap --help`."""

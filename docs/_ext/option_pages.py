@@ -13,8 +13,8 @@ import jsonargparse
 from command_pages import escaped
 
 from slap.cli.plugins import listing
-from slap.cli.recipe import built_in
 from slap.cli.recipe_cli import Recipe, load
+from slap.cli.recipe_source import built_in
 from slap.core.registry import kinds
 
 PARTS = {"model": "Model", "data": "Data", "trainer": "Trainer"}
@@ -64,7 +64,8 @@ def function_options(recipe: Recipe, part: str, lightning: bool) -> Iterator[tup
         if not plain or action.dest.endswith(".help") or action.dest in recipe.links:
             continue
         if part != "trainer" or lightning == (option not in own):
-            yield f"--{action.dest}", action.default, first_paragraph(action.help)
+            default = "required" if action.dest in parser.required_args else action.default
+            yield f"--{action.dest}", default, first_paragraph(action.help)
 
 
 def plugins_page() -> str:
@@ -101,8 +102,8 @@ def table(rows: typing.Iterable[tuple[str, Any, str]]) -> str:
 
 def shown(default: Any) -> str:
     """Return a default as a cell of a table."""
-    if default == "required" or (isinstance(default, type) and default.__name__ == "_empty"):
-        return "required"
+    if default == "required":
+        return str(default)
     text = str(default) if isinstance(default, str) and default else repr(default)
     return f"`{text}`".replace("|", "\\|")
 

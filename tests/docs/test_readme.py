@@ -78,6 +78,9 @@ def evaluate(folder, capsys):
     for command in README.commands("slap evaluate"):
         assert main([*command[1:], *([] if "--list" in command else ["--workers=0"])]) == 0, command
     captured = capsys.readouterr()
+    names = {"slap": slap}
+    exec(compile(pages.Page("README.md", "Evaluate").blocks("python")[0], "README.md", "exec"), names)
+    assert names["results"]["retrieval/mine/t2a_R@10"].count == 2
     assert "zeroshot/esc50: skipped: there is no folder esc50" in captured.err
     assert "the training manifest train.csv holds evaluated clips: 2 by id, of 2" in captured.err
     tasks = {row["task"] for row in json.loads((folder / "mine.json").read_text())["results"]}
