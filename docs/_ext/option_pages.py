@@ -55,7 +55,8 @@ def function_options(recipe: Recipe, part: str, lightning: bool) -> Iterator[tup
         lightning: yield the options that come from Lightning's trainer, or the others.
     """
     own = set(inspect.signature(importlib.import_module("slap.training.trainer").trainer).parameters)
-    own |= set(inspect.signature(getattr(recipe, part)).parameters)
+    parameters = inspect.signature(getattr(recipe, part)).parameters
+    own |= set(parameters)
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_function_arguments(getattr(recipe, part), part, fail_untyped=False)
     for action in parser._actions:
@@ -64,8 +65,8 @@ def function_options(recipe: Recipe, part: str, lightning: bool) -> Iterator[tup
         if not plain or action.dest.endswith(".help") or action.dest in recipe.links:
             continue
         if part != "trainer" or lightning == (option not in own):
-            default = "required" if action.dest in parser.required_args else action.default
-            yield f"--{action.dest}", default, first_paragraph(action.help)
+            required = option in parameters and parameters[option].default is inspect.Parameter.empty
+            yield f"--{action.dest}", "required" if required else action.default, first_paragraph(action.help)
 
 
 def plugins_page() -> str:
