@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: bench bench-compare demo test fuzz lint format format-check layers types wheel
+.PHONY: bench bench-compare demo docs test fuzz lint format format-check layers package release types wheel
 
 # The environment, made anew when what it is made from changes.
 .venv/installed: pyproject.toml setup.cfg constraints.txt
@@ -52,6 +52,22 @@ wheel: .venv/installed
 	$(BIN)/python -m build --wheel --outdir dist . > /dev/null
 	$(BIN)/pip install --quiet --no-deps --target build/wheel dist/*.whl
 	$(BIN)/python .ci/check_wheel.py build/wheel
+
+# The documentation, in build/docs; a warning is an error.
+docs: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going --jobs 2 \
+	    -d build/doctrees docs build/docs
+
+# The source archive, and the wheel from it, which therefore holds all that a wheel is built from.
+package: .venv/installed
+	rm -rf build/lib build/wheel dist
+	$(BIN)/python -m build --outdir dist . > /dev/null
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/pip install --quiet --no-deps --target build/wheel dist/*.whl
+	$(BIN)/python .ci/check_wheel.py build/wheel
+
+# Everything that is published; CONTRIBUTING.md says how.
+release: package docs
 
 # What is fast and what is not, beside what this machine could do: a few minutes, on a machine that does nothing else.
 # `make bench ARGS=--update` keeps the figures in benchmarks/RESULTS.md and benchmarks/results.

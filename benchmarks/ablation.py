@@ -319,7 +319,7 @@ def report(arguments: argparse.Namespace) -> None:
 def main() -> int:
     """Runs, then the table of what there is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, required=True, help="holds fsdd/recordings and esc10, see the README")
+    parser.add_argument("--root", type=Path, required=True, help="holds fsdd/recordings and esc10")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=[*VARIANTS])
     parser.add_argument("--rounds", type=int, default=1, help="each four runs a variant, with other seeds")

@@ -73,7 +73,8 @@ def data(
     """Read digits and sounds with captions from templates; one fold of sounds and some digits are held out.
 
     Args:
-        root: folder with `fsdd/recordings/*.wav` and `esc10/*/*.ogg`; the README says where to get them.
+        root: folder with `fsdd/recordings/*.wav` and `esc10/*/*.ogg`; docs/explanation/results.md says where to
+            get them.
         manifests: folder to write the manifests to.
         max_duration: seconds of audio per batch, per process, before sounds are cropped; about 34 s after.
         num_buckets: number of length classes that training batches are made from; 1 mixes digits and sounds.

@@ -154,5 +154,5 @@ def _check_speaker(paths: list[Path], wanted: str | None) -> None:
 def _files(folder: Path, pattern: str) -> list[Path]:
     files = sorted(folder.glob(pattern))
     if not files:
-        raise FileNotFoundError(f"there is no {pattern} in {folder}; the README names the sources of the two corpora")
+        raise FileNotFoundError(f"there is no {pattern} in {folder}; docs/explanation/results.md names the source")
     return files

@@ -83,7 +83,7 @@ def trainer(
     are such steps.
 
     SIGTERM and Ctrl-C end training at the end of a step, with `last.ckpt`. An interrupted run, also one that was
-    killed, continues exactly from a checkpoint (docs/resume.md).
+    killed, continues exactly from a checkpoint (docs/howto/resume.md).
 
     Args:
         out: the run's folder. A run that it holds is not touched, unless it is continued or `overwrite` is set.

@@ -2,14 +2,12 @@
 
 import pickle
 import random
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-import yaml
 from lhotse import CutSet, MonoCut
 
 from slap.cli.main import main
@@ -268,13 +266,3 @@ def test_from_the_command_line(folder: Path, capsys: pytest.CaptureFixture) -> N
     assert "there is no augmentation 'spede'; did you mean 'speed'? valid are: concatenate" in capsys.readouterr().err
     assert fit("{noise: {lo: 3}}") == 2
     assert "the augmentation 'noise' has no argument 'lo'; did you mean 'low'?" in capsys.readouterr().err
-
-
-def test_the_example_of_the_readme(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    (example,) = re.findall(r"--data\.augment '(.*)'`", readme)
-    monkeypatch.chdir(folder)
-    kinds = [type(transform) for transform in augmentations(yaml.safe_load(example))]
-    assert kinds == [RandomSpeed, RandomNoise, RandomReverb, Concatenate, Mix]
-    (section,) = re.findall(r"## Bad clips, long clips, augmentation\n(.*?)\n## ", readme, re.DOTALL)
-    assert all(f"`{name}`" in section for name in AUGMENTATIONS)

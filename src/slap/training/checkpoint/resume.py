@@ -7,7 +7,7 @@ A checkpoint holds for that, besides what Lightning saves (weights, teacher, opt
 - the random numbers of every process, and the sums of each since the last row of the logs;
 - Lightning's counters as they are between two batches (`slap.training.checkpoint.loop_state`).
 
-docs/resume.md says what is promised.
+docs/howto/resume.md says what is promised.
 """
 
 from __future__ import annotations

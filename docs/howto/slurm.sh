@@ -1,5 +1,5 @@
 #!/bin/bash
-# Two machines with eight GPUs each: `sbatch docs/slurm.sh`. Adapt the first lines, and the options of `slap fit`.
+# Two machines with eight GPUs each: `sbatch docs/howto/slurm.sh`. Adapt the first lines, and the options of `slap fit`.
 #SBATCH --job-name=slap
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8
@@ -15,7 +15,7 @@ out=runs/base
 resume=()
 [ -f "$out/last.ckpt" ] && resume=(--ckpt_path last)
 
-# A task a GPU: Lightning reads rank, world size and the first machine's address from SLURM's variables.
+# One task per GPU: Lightning reads rank, world size and the first machine's address from SLURM's variables.
 srun slap fit --recipe base \
     --data.train train.csv --data.val val.csv --data.num_workers 10 \
     --trainer.out "$out" --trainer.num_nodes "$SLURM_NNODES" --trainer.devices "$SLURM_NTASKS_PER_NODE" \

@@ -1,0 +1,108 @@
+"""The commands of the how-to guides work, on the CSV of the README."""
+
+import csv
+import gzip
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+import slap
+from slap.cli.main import main
+from slap.core.registry import load_module
+from slap.datamodules import read_manifest
+from slap.datamodules.augment import AUGMENTATIONS, augmentations
+from slap.testing.tiny import tiny_checkpoint
+
+pages = load_module(str(Path(__file__).parents[1] / "support" / "pages.py"))
+
+
+@pytest.fixture
+def checkpoint(folder):
+    (folder / "runs/mine").mkdir(parents=True)
+    tiny_checkpoint(folder / "runs/mine/best.ckpt")
+    return folder / "runs/mine/best.ckpt"
+
+
+@pytest.mark.parametrize("page", ["finetune", "classification"])
+def test_fine_tuning_on_pairs_and_on_labels(folder, checkpoint, capsys, page):
+    """Validation and test have other clips than the README's one CSV."""
+    for name in ("val", "test"):
+        rows = (folder / "train.csv").read_text().splitlines()
+        with_ids = [f"id,{rows[0]}", *(f"{name}{n},{row}" for n, row in enumerate(rows[1:]))]
+        (folder / f"{name}.csv").write_text("\n".join(with_ids) + "\n")
+    fit, test = commands_of_first_block(f"docs/howto/{page}.md")
+    assert main([*fit[1:], "--trainer.max_steps=1", "--trainer.accelerator=cpu", "--data.num_workers=0"]) == 0
+    assert main(test[1:]) == 0
+    expected = {"finetune": "text to audio, R@1", "classification": "classification, accuracy"}
+    assert expected[page] in capsys.readouterr().out
+
+
+def commands_of_first_block(page):
+    return pages.commands_of(pages.Page(page).blocks("bash")[0])
+
+
+def test_the_mixture_trains(folder):
+    (fit,) = pages.Page("docs/howto/mixtures.md").commands("slap fit --config")
+    for name in ("wavcaps", "audiocaps", "clotho", "audiocaps_val", "clotho_val"):
+        with gzip.open(folder / f"{name}.jsonl.gz", "wt") as file:
+            for row in csv.DictReader((folder / "train.csv").read_text().splitlines()):
+                clip = {"audio": row["audio"], "caption": row["caption"], "caption_tags": "tags"}
+                file.write(json.dumps(clip) + "\n")
+    options = [*pages.SMALL, *pages.TINY, "--model.objectives={contrastive: 1.0}", "--trainer.max_steps=2"]
+    assert main(["fit", "--recipe", "base", *options, "--trainer.log_every_n_steps=1", *fit[4:]]) == 0
+    with (folder / "runs/mixture/metrics.csv").open() as file:
+        logged = set(csv.DictReader(file).fieldnames or ())
+    assert {f"train/contrastive/{name}" for name in ("wavcaps", "audiocaps", "clotho")} <= logged
+    assert {"val/audiocaps/t2a_R@10", "val/clotho/t2a_R@10", "val/t2a_R@10"} <= logged
+
+
+def test_the_augmentations(folder):
+    page = pages.Page("docs/howto/augmentation.md")
+    (fit,) = page.commands("slap fit")
+    (folder / "noises").mkdir()
+    soundfile.write(folder / "noises" / "noise.wav", np.zeros(8000), 16_000)
+    specification = yaml.safe_load(fit[fit.index("--data.augment") + 1])
+    kinds = [type(transform) for transform in augmentations(specification)]
+    assert kinds == [AUGMENTATIONS[name] for name in specification]
+    assert all(f"`{name}`" in page.text for name in AUGMENTATIONS)
+
+
+def test_preparing_a_corpus(folder, capsys):
+    (prepare,) = pages.Page("docs/howto/corpora.md").commands("slap prepare csv")
+    assert main(prepare[1:]) == 0
+    assert "found               2" in capsys.readouterr().out
+    assert {path.name for path in (folder / "manifests/mine").glob("*.jsonl.gz")} >= {"train.jsonl.gz", "val.jsonl.gz"}
+
+
+def test_the_shards_stand_for_the_manifest(folder):
+    (pack,) = pages.Page("docs/howto/corpora.md").commands("slap pack")
+    assert main(pack[1:]) == 0
+    assert [cut.id for cut in read_manifest("train_shards")] == [cut.id for cut in read_manifest("train.csv")]
+
+
+def test_the_tokenizer_command(folder):
+    (found,) = re.findall(r"`(slap\s+tokenizer [^`]+)`", pages.Page("docs/howto/corpora.md").text)
+    assert main([*found.split()[1:], "--vocab-size", "300"]) == 0
+    assert (folder / "words.model").is_file()
+
+
+def test_the_overlap_commands(folder, capsys):
+    with (folder / "train.csv").open("a") as file:
+        file.write("clips/own.wav,a cat purrs,cat\n")
+    soundfile.write(folder / "clips/own.wav", np.random.default_rng(1).uniform(-0.5, 0.5, 8000), 16_000)
+    for command in pages.Page("docs/howto/overlap.md").commands("slap overlap"):
+        assert main(command[1:]) == 1
+        assert "clips/0001.wav" in capsys.readouterr().out
+    assert [cut.id for cut in read_manifest(folder / "train_clean.jsonl.gz")] == ["clips/own.wav"]
+
+
+def test_exporting(folder, checkpoint):
+    for command in pages.Page("docs/howto/export.md").commands("slap export"):
+        words = [word for word in command[1:] if word not in ("--onnx", "--torch")]  # see test_graphs.py
+        assert main(words) == 0, command
+    assert slap.load(folder / "with_graphs").max_seconds == slap.load(checkpoint).max_seconds
