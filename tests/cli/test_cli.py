@@ -252,7 +252,7 @@ def test_help_shows_what_the_recipe_says(capsys):
     for words in ("A recipe outside the package, on noise", "A toy model:", "Clips of noise:", "A few steps:"):
         assert words in text
     assert "--model.lr LR the learning rate after warm-up. (type: float, default: 0.001)" in text
-    assert "--trainer.overwrite {true,false} begin anew in a folder that holds a run." in text
+    assert "--trainer.overwrite {true,false} replace the run that the folder `out` holds." in text
     assert "--trainer.accelerator" in text
 
 

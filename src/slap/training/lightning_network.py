@@ -38,9 +38,11 @@ class LightningNetwork(Network, LightningModule):
     Attributes:
         max_seconds: the longest clip of training, in seconds. Longer clips are cut into windows, see
             `slap.core.windows`. None before training.
+        micro_clips: the most clips that are computed at once; None for whole batches.
     """
 
     max_seconds: float | None = None
+    micro_clips: int | None = None
 
     def setup(self, stage: str) -> None:
         """Before training, learn what is learnt from the training clips (tokenizer, classes), and compile."""
@@ -69,7 +71,7 @@ class LightningNetwork(Network, LightningModule):
         if self.device_mesh is not None:
             from slap.training.fsdp import shard_once  # without FSDP2 its imports would only take time
 
-            shard_once(self, self.device_mesh["data_parallel"], self.hparams["micro_clips"])
+            shard_once(self, self.device_mesh["data_parallel"], self.micro_clips)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save arguments that name no file and no hub, and the longest clip of training."""

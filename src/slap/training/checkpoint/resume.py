@@ -21,6 +21,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from slap.training.checkpoint.loop_state import Boundary
 from slap.training.checkpoint.rank_state import RandomNumbers, RankState, gather
+from slap.training.epoch_loop import is_scheduled
 from slap.training.processes.consensus import Consensus
 
 KEY = "slap_resume"
@@ -97,6 +98,9 @@ class ExactResume(Callback):
         if self._loaded is not None:
             self.boundary = Boundary(**self._loaded["boundary"])
             self._owed = self.boundary.validation_pending and self.boundary.batches == 0
+            # Loading counts a step whose validation is scheduled now; the checkpoint counted one whose was not.
+            now = is_scheduled(trainer, trainer.fit_loop._data_fetcher)
+            trainer.fit_loop.epoch_loop._batches_that_stepped += self.boundary.scheduled - now
             states = self._loaded["ranks"]
             mine = states[trainer.global_rank] if trainer.global_rank < len(states) else {}
             for name, owner in _owners(trainer, pl_module):
