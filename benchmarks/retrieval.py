@@ -15,8 +15,8 @@ import torch
 from results import keep
 from torch.nn.functional import normalize
 
-from slap.metrics.retrieval import caption_ranks, text_to_audio_ranks
-from slap.metrics.retrieval_figures import retrieval_figures
+from slap.metrics.retrieval import retrieval_metrics
+from slap.metrics.retrieval_ranks import caption_ranks, text_to_audio_ranks
 
 ABOUT = """`python benchmarks/retrieval.py`: ranks of all captions and clips in both directions, and all figures with
 their bootstrap intervals. `peak_mb`: the most memory beyond the embeddings; `matrix_mb`: what all scores would take."""
@@ -31,7 +31,7 @@ def measure(clips: int, each: int, width: int, ranks_alone: bool) -> dict[str, A
     audio = normalize(torch.randn(clips, width, generator=generator), dim=1)
     clip = torch.arange(clips).repeat_interleave(each)
     text = normalize(audio[clip] + NOISE * torch.randn(len(clip), width, generator=generator), dim=1)
-    retrieval_figures(audio[:32], text[: 32 * each], clip[: 32 * each])  # what libraries take on first use is not ours
+    retrieval_metrics(audio[:32], text[: 32 * each], clip[: 32 * each])  # what libraries take on first use is not ours
     Path("/proc/self/clear_refs").write_text("5")  # Linux forgets the peak so far, which making the embeddings left
     before = memory("VmRSS")
     begun = time.perf_counter()
@@ -42,7 +42,7 @@ def measure(clips: int, each: int, width: int, ranks_alone: bool) -> dict[str, A
     result["all_s"] = "none"
     if not ranks_alone:
         begun = time.perf_counter()
-        retrieval_figures(audio, text, clip)
+        retrieval_metrics(audio, text, clip)
         result["all_s"] = time.perf_counter() - begun
     result["t2a_R@1"] = 100 * (ranks < 1).double().mean().item()
     return {**result, "peak_mb": memory("VmHWM") - before, "matrix_mb": clips * len(clip) * 4 / 1e6}

@@ -84,8 +84,6 @@ def quick_runs():
     """Runs without the seconds that exact intervals, pictures and Java take."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("slap.metrics.bootstrap.SAMPLES", 20)
-        patch.setattr("slap.metrics.intervals.SAMPLES", 20)
-        patch.setattr("slap.metrics.captioning.SAMPLES", 20)
         patch.setattr(
             "slap.training.callbacks.learning_curves.draw", lambda series, path, chance: path.write_bytes(b"")
         )

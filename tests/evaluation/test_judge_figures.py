@@ -11,15 +11,15 @@ from slap.core.progress import silent
 from slap.core.registry import load_module
 from slap.evaluation import EvalClip, EvalSet, EvaluatedModel, ZeroShot
 from slap.evaluation.prompts import PromptBook, PromptSet, Wording
-from slap.evaluation.tasks.zero_shot import accuracies
-from slap.metrics.intervals import (
+from slap.metrics.average_precision import (
     chance_map,
     mean_average_precision,
-    median_rank,
-    over_folds,
     samples_of,
     weighted_average_precision,
 )
+from slap.metrics.bootstrap import mean_over_folds
+from slap.metrics.classification import classification_metrics
+from slap.metrics.median_rank import median_rank
 
 table_model = load_module(str(Path(__file__).parents[1] / "support" / "table_model.py")).table_model
 
@@ -63,7 +63,7 @@ def test_a_mean_over_folds_is_not_the_pooled_one():
     assert "interval over folds" in result.definitions["accuracy"]
     assert result.settings["folds"] == 2
     with pytest.raises(ValueError, match="1 of the clips have no fold"):
-        accuracies(torch.tensor([True, False]), [1, None], 2)
+        classification_metrics(torch.eye(2), torch.tensor([0, 0]), ["a", "b"], folds=[1, None])
 
 
 def test_a_collapsed_model_guesses():
@@ -148,8 +148,8 @@ def test_median_rank_draws_clips_with_all_their_captions():
     assert (together.low, together.high) == (2.0, 2.0)  # one clip: drawn or not, both ranks come
 
 
-def test_over_folds():
-    result = over_folds(torch.tensor([0.5, 0.7]), 10.0, 40)
+def test_mean_over_folds():
+    result = mean_over_folds(torch.tensor([0.5, 0.7]), 10.0, 40)
     assert (result.value, result.low, result.high) == pytest.approx((60, 50, 70))
     with pytest.raises(ValueError, match="no folds"):
-        over_folds(torch.tensor([]), 10.0, 0)
+        mean_over_folds(torch.tensor([]), 10.0, 0)

@@ -16,7 +16,7 @@ def test_equals_scikit_learn(scale, distinct):
     truth[0] = True
     expected = [average_precision_score(truth[:, k], scores[:, k]) for k in range(7)]
     assert average_precision(scores, truth).tolist() == pytest.approx(expected, abs=1e-12)
-    assert mean_average_precision(scores, truth) == pytest.approx(sum(expected) / 7, abs=1e-12)
+    assert mean_average_precision(scores, truth)[0].value == pytest.approx(100 * sum(expected) / 7, abs=1e-10)
 
 
 def test_large_logits_are_not_tied():
@@ -30,7 +30,7 @@ def test_a_class_that_no_clip_has_does_not_count():
     scores, truth = torch.rand(5, 3), torch.zeros(5, 3, dtype=torch.bool)
     truth[:, 1] = True
     assert average_precision(scores, truth).isnan().tolist() == [True, False, True]
-    assert mean_average_precision(scores, truth) == 1.0
+    assert mean_average_precision(scores, truth)[0].value == 100.0
     with pytest.raises(ValueError, match="no clip has any"):
         mean_average_precision(scores, torch.zeros(5, 3, dtype=torch.bool))
 

@@ -4,15 +4,9 @@ import pytest
 import torch
 from torchmetrics.retrieval import RetrievalHitRate
 
-from slap.metrics.bootstrap import bootstrapped
-from slap.metrics.retrieval import (
-    audio_to_text_ranks,
-    average_precision_at,
-    caption_ranks,
-    chance_average_precision,
-    chance_recall,
-    text_to_audio_ranks,
-)
+from slap.metrics.bootstrap import mean_over_clips
+from slap.metrics.retrieval import average_precision_at, chance_average_precision, chance_recall
+from slap.metrics.retrieval_ranks import audio_to_text_ranks, caption_ranks, text_to_audio_ranks
 
 CLIPS, EACH = 3, 5
 
@@ -46,7 +40,7 @@ def test_reference_case(reference):
 
 @pytest.mark.parametrize("k", [1, 5, 10])
 def test_recall_equals_torchmetrics_hit_rate(k, monkeypatch):
-    monkeypatch.setattr("slap.metrics.retrieval.CHUNK", 7)
+    monkeypatch.setattr("slap.metrics.retrieval_ranks.CHUNK", 7)
     generator = torch.Generator().manual_seed(k)
     audio, text = (torch.randn(n, 8, generator=generator) for n in (20, 50))
     clip = torch.cat([torch.arange(20), torch.randint(20, (30,), generator=generator)])
@@ -63,7 +57,7 @@ def test_recall_equals_torchmetrics_hit_rate(k, monkeypatch):
 
 @pytest.mark.parametrize("levels", [5, 1000], ids=["ties", "no ties"])
 def test_ranks_of_captions_and_average_precision_by_loops(levels, monkeypatch):
-    monkeypatch.setattr("slap.metrics.retrieval.CHUNK", 4)
+    monkeypatch.setattr("slap.metrics.retrieval_ranks.CHUNK", 4)
     generator = torch.Generator().manual_seed(levels)
     audio, text = torch.eye(9), torch.randint(levels, (30, 9), generator=generator).float()
     clip = torch.cat([torch.arange(9), torch.randint(9, (21,), generator=generator)])
@@ -113,8 +107,8 @@ def test_chance_equals_simulation():
 
 def test_bootstrap_draws_clips_with_all_their_captions():
     hits = torch.tensor([True] * 50 + [False] * 50)
-    alone = bootstrapped(hits, torch.arange(100), chance=1.0)
-    together = bootstrapped(hits, torch.arange(100) // 25, chance=1.0)
+    alone = mean_over_clips(hits, torch.arange(100), chance=1.0)
+    together = mean_over_clips(hits, torch.arange(100) // 25, chance=1.0)
     assert alone.value == together.value == 50.0
     assert alone.low == pytest.approx(40, abs=2)  # 50 +- 1.96 * sqrt(0.25 / 100)
     assert alone.high == pytest.approx(60, abs=2)

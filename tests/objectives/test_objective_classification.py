@@ -1,4 +1,4 @@
-"""The classification head: its loss by hand, soft labels, classes that are learnt and travel, figures over windows."""
+"""The classification head: its loss by hand, soft labels, classes that are learnt and travel, metrics over windows."""
 
 from dataclasses import replace
 from math import log
@@ -11,7 +11,7 @@ from slap.model.views import Views
 from slap.objectives import Classification
 from slap.testing import check_objective
 from slap.testing.tiny import TinyAudio, tiny_batch, tiny_model
-from slap.training.head_figures import ClassifierMetrics
+from slap.training.held_out import HeldOutMetrics
 
 CLASSES = ["even", "odd"]
 
@@ -154,62 +154,68 @@ def test_a_label_that_is_no_class_is_named():
         objective.targets(odd)
 
 
-# -- figures ----------------------------------------------------------------------------------------------------------
+# -- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def compute(metrics, heads):
+    return metrics.compute({}, None, classifiers=heads, embeddings=False)
 
 
 def test_accuracy_over_batches_and_windows(monkeypatch):
     monkeypatch.setattr("slap.metrics.bootstrap.SAMPLES", 50)
     _, objective, batch = head()
     heads = {"h": objective}
-    figures = ClassifierMetrics()
+    metrics = HeldOutMetrics()
     scores = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0], [1.0, 0.0]], dtype=torch.float64)
-    figures.update(batch, {"h": scores}, heads)  # right, right, wrong, wrong
+    metrics.update_classifiers(batch, {"h": scores}, heads)  # right, right, wrong, wrong
     # A clip in three windows: the first two overlap by half, so they stand for 75 samples each, the last for 150.
     labels = {"parity": ("even",) * 3}
     ids, spans = ("long",) * 3, ((0, 100), (50, 150), (150, 300))
     windows = replace(tiny_batch(tiny_model(), [0.1] * 3), ids=ids, spans=spans, labels=labels)
-    figures.update(windows, {"h": torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.01, 0.0]], dtype=torch.float64)}, heads)
+    metrics.update_classifiers(windows, {"h": torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.01, 0.0]], dtype=torch.float64)}, heads)
     unlabeled = replace(tiny_batch(tiny_model(), [0.1], seed=5), labels={})
-    figures.update(unlabeled, {"h": torch.zeros(1, 2)}, heads)
-    found = figures.compute(heads)
+    metrics.update_classifiers(unlabeled, {"h": torch.zeros(1, 2)}, heads)
+    found = compute(metrics, heads)
     assert list(found) == ["h_accuracy"]
     assert (found["h_accuracy"].value, found["h_accuracy"].count, found["h_accuracy"].chance) == (60.0, 5, 50.0)
-    assert figures.confusions["h"].counts.tolist() == [[2, 1], [1, 1]]
+    assert metrics.confusions["h"].counts.tolist() == [[2, 1], [1, 1]]
     with pytest.raises(ValueError, match="no clips were evaluated"):
-        figures.compute(heads)
+        compute(metrics, heads)
 
 
 def test_macro_map_equals_scikit_learns(monkeypatch):
-    monkeypatch.setattr("slap.metrics.intervals.SAMPLES", 50)
+    monkeypatch.setattr("slap.metrics.bootstrap.SAMPLES", 50)
     model, objective, _ = head(multi_label=True)
     generator = torch.Generator().manual_seed(0)
-    figures, all_scores, all_truth = ClassifierMetrics(), [], []
+    metrics, all_scores, all_truth = HeldOutMetrics(), [], []
     for seed in range(5):
         batch = tiny_batch(model, [0.1] * 6, seed=seed)
         truth = torch.rand(6, 2, generator=generator) > 0.5
         tags = tuple({name: 1.0 for name, has in zip(CLASSES, row, strict=True) if has} for row in truth.tolist())
         scores = torch.randn(6, 2, generator=generator)
-        figures.update(replace(batch, labels={}, tags={"parity": tags}), {"h": scores}, {"h": objective})
+        metrics.update_classifiers(replace(batch, labels={}, tags={"parity": tags}), {"h": scores}, {"h": objective})
         all_scores.append(scores)
         all_truth.append(truth)
     expected = average_precision_score(torch.cat(all_truth), torch.cat(all_scores), average="macro")
-    assert figures.compute({"h": objective})["h_mAP"].value == pytest.approx(100 * expected, abs=1e-4)
+    assert compute(metrics, {"h": objective})["h_mAP"].value == pytest.approx(100 * expected, abs=1e-4)
 
 
 def test_evaluating_a_head_needs_labels():
     _, objective, batch = head()
-    figures = ClassifierMetrics()
-    figures.update(replace(batch, labels={}), {"h": torch.zeros(4, 2)}, {"h": objective})
-    with pytest.raises(ValueError, match="no clip has a label of the task 'parity', by which 'h' is judged"):
-        figures.compute({"h": objective})
+    metrics = HeldOutMetrics()
+    metrics.update_classifiers(replace(batch, labels={}), {"h": torch.zeros(4, 2)}, {"h": objective})
+    with pytest.raises(ValueError, match="no clip has a label of the task 'parity', which 'h' classifies"):
+        compute(metrics, {"h": objective})
 
 
 def test_a_model_of_heads_alone_is_evaluated_by_them_and_others_by_both():
     audio = TinyAudio()
     alone = tiny_model({"classification": {"task": "parity", "classes": CLASSES}}, audio)
     both = tiny_model({"classification": {"task": "parity", "classes": CLASSES}, "contrastive": 1.0}, audio)
-    for model, expected in ((alone, 0), (both, 1)):
+    for model, expected in ((alone, False), (both, True)):
         model.eval()
         model.validation_step(tiny_batch(model), 0)
-        assert len(model.evaluation._parts) == expected
-        assert len(model.classifier_metrics._parts) == 1
+        embed = model.embed_captions
+        found = model.evaluation.compute({"parity": "{label}"}, embed, (), model.heads, len(model.objectives) > 1)
+        assert "classification_accuracy" in found
+        assert ("t2a_R@1" in found) == expected

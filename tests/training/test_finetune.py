@@ -38,8 +38,7 @@ QUICK = [
 def quick_figures():
     """Spare runs the seconds that exact intervals and a picture take."""
     with pytest.MonkeyPatch.context() as patch:
-        for where in ("slap.metrics.bootstrap.SAMPLES", "slap.metrics.intervals.SAMPLES"):
-            patch.setattr(where, 20)
+        patch.setattr("slap.metrics.bootstrap.SAMPLES", 20)
         patch.setattr(
             "slap.training.callbacks.learning_curves.draw", lambda series, path, chance: path.write_bytes(b"")
         )

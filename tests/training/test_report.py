@@ -11,10 +11,11 @@ from torch.utils.data import DataLoader
 
 from slap.core.packed import Packed
 from slap.metrics.bootstrap import MetricValue
+from slap.metrics.confusion import Confusion
 from slap.metrics.plots import draw_confusion, draw_recall, draw_recall_by_duration
 from slap.testing.tiny import tiny_batch, tiny_model
 from slap.training.callbacks.test_report import ReportWriter, Sample, captioned, markdown, median_ranks, table, write
-from slap.training.held_out import Confusion, HeldOutMetrics
+from slap.training.held_out import HeldOutMetrics
 
 RESULTS = {
     "t2a_R@1": MetricValue(62.5, 56.25, 68.75, 0.3125, 320),

@@ -112,7 +112,7 @@ def summary(results: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str,
     """
     import torch
 
-    from slap.metrics.intervals import over_folds
+    from slap.metrics.bootstrap import mean_over_folds
 
     names = list(next(iter(results.values())))
     for fold, found in results.items():
@@ -120,10 +120,10 @@ def summary(results: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str,
             raise ValueError(f"fold {fold} has the figures {', '.join(found)}, another one {', '.join(names)}")
     together = {}
     for name in names:
-        own = [found[name] for found in results.values()]
+        own = [results[fold][name] for fold in sorted(results)]
         values = torch.tensor([result["value"] / 100 for result in own], dtype=torch.float64)
         chance = sum(result["chance"] for result in own) / len(own)
-        together[name] = over_folds(values, chance, sum(result["count"] for result in own))
+        together[name] = mean_over_folds(values, chance, sum(result["count"] for result in own))
     return together
 
 

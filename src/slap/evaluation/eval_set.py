@@ -78,6 +78,10 @@ class EvalSet:
         """The data set whose prompts are used."""
         return self.prompts or self.name
 
+    def ids(self, rows: Sequence[int]) -> list[str]:
+        """Return the ids of some clips, by their numbers."""
+        return [self.clips[row].id for row in rows]
+
     def truth(self, rows: Sequence[int]) -> Tensor:
         """Which classes some clips have, (n, K) bool.
 

@@ -1,23 +1,34 @@
-"""Average precision of multi-label classification, as AudioSet and FSD50K are judged.
+"""Average precision of multi-label classification, the metric of AudioSet and FSD50K, with its confidence interval.
 
-N clips, K classes.
+n clips, K classes, S bootstrap samples.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from slap.metrics import bootstrap
+from slap.metrics.bootstrap import MetricValue, order_of, percentile_interval, times_drawn
+
+MAX_SCORES = 2_000_000_000
+"""Scores that the bootstrap of an mAP goes through at most; large sets get fewer samples, see `samples_of`."""
+
+MIN_SAMPLES = 200
+"""Bootstrap samples of the largest sets."""
+
 
 def average_precision(scores: Tensor, truth: Tensor) -> Tensor:
-    """The area under each class's precision-recall steps, the same as scikit-learn's `average_precision_score`.
+    """Compute the area under each class's precision-recall steps, as scikit-learn's `average_precision_score`.
 
     Only the order of a class's scores counts, so cosines, logits of any size and probabilities do; a sigmoid in single
     precision would tie large logits, as torchmetrics' does. Equal scores are one step.
 
     Args:
-        scores: (N, K), any numbers but NaN.
-        truth: (N, K) bool, the classes that each clip has.
+        scores: (n, K), any numbers but NaN.
+        truth: (n, K) bool, the classes that each clip has.
 
     Returns:
         (K,) float64, 0 to 1; NaN for a class that no clip has.
@@ -37,23 +48,91 @@ def average_precision(scores: Tensor, truth: Tensor) -> Tensor:
     return torch.stack([_of_class(scores[:, k], truth[:, k].bool()) for k in range(scores.shape[1])])
 
 
-def mean_average_precision(scores: Tensor, truth: Tensor) -> float:
-    """The mean of `average_precision` over the classes that any clip has: macro mAP, 0 to 1.
-
-    Raises:
-        ValueError: as `average_precision`, or no clip has any class.
-    """
-    each = average_precision(scores, truth)
-    if each.isnan().all():
-        raise ValueError("no clip has any of the classes, so there is nothing to average")
-    return each.nanmean().item()
-
-
 def _of_class(scores: Tensor, truth: Tensor) -> Tensor:
-    """(N,) and (N,) -> a scalar."""
+    """(n,) and (n,) -> a scalar."""
     scores, order = scores.sort(descending=True, stable=True)
     hits = truth[order].cumsum(0).double()
     ends = torch.cat([scores[1:] != scores[:-1], torch.ones_like(truth[:1])])  # the last of each run of equal scores
     hits, places = hits[ends], ends.nonzero().squeeze(1) + 1
     gained = hits.diff(prepend=hits.new_zeros(1))
     return (gained * hits / places).sum() / hits[-1]
+
+
+def mean_average_precision(
+    scores: Tensor, truth: Tensor, ids: Sequence[str] | None = None, seed: int = 0
+) -> tuple[MetricValue, Tensor]:
+    """Compute macro mAP in percent, with its interval over clips, and the average precision of each class.
+
+    Classes that no clip has are left out, also of each bootstrap sample.
+
+    Args:
+        scores: (n, K).
+        truth: (n, K) bool.
+        ids: n ids of the clips, which are put in their order. Default: the clips are in that order.
+        seed: seed of the bootstrap.
+
+    Returns:
+        The metric, and (K,) float64, 0 to 1, NaN for a class that no clip has.
+
+    Raises:
+        ValueError: no clip has any class; or as `average_precision`.
+    """
+    if ids is not None:
+        order = order_of(ids)
+        scores, truth = scores[order], truth[order]
+    each = average_precision(scores, truth)
+    if each.isnan().all():
+        raise ValueError("no clip has any of the classes, so there is nothing to average")
+    known = (~each.isnan()).nonzero().flatten().tolist()
+
+    def means(drawn: Tensor) -> Tensor:
+        times = times_drawn(drawn, torch.float32).T.contiguous()
+        sums, counts = torch.zeros(len(drawn), dtype=torch.float64), torch.zeros(len(drawn), dtype=torch.float64)
+        for k in known:
+            found = weighted_average_precision(scores[:, k], truth[:, k], times)
+            sums += found.nan_to_num(0.0)
+            counts += ~found.isnan()
+        return sums / counts
+
+    low, high = percentile_interval(means, len(scores), seed, samples_of(*scores.shape))
+    value = each.nanmean().item()
+    return MetricValue(100 * value, 100 * low, 100 * high, 100 * chance_map(truth), len(scores)), each
+
+
+def samples_of(clips: int, classes: int) -> int:
+    """Return S for the mAP of a set: 2,000, and fewer for a large set, whose interval is narrow and needs fewer."""
+    return max(MIN_SAMPLES, min(bootstrap.SAMPLES, MAX_SCORES // max(clips * classes, 1)))
+
+
+def weighted_average_precision(scores: Tensor, truth: Tensor, times: Tensor) -> Tensor:
+    """Compute the average precision of one class where each clip counts so many times.
+
+    Args:
+        scores: (n,).
+        truth: (n,) bool.
+        times: (n, S) whole numbers, up to 2^24 per sample; the result is that of repeating the clips.
+
+    Returns:
+        (S,) float64, NaN where no clip of the class is drawn.
+    """
+    scores, order = scores.sort(descending=True, stable=True)
+    places = times[order].cumsum(0)  # the number drawn up to each
+    right = truth[order].nonzero().squeeze(1)
+    gained = times[order[right]].double()
+    hits = gained.cumsum(0)
+    # Equal scores are one step: the numbers of clips and of hits are those up to the last of them.
+    last = torch.searchsorted(-scores, -scores[right], right=True) - 1
+    hits_there = hits[torch.searchsorted(right, last, right=True) - 1]
+    return (gained * hits_there / places[last].double().clamp(min=1)).sum(0) / hits[-1]
+
+
+def chance_map(truth: Tensor) -> float:
+    """Compute the mean of macro mAP over random orders, 0 to 1: exact, from the number of clips of each class."""
+    clips = len(truth)
+    positives = truth.sum(0).double()
+    positives = positives[positives > 0]
+    if clips < 2 or not len(positives):
+        return 1.0
+    harmonic = (1 / torch.arange(1, clips + 1, dtype=torch.float64)).sum()
+    share = (positives - 1) / (clips - 1)  # the probability that another clip is of the class, given that one is
+    return ((harmonic * (1 - share) + clips * share) / clips).mean().item()

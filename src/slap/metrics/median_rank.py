@@ -1,4 +1,4 @@
-"""Median ranks of retrieval, with intervals and chance.
+"""Median ranks of retrieval, with confidence intervals and chance.
 
 B clips, C captions, Q clips with a caption, S bootstrap samples.
 """
@@ -8,18 +8,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from slap.metrics.bootstrap import AT_ONCE, SAMPLES, MetricValue
-
-ENDS = torch.tensor([0.025, 0.975], dtype=torch.float64)
+from slap.metrics.bootstrap import MetricValue, percentile_interval, times_drawn
 
 
 def median_ranks(text_ranks: Tensor, audio_ranks: Tensor, clip: Tensor, clips: int) -> dict[str, MetricValue]:
-    """`t2a_median_rank`, over captions, and `a2t_median_rank`, over clips; from 1, not in percent.
+    """Compute `t2a_median_rank`, over captions, and `a2t_median_rank`, over clips; ranks from 1, not in percent.
 
     Args:
         text_ranks: (C,) int64, for each caption the rank of its clip, from 0.
         audio_ranks: (Q,) int64, for each clip with a caption the best rank of its captions, from 0.
-        clip: (C,) int64, the clip of each caption.
+        clip: (C,) int64, the clip of each caption; clips are numbered in the order of their ids.
         clips: B.
     """
     _, place = clip.unique(return_inverse=True)
@@ -31,32 +29,32 @@ def median_ranks(text_ranks: Tensor, audio_ranks: Tensor, clip: Tensor, clips: i
 
 
 def median_rank(ranks: Tensor, clip: Tensor, chance: float, seed: int = 0) -> MetricValue:
-    """The median rank, from 1, with its 95 % percentile interval over clips; neither is in percent.
+    """Compute the median rank, from 1, with its interval over clips; neither is in percent.
 
     Args:
         ranks: (C,) int64, from 0.
-        clip: (C,) int64, the clip of each, counted from 0 without gaps; drawn with all its ranks.
+        clip: (C,) int64, the clip of each rank, counted from 0 without gaps; a clip is drawn with all its ranks.
         chance: the median that guessing reaches.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
+
+    Raises:
+        ValueError: there are no ranks.
     """
     if not len(ranks):
         raise ValueError("no ranks to take the median of")
     order = ranks.argsort(stable=True)
     ranks, clip = ranks[order].double() + 1, clip[order]
-    clips = int(clip.max()) + 1
-    generator = torch.Generator().manual_seed(seed)
-    medians = []
-    for part in torch.arange(SAMPLES).split(max(1, AT_ONCE // max(clips, len(ranks)))):
-        drawn = torch.randint(clips, (len(part), clips), generator=generator)
-        times = torch.zeros(len(part), clips, dtype=torch.int64).scatter_add_(1, drawn, torch.ones_like(drawn))
-        medians.append(_weighted_median(ranks, times[:, clip]))
-    low, high = torch.cat(medians).quantile(ENDS).tolist()
+
+    def medians(drawn: Tensor) -> Tensor:
+        return _weighted_median(ranks, times_drawn(drawn)[:, clip])
+
+    low, high = percentile_interval(medians, int(clip.max()) + 1, seed, width=len(ranks))
     value = float(_weighted_median(ranks, torch.ones(1, len(ranks), dtype=torch.int64)))
     return MetricValue(value, low, high, chance, len(ranks))
 
 
 def _weighted_median(values: Tensor, times: Tensor) -> Tensor:
-    """The median of values, (C,) upwards, each taken so many times, (S, C): (S,)."""
+    """Return the median of values, (C,) ascending, each counted so many times, (S, C): (S,)."""
     total = times.cumsum(1)
     size = total[:, -1:]
     middle = torch.cat([(size - 1) // 2, size // 2], 1) + 1
@@ -65,15 +63,15 @@ def _weighted_median(values: Tensor, times: Tensor) -> Tensor:
 
 
 def chance_best_rank(captions: int, sizes: Tensor) -> float:
-    """The median over random orders of the best rank, from 1, of a clip's captions.
+    """Compute the median over random orders of the best rank, from 1, of a clip's captions.
 
     Args:
         captions: C.
-        sizes: (Q,) int64, the captions of each clip.
+        sizes: (Q,) int64, the number of captions of each clip.
     """
     kinds, frequency = sizes.unique(return_counts=True)
     weights = frequency.double() / frequency.sum()
-    missed = torch.ones(len(kinds), dtype=torch.float64)  # that none is among the first `rank`
+    missed = torch.ones(len(kinds), dtype=torch.float64)  # the probability that none is among the first `rank`
     for rank in range(1, captions + 1):
         missed *= (1 - kinds.double() / (captions - rank + 1)).clamp(min=0)
         if 1 - float((weights * missed).sum()) >= 0.5:

@@ -1,20 +1,26 @@
-"""The plots of a report, as pure functions from figures to drawings.
+"""Plots of reports, as pure functions from metrics to drawings.
 
-B clips, K classes.
+matplotlib is imported when something is drawn, so that what can draw loads without it.
+
+n clips, K classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from slap.core.units import Seconds
-from slap.metrics.bootstrap import MetricValue, bootstrapped
+from slap.metrics.bootstrap import MetricValue, mean_over_clips
 from slap.metrics.confusion import Confusion
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = {"t2a": "#2a6f97", "a2t": "#e07a2f"}
 DIRECTIONS = {"t2a": "text to audio", "a2t": "audio to text"}
@@ -26,13 +32,16 @@ NUMBERED = 20
 NAMED = 100
 """... and those with more than this without the names of classes."""
 
+SHOWN = 60
+"""Classes that a plot of scores by class shows; of more classes it shows the best and the worst."""
+
 
 def draw_recall(results: Mapping[str, MetricValue], title: str = "Retrieval of held-out clips") -> Figure:
-    """Recall in both directions as bars, with 95 % intervals and, as dashes, chance.
+    """Draw recall in both directions as bars, with 95 % intervals and, as dashes, chance.
 
     Args:
-        results: holds `t2a_R@k` and `a2t_R@k` for some k; anything else is left out.
-        title: over the plot.
+        results: metrics with `t2a_R@k` and `a2t_R@k` for some k; the others are left out.
+        title: title of the plot.
 
     Raises:
         ValueError: no recall among the results.
@@ -57,28 +66,28 @@ def draw_recall(results: Mapping[str, MetricValue], title: str = "Retrieval of h
 def draw_recall_by_duration(
     durations: Sequence[Seconds], ranks: Tensor, k: int = 1, title: str | None = None
 ) -> Figure:
-    """Recall from audio to text for clips of similar duration, each range twice as long as the one before.
+    """Draw audio-to-text recall for clips of similar duration, each range twice as long as the one before.
 
     Args:
-        durations: seconds of each clip, B of them.
-        ranks: (B,) for each clip the best rank of its captions, from 0.
-        k: of R@k.
-        title: over the plot; default: it says what is drawn.
+        durations: seconds of each clip, n of them, in the order of ids.
+        ranks: (n,) for each clip the best rank of its captions, from 0.
+        k: cutoff of R@k.
+        title: title of the plot. Default: the name of the metric.
     """
     return draw_shares_by_duration(durations, ranks < k, title or f"Audio to text R@{k} by duration")
 
 
 def draw_shares_by_duration(durations: Sequence[Seconds], hits: Tensor, title: str) -> Figure:
-    """The share of hits among clips of similar duration, each range twice as long as the one before.
+    """Draw the share of hits among clips of similar duration, each range twice as long as the one before.
 
     Args:
-        durations: seconds of each clip, B of them.
-        hits: (B,) bool.
-        title: over the plot.
+        durations: seconds of each clip, n of them, in the order of ids.
+        hits: (n,) bool.
+        title: title of the plot.
     """
     bins = _by_duration(durations)
     names = [f"{_number(2.0**i)} to {_number(2.0 ** (i + 1))}" for i in bins]
-    bars = [bootstrapped(hits[rows], torch.arange(len(rows)), 0.0) for rows in bins.values()]
+    bars = [mean_over_clips(hits[rows], torch.arange(len(rows)), 0.0) for rows in bins.values()]
     figure, axes = _canvas(max(1.8 + 0.95 * len(bars), 4.2), 3.8, title)
     _bars(axes, list(range(len(bars))), bars, 0.7, COLOURS["a2t"], None)
     ticks = [f"{name}\n{bar.count} clip{'s' * (bar.count > 1)}" for name, bar in zip(names, bars, strict=True)]
@@ -88,11 +97,11 @@ def draw_shares_by_duration(durations: Sequence[Seconds], hits: Tensor, title: s
 
 
 def draw_confusion(confusion: Confusion, title: str) -> Figure:
-    """How often each class was taken for which, each row in percent of the class's clips.
+    """Draw a confusion matrix, each row in percent of the class's clips.
 
     Args:
-        confusion: K classes.
-        title: over the plot.
+        confusion: the confusion matrix of K classes.
+        title: title of the plot.
     """
     classes, counts = confusion.classes, confusion.counts
     shares = 100 * counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
@@ -118,8 +127,46 @@ def draw_confusion(confusion: Confusion, title: str) -> Figure:
     return figure
 
 
+def draw_score_by_class(scores: Sequence[tuple[str, float, int]], title: str) -> Figure:
+    """Draw a bar for each class, the best on top.
+
+    Args:
+        scores: name, percent and number of clips of each of K classes.
+        title: title of the plot.
+    """
+    from matplotlib.figure import Figure
+
+    ordered = sorted(scores, key=lambda row: (-row[1], row[0]))
+    gap = len(ordered) > SHOWN
+    rows = [*ordered[: SHOWN // 2], *ordered[-(SHOWN // 2) :]] if gap else ordered
+    longest = max(len(name) for name, *_ in rows)
+    figure = Figure(figsize=(4.2 + 0.075 * longest, 1.3 + 0.19 * len(rows)), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    places = [i + (1 if gap and i >= SHOWN // 2 else 0) for i in range(len(rows))]
+    values = [value for _, value, _ in rows]
+    axes.barh(places, values, 0.72, color=COLOURS["t2a"])
+    for place, (_, value, count) in zip(places, rows, strict=True):
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # the line of the mean goes behind
+        axes.text(value + 1, place, f"{value:.0f}  ({count})", va="center", fontsize=7, color=GREY, bbox=box)
+    mean = fmean(value for _, value, _ in ordered)
+    axes.axvline(mean, color="black", linestyle="dashed", linewidth=1.0)
+    axes.set_yticks(places, [name for name, *_ in rows], fontsize=8)
+    axes.set_ylim(max(places) + 0.8, -0.8)
+    axes.set_xlim(0, 116)
+    axes.set_xticks(range(0, 101, 20))
+    which = f"\nthe {SHOWN // 2} best and the {SHOWN // 2} worst of {len(ordered)} classes" if gap else ""
+    axes.set_xlabel(f"% (clips); dashed: mean of classes, {mean:.1f}{which}", fontsize=9)
+    axes.set_title(title, fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure
+
+
 def _canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
-    """A drawing of width x height inches with a percent scale; no global state of matplotlib is touched."""
+    """Make axes of width x height inches with a percent scale; no global state of matplotlib is touched."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=11)
@@ -146,7 +193,7 @@ def _bars(
 
 
 def _by_duration(durations: Sequence[Seconds]) -> dict[int, Tensor]:
-    """Clips of 2^i up to 2^(i + 1) seconds under i, in order; ranges without clips are left out."""
+    """Number the clips of 2^i up to 2^(i + 1) seconds under i, in order; ranges without clips are left out."""
     exponents = torch.tensor(durations, dtype=torch.float64).log2().floor().long()
     return {int(i): (exponents == i).nonzero().flatten() for i in exponents.unique()}
 

@@ -1,10 +1,12 @@
 """Text-to-audio and audio-to-text retrieval with any number of captions per clip, in bounded memory.
 
-B clips, C captions, E shared dimension.
+B clips, C captions, Q clips with a caption, E shared dimension.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 from math import comb
 from typing import Literal
@@ -12,122 +14,101 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-CHUNK = 1024
-"""Queries compared at once, ..."""
+from slap.metrics.bootstrap import MetricValue, mean_over_clips, order_of
+from slap.metrics.median_rank import median_ranks
+from slap.metrics.retrieval_ranks import caption_ranks, text_to_audio_ranks
 
-SCORES = 1 << 22
-"""... fewer where they would have more scores than this together: 16 MB, and a few times that for comparing them."""
+CUTOFFS = (1, 5, 10)
 
 DivideBy = Literal["all", "found"]
-"""What average precision is divided by, see `average_precision_at`."""
+"""The divisor of average precision, see `average_precision_at`."""
+
+DIVISORS: dict[str, DivideBy] = {"mAP@10": "all", "mAP@10_found": "found"}
+"""The divisor of audio-to-text average precision under each of the two metrics that are published as mAP@10."""
+
+DEFINITIONS = {
+    **{f"t2a_R@{k}": f"share of captions whose clip is among the {k} nearest clips" for k in CUTOFFS},
+    **{f"a2t_R@{k}": f"share of clips with one of their captions among the {k} nearest captions" for k in CUTOFFS},
+    "t2a_mAP@10": "mean over captions of 1 / rank of their clip, 0 beyond rank 10",
+    "a2t_mAP@10": "mean over clips of the sum over their captions within rank 10 of i / rank_i, divided by all "
+    "captions of the clip",
+    "a2t_mAP@10_found": "the same, divided by the captions found within rank 10",
+    "t2a_median_rank": "median over captions of the rank of their clip, from 1",
+    "a2t_median_rank": "median over clips of the best rank of their captions, from 1",
+}
+"""How each metric is computed, in words."""
 
 
-def text_to_audio_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
-    """For each caption the rank of its clip among all clips, from 0.
+@dataclass(frozen=True)
+class RetrievalResult:
+    """The retrieval metrics of a set, and what plots need.
 
-    A clip that scores the same as the right one counts as better, so that a collapsed model, to which everything is
-    alike, does not look perfect.
+    Attributes:
+        metrics: by the names of `DEFINITIONS`; in percent, but for ranks.
+        clips: (Q,) int64, the clips that have a caption, in the order of their ids: the audio-to-text queries.
+        audio_ranks: (Q,) int64, the best rank of the captions of each of them, from 0.
+    """
+
+    metrics: dict[str, MetricValue]
+    clips: Tensor
+    audio_ranks: Tensor
+
+
+def retrieval_metrics(audio: Tensor, text: Tensor, clip: Tensor, ids: Sequence[str] | None = None) -> RetrievalResult:
+    """Compute recall, mAP@10 and median ranks in both directions, with intervals over clips and chance.
 
     Args:
         audio: (B, E) embeddings of clips.
-        text: (C, E) embeddings of captions.
+        text: (C, E) embeddings of captions; a clip may have any number of captions, also none.
         clip: (C,) int64, the clip of each caption.
+        ids: B ids of the clips, which are put in their order, so that the result does not depend on the order in which
+            they are given. Default: the clips are in that order.
 
-    Returns:
-        (C,) int64.
+    Example:
+        >>> audio, text = torch.eye(3), torch.eye(3)[[0, 0, 1, 1]]
+        >>> result = retrieval_metrics(audio, text, torch.tensor([0, 0, 1, 2]), ["a", "b", "c"])
+        >>> result.metrics["t2a_R@1"].value, round(result.metrics["t2a_R@1"].chance, 1)
+        (75.0, 33.3)
     """
-    ranks = torch.empty_like(clip)
-    size = _queries(len(audio))
-    room = audio.new_empty(min(size, len(text)), len(audio))
-    for start in range(0, len(text), size):
-        scores = _product(text[start : start + size], audio, room)
-        right = scores.gather(1, clip[start : start + size, None])
-        ranks[start : start + size] = _ones(scores.ge_(right)) - 1
-    return ranks
+    order = torch.arange(len(audio)) if ids is None else order_of(ids)
+    if ids is not None:
+        audio, text, clip = _in_order(audio, text, clip, order)
+    clips, captions = len(audio), len(text)
+    text_ranks = text_to_audio_ranks(audio, text, clip)
+    captioned, place = clip.unique(return_inverse=True)  # a clip without caption is no query
+    ranks = caption_ranks(audio[captioned], text, place)
+    # Of equal captions of a clip the first counts, so the least rank is that of `audio_to_text_ranks`.
+    best = torch.full((len(captioned),), captions).scatter_reduce(0, place, ranks, "amin")
+    queries = torch.arange(len(captioned))
+    sizes, frequency = place.bincount().unique(return_counts=True)
+    each = list(zip(sizes.tolist(), (frequency / frequency.sum()).tolist(), strict=True))
+    metrics: dict[str, MetricValue] = {}
+    for k in CUTOFFS:
+        metrics[f"t2a_R@{k}"] = mean_over_clips(text_ranks < k, place, chance_recall(k, clips, 1))
+    for k in CUTOFFS:
+        chance = sum(share * chance_recall(k, captions, size) for size, share in each)
+        metrics[f"a2t_R@{k}"] = mean_over_clips(best < k, queries, chance)
+    precision = average_precision_at(10, text_ranks, torch.arange(captions))
+    metrics["t2a_mAP@10"] = mean_over_clips(precision, place, chance_average_precision(10, clips, 1))
+    for name, divide_by in DIVISORS.items():
+        chance = sum(share * chance_average_precision(10, captions, size, divide_by) for size, share in each)
+        metrics[f"a2t_{name}"] = mean_over_clips(average_precision_at(10, ranks, place, divide_by), queries, chance)
+    metrics |= median_ranks(text_ranks, best, clip, clips)
+    return RetrievalResult(metrics, order[captioned], best)
 
 
-def audio_to_text_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
-    """For each clip the best rank of its captions among all captions, from 0; equal scores count as better.
-
-    Args:
-        audio: (B, E) embeddings of clips; every clip has a caption.
-        text: (C, E) embeddings of captions.
-        clip: (C,) int64, the clip of each caption.
-
-    Returns:
-        (B,) int64.
-    """
-    ranks = torch.empty(len(audio), dtype=torch.int64, device=clip.device)
-    size = _queries(len(text))
-    room = audio.new_empty(min(size, len(audio)), len(text))
-    for start in range(0, len(audio), size):
-        scores = _product(audio[start : start + size], text, room)
-        own = clip == torch.arange(start, start + len(scores), device=clip.device)[:, None]
-        best = scores.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
-        ranks[start : start + size] = _ones(scores.ge_(best).masked_fill_(own, 0))
-    return ranks
-
-
-def caption_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
-    """For each caption its rank among all captions when its own clip is the query, from 0.
-
-    A caption of another clip that scores the same counts as better; equal ones of the same clip stand in their order.
-
-    Args:
-        audio: (B, E) embeddings of clips.
-        text: (C, E) embeddings of captions.
-        clip: (C,) int64, the clip of each caption.
-
-    Returns:
-        (C,) int64.
-    """
-    ranks = torch.empty_like(clip)
-    size = _queries(len(text))
-    room, more = (audio.new_empty(min(size, len(audio)), len(text)) for _ in range(2))
-    for start in range(0, len(audio), size):
-        scores = _product(audio[start : start + size], text, room)
-        own = ((clip >= start) & (clip < start + len(scores))).nonzero().squeeze(1)
-        query = clip[own] - start
-        ranks[own] = _not_below(scores, scores[query, own], query, more) - 1
-    # Equal captions of a clip have the rank of the last of them by now.
-    key = clip * len(text) + ranks
-    order = key.argsort(stable=True)
-    _, alike = key[order].unique_consecutive(return_counts=True)
-    ranks[order] -= alike.cumsum(0).repeat_interleave(alike) - 1 - torch.arange(len(key), device=key.device)
-    return ranks
-
-
-def _queries(items: int) -> int:
-    """How many queries are compared with so many items at once."""
-    return max(1, min(CHUNK, SCORES // max(items, 1)))
-
-
-def _product(queries: Tensor, items: Tensor, room: Tensor) -> Tensor:
-    """Scores, (n, m), in memory that is there: blocks of this size that come and go would scatter the memory."""
-    return torch.mm(queries, items.T, out=room[: len(queries)])
-
-
-def _not_below(scores: Tensor, values: Tensor, row: Tensor, room: Tensor) -> Tensor:
-    """How many entries of a row are not below a value: (B, C), (n,), (n,) int64, memory for (B, C) -> (n,)."""
-    counts = torch.empty_like(row)
-    for start in range(0, len(row), len(room)):
-        part = slice(start, start + len(room))
-        wanted = values[part, None]
-        counts[part] = _ones(torch.index_select(scores, 0, row[part], out=room[: len(wanted)]).ge_(wanted))
-    return counts
-
-
-def _ones(marks: Tensor) -> Tensor:
-    """How many entries of each row are 1, where the others are 0: (n, m) -> (n,) int64.
-
-    Marks take the place of scores, since torch takes eight bytes an entry to add up booleans. Single precision counts
-    exactly up to 2^24; beyond it the sum is one in double precision.
-    """
-    return marks.sum(1, dtype=torch.float64 if marks.shape[1] > 1 << 24 else None).long()
+def _in_order(audio: Tensor, text: Tensor, clip: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Put clips in an order, and captions in that of their clips; nothing is copied where they are in it already."""
+    if not torch.equal(order, torch.arange(len(order))):
+        audio, clip = audio[order], order.argsort()[clip]
+    captions = clip.argsort(stable=True)
+    if not torch.equal(captions, torch.arange(len(captions))):
+        text, clip = text[captions], clip[captions]
+    return audio, text, clip
 
 
 def average_precision_at(k: int, ranks: Tensor, query: Tensor, divide_by: DivideBy = "all") -> Tensor:
-    """Average precision at k of each query: the sum over right items in the first k of i / rank_i, divided.
+    """Compute average precision at k of each query: the sum over right items in the first k of i / rank_i, divided.
 
     Both definitions are in use and differ, so name the one you report.
 
@@ -158,7 +139,7 @@ def average_precision_at(k: int, ranks: Tensor, query: Tensor, divide_by: Divide
 
 
 def chance_average_precision(k: int, items: int, right: int, divide_by: DivideBy = "all") -> float:
-    """What `average_precision_at` is in the mean over random orders, in percent; exact, by going through all 2^k."""
+    """Compute the mean of `average_precision_at` over random orders, in percent; exact, by going through all 2^k."""
     k = min(k, items)
     total = 0.0
     for pattern in product((False, True), repeat=k):
@@ -173,6 +154,6 @@ def chance_average_precision(k: int, items: int, right: int, divide_by: DivideBy
 
 
 def chance_recall(k: int, items: int, right: int) -> float:
-    """Chance, in percent, that one of `right` items is among the first k of `items` in random order."""
+    """Compute the probability, in percent, that one of `right` items is among the first k of `items` in random order."""
     k = min(k, items)
     return 100 * (1 - comb(items - right, k) / comb(items, k))

@@ -1,6 +1,6 @@
-"""Zero-shot classification: the class whose prompts lie nearest to the clip.
+"""Prompts of zero-shot classification: a clip is of the class whose prompts lie nearest to it.
 
-B clips, K classes, E shared dimension.
+K classes, E shared dimension.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 
 def class_prompts(classes: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
-    """For each class its prompts, one a template; underscores in names become spaces.
+    """Write the prompts of each class, one per template; underscores in names become spaces.
 
     Raises:
         ValueError: a template without `{label}`.
@@ -25,7 +25,7 @@ def class_prompts(classes: Sequence[str], templates: Sequence[str]) -> list[list
 
 
 def class_embeddings(prompts: Sequence[Sequence[str]], embed: Callable[[list[str]], Tensor]) -> Tensor:
-    """The mean direction of each class's prompts.
+    """Compute the mean direction of each class's prompts.
 
     Args:
         prompts: for each class at least one prompt.
@@ -36,8 +36,3 @@ def class_embeddings(prompts: Sequence[Sequence[str]], embed: Callable[[list[str
     """
     flat = embed([prompt for group in prompts for prompt in group])
     return torch.stack([normalize(part.mean(0), dim=0) for part in flat.split([len(group) for group in prompts])])
-
-
-def predict(audio: Tensor, classes: Tensor) -> Tensor:
-    """The nearest class of each clip: (B, E) and (K, E) -> (B,) int64."""
-    return (audio @ classes.T).argmax(1)

@@ -19,7 +19,6 @@ from slap.model.specs import EncoderSpec, ObjectiveSpec, describe
 from slap.model.views import Views
 from slap.training import optim, step
 from slap.training.callbacks.loss_logger import LossLogger
-from slap.training.head_figures import ClassifierMetrics
 from slap.training.held_out import HeldOutMetrics
 from slap.training.lightning_network import LightningNetwork, check_arguments
 from slap.training.step import StepOutput
@@ -86,7 +85,6 @@ class SLAP(LightningNetwork):
         self.save_hyperparameters(describe(arguments))
         optim.freeze(self, freeze)
         self.evaluation = HeldOutMetrics()
-        self.classifier_metrics = ClassifierMetrics()
         self.loss_logger = LossLogger([*self.objectives])
         self.micro_clips = micro_clips
         self._batches: list[Batch] = []  # of a step that takes several
@@ -139,7 +137,7 @@ class SLAP(LightningNetwork):
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect embeddings, and the scores of heads; the numbers need all of them."""
+        """Collect embeddings, and the scores of classifiers; the metrics need all of them."""
         del batch_idx
         heads = self.heads
         if len(heads) < len(self.objectives):
@@ -147,33 +145,31 @@ class SLAP(LightningNetwork):
             self.evaluation.update(batch, audio, text, self.audio.sample_rate)
         if heads:
             view = Views(self, batch).full
-            self.classifier_metrics.update(batch, {name: head.scores(view) for name, head in heads.items()}, heads)
+            scores = {name: head.scores(view) for name, head in heads.items()}
+            self.evaluation.update_classifiers(batch, scores, heads)
 
     @property
     def heads(self) -> dict[str, Classifier]:
-        """The objectives that classify; a model that has no others is judged by them alone."""
+        """The objectives that classify; a model that has no others is evaluated by them alone."""
         return {name: part for name, part in self.objectives.items() if isinstance(part, Classifier)}
 
     def on_validation_epoch_end(self) -> None:
-        """Retrieval, with median ranks, and zero-shot accuracy over the whole set, and the figures of heads."""
+        """Log the metrics of the whole set, see `HeldOutMetrics`."""
         self._report("val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """As in validation."""
+        """Collect as in validation."""
         self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        """As in validation."""
+        """Log as in validation."""
         self._report("test")
 
     def _report(self, stage: str) -> None:
         prompts: Mapping[str, str] = self.trainer.datamodule.prompts  # type: ignore[attr-defined]
         heads = self.heads
-        if len(heads) < len(self.objectives):
-            self.evaluation.compute(prompts, self.embed_captions, self._sources(stage))
-        if heads:
-            figures = self.classifier_metrics
-            self.evaluation.add(figures.compute(heads), figures.confusions, figures.left_out)
+        embeddings = len(heads) < len(self.objectives)
+        self.evaluation.compute(prompts, self.embed_captions, self._sources(stage), heads, embeddings)
         results = self.evaluation.results | self.evaluation.median_ranks
         # All processes have the same values; saying so spares a warning for each.
         self.log_dict({f"{stage}/{name}": result.value for name, result in results.items()}, sync_dist=True)

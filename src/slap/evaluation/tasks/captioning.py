@@ -18,7 +18,7 @@ from slap.evaluation.eval_set import EvalClip, EvalSet
 from slap.evaluation.evaluated_model import Embeddings, EvaluatedModel
 from slap.evaluation.runner import UnavailableError
 from slap.evaluation.tasks.base import Progress, Task, TaskResult, result_of
-from slap.metrics.bootstrap import MetricValue
+from slap.metrics.bootstrap import MetricValue, order_of
 from slap.metrics.captioning import CaptionMetrics, caption_result, caption_tools
 from slap.metrics.captioning.scores import CaptionScore
 
@@ -114,10 +114,10 @@ class Captioning(Task):
             raise ValueError(f"no clip of {data.name} has captions and audio that can be used")
         clips = [judged.clips[row] for row in written.rows]
         references = [clip.captions for clip in clips]
-        half = len(clips) // 2
-        others = written.captions[half:] + written.captions[:half]
+        ids = [clip.id for clip in clips]
+        others = _of_others(written.captions, ids)
         scores, guesses = tools.scores_and_guesses(written.captions, others, references)
-        metrics = {TITLES[name]: caption_result(scores[name], guesses[name]) for name in scores}
+        metrics = {TITLES[name]: caption_result(scores[name], guesses[name], ids) for name in scores}
         result = self._result(subject, data, written, metrics, tools)
         result.files["captions.jsonl"] = captions_file(clips, written.captions, scores)
         return result
@@ -152,6 +152,14 @@ class Captioning(Task):
         result.settings["windowing"] = {**result.settings["windowing"], "rule": WINDOWS}
         result.warnings += missing_in_words(tools)
         return result
+
+
+def _of_others(captions: Sequence[str], ids: Sequence[str]) -> list[str]:
+    """Give each clip the caption of the clip that is half of the set away in the order of ids."""
+    order = order_of(ids).tolist()
+    half = len(order) // 2
+    found = dict(zip(order, order[half:] + order[:half], strict=True))
+    return [captions[found[row]] for row in range(len(captions))]
 
 
 def missing_in_words(tools: CaptionMetrics) -> list[str]:

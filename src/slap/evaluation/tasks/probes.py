@@ -7,16 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from slap.core.registry import register
 from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.evaluated_model import Embeddings, EvaluatedModel
-from slap.evaluation.plots import score_by_class, score_by_duration
 from slap.evaluation.probes.protocol import (
     LinearProbing,
     NeighborProbing,
@@ -25,10 +20,8 @@ from slap.evaluation.probes.protocol import (
     probe_folds,
     probe_parts,
 )
-from slap.evaluation.tasks.base import Progress, Task, TaskResult, result_of
-from slap.evaluation.tasks.zero_shot import MAP, accuracies, add_class_details
-from slap.metrics.confusion import Confusion
-from slap.metrics.intervals import mean_average_precision, samples_of
+from slap.evaluation.tasks.base import Progress, Task, TaskResult
+from slap.evaluation.tasks.classification import classified
 
 
 @register("linear_probe")
@@ -110,8 +103,7 @@ def _judged(
         "chosen_out_of": list(probe.settings),
         "classes": len(data.classes),
     }
-    judge = _multi if data.multilabel else _single
-    return judge(name, subject, data, _those(features, probed), probed.scores, truth[probed.rows], settings)
+    return classified(name, subject, data, _those(features, probed), probed.scores, settings)
 
 
 def _those(features: Embeddings, probed: ProbeResult) -> Embeddings:
@@ -123,45 +115,3 @@ def _those(features: Embeddings, probed: ProbeResult) -> Embeddings:
         embeddings=features.embeddings[probed.rows],
         seconds=[features.seconds[row] for row in rows],
     )
-
-
-def _multi(
-    name: str,
-    subject: EvaluatedModel,
-    data: EvalSet,
-    features: Embeddings,
-    scores: Tensor,
-    truth: Tensor,
-    settings: dict[str, Any],
-) -> TaskResult:
-    figure, each = mean_average_precision(scores, truth)
-    settings = {**settings, "bootstrap_samples": samples_of(*scores.shape)}
-    result = result_of(name, subject, data, features, {"mAP": figure}, {"mAP": MAP}, settings)
-    result.per_class = [
-        {"class": label, "average_precision": None if value != value else 100 * value, "clips": count}
-        for label, value, count in zip(data.classes, each.tolist(), truth.sum(0).tolist(), strict=True)
-    ]
-    known = [(row["class"], row["average_precision"], row["clips"]) for row in result.per_class if row["clips"]]
-    result.plots["score_by_class.png"] = partial(score_by_class, known, f"{data.name}, {name}: average precision")
-    return result
-
-
-def _single(
-    name: str,
-    subject: EvaluatedModel,
-    data: EvalSet,
-    features: Embeddings,
-    scores: Tensor,
-    truth: Tensor,
-    settings: dict[str, Any],
-) -> TaskResult:
-    target, guess = truth.int().argmax(1), scores.argmax(1)
-    hits = target == guess
-    folds = [data.clips[row].fold for row in features.rows] if data.folds else None
-    metrics, definitions = accuracies(hits, folds, len(data.classes))
-    result = result_of(name, subject, data, features, metrics, definitions, settings)
-    counts = torch.zeros(len(data.classes), len(data.classes), dtype=torch.int64)
-    counts.index_put_((target, guess), torch.ones_like(target), accumulate=True)
-    add_class_details(result, data, Confusion(data.classes, counts), metrics["accuracy"])
-    result.plots["score_by_duration.png"] = partial(score_by_duration, features.seconds, hits, data.name)
-    return result

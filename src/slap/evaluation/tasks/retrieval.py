@@ -13,11 +13,9 @@ import torch
 from slap.core.registry import register
 from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.evaluated_model import EvaluatedModel
-from slap.evaluation.plots import recall, recall_by_duration
 from slap.evaluation.tasks.base import Progress, Task, TaskResult, result_of
-from slap.metrics.median_rank import chance_best_rank as chance_best_rank
-from slap.metrics.median_rank import median_ranks
-from slap.metrics.retrieval_figures import IN_WORDS, retrieval_figures
+from slap.metrics.plots import draw_recall, draw_recall_by_duration
+from slap.metrics.retrieval import DEFINITIONS, retrieval_metrics
 
 
 @register("retrieval")
@@ -28,22 +26,19 @@ class Retrieval(Task):
     headline = ("t2a_R@1", "t2a_R@10", "a2t_R@1", "a2t_R@10", "t2a_mAP@10")
 
     def run(self, subject: EvaluatedModel, data: EvalSet, progress: Progress) -> TaskResult:
-        """Every caption of the clips that can be used is a query, and so is every clip with a caption.
+        """Query with every caption of the clips that can be used, and with every clip that has a caption.
 
         Raises:
             ValueError: no clip with captions can be used.
         """
-        judged = data.part("test")
-        features = subject.features(judged, progress)
-        captions = [judged.clips[row].captions for row in features.rows]
+        test = data.part("test")
+        features = subject.features(test, progress)
+        captions = [test.clips[row].captions for row in features.rows]
         clip = torch.arange(len(captions)).repeat_interleave(torch.tensor([len(part) for part in captions]).long())
         if not len(clip):
             raise ValueError(f"no clip of {data.name} has captions and audio that can be used")
         text = subject.text([text for part in captions for text in part], progress, f"{data.name}: captions")
-        found = retrieval_figures(features.embeddings, text, clip)
-        metrics = dict(found.results)
-        metrics |= median_ranks(found.text_ranks, found.audio_ranks, clip, len(captions))
-        best = found.audio_ranks
+        found = retrieval_metrics(features.embeddings, text, clip, test.ids(features.rows))
         settings = {
             "captions_per_clip": _range([len(part) for part in captions]),
             "captions": len(clip),
@@ -51,18 +46,19 @@ class Retrieval(Task):
             "text": "captions as they are published",
             "ties": "an equal score counts as better than the right one",
         }
-        result = result_of("retrieval", subject, data, features, metrics, IN_WORDS, settings)
-        seconds = [features.seconds[row] for row in found.captioned.tolist()]
-        result.plots["recall.png"] = partial(recall, metrics, data.name)
-        result.plots["recall_by_duration.png"] = partial(recall_by_duration, seconds, best, data.name)
+        result = result_of("retrieval", subject, data, features, found.metrics, DEFINITIONS, settings)
+        seconds = [features.seconds[row] for row in found.clips.tolist()]
+        title = f"{data.name}: audio to text R@10 by duration"
+        result.plots["recall.png"] = partial(draw_recall, found.metrics, f"{data.name}: retrieval")
+        result.plots["recall_by_duration.png"] = partial(draw_recall_by_duration, seconds, found.audio_ranks, 10, title)
         return result
 
 
 def shared_captions(captions: Sequence[Sequence[str]]) -> int:
-    """How many captions some other clip has too, in the same words: R@1 of text to audio cannot find all of them.
+    """Count the captions that some other clip has too, word for word: text-to-audio R@1 cannot find all of them.
 
     Args:
-        captions: of each clip.
+        captions: the captions of each clip.
 
     Example:
         >>> shared_captions([["a dog", "rain"], ["rain", "wind"], ["rain"]])

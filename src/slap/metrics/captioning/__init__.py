@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slap.metrics.bootstrap import AT_ONCE, SAMPLES, MetricValue
+from slap.metrics.bootstrap import MetricValue, order_of, percentile_interval, times_drawn
 from slap.metrics.captioning.cider import cider_d
 from slap.metrics.captioning.fense import Fense, find_fense
 from slap.metrics.captioning.plain_tokens import plain_tokenize
@@ -23,8 +23,6 @@ from slap.metrics.captioning.spice import Spice, find_spice
 
 NAMES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor", "cider_d", "spice", "spider", "fense")
 """All of them; FENSE reads captions as they are, the others their tokens."""
-
-ENDS = torch.tensor([0.025, 0.975], dtype=torch.float64)
 
 
 @dataclass
@@ -138,27 +136,28 @@ def _had(find: Callable[[], Any], missing: dict[str, str], *names: str) -> Any:
         return None
 
 
-def caption_result(score: CaptionScore, guess: CaptionScore, seed: int = 0) -> MetricValue:
-    """A metric times 100, with its 95 % percentile bootstrap interval over clips.
+def caption_result(
+    score: CaptionScore, guess: CaptionScore, ids: Sequence[str] | None = None, seed: int = 0
+) -> MetricValue:
+    """Compute a metric times 100, with its 95 % bootstrap interval over clips.
 
     Of CIDEr-D the inverse document frequencies stay those of all references. BLEU and METEOR are computed anew from the
     counts of the clips that are drawn.
 
     Args:
-        score: the metric.
-        guess: the same for captions that were written for other clips; what guessing reaches.
-        seed: of the bootstrap.
+        score: the metric of G clips.
+        guess: the metric of captions that were written for other clips: the value that guessing reaches.
+        ids: G ids of the clips, which are put in their order. Default: the clips are in that order.
+        seed: seed of the bootstrap.
     """
     clips = len(score.clips)
     each = torch.tensor(score.clips, dtype=torch.float64)[:, None] if score.totals is None else score.totals.each
-    generator = torch.Generator().manual_seed(seed)
-    sums = []
-    for part in torch.arange(SAMPLES).split(max(1, AT_ONCE // clips)):
-        drawn = torch.randint(clips, (len(part), clips), generator=generator)
-        times = torch.zeros(len(part), clips, dtype=torch.float64)
-        sums.append(times.scatter_add_(1, drawn, torch.ones_like(times)) @ each)
-    value: Callable[[Tensor], Tensor] = (
-        (lambda total: total[:, 0] / clips) if score.totals is None else score.totals.value
-    )
-    low, high = value(torch.cat(sums)).quantile(ENDS).tolist()
+    if ids is not None:
+        each = each[order_of(ids)]
+
+    def values(drawn: Tensor) -> Tensor:
+        total = times_drawn(drawn, torch.float64) @ each
+        return total[:, 0] / clips if score.totals is None else score.totals.value(total)
+
+    low, high = percentile_interval(values, clips, seed)
     return MetricValue(100 * score.corpus, 100 * low, 100 * high, 100 * guess.corpus, clips)

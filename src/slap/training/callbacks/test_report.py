@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from matplotlib.figure import Figure
 
 from slap.core.bad_clip import BAD_CLIPS
 from slap.core.batch import Batch
@@ -21,6 +20,8 @@ from slap.metrics.bootstrap import MetricValue
 from slap.metrics.plots import draw_confusion, draw_recall, draw_recall_by_duration
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from slap.training.held_out import HeldOutMetrics
     from slap.training.module import SLAP
 
