@@ -1,4 +1,4 @@
-"""Where `slap prepare` wrote the splits of a corpus, by what they are used for."""
+"""Paths of the manifests that `slap prepare` wrote."""
 
 from __future__ import annotations
 
@@ -6,29 +6,19 @@ from pathlib import Path
 from typing import Literal
 
 Role = Literal["train", "val", "test"]
-
-SPLITS: dict[str, dict[Role, str]] = {
-    "audiocaps": {"train": "train", "val": "val", "test": "test"},
-    "clotho": {"train": "development", "val": "validation", "test": "evaluation"},
-}
-
-
-def splits_of(corpus: str, manifests: str | None) -> dict[Role, list[str]]:
-    """The manifests of a corpus' published splits, whether they are there or not.
-
-    Args:
-        corpus: one of `SPLITS`.
-        manifests: the folder; None is `manifests/` and the corpus' name.
-    """
-    folder = Path(manifests or f"manifests/{corpus}")
-    return {role: [str(prepared(folder, split, corpus))] for role, split in SPLITS[corpus].items()}
+"""The use of a manifest."""
 
 
 def prepared(folder: Path, split: str, corpus: str) -> Path:
-    """The manifest of a split.
+    """Return the manifest of a split.
+
+    Args:
+        folder: the folder that `slap prepare` wrote.
+        split: name of the split.
+        corpus: the arguments of `slap prepare` that prepare it, for the message.
 
     Raises:
-        FileNotFoundError: the folder was not prepared; says by which command it is.
+        FileNotFoundError: the folder was not prepared; names the command that does it.
     """
     if not folder.is_dir():
         raise FileNotFoundError(

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slap.datamodules import AudioTextData
-from slap.datamodules.labeled import PROTOCOLS, folds, manifests_of
+from slap.datamodules.sampling.folds import folds
+from slap.evaluation.benchmarks import PROTOCOLS, manifests_of
 from slap.model.specs import EncoderSpec, ObjectiveSpec
 from slap.recipes import finetune
 from slap.recipes._corpora import LabeledCorpus, check_one

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, Trainer
 
 from slap.datamodules import AudioTextData
-from slap.datamodules.protocols import splits_of
+from slap.evaluation.benchmarks import manifests_of
 from slap.model.specs import ObjectiveSpec
 from slap.recipes import finetune
 from slap.recipes._corpora import CAPTIONED_STEPS, CaptionedCorpus, check_one
@@ -70,7 +70,7 @@ def data(
     """
     check_one(CAPTIONED_STEPS, corpus=corpus, train=train)
     if corpus is not None:
-        splits = splits_of(corpus, manifests)
+        splits = manifests_of(corpus, manifests)
         train, val, test = splits["train"], splits["val"], splits["test"]
     return finetune.data(train=train, val=val, test=test, max_duration=max_duration, **options)
 

@@ -15,7 +15,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from slap.datamodules import AudioTextData
-from slap.datamodules.labeled import PROTOCOLS
+from slap.evaluation.benchmarks import PROTOCOLS
 from slap.recipes import _labeled, finetune
 from slap.recipes._corpora import LABELED_STEPS, MIXUP, LabeledCorpus
 from slap.training.module import SLAP

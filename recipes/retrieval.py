@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from slap.datamodules import AudioTextData
-from slap.datamodules.protocols import splits_of
+from slap.evaluation.benchmarks import manifests_of
 from slap.recipes import finetune
 from slap.recipes._corpora import CAPTIONED_STEPS, CaptionedCorpus
 from slap.training.module import SLAP
@@ -40,7 +40,7 @@ def data(
         max_duration: seconds of audio per batch, per process; 1,280 s are 128 clips of AudioCaps.
         **options: any other option of `finetune.data`.
     """
-    splits = splits_of(corpus, manifests)
+    splits = manifests_of(corpus, manifests)
     return finetune.data(
         train=splits["train"], val=splits["val"], test=splits["test"], max_duration=max_duration, **options
     )

@@ -55,7 +55,9 @@ def by_test(folder, manifest, out, max_duration):
     """The metrics of `slap test`, those of its report included."""
     model = tiny_checkpoint(folder / "model.ckpt", max_seconds=WINDOW)
     data = AudioTextData(test=manifest, max_duration=max_duration, window=WINDOW, max_clip=None, num_workers=0)
-    Trainer(default_root_dir=out, callbacks=[test_report.ReportWriter()], **QUIET).test(model, datamodule=data, verbose=False)
+    Trainer(default_root_dir=out, callbacks=[test_report.TestReport()], **QUIET).test(
+        model, datamodule=data, verbose=False
+    )
     written = json.loads((out / "results.json").read_text())
     assert {name: MetricValue(**metric) for name, metric in written.items()} == model.evaluation.results
     return model.evaluation.results | model.evaluation.median_ranks

@@ -1,4 +1,4 @@
-"""SLAP: train, judge and use language-audio models on audio of any duration.
+"""SLAP: train, evaluate and use language-audio models on audio of any duration.
 
 Public names load on first use, so that `import slap` and `slap --help` do not wait for torch.
 """
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from slap.core.packed import Packed as Packed
     from slap.core.registry import plugins as plugins
     from slap.core.registry import register as register
+    from slap.evaluation.evaluate import evaluate as evaluate
     from slap.inference.load import load as load
     from slap.inference.model import Model as Model
     from slap.model.contracts import AudioEncoder as AudioEncoder
@@ -32,6 +33,7 @@ _HOMES = {
     "TextEncoder": "slap.model.contracts",
     "View": "slap.model.views",
     "Views": "slap.model.views",
+    "evaluate": "slap.evaluation.evaluate",
     "load": "slap.inference.load",
     "plugins": "slap.core.registry",
     "register": "slap.core.registry",

@@ -22,9 +22,8 @@ import torch
 import slap
 from slap.cli.main import main
 from slap.core.registry import register
-from slap.evaluation.callback import Evaluate
+from slap.evaluation.callback import Evaluate, as_model
 from slap.evaluation.evaluated_model import Embeddings
-from slap.evaluation.in_training import as_model
 from slap.evaluation.tasks.base import Task, result_of
 from slap.metrics.bootstrap import MetricValue
 from slap.metrics.captioning import ptb as java_tools
@@ -334,7 +333,7 @@ def _program(folder: Path) -> None:
     broken = Evaluate(["restless/mine"], manifest=[f"mine={manifest}"], options=["restless.fail=it broke"])
     try:
         broken._first_only(lambda: broken._find_data(folder / "broken", []))
-        broken._first_only(lambda: broken._judge(trainer.lightning_module, folder / "broken" / "e" / "step0.json"))
+        broken._first_only(lambda: broken._evaluate(trainer.lightning_module, folder / "broken" / "e" / "step0.json"))
     except (ValueError, RuntimeError) as error:
         print(f"STOPPED {type(error).__name__}: {error}", flush=True)
 

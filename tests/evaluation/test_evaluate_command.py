@@ -142,9 +142,7 @@ def test_the_paper_runs_what_there_is_data_for(model, corpora, tmp_path, capsys)
     assert [f"{result['task']}/{result['dataset']}" for result in record["results"]] == ["zeroshot/cremad"]
     skipped = {row["row"]: row["reason"] for row in record["skipped"]}
     assert "there is no folder esc50 or esc-50-master in nowhere" in skipped["zeroshot/esc50"]
-    assert skipped["finetuned_classification/esc50"].startswith(
-        "its head is trained by a recipe and judged by `slap test`"
-    )
+    assert skipped["finetuned_classification/esc50"].startswith("a recipe trains its head and `slap test` evaluates it")
     assert record["failed"] == []
     error = capsys.readouterr().err
     assert "slap: retrieval/audiocaps: skipped: there is no folder audiocaps in" in error
@@ -369,8 +367,11 @@ def test_an_interrupted_evaluation_goes_on(model, mine, monkeypatch):
         (["--tasks", "retrieval/esc50", "--out", "r.json"], "esc50 has labels, and the task needs captions"),
         (["--tasks", "paper", "--data", "nowhere", "--out", "r.json"], "--data: there is no folder nowhere"),
         (["--tasks", "paper", "--manifest", "mine.csv", "--out", "r.json"], "write NAME=PATH"),
-        (["--tasks", "paper", "--manifest", "esc50=mine.csv", "--out", "r.json"], "esc50 is a data set of its own"),
-        (["--tasks", "paper", "--manifest", "m/train=mine.csv", "--out", "r.json"], "m has no clips to judge on"),
+        (
+            ["--tasks", "paper", "--manifest", "esc50=mine.csv", "--out", "r.json"],
+            "esc50 is a benchmark with its own protocol",
+        ),
+        (["--tasks", "paper", "--manifest", "m/train=mine.csv", "--out", "r.json"], "m has no clips to test on"),
         (
             ["--tasks", "paper", "--prompt-set", "lion", "--out", "r.json"],
             "no prompt set 'lion'; did you mean 'laion'?",

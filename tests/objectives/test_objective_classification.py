@@ -172,7 +172,9 @@ def test_accuracy_over_batches_and_windows(monkeypatch):
     labels = {"parity": ("even",) * 3}
     ids, spans = ("long",) * 3, ((0, 100), (50, 150), (150, 300))
     windows = replace(tiny_batch(tiny_model(), [0.1] * 3), ids=ids, spans=spans, labels=labels)
-    metrics.update_classifiers(windows, {"h": torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.01, 0.0]], dtype=torch.float64)}, heads)
+    metrics.update_classifiers(
+        windows, {"h": torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.01, 0.0]], dtype=torch.float64)}, heads
+    )
     unlabeled = replace(tiny_batch(tiny_model(), [0.1], seed=5), labels={})
     metrics.update_classifiers(unlabeled, {"h": torch.zeros(1, 2)}, heads)
     found = compute(metrics, heads)

@@ -19,7 +19,8 @@ from slap.cli.main import main
 from slap.cli.recipe_source import built_in
 from slap.core.registry import load_module
 from slap.datamodules import read_manifest
-from slap.datamodules.labeled import PROTOCOLS, folds, manifests_of
+from slap.datamodules.sampling.folds import folds
+from slap.evaluation.benchmarks import PROTOCOLS, TRAINABLE, datasets, manifests_of
 from slap.recipes import classification, finetune, retrieval
 from slap.testing.tiny import tiny_checkpoint
 from slap.training.callbacks.learning_curves import panels, read_metrics
@@ -273,16 +274,35 @@ def test_folds_to_test_on_and_to_choose_on(own):
     assert folds(table, 3, 0) == {"test": [f"{table}#fold=3"], "val": [], "train": [f"{table}#fold=not 3"]}
 
 
-def test_every_corpus_has_splits_that_prepare_makes(tmp_path):
+def test_every_benchmark_has_splits_that_prepare_makes(tmp_path):
     corpora = load_corpora()
-    for name, protocol in PROTOCOLS.items():
-        corpus = corpora[protocol.prepare.split()[0]]
-        made = {"all", "train", "valid", "test", *corpus.SPLITS}
+    for name, protocol in [*datasets().items(), *TRAINABLE.items()]:
+        made = {"all", "train", "valid", "test", *corpora[protocol.prepare.split()[0]].SPLITS}
         assert {*protocol.train, *protocol.val, *protocol.test} <= made, name
-        if not protocol.folded:
+    for name, protocol in TRAINABLE.items():
+        if not protocol.folds:
             splits = manifests_of(name, str(tmp_path))
             assert set(splits) == {"train", "val", "test"}
             assert all(splits.values())
+
+
+def test_a_name_means_the_same_splits_to_train_and_to_evaluate():
+    """`gtzan` and `cremad` were all clips to `slap evaluate`, and the filtered split and EVAR's to `--data.corpus`."""
+    for name in classification.Corpus.__args__:
+        known = datasets().get(name, datasets()["audioset"])
+        assert (PROTOCOLS[name].test, PROTOCOLS[name].options) == (known.test, known.options)
+    with pytest.raises(ValueError, match="gtzan has no training split; gtzan-filtered has one"):
+        manifests_of("gtzan")
+    with pytest.raises(ValueError, match="there is no benchmark 'esc5'"):
+        manifests_of("esc5")
+
+
+def test_a_benchmark_without_validation_split_holds_clips_out(tmp_path):
+    assert manifests_of("audioset-2m", str(tmp_path)) == {
+        "train": [f"{tmp_path}/balanced_train.jsonl.gz#rest=0.05", f"{tmp_path}/unbalanced_train.jsonl.gz"],
+        "val": [f"{tmp_path}/balanced_train.jsonl.gz#held=0.05"],
+        "test": [f"{tmp_path}/eval.jsonl.gz"],
+    }
 
 
 def load_corpora():
@@ -296,7 +316,7 @@ def test_the_mean_over_folds():
     found = summary({1: figure(50.0), 2: figure(100.0), 3: figure(75.0)})["f"]
     assert (found.value, found.chance, found.count) == (75.0, 10.0, 12)
     assert 50.0 <= found.low <= 75.0 <= found.high <= 100.0
-    with pytest.raises(ValueError, match="fold 2 has the figures g, another one f"):
+    with pytest.raises(ValueError, match="fold 2 has the metrics g, another one f"):
         summary({1: figure(1.0), 2: {"g": figure(1.0)["f"]}})
 
 

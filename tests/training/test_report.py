@@ -13,8 +13,9 @@ from slap.core.packed import Packed
 from slap.metrics.bootstrap import MetricValue
 from slap.metrics.confusion import Confusion
 from slap.metrics.plots import draw_confusion, draw_recall, draw_recall_by_duration
+from slap.metrics.tables import metrics_markdown, metrics_text
 from slap.testing.tiny import tiny_batch, tiny_model
-from slap.training.callbacks.test_report import ReportWriter, Sample, captioned, markdown, median_ranks, table, write
+from slap.training.callbacks.test_report import ReportWriter, Sample, captioned, median_ranks, write
 from slap.training.held_out import HeldOutMetrics
 
 RESULTS = {
@@ -36,7 +37,7 @@ def evaluated():
 
 
 def test_table():
-    assert table(RESULTS).splitlines() == [
+    assert metrics_text(RESULTS).splitlines() == [
         "metric                           value     95 % interval    chance     count",
         "text to audio, R@1                62.5      56.2 to 68.8       0.3       320",
         "text to audio, R@10              100.0     99.0 to 100.0       3.1       320",
@@ -59,15 +60,17 @@ def test_median_ranks_are_a_line():
 
 
 def test_table_fits_a_terminal_and_shows_metrics_it_does_not_know():
-    lines = table({"zeroshot_speaker_number": MetricValue(100, 100, 100, 100, 1_000_000), "mAP": RESULTS["a2t_R@1"]})
+    lines = metrics_text(
+        {"zeroshot_speaker_number": MetricValue(100, 100, 100, 100, 1_000_000), "mAP": RESULTS["a2t_R@1"]}
+    )
     assert {len(line) for line in lines.splitlines()} == {76}
     assert lines.splitlines()[2].startswith("mAP  ")
-    wide = table({"zeroshot_" + "x" * 40: RESULTS["a2t_R@1"]}).splitlines()
+    wide = metrics_text({"zeroshot_" + "x" * 40: RESULTS["a2t_R@1"]}).splitlines()
     assert len(wide[0]) == len(wide[1])  # columns stay in line
 
 
 def test_markdown():
-    assert markdown({"t2a_R@1": RESULTS["t2a_R@1"]}).splitlines() == [
+    assert metrics_markdown({"t2a_R@1": RESULTS["t2a_R@1"]}).splitlines() == [
         "| metric | value | 95 % interval | chance | count |",
         "|---|---:|---:|---:|---:|",
         "| text to audio, R@1 | 62.5 | 56.2 to 68.8 | 0.3 | 320 |",
@@ -119,7 +122,7 @@ def test_files(tmp_path):
     saved = json.loads((tmp_path / "run/results.json").read_text())
     assert {name: MetricValue(**result) for name, result in saved.items()} == RESULTS
     report = (tmp_path / "run/report.md").read_text()
-    assert markdown(RESULTS) in report
+    assert metrics_markdown(RESULTS) in report
     assert all(f"![{name}]({name})" in report for name in plots)
     assert "| clip-1 | a bell \\| a buzz | a bell |" in report
 
@@ -177,7 +180,7 @@ def test_callback_reports_after_a_test_run(tmp_path, capsys):
     batches = [tiny_batch(tiny_model(), seed=seed) for seed in range(2)]
     trainer.test(Judged(), DataLoader(batches, batch_size=None), verbose=False)
     printed = capsys.readouterr().out
-    assert table(RESULTS) in printed
+    assert metrics_text(RESULTS) in printed
     assert f"More in {tmp_path / 'report.md'}" in printed
     assert (tmp_path / "recall.png").is_file()
-    assert markdown(RESULTS) in (tmp_path / "report.md").read_text()
+    assert metrics_markdown(RESULTS) in (tmp_path / "report.md").read_text()

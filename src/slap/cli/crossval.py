@@ -86,7 +86,7 @@ def crossval(folds: Sequence[int], out: Path, options: Sequence[str], slap: Slap
         print(f"fold {fold}: {folder}", flush=True)
         status = slap(["fit", *options, FOLD, str(fold), "--trainer.out", str(folder), *more])
         if not status:
-            best = "best" if (folder / "best.ckpt").is_file() else "last"  # the last, where no clips chose
+            best = "best" if (folder / "best.ckpt").is_file() else "last"  # the last, without a fold for validation
             status = slap(["test", "--config", str(folder / CONFIG), "--ckpt_path", best])
         if status:
             print(f"fold {fold} failed with status {status}; the same command goes on from here", file=sys.stderr)
@@ -102,13 +102,13 @@ def crossval(folds: Sequence[int], out: Path, options: Sequence[str], slap: Slap
 
 
 def summary(results: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str, MetricValue]:
-    """The mean over folds of each figure, with its 95 % interval over folds.
+    """Compute the mean over folds of each metric, with its 95 % interval over folds.
 
     Args:
-        results: of each fold, by figure, as `slap test` writes them.
+        results: metrics of each fold, as `slap test` writes them.
 
     Raises:
-        ValueError: the folds have different figures.
+        ValueError: the folds have different metrics.
     """
     import torch
 
@@ -117,7 +117,7 @@ def summary(results: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str,
     names = list(next(iter(results.values())))
     for fold, found in results.items():
         if set(found) != set(names):
-            raise ValueError(f"fold {fold} has the figures {', '.join(found)}, another one {', '.join(names)}")
+            raise ValueError(f"fold {fold} has the metrics {', '.join(found)}, another one {', '.join(names)}")
     together = {}
     for name in names:
         own = [results[fold][name] for fold in sorted(results)]
@@ -128,24 +128,25 @@ def summary(results: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str,
 
 
 def table(results: Mapping[int, Mapping[str, Mapping[str, Any]]], together: Mapping[str, MetricValue]) -> str:
-    """A Markdown table: a row a figure, with its mean and its value in each fold.
+    """Write a Markdown table: a row per metric, with its mean and its value in each fold.
 
     Example:
         >>> from slap.metrics.bootstrap import MetricValue
         >>> folds = {1: {"classification_accuracy": {"value": 80.0}}, 2: {"classification_accuracy": {"value": 90.0}}}
         >>> print(table(folds, {"classification_accuracy": MetricValue(85.0, 80.0, 90.0, 10.0, 160)}))
-        | figure | mean over folds | 95 % interval over folds | chance | clips | fold 1 | fold 2 |
+        | metric | mean over folds | 95 % interval over folds | chance | clips | fold 1 | fold 2 |
         |---|---:|---:|---:|---:|---:|---:|
         | classification, accuracy | 85.0 | 80.0 to 90.0 | 10.0 | 160 | 80.0 | 90.0 |
     """
-    from slap.training.callbacks.test_report import readable
+    from slap.metrics.tables import cells, markdown_table, readable
 
-    heads = ["figure", "mean over folds", "95 % interval over folds", "chance", "clips"]
-    lines = [heads + [f"fold {fold}" for fold in results], ["---", *["---:"] * (4 + len(results))]]
-    for name, mean in together.items():
-        cells = [f"{mean.value:.1f}", f"{mean.low:.1f} to {mean.high:.1f}", f"{mean.chance:.1f}", str(mean.count)]
-        lines.append([readable(name), *cells, *(f"{found[name]['value']:.1f}" for found in results.values())])
-    return "\n".join(f"|{'|'.join(line)}|" if line[0] == "---" else f"| {' | '.join(line)} |" for line in lines)
+    heads = ["metric", "mean over folds", "95 % interval over folds", "chance", "clips"]
+    heads += [f"fold {fold}" for fold in results]
+    rows = [
+        [readable(name), *cells(mean), *(f"{found[name]['value']:.1f}" for found in results.values())]
+        for name, mean in together.items()
+    ]
+    return markdown_table(heads, rows)
 
 
 def _claim(out: Path, options: Sequence[str]) -> None:

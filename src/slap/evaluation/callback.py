@@ -1,4 +1,4 @@
-"""`slap evaluate` during training: a callback that judges the model as it is, through the same tasks.
+"""`slap evaluate` during training: a callback that evaluates the model as it is, by the same tasks.
 
 In Python `base.trainer(callbacks=[Evaluate(["retrieval/mine"], manifest=["mine=test.csv"])])`; on the command line
 `--trainer.callbacks+=slap.evaluation.callback.Evaluate --trainer.callbacks.tasks '[retrieval/clotho]'
@@ -7,13 +7,14 @@ In Python `base.trainer(callbacks=[Evaluate(["retrieval/mine"], manifest=["mine=
 
 from __future__ import annotations
 
-import importlib
-from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -24,44 +25,49 @@ from slap.core.distributed import world_size
 from slap.core.progress import silent
 from slap.core.registry import plugins
 from slap.evaluation.evaluated_model import EvaluatedModel
-from slap.evaluation.in_training import as_model
-from slap.evaluation.plan import EvalRow, rows_of
+from slap.evaluation.locate import Locator, sources_from_words
+from slap.evaluation.plan import EvalRow, checked_options, make_task, options_from_words, rows_of
 from slap.evaluation.prompts import PromptBook
-from slap.evaluation.provenance import model_record
-from slap.evaluation.runner import EvaluationRun, Located, UnavailableError
+from slap.evaluation.record import model_record
+from slap.evaluation.runner import EvaluationRun, Located
+from slap.evaluation.tasks.base import UnavailableError
+from slap.inference.model import Model
+from slap.inference.network_backend import DEFAULT_MAX_SECONDS, NetworkBackend
+from slap.inference.rebuild import for_use
 from slap.training.module import SLAP
 
 T = TypeVar("T")
 
 FOLDER = "evaluations"
-"""In the run's folder, where the records of each evaluation are."""
+"""Folder, in that of the run, of the records of each evaluation."""
 
 PATIENCE = timedelta(days=1)
-"""How long the other processes wait for the first one's evaluation."""
+"""Longest time that the other processes wait for the first one's evaluation."""
 
 
 class Evaluate(Callback):
-    """Judges the model after validations, and logs each figure as `eval/<task>/<data set>/<figure>`.
+    """Evaluates the model after validations, and logs each metric as `eval/<task>/<data set>/<metric>`.
 
-    Figures can be the trainer's `monitor`. The words are those of `slap evaluate`, and what it would write for a
-    checkpoint of that step stands in the folder `evaluations` of the run, a file a step. Training goes on as if nothing
-    had happened: modes and random numbers are restored.
+    These metrics can be the trainer's `monitor`. The words are those of `slap evaluate`, and the record that it would
+    write for a checkpoint of that step stands in the folder `evaluations` of the run, a file per step. Training goes on
+    as if nothing had happened: modes and random numbers are restored.
 
-    The first validation is judged, then every `every_n_validations`-th, and that at the last step. With several
-    processes the first judges and the others wait for its figures, so they may be as many as one likes, but none is
-    faster; where a strategy splits one copy of the model over processes, judge checkpoints by `slap evaluate` instead.
+    The first validation is evaluated, then every `every_n_validations`-th, and that at the last step. With several
+    processes the first evaluates and the others wait for its metrics, so any number of processes will do, but none
+    makes it faster; where a strategy splits one copy of the model over processes, evaluate checkpoints by
+    `slap evaluate` instead.
 
     Args:
         tasks: rows to run, as `--tasks`.
         data: folders of corpora, or NAME=FOLDER, as `--data`.
         manifest: NAME=PATH, as `--manifest`.
-        options: of tasks, TASK.OPTION=VALUE, as `--set`.
-        every_n_validations: between two evaluations.
-        prompt_set: of zero-shot tasks, as `--prompt-set`.
+        options: options of tasks, TASK.OPTION=VALUE, as `--set`.
+        every_n_validations: validations from one evaluation to the next.
+        prompt_set: prompt set of zero-shot tasks, as `--prompt-set`.
         prompts: files with prompt sets, as `--prompts`.
-        batch_seconds: audio that is encoded together.
+        batch_seconds: seconds of audio per batch.
         workers: processes that read headers of corpora that `slap prepare` did not prepare.
-        plots: draw plots too.
+        plots: whether to draw plots too.
 
     Raises:
         ValueError: no task, or an unknown one; `every_n_validations` is not positive.
@@ -84,14 +90,12 @@ class Evaluate(Callback):
             raise ValueError("Evaluate needs tasks, e.g. ['retrieval/clotho']; `slap evaluate --list` shows them")
         if every_n_validations < 1:
             raise ValueError(f"every_n_validations must be at least 1, got {every_n_validations}")
-        # By name: the framework knows no data module.
-        self._command = importlib.import_module("slap.cli.evaluate")
         self.data, self.manifest, self.workers = data or [], manifest or [], workers
         self.every_n_validations, self.batch_seconds, self.plots = every_n_validations, batch_seconds, plots
         known = plugins("task")
-        self._manifests = self._command.named_manifests(self.manifest)
-        self.rows = rows_of(tasks, known, list(self._manifests))
-        self.options = self._command.task_options(options or [], known)
+        self._sources = sources_from_words(self.data, self.manifest)
+        self.rows = rows_of(tasks, known, list(self._sources.manifests))
+        self.options = checked_options(options_from_words(options or []), known)
         self.prompts = PromptBook.built_in(prompt_set, [Path(path) for path in prompts or []])
         self._validations = 0
         self._located: dict[EvalRow, Located] = {}
@@ -99,11 +103,11 @@ class Evaluate(Callback):
 
     @property
     def state_key(self) -> str:
-        """Tells callbacks apart in a checkpoint."""
+        """Key that distinguishes several such callbacks in a checkpoint."""
         return self._generate_state_key(rows=[str(row) for row in self.rows], manifest=self.manifest)
 
     def state_dict(self) -> dict[str, Any]:
-        """How many validations there were."""
+        """Return the number of validations so far."""
         return {"validations": self._validations}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -119,8 +123,8 @@ class Evaluate(Callback):
         del pl_module
         if isinstance(trainer.strategy, DeepSpeedStrategy | FSDPStrategy | ModelParallelStrategy):
             raise ValueError(
-                f"Evaluate needs a whole copy of the model on a process, which {type(trainer.strategy).__name__} does "
-                "not keep; judge checkpoints by `slap evaluate` instead"
+                f"Evaluate needs a whole copy of the model on each process, which {type(trainer.strategy).__name__} does "
+                "not keep; evaluate checkpoints by `slap evaluate` instead"
             )
         if world_size() > 1 and self._group is None:
             self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
@@ -129,7 +133,7 @@ class Evaluate(Callback):
         self._first_only(lambda: self._find_data(Path(trainer.default_root_dir), train))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Judge, if it is time, and log the figures on all processes.
+        """Evaluate, if it is time, and log the metrics on all processes.
 
         Raises:
             ValueError: a row failed.
@@ -142,20 +146,16 @@ class Evaluate(Callback):
             return
         assert isinstance(pl_module, SLAP)
         out = Path(trainer.default_root_dir) / FOLDER / f"step{trainer.global_step}.json"
-        figures = self._first_only(lambda: self._judge(pl_module, out))
+        values = self._first_only(lambda: self._evaluate(pl_module, out))
         # All processes have the same values; saying so spares a warning for each.
-        pl_module.log_dict({f"eval/{name}": value for name, value in figures.items()}, sync_dist=True)
+        pl_module.log_dict({f"eval/{name}": value for name, value in values.items()}, sync_dist=True)
 
     def _find_data(self, out: Path, train: Sequence[Path]) -> None:
-        parser = ArgumentParser()
-        self._command.configure(parser)
-        words = ["model", "--workers", str(self.workers)]
-        arguments = parser.parse_args([*words, *(["--data", *self.data] if self.data else [])])
-        data = self._command.Data(arguments, self._manifests, plugins("task"), out / FOLDER, train)
+        locator = Locator(self._sources, plugins("task"), out / FOLDER, train, workers=self.workers)
         reasons = []
         for row in self.rows:
             try:
-                self._located[row] = data.locate(row)
+                self._located[row] = locator.locate(row)
             except UnavailableError as error:
                 if row.asked:
                     raise ValueError(f"Evaluate: {row}: {error}") from error
@@ -163,21 +163,20 @@ class Evaluate(Callback):
         if not self._located:
             raise ValueError(f"Evaluate has no data for any of its tasks: {'; '.join(reasons)}")
 
-    def _judge(self, module: SLAP, out: Path) -> dict[str, float]:
-        """The figures of all rows, by `<task>/<data set>/<figure>`; the record is written to `out`."""
-        said: list[str] = []
+    def _evaluate(self, module: SLAP, out: Path) -> dict[str, float]:
+        """Return the metrics of all rows, by `<task>/<data set>/<metric>`; the record is written to `out`."""
         # Outside of validation's inference mode: tasks that learn something need gradients of their own.
         with torch.inference_mode(False), torch.enable_grad(), as_model(module) as model:
             evaluation = EvaluationRun(
-                EvaluatedModel(model, self.prompts, self.batch_seconds),
-                model_record(model, f"{out.parent.parent}, {out.stem}"),
-                out,
-                self._located.__getitem__,
-                lambda name: self._command.make_task(name, self.options),
-                silent,
-                self.options,
-                self.plots,
-                said.append,
+                subject=EvaluatedModel(model, self.prompts, self.batch_seconds),
+                model=model_record(model, f"{out.parent.parent}, {out.stem}"),
+                out=out,
+                locate=self._located.__getitem__,
+                task=lambda name: make_task(name, self.options),
+                progress=silent,
+                options=self.options,
+                draw=self.plots,
+                say=lambda line: None,
             )
             record = evaluation.run(list(self._located), {})
         if record["failed"]:
@@ -185,9 +184,9 @@ class Evaluate(Callback):
         if not record["results"]:
             raise ValueError(f"Evaluate ran nothing: {_reasons(record['skipped'])}")
         return {
-            f"{result['task']}/{result['dataset']}/{name}": figure["value"]
+            f"{result['task']}/{result['dataset']}/{name}": metric["value"]
             for result in record["results"]
-            for name, figure in result["metrics"].items()
+            for name, metric in result["metrics"].items()
         }
 
     def _first_only(self, work: Callable[[], T]) -> T:
@@ -218,3 +217,43 @@ class Evaluate(Callback):
 
 def _reasons(rows: Sequence[dict[str, str]]) -> str:
     return "; ".join(f"{row['row']}: {row['reason']}" for row in rows)
+
+
+@contextmanager
+def as_model(module: SLAP) -> Iterator[Model]:
+    """Lend the model that `slap.load` would give for a checkpoint of this moment, on the same weights, without a copy.
+
+    Within, nothing is trained: modules are in evaluation mode. Afterwards their modes and all random number generators
+    (Python, NumPy, torch, CUDA) are as before, so that training goes on as if nothing had happened.
+
+    Args:
+        module: one whole copy of the model, not sharded over processes.
+
+    Raises:
+        ValueError: a model whose encoders read files, see `slap.inference.rebuild.for_use`.
+    """
+    key = module.CHECKPOINT_HYPER_PARAMS_KEY
+    checkpoint = {key: dict(module.hparams)}
+    module.on_save_checkpoint(checkpoint)  # which makes arguments portable
+    arguments, absent = for_use(checkpoint[key])
+    modes = [(part, part.training) for part in module.modules()]
+    with _same_random_numbers(module.device):
+        module.eval()
+        try:
+            yield Model(NetworkBackend(module, arguments, module.max_seconds or DEFAULT_MAX_SECONDS, absent, lent=True))
+        finally:
+            for part, mode in modes:
+                part.training = mode
+
+
+@contextmanager
+def _same_random_numbers(device: torch.device) -> Iterator[None]:
+    """Restore Python's, NumPy's and torch's random number generators, on the CPU and on the device, afterwards."""
+    plain, numpys = random.getstate(), np.random.get_state()
+    try:
+        # Of this device alone: to ask the others for their state would begin to use them.
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(plain)
+        np.random.set_state(numpys)

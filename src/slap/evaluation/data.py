@@ -164,7 +164,7 @@ def _plain(name: str) -> str:
     return "".join(sign for sign in name.lower() if sign.isalnum())
 
 
-def judged(corpora: Corpora, dataset: Dataset, learns: bool) -> tuple[EvalSet, list[Path]]:
+def clips_of_benchmark(corpora: Corpora, dataset: Dataset, learns: bool) -> tuple[EvalSet, list[Path]]:
     """The clips of a data set, and the manifests of those that are judged.
 
     Args:
@@ -280,7 +280,7 @@ def _captions(cut: Any) -> list[str]:
     return own or texts
 
 
-def judged_manifest(
+def clips_of_manifests(
     name: str, paths: Mapping[Part, Path], uses: Sequence[Use], label: str = ""
 ) -> tuple[EvalSet, list[Path]]:
     """The clips of a user's manifests.
@@ -297,8 +297,8 @@ def judged_manifest(
     use, label = _use_of(name, paths["test"], uses, label)
     lost: Counter[str] = Counter()
     clips = [clip for part, path in paths.items() for clip in clips_of(path, use, label, part, lost)]
-    judged_clips = [clip for clip in clips if clip.part == "test"]
-    folds = use != "captions" and all(clip.fold is not None for clip in judged_clips)
+    test = [clip for clip in clips if clip.part == "test"]
+    folds = use != "captions" and all(clip.fold is not None for clip in test)
     data = EvalSet(
         name=name if not label or label == name else f"{name}/{label}",
         split=paths["test"].name,

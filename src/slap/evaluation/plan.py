@@ -1,14 +1,17 @@
-"""From what `--tasks` says to the rows to run: a task on a data set each."""
+"""The plan of an evaluation: rows, each a task on a data set, and the tasks with their options."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from slap.core.errors import suggest
+from slap.core.registry import arguments, build, plugins
 from slap.evaluation.benchmarks import datasets
 from slap.evaluation.published import paper_rows
-from slap.evaluation.tasks.base import Task
+from slap.evaluation.tasks.base import Task, UnavailableError
 
 PAPER = "paper"
 
@@ -21,7 +24,7 @@ class EvalRow:
         task: its name.
         dataset: the name of the data set or of a manifest.
         label: of a manifest with labels for several tasks, which of them; "" is the only one.
-        asked: whether the row was named; one that was not is skipped where there is no data for it.
+        asked: whether a word named this row by itself; one that was not is skipped where there is no data for it.
     """
 
     task: str
@@ -30,17 +33,17 @@ class EvalRow:
     asked: bool = True
 
     def __str__(self) -> str:
-        """As `--tasks` names it."""
+        """Name the row as `--tasks` does."""
         return "/".join(filter(None, (self.task, self.dataset, self.label)))
 
 
 def rows_of(words: Sequence[str], tasks: Mapping[str, type[Task]], manifests: Sequence[str] = ()) -> list[EvalRow]:
-    """The rows to run, each once, in the order in which they are asked for.
+    """Return the rows to run, each once, in the order in which they are asked for.
 
     Args:
         words: `paper`; TASK for all data sets that it can run on; DATASET for all tasks that can run on it;
             TASK/DATASET; TASK/MANIFEST/LABEL.
-        tasks: those that there are, by name.
+        tasks: all tasks, by name.
         manifests: the names that the user gave to manifests.
 
     Raises:
@@ -81,15 +84,68 @@ def _rows(word: str, tasks: Mapping[str, type[Task]], manifests: Sequence[str]) 
 
 
 def fits(task: type[Task], dataset: str) -> bool:
-    """Whether a task can run on a data set that is known by name."""
+    """Return whether a task can run on a benchmark."""
     return not misfit(task, dataset)
 
 
 def misfit(task: type[Task], dataset: str) -> str:
-    """Why a task cannot run on a data set that is known by name; "" if it can."""
+    """Return why a task cannot run on a benchmark; "" if it can."""
     found = datasets()[dataset]
     if found.use not in task.uses:
         return f"{dataset} has {found.use}, and the task needs {' or '.join(task.uses)}"
-    if task.learns and not found.can_be_learnt:
+    if task.learns and not found.has_training:
         return f"{dataset} has neither folds nor a training split to learn from"
     return ""
+
+
+def checked_options(
+    options: Mapping[str, Mapping[str, Any]], tasks: Mapping[str, type[Task]]
+) -> dict[str, dict[str, Any]]:
+    """Return the options of tasks after a check.
+
+    Args:
+        options: values by task and option.
+        tasks: all tasks, by name.
+
+    Raises:
+        ValueError: there is no such task or option; lists what is valid.
+    """
+    for task, values in options.items():
+        if task not in tasks:
+            raise ValueError(f"--set {task}: there is no task {task!r}; {suggest(task, tasks)}")
+        valid = arguments(tasks[task])
+        for option in values:
+            if option not in valid:
+                raise ValueError(f"--set {task}.{option}: {task} has no option {option!r}; {suggest(option, valid)}")
+    return {task: dict(values) for task, values in options.items()}
+
+
+def options_from_words(words: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the options of tasks that TASK.OPTION=VALUE sets; a value is JSON or text.
+
+    Raises:
+        ValueError: a word has another form.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        task, dot, option = name.partition(".")
+        if not equals or not dot:
+            raise ValueError(f"--set {word}: write TASK.OPTION=VALUE")
+        try:
+            found.setdefault(task, {})[option] = json.loads(value)
+        except ValueError:
+            found[task][option] = value
+    return found
+
+
+def make_task(name: str, options: Mapping[str, Mapping[str, Any]]) -> Task:
+    """Make a task with its options.
+
+    Raises:
+        UnavailableError: there is no such task here, which is so for some rows of the paper alone.
+    """
+    if name not in plugins("task"):
+        raise UnavailableError("a recipe trains its head and `slap test` evaluates it; a linear probe needs neither")
+    task: Task = build("task", name, options.get(name, {}))
+    return task

@@ -1,25 +1,28 @@
-"""An evaluation as one JSON file: written whole or not at all, after every row."""
+"""Record of an evaluation: results, model and software as one JSON file, written whole or not at all after every row."""
 
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from slap.evaluation.published import published
 from slap.evaluation.tasks.base import TaskResult
+from slap.inference.model import Model
 
 SCHEMA = "slap-evaluation/1"
-"""Of the file; another number means that something of the same name changed its meaning."""
+"""Schema of the file; another number means that a key of the same name changed its meaning."""
 
 NAMED = 50
-"""Clips that could not be used which a result names; it counts all."""
+"""Unusable clips that a result names; it counts all of them."""
 
 
 def as_record(result: TaskResult) -> dict[str, Any]:
-    """A result as plain data; plots are named, not drawn."""
+    """Return a result as plain data; plots are named, not drawn."""
     return {
         "task": result.task,
         "dataset": result.dataset,
@@ -45,7 +48,7 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The record of an earlier evaluation; empty if there is none.
+    """Read the record of an earlier evaluation; empty if there is none.
 
     Raises:
         ValueError: the file is something else.
@@ -59,3 +62,42 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise ValueError(f"{path} is not of the schema {SCHEMA}; name another file, or give --overwrite")
     return content
+
+
+PACKAGES = (
+    *("slap-audio", "torch", "torchaudio", "lhotse", "numpy", "soundfile", "sentencepiece", "transformers"),
+    *("scikit-learn", "pycocoevalcap", "sentence-transformers", "av"),
+)
+"""Packages that metrics can depend on."""
+
+
+def software() -> dict[str, str]:
+    """Return the versions of Python and of those packages that are installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def model_record(model: Model, path: str) -> dict[str, Any]:
+    """Describe a model: a hash of its content, where it was, and its kind.
+
+    Args:
+        model: the model.
+        path: the path that it was loaded from.
+    """
+    backend = model.backend
+    holder = backend if hasattr(backend, "device") else getattr(backend, "model", None)  # readers of others' models
+    device = getattr(holder, "device", None)
+    return {
+        "path": path,
+        "hash": model.name,
+        "kind": type(backend).__name__,
+        "sample_rate": model.sample_rate,
+        "max_seconds": model.max_seconds,
+        "embedding_dim": model.embedding_dim,
+        "device": str(device) if device is not None else "unknown",
+    }

@@ -10,21 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from slap.evaluation import record as records
+from slap.evaluation import report
 from slap.evaluation.embedding_cache import stamp
 from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.evaluated_model import EvaluatedModel
 from slap.evaluation.plan import EvalRow
-from slap.evaluation.provenance import software
-from slap.evaluation.tasks.base import Progress, Task, TaskResult
-from slap.metrics import tables
+from slap.evaluation.tasks.base import Progress, Task, TaskResult, UnavailableError
 from slap.metrics.captioning.ptb import ToolFailedError
 
 Located = tuple[EvalSet, Sequence[str]]
-"""The clips of a row, and warnings about overlap with training data."""
-
-
-class UnavailableError(ValueError):
-    """There is no data for a row, or nothing here can run it; the message says why."""
+"""Clips of a row, and warnings about overlap with training data."""
 
 
 @dataclass
@@ -33,20 +28,20 @@ class EvaluationRun:
 
     Args:
         subject: the model.
-        model: about it, see `slap.evaluation.provenance`.
-        out: the JSON file; tables and plots stand beside it.
+        model: description of it, see `slap.evaluation.record.model_record`.
+        out: the JSON file; tables and plots stand beside it. None writes nothing.
         locate: the data of a row; raises `UnavailableError`.
         task: makes the task of a row; raises `UnavailableError`.
         options: of the tasks, by task.
         progress: makes progress bars.
-        draw: whether to draw plots.
-        say: tells the user what happens.
+        draw: whether to draw plots beside `out`.
+        say: is told what happens, a line at a time.
         kept: a folder in which every row that is done is kept, for other evaluations; None keeps none.
     """
 
     subject: EvaluatedModel
     model: dict[str, Any]
-    out: Path
+    out: Path | None
     locate: Callable[[EvalRow], Located]
     task: Callable[[str], Task]
     progress: Progress
@@ -72,7 +67,7 @@ class EvaluationRun:
         record: dict[str, Any] = {
             "schema": records.SCHEMA,
             "model": self.model,
-            "software": software(),
+            "software": records.software(),
             "results": [],
             "skipped": [],
             "failed": [],
@@ -111,7 +106,7 @@ class EvaluationRun:
         return done
 
     def _kept(self, key: str) -> dict[str, Any]:
-        """A row that an earlier evaluation kept; nothing if there is none, or it was cut off."""
+        """Return a row that an earlier evaluation kept; nothing if there is none, or it was cut off."""
         path = None if self.kept is None else self.kept / f"{key}.json"
         if path is None or not path.is_file():
             return {}
@@ -122,27 +117,30 @@ class EvaluationRun:
         return found if isinstance(found, dict) else {}
 
     def _is_whole(self, known: Mapping[str, Any]) -> bool:
-        """Whether what stands beside a row that was done is there, its plots included if any are wanted."""
+        """Return whether all files of a row that was done are there, its plots included if any are wanted."""
         beside = [*known["plot_files"], *known.get("files", [])]
+        if self.out is None:
+            return True
+        folder = self.out.parent
         drawn = not self.draw or bool(known["plot_files"]) or not known["plots"]
-        return drawn and all((self.out.parent / file).exists() for file in beside)
+        return drawn and all((folder / file).exists() for file in beside)
 
     def _key(self, row: EvalRow, data: EvalSet, warnings: Sequence[str]) -> str:
-        """A hash of what the figures of a row depend on."""
+        """Return a hash of what the metrics of a row depend on."""
         clips = [(clip.id, str(clip.audio), stamp(str(clip.audio)), clip.captions, clip.labels) for clip in data.clips]
         parts = [clip.part for clip in data.clips]
         folds = [clip.fold for clip in data.clips]
         prompts = self.subject.prompts.current
         name = data.worded_as
         wording = prompts.record(name) if prompts.general or name in prompts.own else {}
-        settings = [str(row), self.model["hash"], dict(self.options.get(row.task, {})), wording, software()]
+        settings = [str(row), self.model["hash"], dict(self.options.get(row.task, {})), wording, records.software()]
         of_list = [data.classes, data.official, dict(data.lost), [*data.warnings, *warnings]]
         content = json.dumps([settings, clips, parts, folds, of_list], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def _plots(self, result: TaskResult) -> list[str]:
         """Draw the plots into a folder beside the record; their paths from there."""
-        if not self.draw:
+        if not self.draw or self.out is None:
             return []
         folder = self.out.with_name(f"{self.out.stem}_plots")
         folder.mkdir(parents=True, exist_ok=True)
@@ -155,7 +153,9 @@ class EvaluationRun:
 
     def _files(self, result: TaskResult) -> list[str]:
         """Write what stands beside the record; the paths from there."""
-        names = []
+        names: list[str] = []
+        if self.out is None:
+            return names
         for name, text in sorted(result.files.items()):
             file = f"{self.out.stem}_{result.task}_{result.dataset}_{name}".replace("/", "_")
             self.out.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +164,9 @@ class EvaluationRun:
         return names
 
     def _write(self, record: Mapping[str, Any]) -> None:
+        if self.out is None:
+            return
         self.out.parent.mkdir(parents=True, exist_ok=True)
         records.write(self.out, record)
-        self.out.with_suffix(".md").write_text(tables.markdown(record), encoding="utf-8")
-        self.out.with_suffix(".tex").write_text(tables.latex(record), encoding="utf-8")
+        self.out.with_suffix(".md").write_text(report.markdown(record), encoding="utf-8")
+        self.out.with_suffix(".tex").write_text(report.latex(record), encoding="utf-8")

@@ -156,7 +156,9 @@ class RetrievalMetric(EmbeddingMetric):
         if not len(keys):
             return captions, clip
         if len(keys) != int(sizes.sum()):
-            raise ValueError(f"{len(keys)} of {int(sizes.sum())} captions have a caption_key; give all of them one, or none")
+            raise ValueError(
+                f"{len(keys)} of {int(sizes.sum())} captions have a caption_key; give all of them one, or none"
+            )
         _, kind = keys[captions].unique(return_inverse=True)
         first = torch.full_like(kind, len(kind)).scatter_reduce(0, kind, torch.arange(len(kind)), "amin")
         return captions[first[kind]], clip
@@ -216,7 +218,9 @@ class ZeroShotMetric(EmbeddingMetric):
             group: (R,) int64, the number of each row's group. Default: 0.
             bad: clips that could not be used.
         """
-        own = [{task: names[row] for task, names in labels.items() if names[row] is not None} for row in range(len(ids))]
+        own = [
+            {task: names[row] for task, names in labels.items() if names[row] is not None} for row in range(len(ids))
+        ]
         rows = [row for row, found in enumerate(own) if found]
         spans = None if spans is None else [spans[row] for row in rows]
         self._keep_rows([ids[row] for row in rows], spans, None if group is None else group[rows], bad)

@@ -112,7 +112,9 @@ class ClipMetric(Metric):
         unusable = {name for name, _, reason in self.bad if reason != "caption"}  # another caption of it may be good
         rows = [row for row, name in enumerate(ids) if name not in unusable and group in (None, groups[row])]
         if not rows:
-            raise NoClipsError("no clips were evaluated: the manifest is empty, no batch was drawn, or all clips are bad")
+            raise NoClipsError(
+                "no clips were evaluated: the manifest is empty, no batch was drawn, or all clips are bad"
+            )
         return ids, spans, rows
 
     def _values(self) -> dict[str, Tensor]:

@@ -129,7 +129,9 @@ class HeldOutMetrics:
         try:
             metric.compute()
         except NoLabelsError as error:
-            raise ValueError(f"no clip has a label of the task {classifier.task!r}, which {name!r} classifies") from error
+            raise ValueError(
+                f"no clip has a label of the task {classifier.task!r}, which {name!r} classifies"
+            ) from error
         self.results |= {f"{name}_{metric_name}": result for metric_name, result in metric.results.items()}
         if metric.confusion is not None:
             self.confusions[name] = metric.confusion

@@ -37,6 +37,10 @@ Progress = Callable[[int, str, str], Any]
 """`progress(total, what, unit)` gives a bar with `update(n=1)` and `close()`, as tqdm is; see `slap.core.progress`."""
 
 
+class UnavailableError(ValueError):
+    """There is no data for a row, or nothing here can run it; the message says why."""
+
+
 @dataclass
 class TaskResult:
     """The figures of one task on one data set, and what they depend on.

@@ -16,8 +16,7 @@ from slap.core.decoding import Decoding
 from slap.core.registry import register
 from slap.evaluation.eval_set import EvalClip, EvalSet
 from slap.evaluation.evaluated_model import Embeddings, EvaluatedModel
-from slap.evaluation.runner import UnavailableError
-from slap.evaluation.tasks.base import Progress, Task, TaskResult, result_of
+from slap.evaluation.tasks.base import Progress, Task, TaskResult, UnavailableError, result_of
 from slap.metrics.bootstrap import MetricValue, order_of
 from slap.metrics.captioning import CaptionMetrics, caption_result, caption_tools
 from slap.metrics.captioning.scores import CaptionScore

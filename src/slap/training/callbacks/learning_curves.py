@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from slap.training.callbacks.test_report import readable
+from slap.metrics.tables import readable
 from slap.training.module import SLAP
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Panel:
         curves: by the names that the legend shows.
         smooth: draw an average over each curve.
         log: use a logarithmic vertical axis.
-        chance: by the names in the legend, what guessing reaches; drawn dashed.
+        chance: by the names in the legend, the value that guessing reaches; drawn dashed.
     """
 
     title: str
@@ -69,7 +69,7 @@ class LearningCurves(Callback):
 
 
 def read_metrics(path: Path) -> dict[str, Series]:
-    """A CSV log as a series for each metric; where a step was logged twice, as after a restart, the later counts."""
+    """Read a CSV log as a series per metric; where a step was logged twice, as after a restart, the later counts."""
     series: dict[str, Series] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
@@ -80,7 +80,7 @@ def read_metrics(path: Path) -> dict[str, Series]:
 
 
 def panels(series: Mapping[str, Series], chance: Mapping[str, float]) -> list[Panel]:
-    """What to draw of a log: each objective's loss by itself, as their scales differ, then the rest."""
+    """Choose the panels of a log: each objective's loss by itself, as their scales differ, then the rest."""
     objectives = sorted(name.removeprefix("train/weight/") for name in series if name.startswith("train/weight/"))
     losses = {"train/loss": "weighted sum of losses", **{f"train/{name}": name for name in objectives}}
     losses = {name: title for name, title in losses.items() if name in series}
@@ -108,9 +108,9 @@ def draw(series: Mapping[str, Series], path: Path, chance: Mapping[str, float]) 
     """Draw the panels of a log into a PNG.
 
     Args:
-        series: what `read_metrics` gave.
-        path: of the picture.
-        chance: by metric, what guessing reaches, in percent; drawn as a dashed line of the same color.
+        series: each metric by step, from `read_metrics`.
+        path: path of the picture.
+        chance: by metric, the value that guessing reaches, in percent; drawn as a dashed line of the same color.
     """
     from matplotlib.figure import Figure  # here: it is slow to import, and needed once a run
 
@@ -148,7 +148,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
-    """The exponential average of the values so far, without a bias towards the start.
+    """Compute the exponential average of the values so far, without a bias towards the start.
 
     Example:
         >>> [round(value, 2) for value in smoothed([1.0] * 30 + [2.0] * 30)[29:33]]

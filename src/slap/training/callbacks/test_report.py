@@ -1,4 +1,4 @@
-"""What a test run leaves: a table on the terminal, and `report.md`, `results.json` and plots in the run's folder.
+"""Report of a test run: a table on the terminal, and `report.md`, `results.json` and plots in the run's folder.
 
 B clips.
 """
@@ -6,7 +6,7 @@ B clips.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from slap.core.bad_clip import BAD_CLIPS
 from slap.core.batch import Batch
-from slap.metrics.bootstrap import MetricValue
 from slap.metrics.plots import draw_confusion, draw_recall, draw_recall_by_duration
+from slap.metrics.tables import ACCURACY, escape_markdown, markdown_table, metrics_markdown, metrics_text, readable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,8 +30,6 @@ SAMPLES = 12
 
 SAMPLES_PER_BATCH = 2
 """... and how many of one batch, which holds clips of similar duration."""
-
-HEADINGS = ("metric", "value", "95 % interval", "chance", "count")
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class ReportWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Have a few clips of the batch captioned."""
+        """Caption a few clips of the batch."""
         del outputs, batch_idx, dataloader_idx
         if trainer.is_global_zero and len(self._samples) < SAMPLES:
             self._samples += captioned(pl_module, batch, SAMPLES_PER_BATCH)  # type: ignore[arg-type]
@@ -77,41 +75,12 @@ class ReportWriter(Callback):
         if trainer.is_global_zero:
             evaluation: HeldOutMetrics = pl_module.evaluation  # type: ignore[assignment]
             write(Path(trainer.default_root_dir), evaluation, self._samples)
-            lines = [table(evaluation.results), *median_ranks(evaluation), *left_out(evaluation)]
+            lines = [metrics_text(evaluation.results), *median_ranks(evaluation), *left_out(evaluation)]
             print("\n" + "\n\n".join(lines) + f"\n\nMore in {Path(trainer.default_root_dir) / 'report.md'}")
 
 
-def table(results: Mapping[str, MetricValue]) -> str:
-    """The figures as text for a terminal of 80 columns.
-
-    Example:
-        >>> print(table({"t2a_R@1": MetricValue(62.5, 56.1, 68.9, 0.3125, 320)}))
-        metric                           value     95 % interval    chance     count
-        text to audio, R@1                62.5      56.1 to 68.9       0.3       320
-    """
-    rows = [HEADINGS, *_rows(results)]
-    first = max(28, *(len(row[0]) for row in rows))
-    return "\n".join(f"{{:<{first}}}{{:>10}}{{:>18}}{{:>10}}{{:>10}}".format(*row) for row in rows)
-
-
-def markdown(results: Mapping[str, MetricValue]) -> str:
-    """The figures as a table in Markdown.
-
-    Example:
-        >>> print(markdown({"zeroshot_order": MetricValue(62.5, 56.1, 68.9, 8.333, 320)}))
-        | metric | value | 95 % interval | chance | count |
-        |---|---:|---:|---:|---:|
-        | zero-shot, order | 62.5 | 56.1 to 68.9 | 8.3 | 320 |
-        >>> print(markdown({"clotho/t2a_R@10": MetricValue(62.5, 56.1, 68.9, 0.96, 1045)}).splitlines()[-1])
-        | clotho: text to audio, R@10 | 62.5 | 56.1 to 68.9 | 1.0 | 1045 |
-    """
-    rows = [HEADINGS, ("---", "---:", "---:", "---:", "---:"), *_rows(results)]
-    lines = [("|{}|{}|{}|{}|{}|" if row[0] == "---" else "| {} | {} | {} | {} | {} |").format(*row) for row in rows]
-    return "\n".join(lines)
-
-
 def median_ranks(evaluation: HeldOutMetrics) -> list[str]:
-    """A line on the median ranks of all clips together; none if there are none."""
+    """Write a line on the median ranks of all clips together; none if there are none."""
     shown = [(readable(name), rank) for name, rank in evaluation.median_ranks.items() if "/" not in name]
     words = [
         f"{name.partition(',')[0]} {rank.value:g} ({rank.low:g} to {rank.high:g}; chance {rank.chance:g})"
@@ -121,7 +90,7 @@ def median_ranks(evaluation: HeldOutMetrics) -> list[str]:
 
 
 def left_out(evaluation: HeldOutMetrics) -> list[str]:
-    """A line on the clips that could not be used; none if all could."""
+    """Write a line on the clips that could not be used; none if all could."""
     if not evaluation.left_out:
         return []
     reasons = ", ".join(f"{count} {reason}" for reason, count in evaluation.left_out.items())
@@ -132,8 +101,8 @@ def write(folder: Path, evaluation: HeldOutMetrics, samples: Sequence[Sample] = 
     """Write `report.md`, `results.json` and the plots.
 
     Args:
-        folder: where to; made if it is not there.
-        evaluation: after its `compute`.
+        folder: the folder to write into; made if it is not there.
+        evaluation: the metrics, after `compute`.
         samples: captions to show.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,7 +111,7 @@ def write(folder: Path, evaluation: HeldOutMetrics, samples: Sequence[Sample] = 
         figure.savefig(folder / name)
     results = {name: asdict(result) for name, result in evaluation.results.items()}
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    parts = ["# Held-out clips", markdown(evaluation.results), _NOTE]
+    parts = ["# Held-out clips", metrics_markdown(evaluation.results), _NOTE]
     parts += [*median_ranks(evaluation), *left_out(evaluation)]
     parts += ["\n".join(f"![{name}]({name})" for name in plots)]
     if samples:
@@ -151,12 +120,12 @@ def write(folder: Path, evaluation: HeldOutMetrics, samples: Sequence[Sample] = 
 
 
 def captioned(model: SLAP, batch: Batch, count: int) -> list[Sample]:
-    """Captions that the model writes for the first clips of a batch; none if it has not learnt to.
+    """Caption the first clips of a batch; return none if the model writes no captions.
 
     Args:
-        model: any objective of it with a method `generate` will do.
+        model: its first objective with a method `generate` writes the captions.
         batch: B clips.
-        count: clips, fewer if the batch or those with a caption are fewer.
+        count: largest number of clips; of those without a caption none is taken.
     """
     writer: Any = next((objective for objective in model.objectives.values() if hasattr(objective, "generate")), None)
     first: dict[int, str] = {}
@@ -173,44 +142,9 @@ def captioned(model: SLAP, batch: Batch, count: int) -> list[Sample]:
 
 _NOTE = "Values in percent; 95 % bootstrap intervals over clips; chance is what guessing reaches."
 
-ACCURACY = "_accuracy"
-"""What the name of a head's figure ends with."""
-
-_NAMES = {"t2a_": "text to audio, ", "a2t_": "audio to text, ", "zeroshot_": "zero-shot, "}
-
-
-def _rows(results: Mapping[str, MetricValue]) -> list[tuple[str, ...]]:
-    return [
-        (
-            readable(name),
-            f"{result.value:.1f}",
-            f"{result.low:.1f} to {result.high:.1f}",
-            f"{result.chance:.1f}",
-            str(result.count),
-        )
-        for name, result in results.items()
-    ]
-
-
-def readable(metric: str) -> str:
-    """The name of a figure in words.
-
-    Example:
-        >>> readable("clotho/t2a_R@1"), readable("classification_accuracy")
-        ('clotho: text to audio, R@1', 'classification, accuracy')
-    """
-    source, _, figure = metric.rpartition("/")
-    for prefix, words in _NAMES.items():
-        if figure.startswith(prefix):
-            return (f"{source}: " if source else "") + words + figure.removeprefix(prefix)
-    for ending in (ACCURACY, "_mAP"):
-        if metric.endswith(ending):
-            return f"{metric.removesuffix(ending)}, {ending[1:]}"
-    return metric
-
 
 def _plots(evaluation: HeldOutMetrics) -> dict[str, Figure]:
-    """The plots by the name of their file."""
+    """Draw the plots, by the names of their files."""
     plots = {}
     if "t2a_R@1" in evaluation.results:
         plots["recall.png"] = draw_recall(evaluation.results)
@@ -224,9 +158,5 @@ def _plots(evaluation: HeldOutMetrics) -> dict[str, Figure]:
 
 
 def _sample_table(samples: Sequence[Sample]) -> str:
-    rows = [f"| {sample.clip} | {_cell(sample.reference)} | {_cell(sample.written)} |" for sample in samples]
-    return "\n".join(["| clip | reference | written by the model |", "|---|---|---|", *rows])
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    rows = [[escape_markdown(cell) for cell in (sample.clip, sample.reference, sample.written)] for sample in samples]
+    return markdown_table(("clip", "reference", "written by the model"), rows, left=3)
