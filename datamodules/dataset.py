@@ -25,7 +25,7 @@ from slap.core.units import Seconds
 from slap.datamodules.audio.decode import LARGEST
 from slap.datamodules.audio.load import check_captions, check_not_silent, is_silent, load, with_samples
 from slap.datamodules.bad_clips import ClipError
-from slap.datamodules.captions.sample import CaptionSampler, original_text
+from slap.datamodules.captions.sample import CaptionSampler, captions_to_evaluate, original_text
 from slap.datamodules.manifests.safe_cuts import tracks_of
 from slap.datamodules.sampling.eval_windows import Segments
 from slap.datamodules.sampling.mixture import source_of
@@ -42,6 +42,8 @@ TRIES = 10
 @dataclass
 class EvaluationDataset(Dataset[Batch]):
     """Whole clips, or the windows of long ones, with all their captions; bad clips are left out.
+
+    Captions that were made of labels count only where a clip has no others.
 
     Args:
         cuts: mono cuts at the model's sample rate, as `slap.datamodules.audio.load.mono` makes them.
@@ -80,9 +82,9 @@ class EvaluationDataset(Dataset[Batch]):
         if stop - start < whole.num_samples:
             rate = whole.sampling_rate
             cut = whole.truncate(offset=start / rate, duration=(stop - start) / rate, preserve_id=True)
-            if start:
-                cut = fastcopy(cut, supervisions=[])
-        cut = fastcopy(cut, custom={**(cut.custom or {}), "source": source_of(self.firsts, clip)})
+        captions = [] if start else captions_to_evaluate(cut)
+        custom = {**(cut.custom or {}), "source": source_of(self.firsts, clip)}
+        cut = fastcopy(cut, supervisions=captions, custom=custom)
         samples = load(cut, self.largest)
         if is_silent(samples):
             check_not_silent(whole, cut.duration, self.largest)

@@ -14,6 +14,9 @@ from slap.datamodules.bad_clips import ClipError
 from slap.datamodules.captions.augment import Augment
 from slap.datamodules.manifests.tables import FIELD
 
+TEMPLATE = "template"
+"""Field of captions that were made of labels."""
+
 ORIGINAL, AUGMENTED = "original_text", "augmented_text"
 """Custom fields of a caption whose text was augmented."""
 
@@ -80,6 +83,12 @@ def field_of(caption: SupervisionSegment) -> str:
     """Return the field that a caption is from."""
     field: str = (caption.custom or {}).get("field", FIELD)
     return field
+
+
+def captions_to_evaluate(cut: Cut) -> list[SupervisionSegment]:
+    """Return the captions that a clip is evaluated with; those that were made of labels only where it has no others."""
+    own = [caption for caption in cut.supervisions if field_of(caption) != TEMPLATE]
+    return own or list(cut.supervisions)
 
 
 def original_text(caption: SupervisionSegment) -> str:

@@ -1,4 +1,4 @@
-"""Benchmarks that are known by name: where their layouts are read, and by which protocol they are trained and tested."""
+"""Benchmarks that are known by name: their layouts, and the protocols by which they are trained and tested."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from slap.evaluation.eval_set import Part
 from slap.evaluation.tasks.base import Use
 
 HELD_OUT = 0.05
-"""Share of the training clips that is held out for validation where a benchmark has no validation split (our choice)."""
+"""Share of the training clips that is held out where a benchmark has no validation split (our choice)."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from slap.evaluation.locate import Locator, sources_from_words
 from slap.evaluation.plan import EvalRow, checked_options, make_task, options_from_words, rows_of
 from slap.evaluation.prompts import PromptBook
 from slap.evaluation.record import model_record
-from slap.evaluation.runner import EvaluationRun, Located
+from slap.evaluation.runner import EvaluationRun, Located, quiet
 from slap.evaluation.tasks.base import UnavailableError
 from slap.inference.model import Model
 from slap.inference.network_backend import DEFAULT_MAX_SECONDS, NetworkBackend
@@ -123,8 +123,8 @@ class Evaluate(Callback):
         del pl_module
         if isinstance(trainer.strategy, DeepSpeedStrategy | FSDPStrategy | ModelParallelStrategy):
             raise ValueError(
-                f"Evaluate needs a whole copy of the model on each process, which {type(trainer.strategy).__name__} does "
-                "not keep; evaluate checkpoints by `slap evaluate` instead"
+                "Evaluate needs a whole copy of the model on each process, which "
+                f"{type(trainer.strategy).__name__} does not keep; evaluate checkpoints by `slap evaluate` instead"
             )
         if world_size() > 1 and self._group is None:
             self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
@@ -176,7 +176,7 @@ class Evaluate(Callback):
                 progress=silent,
                 options=self.options,
                 draw=self.plots,
-                say=lambda line: None,
+                say=quiet,
             )
             record = evaluation.run(list(self._located), {})
         if record["failed"]:

@@ -28,9 +28,6 @@ from slap.evaluation.tasks.base import Use
 REPORT = "report.json"
 FAULTS = ("missing", "unreadable", "truncated", "empty", "outside", "duplicated")
 
-TEMPLATE = "template"
-"""The field of captions that were made of labels."""
-
 
 class NoDataError(ValueError):
     """There is no data for a row; the message says what was looked for."""
@@ -227,6 +224,7 @@ def clips_of(manifest: Path, use: Use, label: str, part: Part, lost: Counter[str
         part: what the clips are for.
         lost: counts, by reason, the test clips of the manifest that cannot be used, or have no label of the task.
     """
+    from slap.datamodules.captions.sample import captions_to_evaluate
     from slap.datamodules.manifests.read import read_manifest
 
     bad: list[BadClip] = []
@@ -235,7 +233,11 @@ def clips_of(manifest: Path, use: Use, label: str, part: Part, lost: Counter[str
     found = []
     for cut in cuts:
         custom = cut.custom or {}
-        captions, labels = (tuple(_captions(cut)), ()) if use == "captions" else ((), _labels(custom, use, label))
+        captions, labels = (
+            (tuple(caption.text for caption in captions_to_evaluate(cut)), ())
+            if use == "captions"
+            else ((), _labels(custom, use, label))
+        )
         if labels is None:
             without["without label"] += 1
         else:
@@ -270,14 +272,6 @@ def _labels(custom: Mapping[str, Any], use: Use, label: str) -> tuple[str, ...] 
         return None if tags is None else tuple(tags)
     name = custom.get("labels", {}).get(label)
     return None if name is None else (name,)
-
-
-def _captions(cut: Any) -> list[str]:
-    """The captions of a clip; those that were made of labels only where there are no others."""
-    fields = [(supervision.custom or {}).get("field") for supervision in cut.supervisions]
-    texts = [supervision.text for supervision in cut.supervisions]
-    own = [text for text, field in zip(texts, fields, strict=True) if field != TEMPLATE]
-    return own or texts
 
 
 def clips_of_manifests(

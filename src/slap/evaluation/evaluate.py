@@ -13,12 +13,12 @@ from slap.core.registry import plugins
 from slap.evaluation import record as records
 from slap.evaluation.embedding_cache import EmbeddingCache
 from slap.evaluation.evaluated_model import EvaluatedModel
-from slap.evaluation.locate import DataSource, Locator, PathLikes, Sources, sources_of
+from slap.evaluation.locate import DataSource, Locator, Sources, StrPath, sources_of
 from slap.evaluation.overlap import training_manifests
 from slap.evaluation.plan import checked_options, make_task, rows_of
 from slap.evaluation.prompts import PromptBook
 from slap.evaluation.results import EvaluationResults
-from slap.evaluation.runner import EvaluationRun
+from slap.evaluation.runner import EvaluationRun, quiet
 from slap.evaluation.tasks.base import Progress
 from slap.inference.embedder import BATCH_SECONDS
 from slap.inference.load import load
@@ -26,7 +26,7 @@ from slap.inference.model import Model
 
 
 def evaluate(
-    model: PathLikes | Model, tasks: Sequence[str], data: DataSource | Sources = (), **options: Any
+    model: StrPath | Model, tasks: Sequence[str], data: DataSource | Sources = (), **options: Any
 ) -> EvaluationResults:
     """Evaluate a model by tasks on data.
 
@@ -61,16 +61,16 @@ def evaluate(
 
 
 def run(
-    model: PathLikes | Model,
+    model: StrPath | Model,
     tasks: Sequence[str],
     data: DataSource | Sources = (),
     *,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     prompt_set: str = "default",
-    prompts: Sequence[PathLikes] = (),
-    train: Sequence[PathLikes] = (),
+    prompts: Sequence[StrPath] = (),
+    train: Sequence[StrPath] = (),
     overlap_by: Sequence[str] = ("id", "origin"),
-    out: PathLikes | None = None,
+    out: StrPath | None = None,
     overwrite: bool = False,
     plots: bool = False,
     batch_seconds: float = BATCH_SECONDS,
@@ -78,7 +78,7 @@ def run(
     device: str | None = None,
     trust: bool = False,
     progress: Progress = silent,
-    say: Callable[[str], object] = lambda line: None,
+    say: Callable[[str], None] = quiet,
 ) -> EvaluationResults:
     """Run rows; one that cannot be run stops no other, and is listed among `failed` or `skipped` of the results.
 

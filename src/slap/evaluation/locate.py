@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from os import PathLike
 from pathlib import Path
 from typing import get_args
 
@@ -16,8 +15,8 @@ from slap.evaluation.plan import EvalRow
 from slap.evaluation.runner import Located
 from slap.evaluation.tasks.base import Task, UnavailableError
 
-PathLikes = str | PathLike[str]
-DataSource = PathLikes | Sequence[PathLikes] | Mapping[str, PathLikes | Mapping[str, PathLikes]]
+StrPath = str | Path
+DataSource = StrPath | Sequence[StrPath] | Mapping[str, StrPath | Mapping[str, StrPath]]
 """Folders of corpora, manifests, or either by name; see `sources_of`."""
 
 
@@ -50,7 +49,7 @@ def sources_of(data: DataSource | Sources) -> Sources:
     if isinstance(data, Sources):
         return data
     if not isinstance(data, Mapping):
-        paths = [Path(path) for path in ([data] if isinstance(data, str | PathLike) else data)]
+        paths = [Path(path) for path in ([data] if isinstance(data, StrPath) else data)]
         files = {path.name.partition(".")[0]: path for path in paths if not path.is_dir()}
         roots = [path for path in paths if path.is_dir()]
         if len(files) + len(roots) < len(paths):
@@ -117,7 +116,7 @@ def checked_manifests(manifests: Mapping[str, Mapping[str, Path]], where: str) -
                 raise FileNotFoundError(f"{where}: there is no {path} for {name}")
         if "test" not in parts:
             raise ValueError(f"{where}: {name} has no clips to test on; add {name}=PATH")
-    return {name: dict(parts) for name, parts in manifests.items()}  # type: ignore[arg-type]
+    return {name: {part: parts[part] for part in get_args(Part) if part in parts} for name, parts in manifests.items()}
 
 
 class Locator:

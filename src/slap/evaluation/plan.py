@@ -132,10 +132,11 @@ def options_from_words(words: Sequence[str]) -> dict[str, dict[str, Any]]:
         task, dot, option = name.partition(".")
         if not equals or not dot:
             raise ValueError(f"--set {word}: write TASK.OPTION=VALUE")
+        own = found.setdefault(task, {})
         try:
-            found.setdefault(task, {})[option] = json.loads(value)
+            own[option] = json.loads(value)
         except ValueError:
-            found[task][option] = value
+            own[option] = value
     return found
 
 

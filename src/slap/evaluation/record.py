@@ -1,4 +1,4 @@
-"""Record of an evaluation: results, model and software as one JSON file, written whole or not at all after every row."""
+"""Record of an evaluation, its model and its software: one JSON file, written whole or not at all after every row."""
 
 from __future__ import annotations
 

@@ -22,6 +22,11 @@ Located = tuple[EvalSet, Sequence[str]]
 """Clips of a row, and warnings about overlap with training data."""
 
 
+def quiet(line: str) -> None:
+    """Take a line, and tell nobody."""
+    del line
+
+
 @dataclass
 class EvaluationRun:
     """Rows to run, and where everything is written.

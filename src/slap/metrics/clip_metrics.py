@@ -147,7 +147,7 @@ class RetrievalMetric(EmbeddingMetric):
         return found.metrics
 
     def _captions(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return the number of each caption of some rows among all captions, and its place among the rows: (C,), (C,)."""
+        """Number each caption of some rows among all captions, and find its place among the rows: (C,) and (C,)."""
         sizes = self._numbers("captions")
         own, starts = sizes[list(rows)], (sizes.cumsum(0) - sizes)[list(rows)]
         clip = torch.arange(len(rows)).repeat_interleave(own)

@@ -154,6 +154,6 @@ def chance_average_precision(k: int, items: int, right: int, divide_by: DivideBy
 
 
 def chance_recall(k: int, items: int, right: int) -> float:
-    """Compute the probability, in percent, that one of `right` items is among the first k of `items` in random order."""
+    """Compute the chance, in percent, that one of `right` items is among the first k of `items` in random order."""
     k = min(k, items)
     return 100 * (1 - comb(items - right, k) / comb(items, k))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ class HeldOutMetrics:
         """Add one batch with its embeddings, (R, E) and (C, E)."""
         self._sample_rate = sample_rate
         audio, group = audio.detach().float().cpu(), batch.source.cpu()
-        rows = {"ids": batch.ids, "spans": _spans(batch), "group": group, "bad": batch.bad}
+        rows: dict[str, Any] = {"ids": batch.ids, "spans": _spans(batch), "group": group, "bad": batch.bad}
         self._retrieval.update(audio, text, batch.clip, caption_key=batch.caption_key, **rows)
         self._zero_shot.update(audio, batch.labels, **rows)
 
