@@ -233,11 +233,9 @@ def clips_of(manifest: Path, use: Use, label: str, part: Part, lost: Counter[str
     found = []
     for cut in cuts:
         custom = cut.custom or {}
-        captions, labels = (
-            (tuple(caption.text for caption in captions_to_evaluate(cut)), ())
-            if use == "captions"
-            else ((), _labels(custom, use, label))
-        )
+        own = captions_to_evaluate(cut) if use == "captions" else []
+        captions = tuple(caption.text for caption in own)
+        labels = () if use == "captions" else _labels(custom, use, label)
         if labels is None:
             without["without label"] += 1
         else:
