@@ -1,4 +1,4 @@
-"""Judging during training: the figures of `slap evaluate`, and a training that does not notice.
+"""Evaluation during training: the metrics of `slap evaluate`, and a training that does not notice.
 
 The last tests start this file as a program, once per process.
 """
@@ -101,12 +101,14 @@ def fit(manifest, out, callbacks=(), max_steps=4, **options):
     options = {**QUIET, "log_every_n_steps": 1, "val_check_interval": 2, **options}
     trainer = base.trainer(str(out), max_steps, callbacks=list(callbacks), **options)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*overlap.*|.*same.*|.*also in.*")  # it is judged on what it learns
+        warnings.filterwarnings(
+            "ignore", message=".*overlap.*|.*same.*|.*also in.*"
+        )  # it is evaluated on what it learns
         trainer.fit(model, datamodule=data)
     return trainer, model
 
 
-def judge(manifest, **options):
+def evaluating(manifest, **options):
     rows = ["retrieval/mine", "captioning/mine", "restless/mine"]
     chosen = ["captioning.beam=1", "captioning.max_length=6"]
     return Evaluate(rows, manifest=[f"mine={manifest}"], options=chosen, **options)
@@ -116,7 +118,7 @@ def judge(manifest, **options):
 def run(manifest, tmp_path_factory):
     """A run with the callback: its folder, trainer and model."""
     out = tmp_path_factory.mktemp("run") / "out"
-    return out, *fit(manifest, out, [judge(manifest)], monitor="eval/retrieval/mine/t2a_mAP@10")
+    return out, *fit(manifest, out, [evaluating(manifest)], monitor="eval/retrieval/mine/t2a_mAP@10")
 
 
 def log(out):
@@ -139,10 +141,10 @@ def untimed(out):
 
 
 def test_training_does_not_notice(run, manifest, tmp_path):
-    out, _, judged = run
+    out, _, evaluated = run
     _, alone = fit(manifest, tmp_path / "alone")
     theirs = alone.state_dict()
-    assert all(torch.equal(value, theirs[name]) for name, value in judged.state_dict().items())
+    assert all(torch.equal(value, theirs[name]) for name, value in evaluated.state_dict().items())
     with_callback = [row for row in untimed(out) if len(row) > 2]
     without = [row for row in untimed(tmp_path / "alone") if len(row) > 2]
     assert with_callback == without
@@ -193,10 +195,10 @@ def test_modes_come_back_also_after_an_error():
     torch.manual_seed(0)
 
     def use_and_fail():
-        with as_model(model) as judged:
+        with as_model(model) as evaluated:
             torch.rand(5)
             assert not model.training
-            assert judged.embed_audio(torch.rand(800)).shape == (1, 16)
+            assert evaluated.embed_audio(torch.rand(800)).shape == (1, 16)
             raise KeyError
 
     with pytest.raises(KeyError):
@@ -229,10 +231,10 @@ def test_tasks_that_learn_do_so_beside_the_training(manifest, tmp_path):
         (tmp_path / f"{part}.csv").write_text("\n".join(["audio,label", *lines]))
     words = [f"mine={tmp_path}/test.csv", f"mine/train={tmp_path}/train.csv", f"mine/val={tmp_path}/val.csv"]
     rows = ["linear_probe/mine", "knn_probe/mine"]
-    _, judged = fit(manifest, tmp_path / "run", [Evaluate(rows, manifest=words)], 2)
+    _, evaluated = fit(manifest, tmp_path / "run", [Evaluate(rows, manifest=words)], 2)
     assert all(column(tmp_path / "run", f"eval/{row}/label/accuracy") for row in rows)
     _, alone = fit(manifest, tmp_path / "alone", (), 2)
-    assert all(torch.equal(value, alone.state_dict()[name]) for name, value in judged.state_dict().items())
+    assert all(torch.equal(value, alone.state_dict()[name]) for name, value in evaluated.state_dict().items())
 
 
 def test_a_row_that_fails_stops_the_run(manifest, tmp_path):
@@ -298,13 +300,13 @@ def two(tmp_path_factory):
 
 def test_two_processes_have_the_same_figures(two):
     folder, printed = two
-    found = [json.loads(text.split("FIGURES ")[1].splitlines()[0]) for text in printed]
+    found = [json.loads(text.split("METRICS ")[1].splitlines()[0]) for text in printed]
     assert found[0] == found[1]
     record = json.loads((folder / "out" / "evaluations" / "step2.json").read_text())
     for result in record["results"]:
-        for name, figure in result["metrics"].items():
+        for name, metric in result["metrics"].items():
             if result["task"] != "restless":
-                assert found[0][f"eval/{result['task']}/mine/{name}"] == pytest.approx(figure["value"], rel=1e-5)
+                assert found[0][f"eval/{result['task']}/mine/{name}"] == pytest.approx(metric["value"], rel=1e-5)
     words = ["--manifest", f"mine={folder / 'clips.csv'}", "--no-plots", "--workers", "0"]
     out = folder / "after.json"
     assert (
@@ -313,8 +315,8 @@ def test_two_processes_have_the_same_figures(two):
     )
     after = json.loads(out.read_text())
     assert after["results"][0]["metrics"].keys() == record["results"][0]["metrics"].keys()
-    for name, figure in after["results"][0]["metrics"].items():
-        assert figure["value"] == record["results"][0]["metrics"][name]["value"], name
+    for name, metric in after["results"][0]["metrics"].items():
+        assert metric["value"] == record["results"][0]["metrics"][name]["value"], name
 
 
 def test_an_error_on_the_first_process_stops_both(two):
@@ -327,9 +329,9 @@ def _program(folder: Path) -> None:
     manifest = folder / "clips.csv"
     options = {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}
     java_tools.shutil.which = lambda name: None
-    trainer, _ = fit(manifest, folder / "out", [judge(manifest)], 2, **options)
-    figures = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("eval/")}
-    print("FIGURES " + json.dumps(figures), flush=True)
+    trainer, _ = fit(manifest, folder / "out", [evaluating(manifest)], 2, **options)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("eval/")}
+    print("METRICS " + json.dumps(metrics), flush=True)
     broken = Evaluate(["restless/mine"], manifest=[f"mine={manifest}"], options=["restless.fail=it broke"])
     try:
         broken._first_only(lambda: broken._find_data(folder / "broken", []))

@@ -1,4 +1,4 @@
-"""The task `captioning` of `slap evaluate`: what it writes down, and that a reviewer gets the same figures from it."""
+"""The task `captioning` of `slap evaluate`: what it writes down, and that a reviewer gets the same scores from it."""
 
 import json
 import re
@@ -112,9 +112,9 @@ def test_with_java_all_that_needs_no_download_comes(model, clips):
     assert list(result.metrics) == expected
     assert result.settings["scoring"]["tokenizer"] == "PTB"
     assert result.settings["generation"] == {"method": "greedy", "max_length": 6}
-    for figure in result.metrics.values():
-        assert figure.low - 1e-9 <= figure.value <= figure.high + 1e-9
-        assert figure.count == 3
+    for metric in result.metrics.values():
+        assert metric.low - 1e-9 <= metric.value <= metric.high + 1e-9
+        assert metric.count == 3
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`slap evaluate`, end to end on small corpora in their official layouts, against figures computed by hand."""
+"""`slap evaluate`, end to end on small corpora in their official layouts, against metrics computed by hand."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def evaluated(model, corpora, tmp_path_factory):
 CLOTHO = ["Radio Garble.wav", "toy rattle  2.wav", " leading.wav", "Caf\xe9.wav"]
 
 
-def test_retrieval_equals_figures_by_hand(evaluated, model, corpora):
+def test_retrieval_equals_metrics_by_hand(evaluated, model, corpora):
     _, record = evaluated
     result = record["results"][0]
     loaded = slap.load(model)
@@ -84,7 +84,7 @@ def test_a_result_says_what_it_depends_on(evaluated):
     assert record["software"]["torch"] == torch.__version__.split("+")[0]
 
 
-def test_zeroshot_equals_figures_by_hand(evaluated, model, corpora):
+def test_zeroshot_equals_metrics_by_hand(evaluated, model, corpora):
     """One of the five listed clips has no audio file, one is empty."""
     _, record = evaluated
     result = record["results"][1]
@@ -189,7 +189,7 @@ def test_all_corpora_in_their_official_layouts(model, tmp_path):
     assert "only 2 of the 10 folds have clips" in found["urbansound8k"]["warnings"]
     assert set(found["urbansound8k"]["metrics"]) == {"accuracy", "accuracy_pooled"}
     assert set(found["audioset"]["metrics"]) == {"mAP"}
-    assert "only 5 of the 527 classes are known: figures are easier to reach" in found["audioset"]["warnings"]
+    assert "only 5 of the 527 classes are known, so the metrics are too high" in found["audioset"]["warnings"]
 
 
 def test_what_slap_prepare_wrote_is_read_too(model, corpora, tmp_path, evaluated):
@@ -283,7 +283,7 @@ def test_rows_of_a_manifest_that_cannot_be_used_are_counted(model, mine):
 def test_training_data_that_are_judged_on(model, mine, capsys):
     options = ["--tasks", "retrieval/mine", "--manifest", "mine=mine.csv", "--no-plots"]
     record = evaluate(model, mine / "r.json", *options, "--train", "train.csv")
-    expected = "the training manifest train.csv holds evaluated clips: 2 by id, of 6; the figures are too good"
+    expected = "the training manifest train.csv holds evaluated clips: 2 by id, of 6; the metrics are too high"
     assert any(warning.startswith(expected) for warning in record["results"][0]["warnings"])
     assert expected in capsys.readouterr().err
     tools.table(mine / "other.csv", ["audio", "caption", "id"], [("0.wav", "x", "another id")])

@@ -18,9 +18,9 @@ trees = load_module(str(Path(__file__).parents[1] / "support" / "tree_tuning.py"
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory):
+def probed(tmp_path_factory):
     """What the probes say of three corpora: with folds, with a validation split, with several labels a clip."""
-    folder = tmp_path_factory.mktemp("judged")
+    folder = tmp_path_factory.mktemp("probed")
     tiny_checkpoint(folder / "model.ckpt")
     trees.esc50(folder / "data" / "esc50", folds=3)
     trees.speechcommands(folder / "data" / "speechcommands")
@@ -35,8 +35,8 @@ def judged(tmp_path_factory):
     return folder, results
 
 
-def test_every_row_is_there_with_what_it_depends_on(judged):
-    _, results = judged
+def test_every_row_is_there_with_what_it_depends_on(probed):
+    _, results = probed
     assert len(results) == 6
     folds, split, several = (results[f"linear_probe/{name}"] for name in ("esc50", "speechcommands", "audioset"))
     assert set(folds["metrics"]) == {"accuracy", "accuracy_pooled"}
@@ -50,8 +50,8 @@ def test_every_row_is_there_with_what_it_depends_on(judged):
     assert results["knn_probe/audioset"]["settings"]["neighbours"] in (1, 3, 5, 10, 20, 50, 200)
 
 
-def test_cross_validation_equals_scikit_learn_on_the_embeddings(judged):
-    folder, results = judged
+def test_cross_validation_equals_scikit_learn_on_the_embeddings(probed):
+    folder, results = probed
     result = results["linear_probe/esc50"]
     files = sorted((folder / "data" / "esc50" / "audio").glob("*.wav"))
     x = slap.load(folder / "model.ckpt").embed_audio(files).double().numpy()

@@ -1,4 +1,4 @@
-"""Linear and nearest-neighbor probes against scikit-learn, and that nothing is chosen on what is judged."""
+"""Linear and nearest-neighbor probes against scikit-learn, and that nothing is selected on the test."""
 
 import numpy as np
 import pytest

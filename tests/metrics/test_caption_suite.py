@@ -1,4 +1,4 @@
-"""Captioning metrics where tools are missing or supplied, and bootstrap intervals of figures that are no means."""
+"""Captioning metrics where tools are missing or supplied, and bootstrap intervals of metrics that are no means."""
 
 import json
 import shutil

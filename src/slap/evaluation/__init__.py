@@ -1,9 +1,9 @@
-"""Judging a model by the field's protocols: tasks, data sets, prompts, figures with where they come from.
+"""Evaluation of models by published protocols: tasks, benchmarks, prompts, and metrics with their provenance.
 
-- `Task`: what a model is judged by; `@register("name")` on a class of this kind adds one for `slap evaluate`.
-- `EvalSet`, `EvalClip`: the clips to judge on, with captions or labels, from `slap.evaluation.data`.
-- `EvaluatedModel`: the model that is judged, and the embeddings that its tasks share.
-- `TaskResult`: figures, and all that it takes to compare them with others'.
+- `Task`: a way to evaluate models; `@register("name")` on a class of this kind adds one for `slap evaluate`.
+- `EvalSet`, `EvalClip`: the clips to evaluate on, with captions or labels, from `slap.evaluation.data`.
+- `EvaluatedModel`: the model under evaluation, and the embeddings that its tasks share.
+- `TaskResult`: metrics, and all that they depend on.
 
 Importing this package registers the tasks of its own.
 """

@@ -46,7 +46,7 @@ class Dataset:
 
     @property
     def has_training(self) -> bool:
-        """Whether there is something to train on that is not evaluated."""
+        """True if there is something to train on that is not evaluated."""
         return bool(self.folds or self.train)
 
     @property
@@ -56,7 +56,7 @@ class Dataset:
 
     @property
     def multi_label(self) -> bool:
-        """Whether a clip may have several labels."""
+        """True if a clip may have several labels."""
         return self.use == "tags"
 
     @property

@@ -1,4 +1,4 @@
-"""From folders of corpora and from manifests to the clips that a model is judged on.
+"""Clips to evaluate a model on, from folders of corpora and from manifests.
 
 A data set of `slap.evaluation.benchmarks` is looked for below a folder: in its official layout, or as `slap prepare`
 wrote it.
@@ -30,7 +30,7 @@ FAULTS = ("missing", "unreadable", "truncated", "empty", "outside", "duplicated"
 
 
 class NoDataError(ValueError):
-    """There is no data for a row; the message says what was looked for."""
+    """No data for a row; the message says what was looked for."""
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Split:
         manifest: of the clips that are there; None if not one is.
         official: the published number of clips.
         lost: by reason, the clips that are not in the manifest.
-        classes: all labels of the data set's task; those of the clips alone where no list says more.
+        classes: all labels of the data set's task; the labels of the clips alone where no list has more.
     """
 
     manifest: Path | None
@@ -51,12 +51,12 @@ class Split:
 
 
 class Corpora:
-    """Where the data sets are.
+    """Folders of corpora, and their splits as they are found there.
 
     Args:
-        roots: folders that hold a folder a corpus.
+        roots: folders that hold a folder per corpus.
         named: folders of single data sets or corpora, by name.
-        work: where manifests of corpora in their official layouts are written.
+        work: the folder that manifests of corpora in their official layouts are written to.
         workers: processes that read headers.
     """
 
@@ -68,7 +68,7 @@ class Corpora:
         self._splits: dict[tuple[str, str, str], Split] = {}
 
     def folder(self, dataset: Dataset) -> Path:
-        """The folder of a data set.
+        """Find the folder of a data set.
 
         Raises:
             NoDataError: there is none.
@@ -91,7 +91,7 @@ class Corpora:
         return found[0]
 
     def split(self, dataset: Dataset, name: str) -> Split:
-        """A published split of a data set: read from a prepared folder, or prepared from the official layout.
+        """Find a published split of a data set: read from a prepared folder, or prepared from the official layout.
 
         Raises:
             NoDataError: it is not there.
@@ -130,7 +130,7 @@ class Corpora:
 
 
 def _prepared(dataset: Dataset, folder: Path, name: str) -> Split:
-    """A split that `slap prepare` wrote.
+    """Read a split that `slap prepare` wrote.
 
     Raises:
         NoDataError: it prepared another corpus, other options, or not this split.
@@ -162,12 +162,12 @@ def _plain(name: str) -> str:
 
 
 def clips_of_benchmark(corpora: Corpora, dataset: Dataset, learns: bool) -> tuple[EvalSet, list[Path]]:
-    """The clips of a data set, and the manifests of those that are judged.
+    """Return the clips of a benchmark, and the manifests of its test clips.
 
     Args:
-        corpora: where it is.
-        dataset: which.
-        learns: whether the splits to train and choose on are needed too.
+        corpora: the folders of corpora.
+        dataset: the benchmark.
+        learns: whether the training and validation splits are needed too.
 
     Raises:
         NoDataError: it is not there, or not one clip of a split that is needed.
@@ -194,7 +194,7 @@ def clips_of_benchmark(corpora: Corpora, dataset: Dataset, learns: bool) -> tupl
                 lost.update(split.lost)
     warnings = []
     if dataset.classes is not None and len(labels) != dataset.classes:
-        warnings.append(f"only {len(labels)} of the {dataset.classes} classes are known: figures are easier to reach")
+        warnings.append(f"only {len(labels)} of the {dataset.classes} classes are known, so the metrics are too high")
     folds = len({clip.fold for clip in clips})
     if dataset.folds and folds != dataset.folds:
         warnings.append(f"only {folds} of the {dataset.folds} folds have clips")
@@ -215,13 +215,13 @@ def clips_of_benchmark(corpora: Corpora, dataset: Dataset, learns: bool) -> tupl
 
 
 def clips_of(manifest: Path, use: Use, label: str, part: Part, lost: Counter[str]) -> list[EvalClip]:
-    """The clips of a manifest, with captions or with the labels of one task.
+    """Return the clips of a manifest, with captions or with the labels of one task.
 
     Args:
         manifest: any that training reads.
-        use: what the task needs.
-        label: which task's labels.
-        part: what the clips are for.
+        use: the kind of annotation that the task needs.
+        label: the task of the manifest whose labels are taken.
+        part: the use of the clips.
         lost: counts, by reason, the test clips of the manifest that cannot be used, or have no label of the task.
     """
     from slap.datamodules.captions.sample import captions_to_evaluate
@@ -246,7 +246,7 @@ def clips_of(manifest: Path, use: Use, label: str, part: Part, lost: Counter[str
 
 
 def _audio(cut: Any, manifest: Path) -> Audio:
-    """A stretch of a file where the clip is one; of mixes, shards and what lies in memory, what decodes them."""
+    """Return a segment of a file where the clip is one; for mixes, shards and samples in memory, what decodes them."""
     try:
         return segment(cut, str(manifest))
     except ValueError:
@@ -264,7 +264,7 @@ def _decoded(cut: Any, rate: int) -> Tensor:
 
 
 def _labels(custom: Mapping[str, Any], use: Use, label: str) -> tuple[str, ...] | None:
-    """The labels of a clip for a task; None if nothing is said of it, which is not the same as no tag."""
+    """Return the labels of a clip for a task; None if the manifest has none for it, unlike an empty list of tags."""
     if use == "tags":
         tags = custom.get("tags", {}).get(label)
         return None if tags is None else tuple(tags)
@@ -275,13 +275,13 @@ def _labels(custom: Mapping[str, Any], use: Use, label: str) -> tuple[str, ...] 
 def clips_of_manifests(
     name: str, paths: Mapping[Part, Path], uses: Sequence[Use], label: str = ""
 ) -> tuple[EvalSet, list[Path]]:
-    """The clips of a user's manifests.
+    """Return the clips of a user's manifests, and the manifest of the test clips.
 
     Args:
         name: that the user gave.
         paths: of the manifests, by part; "test" is there.
-        uses: what the task needs; the first that the clips have is taken.
-        label: which task's labels, where the clips have labels for several; "" is the only one.
+        uses: kinds of annotation that the task can use; the first that the clips have is taken.
+        label: the task whose labels are taken, where the clips have labels for several; "" is the only one.
 
     Raises:
         NoDataError: the clips have nothing of the kind, or labels for several tasks.
@@ -305,7 +305,7 @@ def clips_of_manifests(
 
 
 def _use_of(name: str, path: Path, uses: Sequence[Use], label: str) -> tuple[Use, str]:
-    """What a manifest offers that a task can use, and of which task the labels are."""
+    """Return the kind of annotation of a manifest that a task can use, and the task of its labels."""
     from slap.datamodules.manifests.read import read_manifest
 
     if "captions" in uses and not label:

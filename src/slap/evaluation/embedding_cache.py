@@ -23,11 +23,11 @@ Known = tuple[float, Tensor] | str
 """Duration and embedding, or why there is none."""
 
 HELD = 256
-"""Rows that are written together."""
+"""Rows per write."""
 
 
 class EmbeddingCache:
-    """What is known of clips.
+    """Embeddings of clips, or why they have none, on disk.
 
     Args:
         folder: made if it is not there.
@@ -50,7 +50,7 @@ class EmbeddingCache:
         return self.folder / "clips.jsonl"
 
     def read(self, keys: Iterable[Key]) -> dict[Key, Known]:
-        """Those of some clips that are known and whose files did not change."""
+        """Read what is known of some clips, but for those whose files changed."""
         rows = self._index()
         wanted = {}
         for key in keys:
@@ -66,7 +66,7 @@ class EmbeddingCache:
         }
 
     def add(self, key: Key, known: Known) -> None:
-        """Keep what became of a clip."""
+        """Keep the embedding of a clip, or why it has none."""
         about: dict[str, Any] = {"clip": _name(key), "stamp": stamp(key[0])}
         if isinstance(known, str):
             vector, about["error"] = torch.zeros(self.width), known
@@ -77,7 +77,7 @@ class EmbeddingCache:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the rows that wait."""
         if not self._waiting:
             return
         self._index()  # cuts what an interruption left behind
@@ -90,7 +90,7 @@ class EmbeddingCache:
         self._rows = None
 
     def _index(self) -> dict[str, tuple[int, dict[str, Any]]]:
-        """The last row of each clip; files are cut to what both have."""
+        """Index the last row of each clip; files are cut to what both have."""
         if self._rows is not None:
             return self._rows
         self._rows = {}
@@ -118,7 +118,7 @@ def _name(key: Key) -> str:
 
 
 def stamp(audio: str) -> list[int]:
-    """Size and time of a clip's file, to see whether it changed; nothing for what is on no disk.
+    """Return size and time of a clip's file, to see whether it changed; nothing for what is on no disk.
 
     Of a clip in shards or in a mix, those of the folder or the manifest that it is from.
 

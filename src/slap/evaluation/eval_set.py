@@ -1,4 +1,4 @@
-"""What a model is judged on: clips with captions or labels, and what is known of the set that they are from.
+"""Clips to evaluate a model on, with captions or labels, and the data set that they are from.
 
 n clips, K classes.
 """
@@ -23,12 +23,12 @@ class EvalClip:
     """A clip, not decoded yet.
 
     Attributes:
-        id: names it within its set.
-        audio: what `slap.Model` reads.
-        captions: those that it is judged with.
+        id: unique within its set.
+        audio: anything that `slap.Model` reads.
+        captions: the captions that it is evaluated with.
         labels: one of the set's classes, or, in a multi-label set, any number of them.
         fold: of the set's folds, where it has folds.
-        part: what it is for: tasks that learn nothing use "test" alone.
+        part: its use; tasks that learn nothing use "test" alone.
     """
 
     id: str
@@ -49,10 +49,10 @@ class EvalSet:
         clips: those that were found, in the order of the published list.
         classes: all K of the data set, also those that no clip here has; none where there are captions.
         multilabel: whether a clip may have several classes.
-        folds: whether figures are means over the clips' folds, as the data set's protocol says.
+        folds: whether metrics are means over the clips' folds, as the data set's protocol says.
         official: the published number of test clips; None where none is published.
         lost: by reason, how many clips of the list are not among `clips`.
-        warnings: what a reader of the figures must know.
+        warnings: what a reader of the metrics must know.
         about: which variant of a data set this is, in words.
         prompts: the data set whose prompts are used; "" is this one.
     """
@@ -70,12 +70,12 @@ class EvalSet:
     prompts: str = ""
 
     def part(self, name: Part) -> EvalSet:
-        """The clips of one part alone."""
+        """Return the set with the clips of one part alone."""
         return replace(self, clips=[clip for clip in self.clips if clip.part == name])
 
     @property
     def worded_as(self) -> str:
-        """The data set whose prompts are used."""
+        """Name of the data set whose prompts are used."""
         return self.prompts or self.name
 
     def ids(self, rows: Sequence[int]) -> list[str]:
@@ -83,7 +83,7 @@ class EvalSet:
         return [self.clips[row].id for row in rows]
 
     def truth(self, rows: Sequence[int]) -> Tensor:
-        """Which classes some clips have, (n, K) bool.
+        """Return the classes that some clips have, (n, K) bool.
 
         Args:
             rows: numbers of clips.
@@ -102,7 +102,7 @@ class EvalSet:
 
 
 def hash_of_ids(ids: Iterable[str]) -> str:
-    """SHA-256, in hexadecimal, of ids in any order: equal for equal sets of clips.
+    """Hash ids in any order by SHA-256, in hexadecimal: equal for equal sets of clips.
 
     Example:
         >>> hash_of_ids(["b", "a"]) == hash_of_ids(["a", "b"]) != hash_of_ids(["ab"])

@@ -101,7 +101,7 @@ def run(
         device: device of the model, e.g. "cuda:1". Default: a GPU if there is one.
         trust: whether to load a saved model whose checksum or links are wrong.
         progress: makes progress bars.
-        say: is told what happens, a line at a time.
+        say: receives a line for each event.
 
     Raises:
         ValueError: a task, a name or an option is unknown.

@@ -1,4 +1,4 @@
-"""The model that is judged, and the embeddings of clips that several tasks share.
+"""Model under evaluation, and the embeddings of clips that several tasks share.
 
 n clips, E shared dimension.
 """
@@ -41,12 +41,12 @@ class Embeddings:
 
 
 class EvaluatedModel:
-    """A model under judgement.
+    """A model under evaluation, which computes each embedding once for all tasks.
 
     Args:
         model: from `slap.load`, or around a network that is being trained.
         prompts: the prompts of zero-shot tasks.
-        batch_seconds: audio that is encoded together.
+        batch_seconds: seconds of audio per batch.
         store: keeps embeddings on disk, so that an interrupted evaluation goes on; None keeps them in memory alone.
     """
 
@@ -64,7 +64,7 @@ class EvaluatedModel:
         self._known: dict[tuple[str, str], tuple[float, Tensor] | str] = {}
 
     def features(self, data: EvalSet, progress: Progress) -> Embeddings:
-        """The embeddings of a set's clips; those that another task asked for before are not computed again."""
+        """Embed the clips of a set; those that another task asked for before are not computed again."""
         keys = [(str(clip.audio), clip.id) for clip in data.clips]
         if self.store is not None:
             self._known |= self.store.read([key for key in keys if key not in self._known])
@@ -97,7 +97,7 @@ class EvaluatedModel:
                 self.store.flush()
 
     def text(self, texts: Sequence[str], progress: Progress, what: str = "text") -> Tensor:
-        """The embeddings of texts, (n, E), each different text encoded once."""
+        """Embed texts, (n, E), each different text once."""
         unique = list(dict.fromkeys(texts))
         bar = progress(len(unique), what, "texts")
         parts = []
@@ -109,7 +109,7 @@ class EvaluatedModel:
         return torch.cat(parts)[torch.tensor([place[text] for text in texts])]
 
     def handling(self, features: Embeddings) -> dict[str, Any]:
-        """How audio was treated, as plain data."""
+        """Describe how audio was treated, as plain data."""
         model = self.model
         window = round(model.max_seconds * model.sample_rate)
         long = sum(seconds > model.max_seconds for seconds in features.seconds)

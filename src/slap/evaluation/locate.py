@@ -22,7 +22,7 @@ DataSource = StrPath | Sequence[StrPath] | Mapping[str, StrPath | Mapping[str, S
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the clips of an evaluation are.
+    """Folders and manifests that an evaluation takes its clips from.
 
     Attributes:
         roots: folders in which each corpus has a folder.
@@ -100,7 +100,7 @@ def checked_manifests(manifests: Mapping[str, Mapping[str, Path]], where: str) -
 
     Args:
         manifests: by name and part.
-        where: the argument that they come from, for messages.
+        where: name of the argument that they come from, for messages.
 
     Raises:
         ValueError: the name is that of a benchmark, a part is none, or a name has no test clips.

@@ -1,4 +1,4 @@
-"""Whether what a model is judged on is in its training data, for the warnings of `slap evaluate`."""
+"""Overlap of evaluated clips with training data, for the warnings of `slap evaluate`."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ BY_NAME = {"id", "origin"}
 WAYS = ("id", "origin", "content", "fingerprint")
 
 
-def overlap_warnings(train: Sequence[Path], judged: Sequence[Path], ways: set[str], workers: int) -> list[str]:
-    """A line for each training manifest that shares clips with what a model is judged on.
+def overlap_warnings(train: Sequence[Path], evaluated: Sequence[Path], ways: set[str], workers: int) -> list[str]:
+    """Write a line for each training manifest that shares clips with those that are evaluated.
 
     Args:
         train: manifests of the training data.
-        judged: manifests of the clips that the model is judged on.
-        ways: of `WAYS`; names alone are compared in no time, the others decode all audio.
+        evaluated: manifests of the clips that are evaluated.
+        ways: ways to compare, of `WAYS`; "id" and "origin" take no time, the others decode all audio.
         workers: processes that decode.
     """
     found = []
     for path in train:
-        for other in judged:
+        for other in evaluated:
             clips = len(read_manifest(other, max_bad=1.0))
             shared = _by_name(path, other, ways) if ways <= BY_NAME else _by_audio(path, other, ways, workers)
             if shared:
                 listed = " and ".join(f"{count} by {way}" for way, count in shared.items())
                 found.append(
-                    f"the training manifest {path} holds evaluated clips: {listed}, of {clips}; the figures are too "
-                    f"good, see `slap overlap {path} {other}`"
+                    f"the training manifest {path} holds evaluated clips: {listed}, of {clips}; the metrics are too "
+                    f"high, see `slap overlap {path} {other}`"
                 )
     return found
 
 
-def _by_name(train: Path, judged: Path, ways: set[str]) -> dict[str, int]:
-    counts = shared_by_name(read_manifest(train, max_bad=1.0), read_manifest(judged, max_bad=1.0))
+def _by_name(train: Path, test: Path, ways: set[str]) -> dict[str, int]:
+    counts = shared_by_name(read_manifest(train, max_bad=1.0), read_manifest(test, max_bad=1.0))
     named = dict(zip(("id", "origin"), counts, strict=True))
     return {way: count for way, count in named.items() if count and way in ways}
 
 
-def _by_audio(train: Path, judged: Path, ways: set[str], workers: int) -> dict[str, int]:
+def _by_audio(train: Path, test: Path, ways: set[str], workers: int) -> dict[str, int]:
     from slap.datamodules.overlap.search import search
 
-    pairs = search(train, [judged], ways, workers, show=True).pairs
+    pairs = search(train, [test], ways, workers, show=True).pairs
     clips: dict[str, set[int]] = {}
     for (_, evaluated), pair in pairs.items():
         for way in pair.by:
@@ -54,7 +54,7 @@ def _by_audio(train: Path, judged: Path, ways: set[str], workers: int) -> dict[s
 
 
 def training_manifests(model: Path) -> list[Path]:
-    """The training manifests that the configuration of a checkpoint's run names, those that are there.
+    """Return the training manifests that the configuration of a checkpoint's run names, and that are there.
 
     Args:
         model: a checkpoint in the folder of its run, beside `config.yaml`; of anything else nothing is known.

@@ -1,4 +1,4 @@
-"""Prompt sets: which words stand around a label, as data (`prompts.toml`), by name, with a hash that pins them.
+"""Prompt sets: the words around a label, as data (`prompts.toml`), by name, with a hash that pins them.
 
 K classes.
 """
@@ -24,12 +24,12 @@ FIELDS = ("templates", "texts", "words")
 
 @dataclass(frozen=True)
 class Wording:
-    """How labels of one data set become texts.
+    """Texts of the labels of one data set.
 
     Attributes:
         templates: each with `{label}`.
         texts: or, for each label, whole texts.
-        words: what stands for a label in the templates, where that is not the label.
+        words: the word for a label in the templates, where that is not the label.
     """
 
     templates: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class Wording:
     words: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, classes: Sequence[str]) -> list[list[str]]:
-        """For each of K classes its prompts.
+        """Write the prompts of each of K classes.
 
         Raises:
             ValueError: there are texts, but none for a class.
@@ -50,7 +50,7 @@ class Wording:
         return [list(self.texts[name]) for name in classes]
 
     def plain(self) -> dict[str, Any]:
-        """As plain data, what there is of it."""
+        """Return what is set, as plain data."""
         parts = {
             "templates": list(self.templates),
             "texts": {label: list(texts) for label, texts in self.texts.items()},
@@ -65,7 +65,7 @@ class PromptSet:
 
     Attributes:
         name: of the set.
-        about: where it is from.
+        about: its source.
         general: for data sets without a wording of their own; None if there is none.
         own: by data set.
     """
@@ -76,7 +76,7 @@ class PromptSet:
     own: Mapping[str, Wording]
 
     def wording(self, dataset: str) -> Wording:
-        """The wording for a data set.
+        """Return the wording for a data set.
 
         Raises:
             ValueError: the set has none.
@@ -89,7 +89,7 @@ class PromptSet:
         return found
 
     def record(self, dataset: str) -> dict[str, Any]:
-        """What a result says of its prompts: the set's name, its words, and a hash of them."""
+        """Describe the prompts of a result: the set's name, its words, and a hash of them."""
         plain = self.wording(dataset).plain()
         pinned = hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
         return {"set": self.name, **plain, "sha256": pinned[:16]}
@@ -97,7 +97,7 @@ class PromptSet:
 
 @dataclass(frozen=True)
 class PromptBook:
-    """All prompt sets, and which of them is used.
+    """All prompt sets, and the one in use.
 
     Attributes:
         sets: by name.
@@ -109,7 +109,7 @@ class PromptBook:
 
     @classmethod
     def built_in(cls, chosen: str = DEFAULT, more: Sequence[Path] = ()) -> PromptBook:
-        """The sets of this package and of some files.
+        """Read the sets of this package and of some files.
 
         Args:
             chosen: the set to use.
@@ -136,7 +136,7 @@ class PromptBook:
 
 
 def parse(text: str, where: str) -> dict[str, PromptSet]:
-    """The prompt sets that a TOML text describes, by name.
+    """Parse the prompt sets of a TOML text, by name.
 
     Args:
         text: see the head of `prompts.toml`.

@@ -1,4 +1,4 @@
-"""Runs the rows of an evaluation one after the other, and keeps what is done."""
+"""Run of an evaluation: rows one after the other, each kept when it is done."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Located = tuple[EvalSet, Sequence[str]]
 
 
 def quiet(line: str) -> None:
-    """Take a line, and tell nobody."""
+    """Take a line and print nothing."""
     del line
 
 
@@ -40,7 +40,7 @@ class EvaluationRun:
         options: of the tasks, by task.
         progress: makes progress bars.
         draw: whether to draw plots beside `out`.
-        say: is told what happens, a line at a time.
+        say: receives a line for each event.
         kept: a folder in which every row that is done is kept, for other evaluations; None keeps none.
     """
 

@@ -1,1 +1,24 @@
-"""Metrics as pure functions, with confidence intervals, tables and plots."""
+"""Metrics as pure functions, and over them torchmetrics classes, with confidence intervals, tables and plots.
+
+`RetrievalMetric`, `ZeroShotMetric` and `ClassifierMetric` fit any LightningModule or MetricCollection; they load on first
+use, as torchmetrics takes its time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slap.metrics.clip_metrics import ClassifierMetric as ClassifierMetric
+    from slap.metrics.clip_metrics import RetrievalMetric as RetrievalMetric
+    from slap.metrics.clip_metrics import ZeroShotMetric as ZeroShotMetric
+
+__all__ = ["ClassifierMetric", "RetrievalMetric", "ZeroShotMetric"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'slap.metrics' has no attribute {name!r}")
+    from slap.metrics import clip_metrics
+
+    return getattr(clip_metrics, name)

@@ -12,16 +12,16 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 TEMPERATURE = 0.07
-"""By which neighbors are weighed, exp(cosine / temperature), as in DINO (arXiv 2104.14294) and before it InstDisc."""
+"""Temperature of neighbors' weights exp(cosine / temperature), as in DINO (arXiv 2104.14294) and before it InstDisc."""
 
 AT_ONCE = 50_000_000
-"""Cosines that are held in memory together."""
+"""Cosines that are held in memory at a time."""
 
 
 def neighbor_scores(
     features: Tensor, truth: Tensor, queries: Tensor, ks: Sequence[int], temperature: float = TEMPERATURE
 ) -> dict[int, Tensor]:
-    """For each k, of the classes the weighted share of the k nearest clips that have them.
+    """Compute, for each k, the weighted share of the k nearest clips that have each class.
 
     Args:
         features: (n, E).

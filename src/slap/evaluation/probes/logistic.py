@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 ITERATIONS = 1000
 TOLERANCE = 1e-8
-"""Of the mean loss's gradient, at which the fit ends."""
+"""Gradient of the mean loss at which the fit ends."""
 
 
 @dataclass(frozen=True)

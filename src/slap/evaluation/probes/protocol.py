@@ -1,4 +1,4 @@
-"""What a probe is, and how it is judged: its setting chosen on validation or on inner folds, never on the test.
+"""Protocol of probes: the setting is selected on validation or on inner folds, never on the test.
 
 n clips, E features, K classes.
 """
@@ -18,14 +18,14 @@ from slap.evaluation.probes.logistic import Logistic, fit_logistic
 from slap.metrics.average_precision import average_precision
 
 INNER_FOLDS = 5
-"""Into which training clips are parted where there are neither validation clips nor folds (our choice)."""
+"""Folds of the training clips where there are neither validation clips nor folds (our choice)."""
 
 
 class Probe(ABC):
     """Classifies clips by frozen features.
 
     Attributes:
-        settings: from which one is chosen; of equally good ones the first.
+        settings: the settings to select from; of equally good ones the first wins.
     """
 
     settings: tuple[Any, ...]
@@ -50,7 +50,7 @@ class LinearProbing(Probe):
     def scores(
         self, features: Tensor, truth: Tensor, queries: Tensor, settings: Sequence[float], multilabel: bool
     ) -> dict[float, Tensor]:
-        """One fit for each strength, from the weakest on, each from the one before."""
+        """Fit once for each strength, from the weakest on, each from the one before."""
         scale = features.shape[1] ** 0.5
         found: dict[float, Tensor] = {}
         fit: Logistic | None = None
@@ -69,20 +69,20 @@ class NeighborProbing(Probe):
     def scores(
         self, features: Tensor, truth: Tensor, queries: Tensor, settings: Sequence[int], multilabel: bool
     ) -> dict[int, Tensor]:
-        """All from one search."""
+        """Score by all settings from one search."""
         del multilabel
         return neighbor_scores(features, truth, queries, settings)
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe says of the clips that it is judged on.
+    """Scores of a probe for the test clips.
 
     Attributes:
         rows: (m,) int64, their numbers among all clips, ascending.
         scores: (m, K).
-        chosen: the setting, or by fold the settings, that were chosen.
-        chosen_on: on what, in words.
+        chosen: the selected setting, or the settings by fold.
+        chosen_on: the clips that selected it, in words.
     """
 
     rows: Tensor
@@ -93,7 +93,7 @@ class ProbeResult:
 
 
 def quality(scores: Tensor, truth: Tensor, multilabel: bool) -> float:
-    """What is chosen by: accuracy, or macro mAP, 0 to 1."""
+    """Compute the metric that selects a setting: accuracy, or macro mAP, 0 to 1."""
     if multilabel:
         return average_precision(scores, truth).nanmean().nan_to_num(0.0).item()
     return (scores.argmax(1) == truth.int().argmax(1)).double().mean().item()
@@ -112,11 +112,11 @@ def probe_parts(
         multilabel: whether a clip may have several classes.
 
     Raises:
-        ValueError: there are no clips to learn from, or none to judge.
+        ValueError: there are no clips to learn from, or none to test on.
     """
     train, val, test = (_rows(parts, name) for name in ("train", "val", "test"))
     if not len(train) or not len(test):
-        raise ValueError(f"a probe learns from train and is judged on test; got {len(train)} and {len(test)} clips")
+        raise ValueError(f"a probe learns from train and is tested on test; got {len(train)} and {len(test)} clips")
     if not len(val):
         groups = stratified(truth[train], INNER_FOLDS)
         chosen = choose(probe, features[train], truth[train], groups, multilabel)
@@ -160,7 +160,7 @@ def probe_folds(
 
 
 def choose(probe: Probe, features: Tensor, truth: Tensor, groups: Tensor, multilabel: bool) -> Any:
-    """The setting that is best in the mean over groups of clips, each scored by what is learnt from the others.
+    """Select the setting that is best in the mean over groups of clips, each scored by what the others teach.
 
     Args:
         probe: the probe.
@@ -180,7 +180,7 @@ def choose(probe: Probe, features: Tensor, truth: Tensor, groups: Tensor, multil
 
 
 def stratified(truth: Tensor, count: int) -> Tensor:
-    """Groups of clips, (n,) int64 from 0, with the clips of each class dealt out in turn; no randomness.
+    """Deal clips into groups, (n,) int64 from 0, with the clips of each class dealt out in turn; no randomness.
 
     Example:
         >>> stratified(torch.tensor([[1, 0], [1, 0], [0, 1], [1, 0], [0, 1]]).bool(), 2).tolist()

@@ -1,8 +1,8 @@
-"""What a model is judged by, as plug-ins: a task turns a model and a data set into figures.
+"""Evaluation tasks as plug-ins: a task turns a model and a data set into metrics.
 
     @register("nearest")
     class Nearest(Task):
-        '''How near a clip is to the one after it.'''
+        '''Similarity of a clip to the one after it.'''
 
         uses = ("labels",)
 
@@ -31,33 +31,33 @@ if TYPE_CHECKING:
     from slap.evaluation.evaluated_model import Embeddings, EvaluatedModel
 
 Use = Literal["captions", "labels", "tags"]
-"""What a task needs of clips: captions, one label each, or any number of labels."""
+"""Annotation that a task needs of clips: captions, one label each, or any number of labels."""
 
 Progress = Callable[[int, str, str], Any]
 """`progress(total, what, unit)` gives a bar with `update(n=1)` and `close()`, as tqdm is; see `slap.core.progress`."""
 
 
 class UnavailableError(ValueError):
-    """There is no data for a row, or nothing here can run it; the message says why."""
+    """No data for a row, or nothing here that can run it; the message says why."""
 
 
 @dataclass
 class TaskResult:
-    """The figures of one task on one data set, and what they depend on.
+    """The metrics of one task on one data set, and what they depend on.
 
     Attributes:
-        task: its name.
-        dataset: the name of the data set.
-        split: the published split that was judged on.
-        metrics: by name.
+        task: name of the task.
+        dataset: name of the data set.
+        split: the published split that was evaluated.
+        metrics: the metrics, by name.
         definitions: how each metric is computed, in words, by its name.
-        settings: what else the figures depend on: prompts, windows, options of the task; plain data.
+        settings: all else that the metrics depend on: prompts, windows, options of the task; plain data.
         counts: `official`, `found`, `evaluated`; and `lost`, by reason.
-        ids_sha256: of the ids of the clips that were evaluated, see `slap.evaluation.eval_set.hash_of_ids`.
+        ids_sha256: hash of the ids of the clips that were evaluated, see `slap.evaluation.eval_set.hash_of_ids`.
         warnings: what a reader must know.
-        per_class: for each class its name, figures and number of clips; plain data.
+        per_class: for each class its name, metrics and number of clips; plain data.
         failed: the clips that could not be used, with the reason.
-        files: what stands beside the record, by the name of its file: the captions that were written, for instance.
+        files: text files beside the record, by name, e.g. the captions that were written.
         plots: drawings by the name of their file, made when they are asked for.
     """
 
@@ -77,10 +77,10 @@ class TaskResult:
 
 
 class Task(ABC):
-    """Something that a model is judged by. The first line of the docstring is what `slap plugins` says of it.
+    """A way to evaluate models. `slap plugins` prints the first line of the docstring.
 
     Attributes:
-        uses: what it needs of clips; it runs on the data sets that have one of these.
+        uses: annotations that it can use; it runs on the data sets that have one of these.
         learns: whether it trains something: then the set has clips of the parts "train" and, where the data set has
             one, "val" beside "test", or folds.
         headline: the metrics that tables show first.
@@ -92,7 +92,7 @@ class Task(ABC):
 
     @abstractmethod
     def run(self, subject: EvaluatedModel, data: EvalSet, progress: Progress) -> TaskResult:
-        """Judge a model on a data set.
+        """Evaluate a model on a data set.
 
         Args:
             subject: the model.
@@ -100,7 +100,7 @@ class Task(ABC):
             progress: makes progress bars.
 
         Raises:
-            ValueError: the model or the data cannot be judged so; says why.
+            ValueError: the model or the data cannot be evaluated so; says why.
         """
 
 
@@ -113,24 +113,24 @@ def result_of(
     definitions: Mapping[str, str],
     settings: Mapping[str, Any] | None = None,
 ) -> TaskResult:
-    """A result with all that is the same for every task.
+    """Make a result with all that is the same for every task.
 
     Args:
-        task: its name.
+        task: name of the task.
         subject: the model.
-        data: the clips that were to be judged.
-        features: those that were.
-        metrics: the figures.
-        definitions: how they are computed, by the metric's name.
-        settings: what the figures depend on beside windows and channels.
+        data: the clips that were asked for.
+        features: the clips that were evaluated.
+        metrics: the metrics, by name.
+        definitions: how each metric is computed, by its name.
+        settings: what the metrics depend on beside windows and channels.
     """
-    judged = data.part("test")
-    ids = {clip.id for clip in judged.clips}
+    test = data.part("test")
+    ids = {clip.id for clip in test.clips}
     failed = [(name, reason) for name, reason in features.failed if name in ids]
     evaluated = [data.clips[row].id for row in features.rows if data.clips[row].part == "test"]
     counts = {
         "official": data.official,
-        "found": len(judged.clips),
+        "found": len(test.clips),
         "evaluated": len(evaluated),
         "lost": dict(data.lost),
         "unusable": len(failed),

@@ -1,4 +1,4 @@
-"""Captioning: a caption for each clip, by the field's metrics against the captions that people wrote.
+"""Captioning: a caption for each clip, compared with the captions that people wrote.
 
 n clips.
 """
@@ -53,7 +53,7 @@ OTHER = "chance: the captions of other clips of the set, half of the set away"
 
 @dataclass
 class _Written:
-    """What became of the clips: rows with a caption, the captions, durations, and the clips that cannot be used."""
+    """Rows of the clips with a caption, the captions, durations, and the clips that cannot be used."""
 
     rows: list[int]
     captions: list[str]
@@ -107,11 +107,11 @@ class Captioning(Task):
         if subject.model.no_captions:
             raise UnavailableError(subject.model.no_captions)
         tools = caption_tools(self.spice, self.fense, getattr(subject.model.backend, "device", "cpu"))
-        judged = data.part("test")
-        written = self._write(subject, judged, progress)
+        test = data.part("test")
+        written = self._write(subject, test, progress)
         if not written.rows:
             raise ValueError(f"no clip of {data.name} has captions and audio that can be used")
-        clips = [judged.clips[row] for row in written.rows]
+        clips = [test.clips[row] for row in written.rows]
         references = [clip.captions for clip in clips]
         ids = [clip.id for clip in clips]
         others = _of_others(written.captions, ids)
@@ -121,15 +121,15 @@ class Captioning(Task):
         result.files["captions.jsonl"] = captions_file(clips, written.captions, scores)
         return result
 
-    def _write(self, subject: EvaluatedModel, judged: EvalSet, progress: Progress) -> _Written:
-        rows = [row for row, clip in enumerate(judged.clips) if clip.captions]
+    def _write(self, subject: EvaluatedModel, test: EvalSet, progress: Progress) -> _Written:
+        rows = [row for row, clip in enumerate(test.clips) if clip.captions]
         found: dict[int, tuple[str, float]] = {}
         failed = []
-        bar = progress(len(rows), f"{judged.name}: captions", "clips")
-        audio = [judged.clips[row].audio for row in rows]
+        bar = progress(len(rows), f"{test.name}: captions", "clips")
+        audio = [test.clips[row].audio for row in rows]
         for done in subject.model.stream_captions(audio, self.decoding, subject.batch_seconds):
             if done.result is None:
-                failed.append((judged.clips[rows[done.index]].id, str(done.error)))
+                failed.append((test.clips[rows[done.index]].id, str(done.error)))
             else:
                 found[rows[done.index]] = done.result, done.seconds
             bar.update()
@@ -162,18 +162,20 @@ def _of_others(captions: Sequence[str], ids: Sequence[str]) -> list[str]:
 
 
 def missing_in_words(tools: CaptionMetrics) -> list[str]:
-    """A line for each reason why metrics are missing, and one where figures cannot be compared with published ones."""
+    """Write a line per reason why metrics are missing, and one where scores differ from published ones."""
     reasons: dict[str, list[str]] = {}
     for name, why in tools.missing.items():
         reasons.setdefault(why, []).append(TITLES[name])
     lines = [f"without {', '.join(names)}: {why}" for why, names in reasons.items()]
     if tools.tokenizer != "PTB":
-        lines.append("tokens are not the PTB tokenizer's, which needs Java: figures may differ slightly from others'")
+        lines.append(
+            "tokens are not the PTB tokenizer's, which needs Java: scores may differ slightly from published ones"
+        )
     return lines
 
 
 def captions_file(clips: Sequence[EvalClip], written: Sequence[str], scores: Mapping[str, CaptionScore]) -> str:
-    """JSON lines with the id, the written caption, the references and the scores of each clip, to score anew."""
+    """Write JSON lines with the id, the written caption, the references and the scores of each clip, to score anew."""
     lines = []
     for i, (clip, caption) in enumerate(zip(clips, written, strict=True)):
         about: dict[str, Any] = {"id": clip.id, "caption": caption, "references": list(clip.captions)}

@@ -1,6 +1,6 @@
-"""Probes of frozen features: what a linear layer, or the nearest neighbours, make of a clip's embedding.
+"""Probes of frozen features: a linear layer, or the nearest neighbors, on embeddings of clips.
 
-n clips, m of them judged, K classes, E shared dimension.
+n clips, m of them tested, K classes, E shared dimension.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from slap.evaluation.tasks.classification import classified
 class LinearProbe(Task):
     """Classify clips by a linear layer on frozen embeddings: accuracy, or mAP where clips have several labels.
 
-    Logistic regression, as scikit-learn's; its strength is chosen on validation, or on folds of what it learns from.
+    Logistic regression, as scikit-learn's; its strength is selected on validation, or on folds of the training clips.
 
     Args:
-        strengths: C, the inverse of the regularization, out of which one is chosen; for embeddings scaled by sqrt(E).
+        strengths: values of C, the inverse of the regularization, to select from; for embeddings scaled by sqrt(E).
     """
 
     uses = ("labels", "tags")
@@ -42,22 +42,22 @@ class LinearProbe(Task):
         self.probe = LinearProbing(_several(strengths, "strengths"))
 
     def run(self, subject: EvaluatedModel, data: EvalSet, progress: Progress) -> TaskResult:
-        """Learn from the clips that are not judged, and classify those that are.
+        """Learn from the other clips, and classify the test clips.
 
         See `slap.evaluation.probes.protocol`.
         """
-        return _judged("linear_probe", self.probe, "inverse strength of the regularization", subject, data, progress)
+        return _probe("linear_probe", self.probe, "inverse strength of the regularization", subject, data, progress)
 
 
 @register("knn_probe")
 class NeighborProbe(Task):
     """Classify clips by their nearest neighbours among frozen embeddings: accuracy, or mAP with several labels.
 
-    By cosine, neighbours weighed by exp(cosine / 0.07); their number is chosen on validation, or on folds of the clips
-    that they are taken from.
+    By cosine, neighbors weighed by exp(cosine / 0.07); their number is selected on validation, or on folds of the
+    training clips.
 
     Args:
-        neighbours: numbers of them, out of which one is chosen.
+        neighbours: numbers of neighbors to select from.
     """
 
     uses = ("labels", "tags")
@@ -68,11 +68,11 @@ class NeighborProbe(Task):
         self.probe = NeighborProbing(_several(neighbours, "neighbours"))
 
     def run(self, subject: EvaluatedModel, data: EvalSet, progress: Progress) -> TaskResult:
-        """Look up the neighbours of the clips that are judged among the others.
+        """Look up the neighbors of the test clips among the other clips.
 
         See `slap.evaluation.probes.protocol`.
         """
-        return _judged("knn_probe", self.probe, "neighbours", subject, data, progress)
+        return _probe("knn_probe", self.probe, "neighbours", subject, data, progress)
 
 
 def _several(settings: Sequence[Any], name: str) -> tuple[Any, ...]:
@@ -81,7 +81,7 @@ def _several(settings: Sequence[Any], name: str) -> tuple[Any, ...]:
     return tuple(settings)
 
 
-def _judged(
+def _probe(
     name: str, probe: Probe, setting: str, subject: EvaluatedModel, data: EvalSet, progress: Progress
 ) -> TaskResult:
     features = subject.features(data, progress)
@@ -107,7 +107,7 @@ def _judged(
 
 
 def _those(features: Embeddings, probed: ProbeResult) -> Embeddings:
-    """The features of the clips that are judged."""
+    """Return the features of the test clips."""
     rows = probed.rows.tolist()
     return replace(
         features,

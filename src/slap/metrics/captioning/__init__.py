@@ -1,4 +1,4 @@
-"""All captioning metrics that can be had on this machine, with why the others are missing, and their intervals.
+"""Captioning metrics: those that this machine can compute, with their intervals, and why others are missing.
 
 G clips, S bootstrap samples.
 """
@@ -27,14 +27,14 @@ NAMES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor", "cider_d",
 
 @dataclass
 class CaptionMetrics:
-    """What captions can be scored with here; made once, used for many sets.
+    """Captioning metrics that this machine can compute; made once, used for many sets.
 
     Attributes:
         tokenizer: `PTB`, or `plain` where there is no Java.
         coco: whether pycocoevalcap is installed.
         spice: SPICE, if it can be had.
         fense: FENSE, if it can be had.
-        missing: for each metric that cannot be computed, why, in one line.
+        missing: the reason, in one line, for each metric that cannot be computed.
     """
 
     tokenizer: str
@@ -45,7 +45,7 @@ class CaptionMetrics:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What figures depend on, as plain data."""
+        """Settings that the metrics depend on, as plain data."""
         return {
             "tokenizer": self.tokenizer,
             **({"fense": self.fense.settings} if self.fense else {}),
@@ -53,7 +53,9 @@ class CaptionMetrics:
         }
 
     def scores(self, written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, CaptionScore]:
-        """The metrics of `NAMES` that can be had, in that order: CIDEr-D 0 to 10, SPIDEr 0 to 5.5, the others 0 to 1.
+        """Compute the metrics of `NAMES` that can be had, in that order.
+
+        CIDEr-D is 0 to 10, SPIDEr 0 to 5.5, the others 0 to 1.
 
         Args:
             written: G captions, one a clip.
@@ -69,7 +71,7 @@ class CaptionMetrics:
     def scores_and_guesses(
         self, written: Sequence[str], others: Sequence[str], references: Sequence[Sequence[str]]
     ) -> tuple[dict[str, CaptionScore], dict[str, CaptionScore]]:
-        """As `scores`, of captions and of others for the same clips, in one run of each program: they start slowly.
+        """Compute `scores` of captions and of others for the same clips, in one run of each program: they start slowly.
 
         Args:
             written: G captions.
@@ -87,7 +89,7 @@ class CaptionMetrics:
     def _scores(
         self, written: Sequence[str], references: Sequence[Sequence[str]], clips: int
     ) -> dict[str, CaptionScore]:
-        """Scores of one or two sets of so many clips; document frequencies of CIDEr-D are those of one set."""
+        """Score one or two sets of so many clips; document frequencies of CIDEr-D are those of one set."""
         tokenize = ptb_tokenize if self.tokenizer == "PTB" else plain_tokenize
         ours, theirs = tokenized(written, references, tokenize)
         found: dict[str, CaptionScore] = {}
@@ -108,11 +110,11 @@ class CaptionMetrics:
 def caption_tools(
     spice: str | Path | None = None, fense: str | Path | None = None, device: str | torch.device = "cpu"
 ) -> CaptionMetrics:
-    """Look what there is.
+    """Find the tools of the metrics on this machine.
 
     Args:
-        spice: folder of what SPICE needs, see `slap.metrics.captioning.spice.find_spice`.
-        fense: folder of what FENSE needs, see `slap.metrics.captioning.fense`.
+        spice: folder with the files of SPICE, see `slap.metrics.captioning.spice.find_spice`.
+        fense: folder with the files of FENSE, see `slap.metrics.captioning.fense`.
         device: that FENSE computes on.
 
     Raises:

@@ -19,15 +19,16 @@ Ngrams = Counter[tuple[str, ...]]
 
 
 def cider_d(written: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
-    """CIDEr-D of each clip; their mean is that of the corpus.
+    """Compute CIDEr-D of each clip; their mean is that of the corpus.
 
-    The same numbers as the field's scorer (coco-caption's) on the same tokens. Its habits, where they differ from the
-    paper, are kept: the length that is compared is the number of bigrams, and terms are counted, not divided by their
-    number. Inverse document frequencies are those of the references given, so scores of different sets cannot be
-    compared, and one clip alone scores 0. Papers on audio captioning call this CIDEr, most of them times 100.
+    The numbers are those of coco-caption's scorer on the same tokens. Where that differs from the paper, so does this:
+    the length that is compared is the number of bigrams, and terms are counted, not divided by their number.
+
+    Inverse document frequencies are those of the references given, so scores of different sets cannot be compared, and
+    one clip alone scores 0. Papers on audio captioning call this CIDEr, most of them times 100.
 
     Args:
-        written: G captions, tokens separated by spaces; the PTB tokenizer's for comparable figures.
+        written: G captions, tokens separated by spaces; the PTB tokenizer's for comparable scores.
         references: for each of them one or more captions, likewise.
 
     Returns:
@@ -75,7 +76,7 @@ class _Vector:
 
 
 def _similarity(hypothesis: _Vector, reference: _Vector) -> float:
-    """The mean over n of the clipped cosines, times the penalty on the difference in length."""
+    """Compute the mean over n of the clipped cosines, times the penalty on the difference in length."""
     total = 0.0
     for n in range(NGRAMS):
         ours, theirs = hypothesis.weights[n], reference.weights[n]

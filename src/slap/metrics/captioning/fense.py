@@ -1,8 +1,8 @@
-"""FENSE (arXiv 2110.04684): how alike captions are to a sentence encoder, with a penalty on broken English.
+"""FENSE (arXiv 2110.04684): similarity of captions by a sentence encoder, with a penalty on broken English.
 
 The encoder and the classifier of errors are downloads of the user's; a folder holds, as they are published:
 
-    paraphrase-TinyBERT-L6-v2/            a sentence-transformers model (any; the one of the published figures)
+    paraphrase-TinyBERT-L6-v2/            a sentence-transformers model (any; this one for published scores)
     echecker_clotho_audiocaps_base.ckpt   the classifier, from github.com/blmoistawinde/fense/releases
     bert-base-uncased/                    tokenizer and config.json of the encoder that the classifier was made from
 
@@ -28,13 +28,13 @@ FOLDER = "SLAP_FENSE"
 """The environment variable that names the folder."""
 
 SENTENCE_ENCODER = "modules.json"
-"""What a folder of sentence-transformers holds."""
+"""File that every folder of sentence-transformers holds."""
 
 THRESHOLD = 0.9
-"""The probability of an error from which on there is one."""
+"""Probability from which on an error counts."""
 
 PENALTY = 0.9
-"""What an error takes away, as a share."""
+"""Share of the score that an error takes away."""
 
 MAX_TOKENS = 64
 AT_ONCE = 32
@@ -71,7 +71,7 @@ class Fense:
         device: that it computes on.
 
     Attributes:
-        settings: which models these are, for the record beside figures.
+        settings: names and hashes of these models, for the record of an evaluation.
 
     Raises:
         FileNotFoundError: something is not in the folder.
@@ -114,7 +114,7 @@ class Fense:
 
     @torch.no_grad()
     def error_probabilities(self, captions: Sequence[str]) -> Tensor:
-        """How probable it is that a caption is broken English, (G,) 0 to 1."""
+        """Compute the probability that a caption is broken English, (G,) 0 to 1."""
         parts = []
         for start in range(0, len(captions), AT_ONCE):
             texts = list(captions[start : start + AT_ONCE])
@@ -166,7 +166,7 @@ def _only(folder: Path, pattern: str) -> Path:
 
 
 def _classifier(checkpoint: Path, folder: Path) -> tuple[ErrorClassifier, Path]:
-    """The classifier of a published file, and the folder of the encoder that it was made from."""
+    """Read the classifier of a published file, and find the folder of the encoder that it was made from."""
     from transformers import AutoConfig, AutoModel
 
     # weights_only: a file from elsewhere must not be able to run code.

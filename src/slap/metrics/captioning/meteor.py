@@ -1,4 +1,4 @@
-"""From what METEOR 1.5 counts to its score (Denkowski and Lavie, 2014), with its parameters for English.
+"""Score of METEOR 1.5 from its counts (Denkowski and Lavie, 2014), with its parameters for English.
 
 S corpora, G clips. The counts of a corpus are sums over its clips, so a bootstrap needs no further run of the program.
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 WEIGHTS = (1.0, 0.6, 0.8, 0.6)
-"""Of matches by the word itself, by its stem, by a synonym, by a paraphrase."""
+"""Weights of matches by the word itself, by its stem, by a synonym, by a paraphrase."""
 
 COUNTS = 23
 """Words, words of the reference, function words of both; for each kind of match content words of both and function
@@ -20,19 +20,19 @@ CHUNKS = 20
 
 
 def added(counts: Tensor) -> Tensor:
-    """What clips add to a corpus, (G, 23) -> (G, 23): one that equals its reference adds no chunk."""
+    """Return what clips add to a corpus, (G, 23) -> (G, 23): one that equals its reference adds no chunk."""
     counts = counts.double().clone()
     counts[_whole(counts), CHUNKS] = 0
     return counts
 
 
 def _whole(counts: Tensor) -> Tensor:
-    """Where all words of both sides match in one piece, which is no fragment."""
+    """Find the clips whose words all match in one piece, which is no fragment."""
     return (counts[:, 21] == counts[:, 0]) & (counts[:, 22] == counts[:, 1]) & (counts[:, CHUNKS] == 1)
 
 
 def meteor_of(counts: Tensor) -> Tensor:
-    """METEOR of corpora, 0 to 1.
+    """Compute METEOR of corpora, 0 to 1.
 
     Args:
         counts: (S, 23), those of single clips, or sums of what `added` makes of them.

@@ -1,6 +1,6 @@
 """Captions to tokens without Java: what the PTB tokenizer does to ordinary English captions.
 
-Where figures are to be compared with published ones the PTB tokenizer itself is needed
+To compare scores with published ones, the PTB tokenizer itself is needed
 (`slap.metrics.captioning.ptb`); this one
 parts from it on abbreviations ("mr."), on quotes that are apostrophes too, and on symbols that captions rarely hold.
 """

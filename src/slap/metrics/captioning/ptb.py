@@ -1,4 +1,4 @@
-"""The two Java programs that captioning is judged with, the PTB tokenizer and METEOR 1.5, as pycocoevalcap ships them.
+"""The two Java programs of captioning metrics: the PTB tokenizer and METEOR 1.5, as pycocoevalcap ships them.
 
 pycocoevalcap's own wrappers write into its installed folder, lose count of captions with line separators in them, and
 leave METEOR running; these do not.
@@ -28,7 +28,7 @@ class ToolFailedError(RuntimeError):
 
 
 def coco_folder() -> Path:
-    """Where pycocoevalcap is installed.
+    """Find the folder in which pycocoevalcap is installed.
 
     Raises:
         MissingToolError: it is not.
@@ -40,7 +40,7 @@ def coco_folder() -> Path:
 
 
 def package_folder() -> Path:
-    """Where pycocoevalcap is installed, with a Java to run its programs.
+    """Find the folder in which pycocoevalcap is installed, with a Java to run its programs.
 
     Raises:
         MissingToolError: it is not, or there is no Java.

@@ -1,4 +1,4 @@
-"""How good written captions are, by the field's metrics, through the field's own code where that is Java or settled.
+"""Scores of written captions: BLEU, ROUGE-L, METEOR and CIDEr-D, by their authors' or coco-caption's code.
 
 G clips, S samples of them, F numbers that are added up over clips.
 """
@@ -16,7 +16,7 @@ from slap.metrics.captioning.meteor import added, meteor_of
 from slap.metrics.captioning.ptb import meteor, package_folder, ptb_tokenize
 
 TINY, SMALL = 1e-15, 1e-9
-"""What coco-caption's BLEU adds to numerators and denominators."""
+"""Numbers that coco-caption's BLEU adds to numerators and denominators."""
 
 LENGTH = 4
 """BLEU counts n-grams of one word up to so many."""
@@ -27,7 +27,7 @@ class Totals:
     """A metric of a corpus that is no mean over clips, but follows from sums over clips.
 
     Attributes:
-        each: (G, F) float64, what each clip adds.
+        each: (G, F) float64, the numbers that each clip adds.
         value: sums, (S, F), to the metric, (S,).
     """
 
@@ -42,7 +42,7 @@ class CaptionScore:
     Attributes:
         corpus: its value for the set; for BLEU and METEOR not the mean over clips.
         clips: G values, one a clip.
-        totals: where `corpus` is not the mean over clips, what it is instead.
+        totals: the sums that `corpus` follows from, where it is not the mean over clips.
     """
 
     corpus: float
@@ -53,7 +53,7 @@ class CaptionScore:
 def caption_scores(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, CaptionScore]:
     """BLEU-1 to BLEU-4, ROUGE-L, METEOR and CIDEr-D, all on the PTB tokenizer's tokens, as coco-caption has them.
 
-    Published CIDEr figures of audio captioning are this CIDEr-D, most of them times 100. For what needs downloads, and
+    Published CIDEr scores of audio captioning are this CIDEr-D, most of them times 100. For what needs downloads, and
     for machines without Java, see `slap.metrics.captioning`.
 
     Args:
@@ -90,19 +90,19 @@ def check(written: Sequence[str], references: Sequence[Sequence[str]]) -> None:
 def tokenized(
     written: Sequence[str], references: Sequence[Sequence[str]], tokenize: Callable[[Sequence[str]], list[str]]
 ) -> tuple[list[str], list[list[str]]]:
-    """Everything in one run of the tokenizer, since starting Java takes longer than its work."""
+    """Tokenize everything in one run of the tokenizer, since starting Java takes longer than its work."""
     tokens = tokenize([*written, *(caption for group in references for caption in group)])
     rest = iter(tokens[len(written) :])
     return tokens[: len(written)], [[next(rest) for _ in group] for group in references]
 
 
 def mean_of(clips: Sequence[float]) -> CaptionScore:
-    """A metric whose value for the corpus is the mean over clips."""
+    """Make a metric whose value for the corpus is the mean over clips."""
     return CaptionScore(sum(clips) / len(clips), tuple(clips))
 
 
 def part_of(score: CaptionScore, clips: slice) -> CaptionScore:
-    """A metric over some of the clips, where a clip's value does not depend on the others'."""
+    """Restrict a metric to some of the clips, where a clip's value does not depend on the others'."""
     if score.totals is None:
         return mean_of(score.clips[clips])
     each = score.totals.each[clips]
@@ -130,7 +130,7 @@ def bleu(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[st
 
 
 def _bleu_counts(clip: Mapping[str, list[int] | int]) -> list[int]:
-    """What coco-caption counts of a clip: n-grams that match, n-grams, words, words of the nearest reference."""
+    """Return coco-caption's counts of a clip: n-grams that match, n-grams, words, words of the nearest reference."""
     words, lengths = clip["testlen"], clip["reflen"]
     assert isinstance(lengths, list)
     nearest = min((abs(length - words), length) for length in lengths)[1]  # type: ignore[operator]

@@ -21,7 +21,7 @@ def score(clip, text):
 
 
 def test_the_reference_case():
-    """3 clips x 15 captions with known scores, exact to the published figures."""
+    """3 clips x 15 captions with known scores, exact to the published values."""
     model = table_model(3, {f"{t}": [score(a, t) for a in range(3)] for t in range(15)})
     rows = torch.eye(3)
     clips = [EvalClip(f"{a}", rows[a], tuple(f"{a * 5 + i}" for i in range(5))) for a in range(3)]

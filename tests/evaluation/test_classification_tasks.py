@@ -1,4 +1,4 @@
-"""Figures of zero-shot classification and their intervals, against slow and obvious ways to compute them."""
+"""Metrics of zero-shot classification and their intervals, against slow and obvious ways to compute them."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ BARE = PromptBook({"bare": PromptSet("bare", "", Wording(("{label}",)), {})}, "b
 CLASSES = ("bird", "cat", "dog")
 
 
-def judged(labels, guesses, folds=(), **options):
+def classified(labels, guesses, folds=(), **options):
     """Clips that a model takes for what `guesses` says."""
     rows = torch.eye(len(CLASSES))
     folds = folds or [None] * len(labels)
@@ -41,7 +41,7 @@ def judged(labels, guesses, folds=(), **options):
 
 
 def test_accuracy_and_which_class_was_taken_for_which():
-    result = judged(["dog", "dog", "cat", "dog"], ["dog", "cat", "cat", "dog"])
+    result = classified(["dog", "dog", "cat", "dog"], ["dog", "cat", "cat", "dog"])
     assert result.metrics["accuracy"].value == 75.0
     assert result.metrics["accuracy"].chance == pytest.approx(100 / 3)
     assert result.per_class == [
@@ -55,7 +55,7 @@ def test_accuracy_and_which_class_was_taken_for_which():
 
 def test_a_mean_over_folds_is_not_the_pooled_one():
     """Fold 1: 1 of 1; fold 2: 1 of 3. The mean is 66.7, all together 50."""
-    result = judged(["dog", "dog", "cat", "cat"], ["dog", "dog", "dog", "bird"], [1, 2, 2, 2])
+    result = classified(["dog", "dog", "cat", "cat"], ["dog", "dog", "dog", "bird"], [1, 2, 2, 2])
     assert result.metrics["accuracy"].value == pytest.approx(100 * (1 + 1 / 3) / 2)
     assert result.metrics["accuracy_pooled"].value == 50.0
     assert result.metrics["accuracy"].low == pytest.approx(100 / 3)  # fold 2 twice
