@@ -1,7 +1,7 @@
 """Metrics as pure functions, and over them torchmetrics classes, with confidence intervals, tables and plots.
 
-`RetrievalMetric`, `ZeroShotMetric` and `ClassifierMetric` fit any LightningModule or MetricCollection; they load on first
-use, as torchmetrics takes its time.
+`RetrievalMetric`, `ZeroShotMetric` and `ClassifierMetric` fit any LightningModule or MetricCollection. They load on
+first use, since importing torchmetrics takes long.
 """
 
 from __future__ import annotations
