@@ -301,8 +301,8 @@ def test_a_name_means_the_same_splits_to_train_and_to_evaluate():
 
 def test_a_benchmark_without_validation_split_holds_clips_out(tmp_path):
     assert manifests_of("audioset-2m", str(tmp_path)) == {
-        "train": [f"{tmp_path}/balanced_train.jsonl.gz#rest=0.05", f"{tmp_path}/unbalanced_train.jsonl.gz"],
-        "val": [f"{tmp_path}/balanced_train.jsonl.gz#held=0.05"],
+        "train": [f"{tmp_path}/balanced_train.jsonl.gz#train=0.05", f"{tmp_path}/unbalanced_train.jsonl.gz"],
+        "val": [f"{tmp_path}/balanced_train.jsonl.gz#heldout=0.05"],
         "test": [f"{tmp_path}/eval.jsonl.gz"],
     }
 

@@ -113,7 +113,7 @@ def manifests_of(
     found = {role: [str(prepared(place, split, dataset.prepare)) for split in dataset.splits(role)] for role in roles}
     if not dataset.val:
         first = found["train"][0]
-        found["train"][0], found["val"] = f"{first}#rest={HELD_OUT}", [f"{first}#held={HELD_OUT}"]
+        found["train"][0], found["val"] = f"{first}#train={HELD_OUT}", [f"{first}#heldout={HELD_OUT}"]
     return found
 
 

@@ -16,7 +16,8 @@ from slap.core.bad_clip import REASONS
 from slap.core.batch import Batch
 from slap.core.units import Seconds
 from slap.metrics.bootstrap import MetricValue
-from slap.metrics.clip_metrics import ClassifierMetric, NoLabelsError, RetrievalMetric, ZeroShotMetric
+from slap.metrics.classifier_metric import ClassifierMetric, NoLabelsError
+from slap.metrics.clip_metrics import RetrievalMetric, ZeroShotMetric
 from slap.metrics.clip_states import ClipMetric
 from slap.metrics.confusion import Confusion
 from slap.model.contracts import Classifier
