@@ -88,7 +88,8 @@ class AudioTextData(LightningDataModule):
             embeddings. At most, and by default, `max_duration`.
         caption_fields: probability that training draws a caption of each field, e.g. {caption: 0.7, tags: 0.3}. Where a
             clip lacks some fields, the others keep their proportions; one without any of them counts as bad. Default:
-            all captions of a clip are equally probable. Evaluation takes all captions.
+            all captions of a clip are equally probable. Evaluation takes all captions,
+            but those of the field "template", made of labels, only where a clip has no others.
         text_augment: augmentation of training captions: a registered name, {name: ..., argument: value}, or the dotted
             path of a function. An augmented caption still describes all clips of the original one.
         prompts: prompt of each zero-shot task (a column `label` or `label_<task>`), with `{label}` in it; default:
