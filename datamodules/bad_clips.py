@@ -28,6 +28,7 @@ from pathlib import Path
 
 from slap.core.bad_clip import BAD_CLIPS, REASONS, BadClip, Reason
 from slap.core.batch import Batch
+from slap.core.errors import UserError
 from slap.datamodules.manifests.clip import ManifestError
 
 __all__ = ["REASONS", "BadClip", "BadClipLog", "ClipError", "Reason", "RowError", "check_manifest"]
@@ -62,7 +63,7 @@ class RowError(ClipError, ManifestError):
 def check_share(max_bad: float) -> None:
     """Refuse a `max_bad` that is no share."""
     if not 0 <= max_bad <= 1:
-        raise ValueError(f"max_bad is the share of clips that may be bad, 0 to 1; got {max_bad}")
+        raise UserError(f"max_bad is the share of clips that may be bad, 0 to 1; got {max_bad}")
 
 
 def check_manifest(path: Path, bad: Sequence[BadClip], good: int, max_bad: float) -> None:
@@ -136,7 +137,7 @@ class BadClipLog:
             self.add("train", batch.bad)
             watch.see(batch)
             if not len(batch) and alone:
-                raise ValueError(
+                raise UserError(
                     "a batch has no clip left: each of its clips, and each that replaced one, is bad. "
                     f"{_too_many(watch.counts, watch.read, self.max_bad, batch.bad)}"
                 )
@@ -224,7 +225,7 @@ class _Watch:
             self._stop()
 
     def _stop(self) -> None:
-        raise ValueError(_too_many(self.counts, self.read, self.max_bad, self.first))
+        raise UserError(_too_many(self.counts, self.read, self.max_bad, self.first))
 
 
 def _too_many(counts: Counter[str], read: int, max_bad: float, bad: Sequence[BadClip]) -> str:

@@ -14,6 +14,7 @@ from lhotse import CutSet
 from lightning.pytorch import LightningDataModule
 
 from slap.core.bad_clip import BadClip
+from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.datamodules.audio.decode import LARGEST, MEGABYTE
 from slap.datamodules.augment import augmentations
@@ -321,7 +322,7 @@ class AudioTextData(LightningDataModule):
             return sorted(given)
         needed = STAGES[stage]
         if needed not in given:
-            raise ValueError(f"{stage} needs a manifest: give AudioTextData({needed}=...)")
+            raise UserError(f"{stage} needs a manifest: give AudioTextData({needed}=...)")
         return sorted({needed, "val"} if stage == "fit" else {needed})
 
     def _mono_cuts(self, split: str) -> MonoCuts:

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 import slap.datamodules.workers  # noqa: F401  # processes that load batches shall end when training does
 from slap.core.bad_clip import BadClip
 from slap.core.batch import Batch, fingerprint
+from slap.core.errors import UserError
 from slap.core.packed import Packed
 from slap.core.units import Seconds
 from slap.datamodules.audio.decode import LARGEST
@@ -240,7 +241,7 @@ def batch_of(
         return Batch.without_clips(bad)
     lost = [] if spans else [cut.id for cut, texts in zip(cuts, captions, strict=True) if not texts]
     if not cuts or lost:
-        raise ValueError(f"after the transforms {f'clips {lost} have no caption' if lost else 'no clip is left'}")
+        raise UserError(f"after the transforms {f'clips {lost} have no caption' if lost else 'no clip is left'}")
     texts = [text for group in captions for text in group]
     originals = [[original_text(supervision) for supervision in cut.supervisions] for cut in cuts]
     labels = [(cut.custom or {}).get("labels", {}) for cut in cuts]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from slap.core.errors import UserError
 from slap.datamodules.manifests.sequence import Clips
 
 REPORT = 200_000  # clips between lines in the log
@@ -66,7 +67,7 @@ def balancing(labels: Labels) -> np.ndarray:
     """
     counts = Counter(name for names in labels for name in names)
     if not counts:
-        raise ValueError("no training clip has a label to balance by")
+        raise UserError("no training clip has a label to balance by")
     weights = np.array([sum(1 / counts[name] for name in names) for names in labels], dtype=np.float64)
     balanced: np.ndarray = weights / weights.sum()
     return balanced

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.datamodules.audio.decode import LARGEST, MEGABYTE
 from slap.datamodules.bad_clips import check_share
@@ -43,17 +44,17 @@ class Batching:
 
     def __post_init__(self) -> None:
         if self.max_duration <= 0 or (self.max_clips is not None and self.max_clips < 1) or self.num_buckets < 1:
-            raise ValueError(
+            raise UserError(
                 f"max_duration must be above 0 seconds, max_clips and num_buckets at least 1; "
                 f"got max_duration={self.max_duration}, max_clips={self.max_clips}, num_buckets={self.num_buckets}"
             )
         if self.max_clip is not None and not self.min_clip < self.max_clip <= self.max_duration:
-            raise ValueError(
+            raise UserError(
                 f"min_clip < max_clip <= max_duration is needed, got min_clip={self.min_clip}, "
                 f"max_clip={self.max_clip}, max_duration={self.max_duration}; max_clip=None crops nothing"
             )
         if self.window is not None and self.window <= 0:
-            raise ValueError(f"window must be above 0 seconds, got {self.window}")
+            raise UserError(f"window must be above 0 seconds, got {self.window}")
 
     @property
     def longest_segment(self) -> Seconds:
@@ -86,15 +87,13 @@ class Mixture:
     def __post_init__(self) -> None:
         count = len(self.manifests.paths)
         if len(self.repeats_each) != count or not all(number >= 1 for number in self.repeats_each):
-            raise ValueError(
-                f"repeats must be 1 or more for each of the {count} training manifests, got {self.repeats}"
-            )
+            raise UserError(f"repeats must be 1 or more for each of the {count} training manifests, got {self.repeats}")
         if self.balance is not None:
             self._check_balance()
         elif self.weights is not None or self.temperature is not None:
             self._check_shares()
         elif self.epoch_clips is not None:
-            raise ValueError(
+            raise UserError(
                 "epoch_clips is the length of a mixture's epoch: it needs weights or a temperature, or balance"
             )
 
@@ -121,20 +120,20 @@ class Mixture:
 
     def _check_balance(self) -> None:
         if self.weights is not None or self.temperature is not None or set(self.repeats_each) - {1}:
-            raise ValueError("balance, shares and repeats all say how often clips come; give one of them")
+            raise UserError("balance, shares and repeats all say how often clips come; give one of them")
         if self.epoch_clips is not None and self.epoch_clips < len(self.manifests.paths):
-            raise ValueError(f"epoch_clips must be at least the number of manifests, got {self.epoch_clips}")
+            raise UserError(f"epoch_clips must be at least the number of manifests, got {self.epoch_clips}")
 
     def _check_shares(self) -> None:
         names = self.manifests.names
         if self.weights is not None and self.temperature is not None:
-            raise ValueError("weights and temperature both say what the shares are; give one of them")
+            raise UserError("weights and temperature both say what the shares are; give one of them")
         if not names:
-            raise ValueError("shares need sources with names: give train={name: manifest, ...}")
+            raise UserError("shares need sources with names: give train={name: manifest, ...}")
         if set(self.repeats_each) != {1}:
-            raise ValueError(f"repeats and shares both say how often clips come; got repeats={self.repeats_each} too")
+            raise UserError(f"repeats and shares both say how often clips come; got repeats={self.repeats_each} too")
         if self.epoch_clips is not None and self.epoch_clips < len(names):
-            raise ValueError(f"epoch_clips must be at least the {len(names)} sources, got {self.epoch_clips}")
+            raise UserError(f"epoch_clips must be at least the {len(names)} sources, got {self.epoch_clips}")
         shares(dict.fromkeys(names, 1), self.weights, self.temperature)  # checks the numbers
 
 
@@ -154,7 +153,7 @@ class Captions:
         self.sampler()
         for task, template in (self.prompts or {}).items():
             if "{label}" not in template:
-                raise ValueError(f"the prompt of task {task!r} has no {{label}} in it: {template!r}")
+                raise UserError(f"the prompt of task {task!r} has no {{label}} in it: {template!r}")
 
     def sampler(self) -> CaptionSampler:
         """Return what draws the captions of training clips."""
@@ -168,7 +167,7 @@ class Captions:
         """
         unknown = sorted(set(self.prompts or {}) - set(tasks))
         if unknown:
-            raise ValueError(f"prompts name the tasks {unknown}, but the clips have labels of {tasks or 'none'}")
+            raise UserError(f"prompts name the tasks {unknown}, but the clips have labels of {tasks or 'none'}")
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ class Limits:
     def __post_init__(self) -> None:
         check_share(self.max_bad)
         if not isinstance(self.max_decoded, int | float) or not 0 < self.max_decoded < MOST_DECODED:
-            raise ValueError(f"max_decoded is a number of MB above 0, got {self.max_decoded!r}")
+            raise UserError(f"max_decoded is a number of MB above 0, got {self.max_decoded!r}")
 
     @property
     def largest(self) -> int:

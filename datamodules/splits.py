@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from slap.core.bad_clip import BadClip
+from slap.core.errors import UserError
 from slap.datamodules.labels import Labels, all_labels
 from slap.datamodules.manifests.collection import MonoCuts, check_lengths, long_enough, read_manifests
 from slap.datamodules.manifests.sequence import Clips, ConcatClips
@@ -113,7 +114,7 @@ class Splits:
         shared = np.isin(test.keys, val.keys)
         if shared.any():
             first = test.cut(int(np.flatnonzero(shared)[0]))
-            raise ValueError(
+            raise UserError(
                 f"{int(shared.sum())} of the {len(test)} test clips are validation clips too, e.g. {first.id!r}: "
                 "what selects the checkpoint may not test it; give val and test different clips"
             )
@@ -123,7 +124,7 @@ class Splits:
         parts = [long_enough(part, self.batching.min_clip) for part in parts]
         self.sources = self.mixture.sources(parts, lambda task: self._labels_of(parts, task))
         if not self.sources:
-            raise ValueError(f"no training clip is left: all are shorter than min_clip={self.batching.min_clip} s")
+            raise UserError(f"no training clip is left: all are shorter than min_clip={self.batching.min_clip} s")
         return parts
 
     def _labels_of(self, parts: list[Clips], task: str) -> Labels:

@@ -13,6 +13,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from slap.core.errors import UserError
 from slap.core.packed import Layout, Packed
 from slap.core.registry import register
 from slap.encoders.audio_transformer_export import AudioTransformerGraph
@@ -74,7 +75,7 @@ class AudioTransformer(AudioEncoder):
         super().__init__()
         shape = Size.of(size)
         if bands % PATCH or bands <= 0:
-            raise ValueError(f"bands must be a multiple of {PATCH}, the height of a patch; got {bands}")
+            raise UserError(f"bands must be a multiple of {PATCH}, the height of a patch; got {bands}")
         self.width = shape.width
         self.rows = bands // PATCH
         self.head_width = shape.width // shape.heads

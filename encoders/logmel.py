@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
+from slap.core.errors import UserError
 from slap.core.packed import Layout, Packed
 
 CHUNK = 16_384
@@ -73,7 +74,7 @@ class LogMel(nn.Module):
     def power(self, audio: Packed) -> Packed:
         """Turn waveforms, (N,), into frames of mel power, (T, F), float32."""
         if 0 in audio.sizes:
-            raise ValueError(f"clip {audio.sizes.index(0)} of the batch has no samples; the shortest clip has one")
+            raise UserError(f"clip {audio.sizes.index(0)} of the batch has no samples; the shortest clip has one")
         sizes = tuple(1 + size // self.hop for size in audio.sizes)
         lengths = 1 + audio.lengths // self.hop
         frames = Layout(lengths, sizes)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from slap.core.errors import UserError
+
 
 @dataclass(frozen=True)
 class Size:
@@ -29,7 +31,7 @@ class Size:
             ValueError: there is no such size; the message lists the valid names.
         """
         if name not in SIZES:
-            raise ValueError(f"there is no size {name!r}; valid are: {', '.join(SIZES)}")
+            raise UserError(f"there is no size {name!r}; valid are: {', '.join(SIZES)}")
         return SIZES[name]
 
 

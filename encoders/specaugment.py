@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from slap.core.errors import UserError
 from slap.core.packed import Packed
 
 
@@ -33,7 +34,7 @@ class SpecAugment(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 <= share <= 1:
-            raise ValueError(f"share must lie in 0 to 1, got {share}")
+            raise UserError(f"share must lie in 0 to 1, got {share}")
         self.bands = bands
         self.share = share
         self.band_masks = band_masks

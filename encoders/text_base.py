@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from slap.core.errors import UserError
 from slap.core.packed import Packed
 from slap.model.contracts import TextEncoder
 from slap.nn.tokenizer import Tokenizer
@@ -69,7 +70,7 @@ class TokenizedTextEncoder(TextEncoder):
         """
         self._check_vocabulary(tokenizer)
         if (tokenizer.bos, tokenizer.eos) != (self.bos, self.eos):
-            raise ValueError(
+            raise UserError(
                 f"the tokenizer begins captions with token {tokenizer.bos} and ends them with {tokenizer.eos}, "
                 f"the text encoder with {self.bos} and {self.eos}: {self.ADVICE}"
             )
@@ -77,7 +78,7 @@ class TokenizedTextEncoder(TextEncoder):
 
     def _check_vocabulary(self, tokenizer: Tokenizer) -> None:
         if tokenizer.vocab_size > self.vocab_size:
-            raise ValueError(
+            raise UserError(
                 f"the tokenizer has {tokenizer.vocab_size} tokens, the text encoder room for {self.vocab_size}: "
                 f"{self.ADVICE}"
             )
@@ -95,4 +96,4 @@ def check_max_tokens(max_tokens: int) -> None:
         ValueError: the limit is below 3.
     """
     if max_tokens < 3:
-        raise ValueError(f"max_tokens must be at least 3, for the beginning, a token and the end; got {max_tokens}")
+        raise UserError(f"max_tokens must be at least 3, for the beginning, a token and the end; got {max_tokens}")

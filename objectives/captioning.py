@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from slap.core.decoding import GREEDY, Decoding
 from slap.core.distributed import all_sum, global_mean
+from slap.core.errors import UserError
 from slap.core.packed import Layout, Packed
 from slap.core.registry import register
 from slap.model.contracts import ModelParts, Objective
@@ -55,7 +56,7 @@ class Captioning(Objective):
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be from 0 to below 1, got {label_smoothing}")
+            raise UserError(f"label_smoothing must be from 0 to below 1, got {label_smoothing}")
         self.layers = layers
         self.heads = heads
         self.width = width
@@ -109,7 +110,7 @@ class Captioning(Objective):
         if decoding.top_p is not None:
             if draws is None or draws.shape != (len(audio), length - 1):
                 got = None if draws is None else tuple(draws.shape)
-                raise ValueError(f"top_p needs `draws`, uniform numbers of shape {(len(audio), length - 1)}, got {got}")
+                raise UserError(f"top_p needs `draws`, uniform numbers of shape {(len(audio), length - 1)}, got {got}")
             return nucleus(self.decoder, audio, *ends, draws, decoding.top_p, decoding.temperature)
         if decoding.beam == 1:
             return greedy(self.decoder, audio, *ends, length)

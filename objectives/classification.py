@@ -15,6 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from slap.core.batch import Batch
 from slap.core.distributed import all_sum, world_size
+from slap.core.errors import UserError
 from slap.core.packed import Packed
 from slap.core.registry import register
 from slap.model.contracts import Classifier, ModelParts, Objective, TrainingClips
@@ -57,13 +58,13 @@ class Classification(Objective, Classifier):
     ) -> None:
         super().__init__()
         if features not in FEATURES:
-            raise ValueError(f"features must be one of {', '.join(FEATURES)}; got {features!r}")
+            raise UserError(f"features must be one of {', '.join(FEATURES)}; got {features!r}")
         if not 0 <= label_smoothing < 1 or (multi_label and label_smoothing):
-            raise ValueError(
+            raise UserError(
                 f"label_smoothing must be from 0 to below 1, and 0 with several labels per clip; got {label_smoothing}"
             )
         if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be from 0 to below 1, got {dropout}")
+            raise UserError(f"dropout must be from 0 to below 1, got {dropout}")
         self.task, self.multi_label, self.features = task, multi_label, features
         self.classes = () if classes is None else self._checked(classes)
         self.label_smoothing, self.view = label_smoothing, student_view(view)
@@ -88,12 +89,12 @@ class Classification(Objective, Classifier):
         labels = clips.labels(self.task)
         several = next((names for names in labels if len(names) > 1), None)
         if several and not self.multi_label:
-            raise ValueError(
+            raise UserError(
                 f"clips have several labels of the task {self.task!r}, e.g. {', '.join(several)}: set multi_label"
             )
         names = sorted({name for names in labels for name in names})
         if not names:
-            raise ValueError(
+            raise UserError(
                 f"no training clip has a label of the task {self.task!r}: its manifest needs the column `label` "
                 "for the task 'label', or `label_<task>`, or `tags_<task>` for several labels per clip"
             )
@@ -144,7 +145,7 @@ class Classification(Objective, Classifier):
         for clip, labels in enumerate(shares):
             for name, share in (labels or {}).items():
                 if name not in place:
-                    raise ValueError(
+                    raise UserError(
                         f"clip {batch.ids[clip]!r} has the {self.task} label {name!r}, "
                         f"but the classes are {', '.join(self.classes)}"
                     )
@@ -167,7 +168,7 @@ class Classification(Objective, Classifier):
     def _checked(classes: Sequence[str]) -> tuple[str, ...]:
         names = tuple(classes)
         if isinstance(classes, str) or len(names) < 2 or len(set(names)) < len(names):
-            raise ValueError(f"classes must be a list of two or more different names, got {classes!r}")
+            raise UserError(f"classes must be a list of two or more different names, got {classes!r}")
         return names
 
     # -- the classes travel with the weights --------------------------------------------------------------------------
@@ -184,7 +185,7 @@ class Classification(Objective, Classifier):
         """
         names = tuple(json.loads(bytes(state.tolist())))
         if self.classes and names and names != self.classes:
-            raise ValueError(f"the checkpoint classifies {', '.join(names)}; asked for were {', '.join(self.classes)}")
+            raise UserError(f"the checkpoint classifies {', '.join(names)}; asked for were {', '.join(self.classes)}")
         if names and not self.classes:
             self._build(names)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from slap.core.calibration import Calibration
 from slap.core.distributed import gather, global_mean
+from slap.core.errors import UserError
 from slap.core.registry import register
 from slap.model.contracts import Objective
 from slap.model.views import Views, by_clip, student_view
@@ -45,7 +46,7 @@ class Contrastive(Objective):
         super().__init__()
         self.view = student_view(view)
         if temperature < 1 / MAX_SCALE:
-            raise ValueError(
+            raise UserError(
                 f"temperature must be at least {1 / MAX_SCALE}, since the scale is capped; got {temperature}"
             )
         self.log_scale = nn.Parameter(torch.tensor(-log(temperature)))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, log_softmax, normalize
 
 from slap.core.distributed import all_sum, global_mean
+from slap.core.errors import UserError
 from slap.core.registry import register
 from slap.model.contracts import ModelParts, Objective
 from slap.model.views import Views, by_clip
@@ -78,11 +79,11 @@ class MaskedDistillation(Objective):
     ) -> None:
         super().__init__()
         if prototypes < 2:
-            raise ValueError(f"prototypes must be at least 2, or there is nothing to predict; got {prototypes}")
+            raise UserError(f"prototypes must be at least 2, or there is nothing to predict; got {prototypes}")
         if min(student_temperature, teacher_temperature) <= 0:
-            raise ValueError(f"temperatures must be positive, got {student_temperature} and {teacher_temperature}")
+            raise UserError(f"temperatures must be positive, got {student_temperature} and {teacher_temperature}")
         if iterations < 1:
-            raise ValueError(f"iterations must be at least 1: without Sinkhorn the features collapse; got {iterations}")
+            raise UserError(f"iterations must be at least 1: without Sinkhorn the features collapse; got {iterations}")
         self.prototypes = prototypes
         self.hidden = hidden
         self.bottleneck = bottleneck
@@ -97,7 +98,7 @@ class MaskedDistillation(Objective):
             ValueError: the model hides no patches.
         """
         if model.mask_ratio <= 0:
-            raise ValueError(
+            raise UserError(
                 f"masked_distillation needs hidden patches: mask_ratio is {model.mask_ratio}, set it above 0"
             )
         width = model.audio.width

@@ -14,6 +14,7 @@ from torch.nn.functional import logsigmoid
 
 from slap.core.calibration import Calibration
 from slap.core.distributed import gather, global_mean
+from slap.core.errors import UserError
 from slap.core.registry import register
 from slap.model.contracts import Objective
 from slap.model.views import Views, student_view
@@ -41,7 +42,7 @@ class Sigmoid(Objective):
         super().__init__()
         self.view = student_view(view)
         if scale <= 0:
-            raise ValueError(f"scale must be positive, since its logarithm is learnt; got {scale}")
+            raise UserError(f"scale must be positive, since its logarithm is learnt; got {scale}")
         self.log_scale = nn.Parameter(torch.tensor(log(scale)))
         self.bias = nn.Parameter(torch.tensor(float(bias)))
 

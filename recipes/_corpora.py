@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from slap.core.errors import UserError
+
 CaptionedCorpus = Literal["audiocaps", "clotho"]
 
 LabeledCorpus = Literal[
@@ -53,7 +55,7 @@ def check_one(corpora: Iterable[str], **given: Any) -> None:
     """
     named = [f"--data.{name}" for name, value in given.items() if value]
     if len(named) != 1:
-        raise ValueError(
+        raise UserError(
             f"say what to train on by one of {', '.join(f'--data.{name}' for name in given)}; "
             f"got {' and '.join(named) or 'none'}. The corpora are {', '.join(corpora)}"
         )

@@ -19,6 +19,7 @@ from torch import Tensor
 from slap.audio.reader import AudioError, check_samples
 from slap.audio.sources import Segment
 from slap.core.bad_clip import BadClip
+from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.datamodules.audio.decode import LARGEST, CheckedSource, MixedDownSource, checked, checked_source
 from slap.datamodules.bad_clips import ClipError
@@ -228,7 +229,7 @@ def segment(cut: Any, path: str) -> Segment:
     plain = len(sources) == 1 and sources[0].type == "file" and not recording.transforms
     channels = [cut.channel] if plain and isinstance(cut.channel, int) else getattr(cut, "channel", None)
     if not plain or channels != sources[0].channels:
-        raise ValueError(
+        raise UserError(
             f"clip {cut.id!r} of {path} is no segment of one audio file with all its channels; only these can be used "
             "here"
         )

@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from slap.core.errors import suggest
+from slap.core.errors import UserError, suggest
 from slap.datamodules.augment.basic import Mix, Only, RandomCrop, RandomGain, RandomSpeed
 from slap.datamodules.augment.concatenate import Concatenate
 from slap.datamodules.augment.event_crop import EventCrop
@@ -56,15 +56,15 @@ def augmentations(options: Mapping[str, Mapping[str, Any] | None]) -> tuple[Tran
 
 def _built(name: str, arguments: dict[str, Any]) -> Transform:
     if name not in AUGMENTATIONS:
-        raise ValueError(f"there is no augmentation {name!r}; {suggest(name, AUGMENTATIONS)}")
+        raise UserError(f"there is no augmentation {name!r}; {suggest(name, AUGMENTATIONS)}")
     kind = AUGMENTATIONS[name]
     only = arguments.pop(ONLY, None)
     valid = [*inspect.signature(kind).parameters, ONLY]
     for argument in arguments:
         if argument not in valid:
-            raise ValueError(f"the augmentation {name!r} has no argument {argument!r}; {suggest(argument, valid)}")
+            raise UserError(f"the augmentation {name!r} has no argument {argument!r}; {suggest(argument, valid)}")
     try:
         transform: Transform = kind(**arguments)
     except TypeError as error:
-        raise ValueError(f"the augmentation {name!r} cannot be made of {arguments}: {error}") from error
+        raise UserError(f"the augmentation {name!r} cannot be made of {arguments}: {error}") from error
     return transform if only is None else Only(str(only), transform)

@@ -8,6 +8,8 @@ from typing import ClassVar
 from lhotse import CutSet
 from lhotse.cut import Cut, MixedCut
 
+from slap.core.errors import UserError
+
 Decibels = float
 
 
@@ -58,7 +60,7 @@ class RandomTransform:
     def _drawn(self, cut: Cut, batch: list[Cut]) -> Cut:
         if self.before_mix and isinstance(cut, MixedCut):
             name = type(self).__name__
-            raise ValueError(f"{name} must stand before Mix: it could cut a clip away that the caption names")
+            raise UserError(f"{name} must stand before Mix: it could cut a clip away that the caption names")
         rng = self.rng(cut)
         if self.probability is not None and rng.random() >= self.probability:
             return cut
@@ -68,4 +70,4 @@ class RandomTransform:
         """Raise a ValueError with the values of the fields unless the condition is fulfilled."""
         if not fulfilled:
             values = ", ".join(f"{field}={getattr(self, field)!r}" for field in fields)
-            raise ValueError(f"{type(self).__name__} needs {condition}; got {values}")
+            raise UserError(f"{type(self).__name__} needs {condition}; got {values}")

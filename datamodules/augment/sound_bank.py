@@ -14,6 +14,7 @@ from lhotse.cut import Cut
 
 from slap.audio.reader import AudioError, header
 from slap.audio.scan import READ, is_audio
+from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.datamodules.audio.load import decoded, mono
 from slap.datamodules.bad_clips import ClipError
@@ -45,10 +46,10 @@ class SoundBank:
         elif self.source.is_file():
             self._found = read_manifest(self.source)
         else:
-            raise ValueError(f"there is no folder and no manifest {self.source}; name one that holds sounds")
+            raise UserError(f"there is no folder and no manifest {self.source}; name one that holds sounds")
         if not len(self._found):
             endings = ", ".join(f".{suffix}" for suffix in READ)
-            raise ValueError(f"there is no audio in {self.source}; files that end in {endings} are read")
+            raise UserError(f"there is no audio in {self.source}; files that end in {endings} are read")
 
     def draw(self, rng: random.Random, rate: int, longest: Seconds | None = None) -> MonoCut:
         """Return a random sound in memory, mono.
@@ -73,7 +74,7 @@ class SoundBank:
             except (ClipError, AudioError) as error:
                 log.warning("left out a sound for augmentation: %s", error)
                 last = error
-        raise ValueError(f"{TRIES} sounds of {self.source} in a row cannot be read; the last one: {last}") from last
+        raise UserError(f"{TRIES} sounds of {self.source} in a row cannot be read; the last one: {last}") from last
 
     def _cut(self, number: int) -> Cut:
         if isinstance(self._found, Clips):

@@ -20,6 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from slap.core.errors import UserError
 from slap.core.registry import add_kind, build, load_module, plugins, register
 
 Augment = Callable[[str, random.Random], str]
@@ -56,7 +57,7 @@ class DropWords(TextAugment):
 
     def __init__(self, share: float = 0.1) -> None:
         if not 0 <= share < 1:
-            raise ValueError(f"share must be from 0 to below 1, got {share}")
+            raise UserError(f"share must be from 0 to below 1, got {share}")
         self.share = share
 
     def __call__(self, text: str, rng: random.Random) -> str:
@@ -78,16 +79,16 @@ def text_augmentation(spec: AugmentSpec | None) -> Augment | None:
     options = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = options.pop("name", None)
     if not isinstance(name, str):
-        raise ValueError(f'a text augmentation is given by a name or by {{"name": ..., argument: value}}; got {spec!r}')
+        raise UserError(f'a text augmentation is given by a name or by {{"name": ..., argument: value}}; got {spec!r}')
     module, _, function = name.rpartition(".")
     if not module:
         made = build(KIND, name, options)
         assert callable(made)
         return made
     if options:
-        raise ValueError(f"{name} is a function, so it takes no {', '.join(options)}; register a class instead")
+        raise UserError(f"{name} is a function, so it takes no {', '.join(options)}; register a class instead")
     found = getattr(load_module(module), function, None)
     if not callable(found):
         known = ", ".join(plugins(KIND))
-        raise ValueError(f"there is no function {function!r} in {module}; registered augmentations are: {known}")
+        raise UserError(f"there is no function {function!r} in {module}; registered augmentations are: {known}")
     return found() if isinstance(found, type) else found

@@ -10,6 +10,7 @@ from lhotse import SupervisionSegment
 from lhotse.cut import Cut
 
 from slap.core.bad_clip import BadClip
+from slap.core.errors import UserError
 from slap.datamodules.bad_clips import ClipError
 from slap.datamodules.captions.augment import Augment
 from slap.datamodules.manifests.tables import FIELD
@@ -39,7 +40,7 @@ class CaptionSampler:
 
     def __post_init__(self) -> None:
         if self.fields is not None and (not self.fields or not all(p > 0 for p in self.fields.values())):
-            raise ValueError(f"caption_fields must give fields probabilities above 0, got {dict(self.fields)}")
+            raise UserError(f"caption_fields must give fields probabilities above 0, got {dict(self.fields)}")
 
     def draw(self, cut: Cut, rng: random.Random) -> SupervisionSegment:
         """Draw one of a clip's captions.
@@ -75,7 +76,7 @@ class CaptionSampler:
             return caption.text, custom
         text = self.augment(caption.text, random.Random(f"text {draw}"))
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"text_augment made {text!r} of the caption {caption.text!r}; it must give text")
+            raise UserError(f"text_augment made {text!r} of the caption {caption.text!r}; it must give text")
         return text, {**custom, ORIGINAL: caption.text, AUGMENTED: text}
 
 

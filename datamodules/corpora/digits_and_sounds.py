@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.datamodules.augment.basic import Mix, Only, RandomGain, RandomSpeed
 from slap.datamodules.augment.event_crop import EventCrop
@@ -104,7 +105,7 @@ def digits(folder: Path, held_out_speaker: str | None = None) -> Iterator[tuple[
     for path in paths:
         parts = path.stem.split("_")
         if len(parts) != 3 or not (parts[0].isdigit() and int(parts[0]) < 10 and parts[2].isdigit()):
-            raise ValueError(f"{path} is not named like 3_george_12.wav (digit, speaker, index)")
+            raise UserError(f"{path} is not named like 3_george_12.wav (digit, speaker, index)")
         digit, speaker = DIGITS[int(parts[0])], parts[1]
         captions = [template.format(speaker=speaker, digit=digit) for template in DIGIT_CAPTIONS]
         labels = {"digit": digit}
@@ -125,7 +126,7 @@ def sounds(folder: Path, held_out_fold: int) -> Iterator[tuple[Clip, bool]]:
         _, _, name = path.parent.name.partition(" - ")
         fold, _, _ = path.stem.partition("-")
         if not name or not fold.isdigit():
-            raise ValueError(f"{path} is not named like '001 - Dog bark/1-100032-A.ogg' (class, fold, source, take)")
+            raise UserError(f"{path} is not named like '001 - Dog bark/1-100032-A.ogg' (class, fold, source, take)")
         sound = name.lower()
         captions = [template.format(sound=sound) for template in SOUND_CAPTIONS]
         yield Clip(f"esc10/{path.stem}", path, captions, {"sound": sound}), int(fold) == held_out_fold
@@ -148,7 +149,7 @@ def _write_manifests(root: Path, folder: Path, fold: int, speaker: str | None) -
 def _check_speaker(paths: list[Path], wanted: str | None) -> None:
     speakers = sorted({parts[1] for path in paths if len(parts := path.stem.split("_")) == 3})
     if wanted is not None and wanted not in speakers:
-        raise ValueError(f"there is no speaker {wanted!r} in {paths[0].parent}; there are: {', '.join(speakers)}")
+        raise UserError(f"there is no speaker {wanted!r} in {paths[0].parent}; there are: {', '.join(speakers)}")
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:

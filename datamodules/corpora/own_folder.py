@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from slap.audio.scan import is_audio
+from slap.core.errors import UserError
 from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus, templated, words
 from slap.datamodules.manifests.clip import Clip
@@ -39,7 +40,7 @@ class Folder(Corpus):
     ) -> None:
         super().__init__(root)
         if "{label}" not in template:
-            raise ValueError(f"the template needs {{label}} in place of the label, got {template!r}")
+            raise UserError(f"the template needs {{label}} in place of the label, got {template!r}")
         self.layout, self.task, self.template, self.name = layout, task, template, name or self.root.name
 
     def splits(self) -> Sequence[str]:

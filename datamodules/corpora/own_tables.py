@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from slap.core.bad_clip import BadClip
+from slap.core.errors import UserError
 from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus
 from slap.datamodules.manifests.clip import Clip, ManifestError
@@ -86,7 +87,7 @@ class Table(Corpus):
         for path in found:
             split = next(path.name.removesuffix(suffix) for suffix in self.SUFFIXES if path.name.endswith(suffix))
             if split in tables:
-                raise ValueError(f"{tables[split]} and {path} would both be the split {split!r}; rename one of them")
+                raise UserError(f"{tables[split]} and {path} would both be the split {split!r}; rename one of them")
             tables[split] = path
         return tables
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slap.audio.scan import READ
+from slap.core.errors import UserError
 from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus, templated
 from slap.datamodules.manifests.clip import Clip, ManifestError
@@ -61,7 +62,7 @@ class WebDataset(Corpus):
         folders = [path for path in sorted(self.root.iterdir()) if path.is_dir() and _tars(path)]
         if unknown := self.rename.keys() - {folder.name for folder in folders}:
             there = ", ".join(folder.name for folder in folders) or "none"
-            raise ValueError(f"rename names the split {', '.join(sorted(unknown))}, but there are {there}")
+            raise UserError(f"rename names the split {', '.join(sorted(unknown))}, but there are {there}")
         self.folders = {self.rename.get(folder.name, folder.name): folder for folder in folders}
         if _tars(self.root):
             self.folders["all"] = self.root
@@ -94,7 +95,7 @@ class WebDataset(Corpus):
             ValueError: `out`, the folder to unpack to, is not set.
         """
         if self.out is None:
-            raise ValueError("a WebDataset has to be unpacked: set `out`, the folder to unpack to")
+            raise UserError("a WebDataset has to be unpacked: set `out`, the folder to unpack to")
         for tar in _tars(self.folders[split]):
             folder = self.out / "audio" / split / tar.name.partition(".")[0]
             try:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slap.audio import scan
+from slap.core.errors import UserError
 
 ID_LENGTH = 11  # letters, digits, `-` and `_`: an id may begin with any of them, so a name is never split at `_`
 
@@ -130,7 +131,7 @@ def parse(name: str) -> tuple[str, float | None, float | None]:
     if found is None and re.fullmatch(r"[\w-]{1,10}", name, re.ASCII):
         return name.rjust(ID_LENGTH, "-"), None, None
     if found is None:
-        raise ValueError(f"{name!r} is not named after a YouTube id of {ID_LENGTH} characters")
+        raise UserError(f"{name!r} is not named after a YouTube id of {ID_LENGTH} characters")
     youtube, start, duration = found.groups()
     begin = None if start is None else float(start)
     return youtube, begin, None if begin is None or duration is None else begin + float(duration)

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slap.core.errors import UserError
 from slap.core.files import atomic_write
 from slap.core.units import Seconds
 
 
-class ManifestError(ValueError):
+class ManifestError(UserError):
     """A manifest that cannot be used; the message names the file and the line, and what is accepted."""
 
 
@@ -64,17 +65,17 @@ class Clip:
         if isinstance(self.captions, str):
             raise TypeError(f"captions must be a sequence of texts, got the text {self.captions!r}")
         if not self.id or not str(self.audio):
-            raise ValueError(f"id and audio may not be empty, got id={self.id!r}, audio={str(self.audio)!r}")
+            raise UserError(f"id and audio may not be empty, got id={self.id!r}, audio={str(self.audio)!r}")
         if not self.captions or not all(caption.strip() for caption in self.captions):
-            raise ValueError(f"a clip needs captions, none of them empty; got {list(self.captions)!r}")
+            raise UserError(f"a clip needs captions, none of them empty; got {list(self.captions)!r}")
         if isinstance(self.fields, str) or any(isinstance(tags, str) for tags in self.tags.values()):
             raise TypeError(f"fields and tags must be sequences of texts, got {self.fields!r} and {self.tags!r}")
         if self.fields and len(self.fields) != len(self.captions):
-            raise ValueError(f"{len(self.captions)} captions need as many fields, got {list(self.fields)!r}")
+            raise UserError(f"{len(self.captions)} captions need as many fields, got {list(self.fields)!r}")
         if not 0 <= self.start < float("inf"):
-            raise ValueError(f"start must be 0 or more seconds, got {self.start}")
+            raise UserError(f"start must be 0 or more seconds, got {self.start}")
         if self.duration is not None and not 0 < self.duration < float("inf"):
-            raise ValueError(f"duration must be more than 0 seconds, got {self.duration}")
+            raise UserError(f"duration must be more than 0 seconds, got {self.duration}")
 
 
 def write_manifest(path: str | Path, clips: Iterable[Clip]) -> Path:
@@ -95,7 +96,7 @@ def write_manifest(path: str | Path, clips: Iterable[Clip]) -> Path:
     """
     path = Path(path)
     if path.suffix != ".jsonl":
-        raise ValueError(f"a manifest of clips is written as .jsonl, got {path}")
+        raise UserError(f"a manifest of clips is written as .jsonl, got {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, sync=False) as file:
         for clip in clips:

@@ -13,6 +13,7 @@ from lhotse import MonoCut
 from lhotse.cut import Cut
 
 from slap.core.bad_clip import BadClip
+from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.datamodules.audio.decode import LARGEST
 from slap.datamodules.audio.load import decoded_if_good, files_read, mono
@@ -94,7 +95,7 @@ def check_lengths(clips: Clips, max_duration: Seconds, remedy: str) -> None:
     long = np.flatnonzero(clips.durations > max_duration)
     if len(long):
         cut = clips.cut(int(long[0]))
-        raise ValueError(
+        raise UserError(
             f"{cut.where}: clip {cut.id!r} lasts {cut.duration:.2f} s, but a batch holds "
             f"max_duration={max_duration} s of audio; {remedy}"
         )

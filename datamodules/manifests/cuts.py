@@ -24,6 +24,7 @@ import numpy as np
 from lhotse.cut import Cut, MixedCut
 from lhotse.utils import fastcopy
 
+from slap.core.errors import UserError
 from slap.core.files import atomic_write
 from slap.datamodules.audio.load import mixed_down
 from slap.datamodules.manifests.clip import ManifestError
@@ -155,7 +156,7 @@ def write_cuts(path: str | Path, cuts: Iterable[Cut]) -> Path:
     """
     path = Path(path)
     if not path.name.endswith(".jsonl.gz"):
-        raise ValueError(f"a manifest of cuts is written as .jsonl.gz, got {path}")
+        raise UserError(f"a manifest of cuts is written as .jsonl.gz, got {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, "wb") as file:
         index = make_index(_lines(path, cuts), path, member_writer(file))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from slap.core.bad_clip import BadClip
+from slap.core.errors import UserError
 from slap.datamodules.captions.validate import NO_TEXT, printable, text_error
 from slap.datamodules.manifests.clip import Clip, ManifestError
 
@@ -35,7 +36,7 @@ gzip can hold a line that would fill the memory."""
 Record = dict[str, Any]
 
 
-class CaptionError(ValueError):
+class CaptionError(UserError):
     """A caption that is empty or no text."""
 
 
@@ -191,7 +192,7 @@ def _writable(value: Any) -> str:
 def _clip(record: Record) -> Clip:
     audio = _text(record, "audio")
     if "start" in record and "offset" in record:
-        raise ValueError("`start` and `offset` are two names of the same thing; give one of them")
+        raise UserError("`start` and `offset` are two names of the same thing; give one of them")
     start = _seconds(record, "offset" if "offset" in record else "start") or 0.0
     duration = _seconds(record, "duration")
     segment = f"@{start}" + (f"+{duration}" if duration is not None else "") if start or duration is not None else ""
@@ -206,17 +207,17 @@ def _merge(known: Clip, clip: Clip, line: int) -> Clip:
         return os.path.normpath(clip.audio), clip.start, clip.duration
 
     if place(known) != place(clip):
-        raise ValueError(f"clip {clip.id!r} is {place(clip)}, but on line {line} it is {place(known)}")
+        raise UserError(f"clip {clip.id!r} is {place(clip)}, but on line {line} it is {place(known)}")
     for task, label in clip.labels.items():
         if known.labels.get(task, label) != label:
-            raise ValueError(
+            raise UserError(
                 f"clip {clip.id!r} has the {task} label {label!r}, but on line {line} {known.labels[task]!r}"
             )
     for what, before, now in [("fold", known.fold, clip.fold)] + [
         (f"{task} tags", list(known.tags[task]), list(tags)) for task, tags in clip.tags.items() if task in known.tags
     ]:
         if before is not None and now is not None and before != now:
-            raise ValueError(f"clip {clip.id!r} has the {what} {now!r}, but on line {line} {before!r}")
+            raise UserError(f"clip {clip.id!r} has the {what} {now!r}, but on line {line} {before!r}")
     fields = () if not known.fields and not clip.fields else (*_fields(known), *_fields(clip))
     captions = (*known.captions, *clip.captions)
     fold = clip.fold if known.fold is None else known.fold
@@ -251,23 +252,23 @@ def _fields_of(record: Record, count: int) -> list[str]:
     """Return the field of each caption in `caption`."""
     fields = record.get("fields", [FIELD] * count)
     if not isinstance(fields, list) or len(fields) != count or not all(isinstance(f, str) and f for f in fields):
-        raise ValueError(f"`fields` must be a list with a name for each of the {count} captions, got {fields!r}")
+        raise UserError(f"`fields` must be a list with a name for each of the {count} captions, got {fields!r}")
     return fields
 
 
 def _labels(record: Record) -> dict[str, str]:
     labels = record.get("labels", {})
     if not isinstance(labels, dict):
-        raise ValueError(f"`labels` must be an object of task and label, got {labels!r}")
+        raise UserError(f"`labels` must be an object of task and label, got {labels!r}")
     # JSON has two ways to give a label, so a task may be named twice.
     named = {"label" if name == "label" else name[6:]: name for name in record if re.fullmatch("label(_.+)?", name)}
     for task, name in named.items():
         if labels.get(task, record[name]) != record[name]:
-            raise ValueError(f"`{name}` is {record[name]!r}, but `labels` says {labels[task]!r}")
+            raise UserError(f"`{name}` is {record[name]!r}, but `labels` says {labels[task]!r}")
     labels = {**labels, **{task: record[name] for task, name in named.items()}}
     for task, label in labels.items():
         if not isinstance(label, str) or not label.strip():
-            raise ValueError(f"the {task} label must be text that is not empty, got {label!r}")
+            raise UserError(f"the {task} label must be text that is not empty, got {label!r}")
     return {task: label.strip() for task, label in labels.items()}
 
 
@@ -281,7 +282,7 @@ def _tags(record: Record) -> dict[str, tuple[str, ...]]:
         for task, tags in tasks.items():
             listed = tags.strip(f"{SEPARATOR} ").split(SEPARATOR) if isinstance(tags, str) else tags
             if not isinstance(listed, list) or not all(isinstance(tag, str) and tag.strip() for tag in listed):
-                raise ValueError(f"`{name}` must be labels with `{SEPARATOR}` between them, or a list; got {value!r}")
+                raise UserError(f"`{name}` must be labels with `{SEPARATOR}` between them, or a list; got {value!r}")
             names = [tag.strip() for tag in listed]
             found[task] = tuple(dict.fromkeys(names))
     return found
@@ -292,7 +293,7 @@ def _fold(record: Record) -> int | None:
     if isinstance(fold, str) and fold.strip().isdigit():
         fold = int(fold)
     if fold is not None and (isinstance(fold, bool) or not isinstance(fold, int)):
-        raise ValueError(f"`fold` must be a whole number, got {fold!r}")
+        raise UserError(f"`fold` must be a whole number, got {fold!r}")
     return fold
 
 
@@ -301,15 +302,15 @@ def _origin(record: Record) -> dict[str, Any]:
     origin = record.get("origin", {})
     origin = origin if isinstance(origin, dict) else {}
     if not all(isinstance(name, str) and name for name in origin.values()):
-        raise ValueError(f"`origin` must be an object of site and id, got {origin!r}")
+        raise UserError(f"`origin` must be an object of site and id, got {origin!r}")
     return {"origin": origin, **{name: str(record[name]).strip() for name in ("corpus", "split") if name in record}}
 
 
 def _text(record: Record, name: str) -> str:
     if name not in record:
-        raise ValueError(f"`{name}` is missing or empty; this row has {', '.join(record)}")
+        raise UserError(f"`{name}` is missing or empty; this row has {', '.join(record)}")
     if not isinstance(record[name], str) or not record[name].strip():
-        raise ValueError(f"`{name}` must be text that is not empty, got {record[name]!r}")
+        raise UserError(f"`{name}` must be text that is not empty, got {record[name]!r}")
     return record[name].strip()
 
 
@@ -319,4 +320,4 @@ def _seconds(record: Record, name: str) -> float | None:
     try:
         return float(record[name])
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"`{name}` must be a number of seconds, got {repr(record[name])[:80]}") from error
+        raise UserError(f"`{name}` must be a number of seconds, got {repr(record[name])[:80]}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from slap.core.errors import UserError
 from slap.datamodules.manifests.filters import folds_of
 from slap.datamodules.manifests.read import read_manifest
 from slap.datamodules.protocols import Role
@@ -30,7 +31,7 @@ def folds(manifest: Path, fold: int, val_fold: int | None = None) -> Mapping[Rol
     if val_fold is None:
         val_fold = there[(there.index(fold) + 1) % len(there)] if fold in there else fold
     if val_fold == fold and fold in there:
-        raise ValueError(f"fold {fold} is tested on, so it may not choose: val_fold can be {_others(there, fold)} or 0")
+        raise UserError(f"fold {fold} is tested on, so it may not choose: val_fold can be {_others(there, fold)} or 0")
     named: dict[Role, list[str]] = {"test": [f"{manifest}#fold={fold}"], "val": [], "train": []}
     if not val_fold:
         named["train"] = [f"{manifest}#fold=not {fold}"]

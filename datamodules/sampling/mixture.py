@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from slap.core.errors import UserError
 from slap.datamodules.sampling.epoch import Source
 
 log = logging.getLogger(__name__)
@@ -49,9 +50,9 @@ class NamedManifests:
         parts = {name: _paths(paths) for name, paths in manifests.items()}
         for name, paths in parts.items():
             if not isinstance(name, str) or not name.strip() or "/" in name:
-                raise ValueError(f"a source needs a name without slashes, as logs show it; got {name!r}")
+                raise UserError(f"a source needs a name without slashes, as logs show it; got {name!r}")
             if not paths:
-                raise ValueError(f"the source {name!r} has no manifest")
+                raise UserError(f"the source {name!r} has no manifest")
         paths = tuple(path for part in parts.values() for path in part)
         return cls(paths, tuple(parts), tuple(len(part) for part in parts.values()))
 
@@ -98,14 +99,14 @@ def shares(
     """
     empty = [name for name, size in sizes.items() if not size]
     if empty:
-        raise ValueError(f"no clips are left of {', '.join(empty)}, so they can have no share of an epoch")
+        raise UserError(f"no clips are left of {', '.join(empty)}, so they can have no share of an epoch")
     if weights is not None:
         if set(weights) != set(sizes) or not all(0 < weight < float("inf") for weight in weights.values()):
-            raise ValueError(f"weights must give each of {', '.join(sizes)} a number above 0; they are {dict(weights)}")
+            raise UserError(f"weights must give each of {', '.join(sizes)} a number above 0; they are {dict(weights)}")
         parts = {name: float(weights[name]) for name in sizes}
     else:
         if temperature is None or not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature}")
+            raise UserError(f"temperature must be above 0, got {temperature}")
         largest = max(sizes.values())  # first, so that no power overflows
         parts = {name: (size / largest) ** (1 / temperature) for name, size in sizes.items()}
     total = sum(parts.values())
@@ -120,7 +121,7 @@ def occurrences_of(parts: Sequence[float], total: int) -> list[int]:
         ([6, 3, 2], [4, 1])
     """
     if total < len(parts):
-        raise ValueError(f"an epoch of {total} clips is too short for {len(parts)} manifests, one clip of each")
+        raise UserError(f"an epoch of {total} clips is too short for {len(parts)} manifests, one clip of each")
     exact = np.asarray(parts) / sum(parts) * total
     whole = np.maximum(np.floor(exact).astype(np.int64), 1)
     while whole.sum() > total:  # the least parts were raised to 1

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from slap.core.errors import UserError
 from slap.datamodules.sampling.sampler import TrainSampler
 
 VERSION = 1
@@ -92,7 +93,7 @@ def position_in(saved: Mapping[str, Any], known: Mapping[str, Any], restart_chan
         ValueError: the data have changed, or the state is of another version.
     """
     if saved.get("version") != VERSION:
-        raise ValueError(
+        raise UserError(
             f"the checkpoint's place in the data has version {saved.get('version')!r}, and this version of slap-audio "
             f"reads {VERSION}; continue with the version that wrote it"
         )
@@ -102,7 +103,7 @@ def position_in(saved: Mapping[str, Any], known: Mapping[str, Any], restart_chan
         return place
     if restart_changed:
         return Position(place.epoch, 0)
-    raise ValueError(
+    raise UserError(
         f"the run was interrupted in epoch {place.epoch} after {place.batches} batches, a place that has no meaning "
         f"any more, for the data are others now: {'; '.join(changed)}. Continue with the data as they were, or with "
         "`changed_data` of the trainer set to `restart_epoch`: then weights, optimizer, schedules and the count of "

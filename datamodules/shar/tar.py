@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from slap.core.errors import UserError
 from slap.core.files import atomic_write
 
 METADATA = (
@@ -27,7 +28,7 @@ LONGEST_NAME = 1 << 20  # bytes of such a member
 CHUNK = 1 << 20  # bytes that are copied at a time
 
 
-class TarMemberError(ValueError):
+class TarMemberError(UserError):
     """A member that is not unpacked; the message says why."""
 
 

@@ -22,6 +22,7 @@ from lhotse.shar import SharWriter
 from lhotse.utils import fastcopy
 from tqdm import tqdm
 
+from slap.core.errors import UserError
 from slap.core.files import atomic_write
 from slap.core.units import Seconds
 from slap.datamodules.audio.load import DecodeError, load
@@ -89,9 +90,9 @@ def pack(
         ValueError: `out` exists, the unfinished folder has other settings, or no clip can be read.
     """
     if shard_size < 1:
-        raise ValueError(f"shard_size must be at least 1 clip per shard, got {shard_size}")
+        raise UserError(f"shard_size must be at least 1 clip per shard, got {shard_size}")
     if out.exists():
-        raise ValueError(f"{out} exists; name another folder, or remove it")
+        raise UserError(f"{out} exists; name another folder, or remove it")
     clips = read_manifest(manifest)
     part = _unfinished(out, manifest, len(clips), shard_size, encoding)
     shards = [
@@ -104,7 +105,7 @@ def pack(
             progress.update(shard.stop - shard.start)
     bad = [line for shard in shards for line in json.loads(_report(shard).read_text())]
     if len(bad) == len(clips):
-        raise ValueError(f"no clip of {manifest} could be read; the first: {bad[0]}")
+        raise UserError(f"no clip of {manifest} could be read; the first: {bad[0]}")
     for path in [*map(_report, shards), part / JOURNAL]:
         path.unlink()
     _renumber(part)
@@ -236,7 +237,7 @@ def _unfinished(out: Path, manifest: Path, clips: int, shard_size: int, encoding
         _write_json(part / JOURNAL, plan)
     known = json.loads((part / JOURNAL).read_text()) if (part / JOURNAL).exists() else None
     if known != plan:
-        raise ValueError(
+        raise UserError(
             f"{part} holds shards of another manifest, or with other settings; remove it to start again "
             f"(there: {known}, now: {plan})"
         )

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
+from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.datamodules.datamodule import AudioTextData
 from slap.datamodules.manifests.clip import Clip, write_manifest
@@ -109,7 +110,7 @@ def write_corpus(folder: str | Path, train: int = 3000, val: int = 120, test: in
             f"{folder} holds files but no {MARKER}, so it is no synthetic corpus; name another folder"
         )
     if train < 1:
-        raise ValueError(f"train must be at least 1 clip, got train={train}")
+        raise UserError(f"train must be at least 1 clip, got train={train}")
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)  # of an interrupted write
     for split, stream in zip(SPLITS, np.random.default_rng(seed).spawn(len(SPLITS)), strict=True):

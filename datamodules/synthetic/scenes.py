@@ -11,6 +11,7 @@ from itertools import product
 import numpy as np
 from numpy.random import Generator
 
+from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.datamodules.synthetic.captions import ADJECTIVES, NOUNS, Length, Scene, SceneEvent, Step, noun
 from slap.datamodules.synthetic.sounds import SAMPLE_RATE, Sound, synthesize
@@ -77,7 +78,7 @@ def held_out_scenes(count: int, rng: Generator) -> list[Scene]:
     scenes: dict[frozenset[tuple[int, SceneEvent]], Scene] = {}
     singles: list[Scene] = [((SceneEvent(kind, length),),) for kind, length in product(NOUNS, LENGTHS)]
     if count < len(singles):
-        raise ValueError(f"a held-out split needs at least {len(singles)} clips, one per kind and length; got {count}")
+        raise UserError(f"a held-out split needs at least {len(singles)} clips, one per kind and length; got {count}")
     twos = list(_mirrored_pairs())
     chosen = rng.permutation(len(twos))[: (count - len(singles)) // 4]
     for scene in singles + [scene for i in chosen for scene in twos[i]]:

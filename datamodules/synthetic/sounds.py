@@ -12,6 +12,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from slap.core.errors import UserError
 from slap.core.units import Seconds
 
 Sound = NDArray[np.float32]
@@ -38,7 +39,7 @@ def synthesize(kind: str, seconds: Seconds, rng: Generator) -> Sound:
         ValueError: there is no such kind.
     """
     if kind not in SOUNDS:
-        raise ValueError(f"there is no sound of kind {kind!r}; valid are: {', '.join(SOUNDS)}")
+        raise UserError(f"there is no sound of kind {kind!r}; valid are: {', '.join(SOUNDS)}")
     sound = SOUNDS[kind](_times(seconds), rng)
     edge = min(round(FADE * SAMPLE_RATE), len(sound) // 2)
     ramp = np.linspace(0, 1, edge, dtype=np.float32)

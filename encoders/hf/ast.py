@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.compliance.kaldi import get_mel_banks
 
+from slap.core.errors import UserError
 from slap.core.packed import Layout, Packed
 from slap.core.registry import register
 from slap.encoders.hf.attention import ATTENTION, use_packed_attention
@@ -91,7 +92,7 @@ class HFAST(HFAudioEncoder):
             lengths = {"num_mel_bins": shape.num_mel_bins, "max_length": shape.max_length}
             features = make_extractor(ASTFeatureExtractor, {**lengths, **(extractor or {})})
         if (features.num_mel_bins, features.max_length) != (shape.num_mel_bins, shape.max_length):
-            raise ValueError(
+            raise UserError(
                 f"the feature extractor makes {features.max_length} frames of {features.num_mel_bins} bands, "
                 f"the model takes {shape.max_length} of {shape.num_mel_bins}"
             )
@@ -188,7 +189,7 @@ class KaldiLogMel(nn.Module):
             ValueError: a clip has no samples.
         """
         if 0 in audio.sizes:
-            raise ValueError(f"clip {audio.sizes.index(0)} of the batch has no samples; the shortest clip has one")
+            raise UserError(f"clip {audio.sizes.index(0)} of the batch has no samples; the shortest clip has one")
         return Packed.pack([self._frames(clip.float()) for clip in audio.unpack()])
 
     def filling(self, like: Tensor) -> Tensor:

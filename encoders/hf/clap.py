@@ -14,6 +14,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from slap.core.errors import UserError
 from slap.core.packed import Packed
 from slap.core.registry import register
 from slap.encoders.hf.attention import use_packed_attention
@@ -155,16 +156,16 @@ class HFCLAP(HFAudioEncoder):
         shape = self.model.config
         if extractor.feature_size != self.bands:
             made = extractor.feature_size
-            raise ValueError(f"the feature extractor makes {made} bands, the model takes {self.bands}")
+            raise UserError(f"the feature extractor makes {made} bands, the model takes {self.bands}")
         if self.logmel.frames > self.chunks * shape.spec_size:
-            raise ValueError(
+            raise UserError(
                 f"the feature extractor makes {self.logmel.frames} frames, "
                 f"the model takes {self.chunks * shape.spec_size} at most"
             )
         if self.chunks * self.bands != shape.spec_size or self.bands % self.cell:
-            raise ValueError(
+            raise UserError(
                 f"{self.bands} bands do not divide an image of {shape.spec_size} into features of {self.cell}; "
                 "the published model has 64 bands, an image of 256 and features of 32"
             )
         if shape.enable_fusion and shape.fusion_type == "channel_map":
-            raise ValueError("models whose fusion_type is 'channel_map' take crops as channels; use another one")
+            raise UserError("models whose fusion_type is 'channel_map' take crops as channels; use another one")

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from slap.core.calibration import Calibration
+from slap.core.errors import UserError
 from slap.core.files import digest
 from slap.core.packed import Packed
 from slap.encoders.hf.clap_logmel import ClapLogMel
@@ -55,7 +56,7 @@ def load(folder: Path, device: torch.device) -> ClapFolder:
 
     if not any(folder.glob("*.safetensors")):
         found = ", ".join(sorted(path.name for path in folder.iterdir()))
-        raise ValueError(
+        raise UserError(
             f"{folder} has no weights as safetensors, and other formats are refused, since they can run code; "
             f"it has {found}. Convert them if you trust them: "
             "ClapModel.from_pretrained(FOLDER).save_pretrained(OTHER)"
@@ -65,7 +66,7 @@ def load(folder: Path, device: torch.device) -> ClapFolder:
         extractor = read_extractor(ClapFeatureExtractor, str(folder))
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} needs a feature extractor and a tokenizer beside the model: {error}") from error
+        raise UserError(f"{folder} needs a feature extractor and a tokenizer beside the model: {error}") from error
     return ClapFolder(model.to(device), extractor, tokenizer)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slap.core.errors import UserError
 from slap.core.packed import Packed
 
 PADDINGS = ("repeatpad", "repeat", "pad")
@@ -35,7 +36,7 @@ class ClapLogMel(nn.Module):
     def __init__(self, extractor: Any) -> None:
         super().__init__()
         if extractor.padding not in PADDINGS:
-            raise ValueError(f"padding must be one of {', '.join(PADDINGS)}; the extractor has {extractor.padding!r}")
+            raise UserError(f"padding must be one of {', '.join(PADDINGS)}; the extractor has {extractor.padding!r}")
         self.padding: str = extractor.padding
         self.longest: int = extractor.nb_max_samples
         self.fft: int = extractor.fft_window_size
@@ -54,9 +55,9 @@ class ClapLogMel(nn.Module):
             ValueError: a window has no samples, or is too long.
         """
         if 0 in windows.sizes:
-            raise ValueError(f"clip {windows.sizes.index(0)} of the batch has no samples; the shortest clip has one")
+            raise UserError(f"clip {windows.sizes.index(0)} of the batch has no samples; the shortest clip has one")
         if windows.max_length > self.longest:
-            raise ValueError(f"a window has {windows.max_length} samples, the model takes {self.longest}")
+            raise UserError(f"a window has {windows.max_length} samples, the model takes {self.longest}")
         device = windows.values.device
         self._bank, self._hann = self._bank.to(device), self._hann.to(device)
         return torch.stack([self._decibels(self._padded(wave)) for wave in windows.unpack()])

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slap.core.errors import UserError
 from slap.core.packed import Packed
 from slap.core.registry import register
 from slap.encoders.hf.attention import ATTENTION, use_packed_attention
@@ -89,7 +90,7 @@ class ModernBERT(HFTextEncoder):
             recompute(self.model)
         shape = self.model.config
         if shape.attention_dropout:
-            raise ValueError(
+            raise UserError(
                 f"attention_dropout is {shape.attention_dropout}, but packed attention has none: set it to 0"
             )
         if own is not None:  # the tokenizer is right; configurations are often copied

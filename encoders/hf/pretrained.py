@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from slap.core.errors import MissingDependencyError, UserError
+
 OLDEST = "5.23"
 """Oldest version of transformers. The encoders call the layers of its models, which have other names before."""
 
@@ -29,9 +31,9 @@ def require_transformers() -> None:
         import transformers
         from packaging.version import Version
     except ImportError as error:
-        raise ImportError("this encoder needs transformers: pip install 'slap-audio[hf]'") from error
+        raise MissingDependencyError("this encoder needs transformers: pip install 'slap-audio[hf]'") from error
     if Version(transformers.__version__) < Version(OLDEST):
-        raise ImportError(
+        raise MissingDependencyError(
             f"this encoder needs transformers {OLDEST} or newer, this is {transformers.__version__}: "
             "pip install --upgrade 'slap-audio[hf]'"
         )
@@ -45,9 +47,7 @@ def one_at_most(**sources: Any) -> None:
     """
     given = [f"{name}={value!r}" for name, value in sources.items() if value is not None]
     if len(given) > 1:
-        raise ValueError(
-            f"{', '.join(sources)} each say what the model is; give one of them, not {' and '.join(given)}"
-        )
+        raise UserError(f"{', '.join(sources)} each say what the model is; give one of them, not {' and '.join(given)}")
 
 
 def read_model(
@@ -72,14 +72,14 @@ def read_model(
     found = AutoConfig.from_pretrained(source, revision=revision).model_type
     wanted = getattr(getattr(kind, "config_class", None), "model_type", found)
     if found != wanted:  # transformers would load the weights whose names happen to agree
-        raise ValueError(f"{source} is a {found!r} model; this encoder runs {wanted!r} models")
+        raise UserError(f"{source} is a {found!r} model; this encoder runs {wanted!r} models")
     # In float32, also where the file has another precision: the trainer sets the precision.
     model, report = kind.from_pretrained(  # type: ignore[attr-defined]
         source, revision=revision, dtype=torch.float32, output_loading_info=True, **settings
     )
     missing = sorted(name for name in report["missing_keys"] if not name.startswith(unneeded or ("\0",)))
     if missing:
-        raise ValueError(f"{source} lacks weights, so they would stay random: {', '.join(missing)}")
+        raise UserError(f"{source} lacks weights, so they would stay random: {', '.join(missing)}")
     return model.train()  # as new modules are; from_pretrained leaves it in evaluation mode
 
 
@@ -96,13 +96,13 @@ def make_config(kind: type, size: str | None, config: Mapping[str, Any] | None, 
         ValueError: an unknown size or argument; the message lists the valid ones.
     """
     if config is None and (size or "base") not in sizes:
-        raise ValueError(f"there is no size {size!r}; valid are: {', '.join(sizes)}")
+        raise UserError(f"there is no size {size!r}; valid are: {', '.join(sizes)}")
     options = dict(sizes[size or "base"] if config is None else config)
     known = kind().to_dict()
     unknown = [name for name in options if name not in known]
     if unknown:  # transformers accepts them silently
         valid = ", ".join(sorted(set(known) - NOT_OF_THE_MODEL))
-        raise ValueError(f"{kind.__name__} has no {', '.join(unknown)}; valid are: {valid}")
+        raise UserError(f"{kind.__name__} has no {', '.join(unknown)}; valid are: {valid}")
     return kind(**options)
 
 
@@ -124,7 +124,7 @@ def read_extractor(kind: type, source: str, revision: str | None = None) -> Any:
 
     extractor = AutoFeatureExtractor.from_pretrained(source, revision=revision or "main")
     if not isinstance(extractor, kind):
-        raise ValueError(f"the feature extractor of {source} is a {type(extractor).__name__}, not a {kind.__name__}")
+        raise UserError(f"the feature extractor of {source} is a {type(extractor).__name__}, not a {kind.__name__}")
     return extractor
 
 
@@ -137,7 +137,7 @@ def make_extractor(kind: type, settings: Mapping[str, Any]) -> Any:
     valid = _arguments(kind)
     unknown = [name for name in settings if name not in valid]
     if unknown:
-        raise ValueError(f"{kind.__name__} has no {', '.join(unknown)}; valid are: {', '.join(valid)}")
+        raise UserError(f"{kind.__name__} has no {', '.join(unknown)}; valid are: {', '.join(valid)}")
     return kind(**settings)
 
 

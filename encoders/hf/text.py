@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from slap.core.errors import UserError
 from slap.core.packed import Packed
 from slap.core.registry import register
 from slap.encoders.hf.pretrained import (
@@ -78,13 +79,13 @@ class HFText(HFTextEncoder):
         super().__init__()
         one_at_most(pretrained=pretrained, config=config)
         if pretrained is None and config is None:
-            raise ValueError("this encoder has no default model: pass `pretrained` or `config`")
+            raise UserError("this encoder has no default model: pass `pretrained` or `config`")
         check_max_tokens(max_tokens)
         require_transformers()
         model = _pretrained(pretrained, revision) if pretrained else _random(config or {})
         self.shape = model.config.get_text_config()
         if self.shape is not model.config:
-            raise ValueError(f"{model.config.model_type!r} is no text model; pass the name of its text model")
+            raise UserError(f"{model.config.model_type!r} is no text model; pass the name of its text model")
         self.model = model.get_encoder() if self.shape.is_encoder_decoder else model
         if hasattr(self.model, "pooler"):
             self.model.pooler = None
@@ -92,7 +93,7 @@ class HFText(HFTextEncoder):
             recompute(self.model)
         most = getattr(self.shape, "max_position_embeddings", None) or max_tokens
         if max_tokens > most:
-            raise ValueError(f"max_tokens is {max_tokens}, but the model reads {most} at most; lower it")
+            raise UserError(f"max_tokens is {max_tokens}, but the model reads {most} at most; lower it")
         self.width: int = self.shape.hidden_size
         self.vocab_size: int = self.shape.vocab_size
         self.max_tokens = max_tokens
@@ -134,11 +135,11 @@ def _random(config: Mapping[str, Any]) -> Any:
     options = dict(config)
     kind = options.pop("model_type", None)
     if kind not in CONFIG_MAPPING:
-        raise ValueError(f"config needs the `model_type` of a model in transformers, e.g. 'bert'; got {kind!r}")
+        raise UserError(f"config needs the `model_type` of a model in transformers, e.g. 'bert'; got {kind!r}")
     known = CONFIG_MAPPING[kind]().to_dict()
     unknown = [name for name in options if name not in known]
     if unknown:
-        raise ValueError(f"the configuration of {kind!r} has no {', '.join(unknown)}; it has: {', '.join(known)}")
+        raise UserError(f"the configuration of {kind!r} has no {', '.join(unknown)}; it has: {', '.join(known)}")
     return AutoModel.from_config(CONFIG_MAPPING[kind](**options))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
+from slap.core.errors import UserError
 from slap.nn.tokenizer import Tokenizer
 
 
@@ -51,12 +52,12 @@ class HFTokenizer(Tokenizer):
 
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision or "main")
         if not tokenizer.is_fast:
-            raise ValueError(f"the tokenizer of {source} has no tokenizer.json; save it with the `tokenizers` library")
+            raise UserError(f"the tokenizer of {source} has no tokenizer.json; save it with the `tokenizers` library")
         own = [tokenizer.cls_token_id, tokenizer.bos_token_id]
         bos = _first(*own, tokenizer.pad_token_id)
         eos = _first(tokenizer.sep_token_id, tokenizer.eos_token_id)
         if bos is None or eos is None:
-            raise ValueError(
+            raise UserError(
                 f"the tokenizer of {source} must have tokens to begin and end captions: a cls_token, bos_token or "
                 f"pad_token, and a sep_token or eos_token; it has {tokenizer.special_tokens_map}"
             )

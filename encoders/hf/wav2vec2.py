@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 
+from slap.core.errors import UserError
 from slap.core.packed import Packed
 from slap.core.registry import register
 from slap.encoders.hf.attention import ATTENTION, use_packed_attention
@@ -88,7 +89,7 @@ class HFWav2Vec2(HFAudioEncoder):
             model = Wav2Vec2Model(make_config(Wav2Vec2Config, size, config, SIZES))
         shape = model.config
         if shape.add_adapter:
-            raise ValueError("add_adapter is set, which makes features fewer than rows; set it to false")
+            raise UserError("add_adapter is set, which makes features fewer than rows; set it to false")
         shape._attn_implementation = ATTENTION
         if extractor is None and pretrained:
             features = read_extractor(Wav2Vec2FeatureExtractor, pretrained, revision)
@@ -117,7 +118,7 @@ class HFWav2Vec2(HFAudioEncoder):
             ValueError: a clip has no samples.
         """
         if 0 in audio.sizes:
-            raise ValueError(f"clip {audio.sizes.index(0)} of the batch has no samples; the shortest clip has one")
+            raise UserError(f"clip {audio.sizes.index(0)} of the batch has no samples; the shortest clip has one")
         clips = [nn.functional.pad(self._normal(clip), (0, max(self.field - len(clip), 0))) for clip in audio.unpack()]
         rows = Packed.pack([self._rows(clip) for clip in clips])
         samples = torch.full_like(rows.index, self.hop)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slap.core.errors import UserError
 from slap.core.packed import Layout, Packed
 from slap.core.registry import register
 from slap.encoders.hf.attention import ATTENTION, use_packed_attention
@@ -99,7 +100,7 @@ class HFWhisper(HFAudioEncoder):
             features = make_extractor(WhisperFeatureExtractor, {**lengths, **(extractor or {})})
         made = (features.feature_size, features.nb_max_frames)
         if made != (shape.num_mel_bins, 2 * shape.max_source_positions):
-            raise ValueError(
+            raise UserError(
                 f"the feature extractor makes {made[1]} frames of {made[0]} bands, "
                 f"the model takes {2 * shape.max_source_positions} of {shape.num_mel_bins}"
             )
@@ -170,7 +171,7 @@ class WhisperLogMel(nn.Module):
     def __init__(self, extractor: Any) -> None:
         super().__init__()
         if extractor.dither:
-            raise ValueError(f"the feature extractor has a dither of {extractor.dither}, which is random; set it to 0")
+            raise UserError(f"the feature extractor has a dither of {extractor.dither}, which is random; set it to 0")
         self.fft, self.hop = extractor.n_fft, extractor.hop_length
         self.samples, self.most = extractor.n_samples, extractor.nb_max_frames
         self.register_buffer("hann", torch.hann_window(self.fft), persistent=False)
@@ -187,7 +188,7 @@ class WhisperLogMel(nn.Module):
             ValueError: a clip has no samples.
         """
         if 0 in windows.sizes:
-            raise ValueError(f"clip {windows.sizes.index(0)} of the batch has no samples; the shortest clip has one")
+            raise UserError(f"clip {windows.sizes.index(0)} of the batch has no samples; the shortest clip has one")
         # The outermost sample of a frame has weight 0.
         sizes = [min((n + self.fft // 2 - 2) // self.hop + 1, self.most) for n in windows.sizes]
         frames = [self._frames(wave.float())[:size] for wave, size in zip(windows.unpack(), sizes, strict=True)]

@@ -6,10 +6,13 @@ Public names load on first use, so that `import slap` and `slap --help` do not w
 from __future__ import annotations
 
 import importlib
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from slap.audio.decoders import AudioError as AudioError
     from slap.core.batch import Batch as Batch
+    from slap.core.errors import UserError as UserError
     from slap.core.packed import Packed as Packed
     from slap.core.registry import plugins as plugins
     from slap.core.registry import register as register
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from slap.training.module import SLAP as SLAP
 
 _HOMES = {
+    "AudioError": "slap.audio.decoders",
     "AudioEncoder": "slap.model.contracts",
     "Batch": "slap.core.batch",
     "Model": "slap.inference.model",
@@ -31,6 +35,7 @@ _HOMES = {
     "Packed": "slap.core.packed",
     "SLAP": "slap.training.module",
     "TextEncoder": "slap.model.contracts",
+    "UserError": "slap.core.errors",
     "View": "slap.model.views",
     "Views": "slap.model.views",
     "evaluate": "slap.evaluation.evaluate",
@@ -43,6 +48,8 @@ __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("slap-audio")
     if name not in _HOMES:
         raise AttributeError(f"module 'slap' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

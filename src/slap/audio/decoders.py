@@ -22,6 +22,7 @@ import soundfile
 
 from slap.audio.mpeg4 import Mpeg4File, is_mpeg4
 from slap.core.bad_clip import Reason
+from slap.core.errors import UserError
 from slap.core.units import Seconds
 
 RATES = (100, 768_000)
@@ -69,7 +70,7 @@ class Decoder(Protocol):
         """Close the file."""
 
 
-class AudioError(ValueError):
+class AudioError(UserError):
     """A recording that cannot be used; the message names it and the fault.
 
     Lhotse wraps errors into others of their type, made of one text.

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from slap.core.errors import MissingDependencyError, UserError
+
 LEAD = 4096
 """Frames that are decoded before a segment and dropped: a block of AAC needs those before it."""
 
@@ -49,12 +51,12 @@ class Mpeg4File:
         try:
             import av
         except ImportError as error:
-            raise ImportError("m4a and mp4 need PyAV: pip install 'slap-audio[m4a]'") from error
+            raise MissingDependencyError("m4a and mp4 need PyAV: pip install 'slap-audio[m4a]'") from error
         container: Any = av.open(source, metadata_errors="ignore")  # what it knows depends on the kind of file
         self._container = container
         if not container.streams.audio:
             container.close()
-            raise ValueError("there is no audio in it")
+            raise UserError("there is no audio in it")
         self._stream = container.streams.audio[0]
         self._stream.codec_context.thread_count = 1
         self.samplerate: int = self._stream.rate

@@ -21,6 +21,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from slap.cli.options import PATHS, add_batch, add_common, add_dtype, add_model, load, plain, tell_failed
+from slap.core.errors import UserError
 
 if TYPE_CHECKING:
     from slap.audio.sources import Input
@@ -60,11 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
     from slap.cli.inputs import inputs
 
     if arguments.top < 1:
-        raise ValueError(f"--top must be at least 1, got {arguments.top}")
+        raise UserError(f"--top must be at least 1, got {arguments.top}")
     if arguments.labels and arguments.head:
-        raise ValueError("--head classifies by what the model was fine-tuned on, --labels by texts; give one of them")
+        raise UserError("--head classifies by what the model was fine-tuned on, --labels by texts; give one of them")
     if arguments.prompts and not arguments.labels:
-        raise ValueError("--prompts stand around --labels, which are missing")
+        raise UserError("--prompts stand around --labels, which are missing")
     return (_by_labels if arguments.labels else _by_head)(arguments, inputs(arguments.paths))
 
 

@@ -20,6 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slap.core.errors import UserError
+
 if TYPE_CHECKING:
     from slap.metrics.bootstrap import MetricValue
 
@@ -56,14 +58,14 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         asked, rest = parser.parse_known_args(given[1:])
     except argparse.ArgumentError as error:
-        raise ValueError(f"slap crossval: {error}") from error
+        raise UserError(f"slap crossval: {error}") from error
     if not given or given[0].startswith("-") or not asked.folds or not rest:
-        raise ValueError("slap crossval needs OUT, --folds and the options of `slap fit`; see `slap crossval --help`")
+        raise UserError("slap crossval needs OUT, --folds and the options of `slap fit`; see `slap crossval --help`")
     if len(set(asked.folds)) < max(len(asked.folds), 2):
-        raise ValueError(f"--folds takes two or more different folds, got {asked.folds}")
+        raise UserError(f"--folds takes two or more different folds, got {asked.folds}")
     taken = [name for name in rest if name.split("=")[0] in (FOLD, "--trainer.out", "--ckpt_path")]
     if taken:
-        raise ValueError(f"slap crossval sets {', '.join(taken)} itself, for each fold; leave it out")
+        raise UserError(f"slap crossval sets {', '.join(taken)} itself, for each fold; leave it out")
     return crossval(asked.folds, Path(given[0]), rest, _in_a_process)
 
 
@@ -117,7 +119,7 @@ def summary(results: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str,
     names = list(next(iter(results.values())))
     for fold, found in results.items():
         if set(found) != set(names):
-            raise ValueError(f"fold {fold} has the metrics {', '.join(found)}, another one {', '.join(names)}")
+            raise UserError(f"fold {fold} has the metrics {', '.join(found)}, another one {', '.join(names)}")
     together = {}
     for name in names:
         own = [results[fold][name] for fold in sorted(results)]
@@ -159,7 +161,7 @@ def _claim(out: Path, options: Sequence[str]) -> None:
     if path.is_file():
         known = json.loads(path.read_text(encoding="utf-8"))
         if known != list(options):
-            raise ValueError(f"{out} holds folds that were made with `{' '.join(known)}`; name another folder")
+            raise UserError(f"{out} holds folds that were made with `{' '.join(known)}`; name another folder")
         return
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(list(options)) + "\n", encoding="utf-8")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slap.cli.options import PATHS, add_batch, add_common, add_dtype, add_model, load, tell_failed
+from slap.core.errors import MissingDependencyError, UserError
 
 if TYPE_CHECKING:
     from slap.audio.sources import Input
@@ -54,11 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Embed, or go on embedding."""
     out: Path = arguments.out
     if out.suffix != ".parquet" or out.is_dir():
-        raise ValueError(f"--out names a file that ends in .parquet, got {out}")
+        raise UserError(f"--out names a file that ends in .parquet, got {out}")
     if arguments.devices < 1 or arguments.num_nodes < 1:
-        raise ValueError(f"--devices and --num-nodes must be 1 or more: {arguments.devices}, {arguments.num_nodes}")
+        raise UserError(f"--devices and --num-nodes must be 1 or more: {arguments.devices}, {arguments.num_nodes}")
     if find_spec("pyarrow") is None:
-        raise ImportError("tables of embeddings need pyarrow: pip install 'slap-audio[embed]'")
+        raise MissingDependencyError("tables of embeddings need pyarrow: pip install 'slap-audio[embed]'")
     from slap.cli.inputs import inputs
 
     items = inputs(arguments.paths)

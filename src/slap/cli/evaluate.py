@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slap.cli.options import DONE, SOME_FAILED, add_batch, add_common
+from slap.core.errors import UserError
 
 if TYPE_CHECKING:
     from slap.evaluation.results import EvaluationResults
@@ -96,9 +97,9 @@ def run(arguments: argparse.Namespace) -> int:
         return DONE
     for name, value in (("MODEL", arguments.model), ("--tasks", arguments.tasks), ("--out", arguments.out)):
         if not value:
-            raise ValueError(f"{name} is missing; see `slap evaluate --help`, and `slap evaluate --list` for the rows")
+            raise UserError(f"{name} is missing; see `slap evaluate --help`, and `slap evaluate --list` for the rows")
     if arguments.out.suffix != ".json" or arguments.out.is_dir():
-        raise ValueError(f"--out names a file that ends in .json, got {arguments.out}")
+        raise UserError(f"--out names a file that ends in .json, got {arguments.out}")
     try:
         return _evaluate(arguments)
     except KeyboardInterrupt:

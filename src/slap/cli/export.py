@@ -22,6 +22,7 @@ import json
 from pathlib import Path
 
 from slap.cli.options import add_common, load
+from slap.core.errors import UserError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -52,12 +53,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     out: Path = arguments.out
     if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; OUT is the folder to write")
+        raise UserError(f"{out} is a file; OUT is the folder to write")
     if out.is_dir() and any(out.iterdir()):
         if not recognizes(out):
-            raise ValueError(f"{out} holds other things than a saved model; name a new folder")
+            raise UserError(f"{out} holds other things than a saved model; name a new folder")
         if not arguments.overwrite:
-            raise ValueError(f"{out} holds a model already; --overwrite replaces it")
+            raise UserError(f"{out} holds a model already; --overwrite replaces it")
     arguments.device = arguments.device or "cpu"
     model = load(arguments)
     model.save_pretrained(out, _card(arguments), arguments.allow_collapsed)

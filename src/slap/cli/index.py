@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slap.cli.search import printable
+from slap.core.errors import UserError
 
 if TYPE_CHECKING:
     from slap.search.metadata import Metadata
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     from filelock import FileLock, Timeout
 
     if arguments.workers < 1:
-        raise ValueError(f"--workers must be at least 1, got {arguments.workers}")
+        raise UserError(f"--workers must be at least 1, got {arguments.workers}")
     index: Path = arguments.index
     _check_index(index)
     index.mkdir(parents=True, exist_ok=True)
@@ -69,14 +70,14 @@ def run(arguments: argparse.Namespace) -> int:
         with FileLock(index / ".lock", timeout=0):
             return _run(arguments)
     except Timeout:
-        raise ValueError(f"{index} is being updated by another `slap index`; wait for it") from None
+        raise UserError(f"{index} is being updated by another `slap index`; wait for it") from None
 
 
 def _check_index(index: Path) -> None:
     from slap.search.metadata import FILE
 
     if index.is_dir() and not (index / FILE).exists() and any(path.name != ".lock" for path in index.iterdir()):
-        raise ValueError(f"{index} holds other things than an index; name a new or an empty folder")
+        raise UserError(f"{index} holds other things than an index; name a new or an empty folder")
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from slap.audio.scan import scan
 from slap.audio.sources import Input, Segment
+from slap.core.errors import UserError
 
 MANIFESTS = (".csv", ".jsonl", ".jsonl.gz")
 
@@ -25,11 +26,9 @@ def inputs(paths: Iterable[str]) -> list[Input]:
     for path in paths:
         for item in _named(path):
             if found.setdefault(item.id, item) != item:
-                raise ValueError(
-                    f"two different clips have the id {item.id!r}, {found[item.id].audio} and {item.audio}"
-                )
+                raise UserError(f"two different clips have the id {item.id!r}, {found[item.id].audio} and {item.audio}")
     if not found:
-        raise ValueError(f"there is no audio in {', '.join(paths)}")
+        raise UserError(f"there is no audio in {', '.join(paths)}")
     return list(found.values())
 
 

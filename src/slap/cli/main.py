@@ -11,13 +11,12 @@ which takes the strings after its name. Either imports what is heavy inside `run
 from __future__ import annotations
 
 import argparse
-import linecache
 import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points, version
 
-from slap.core.errors import suggest
+from slap.core.errors import UserError, suggest
 
 FIRST = ("fit", "validate", "test", "predict")
 """Commands that the help lists first."""
@@ -38,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(_help())
             return 0
         return _run(options.command, options.arguments)
-    except Exception as error:
-        if debug or not _is_for_people(error):
+    except (UserError, OSError) as error:
+        if debug:
             raise
         print(f"slap: error: {error}\n(`slap --debug ...` or {DEBUG}=1 shows where)", file=sys.stderr)
         return 2
@@ -57,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(command: str, arguments: list[str]) -> int:
     commands = _commands()
     if command not in commands:
-        raise ValueError(f"there is no command {command!r}; {suggest(command, commands)}")
+        raise UserError(f"there is no command {command!r}; {suggest(command, commands)}")
     module = commands[command].load()
     if hasattr(module, "main"):
         return int(module.main(arguments))
@@ -98,16 +97,3 @@ def _first_line(command: EntryPoint) -> str:
         return (command.load().__doc__ or "").strip().split("\n")[0]
     except ImportError as error:  # somebody's broken command does not take the others away
         return f"(cannot be imported: {error})"
-
-
-def _is_for_people(error: Exception) -> bool:
-    """Whether the message says all: a file that is not there, or what this package raises about what it was given."""
-    if isinstance(error, OSError):
-        return True
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None or not isinstance(error, ValueError | ImportError):
-        return False
-    raised_here = linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno).lstrip().startswith("raise ")
-    return raised_here and str(trace.tb_frame.f_globals["__name__"]).split(".")[0] == "slap"

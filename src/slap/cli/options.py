@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from slap.core.errors import UserError
+
 if TYPE_CHECKING:
     from slap.core.decoding import Decoding
     from slap.inference.model import Model
@@ -142,7 +144,7 @@ def plain(options: Sequence[str] | None, what: str) -> list[str]:
     if len(words) == 1 and words[0].endswith(".txt"):
         words = [line.strip() for line in Path(words[0]).read_text(encoding="utf-8").splitlines() if line.strip()]
     if not words:
-        raise ValueError(f"there are no {what}; give some, or a .txt file with one per line")
+        raise UserError(f"there are no {what}; give some, or a .txt file with one per line")
     return words
 
 

@@ -19,6 +19,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slap.core.errors import UserError
+
 if TYPE_CHECKING:
     from slap.datamodules.overlap.search import Overlap
 
@@ -67,9 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
     """
     out: Path | None = arguments.out
     if out is not None and not out.name.endswith(".jsonl.gz"):
-        raise ValueError(f"--out writes a manifest of cuts, whose name ends in .jsonl.gz; got {out}")
+        raise UserError(f"--out writes a manifest of cuts, whose name ends in .jsonl.gz; got {out}")
     if out is not None and out.resolve() in {path.resolve() for path in (arguments.train, *arguments.evaluation)}:
-        raise ValueError(f"--out {out} is one of the manifests to compare; name another file")
+        raise UserError(f"--out {out} is one of the manifests to compare; name another file")
 
     from slap.datamodules.overlap.report import as_text, record
     from slap.datamodules.overlap.search import search
@@ -88,6 +90,6 @@ def _write_rest(found: Overlap, out: Path) -> int:
     gone = {train for train, _ in found.pairs}
     rest = (cut for number, cut in enumerate(found.train) if number not in gone)
     if len(gone) == len(found.train):
-        raise ValueError(f"all {len(gone)} training clips overlap, so nothing is left to write to {out}")
+        raise UserError(f"all {len(gone)} training clips overlap, so nothing is left to write to {out}")
     write_cuts(out, rest)
     return len(found.train) - len(gone)

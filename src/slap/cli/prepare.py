@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from slap.core.errors import suggest
+from slap.core.errors import UserError, suggest
 from slap.core.files import atomic_write
 
 REPORT = "report.json"
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     for module in asked.plugins:
         load_module(module)
     if not rest or rest[0].startswith("-"):
-        raise ValueError(f"name the corpus first, as in `slap prepare esc50 ROOT OUT`; {_corpora()}")
+        raise UserError(f"name the corpus first, as in `slap prepare esc50 ROOT OUT`; {_corpora()}")
     options = _parse(rest[0], find("corpus", rest[0]), rest[1:])
     return _prepare(rest[0], **options)
 
@@ -114,7 +114,7 @@ def _parse(name: str, corpus: type, given: Sequence[str]) -> dict[str, Any]:
         valid = [f"--{option}" for option in ("splits", "workers", "overwrite", "plugins", *own)]
         unknown = UNKNOWN.search(str(error))
         more = f"; {suggest(unknown[1], valid)}" if unknown else ""
-        raise ValueError(f"slap prepare {name}: {error}{more}") from error
+        raise UserError(f"slap prepare {name}: {error}{more}") from error
     options = {key: parsed.pop(key) for key in list(parsed) if key in arguments(corpus) and key != "root"}
     return {**parsed, "corpus": corpus, "options": options}
 
@@ -135,10 +135,10 @@ def _prepare(
     valid = list(source.splits())
     for split in valid:
         if not re.fullmatch(r"\w[\w. +-]*", split):  # they become names of files
-            raise ValueError(f"{name} in {root} has the split {split!r}; use letters, digits and `_ . + -` only")
+            raise UserError(f"{name} in {root} has the split {split!r}; use letters, digits and `_ . + -` only")
     for split in splits or ():
         if split not in valid:
-            raise ValueError(f"{name} has no split {split!r} in {root}; {suggest(split, valid)}")
+            raise UserError(f"{name} has no split {split!r} in {root}; {suggest(split, valid)}")
     settings = {name_: value for name_, value in sorted(options.items()) if value is not None}
     made = {"version": VERSION, "corpus": name, "root": str(root.resolve()), "options": _plain(settings)}
     report = _open(out, made, overwrite)
@@ -189,12 +189,12 @@ def _open(out: Path, made: dict[str, Any], overwrite: bool) -> dict[str, Any]:
         (out / PLOT).unlink(missing_ok=True)
     elif report and {key: report.get(key) for key in made} != made:
         other = {key: report.get(key) for key in made if report.get(key) != made[key]}
-        raise ValueError(
+        raise UserError(
             f"{out} was prepared with {_listed(other)}, not {_listed({key: made[key] for key in other})}; "
             "name another folder, or give --overwrite"
         )
     elif there and not report:
-        raise ValueError(f"{out} holds {', '.join(there[:3])} but no {REPORT} of slap prepare; name another folder")
+        raise UserError(f"{out} holds {', '.join(there[:3])} but no {REPORT} of slap prepare; name another folder")
     else:
         return report or {**made, "splits": {}}
     return {**made, "splits": {}}

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slap.cli.recipe_source import CONFIG, built_in, description, module_of, refuse_unknown
+from slap.core.errors import UserError
 from slap.core.files import read_yaml
 from slap.core.registry import load_plugins
 
@@ -33,7 +34,7 @@ def main(command: str, about: str, arguments: Sequence[str]) -> int:
         if {"-h", "--help"} & set(rest):
             print(_help_without_recipe(command, about))
             return 0
-        raise ValueError(f"`slap {command}` needs --recipe: one of {', '.join(built_in())}, a path, or a module")
+        raise UserError(f"`slap {command}` needs --recipe: one of {', '.join(built_in())}, a path, or a module")
     refuse_unknown(module_of(asked.recipe), rest)
     load_plugins(asked.plugins)
     from slap.cli import recipe_cli
@@ -78,7 +79,7 @@ def _refuse_code_beside(config: Path) -> None:
     folder = config.resolve().parent
     for module in [recipe, *plugins] if isinstance(plugins, list) else [recipe, plugins]:
         if isinstance(module, str) and _file_of(module).is_relative_to(folder):
-            raise ValueError(
+            raise UserError(
                 f"{config}, which lies beside the checkpoint, would import {module}, which came with it; look at it, "
                 f"and if you trust it, name the config yourself: --config {config}"
             )

@@ -22,7 +22,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from slap.cli.recipe_source import CONFIG, built_in, module_of
-from slap.core.errors import suggest
+from slap.core.errors import UserError, suggest
 from slap.core.registry import found_module
 from slap.training.callbacks.test_report import ReportWriter
 from slap.training.checkpoint.io import BEST, LAST
@@ -63,7 +63,7 @@ def run(command: str, about: str, recipe: Recipe, plugins: Sequence[str], argume
     try:
         RecipeCLI(command, about, recipe, plugins, arguments).run()
     except MisconfigurationException as error:
-        raise ValueError(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,10 @@ def load(name: str) -> Recipe:
     for part, returns in PARTS.items():
         function = getattr(module, part, None)
         if not callable(function):
-            raise ValueError(f"the recipe {name!r} has no function `{part}`; it needs {', '.join(PARTS)}")
+            raise UserError(f"the recipe {name!r} has no function `{part}`; it needs {', '.join(PARTS)}")
         annotation = typing.get_type_hints(function).get("return")
         if not (isinstance(annotation, type) and issubclass(annotation, returns)):
-            raise ValueError(f"`{part}` of the recipe {name!r} must be annotated to return {returns.__name__}")
+            raise UserError(f"`{part}` of the recipe {name!r} must be annotated to return {returns.__name__}")
     functions = module.model, module.data, module.trainer
     return Recipe(name, module.__name__, module.__doc__ or "", *functions, getattr(module, "LINKS", {}))
 
@@ -159,7 +159,7 @@ class RecipeCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except argparse.ArgumentError as error:
-            raise ValueError(_with_options(str(error), list(parser.get_defaults().keys()))) from error
+            raise UserError(_with_options(str(error), list(parser.get_defaults().keys()))) from error
 
     def run(self) -> None:
         """Run the command."""
@@ -174,7 +174,7 @@ class RecipeCLI(LightningCLI):
             if path is None or "loading state_dict" not in str(error):
                 raise
             hint = f"give the options of its run, e.g. by `--config {Path(path).parent / CONFIG}`"
-            raise ValueError(f"the checkpoint {path} is of another model; {hint}\n{error}") from error
+            raise UserError(f"the checkpoint {path} is of another model; {hint}\n{error}") from error
         if self.command == "fit" and self.trainer.is_global_zero:
             self._tell_outcome()
         if self.command == "predict":

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from slap import recipes
-from slap.core.errors import suggest
+from slap.core.errors import UserError, suggest
 
 CONFIG = "config.yaml"
 """The file in a run's folder from which `--config` repeats the run."""
@@ -68,11 +68,11 @@ def refuse_unknown(module: str, arguments: Sequence[str]) -> None:
         if not option.startswith("--"):
             continue
         if option not in COMMON:
-            raise ValueError(f"unrecognized arguments: {argument}; {suggest(option, COMMON)}")
+            raise UserError(f"unrecognized arguments: {argument}; {suggest(option, COMMON)}")
         valid = offered(module, option.removeprefix("--")) if rest else None
         if valid is not None and rest.split(".")[0].removesuffix("+") not in {*valid, "help"}:
             wrong, names = f"{option}.{rest}", [f"{option}.{name}" for name in valid]
-            raise ValueError(f"unrecognized arguments: {wrong}; {suggest(wrong, names)}")
+            raise UserError(f"unrecognized arguments: {wrong}; {suggest(wrong, names)}")
 
 
 def offered(module: str, part: str) -> list[str] | None:

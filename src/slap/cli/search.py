@@ -19,6 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slap.core.errors import UserError
+
 if TYPE_CHECKING:
     from slap.search.query import Hit, Index
 
@@ -55,9 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Search and print what is found."""
     texts = [*arguments.query, *_lines(arguments.queries)]
     if not texts and not arguments.audio:
-        raise ValueError('nothing to search for; give a text, as in slap search INDEX "rain", or --audio FILE')
+        raise UserError('nothing to search for; give a text, as in slap search INDEX "rain", or --audio FILE')
     if any(not text.strip() for text in texts):
-        raise ValueError("a text to search for is empty")
+        raise UserError("a text to search for is empty")
     from slap.search.query import Index
 
     index = Index.open(arguments.index, arguments.model, arguments.device)

@@ -18,6 +18,8 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from slap.core.errors import MissingDependencyError, UserError
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
@@ -41,9 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     from slap.search.query import Index
 
     if not 0 <= arguments.port <= 65535:
-        raise ValueError(f"--port must be from 0 to 65535, got {arguments.port}")
+        raise UserError(f"--port must be from 0 to 65535, got {arguments.port}")
     if find_spec("starlette") is None or find_spec("uvicorn") is None:
-        raise ImportError("the search page needs Starlette and uvicorn: pip install 'slap-audio[search]'")
+        raise MissingDependencyError("the search page needs Starlette and uvicorn: pip install 'slap-audio[search]'")
     from slap.search.web.app import search_app
     from slap.search.web.server import Server
 

@@ -15,6 +15,8 @@ import argparse
 from itertools import islice
 from pathlib import Path
 
+from slap.core.errors import UserError
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
@@ -41,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     out: Path = arguments.out
     if out.is_dir():
-        raise ValueError(f"{out} is a folder; name the file to write, e.g. {out / 'words.model'}")
+        raise UserError(f"{out} is a folder; name the file to write, e.g. {out / 'words.model'}")
     captions = list(islice(captions_of(read_manifest(arguments.manifest)), MOST_CAPTIONS))
     tokenizer = train_tokenizer(captions, arguments.vocab_size)
     out.parent.mkdir(parents=True, exist_ok=True)

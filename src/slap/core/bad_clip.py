@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from slap.core.errors import UserError
+
 BAD_CLIPS = "bad_clips.jsonl"
 """Name of the file in a run's folder that lists bad clips."""
 
@@ -46,4 +48,4 @@ class BadClip:
 
     def __post_init__(self) -> None:
         if self.reason not in REASONS:
-            raise ValueError(f"{self.reason!r} is no reason to leave a clip out; valid are: {', '.join(REASONS)}")
+            raise UserError(f"{self.reason!r} is no reason to leave a clip out; valid are: {', '.join(REASONS)}")

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from slap.core.errors import UserError
+
 SCALES = (0.1, 1000.0)
 """Smallest and largest scale that `fit` tries."""
 
@@ -59,7 +61,7 @@ class Calibration:
             ValueError: there are no clips, or fewer than two labels.
         """
         if cosines.dim() != 2 or cosines.shape[0] < 1 or cosines.shape[1] < 2:
-            raise ValueError(f"a scale is fitted to cosines of clips and 2 or more labels; got {tuple(cosines.shape)}")
+            raise UserError(f"a scale is fitted to cosines of clips and 2 or more labels; got {tuple(cosines.shape)}")
         # The loss is convex in the scale: a ternary search over its logarithm finds the minimum.
         low, high = (torch.tensor(edge, dtype=torch.float64).log() for edge in SCALES)
         for _ in range(60):

@@ -17,13 +17,14 @@ from typing import IO, Any
 
 import torch
 
+from slap.core.errors import UserError
 from slap.core.files import atomic_write
 
 DIRECTORY = 0x10
 """The attribute that marks a member of a zip archive as a folder, of which torch reads no bytes."""
 
 
-class DamagedCheckpointError(ValueError):
+class DamagedCheckpointError(UserError):
     """A checkpoint that is not what was saved."""
 
 
@@ -76,7 +77,7 @@ def read(path: Path, map_location: Any = "cpu", weights_only: bool = True, mmap:
     except Exception as error:  # pickle's own errors, which torch raises where something else than data is inside
         if not weights_only:
             raise
-        raise ValueError(f"{path} holds more than tensors and plain data, so it is not read: {error}") from error
+        raise UserError(f"{path} holds more than tensors and plain data, so it is not read: {error}") from error
 
 
 def verify(path: Path) -> None:

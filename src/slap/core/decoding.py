@@ -13,6 +13,8 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
+from slap.core.errors import UserError
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -41,27 +43,25 @@ class Decoding:
 
     def __post_init__(self) -> None:
         if self.max_length < 2:
-            raise ValueError(f"max_length must be at least 2, since the first token is given; got {self.max_length}")
+            raise UserError(f"max_length must be at least 2, since the first token is given; got {self.max_length}")
         if self.beam < 1:
-            raise ValueError(f"beam must be at least 1, got {self.beam}")
+            raise UserError(f"beam must be at least 1, got {self.beam}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+            raise UserError(f"top_p must be above 0 and at most 1, got {self.top_p}")
         if not 0 < self.temperature < float("inf"):
-            raise ValueError(
-                f"temperature must be above 0, got {self.temperature}; for greedy decoding leave out top_p"
-            )
+            raise UserError(f"temperature must be above 0, got {self.temperature}; for greedy decoding leave out top_p")
         self._refuse_what_has_no_effect()
 
     def _refuse_what_has_no_effect(self) -> None:
         if self.top_p is not None and self.beam > 1:
-            raise ValueError(
+            raise UserError(
                 f"choose a beam or top_p, i.e. search or sampling; got beam {self.beam} and top_p {self.top_p}"
             )
         if self.beam == 1 and self.length_penalty != 1:
-            raise ValueError(f"length_penalty needs beam search; set beam too, above 1; got {self.length_penalty}")
+            raise UserError(f"length_penalty needs beam search; set beam too, above 1; got {self.length_penalty}")
         if self.top_p is None and (self.temperature, self.seed) != (1, 0):
             what = f"temperature {self.temperature:g}, seed {self.seed}"
-            raise ValueError(f"temperature and seed need sampling; set top_p too (1 samples among all); got {what}")
+            raise UserError(f"temperature and seed need sampling; set top_p too (1 samples among all); got {what}")
 
     @property
     def method(self) -> str:

@@ -1,9 +1,20 @@
-"""Errors for people: messages that say what was given, what is accepted and what is nearest to it."""
+"""Errors for people: messages that say what was given, what is accepted and what is nearest to it.
+
+The command line prints the message of a `UserError` and exits; any other exception is a bug and keeps its traceback.
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something that the user gave and can mend; the message says what was seen and what is accepted."""
+
+
+class MissingDependencyError(UserError, ImportError):
+    """An optional package or program that is not installed; the message says how to install it."""
 
 
 def suggest(wrong: str, valid: Iterable[str]) -> str:

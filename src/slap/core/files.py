@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
+from slap.core.errors import UserError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -129,9 +131,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read as YAML of plain data: {error}") from error
+        raise UserError(f"{path} cannot be read as YAML of plain data: {error}") from error
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise ValueError(f"{path} must hold `name: value`, not a {type(found).__name__}")
+        raise UserError(f"{path} must hold `name: value`, not a {type(found).__name__}")
     return found

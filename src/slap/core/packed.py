@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from slap.core.errors import UserError
+
 TILE = 128
 """Rows per tile of FlashAttention."""
 
@@ -147,7 +149,7 @@ class Packed(PickledAsBytes):
 
     def __post_init__(self) -> None:
         if self.lengths.dim() != 1 or self.lengths.dtype != torch.int32:
-            raise ValueError(
+            raise UserError(
                 f"lengths must be a 1-D int32 tensor, one entry per item; "
                 f"got {self.lengths.dtype} of shape {tuple(self.lengths.shape)}"
             )
@@ -155,15 +157,15 @@ class Packed(PickledAsBytes):
             object.__setattr__(self, "layout", Layout(self.lengths))
             # On a GPU the sum would make the host wait; batches are made on the CPU, where it is free.
             if self.lengths.device.type == "cpu" and self.layout.total != len(self.values):
-                raise ValueError(f"lengths sum to {self.layout.total} rows, but values hold {len(self.values)}")
+                raise UserError(f"lengths sum to {self.layout.total} rows, but values hold {len(self.values)}")
         if self.positions is not None and len(self.positions) != len(self.values):
-            raise ValueError(f"{len(self.positions)} positions for {len(self.values)} rows; each row needs one")
+            raise UserError(f"{len(self.positions)} positions for {len(self.values)} rows; each row needs one")
 
     @classmethod
     def pack(cls, items: Sequence[Tensor]) -> Packed:
         """Pack items, (n_i, ...) each with the same trailing shape, end to end."""
         if not items:
-            raise ValueError("cannot pack an empty list of items: the shape of a row would be unknown")
+            raise UserError("cannot pack an empty list of items: the shape of a row would be unknown")
         sizes = tuple(len(item) for item in items)
         lengths = torch.tensor(sizes, dtype=torch.int32, device=items[0].device)
         return cls(torch.cat(list(items)), lengths, layout=Layout(lengths, sizes))

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from slap.core.errors import suggest
+from slap.core.errors import UserError, suggest
 
 GROUP = "slap.plugins"
 
@@ -54,7 +54,7 @@ def add_kind(name: str, base: type, plural: str | None = None, reserved: Iterabl
     """
     known = _kinds.get(name)
     if known is not None and _path(known.base) != _path(base):
-        raise ValueError(f"the kind {name!r} is {_path(known.base)} already")
+        raise UserError(f"the kind {name!r} is {_path(known.base)} already")
     _kinds[name] = Kind(name, base, plural or f"{name}s", frozenset(reserved))
     _plugins.setdefault(name, {})
 
@@ -92,7 +92,7 @@ def register(name: str) -> Callable[[T], T]:
                 raise TypeError(f"{plugin.__qualname__}.__init__ may not have an argument called {argument.name!r}")
         known = _plugins[kind.name].get(name)
         if known is not None and _path(known) != _path(plugin):
-            raise ValueError(f"{kind.name} {name!r} is registered already, by {_path(known)}")
+            raise UserError(f"{kind.name} {name!r} is registered already, by {_path(known)}")
         _plugins[kind.name][name] = plugin
         return plugin
 
@@ -119,7 +119,7 @@ def plugins(kind: str) -> dict[str, type]:
     """
     load_installed(kind)
     if kind not in _plugins:
-        raise ValueError(f"there is no kind {kind!r} of plug-ins; {suggest(kind, kinds())}")
+        raise UserError(f"there is no kind {kind!r} of plug-ins; {suggest(kind, kinds())}")
     return dict(sorted(_plugins[kind].items()))
 
 
@@ -138,7 +138,7 @@ def find(kind: str, name: str) -> type:
         return _plugins[kind][name]
     known = plugins(kind)
     if name not in known:
-        raise ValueError(f"there is no {kind} {name!r}; {suggest(name, known)}")
+        raise UserError(f"there is no {kind} {name!r}; {suggest(name, known)}")
     return known[name]
 
 
@@ -181,7 +181,7 @@ def load_module(where: str) -> ModuleType:
     if known is not None and getattr(known, "__file__", None) == str(path):
         return known
     if known is not None:
-        raise ImportError(f"{path} cannot be imported as {path.stem!r}: a module of that name is loaded already")
+        raise UserError(f"{path} cannot be imported as {path.stem!r}: a module of that name is loaded already")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -206,10 +206,10 @@ def build(kind: str, name: str, options: Mapping[str, Any]) -> Any:
     valid = arguments(plugin)
     for option in options:
         if option not in valid:
-            raise ValueError(f"{kind} {name!r} has no argument {option!r}; {suggest(option, valid)}")
+            raise UserError(f"{kind} {name!r} has no argument {option!r}; {suggest(option, valid)}")
     missing = [arg.name for arg in valid.values() if arg.default is arg.empty and arg.name not in options]
     if missing:
-        raise ValueError(f"{kind} {name!r} needs {', '.join(missing)}; it takes {', '.join(valid)}")
+        raise UserError(f"{kind} {name!r} needs {', '.join(missing)}; it takes {', '.join(valid)}")
     return plugin(**options)
 
 
@@ -249,4 +249,4 @@ def found_module(where: str, what: str, valid: list[str]) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{where}.".startswith(f"{error.name}."):
             raise  # it is there, but something that it imports is not
-        raise ValueError(f"there is no {what}; {suggest(where, valid)}") from error
+        raise UserError(f"there is no {what}; {suggest(where, valid)}") from error

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from slap.core.errors import UserError
+
 OVERLAP = 1 / 3
 """Overlap as a share of a window (our choice): with windows of 30 s, some window has any sound of up to 10 s whole."""
 
@@ -46,7 +48,7 @@ def windows(samples: int, window: int, hop: int) -> list[tuple[int, int]]:
     """
     _check(window, hop)
     if samples < 1:
-        raise ValueError(f"a recording needs at least one sample, got {samples}")
+        raise UserError(f"a recording needs at least one sample, got {samples}")
     if samples <= window:
         return [(0, samples)]
     starts = list(range(0, samples - window + 1, hop))
@@ -158,4 +160,4 @@ def merge_by_name(names: Sequence[str], spans: Sequence[tuple[int, int]], embedd
 
 def _check(window: int, hop: int) -> None:
     if not 1 <= hop <= window:
-        raise ValueError(f"the hop must be 1 to the window's {window} samples, or samples would be left out; got {hop}")
+        raise UserError(f"the hop must be 1 to the window's {window} samples, or samples would be left out; got {hop}")

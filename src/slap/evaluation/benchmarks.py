@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from slap.core.errors import suggest
+from slap.core.errors import UserError, suggest
 from slap.datamodules.protocols import Role, prepared
 from slap.datamodules.sampling.folds import folds as split_folds
 from slap.evaluation.eval_set import Part
@@ -102,9 +102,9 @@ def manifests_of(
     """
     if name not in TRAINABLE:
         if name not in datasets():
-            raise ValueError(f"there is no benchmark {name!r}; {suggest(name, TRAINABLE)}")
+            raise UserError(f"there is no benchmark {name!r}; {suggest(name, TRAINABLE)}")
         others = [other for other, found in TRAINABLE.items() if found.corpus == datasets()[name].corpus]
-        raise ValueError(f"{name} has no training split; {', '.join(others) or 'no variant of it'} has one")
+        raise UserError(f"{name} has no training split; {', '.join(others) or 'no variant of it'} has one")
     dataset = TRAINABLE[name]
     place = Path(folder or f"manifests/{name.partition('-')[0]}")
     if dataset.folds:

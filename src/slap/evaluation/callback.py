@@ -22,6 +22,7 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelP
 from lightning.pytorch.trainer.states import TrainerFn
 
 from slap.core.distributed import world_size
+from slap.core.errors import UserError
 from slap.core.progress import silent
 from slap.core.registry import plugins
 from slap.evaluation.evaluated_model import EvaluatedModel
@@ -87,9 +88,9 @@ class Evaluate(Callback):
         plots: bool = False,
     ) -> None:
         if not tasks:
-            raise ValueError("Evaluate needs tasks, e.g. ['retrieval/clotho']; `slap evaluate --list` shows them")
+            raise UserError("Evaluate needs tasks, e.g. ['retrieval/clotho']; `slap evaluate --list` shows them")
         if every_n_validations < 1:
-            raise ValueError(f"every_n_validations must be at least 1, got {every_n_validations}")
+            raise UserError(f"every_n_validations must be at least 1, got {every_n_validations}")
         self.data, self.manifest, self.workers = data or [], manifest or [], workers
         self.every_n_validations, self.batch_seconds, self.plots = every_n_validations, batch_seconds, plots
         known = plugins("task")
@@ -122,7 +123,7 @@ class Evaluate(Callback):
         """
         del pl_module
         if isinstance(trainer.strategy, DeepSpeedStrategy | FSDPStrategy | ModelParallelStrategy):
-            raise ValueError(
+            raise UserError(
                 "Evaluate needs a whole copy of the model on each process, which "
                 f"{type(trainer.strategy).__name__} does not keep; evaluate checkpoints by `slap evaluate` instead"
             )
@@ -158,10 +159,10 @@ class Evaluate(Callback):
                 self._located[row] = locator.locate(row)
             except UnavailableError as error:
                 if row.asked:
-                    raise ValueError(f"Evaluate: {row}: {error}") from error
+                    raise UserError(f"Evaluate: {row}: {error}") from error
                 reasons.append(f"{row}: {error}")
         if not self._located:
-            raise ValueError(f"Evaluate has no data for any of its tasks: {'; '.join(reasons)}")
+            raise UserError(f"Evaluate has no data for any of its tasks: {'; '.join(reasons)}")
 
     def _evaluate(self, module: SLAP, out: Path) -> dict[str, float]:
         """Return the metrics of all rows, by `<task>/<data set>/<metric>`; the record is written to `out`."""
@@ -180,9 +181,9 @@ class Evaluate(Callback):
             )
             record = evaluation.run(list(self._located), {})
         if record["failed"]:
-            raise ValueError(f"Evaluate failed: {_reasons(record['failed'])}")
+            raise UserError(f"Evaluate failed: {_reasons(record['failed'])}")
         if not record["results"]:
-            raise ValueError(f"Evaluate ran nothing: {_reasons(record['skipped'])}")
+            raise UserError(f"Evaluate ran nothing: {_reasons(record['skipped'])}")
         return {
             f"{result['task']}/{result['dataset']}/{name}": metric["value"]
             for result in record["results"]

@@ -19,6 +19,7 @@ from torch import Tensor
 from slap.audio.reader import AudioError
 from slap.audio.sources import Audio, LazyAudio
 from slap.core.bad_clip import BadClip
+from slap.core.errors import UserError
 from slap.core.registry import find
 from slap.datamodules.audio.load import segment
 from slap.evaluation.benchmarks import Dataset
@@ -29,7 +30,7 @@ REPORT = "report.json"
 FAULTS = ("missing", "unreadable", "truncated", "empty", "outside", "duplicated")
 
 
-class NoDataError(ValueError):
+class NoDataError(UserError):
     """No data for a row; the message says what was looked for."""
 
 
@@ -85,7 +86,7 @@ class Corpora:
             where = ", ".join(map(str, self.roots)) or "nowhere, as there is no --data"
             raise NoDataError(f"there is no folder {' or '.join(dict.fromkeys(names))} in {where}")
         if len(found) > 1:
-            raise ValueError(
+            raise UserError(
                 f"{dataset.name} may be {' or '.join(map(str, found))}; say which by --data {dataset.name}=FOLDER"
             )
         return found[0]

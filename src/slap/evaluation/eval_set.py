@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from slap.audio.sources import Audio
+from slap.core.errors import UserError
 
 Part = Literal["train", "val", "test"]
 
@@ -96,7 +97,7 @@ class EvalSet:
         for i, row in enumerate(rows):
             for label in self.clips[row].labels:
                 if label not in place:
-                    raise ValueError(f"clip {self.clips[row].id!r} has the label {label!r}, no class of {self.name}")
+                    raise UserError(f"clip {self.clips[row].id!r} has the label {label!r}, no class of {self.name}")
                 truth[i, place[label]] = True
         return truth
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from slap.core.errors import UserError
 from slap.core.progress import silent
 from slap.core.registry import plugins
 from slap.evaluation import record as records
@@ -56,7 +57,7 @@ def evaluate(
     results = run(model, tasks, data, **options)
     if not results.record["results"]:
         reasons = "; ".join(f"{row['row']}: {row['reason']}" for row in [*results.failed, *results.skipped])
-        raise ValueError(f"nothing was evaluated: {reasons or 'no row was asked for'}")
+        raise UserError(f"nothing was evaluated: {reasons or 'no row was asked for'}")
     return results
 
 

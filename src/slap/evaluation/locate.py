@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
+from slap.core.errors import UserError
 from slap.evaluation.benchmarks import datasets
 from slap.evaluation.data import Corpora, NoDataError, clips_of_benchmark, clips_of_manifests
 from slap.evaluation.eval_set import Part
@@ -53,7 +54,7 @@ def sources_of(data: DataSource | Sources) -> Sources:
         files = {path.name.partition(".")[0]: path for path in paths if not path.is_dir()}
         roots = [path for path in paths if path.is_dir()]
         if len(files) + len(roots) < len(paths):
-            raise ValueError(f"two manifests have the same name among {[*map(str, paths)]}; give {{name: manifest}}")
+            raise UserError(f"two manifests have the same name among {[*map(str, paths)]}; give {{name: manifest}}")
         return Sources(roots, {}, checked_manifests({name: {"test": path} for name, path in files.items()}, "data"))
     corpora = {name for dataset in datasets().values() for name in (dataset.name, dataset.corpus)}
     folders: dict[str, Path] = {}
@@ -86,7 +87,7 @@ def sources_from_words(folders: Sequence[str], manifests: Sequence[str]) -> Sour
         name, _, part = name.partition("/")
         part = part or "test"
         if not equals or not name or not path or part not in get_args(Part):
-            raise ValueError(f"--manifest {word}: write NAME=PATH, NAME/train=PATH or NAME/val=PATH")
+            raise UserError(f"--manifest {word}: write NAME=PATH, NAME/train=PATH or NAME/val=PATH")
         found.setdefault(name, {})[part] = Path(path)
     return Sources(
         [Path(word) for word in folders if "=" not in word],
@@ -108,14 +109,14 @@ def checked_manifests(manifests: Mapping[str, Mapping[str, Path]], where: str) -
     """
     for name, parts in manifests.items():
         if name in datasets():
-            raise ValueError(f"{where}: {name} is a benchmark with its own protocol; give the manifest another name")
+            raise UserError(f"{where}: {name} is a benchmark with its own protocol; give the manifest another name")
         if unknown := set(parts) - set(get_args(Part)):
-            raise ValueError(f"{where}: {name} has the parts {sorted(unknown)}; valid are {', '.join(get_args(Part))}")
+            raise UserError(f"{where}: {name} has the parts {sorted(unknown)}; valid are {', '.join(get_args(Part))}")
         for path in parts.values():
             if not path.exists():
                 raise FileNotFoundError(f"{where}: there is no {path} for {name}")
         if "test" not in parts:
-            raise ValueError(f"{where}: {name} has no clips to test on; add {name}=PATH")
+            raise UserError(f"{where}: {name} has no clips to test on; add {name}=PATH")
     return {name: {part: parts[part] for part in get_args(Part) if part in parts} for name, parts in manifests.items()}
 
 

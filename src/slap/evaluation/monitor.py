@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from slap.core.errors import UserError
 from slap.evaluation.benchmarks import datasets
 
 
@@ -17,7 +18,7 @@ def check_monitor(monitor: str) -> None:
     parts = monitor.split("/")
     own_manifest = parts[0] == "eval" and len(parts) == 4 and parts[2] not in datasets()
     if not (monitor.startswith("val/") or own_manifest):
-        raise ValueError(
+        raise UserError(
             "the best checkpoint is selected on validation: monitor must begin with val/, or be a metric of the "
             "callback Evaluate on a manifest of yours, not on the test set of a published data set; "
             f"got {monitor!r}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slap.core.errors import suggest
+from slap.core.errors import UserError, suggest
 from slap.core.registry import arguments, build, plugins
 from slap.evaluation.benchmarks import datasets
 from slap.evaluation.published import paper_rows
@@ -73,13 +73,13 @@ def _rows(word: str, tasks: Mapping[str, type[Task]], manifests: Sequence[str]) 
     task, _, rest = word.partition("/")
     dataset, _, label = rest.partition("/")
     if not rest:
-        raise ValueError(f"--tasks: {word!r} is no task and no data set; {suggest(word, [PAPER, *tasks, *names])}")
+        raise UserError(f"--tasks: {word!r} is no task and no data set; {suggest(word, [PAPER, *tasks, *names])}")
     if task not in tasks:
-        raise ValueError(f"--tasks {word}: there is no task {task!r}; {suggest(task, tasks)}")
+        raise UserError(f"--tasks {word}: there is no task {task!r}; {suggest(task, tasks)}")
     if dataset not in names:
-        raise ValueError(f"--tasks {word}: there is no data set {dataset!r}; {suggest(dataset, names)}")
+        raise UserError(f"--tasks {word}: there is no data set {dataset!r}; {suggest(dataset, names)}")
     if dataset not in manifests and (reason := misfit(tasks[task], dataset)):
-        raise ValueError(f"--tasks {word}: {reason}")
+        raise UserError(f"--tasks {word}: {reason}")
     return [EvalRow(task, dataset, label)]
 
 
@@ -112,11 +112,11 @@ def checked_options(
     """
     for task, values in options.items():
         if task not in tasks:
-            raise ValueError(f"--set {task}: there is no task {task!r}; {suggest(task, tasks)}")
+            raise UserError(f"--set {task}: there is no task {task!r}; {suggest(task, tasks)}")
         valid = arguments(tasks[task])
         for option in values:
             if option not in valid:
-                raise ValueError(f"--set {task}.{option}: {task} has no option {option!r}; {suggest(option, valid)}")
+                raise UserError(f"--set {task}.{option}: {task} has no option {option!r}; {suggest(option, valid)}")
     return {task: dict(values) for task, values in options.items()}
 
 
@@ -131,7 +131,7 @@ def options_from_words(words: Sequence[str]) -> dict[str, dict[str, Any]]:
         name, equals, value = word.partition("=")
         task, dot, option = name.partition(".")
         if not equals or not dot:
-            raise ValueError(f"--set {word}: write TASK.OPTION=VALUE")
+            raise UserError(f"--set {word}: write TASK.OPTION=VALUE")
         own = found.setdefault(task, {})
         try:
             own[option] = json.loads(value)

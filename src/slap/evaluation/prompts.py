@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from slap.core.errors import suggest
+from slap.core.errors import UserError, suggest
 from slap.metrics.zero_shot import class_prompts
 
 DEFAULT = "default"
@@ -46,7 +46,7 @@ class Wording:
             return class_prompts([self.words.get(name, name) for name in classes], self.templates)
         absent = [name for name in classes if name not in self.texts]
         if absent:
-            raise ValueError(f"the prompts have no text for {absent}; there are texts for {[*self.texts]}")
+            raise UserError(f"the prompts have no text for {absent}; there are texts for {[*self.texts]}")
         return [list(self.texts[name]) for name in classes]
 
     def plain(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class PromptSet:
         """
         found = self.own.get(dataset, self.general)
         if found is None:
-            raise ValueError(
+            raise UserError(
                 f"the prompt set {self.name!r} has no prompts for {dataset}, only for {', '.join(self.own)}"
             )
         return found
@@ -123,10 +123,10 @@ class PromptBook:
         for path in more:
             for name, found in parse(path.read_text(encoding="utf-8"), str(path)).items():
                 if name in sets:
-                    raise ValueError(f"{path}: there is a prompt set {name!r} already; give yours another name")
+                    raise UserError(f"{path}: there is a prompt set {name!r} already; give yours another name")
                 sets[name] = found
         if chosen not in sets:
-            raise ValueError(f"there is no prompt set {chosen!r}; {suggest(chosen, sets)}")
+            raise UserError(f"there is no prompt set {chosen!r}; {suggest(chosen, sets)}")
         return cls(sets, chosen)
 
     @property
@@ -148,20 +148,20 @@ def parse(text: str, where: str) -> dict[str, PromptSet]:
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{where}: this is not TOML: {error}") from error
+        raise UserError(f"{where}: this is not TOML: {error}") from error
     return {name: _set(name, table, f"{where}, [{name}]") for name, table in content.items()}
 
 
 def _set(name: str, table: Any, where: str) -> PromptSet:
     if not isinstance(table, dict):
-        raise ValueError(f"{where}: a prompt set is a table with `templates`, or with a table for each data set")
+        raise UserError(f"{where}: a prompt set is a table with `templates`, or with a table for each data set")
     plain = {key: value for key, value in table.items() if key in FIELDS}
     own = {key: value for key, value in table.items() if isinstance(value, dict) and key not in FIELDS}
     unknown = [key for key in table if key not in plain and key not in own and key != "about"]
     if unknown:
-        raise ValueError(f"{where}: {suggest(unknown[0], ['about', *FIELDS])}; or a table for a data set")
+        raise UserError(f"{where}: {suggest(unknown[0], ['about', *FIELDS])}; or a table for a data set")
     if not plain and not own:
-        raise ValueError(f"{where}: there are no prompts; give `templates`, or a table for each data set")
+        raise UserError(f"{where}: there are no prompts; give `templates`, or a table for each data set")
     return PromptSet(
         name,
         " ".join(str(table.get("about", "")).split()),
@@ -173,16 +173,16 @@ def _set(name: str, table: Any, where: str) -> PromptSet:
 def _wording(table: Mapping[str, Any], where: str) -> Wording:
     unknown = [key for key in table if key not in FIELDS]
     if unknown:
-        raise ValueError(f"{where}: there is no {unknown[0]!r} here; {suggest(unknown[0], FIELDS)}")
+        raise UserError(f"{where}: there is no {unknown[0]!r} here; {suggest(unknown[0], FIELDS)}")
     templates, texts, words = (table.get(key, {}) for key in FIELDS)
     if bool(templates) == bool(texts):
-        raise ValueError(f"{where}: give either `templates` or `texts`, and not empty")
+        raise UserError(f"{where}: give either `templates` or `texts`, and not empty")
     if templates and not (_is_texts(templates) and all("{label}" in template for template in templates)):
-        raise ValueError(f"{where}: `templates` is a list of texts with {{label}}, got {templates!r}")
+        raise UserError(f"{where}: `templates` is a list of texts with {{label}}, got {templates!r}")
     if texts and not (isinstance(texts, dict) and all(_is_texts(value) for value in texts.values())):
-        raise ValueError(f"{where}: `texts` maps labels to lists of texts, got {texts!r}")
+        raise UserError(f"{where}: `texts` maps labels to lists of texts, got {texts!r}")
     if words and not (isinstance(words, dict) and _is_texts(list(words.values()))):
-        raise ValueError(f"{where}: `words` maps labels to texts, got {words!r}")
+        raise UserError(f"{where}: `words` maps labels to texts, got {words!r}")
     return Wording(tuple(templates or ()), {label: tuple(value) for label, value in (texts or {}).items()}, dict(words))
 
 

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from slap.core.errors import UserError
 from slap.evaluation.published import published
 from slap.evaluation.tasks.base import TaskResult
 from slap.inference.model import Model
@@ -58,9 +59,9 @@ def read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no evaluation: {error}; name another file, or give --overwrite") from error
+        raise UserError(f"{path} is no evaluation: {error}; name another file, or give --overwrite") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise ValueError(f"{path} is not of the schema {SCHEMA}; name another file, or give --overwrite")
+        raise UserError(f"{path} is not of the schema {SCHEMA}; name another file, or give --overwrite")
     return content
 
 

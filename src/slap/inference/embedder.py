@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from slap.audio.sources import Audio, as_list
+from slap.core.errors import UserError
 from slap.inference.backend import AudioTextModel
 from slap.inference.jobs import samples_of
 from slap.inference.stream import StreamItem, embed, in_order
@@ -83,7 +84,7 @@ class Embedder:
             if not isinstance(text, str):
                 raise TypeError(f"text {i} is a {type(text).__name__}, not a str")
             if not text.strip():
-                raise ValueError(f"text {i} is empty")
+                raise UserError(f"text {i} is empty")
         return self.backend.encode_text(texts) if texts else torch.empty(0, self.embedding_dim)
 
     def similarity(self, audio: Audio | Sequence[Audio], texts: str | Sequence[str]) -> Tensor:

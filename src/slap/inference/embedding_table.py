@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from slap.audio.sources import Input
+from slap.core.errors import UserError
 from slap.core.files import FileStamp, atomic_write
 from slap.inference.stream import StreamItem
 
@@ -156,9 +157,9 @@ class EmbeddingTable:
     def _check(self, schema: pa.Schema) -> None:
         found = (schema.metadata or {}).get(MODEL)
         if found is None or "embedding" not in schema.names:
-            raise ValueError(f"{self.out} is no table of `slap embed`; name another file, or --overwrite it")
+            raise UserError(f"{self.out} is no table of `slap embed`; name another file, or --overwrite it")
         if found != self.schema.metadata[MODEL]:
-            raise ValueError(
+            raise UserError(
                 f"{self.out} holds embeddings of another model ({found.decode()}, this one is "
                 f"{self.schema.metadata[MODEL].decode()}); name another file, or --overwrite it"
             )
@@ -189,7 +190,7 @@ def _opened(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is no parquet file ({error}); name another file, or --overwrite it") from error
+        raise UserError(f"{path} is no parquet file ({error}); name another file, or --overwrite it") from error
 
 
 def _states(batch: pa.RecordBatch) -> dict[str, dict[str, object]]:

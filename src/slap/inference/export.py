@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config
 
+from slap.core.errors import MissingDependencyError
 from slap.inference.model import Model
 from slap.inference.network_backend import NetworkBackend
 from slap.nn import single_clip
@@ -87,7 +88,7 @@ def write_onnx(programs: Mapping[str, ExportedProgram], folder: Path) -> None:
     try:
         import onnxscript  # noqa: F401 - what torch's exporter is made of
     except ImportError as error:
-        raise ImportError("ONNX needs onnx and onnxscript: pip install 'slap-audio[onnx]'") from error
+        raise MissingDependencyError("ONNX needs onnx and onnxscript: pip install 'slap-audio[onnx]'") from error
     for side, program in programs.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's exporter on its own deprecations

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.core.windows import cut, hop_of
 
@@ -79,7 +80,7 @@ class Frames:
             contrast: the least difference, without a `threshold`, between loud and quiet.
         """
         if hysteresis < 0 or shortest < 0 or smooth < 0:
-            raise ValueError(f"{hysteresis=}, {shortest=} and {smooth=} must not be negative")
+            raise UserError(f"{hysteresis=}, {shortest=} and {smooth=} must not be negative")
         found = []
         for i, text in enumerate(self.texts):
             curve = median_filter(self.similarity[:, i], round(smooth / self.hop))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from slap.core.errors import MissingDependencyError
+
 try:
     from huggingface_hub import HfApi, snapshot_download
 except ImportError as error:
-    raise ImportError("the hub needs huggingface_hub: pip install 'slap-audio[hub]'") from error
+    raise MissingDependencyError("the hub needs huggingface_hub: pip install 'slap-audio[hub]'") from error
 
 from slap.inference.saved_model import CONFIG, README, TOKENIZERS, WEIGHTS
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from slap.core.decoding import Decoding
+from slap.core.errors import UserError
 from slap.core.windows import window_weights
 from slap.inference.backend import AudioTextModel, Captioner, Labeler
 from slap.inference.scores import Label
@@ -35,7 +36,7 @@ def caption_job(backend: AudioTextModel, decoding: Decoding, batch_seconds: floa
         ValueError: the model writes no captions.
     """
     if not isinstance(backend, Captioner):
-        raise ValueError(no_captions(backend))
+        raise UserError(no_captions(backend))
 
     def describe(clips: Sequence[Tensor]) -> list[Described]:
         texts, embeddings = backend.write(clips, decoding)
@@ -93,8 +94,8 @@ def _chosen(heads: Mapping[str, Classifier], name: str | None) -> Classifier:
         return heads[name]
     there = ", ".join(f"{known} ({len(head.classes)} classes)" for known, head in heads.items()) or "none"
     if name is None and heads:
-        raise ValueError(f"the model has several heads, so name one of {there}")
-    raise ValueError(
+        raise UserError(f"the model has several heads, so name one of {there}")
+    raise UserError(
         f"there is no head {name!r} to classify by; the model has {there}. The objective `classification` trains one, "
         "see the recipe of that name; any model classifies by the texts of labels that you give"
     )

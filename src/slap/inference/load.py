@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from slap.core.checkpoint_file import read
+from slap.core.errors import UserError
 from slap.inference import saved_model
 from slap.inference.backend import AudioTextModel
 from slap.inference.model import Model
@@ -52,7 +53,7 @@ def load(
     """
     wanted = _dtype(dtype)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(path)):
-        raise ValueError(f"{path} is an address; models are loaded from files and folders: download it first")
+        raise UserError(f"{path} is an address; models are loaded from files and folders: download it first")
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     found = Path(path)
     if not found.exists():
@@ -73,20 +74,20 @@ def computes_bfloat16() -> bool:
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if dtype is not None and found not in DTYPES.values():
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
+        raise UserError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
     return found
 
 
 def _in(dtype: torch.dtype, model: Model) -> Model:
     if not isinstance(model.backend, NetworkBackend):
-        raise ValueError(f"only SLAP's own models change their dtype, not a {type(model.backend).__name__}")
+        raise UserError(f"only SLAP's own models change their dtype, not a {type(model.backend).__name__}")
     cast(model.backend.network, dtype)
     return model
 
 
 def _from_file(path: Path, device: torch.device, trust: bool) -> Model:
     if path.suffix != ".ckpt" and not trust:
-        raise ValueError(f"{path} is no checkpoint (.ckpt) and no folder that `slap export` wrote; these are loaded")
+        raise UserError(f"{path} is no checkpoint (.ckpt) and no folder that `slap export` wrote; these are loaded")
     return Model(checkpoint(path, device))
 
 
@@ -110,7 +111,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     content = read(path, mmap=True)
     if not isinstance(content, dict) or not {"hyper_parameters", "state_dict"} <= set(content):
-        raise ValueError(f"{path} is no checkpoint of SLAP: it lacks hyper_parameters or state_dict")
+        raise UserError(f"{path} is no checkpoint of SLAP: it lacks hyper_parameters or state_dict")
     return content
 
 
@@ -122,4 +123,4 @@ def _from_folder(folder: Path, device: torch.device, trust: bool) -> Model:
         if reader.recognizes(folder):
             backend: AudioTextModel = reader.load(folder, device)
             return Model(backend)
-    raise ValueError(f"{folder} holds no model that is known here: no folder of `slap export`, nor of another library")
+    raise UserError(f"{folder} holds no model that is known here: no folder of `slap export`, nor of another library")

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from slap.audio.sources import Audio, as_list, source
 from slap.core.calibration import Calibration
 from slap.core.decoding import GREEDY, Decoding
+from slap.core.errors import UserError
 from slap.inference.backend import AudioTextModel, Localizer
 from slap.inference.collapse import complaint
 from slap.inference.embedder import BATCH_SECONDS, Embedder
@@ -80,7 +81,7 @@ class Model(Embedder):
     def embed_labels(self, labels: Sequence[str], prompts: str | Sequence[str] = PROMPTS) -> Tensor:
         """Embed labels within prompts, (K, E); see `classify`."""
         if isinstance(labels, str) or not labels or len(set(labels)) != len(labels):
-            raise ValueError(f"labels must be a list of one or more different ones, got {labels!r}")
+            raise UserError(f"labels must be a list of one or more different ones, got {labels!r}")
         templates = [prompts] if isinstance(prompts, str) else list(prompts)
         return class_embeddings(class_prompts(labels, templates), self.embed_text)
 
@@ -171,7 +172,7 @@ class Model(Embedder):
         """
         backend, rate = self.backend, self.sample_rate
         if not isinstance(backend, Localizer):
-            raise ValueError(
+            raise UserError(
                 f"a {type(backend).__name__} has no dense features, so it cannot tell when something sounds"
             )
         words = (texts,) if isinstance(texts, str) else tuple(texts)
@@ -194,7 +195,7 @@ class Model(Embedder):
         """
         fault = None if allow_collapsed else complaint(self)
         if fault:
-            raise ValueError(
+            raise UserError(
                 f"the model is collapsed: {fault}; --allow-collapsed (allow_collapsed=True) saves it anyway"
             )
         save(self.backend, self.calibration, folder, card)
@@ -254,7 +255,7 @@ class Model(Embedder):
         embeddings = self.embed_audio(audio)
         unknown = sorted(set(truth) - set(labels))
         if len(truth) != len(embeddings) or unknown:
-            raise ValueError(
+            raise UserError(
                 f"{len(embeddings)} recordings need as many labels out of {list(labels)}; got {len(truth)}"
                 + (f", among them {unknown}" if unknown else "")
             )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from slap.core.calibration import Calibration
 from slap.core.decoding import Decoding, draws
+from slap.core.errors import UserError
 from slap.core.files import digest
 from slap.core.packed import Packed
 from slap.inference.frames import frame_count
@@ -106,7 +107,7 @@ class NetworkBackend:
         """
         step = self.frame_samples
         if hop < 1 or step % hop:
-            raise ValueError(f"frames come every {step} samples or a whole fraction of it; got {hop}")
+            raise UserError(f"frames come every {step} samples or a whole fraction of it; got {hop}")
         passes = [clip[start:] for start in range(0, min(step, len(clip)), hop)]
         dense = self._dense(passes)
         assert dense.positions is not None
@@ -127,7 +128,7 @@ class NetworkBackend:
         """
         step = self.network.audio.step
         if step is None:
-            raise ValueError("the audio encoder does not say what time its patches stand for (its attribute `step`)")
+            raise UserError("the audio encoder does not say what time its patches stand for (its attribute `step`)")
         return round(step * self.sample_rate)
 
     @property
@@ -149,7 +150,7 @@ class NetworkBackend:
         """
         writer = self._writer
         if writer is None:
-            raise ValueError(self.no_captions)
+            raise UserError(self.no_captions)
         dense = self._dense(clips)
         tokens = writer.generate(dense, decoding, draws(clips, decoding))
         return self.network.text.detokenize(tokens.to("cpu")), self.network.audio_pool(dense).float().cpu()

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from slap.core.calibration import Calibration
 from slap.core.decoding import GREEDY, Decoding
+from slap.core.errors import UserError
 from slap.core.packed import Packed
 from slap.core.registry import plugins
 from slap.model.contracts import Classifier
@@ -75,11 +76,11 @@ def _check_arguments(arguments: Any) -> None:
     for name, kind in wanted.items():
         value = arguments.get(name) if isinstance(arguments, Mapping) else None
         if not isinstance(value, kind):
-            raise ValueError(f"the model's arguments are damaged: `{name}` is {repr(value)[:80]}")
+            raise UserError(f"the model's arguments are damaged: `{name}` is {repr(value)[:80]}")
         if isinstance(value, Mapping) and not all(isinstance(key, str) for key in value):
-            raise ValueError(f"the model's arguments are damaged: `{name}` has other keys than texts")
+            raise UserError(f"the model's arguments are damaged: `{name}` has other keys than texts")
         if isinstance(value, Mapping) and name != "objectives" and not isinstance(value.get("name"), str):
-            raise ValueError(f"the model's arguments are damaged: the name of `{name}` is {value.get('name')!r}")
+            raise UserError(f"the model's arguments are damaged: the name of `{name}` is {value.get('name')!r}")
 
 
 def _refuse_sources(kind: str, spec: Any) -> None:
@@ -88,7 +89,7 @@ def _refuse_sources(kind: str, spec: Any) -> None:
         sources = getattr(plugins(kind).get(spec.get("name", "")), "sources", ())
         named = {name: spec[name] for name in sources if spec.get(name) is not None}
         if named:
-            raise ValueError(f"the model's {kind} names {named}; a saved model brings everything with it")
+            raise UserError(f"the model's {kind} names {named}; a saved model brings everything with it")
 
 
 def build(arguments: Mapping[str, Any], state: Mapping[str, Tensor], take: bool = False) -> Network:
@@ -112,7 +113,7 @@ def build(arguments: Mapping[str, Any], state: Mapping[str, Tensor], take: bool 
         if name in state and isinstance(value, Tensor) and not _extra(name) and state[name].shape != value.shape
     ]
     if missing or shapes:
-        raise ValueError(f"the weights do not fit the model: missing are {missing or 'none'}; of other shape: {shapes}")
+        raise UserError(f"the weights do not fit the model: missing are {missing or 'none'}; of other shape: {shapes}")
     own = all(state[name].dtype == value.dtype for name, value in wanted.items())
     network.load_state_dict({name: state[name] for name in wanted}, assign=take and own)
     return network

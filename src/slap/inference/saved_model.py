@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from slap.core.calibration import Calibration
+from slap.core.errors import UserError
 from slap.core.files import atomic_write, digest
 from slap.inference.backend import AudioTextModel
 from slap.inference.model_card import Card, write_card
@@ -115,7 +116,7 @@ def read(
             proto = _inside(folder, name, allowed).read_bytes()
             state[TOKENIZER_STATE] = torch.frombuffer(bytearray(proto), dtype=torch.uint8)
     if not trust and digest(config["arguments"], state) != config["checksum"]:
-        raise ValueError(
+        raise UserError(
             f"{folder} is not what was saved: its checksum is wrong, so weights, tokenizer or arguments were damaged "
             "or changed; get it again (trust=True loads it anyway)"
         )
@@ -130,9 +131,9 @@ def _inside(folder: Path, name: str, root: Path | None) -> Path:
     path = folder / name
     if not path.is_file():
         there = ", ".join(sorted(other.name for other in folder.iterdir())) or "nothing"
-        raise ValueError(f"{folder} has no {name}; it has {there}. Weights are read from safetensors only")
+        raise UserError(f"{folder} has no {name}; it has {there}. Weights are read from safetensors only")
     if root is not None and not path.resolve().is_relative_to(root.resolve()):
-        raise ValueError(f"{path} is a link out of its folder, to {path.resolve()}; trust=True follows it")
+        raise UserError(f"{path} is a link out of its folder, to {path.resolve()}; trust=True follows it")
     return path
 
 
@@ -140,14 +141,14 @@ def _config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+        raise UserError(f"{path} is no JSON: {error}") from error
     if not isinstance(config, dict) or config.get("model_type") != KIND:
-        raise ValueError(f"{path} describes no model of SLAP")
+        raise UserError(f"{path} describes no model of SLAP")
     if config.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {config.get('format')!r}; this version reads {FORMAT}: update slap-audio")
+        raise UserError(f"{path} has format {config.get('format')!r}; this version reads {FORMAT}: update slap-audio")
     missing = {"arguments", "max_seconds", "absent", "calibration", "checksum"} - set(config)
     if missing:
-        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
+        raise UserError(f"{path} lacks {', '.join(sorted(missing))}")
     return config
 
 
@@ -155,4 +156,4 @@ def _weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
+        raise UserError(f"{path} is damaged or no safetensors file: {error}") from error

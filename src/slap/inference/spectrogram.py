@@ -15,6 +15,8 @@ import soundfile
 import torch
 from torch import Tensor
 
+from slap.core.errors import UserError
+
 ROWS, COLUMNS = 112, 900
 RANGE = 70.0
 """Decibels below the loudest that are shown."""
@@ -36,7 +38,7 @@ def segment_png(file: BinaryIO, start: float, end: float) -> bytes:
         soundfile.LibsndfileError: the file is no audio.
     """
     if not 0 <= start < end <= start + LONGEST:
-        raise ValueError(f"{start:g} to {end:g} s; up to {LONGEST:g} s can be shown at once")
+        raise UserError(f"{start:g} to {end:g} s; up to {LONGEST:g} s can be shown at once")
     with soundfile.SoundFile(file) as sound:
         sound.seek(min(round(start * sound.samplerate), max(sound.frames - 1, 0)))
         samples = sound.read(round((end - start) * sound.samplerate), dtype="float32", always_2d=True)

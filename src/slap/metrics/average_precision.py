@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from slap.core.errors import UserError
 from slap.metrics import bootstrap
 from slap.metrics.bootstrap import MetricValue, order_of, percentile_interval, times_drawn
 
@@ -41,10 +42,10 @@ def average_precision(scores: Tensor, truth: Tensor) -> Tensor:
         tensor([0.5833], dtype=torch.float64)
     """
     if scores.shape != truth.shape or scores.dim() != 2:
-        raise ValueError(f"scores and truth must be (clips, classes); got {[*scores.shape]} and {[*truth.shape]}")
+        raise UserError(f"scores and truth must be (clips, classes); got {[*scores.shape]} and {[*truth.shape]}")
     if scores.isnan().any():
         clip, label = scores.isnan().nonzero()[0].tolist()
-        raise ValueError(f"the score of clip {clip} for class {label} is not a number")
+        raise UserError(f"the score of clip {clip} for class {label} is not a number")
     return torch.stack([_of_class(scores[:, k], truth[:, k].bool()) for k in range(scores.shape[1])])
 
 
@@ -82,7 +83,7 @@ def mean_average_precision(
         scores, truth = scores[order], truth[order]
     each = average_precision(scores, truth)
     if each.isnan().all():
-        raise ValueError("no clip has any of the classes, so there is nothing to average")
+        raise UserError("no clip has any of the classes, so there is nothing to average")
     known = (~each.isnan()).nonzero().flatten().tolist()
 
     def means(drawn: Tensor) -> Tensor:

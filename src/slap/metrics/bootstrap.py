@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from slap.core.errors import UserError
+
 SAMPLES = 2000
 """S, bootstrap samples per interval."""
 
@@ -94,7 +96,7 @@ def mean_over_clips(values: Tensor, clip: Tensor, chance: float, seed: int = 0) 
         ValueError: there are no queries.
     """
     if not len(values):
-        raise ValueError("no queries to average over")
+        raise UserError("no queries to average over")
     clips = int(clip.max()) + 1
     sums = torch.zeros(clips, dtype=torch.float64).index_add_(0, clip, values.double())
     counts = torch.zeros(clips, dtype=torch.float64).index_add_(0, clip, torch.ones(len(values), dtype=torch.float64))
@@ -115,7 +117,7 @@ def mean_over_folds(values: Tensor, chance: float, count: int, seed: int = 0) ->
         ValueError: there are no folds.
     """
     if not len(values):
-        raise ValueError("no folds to average over")
+        raise UserError("no folds to average over")
     values = values.double()
     low, high = percentile_interval(lambda drawn: values[drawn].mean(1), len(values), seed)
     return MetricValue(100 * values.mean().item(), 100 * low, 100 * high, chance, count)

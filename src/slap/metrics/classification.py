@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from slap.core.errors import UserError
 from slap.metrics.bootstrap import MetricValue, mean_over_clips, mean_over_folds, order_of
 from slap.metrics.confusion import Confusion, count_confusions
 
@@ -79,9 +80,7 @@ def classification_metrics(
 def _over_folds(hits: Tensor, folds: Sequence[int | None], chance: float) -> MetricValue:
     numbers = [fold for fold in folds if fold is not None]
     if len(numbers) < len(folds):
-        raise ValueError(
-            f"{len(folds) - len(numbers)} of the clips have no fold, but the protocol is a mean over folds"
-        )
+        raise UserError(f"{len(folds) - len(numbers)} of the clips have no fold, but the protocol is a mean over folds")
     fold = torch.tensor(numbers)
     values = torch.stack([hits[fold == number].double().mean() for number in fold.unique()])
     return mean_over_folds(values, chance, len(hits))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from slap.core.bad_clip import BadClip
+from slap.core.errors import UserError
 from slap.core.windows import window_weights
 from slap.metrics.average_precision import mean_average_precision
 from slap.metrics.classification import classification_metrics
@@ -19,7 +20,7 @@ from slap.metrics.clip_states import ClipMetric, Span
 from slap.metrics.confusion import Confusion
 
 
-class NoLabelsError(ValueError):
+class NoLabelsError(UserError):
     """No clip has a label of a classifier's task."""
 
 

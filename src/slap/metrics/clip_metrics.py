@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from slap.core.bad_clip import BadClip
+from slap.core.errors import UserError
 from slap.core.windows import Merged, merge_by_name
 from slap.metrics.bootstrap import MetricValue, order_of
 from slap.metrics.classification import classification_metrics
@@ -155,7 +156,7 @@ class RetrievalMetric(EmbeddingMetric):
         if not len(keys):
             return captions, clip
         if len(keys) != int(sizes.sum()):
-            raise ValueError(
+            raise UserError(
                 f"{len(keys)} of {int(sizes.sum())} captions have a caption_key; give all of them one, or none"
             )
         _, kind = keys[captions].unique(return_inverse=True)
@@ -246,7 +247,7 @@ class ZeroShotMetric(EmbeddingMetric):
         found = {}
         for task in sorted({task for own in labels for task in own}):
             if task not in self.prompts:
-                raise ValueError(
+                raise UserError(
                     f"the clips have labels of {task!r}, but there is no prompt for it, only {[*self.prompts]}"
                 )
             rows = [row for row, own in enumerate(labels) if task in own]

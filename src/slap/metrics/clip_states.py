@@ -16,13 +16,14 @@ from torchmetrics.utilities.data import dim_zero_cat
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from slap.core.bad_clip import BadClip
+from slap.core.errors import UserError
 from slap.metrics.bootstrap import MetricValue
 
 Span = tuple[int, int]
 """First sample of a window in its clip, and the sample after its last."""
 
 
-class NoClipsError(ValueError):
+class NoClipsError(UserError):
     """No process has a clip that counts."""
 
 
@@ -93,7 +94,7 @@ class ClipMetric(Metric):
             ValueError: there is not one span for each row.
         """
         if spans is not None and len(spans) != len(ids):
-            raise ValueError(f"each row needs a span; got {len(ids)} rows and {len(spans)} spans")
+            raise UserError(f"each row needs a span; got {len(ids)} rows and {len(spans)} spans")
         self._keep_text("ids", ids)
         self._keep_numbers("spans", torch.tensor(list(spans) if spans else [(0, 1)] * len(ids)))
         self._keep_numbers("group", torch.zeros(len(ids)) if group is None else group)

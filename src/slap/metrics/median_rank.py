@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from slap.core.errors import UserError
 from slap.metrics.bootstrap import MetricValue, percentile_interval, times_drawn
 
 
@@ -41,7 +42,7 @@ def median_rank(ranks: Tensor, clip: Tensor, chance: float, seed: int = 0) -> Me
         ValueError: there are no ranks.
     """
     if not len(ranks):
-        raise ValueError("no ranks to take the median of")
+        raise UserError("no ranks to take the median of")
     order = ranks.argsort(stable=True)
     ranks, clip = ranks[order].double() + 1, clip[order]
 

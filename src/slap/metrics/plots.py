@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.metrics.bootstrap import MetricValue, mean_over_clips
 from slap.metrics.confusion import Confusion
@@ -48,7 +49,7 @@ def draw_recall(results: Mapping[str, MetricValue], title: str = "Retrieval of h
     """
     cutoffs = sorted({int(name.rpartition("@")[2]) for name in results if name.startswith(("t2a_R@", "a2t_R@"))})
     if not cutoffs:
-        raise ValueError(f"there is no recall to draw among {[*results]}")
+        raise UserError(f"there is no recall to draw among {[*results]}")
     figure, axes = _canvas(1.6 + 1.6 * len(cutoffs), 3.8, title)
     width = 0.38
     for shift, (short, direction) in zip((-width / 2, width / 2), DIRECTIONS.items(), strict=True):

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from slap.core.errors import UserError
+
 
 def class_prompts(classes: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
     """Write the prompts of each class, one per template; underscores in names become spaces.
@@ -20,7 +22,7 @@ def class_prompts(classes: Sequence[str], templates: Sequence[str]) -> list[list
     """
     for template in templates:
         if "{label}" not in template:
-            raise ValueError(f"the prompt {template!r} must hold {{label}}, e.g. 'This is a sound of {{label}}.'")
+            raise UserError(f"the prompt {template!r} must hold {{label}}, e.g. 'This is a sound of {{label}}.'")
     return [[template.replace("{label}", name.replace("_", " ")) for template in templates] for name in classes]
 
 

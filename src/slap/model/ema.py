@@ -8,6 +8,7 @@ from math import cos, pi
 import torch
 from torch import Tensor, nn
 
+from slap.core.errors import UserError
 from slap.core.sharded_tensors import local
 
 
@@ -24,7 +25,7 @@ class EMATeacher(nn.Module):
     def __init__(self, momentum: tuple[float, float] = (0.994, 1.0)) -> None:
         super().__init__()
         if not 0 <= momentum[0] <= momentum[1] <= 1:
-            raise ValueError(f"momentum must rise from its first to its second value within 0 to 1, got {momentum}")
+            raise UserError(f"momentum must rise from its first to its second value within 0 to 1, got {momentum}")
         self.first, self.last = momentum
         self.copies = nn.ModuleList()
         # In a tuple, so that the sources stay the model's alone: registered here too, they would be saved twice.

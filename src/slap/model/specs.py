@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from slap.core.errors import UserError
 from slap.core.registry import build
 from slap.model.contracts import AudioEncoder, Encoder, Objective, TextEncoder
 
@@ -40,9 +41,9 @@ def build_encoder(kind: type[E], spec: EncoderSpec) -> E:
     options = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = options.pop("name", None)
     if not isinstance(name, str):
-        raise ValueError(f'an encoder is given by a name or by {{"name": ..., argument: value}}; got {spec!r}')
+        raise UserError(f'an encoder is given by a name or by {{"name": ..., argument: value}}; got {spec!r}')
     if name.startswith(INSTANCE):
-        raise ValueError(f"this model was made with an {name}, which a checkpoint cannot hold; pass the instance")
+        raise UserError(f"this model was made with an {name}, which a checkpoint cannot hold; pass the instance")
     what = "audio encoder" if kind is AudioEncoder else "text encoder"
     encoder = build(what, name, options)
     assert isinstance(encoder, kind)
@@ -61,13 +62,13 @@ def build_objectives(specs: Mapping[str, ObjectiveSpec]) -> tuple[nn.ModuleDict,
         options = _in_full(spec)
         weight, instance = options.pop("weight", 1.0), options.pop("objective", None)
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) <= LARGEST:
-            raise ValueError(f"the weight of objective {name!r} must be a finite number, got {weight!r}")
+            raise UserError(f"the weight of objective {name!r} must be a finite number, got {weight!r}")
         if isinstance(instance, str):
-            raise ValueError(f"objective {name!r} was an {instance}, which a checkpoint cannot hold; pass the instance")
+            raise UserError(f"objective {name!r} was an {instance}, which a checkpoint cannot hold; pass the instance")
         if instance is not None and not isinstance(instance, Objective):
             raise TypeError(f"objective {name!r} is a {type(instance).__name__}, not an Objective")
         if instance is not None and options:
-            raise ValueError(f"objective {name!r} is an instance, so it takes no further {', '.join(options)}")
+            raise UserError(f"objective {name!r} is an instance, so it takes no further {', '.join(options)}")
         objectives[name] = build("objective", name, options) if instance is None else instance
         weights[name] = float(weight)
     return objectives, weights

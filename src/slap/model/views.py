@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from slap.core.batch import Batch
+from slap.core.errors import UserError
 from slap.core.packed import Layout, Packed
 from slap.model.ema import EMATeacher
 
@@ -250,7 +251,7 @@ def student_view(name: str) -> str:
         ValueError: there is no such view.
     """
     if name not in STUDENT_VIEWS:
-        raise ValueError(f"view must be one of {', '.join(STUDENT_VIEWS)}; got {name!r}")
+        raise UserError(f"view must be one of {', '.join(STUDENT_VIEWS)}; got {name!r}")
     return name
 
 

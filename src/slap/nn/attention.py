@@ -18,6 +18,7 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.nn.functional import scaled_dot_product_attention
 
+from slap.core.errors import UserError
 from slap.core.packed import Layout
 
 GROUP_WASTE = 1.25
@@ -56,9 +57,9 @@ def attention(
     """
     keys = queries if keys is None else keys
     if (window is not None or causal) and keys is not queries:
-        raise ValueError("a window or a causal mask needs queries and keys of one layout")
+        raise UserError("a window or a causal mask needs queries and keys of one layout")
     if window is not None and causal:
-        raise ValueError("a window and a causal mask at once are not supported; choose one")
+        raise UserError("a window and a causal mask at once are not supported; choose one")
     k, v = k.to(q.dtype), v.to(q.dtype)
     if not q.shape[0]:  # no rows, but q, k and v still have a gradient of 0; the layout is not asked, since compiled
         # code would then depend on it

@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm, silu
 
+from slap.core.errors import UserError
 from slap.core.packed import Layout
 from slap.nn.attention import attention
 from slap.nn.chunking import chunking_pays, in_row_chunks
@@ -35,7 +36,7 @@ def rotary(positions: Tensor, head_width: int, base: float = 10_000.0) -> Rotati
     """
     axes = positions.shape[1]
     if head_width % (2 * axes):
-        raise ValueError(f"a head of width {head_width} cannot be shared by {axes} axes: take a multiple of {2 * axes}")
+        raise UserError(f"a head of width {head_width} cannot be shared by {axes} axes: take a multiple of {2 * axes}")
     pairs = head_width // (2 * axes)
     frequencies = base ** -(torch.arange(pairs, device=positions.device, dtype=torch.float32) / pairs)
     angles = (positions.float()[:, :, None] * frequencies).flatten(1)
@@ -126,7 +127,7 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int, window: int | None = None, causal: bool = False) -> None:
         super().__init__()
         if width % heads:
-            raise ValueError(f"{heads} heads do not divide a width of {width}")
+            raise UserError(f"{heads} heads do not divide a width of {width}")
         self.heads = heads
         self.window = window
         self.causal = causal
@@ -162,7 +163,7 @@ class CrossAttention(nn.Module):
     def __init__(self, width: int, heads: int, context_width: int) -> None:
         super().__init__()
         if width % heads:
-            raise ValueError(f"{heads} heads do not divide a width of {width}")
+            raise UserError(f"{heads} heads do not divide a width of {width}")
         self.heads = heads
         self.q = linear(width, width)
         self.kv = linear(context_width, 2 * width)

@@ -17,6 +17,8 @@ from typing import Any
 
 import sentencepiece
 
+from slap.core.errors import UserError
+
 UNKNOWN, BOS, EOS = 0, 1, 2
 """The ids of the special tokens of every tokenizer that `train_tokenizer` makes; sentencepiece's own defaults."""
 
@@ -103,13 +105,13 @@ class SentencePieceTokenizer(Tokenizer):
         try:
             self._model.LoadFromSerializedProto(proto)
         except RuntimeError as error:
-            raise ValueError(f"these {len(proto)} bytes are no sentencepiece model") from error
+            raise UserError(f"these {len(proto)} bytes are no sentencepiece model") from error
         self.vocab_size = self._model.vocab_size()
         if not self.vocab_size:  # sentencepiece takes an empty file for a model without pieces
-            raise ValueError(f"these {len(proto)} bytes are no sentencepiece model: it has no pieces")
+            raise UserError(f"these {len(proto)} bytes are no sentencepiece model: it has no pieces")
         self.bos, self.eos = self._model.bos_id(), self._model.eos_id()
         if self.bos < 0 or self.eos < 0:
-            raise ValueError("the sentencepiece model lacks <s> or </s>; train it with both, as `slap tokenizer` does")
+            raise UserError("the sentencepiece model lacks <s> or </s>; train it with both, as `slap tokenizer` does")
 
     def _encode(self, captions: Sequence[str]) -> Iterable[list[int]]:
         # What no piece covers becomes bytes. One thread: this runs in the data loader's workers, which share the cores.
@@ -143,7 +145,7 @@ class SentencePieceTokenizer(Tokenizer):
         try:
             return cls(Path(path).read_bytes())
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise UserError(f"{path}: {error}") from error
 
 
 def train_tokenizer(
@@ -167,7 +169,7 @@ def train_tokenizer(
     texts = [text for text in (caption.encode() for caption in islice(captions, most)) if text.strip()]
     texts = [text for text in texts if len(text) <= LONGEST_CAPTION]
     if not texts:
-        raise ValueError(
+        raise UserError(
             f"there is nothing to learn a tokenizer from: no caption has text of 1 to {LONGEST_CAPTION} bytes"
         )
     proto = io.BytesIO()
@@ -189,7 +191,7 @@ def train_tokenizer(
             minloglevel=3,
         )
     except RuntimeError as error:
-        raise ValueError(_readable(str(error), vocab_size, len(texts))) from error
+        raise UserError(_readable(str(error), vocab_size, len(texts))) from error
     return SentencePieceTokenizer(proto.getvalue())
 
 

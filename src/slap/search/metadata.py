@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from slap.core.errors import UserError
 from slap.core.files import atomic_write
 from slap.inference.model import Model
 
@@ -52,9 +53,9 @@ class Metadata:
         window = min(WINDOW, model.max_seconds) if window is None else window
         hop = window / 2 if hop is None else hop
         if not 0.1 <= window <= model.max_seconds:
-            raise ValueError(f"--window is {window:g} s; this model takes 0.1 to {model.max_seconds:g} s in one pass")
+            raise UserError(f"--window is {window:g} s; this model takes 0.1 to {model.max_seconds:g} s in one pass")
         if not 0.1 <= hop <= window:
-            raise ValueError(
+            raise UserError(
                 f"--hop is {hop:g} s; at least 0.1 s and at most the window's {window:g} s leave nothing out"
             )
         return cls(path, model.name, model.embedding_dim, str(folder), window, hop)
@@ -75,8 +76,8 @@ class Metadata:
             if values["format"] == FORMAT:
                 return cls(**values)
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged ({error}); make the index anew with --rebuild") from error
-        raise ValueError(f"{path} has format {values['format']}, and this version of slap reads {FORMAT}")
+            raise UserError(f"{path} is damaged ({error}); make the index anew with --rebuild") from error
+        raise UserError(f"{path} has format {values['format']}, and this version of slap reads {FORMAT}")
 
     def save(self, index: Path) -> None:
         """Write it, whole or not at all."""
@@ -91,18 +92,18 @@ class Metadata:
             ValueError: another model, folder or windows than those the index was made with.
         """
         if new.model_name != self.model_name:
-            raise ValueError(
+            raise UserError(
                 f"the index was made by the model {self.model_name} (then at {self.model}), and {new.model} is "
                 f"{new.model_name}; embeddings of two models cannot be compared. Name another index, or add --rebuild"
             )
         if new.folder != self.folder and not relocate:
-            raise ValueError(
+            raise UserError(
                 f"the index is of the folder {self.folder}, not of {new.folder}, and updating it would remove all of "
                 "that. Name another index; or, if the folder was moved to there, add --relocate"
             )
         for option, asked, now in (("window", window, self.window), ("hop", hop, self.hop)):
             if asked is not None and asked != now:
-                raise ValueError(
+                raise UserError(
                     f"the index has a {option} of {now:g} s, not {asked:g} s; leave --{option} out, or add --rebuild"
                 )
         return replace(self, model=new.model, folder=new.folder)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from slap.core.errors import UserError
 from slap.inference.load import load
 from slap.inference.model import Model
 from slap.search.metadata import Metadata
@@ -115,7 +116,7 @@ class Index:
             ValueError: `top` is out of range.
         """
         if not 1 <= top <= MOST:
-            raise ValueError(f"from 1 to {MOST} results can be asked for, not {top}")
+            raise UserError(f"from 1 to {MOST} results can be asked for, not {top}")
         total, k = len(self.store), top
         while True:
             k = min(k * 4, total)  # of the nearest windows several may be of one file
@@ -149,7 +150,7 @@ def _load(metadata: Metadata, path: str | None, device: str | None) -> Model:
         raise FileNotFoundError(f"the model that made the index is no longer at {path}; give its path with --model")
     model = load(path, device=device)
     if model.name != metadata.model_name:
-        raise ValueError(
+        raise UserError(
             f"the index was made by the model {metadata.model_name}, and {path} is {model.name}; name the right one "
             "with --model, or make the index anew with `slap index --rebuild`"
         )

@@ -13,11 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from slap.core.errors import MissingDependencyError
+
 try:
     import lancedb
     import pyarrow as pa
 except ImportError as error:
-    raise ImportError(f"searching needs LanceDB: pip install 'slap-audio[search]' ({error})") from error
+    raise MissingDependencyError(f"searching needs LanceDB: pip install 'slap-audio[search]' ({error})") from error
 
 APPROXIMATE_FROM = 100_000
 """Windows from which on an approximate index is kept. Exact search of so many takes about 0.15 s on two cores."""

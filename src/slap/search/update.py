@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from slap.audio.scan import Found, file_id, scan
+from slap.core.errors import UserError
 from slap.inference.embedder import BATCH_SECONDS
 from slap.inference.model import Model
 from slap.inference.stream import READERS, Span, StreamItem, WindowJob, run
@@ -121,7 +122,7 @@ class Update:
         self.known, self.bad = store.files(), store.bad_files()
         files = list(scan(Path(metadata.folder)))
         if not files:
-            raise ValueError(f"{metadata.folder} holds no audio files; nothing was changed")
+            raise UserError(f"{metadata.folder} holds no audio files; nothing was changed")
         self.plan = compare(files, self.known, self.bad, retry)
         self.report = UpdateReport(unchanged=self.plan.same)
         self._job = _job(model, metadata, workers)
@@ -235,7 +236,7 @@ def _job(model: Model, metadata: Metadata, workers: int) -> WindowJob[Tensor | N
         heard = [clip for clip in clips if clip.any()]
         found = model.backend.encode_audio(heard) if heard else torch.empty(0, model.embedding_dim)
         if not bool(found.isfinite().all()):
-            raise ValueError(f"{metadata.model} gives embeddings that are not finite; are the model's weights whole?")
+            raise UserError(f"{metadata.model} gives embeddings that are not finite; are the model's weights whole?")
         rows = iter(found)
         return [next(rows) if clip.any() else None for clip in clips]
 

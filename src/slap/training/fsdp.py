@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import SUPPORTED_NODES, register_pytree_node
 
 from slap.core.checkpoint_file import read
+from slap.core.errors import UserError
 from slap.core.packed import Packed
 from slap.core.sharded_tensors import is_shard
 from slap.model.network import Network
@@ -78,7 +79,7 @@ def _named(saved: Mapping[str, Any], optimizer: Optimizer, model: nn.Module) -> 
     groups = [[names[parameter] for parameter in group["params"]] for group in optimizer.param_groups]
     found = [group["params"] for group in saved["param_groups"]]
     if list(map(len, groups)) != list(map(len, found)):
-        raise ValueError(
+        raise UserError(
             f"the checkpoint's optimizer has groups of {', '.join(str(len(group)) for group in found)} parameters, "
             f"and this run's of {', '.join(str(len(group)) for group in groups)}: the model, or what decays or learns "
             "at which rate, is another"
@@ -99,7 +100,7 @@ def shard_once(model: Network, mesh: DeviceMesh, micro_clips: int | None) -> Non
             parts would keep the others waiting for ever.
     """
     if micro_clips is not None:
-        raise ValueError(
+        raise UserError(
             f"micro_clips={micro_clips} cannot be used with the strategy fsdp2: processes may have unequal "
             "numbers of parts and would wait for each other; use accumulate_grad_batches, or the strategy ddp"
         )

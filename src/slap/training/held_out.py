@@ -14,6 +14,7 @@ from torch import Tensor
 
 from slap.core.bad_clip import REASONS
 from slap.core.batch import Batch
+from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.metrics.bootstrap import MetricValue
 from slap.metrics.classifier_metric import ClassifierMetric, NoLabelsError
@@ -131,7 +132,7 @@ class HeldOutMetrics:
         try:
             metric.compute()
         except NoLabelsError as error:
-            raise ValueError(
+            raise UserError(
                 f"no clip has a label of the task {classifier.task!r}, which {name!r} classifies"
             ) from error
         self.results |= {f"{name}_{metric_name}": result for metric_name, result in metric.results.items()}

@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from slap.core.batch import Batch
+from slap.core.errors import UserError
 from slap.model.network import MAX_SECONDS, Network
 from slap.nn.stack import compile_blocks
 
@@ -25,11 +26,11 @@ def check_arguments(objectives: Mapping[str, Any], layer_decay: float, micro_cli
         ValueError: one of them is not accepted.
     """
     if not objectives:
-        raise ValueError("a model needs at least one objective, e.g. {'contrastive': 1.0}")
+        raise UserError("a model needs at least one objective, e.g. {'contrastive': 1.0}")
     if not 0 < layer_decay <= 1:
-        raise ValueError(f"layer_decay is a factor above 0 and up to 1, got {layer_decay}")
+        raise UserError(f"layer_decay is a factor above 0 and up to 1, got {layer_decay}")
     if micro_clips is not None and micro_clips < 1:
-        raise ValueError(f"micro_clips is the number of clips computed at once, at least 1; got {micro_clips}")
+        raise UserError(f"micro_clips is the number of clips computed at once, at least 1; got {micro_clips}")
 
 
 class LightningNetwork(Network, LightningModule):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from slap.core.errors import UserError
 from slap.core.sharded_tensors import average_whole, clip_norm, total_norm
 from slap.model.contracts import Encoder, Objective
 
@@ -27,7 +28,7 @@ def configure(module: LightningModule) -> dict[str, Any]:
     """
     total = module.trainer.max_steps
     if total < 1:
-        raise ValueError(f"the schedules need the number of steps: set the trainer's max_steps, which is {total}")
+        raise UserError(f"the schedules need the number of steps: set the trainer's max_steps, which is {total}")
     hparams = module.hparams
     speeds = hparams["layer_decay"], hparams["lr_scales"]
     groups = parameter_groups(module, hparams["lr"], hparams["weight_decay"], *speeds)
@@ -142,7 +143,7 @@ def beginning(model: nn.Module, start: str) -> list[nn.Parameter]:
     chosen = [parameter for name, parameter in model.named_parameters() if f"{name}.".startswith(f"{start}.")]
     if not chosen:
         parts = sorted({name.rpartition(".")[0].split(".blocks.")[0] for name, _ in model.named_parameters()})
-        raise ValueError(f"no parameter's name begins with {start!r}; the parts of the model are {', '.join(parts)}")
+        raise UserError(f"no parameter's name begins with {start!r}; the parts of the model are {', '.join(parts)}")
     return chosen
 
 

@@ -23,7 +23,6 @@ command line then has `--data.corpus` alone, and gives its value to both functio
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import logging
 from collections.abc import Iterator
@@ -36,6 +35,7 @@ from lightning.pytorch.callbacks import ModelSummary
 from lightning.pytorch.loggers import TensorBoardLogger
 
 import slap.training.fsdp  # noqa: F401 - registers the strategy `fsdp2`
+from slap.core.errors import UserError, suggest
 from slap.training.callbacks.collapse_monitor import CollapseMonitor
 from slap.training.callbacks.learning_curves import LearningCurves
 from slap.training.callbacks.loss_monitor import LossMonitor
@@ -181,6 +181,4 @@ def _check(options: dict[str, Any]) -> None:
     valid = sorted(known - ours)
     for option in options:
         if option not in valid:
-            near = difflib.get_close_matches(option, valid, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"the trainer has no option {option!r}; {hint}valid are: {', '.join(valid)}")
+            raise UserError(f"the trainer has no option {option!r}; {suggest(option, valid)}")

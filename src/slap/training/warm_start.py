@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from slap.core.errors import UserError
 from slap.inference.load import load
 from slap.inference.network_backend import NetworkBackend
 from slap.model.contracts import Classifier
@@ -53,7 +54,7 @@ class WarmStart:
         """
         backend = load(path, "cpu").backend
         if not isinstance(backend, NetworkBackend):
-            raise ValueError(
+            raise UserError(
                 f"{path} is a {type(backend).__name__}, whose parts are not SLAP's: fine-tuning starts from "
                 "a checkpoint or an exported folder of SLAP. Encoders of others are named as `audio` and `text`, "
                 "e.g. {name: hf-clap, pretrained: FOLDER}"
@@ -102,7 +103,7 @@ class WarmStart:
             try:
                 module.load_state_dict(self._of(name))
             except RuntimeError as error:
-                raise ValueError(
+                raise UserError(
                     f"`{name}` of {self.path} does not fit the model: it was made with other arguments, "
                     f"{self._made(name)}\n{error}"
                 ) from error
@@ -129,10 +130,10 @@ class WarmStart:
 
     def _changed(self, side: str, changes: EncoderSpec | None) -> EncoderSpec:
         if isinstance(changes, nn.Module):
-            raise ValueError(f"the {side} encoder is that of {self.path}; give arguments to change, not an encoder")
+            raise UserError(f"the {side} encoder is that of {self.path}; give arguments to change, not an encoder")
         trained, other = _in_full(self.made_with[side]), _in_full(changes or {})
         if other.get("name", trained["name"]) != trained["name"]:
-            raise ValueError(
+            raise UserError(
                 f"the {side} encoder of {self.path} is {trained['name']!r}; asked for was {other['name']!r}. "
                 "Of a model to start from, arguments can be changed, not the encoder"
             )

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from slap.core.errors import UserError
+
 TEMPERATURE = 0.07
 """Temperature of neighbors' weights exp(cosine / temperature), as in DINO (arXiv 2104.14294) and before it InstDisc."""
 
@@ -37,7 +39,7 @@ def neighbor_scores(
         ValueError: no clips to learn from, or a k below 1.
     """
     if not len(features) or not ks or min(ks) < 1:
-        raise ValueError(f"neighbors need clips to be of, and numbers from 1 on; got {len(features)} clips, k={[*ks]}")
+        raise UserError(f"neighbors need clips to be of, and numbers from 1 on; got {len(features)} clips, k={[*ks]}")
     known, asked = normalize(features.double(), dim=1), normalize(queries.double(), dim=1)
     found: dict[int, list[Tensor]] = {k: [] for k in ks}
     for part in asked.split(max(1, AT_ONCE // len(known))):

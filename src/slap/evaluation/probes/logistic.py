@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from slap.core.errors import UserError
+
 ITERATIONS = 1000
 TOLERANCE = 1e-8
 """Gradient of the mean loss at which the fit ends."""
@@ -53,13 +55,11 @@ def fit_logistic(
         ValueError: there are no clips, `strength` is not above 0, or a clip has not exactly one class.
     """
     if not len(features) or features.shape[0] != truth.shape[0]:
-        raise ValueError(
-            f"features and truth must be of the same clips, one or more; got {len(features)}, {len(truth)}"
-        )
+        raise UserError(f"features and truth must be of the same clips, one or more; got {len(features)}, {len(truth)}")
     if not strength > 0:
-        raise ValueError(f"the strength must be above 0, got {strength}")
+        raise UserError(f"the strength must be above 0, got {strength}")
     if not multilabel and not bool((truth.sum(1) == 1).all()):
-        raise ValueError("each clip must have exactly one class; with several it is a multi-label problem")
+        raise UserError("each clip must have exactly one class; with several it is a multi-label problem")
     features, clips, classes = features.double(), len(features), truth.shape[1]
     weight = features.new_zeros(classes, features.shape[1]) if begin is None else begin.weight.clone()
     bias = features.new_zeros(classes) if begin is None else begin.bias.clone()

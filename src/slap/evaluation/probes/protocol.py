@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from slap.core.errors import UserError
 from slap.evaluation.probes.knn import neighbor_scores
 from slap.evaluation.probes.logistic import Logistic, fit_logistic
 from slap.metrics.average_precision import average_precision
@@ -116,7 +117,7 @@ def probe_parts(
     """
     train, val, test = (_rows(parts, name) for name in ("train", "val", "test"))
     if not len(train) or not len(test):
-        raise ValueError(f"a probe learns from train and is tested on test; got {len(train)} and {len(test)} clips")
+        raise UserError(f"a probe learns from train and is tested on test; got {len(train)} and {len(test)} clips")
     if not len(val):
         groups = stratified(truth[train], INNER_FOLDS)
         chosen = choose(probe, features[train], truth[train], groups, multilabel)
@@ -147,7 +148,7 @@ def probe_folds(
     fold = torch.tensor(list(folds))
     numbers = fold.unique().tolist()
     if len(numbers) < 2:
-        raise ValueError(f"cross-validation takes two folds or more; the clips are all of {numbers}")
+        raise UserError(f"cross-validation takes two folds or more; the clips are all of {numbers}")
     scores, chosen = torch.zeros(truth.shape, dtype=torch.float64), {}
     for number in numbers:
         inside = fold != number

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from slap.core.errors import UserError
 from slap.core.registry import add_kind
 from slap.evaluation.eval_set import EvalSet, hash_of_ids
 from slap.metrics.bootstrap import MetricValue
@@ -37,7 +38,7 @@ Progress = Callable[[int, str, str], Any]
 """`progress(total, what, unit)` gives a bar with `update(n=1)` and `close()`, as tqdm is; see `slap.core.progress`."""
 
 
-class UnavailableError(ValueError):
+class UnavailableError(UserError):
     """No data for a row, or nothing here that can run it; the message says why."""
 
 

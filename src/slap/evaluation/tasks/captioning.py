@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from slap.core.decoding import Decoding
+from slap.core.errors import UserError
 from slap.core.registry import register
 from slap.evaluation.eval_set import EvalClip, EvalSet
 from slap.evaluation.evaluated_model import Embeddings, EvaluatedModel
@@ -110,7 +111,7 @@ class Captioning(Task):
         test = data.part("test")
         written = self._write(subject, test, progress)
         if not written.rows:
-            raise ValueError(f"no clip of {data.name} has captions and audio that can be used")
+            raise UserError(f"no clip of {data.name} has captions and audio that can be used")
         clips = [test.clips[row] for row in written.rows]
         references = [clip.captions for clip in clips]
         ids = [clip.id for clip in clips]

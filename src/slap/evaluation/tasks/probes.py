@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from slap.core.errors import UserError
 from slap.core.registry import register
 from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.evaluated_model import Embeddings, EvaluatedModel
@@ -77,7 +78,7 @@ class NeighborProbe(Task):
 
 def _several(settings: Sequence[Any], name: str) -> tuple[Any, ...]:
     if not settings or min(settings) <= 0:
-        raise ValueError(f"{name} must be one or more numbers above 0, got {settings}")
+        raise UserError(f"{name} must be one or more numbers above 0, got {settings}")
     return tuple(settings)
 
 
@@ -89,7 +90,7 @@ def _probe(
     truth = data.truth(features.rows)
     folds = [clip.fold for clip in clips] if data.folds else None
     if folds is not None and None in folds:
-        raise ValueError(f"{data.name}: clip {clips[folds.index(None)].id!r} has no fold")
+        raise UserError(f"{data.name}: clip {clips[folds.index(None)].id!r} has no fold")
     if folds is not None:
         numbers = [fold for fold in folds if fold is not None]
         probed = probe_folds(probe, features.embeddings, truth, numbers, data.multilabel)

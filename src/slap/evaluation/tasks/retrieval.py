@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 
+from slap.core.errors import UserError
 from slap.core.registry import register
 from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.evaluated_model import EvaluatedModel
@@ -36,7 +37,7 @@ class Retrieval(Task):
         captions = [test.clips[row].captions for row in features.rows]
         clip = torch.arange(len(captions)).repeat_interleave(torch.tensor([len(part) for part in captions]).long())
         if not len(clip):
-            raise ValueError(f"no clip of {data.name} has captions and audio that can be used")
+            raise UserError(f"no clip of {data.name} has captions and audio that can be used")
         text = subject.text([text for part in captions for text in part], progress, f"{data.name}: captions")
         found = retrieval_metrics(features.embeddings, text, clip, test.ids(features.rows))
         settings = {

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from slap.core.errors import UserError
 from slap.core.registry import register
 from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.evaluated_model import EvaluatedModel
@@ -35,10 +36,10 @@ class ZeroShot(Task):
         prompts = subject.prompts.current
         groups = prompts.wording(data.worded_as).of(data.classes)  # what is wrong with them shows before audio is read
         if len(data.classes) < 2:
-            raise ValueError(f"{data.name} has the classes {list(data.classes)}; classification takes at least two")
+            raise UserError(f"{data.name} has the classes {list(data.classes)}; classification takes at least two")
         features = subject.features(test, progress)
         if not features.rows:
-            raise ValueError(f"no clip of {data.name} can be used")
+            raise UserError(f"no clip of {data.name} can be used")
         embed: Callable[[list[str]], Tensor] = lambda texts: subject.text(texts, progress, f"{data.name}: prompts")  # noqa: E731
         scores = features.embeddings @ class_embeddings(groups, embed).T
         settings: dict[str, Any] = {"prompts": prompts.record(data.worded_as), "classes": len(data.classes)}

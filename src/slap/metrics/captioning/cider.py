@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from math import exp, log, sqrt
 
+from slap.core.errors import UserError
+
 NGRAMS = 4
 """n-grams of one word up to so many."""
 
@@ -43,7 +45,7 @@ def cider_d(written: Sequence[str], references: Sequence[Sequence[str]]) -> list
         [5.892, 2.5]
     """
     if len(written) != len(references) or not all(references):
-        raise ValueError(
+        raise UserError(
             f"each written caption needs references: got {len(written)} captions, {len(references)} groups of "
             f"references, {sum(not group for group in references)} of them empty"
         )

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slap.core.errors import UserError
 from slap.metrics.captioning.ptb import MissingToolError
 
 FOLDER = "SLAP_FENSE"
@@ -173,10 +174,10 @@ def _classifier(checkpoint: Path, folder: Path) -> tuple[ErrorClassifier, Path]:
     try:
         content: Any = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        raise ValueError(f"{checkpoint} holds more than tensors and plain data, so it is not read: {error}") from error
+        raise UserError(f"{checkpoint} holds more than tensors and plain data, so it is not read: {error}") from error
     wanted = {"model_type", "num_classes", "state_dict"}
     if not isinstance(content, dict) or not wanted <= set(content):
-        raise ValueError(f"{checkpoint} is no error classifier of FENSE: it lacks {', '.join(sorted(wanted))}")
+        raise UserError(f"{checkpoint} is no error classifier of FENSE: it lacks {', '.join(sorted(wanted))}")
     made_from = folder / str(content["model_type"]).rpartition("/")[2]
     if not (made_from / "config.json").is_file():
         raise FileNotFoundError(

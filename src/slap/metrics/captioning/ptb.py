@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from slap.core.errors import MissingDependencyError
+
 PUNCTUATION = frozenset(
     ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
 )
 """Tokens that the field leaves out before scoring: coco-caption's list; brackets, then in lower case, stay."""
 
 
-class MissingToolError(ImportError):
+class MissingToolError(MissingDependencyError):
     """Something that a metric needs is not installed; the message says what and how to get it."""
 
 

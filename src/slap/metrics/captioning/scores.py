@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from slap.core.errors import UserError
 from slap.metrics.captioning.cider import cider_d
 from slap.metrics.captioning.meteor import added, meteor_of
 from slap.metrics.captioning.ptb import meteor, package_folder, ptb_tokenize
@@ -81,7 +82,7 @@ def caption_scores(written: Sequence[str], references: Sequence[Sequence[str]]) 
 def check(written: Sequence[str], references: Sequence[Sequence[str]]) -> None:
     """Raise a `ValueError` unless there is one written caption, and a reference, for each clip."""
     if not written or len(written) != len(references) or not all(references):
-        raise ValueError(
+        raise UserError(
             f"each clip needs one written caption and at least one reference; got {len(written)} written captions and "
             f"{len(references)} groups of references, {sum(not group for group in references)} of them empty"
         )

@@ -18,6 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from slap.core.errors import UserError
+
 CHUNK = 1 << 16
 """Bytes, or samples, that are sent at once."""
 
@@ -84,7 +86,7 @@ class Transcoded:
         self.channels = 2 if sound.channels == 2 else 1
         self.size = WAV_HEADER + 2 * self.channels * sound.frames
         if self.size > LARGEST:
-            raise ValueError(f"{sound.frames / sound.samplerate / 3600:.1f} h are too long to be played in a browser")
+            raise UserError(f"{sound.frames / sound.samplerate / 3600:.1f} h are too long to be played in a browser")
 
     def read(self, start: int, stop: int) -> Iterator[bytes]:
         """Yield the bytes from `start` up to `stop`; parts that cannot be decoded are silent."""

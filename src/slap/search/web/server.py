@@ -13,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from slap.core.errors import UserError
+
 NAMES = ("localhost", "127.0.0.1", "::1")
 """Names by which a browser may have come here. Another one is that of a site which was made to point here."""
 
@@ -141,7 +143,7 @@ def _loopback(host: str, port: int) -> str:
     except ValueError:
         loopback = False
     if not loopback:
-        raise ValueError(
+        raise UserError(
             f"--host is {host}, which others can reach; the page has no password and is for this machine only, e.g. "
             f"127.0.0.1. From another machine: ssh -L {port}:127.0.0.1:{port} THIS-MACHINE"
         )

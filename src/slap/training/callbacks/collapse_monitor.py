@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from slap.core.errors import UserError
 from slap.model.contracts import Objective
 from slap.training.device_scalars import AsyncScalars
 from slap.training.step import StepOutput, last_step_of
@@ -20,7 +21,7 @@ PATIENCE = 10
 log = logging.getLogger(__name__)
 
 
-class CollapseError(ValueError):
+class CollapseError(UserError):
     """A training that has collapsed, and is to stop when it does."""
 
 
@@ -39,7 +40,7 @@ class CollapseMonitor(Callback):
 
     def __init__(self, stop: bool = False, patience: int = PATIENCE) -> None:
         if patience < 1:
-            raise ValueError(f"patience must be at least 1, got {patience}")
+            raise UserError(f"patience must be at least 1, got {patience}")
         self.stop, self.patience = stop, patience
         self.rows: Counter[str] = Counter()  # by objective, the rows in a row with a complaint
         self._deferred: AsyncScalars[tuple[int, list[tuple[str, str]]]] = AsyncScalars()

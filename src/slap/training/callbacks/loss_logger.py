@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from slap.core.distributed import all_sum
+from slap.core.errors import UserError
 from slap.training.lightning_network import LightningNetwork
 from slap.training.step import StepOutput
 
@@ -77,7 +78,7 @@ class LossLogger:
         if not self.sources:
             return
         if losses.shape != source.shape:
-            raise ValueError(
+            raise UserError(
                 f"objective {objective!r} noted losses of shape {tuple(losses.shape)} for {len(source)} clips; "
                 "it must be one for each clip"
             )

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from slap.core.errors import UserError
 from slap.core.files import append_line
 from slap.training.device_scalars import AsyncScalars
 from slap.training.step import StepOutput, last_step_of
@@ -41,7 +42,7 @@ SIGMA = 1.4826
 log = logging.getLogger(__name__)
 
 
-class NotFiniteError(ValueError):
+class NotFiniteError(UserError):
     """A training that cannot go on: step after step, a loss or a gradient was not finite."""
 
 
@@ -64,7 +65,7 @@ class LossMonitor(Callback):
 
     def __init__(self, out: str | Path, limit: int = 3, spike: float = 8.0) -> None:
         if limit < 1 or spike <= 0:
-            raise ValueError(f"limit must be at least 1 and spike above 0, got limit={limit}, spike={spike}")
+            raise UserError(f"limit must be at least 1 and spike above 0, got limit={limit}, spike={spike}")
         self.out = Path(out)
         self.limit, self.spike = limit, spike
         self.skipped = self.in_a_row = 0

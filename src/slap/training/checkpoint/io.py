@@ -13,6 +13,7 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from slap.core.checkpoint_file import read, write
+from slap.core.errors import UserError
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
@@ -38,7 +39,7 @@ class CheckpointFiles(CheckpointIO):
             ValueError: `path` is the address of no file, or there are storage options, of which none exist.
         """
         if storage_options is not None:
-            raise ValueError(f"there are no storage options for checkpoints in files, got {storage_options!r}")
+            raise UserError(f"there are no storage options for checkpoints in files, got {storage_options!r}")
         file = _file(path)
         name = self.previous.get(file.name)
         write(checkpoint, file, file.with_name(name) if name else None)
@@ -137,7 +138,7 @@ def _copy_to_host(tensor: Tensor) -> Tensor:
 
 def _file(path: Place) -> Path:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(path)):
-        raise ValueError(f"{path} is an address; checkpoints are read from and written to files")
+        raise UserError(f"{path} is an address; checkpoints are read from and written to files")
     return Path(path)
 
 

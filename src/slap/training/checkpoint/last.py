@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from slap.core.checkpoint_file import is_good, newest_good
+from slap.core.errors import UserError
 from slap.training.checkpoint.io import LAST, files_of
 from slap.training.checkpoint.resume import ExactResume
 from slap.training.processes.graceful_stop import GracefulStop
@@ -33,7 +34,7 @@ class LastCheckpoint(Checkpoint):
 
     def __init__(self, out: str, resume: ExactResume, stop: GracefulStop, save_every: int | None = None) -> None:
         if save_every is not None and save_every < 1:
-            raise ValueError(f"save_every is a number of steps from 1 on, or None; got {save_every}")
+            raise UserError(f"save_every is a number of steps from 1 on, or None; got {save_every}")
         self.path = Path(out).absolute() / LAST
         self.save_every = save_every
         self._resume, self._stop = resume, stop
@@ -101,7 +102,7 @@ def find_last(out: Path) -> Path | None:
     found = newest_good(out)
     there = sorted(out.glob("*.ckpt"))
     if there and found is None:
-        raise ValueError(f"all checkpoints in {out} are damaged: {', '.join(path.name for path in there)}")
+        raise UserError(f"all checkpoints in {out} are damaged: {', '.join(path.name for path in there)}")
     if found is not None:
         what = "is cut off or damaged" if last.exists() else "is not there"
         log.warning("%s %s; taken instead is %s, the newest that is undamaged", last, what, found)

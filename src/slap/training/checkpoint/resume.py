@@ -19,6 +19,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from slap.core.errors import UserError
 from slap.training.checkpoint.loop_state import Boundary
 from slap.training.checkpoint.rank_state import RandomNumbers, RankState, gather
 from slap.training.epoch_loop import is_scheduled
@@ -63,7 +64,7 @@ class ExactResume(Callback):
 
     def __init__(self, agreement: Consensus, changed_data: ChangedData = "refuse") -> None:
         if changed_data not in ("refuse", "restart_epoch"):
-            raise ValueError(f"changed_data is 'refuse' or 'restart_epoch', got {changed_data!r}")
+            raise UserError(f"changed_data is 'refuse' or 'restart_epoch', got {changed_data!r}")
         self.agreement, self.changed_data = agreement, changed_data
         self.boundary: Boundary | None = None
         self._loaded: dict[str, Any] | None = None
@@ -86,7 +87,7 @@ class ExactResume(Callback):
         if self._loaded is None:
             self._begin_epoch(trainer, checkpoint)
         elif self._loaded["version"] != VERSION:
-            raise ValueError(
+            raise UserError(
                 f"the checkpoint cannot be continued: another version of slap-audio wrote it, the state of its run has "
                 f"version {self._loaded['version']}, and this one reads version {VERSION}. Continue with the version "
                 "that wrote it, or begin a new run from its weights with a recipe that has the option --model.start"

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from slap.core.errors import UserError
 from slap.training.checkpoint.resume import ExactResume
 from slap.training.processes.consensus import Consensus
 from slap.training.processes.signals import Signals, TrainingStopped, release_children
@@ -45,7 +46,7 @@ class GracefulStop(Callback):
 
     def __init__(self, agreement: Consensus, resume: ExactResume, save_minutes: float | None = None) -> None:
         if save_minutes is not None and save_minutes <= 0:
-            raise ValueError(
+            raise UserError(
                 f"save_minutes must be above 0, or None for no checkpoints by the clock; got {save_minutes}"
             )
         self.agreement, self.resume, self.save_minutes = agreement, resume, save_minutes
