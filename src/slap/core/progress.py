@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from tqdm import tqdm
+
+Progress = Callable[[int, str, str], Any]
+"""`progress(total, what, unit)` makes a bar with `update(n=1)` and `close()`, as tqdm's: `bar` or `silent`."""
 
 
 def bar(total: int, what: str, unit: str) -> tqdm:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from slap.core.errors import UserError
-from slap.core.progress import silent
+from slap.core.progress import Progress, silent
 from slap.core.registry import plugins
 from slap.evaluation import record as records
 from slap.evaluation.embedding_cache import EmbeddingCache
@@ -20,7 +20,6 @@ from slap.evaluation.plan import checked_options, make_task, rows_of
 from slap.evaluation.prompts import PromptBook
 from slap.evaluation.results import EvaluationResults
 from slap.evaluation.runner import EvaluationRun, quiet
-from slap.evaluation.tasks.base import Progress
 from slap.inference.embedder import BATCH_SECONDS
 from slap.inference.load import load
 from slap.inference.model import Model

@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from slap.core.progress import Progress
 from slap.core.windows import hop_of
 from slap.evaluation.embedding_cache import EmbeddingCache, stamp
 from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.prompts import PromptBook
 from slap.inference.embedder import BATCH_SECONDS
 from slap.inference.model import Model
-
-if TYPE_CHECKING:
-    from slap.evaluation.tasks.base import Progress
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slap.core.progress import Progress
 from slap.evaluation import record as records
 from slap.evaluation import report
 from slap.evaluation.embedding_cache import stamp
 from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.evaluated_model import EvaluatedModel
 from slap.evaluation.plan import EvalRow
-from slap.evaluation.tasks.base import Progress, Task, TaskResult, UnavailableError
+from slap.evaluation.tasks.base import Task, TaskResult, UnavailableError
 from slap.metrics.captioning.ptb import ToolFailedError
 
 Located = tuple[EvalSet, Sequence[str]]

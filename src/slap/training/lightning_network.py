@@ -1,4 +1,4 @@
-"""The network in Lightning: preparation for training, sharding, checkpoints and prediction.
+"""The network in Lightning: preparation for training, sharding, checkpoints, evaluation and prediction.
 
 B clips, C captions, E shared dimension.
 """
@@ -15,8 +15,11 @@ from torch import Tensor
 
 from slap.core.batch import Batch
 from slap.core.errors import UserError
+from slap.model.contracts import Classifier
 from slap.model.network import MAX_SECONDS, Network
+from slap.model.views import Views
 from slap.nn.stack import compile_blocks
+from slap.training.held_out import HeldOutMetrics
 
 
 def check_arguments(objectives: Mapping[str, Any], layer_decay: float, micro_clips: int | None) -> None:
@@ -34,15 +37,17 @@ def check_arguments(objectives: Mapping[str, Any], layer_decay: float, micro_cli
 
 
 class LightningNetwork(Network, LightningModule):
-    """A network that Lightning can prepare, shard, save, load and predict with.
+    """A network that Lightning can prepare, shard, save, load, evaluate and predict with.
 
     Attributes:
         max_seconds: the longest clip of training, in seconds. Longer clips are cut into windows, see
             `slap.core.windows`. None before training.
+        evaluation: the metrics of the last validation or test.
         micro_clips: the most clips that are computed at once; None for whole batches.
     """
 
     max_seconds: float | None = None
+    evaluation: HeldOutMetrics
     micro_clips: int | None = None
 
     def setup(self, stage: str) -> None:
@@ -93,3 +98,45 @@ class LightningNetwork(Network, LightningModule):
         """Return ids, `spans` (the samples of its clip that each row is, see `Batch`) and embeddings, (B, E)."""
         spans = batch.spans or tuple((0, size) for size in batch.audio.sizes)
         return {"ids": batch.ids, "spans": spans, "embeddings": self.embed_audio(batch.audio)}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect embeddings, and the scores of classifiers; the metrics need all of them."""
+        heads = self.heads
+        if len(heads) < len(self.objectives):
+            audio, text = self(batch)
+            self.evaluation.update(batch, audio, text, self.audio.sample_rate)
+        if heads:
+            view = Views(self, batch).full
+            scores = {name: head.scores(view) for name, head in heads.items()}
+            self.evaluation.update_classifiers(batch, scores, heads)
+
+    @property
+    def heads(self) -> dict[str, Classifier]:
+        """The objectives that classify; a model that has no others is evaluated by them alone."""
+        return {name: part for name, part in self.objectives.items() if isinstance(part, Classifier)}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the whole set, see `HeldOutMetrics`."""
+        self._report("val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect as in validation."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Log as in validation."""
+        self._report("test")
+
+    def _report(self, stage: str) -> None:
+        prompts: Mapping[str, str] = self.trainer.datamodule.prompts  # type: ignore[attr-defined]
+        heads = self.heads
+        embeddings = len(heads) < len(self.objectives)
+        self.evaluation.compute(prompts, self.embed_captions, self.sources(stage), heads, embeddings)
+        results = self.evaluation.results | self.evaluation.median_ranks
+        # All processes have the same values; saying so spares a warning for each.
+        self.log_dict({f"{stage}/{name}": result.value for name, result in results.items()}, sync_dist=True)
+
+    def sources(self, split: str) -> tuple[str, ...]:
+        """Return the names of the sources of a split's clips; none where the data module names none."""
+        names = getattr(self.trainer.datamodule, "source_names", {})  # type: ignore[attr-defined]
+        return tuple(names.get(split, ()))

@@ -13,13 +13,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from slap.core.batch import Batch
-from slap.model.contracts import Classifier
 from slap.model.grad_cache import views_of
 from slap.model.specs import EncoderSpec, ObjectiveSpec, describe
-from slap.model.views import Views
 from slap.training import optim, step
 from slap.training.callbacks.loss_logger import LossLogger
-from slap.training.held_out import HeldOutMetrics
 from slap.training.lightning_network import LightningNetwork, check_arguments
 from slap.training.step import StepOutput
 
@@ -84,7 +81,6 @@ class SLAP(LightningNetwork):
         super().__init__(audio, text, objectives, embedding_dim, mask_ratio, ema_momentum)
         self.save_hyperparameters(describe(arguments))
         optim.freeze(self, freeze)
-        self.evaluation = HeldOutMetrics()
         self.loss_logger = LossLogger([*self.objectives])
         self.micro_clips = micro_clips
         self._batches: list[Batch] = []  # of a step that takes several
@@ -94,7 +90,7 @@ class SLAP(LightningNetwork):
         """Prepare for training, and learn the names of the sources of training clips."""
         super().setup(stage)
         if stage == "fit":
-            self.loss_logger = LossLogger([*self.objectives], self._sources("train"))
+            self.loss_logger = LossLogger([*self.objectives], self.sources("train"))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the weighted sum of the objectives' losses on the views of the step's clips.
@@ -133,48 +129,3 @@ class SLAP(LightningNetwork):
         self.loss_logger.log_gradient(self, norm, optimizer)
         assert self.last_step is not None  # a training step came before
         self.last_step.skip_unless_finite(optimizer, norm)
-
-    # -- evaluation ---------------------------------------------------------------------------------------------------
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect embeddings, and the scores of classifiers; the metrics need all of them."""
-        del batch_idx
-        heads = self.heads
-        if len(heads) < len(self.objectives):
-            audio, text = self(batch)
-            self.evaluation.update(batch, audio, text, self.audio.sample_rate)
-        if heads:
-            view = Views(self, batch).full
-            scores = {name: head.scores(view) for name, head in heads.items()}
-            self.evaluation.update_classifiers(batch, scores, heads)
-
-    @property
-    def heads(self) -> dict[str, Classifier]:
-        """The objectives that classify; a model that has no others is evaluated by them alone."""
-        return {name: part for name, part in self.objectives.items() if isinstance(part, Classifier)}
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the metrics of the whole set, see `HeldOutMetrics`."""
-        self._report("val")
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect as in validation."""
-        self.validation_step(batch, batch_idx)
-
-    def on_test_epoch_end(self) -> None:
-        """Log as in validation."""
-        self._report("test")
-
-    def _report(self, stage: str) -> None:
-        prompts: Mapping[str, str] = self.trainer.datamodule.prompts  # type: ignore[attr-defined]
-        heads = self.heads
-        embeddings = len(heads) < len(self.objectives)
-        self.evaluation.compute(prompts, self.embed_captions, self._sources(stage), heads, embeddings)
-        results = self.evaluation.results | self.evaluation.median_ranks
-        # All processes have the same values; saying so spares a warning for each.
-        self.log_dict({f"{stage}/{name}": result.value for name, result in results.items()}, sync_dist=True)
-
-    def _sources(self, split: str) -> tuple[str, ...]:
-        """The names of the sources of a split's clips, if the data module names any."""
-        names = getattr(self.trainer.datamodule, "source_names", {})  # type: ignore[attr-defined]
-        return tuple(names.get(split, ()))

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from slap.core.errors import UserError
+from slap.core.progress import Progress
 from slap.core.registry import add_kind
 from slap.evaluation.eval_set import EvalSet, hash_of_ids
 from slap.metrics.bootstrap import MetricValue
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
 Use = Literal["captions", "labels", "tags"]
 """Annotation that a task needs of clips: captions, one label each, or any number of labels."""
-
-Progress = Callable[[int, str, str], Any]
-"""`progress(total, what, unit)` gives a bar with `update(n=1)` and `close()`, as tqdm is; see `slap.core.progress`."""
 
 
 class UnavailableError(UserError):

@@ -14,10 +14,11 @@ import torch
 
 from slap.core.decoding import Decoding
 from slap.core.errors import UserError
+from slap.core.progress import Progress
 from slap.core.registry import register
 from slap.evaluation.eval_set import EvalClip, EvalSet
 from slap.evaluation.evaluated_model import Embeddings, EvaluatedModel
-from slap.evaluation.tasks.base import Progress, Task, TaskResult, UnavailableError, result_of
+from slap.evaluation.tasks.base import Task, TaskResult, UnavailableError, result_of
 from slap.metrics.bootstrap import MetricValue, order_of
 from slap.metrics.captioning import CaptionMetrics, caption_result, caption_tools
 from slap.metrics.captioning.scores import CaptionScore

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from slap.core.errors import UserError
+from slap.core.progress import Progress
 from slap.core.registry import register
 from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.evaluated_model import Embeddings, EvaluatedModel
@@ -21,7 +22,7 @@ from slap.evaluation.probes.protocol import (
     probe_folds,
     probe_parts,
 )
-from slap.evaluation.tasks.base import Progress, Task, TaskResult
+from slap.evaluation.tasks.base import Task, TaskResult
 from slap.evaluation.tasks.classification import classified
 
 

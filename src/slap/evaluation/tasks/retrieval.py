@@ -11,10 +11,11 @@ from functools import partial
 import torch
 
 from slap.core.errors import UserError
+from slap.core.progress import Progress
 from slap.core.registry import register
 from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.evaluated_model import EvaluatedModel
-from slap.evaluation.tasks.base import Progress, Task, TaskResult, result_of
+from slap.evaluation.tasks.base import Task, TaskResult, result_of
 from slap.metrics.plots import draw_recall, draw_recall_by_duration
 from slap.metrics.retrieval import DEFINITIONS, retrieval_metrics
 

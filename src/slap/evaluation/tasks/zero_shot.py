@@ -11,10 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from slap.core.errors import UserError
+from slap.core.progress import Progress
 from slap.core.registry import register
 from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.evaluated_model import EvaluatedModel
-from slap.evaluation.tasks.base import Progress, Task, TaskResult
+from slap.evaluation.tasks.base import Task, TaskResult
 from slap.evaluation.tasks.classification import classified
 from slap.metrics.zero_shot import class_embeddings
 
