@@ -46,7 +46,7 @@ class AudioTransformer(AudioEncoder):
         mask_bands: widest SpecAugment mask in frequency, in mel bands; 0 for none.
         mask_share: widest SpecAugment mask in time, as a share of the clip; 0 for none.
         mask_from: least duration of clips with SpecAugment, in seconds.
-        row_embedding: add to each patch a learnt vector of its row (of 16 mel bands). Rotary positions give only the
+        row_embedding: add to each patch a learned vector of its row (of 16 mel bands). Rotary positions give only the
             distance of patches, and norms without biases remove a patch's level; with this vector, a block knows from
             the first step which bands are loud. Not in the paper (our choice for small corpora, see docs/log.md).
         checkpointing: recompute blocks in the backward pass instead of keeping their activations.

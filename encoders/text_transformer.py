@@ -81,7 +81,7 @@ class TextTransformer(TokenizedTextEncoder):
         self.checkpointing = checkpointing
         self.tokenizer = None if tokenizer is None else self._fitting(SentencePieceTokenizer.load(tokenizer))
         self.embed = nn.Embedding(vocab_size, shape.width)
-        nn.init.normal_(self.embed.weight, std=0.02)  # our choice; 0.06 and 0.25 learnt as fast
+        nn.init.normal_(self.embed.weight, std=0.02)  # our choice; 0.06 and 0.25 learned as fast
         self.blocks = nn.ModuleList(Block(shape.width, shape.heads, shape.hidden) for _ in range(shape.layers))
         self.norm = RMSNorm(shape.width)
         if compile:

@@ -34,7 +34,7 @@ class Contrastive(Objective):
     The cap on the scale acts in the forward pass, so the gradient is exact: 0 beyond the cap, where the scale stays.
 
     Args:
-        temperature: initial temperature; the logits are cosines divided by it. The logarithm of its inverse is learnt.
+        temperature: initial temperature; the logits are cosines divided by it. The logarithm of its inverse is learned.
         view: the view of the audio: `full` (our choice, the paper does not say) or `masked`, which shares the pass of
             `masked_distillation`, so that a step costs less.
 
@@ -77,7 +77,7 @@ class Contrastive(Objective):
         return loss, {"scale": scale.detach()}
 
     def calibration(self) -> Calibration:
-        """Return the probabilities of texts to belong to a clip: a softmax with the learnt scale."""
+        """Return the probabilities of texts to belong to a clip: a softmax with the learned scale."""
         return Calibration("softmax", float(self.log_scale.detach().exp().clamp(max=MAX_SCALE)))
 
 

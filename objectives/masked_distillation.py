@@ -180,7 +180,7 @@ class MaskedDistillation(Objective):
 
 
 class PrototypeHead(nn.Module):
-    """Three linear layers, length 1, and cosines with learnt prototypes (DINO, arXiv 2104.14294), without biases.
+    """Three linear layers, length 1, and cosines with learned prototypes (DINO, arXiv 2104.14294), without biases.
 
     Args:
         width: D.

@@ -30,7 +30,7 @@ class Sigmoid(Objective):
     clip, are positives, see `positives`.
 
     Args:
-        scale: initial factor on the cosines; its logarithm is learnt.
+        scale: initial factor on the cosines; its logarithm is learned.
         bias: initial bias of the logits. It is far below 0, because nearly all pairs are negatives.
         view: the view of the audio, as for `contrastive`.
 
@@ -42,7 +42,7 @@ class Sigmoid(Objective):
         super().__init__()
         self.view = student_view(view)
         if scale <= 0:
-            raise UserError(f"scale must be positive, since its logarithm is learnt; got {scale}")
+            raise UserError(f"scale must be positive, since its logarithm is learned; got {scale}")
         self.log_scale = nn.Parameter(torch.tensor(log(scale)))
         self.bias = nn.Parameter(torch.tensor(float(bias)))
 
@@ -66,7 +66,7 @@ class Sigmoid(Objective):
         return loss, {"scale": scale.detach(), "bias": self.bias.detach().clone()}
 
     def calibration(self) -> Calibration:
-        """Return the probability that a text belongs to a clip: a sigmoid with the learnt scale and bias."""
+        """Return the probability that a text belongs to a clip: a sigmoid with the learned scale and bias."""
         return Calibration("sigmoid", float(self.log_scale.detach().exp()), float(self.bias.detach()))
 
 

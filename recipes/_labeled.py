@@ -38,7 +38,7 @@ def model(
     Args:
         start: a checkpoint, or a folder that `slap export` wrote; default: train from scratch.
         corpus: name of a corpus; it decides `task` and `multi_label`.
-        task: the task whose labels are learnt: the column `label`, `label_<task>` or `tags_<task>`, without `corpus`.
+        task: the task whose labels are learned: the column `label`, `label_<task>` or `tags_<task>`, without `corpus`.
         multi_label: whether a clip may have several labels, without `corpus`.
         classes: names of the classes; default: those of the training clips.
         features: input of the head: the `embedding` of a clip, or the mean of its dense `tokens`.

@@ -52,7 +52,7 @@ def data(
 
     Args:
         corpus: name of the corpus; its manifests are those of `slap prepare`.
-        task: the task whose labels are learnt: the column `label`, `label_<task>` or `tags_<task>`, without `corpus`.
+        task: the task whose labels are learned: the column `label`, `label_<task>` or `tags_<task>`, without `corpus`.
         mixup: probability that a training clip is mixed with another; default: AST's for the corpus, 0 for your own.
         balance: have classes come equally often in training; default: for audioset-2m alone.
         max_clips: largest number of clips per batch, per process.

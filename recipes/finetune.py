@@ -38,7 +38,7 @@ def model(
     Args:
         start: a checkpoint, or a folder that `slap export` wrote; default: train from scratch.
         objectives: each objective with its weight or arguments; one that the trained model has goes on from what it
-            learnt.
+            learned.
         audio: arguments of the audio encoder to change, e.g. {mask_bands: 8}; without `start`, the audio encoder.
         text: arguments of the text encoder to change; without `start`, the text encoder.
         embedding_dim: the dimension that audio and text share, without `start`.

@@ -31,7 +31,7 @@ class RandomNoise(RandomTransform):
 
     Args:
         noises: folder or manifest of noises; a longer one is cropped, a shorter one is repeated. None generates noise
-            of a random colour.
+            of a random color.
         probability: probability that a clip gets noise.
         low: lowest level of the clip relative to the noise, dB.
         high: highest level of the clip relative to the noise, dB.
@@ -69,7 +69,7 @@ class RandomNoise(RandomTransform):
     def _noise(self, rng: random.Random, cut: Cut) -> MonoCut:
         rate, size = cut.sampling_rate, cut.num_samples
         if self.noises is None:
-            samples = coloured(size, COLOURS[rng.choice(list(self.colours))], rng.randrange(2**32))
+            samples = colored(size, COLOURS[rng.choice(list(self.colours))], rng.randrange(2**32))
         else:
             drawn = self._bank.draw(rng, rate, cut.duration).load_audio()[0]
             samples = np.resize(drawn, size)  # repeats it
@@ -78,7 +78,7 @@ class RandomNoise(RandomTransform):
         )
 
 
-def coloured(size: int, power: float, seed: int) -> np.ndarray:
+def colored(size: int, power: float, seed: int) -> np.ndarray:
     """Generate noise whose amplitude is proportional to a power of the frequency.
 
     Args:

@@ -41,7 +41,7 @@ CHANNELS = {"1": "mono", "2": "stereo"}
 BAR = 40
 """Width of the longest bar in a terminal, characters."""
 
-COLOUR = "#2a6f97"
+COLOR = "#2a6f97"
 
 
 class Findings:
@@ -182,7 +182,7 @@ def draw(corpus: str, splits: Mapping[str, Record]) -> Figure:
         ranges = _occupied(record["histogram"])
         begins = [part[0] for part in ranges]
         widths = [end - begin for begin, end, _ in ranges]
-        axes.bar(begins, [count for *_, count in ranges], widths, align="edge", color=COLOUR, edgecolor="white")
+        axes.bar(begins, [count for *_, count in ranges], widths, align="edge", color=COLOR, edgecolor="white")
         axes.axvline(record["seconds"]["median"], color="black", linestyle="dashed", linewidth=1.0)
         axes.set_title(
             f"{split}: {record['found']:,} clips, {record['hours']:,.1f} h, dashed the median, "

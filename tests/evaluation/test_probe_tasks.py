@@ -43,7 +43,7 @@ def test_every_row_is_there_with_what_it_depends_on(probed):
     assert set(folds["settings"]["inverse_strength_of_the_regularization"]) == {"1", "2", "3"}
     assert folds["counts"]["evaluated"] == 18
     assert set(split["metrics"]) == {"accuracy"}
-    assert (split["settings"]["chosen_on"], split["settings"]["learnt_from"]) == ("validation", 32)
+    assert (split["settings"]["chosen_on"], split["settings"]["learned_from"]) == ("validation", 32)
     assert split["counts"]["evaluated"] == 8
     assert set(several["metrics"]) == {"mAP"}
     assert several["counts"]["evaluated"] == 6

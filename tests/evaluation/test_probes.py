@@ -85,7 +85,7 @@ def test_neighbors_by_hand_and_in_parts(monkeypatch):
 
 
 class Remembers(Probe):
-    """Scores by the first feature times the setting; notes what it learnt from and was asked."""
+    """Scores by the first feature times the setting; notes what it learned from and was asked."""
 
     settings = (1.0, -1.0, 0.5)
 
@@ -133,11 +133,11 @@ def test_each_fold_is_scored_by_the_others_alone():
     truth[[2, 3, 8, 9]] = ~truth[[2, 3, 8, 9]]  # fold 2 says the opposite
     probe = Remembers()
     found = probe_folds(probe, features, truth, folds)
-    for learnt, asked, _ in probe.calls:
-        assert not {folds[int(clip)] for clip in learnt} & {folds[int(clip)] for clip in asked}
-    final = [(learnt, asked) for learnt, asked, settings in probe.calls if len(settings) == 1]
+    for learned, asked, _ in probe.calls:
+        assert not {folds[int(clip)] for clip in learned} & {folds[int(clip)] for clip in asked}
+    final = [(learned, asked) for learned, asked, settings in probe.calls if len(settings) == 1]
     assert [sorted(asked) for _, asked in final] == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]
-    assert all(len(learnt) == 8 for learnt, _ in final)
+    assert all(len(learned) == 8 for learned, _ in final)
     assert found.chosen == {1: 1.0, 2: 1.0, 3: 1.0}  # 1 of 2 inner folds is right either way, and the first wins
     assert found.rows.tolist() == [*range(12)]
 

@@ -39,7 +39,7 @@ def test_captions_come_back_in_lower_case_between_bos_and_eos(tokenizer):
 
 
 def test_frequent_words_become_single_pieces(tokenizer):
-    """Merges are learnt: a word of the corpus takes fewer tokens than a word as long that is not in it."""
+    """Merges are learned: a word of the corpus takes fewer tokens than a word as long that is not in it."""
     [dog], [strange] = tokenizer.encode(["barks"]), tokenizer.encode(["skrab"])
     assert len(dog) == 3 < len(strange)
 

@@ -1,4 +1,4 @@
-"""The classification head: its loss by hand, soft labels, classes that are learnt and travel, metrics over windows."""
+"""The classification head: its loss by hand, soft labels, classes that are learned and travel, metrics over windows."""
 
 from dataclasses import replace
 from math import log
@@ -93,7 +93,7 @@ def test_the_mean_of_dense_tokens_is_of_each_clip_alone():
 # -- classes ----------------------------------------------------------------------------------------------------------
 
 
-def test_classes_are_learnt_from_the_training_clips():
+def test_classes_are_learned_from_the_training_clips():
     model = tiny_model({"classification": {"task": "parity"}})
     objective = model.objectives["classification"]
     with pytest.raises(RuntimeError, match="no classes yet"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -29,13 +29,14 @@ class Segment:
         path: of the file.
         start: of the segment.
         duration: of the segment; None is up to the end of the file.
-        whole: length of the file by a manifest, which the file must have; None if that is not known.
+        whole: length of the file by a manifest, which the file must have; None if that is not known. The segment is
+            the same with and without it.
     """
 
     path: str
     start: Seconds = 0.0
     duration: Seconds | None = None
-    whole: Seconds | None = None
+    whole: Seconds | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         """Return the path, with the seconds where it is not the whole file."""

@@ -4,7 +4,7 @@
     slap classify runs/labels/best.ckpt sounds
     slap classify exported clip.wav --labels labels.txt --prompts "the sound of {label}" "{label} can be heard" --top 3
 
-A label's probability is relative to the labels given (a softmax with the scale that the model learnt), or, for models
+A label's probability is relative to the labels given (a softmax with the scale that the model learned), or, for models
 trained with the sigmoid objective, independent of them. The last column is the cosine.
 
 Without --labels, the classification head of a fine-tuned model ranks its own classes.

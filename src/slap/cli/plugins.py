@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def listing() -> dict[str, dict[str, Any]]:
-    """By kind and name, what `--json` prints: the first line of the docstring, the class, and the arguments."""
+    """Return, by kind and name, the first line of each plug-in's docstring, its class and its arguments."""
     from slap.core.registry import kinds, plugins
 
     return {kind: {name: _describe(plugin) for name, plugin in plugins(kind).items()} for kind in kinds()}
@@ -53,7 +53,7 @@ def _describe(plugin: type) -> dict[str, Any]:
 
 
 def as_text(listed: dict[str, dict[str, Any]]) -> str:
-    """The list for a terminal."""
+    """Format the list for a terminal."""
     from slap.core.registry import kinds
 
     lines: list[str] = []

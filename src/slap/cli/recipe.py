@@ -44,7 +44,7 @@ def main(command: str, about: str, arguments: Sequence[str]) -> int:
 
 
 def _ask_first(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The recipe and the plug-ins, which decide what other options there are, and the remaining arguments.
+    """Return the recipe and the plug-ins, on which the other options depend, and the remaining arguments.
 
     They may come from the command line, from a config file, or from the one that lies beside the checkpoint.
     """
@@ -86,7 +86,7 @@ def _refuse_code_beside(config: Path) -> None:
 
 
 def _file_of(module: str) -> Path:
-    """Where a module lies, by its path or its dotted name, as far as that can be told without importing anything."""
+    """Return the path of a module by its path or dotted name, as far as that is known without an import."""
     if module.endswith(".py"):
         return Path(module).resolve()
     top = module.split(".")[0]

@@ -204,7 +204,7 @@ class RecipeCLI(LightningCLI):
         return str(path)
 
     def _begin_anew(self, out: Path) -> None:
-        """So that one command begins a run and continues it; logs without a checkpoint are of no use."""
+        """Let `--ckpt_path last` begin a run too: a folder with logs and no checkpoint is overwritten."""
         print(f"slap: {out} holds no checkpoint to continue from, so training begins", file=sys.stderr)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunFolder):
@@ -212,7 +212,7 @@ class RecipeCLI(LightningCLI):
 
 
 def _with_options(message: str, options: list[str]) -> str:
-    """A parser's message; if an option was unknown, with the valid ones of its group, or the outermost."""
+    """Return a parser's message; for an unknown option, add the valid ones of its group, or the outermost ones."""
     unknown = UNKNOWN.search(message)
     if unknown is None:
         return message

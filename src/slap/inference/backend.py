@@ -34,7 +34,7 @@ class AudioTextModel(Protocol):
 
     @property
     def calibration(self) -> Calibration | None:
-        """The rule that turns cosines into probabilities; None if the model learnt none."""
+        """The rule that turns cosines into probabilities; None if the model learned none."""
 
     def encode_audio(self, clips: Sequence[Tensor]) -> Tensor:
         """Embed clips, each (T_i,) float32 on the CPU with 1 to `max_seconds` x `sample_rate` samples, as (n, E).

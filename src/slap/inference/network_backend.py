@@ -32,7 +32,7 @@ DEFAULT_MAX_SECONDS = 30.0
 
 CONTEXT = 1
 """Time steps before and after a frame whose features are pooled with its own (our choice): 480 ms, where one step of
-160 ms alone is far from the whole clips that the pooling head learnt on."""
+160 ms alone is far from the whole clips that the pooling head learned on."""
 
 
 class NetworkBackend:

@@ -33,7 +33,7 @@ class Calibrated(Protocol):
     """An objective that learns how cosines become probabilities."""
 
     def calibration(self) -> Calibration:
-        """Return the rule that it learnt."""
+        """Return the rule that it learned."""
 
 
 @runtime_checkable

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"t2a": "#2a6f97", "a2t": "#e07a2f"}
 DIRECTIONS = {"t2a": "text to audio", "a2t": "audio to text"}
-GREY = "#444444"
+GRAY = "#444444"
 
 NUMBERED = 20
 """Confusion matrices with more classes go without numbers in their cells, ..."""
@@ -148,7 +148,7 @@ def draw_score_by_class(scores: Sequence[tuple[str, float, int]], title: str) ->
     axes.barh(places, values, 0.72, color=COLOURS["t2a"])
     for place, (_, value, count) in zip(places, rows, strict=True):
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # the line of the mean goes behind
-        axes.text(value + 1, place, f"{value:.0f}  ({count})", va="center", fontsize=7, color=GREY, bbox=box)
+        axes.text(value + 1, place, f"{value:.0f}  ({count})", va="center", fontsize=7, color=GRAY, bbox=box)
     mean = fmean(value for _, value, _ in ordered)
     axes.axvline(mean, color="black", linestyle="dashed", linewidth=1.0)
     axes.set_yticks(places, [name for name, *_ in rows], fontsize=8)
@@ -188,7 +188,7 @@ def _bars(
     below = [max(result.value - result.low, 0) for result in results]
     above = [max(result.high - result.value, 0) for result in results]
     axes.bar(places, values, width, color=color, label=label)
-    axes.errorbar(places, values, yerr=[below, above], fmt="none", ecolor=GREY, elinewidth=1.2, capsize=3)
+    axes.errorbar(places, values, yerr=[below, above], fmt="none", ecolor=GRAY, elinewidth=1.2, capsize=3)
     for place, value, more in zip(places, values, above, strict=True):
         axes.text(place, value + more + 1.5, f"{value:.0f}", ha="center", va="bottom", fontsize=9)
 

@@ -177,7 +177,7 @@ class Objective(nn.Module, ABC):
         """
 
     def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments that rebuild this objective from a checkpoint, with what `prepare` learnt.
+        """Return the arguments that rebuild this objective from a checkpoint, with what `prepare` learned.
 
         Args:
             options: the arguments of its constructor, and its weight.

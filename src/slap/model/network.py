@@ -62,7 +62,7 @@ class Network(nn.Module):
             objective.setup(self)
 
     def portable(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments that rebuild this network where files and hubs are out of reach, with what it learnt.
+        """Return the arguments that rebuild this network where files and hubs are out of reach, with what it learned.
 
         Args:
             arguments: as plain data, the arguments that it was made with, and others, which stay as they are.

@@ -82,7 +82,7 @@ def _in_full(spec: ObjectiveSpec) -> dict[str, Any]:
 
 
 def portable_spec(objective: Objective, spec: Any) -> Any:
-    """Return the specification that rebuilds an objective from a checkpoint: plain data, with what it learnt."""
+    """Return the specification that rebuilds an objective from a checkpoint: plain data, with what it learned."""
     if isinstance(spec, str):  # an instance
         return spec
     options = _in_full(spec)

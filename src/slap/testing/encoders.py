@@ -175,7 +175,7 @@ def _from_audio(encoder: AudioEncoder, audio: Packed) -> Packed:
 
 
 def _tokens(encoder: TextEncoder, captions: Sequence[str]) -> None:
-    with promise(encoder, "pickles with what it has learnt, since it tokenizes in the data loader's workers"):
+    with promise(encoder, "pickles with what it has learned, since it tokenizes in the data loader's workers"):
         tokens = pickled(encoder).tokenize(captions)
         assert same(tokens, encoder.tokenize(captions)), "the tokens differ"
     with promise(encoder, "makes int64 tokens on the CPU, from 0 to below `vocab_size`"):

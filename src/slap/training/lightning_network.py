@@ -51,7 +51,7 @@ class LightningNetwork(Network, LightningModule):
     micro_clips: int | None = None
 
     def setup(self, stage: str) -> None:
-        """Before training, learn what is learnt from the training clips (tokenizer, classes), and compile."""
+        """Before training, learn what is learned from the training clips (tokenizer, classes), and compile."""
         if stage != "fit":
             return
         if self.hparams["compile"]:

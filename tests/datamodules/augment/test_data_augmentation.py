@@ -17,7 +17,7 @@ from slap.datamodules.audio.load import decoded, load, mono
 from slap.datamodules.augment import AUGMENTATIONS, augmentations
 from slap.datamodules.augment.basic import Mix, Only, RandomGain, RandomSpeed
 from slap.datamodules.augment.concatenate import Concatenate
-from slap.datamodules.augment.noise import RandomNoise, coloured
+from slap.datamodules.augment.noise import RandomNoise, colored
 from slap.datamodules.augment.reverb import RandomReverb, random_room
 from slap.datamodules.augment.sound_bank import SoundBank
 
@@ -88,13 +88,13 @@ def test_noise_and_rooms_come_as_often_as_they_say(cuts: CutSet) -> None:
 
 def test_the_colours_of_noise() -> None:
     for power in (0.0, -0.5, -1.0):
-        noise = coloured(2**15, power, seed=1)
+        noise = colored(2**15, power, seed=1)
         assert np.mean(noise**2) == pytest.approx(1, rel=1e-4)
         spectrum = np.abs(np.fft.rfft(noise))[1:] ** 2
         octaves = [spectrum[2**k : 2 ** (k + 1)].mean() for k in range(5, 14)]
         slope = np.polyfit(range(9), 10 * np.log10(octaves), 1)[0]
         assert slope == pytest.approx(20 * power * np.log10(2), abs=0.5)  # dB an octave
-    assert len(coloured(1, -1.0, 0)) == 1
+    assert len(colored(1, -1.0, 0)) == 1
 
 
 def test_a_room_is_what_its_impulse_response_says(folder: Path, cuts: CutSet) -> None:

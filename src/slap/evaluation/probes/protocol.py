@@ -133,7 +133,7 @@ def probe_parts(
 def probe_folds(
     probe: Probe, features: Tensor, truth: Tensor, folds: Sequence[int], multilabel: bool = False
 ) -> ProbeResult:
-    """Score the clips of each fold by what is learnt from all others, the setting chosen within these, fold by fold.
+    """Score the clips of each fold by what is learned from all others, the setting chosen within these, fold by fold.
 
     Args:
         probe: the probe.

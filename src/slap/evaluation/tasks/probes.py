@@ -99,7 +99,7 @@ def _probe(
         probed = probe_parts(probe, features.embeddings, truth, [clip.part for clip in clips], data.multilabel)
     settings = {
         "features": "embeddings as zero-shot classification takes them, frozen",
-        "learnt_from": len(clips) - len(probed.rows) if folds is None else "the other folds",
+        "learned_from": len(clips) - len(probed.rows) if folds is None else "the other folds",
         setting.replace(" ", "_"): probed.chosen,
         "chosen_on": probed.chosen_on,
         "chosen_out_of": list(probe.settings),
