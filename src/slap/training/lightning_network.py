@@ -47,8 +47,11 @@ class LightningNetwork(Network, LightningModule):
     """
 
     max_seconds: float | None = None
-    evaluation: HeldOutMetrics
     micro_clips: int | None = None
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.evaluation = HeldOutMetrics()
 
     def setup(self, stage: str) -> None:
         """Before training, learn what is learned from the training clips (tokenizer, classes), and compile."""
