@@ -12,12 +12,10 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from launch import launch
-from pool import make_model, the_first, train
-
 import slap.model.grad_cache
 import slap.model.views
+from launch import launch
+from pool import make_model, the_first, train
 from slap.core.checkpoint_file import DamagedCheckpointError
 from slap.training.fsdp import FSDP2, _named
 
