@@ -12,6 +12,8 @@ from slap.model.views import Views
 from slap.testing import check_audio_encoder, check_objective, check_text_encoder, tiny_batch, tiny_model
 from small_plugins import BUILT_IN, small
 
+pytestmark = pytest.mark.usefixtures("fast_reports")
+
 TOYS = Path(__file__).parents[1] / "support"
 
 
@@ -37,17 +39,6 @@ def test_the_built_in_plugins_are_registered():
 
 
 # -- from outside the package -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_runs():
-    """Runs without the seconds that exact bootstrap intervals and pictures take."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slap.metrics.bootstrap.SAMPLES", 20)
-        patch.setattr(
-            "slap.training.callbacks.learning_curves.draw", lambda series, path, chance: path.write_bytes(b"")
-        )
-        yield
 
 
 @pytest.fixture

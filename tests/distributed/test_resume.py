@@ -15,6 +15,8 @@ from slap.datamodules.sampling.position import Position, position_in, state
 from slap.inference.load import read_checkpoint
 from slap.training.checkpoint.run_folder import forget_after
 
+pytestmark = pytest.mark.usefixtures("fast_reports")
+
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
@@ -23,21 +25,8 @@ def clips(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    monkeypatch.setattr("slap.metrics.bootstrap.SAMPLES", 20)
-    monkeypatch.setattr(
-        "slap.training.callbacks.learning_curves.draw", lambda series, path, chance: path.write_bytes(b"")
-    )
-
-
 def whole_run(clips, out, **settings):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slap.metrics.bootstrap.SAMPLES", 20)
-        patch.setattr(
-            "slap.training.callbacks.learning_curves.draw", lambda series, path, chance: path.write_bytes(b"")
-        )
-        assert in_process(options(clips, out, **settings)) == 0
+    assert in_process(options(clips, out, **settings)) == 0
     assert {row["epoch"] for row in stream(out).values()} >= {0, 1}
     return out
 

@@ -129,13 +129,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def metrics(folder, tmp_path_factory):
+def metrics(folder, tmp_path_factory, fast_reports):
     """Three steps of two batches each, logged every two steps."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slap.metrics.bootstrap.SAMPLES", 20)
-        patch.setattr(
-            "slap.training.callbacks.learning_curves.draw", lambda series, path, chance: path.write_bytes(b"")
-        )
         out = tmp_path_factory.mktemp("run")
         lightning.seed_everything(0, verbose=False)
         model = tiny_model({"contrastive": 1.0, "quiet": {"objective": Quiet()}})
