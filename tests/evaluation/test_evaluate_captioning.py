@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import slap
+import tree_captioned as captioned
 from slap.cli.main import main
 from slap.core.progress import silent
-from slap.core.registry import load_module
 from slap.evaluation.eval_set import EvalClip, EvalSet
 from slap.evaluation.evaluated_model import EvaluatedModel
 from slap.evaluation.tasks.captioning import Captioning, captions_file, missing_in_words
@@ -18,9 +18,6 @@ from slap.metrics.captioning import CaptionMetrics, caption_result, caption_tool
 from slap.metrics.captioning import ptb as java_tools
 from slap.metrics.captioning.ptb import ToolFailedError
 from slap.testing.tiny import tiny_checkpoint
-
-TREES = Path(__file__).parents[1] / "support"
-captioned = load_module(str(TREES / "tree_captioned.py"))
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +33,9 @@ def no_java(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "model.ckpt"
-    tiny_checkpoint(path)
-    return path
+def model(tiny_checkpoint):
+    """The model to evaluate."""
+    return tiny_checkpoint
 
 
 @pytest.fixture(scope="module")

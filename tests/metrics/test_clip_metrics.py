@@ -13,14 +13,12 @@ import torch.distributed as dist
 from torch.nn.functional import normalize
 from torchmetrics import MetricCollection
 
+from launch import launch
 from slap.core.bad_clip import BadClip
-from slap.core.registry import load_module
 from slap.core.windows import window_weights
 from slap.metrics import ClassifierMetric, RetrievalMetric, ZeroShotMetric
 from slap.metrics.average_precision import mean_average_precision
 from slap.metrics.retrieval import retrieval_metrics
-
-launch = load_module(str(Path(__file__).parents[1] / "support" / "launch.py")).launch
 
 CLIPS, WIDTH = 30, 8
 LABELS = ("dog", "cat", "owl")

@@ -15,10 +15,10 @@ import torch
 import yaml
 
 import slap
+import tree_tuning as trees
 from slap.cli.crossval import crossval, summary
 from slap.cli.main import main
 from slap.cli.recipe_source import built_in
-from slap.core.registry import load_module
 from slap.datamodules import read_manifest
 from slap.datamodules.sampling.folds import folds
 from slap.evaluation.benchmarks import PROTOCOLS, TRAINABLE, datasets, manifests_of
@@ -28,7 +28,6 @@ from slap.training.callbacks.learning_curves import panels, read_metrics
 
 pytestmark = pytest.mark.usefixtures("fast_reports")
 
-trees = load_module(str(Path(__file__).parents[1] / "support" / "tree_tuning.py"))
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

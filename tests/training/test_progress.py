@@ -12,7 +12,7 @@ import pytest
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
-from slap.core.registry import load_module
+import toy_recipe as recipe
 from slap.training.callbacks.model_summary import parameter_table
 from slap.training.checkpoint.resume import ExactResume
 from slap.training.outcome import metrics_table
@@ -21,7 +21,6 @@ from slap.training.processes.consensus import Consensus
 pytestmark = pytest.mark.usefixtures("fast_reports")
 
 TOY = Path(__file__).parents[1] / "support" / "toy_recipe.py"
-recipe = load_module(str(TOY))
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
 no_position = pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")  # noise has none

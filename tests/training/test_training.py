@@ -2,19 +2,17 @@
 
 import csv
 import inspect
-from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from slap.core.registry import load_module
+import toy_recipe as recipe
 from slap.training.callbacks.learning_curves import draw, panels, read_metrics
 from slap.training.trainer import trainer
 
 pytestmark = pytest.mark.usefixtures("fast_reports")
 
-recipe = load_module(str(Path(__file__).parents[1] / "support" / "toy_recipe.py"))
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
 
