@@ -2,8 +2,6 @@
 
 import csv
 import json
-import re
-import shlex
 import shutil
 from pathlib import Path
 from typing import get_args
@@ -14,6 +12,7 @@ import soundfile
 import torch
 import yaml
 
+import pages
 import slap
 import tree_tuning as trees
 from slap.cli.crossval import crossval, summary
@@ -316,10 +315,8 @@ def test_mistakes_with_crossval(arguments, message, capsys):
 
 
 def commands_of_the_docs():
-    text = (Path(__file__).parents[2] / "docs" / "finetune.md").read_text()
-    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("slap")]
+    guides = [pages.Page(f"docs/howto/{name}.md") for name in ("finetune", "classification")]
+    return [command[1:] for guide in guides for command in guide.commands()]
 
 
 @pytest.mark.parametrize("command", [c for c in commands_of_the_docs() if c[0] == "fit"], ids=" ".join)
@@ -327,7 +324,7 @@ def test_commands_of_the_docs_have_no_unknown_option(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*command, "--print_config"])
     assert stop.value.code == 0
-    assert "start: runs/base/best.ckpt" in capsys.readouterr().out
+    assert f"start: {command[command.index('--model.start') + 1]}" in capsys.readouterr().out
 
 
 def test_folds_of_the_docs(monkeypatch):
