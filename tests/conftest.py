@@ -1,10 +1,21 @@
 """Fixtures for tests of every room: sounds, a manifest, a tiny model with a batch and a checkpoint, quick reports."""
 
+import shutil
+
 import pytest
+import torch
 
 import slap.testing
 from slap.testing import tiny
 from sounds import write_noise
+
+
+def pytest_runtest_setup(item):
+    """Skip a test by its marker where the machine has not what the test needs."""
+    if item.get_closest_marker("java") and shutil.which("java") is None:
+        pytest.skip("there is no Java on this machine")
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device on this machine")
 
 
 @pytest.fixture

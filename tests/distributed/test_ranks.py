@@ -17,6 +17,8 @@ from launch import launch
 from pool import OBJECTIVES, make_model, the_first, train
 from slap.training.callbacks.loss_monitor import LossMonitor, NotFiniteError
 
+pytestmark = pytest.mark.distributed
+
 PARTS = {  # of each step, the clips of each process; at times a process has none
     2: [([0, 1, 2], [3]), ([4, 5], []), ([6], [7, 0, 3])],
     4: [([0, 1], [2], [], [3]), ([4], [5], [], []), ([6], [7], [0], [3])],

@@ -186,6 +186,7 @@ def test_a_place_in_the_data_of_other_processes_has_no_meaning():
 TWO = {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.max_steps": 7, "trainer.val_check_interval": 3}
 
 
+@pytest.mark.distributed
 def test_two_processes_stop_together_and_go_on(clips, tmp_path):
     """Stopped as a program with loading processes; going on and the run without interruption share two processes."""
     whole, out = tmp_path / "whole", tmp_path / "out"
@@ -202,6 +203,7 @@ def test_two_processes_stop_together_and_go_on(clips, tmp_path):
         assert epoch > 0 or len(seen) == 60  # and in a whole epoch everything
 
 
+@pytest.mark.distributed
 @pytest.mark.parametrize("kill", [{"error": "no luck"}, {"signal": signal.SIGKILL}], ids=["exception", "kill -9"])
 def test_one_that_fails_ends_the_other(kill, clips, tmp_path):
     failed = in_processes(options(clips, tmp_path, **TWO), {"batch": 2, "rank": 1, **kill}, timeout=200)

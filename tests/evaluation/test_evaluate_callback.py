@@ -273,6 +273,7 @@ def two(tmp_path_factory):
     return folder, [(folder / f"2-{rank}.err").read_text() for rank in range(2)]
 
 
+@pytest.mark.distributed
 def test_two_processes_have_the_same_figures(two):
     folder, printed = two
     found = [json.loads(text.split("METRICS ")[1].splitlines()[0]) for text in printed]
@@ -294,6 +295,7 @@ def test_two_processes_have_the_same_figures(two):
         assert metric["value"] == record["results"][0]["metrics"][name]["value"], name
 
 
+@pytest.mark.distributed
 def test_an_error_on_the_first_process_stops_both(two):
     _, printed = two
     assert "STOPPED ValueError: Evaluate failed: restless/mine: ValueError: it broke" in printed[0]

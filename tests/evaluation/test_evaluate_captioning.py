@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -101,7 +100,7 @@ def test_clotho_without_java(model, corpora, tmp_path, no_java, capsys, monkeypa
     assert "done before" not in capsys.readouterr().err
 
 
-@pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java on this machine")
+@pytest.mark.java
 def test_with_java_all_that_needs_no_download_comes(model, clips):
     result = Captioning(beam=1, max_length=6).run(EvaluatedModel(slap.load(model)), clips, silent)
     expected = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "METEOR", "CIDEr-D"]

@@ -152,12 +152,14 @@ def two(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 
+@pytest.mark.distributed
 @pytest.mark.parametrize("split", ["uneven", "empty"])
 def test_two_processes_compute_the_same_as_one(two, split):
     expected = results(fill(clips()))
     assert two[0][split] == two[1][split] == expected
 
 
+@pytest.mark.distributed
 def test_states_are_the_processes_own_after_compute(two):
     assert [found["rows"] for found in two] == [22, 10]  # two clips are on both
 

@@ -25,6 +25,8 @@ from slap.objectives.contrastive import Contrastive
 from slap.objectives.masked_distillation import MaskedDistillation
 from slap.objectives.sigmoid import Sigmoid
 
+pytestmark = pytest.mark.distributed
+
 WIDTH, PROCESSES = 6, 2
 PATCHES = (4, 1, 5, 1)  # the last clip has nothing to hide
 HIDDEN = (True, False, True, False, False, True, True, False, False, True, False)

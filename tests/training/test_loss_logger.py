@@ -175,6 +175,7 @@ def test_validation_shows_each_source_by_itself(metrics):
 # -- processes --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.distributed
 def test_processes_whose_batches_hold_other_sources_agree(tmp_path):
     """The first process has no clip of "b", the second none at all in its last batch."""
     launch(__file__, 2, tmp_path)

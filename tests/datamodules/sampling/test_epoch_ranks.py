@@ -20,6 +20,8 @@ from slap.datamodules import AudioTextData, Clip, write_manifest
 from slap.datamodules.shar import write as packing
 from slap.testing.tiny import TinyAudio, tiny_model
 
+pytestmark = pytest.mark.distributed
+
 PROCESSES, WORKERS, EPOCHS, N = 2, 2, 2, 23
 KINDS = {"manifest": "m.jsonl", "shar": "shards"}
 
