@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: bench bench-compare demo docs test fuzz lint format format-check layers package release types wheel
+.PHONY: bench bench-compare demo docs test test-slow fuzz lint format format-check layers package release types wheel
 
 # The environment, made anew when what it is made from changes.
 .venv/installed: pyproject.toml setup.cfg constraints.txt
@@ -15,9 +15,16 @@ demo: .venv/installed
 	$(BIN)/slap fit --recipe demo --trainer.overwrite true
 	$(BIN)/slap test --recipe demo --ckpt_path best
 
-# One thread a process: the tests are many small computations, and two processes share two cores.
+# One thread per process: the tests are many small computations, and two processes share two cores. The tests of a file
+# run in one process, so that what its fixtures train or start is made once.
+TEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 $(ARGS)
+	$(TEST) -m "not slow and not distributed" $(ARGS)
+
+# The rest: what takes more than ten seconds, and what starts several processes.
+test-slow: .venv/installed
+	$(TEST) -m "slow or distributed" $(ARGS)
 
 # A hundred thousand random cases; the tests run a few thousand of them.
 fuzz: .venv/installed

@@ -13,18 +13,13 @@ import yaml
 from slap.cli import main as cli
 from slap.cli.main import main
 from slap.cli.recipe_cli import SEED
+from slap.training.callbacks.learning_curves import draw
+
+pytestmark = pytest.mark.usefixtures("fast_reports")
 
 TOYS = Path(__file__).parents[1] / "support"
 TOY = ["--recipe", str(TOYS / "toy_recipe.py")]
 QUICK = ["--trainer.num_sanity_val_steps", "0", "--trainer.enable_progress_bar", "false"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_validations():
-    """Validations without the second that exact bootstrap intervals take."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slap.metrics.bootstrap.SAMPLES", 20)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +27,10 @@ def trained(tmp_path_factory):
     """The folder of a finished run."""
     out = tmp_path_factory.mktemp("trained")
     options = ["--model.lr", "3e-4", "--data.max_duration", "0.8", "--trainer.max_steps", "4"]
-    assert main(["fit", *TOY, *options, *QUICK, "--trainer.out", str(out)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("slap.training.callbacks.learning_curves.draw", draw)  # this picture is looked at
+        assert main(["fit", *TOY, *options, *QUICK, "--trainer.out", str(out)]) == 0
     return out
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Runs without the seconds that a picture takes; that of `trained` is there."""
-    monkeypatch.setattr(
-        "slap.training.callbacks.learning_curves.draw", lambda series, path, chance: path.write_bytes(b"")
-    )
 
 
 # -- the top level ----------------------------------------------------------------------------------------------------

@@ -24,10 +24,9 @@ RATE = 16_000
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "model.ckpt"
-    tiny_checkpoint(path)
-    return path
+def model(tiny_checkpoint):
+    """The model to use."""
+    return tiny_checkpoint
 
 
 @pytest.fixture

@@ -7,24 +7,16 @@ import torch
 
 import slap
 from slap.cli.main import main
-from slap.testing.tiny import tiny_checkpoint
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    found = tmp_path_factory.mktemp("model") / "model.ckpt"
-    tiny_checkpoint(found)
-    return found
+def full(tiny_checkpoint):
+    return slap.load(tiny_checkpoint, device="cpu")
 
 
 @pytest.fixture(scope="module")
-def full(path):
-    return slap.load(path, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def half(path):
-    return slap.load(path, device="cpu", dtype="bfloat16")
+def half(tiny_checkpoint):
+    return slap.load(tiny_checkpoint, device="cpu", dtype="bfloat16")
 
 
 def clips(count=3):
@@ -56,9 +48,9 @@ def test_the_same_alone_and_among_others(half):
     assert torch.cosine_similarity(together, alone).min() > 0.999
 
 
-def test_it_has_another_name_since_its_embeddings_differ(full, half, path):
+def test_it_has_another_name_since_its_embeddings_differ(full, half, tiny_checkpoint):
     assert half.name != full.name
-    assert slap.load(path, device="cpu", dtype=torch.float32).name == full.name
+    assert slap.load(tiny_checkpoint, device="cpu", dtype=torch.float32).name == full.name
 
 
 def test_probabilities_are_of_the_same_scale(full, half):
@@ -77,25 +69,27 @@ def test_saved_it_stays_what_it_is(half, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "double", torch.int8])
-def test_other_types_are_errors(path, dtype):
+def test_other_types_are_errors(tiny_checkpoint, dtype):
     with pytest.raises(ValueError, match=r"dtype must be one of float32, bfloat16; got"):
-        slap.load(path, device="cpu", dtype=dtype)
+        slap.load(tiny_checkpoint, device="cpu", dtype=dtype)
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_processor_that_is_slow_in_it_is_told(there, path, monkeypatch, caplog):
+def test_a_processor_that_is_slow_in_it_is_told(there, tiny_checkpoint, monkeypatch, caplog):
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": there, "cpu_name": "bf16"})
-    slap.load(path, device="cpu", dtype="bfloat16")
+    slap.load(tiny_checkpoint, device="cpu", dtype="bfloat16")
     assert ("has no bfloat16 instructions, so float32 is faster" in caplog.text) is not there
     caplog.clear()
-    slap.load(path, device="cpu")
+    slap.load(tiny_checkpoint, device="cpu")
     assert not caplog.text
 
 
-def test_the_command_line_takes_it(path, half, tmp_path, capsys):
+def test_the_command_line_takes_it(tiny_checkpoint, half, tmp_path, capsys):
     parquet = pytest.importorskip("pyarrow.parquet")
     soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 16000), 16000, subtype="FLOAT")
     table = tmp_path / "table.parquet"
-    assert main(["embed", str(path), str(tmp_path / "a.wav"), "--out", str(table), "--dtype", "bfloat16"]) == 0
+    assert (
+        main(["embed", str(tiny_checkpoint), str(tmp_path / "a.wav"), "--out", str(table), "--dtype", "bfloat16"]) == 0
+    )
     found = torch.tensor(parquet.read_table(table)["embedding"].to_pylist())
     assert torch.equal(found, half.embed_audio(tmp_path / "a.wav"))

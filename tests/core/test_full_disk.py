@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "distributed"))
-from test_resume import EVERY, TOYS, in_process, options
-
-from slap.core.registry import load_module
+import resume_recipe
+from launch import PATH
+from resume_runs import EVERY, in_process, options
 from slap.inference.load import read_checkpoint
 
 MOUNT = 'mount -t tmpfs -o size=16m none "$0" && exec "$@"'
@@ -37,7 +36,7 @@ def outcomes(tmp_path_factory):
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
         pytest.skip(f"no small file system can be mounted here: {getattr(error, 'stderr', None) or error}")
     program = [sys.executable, __file__, str(disk), str(clips)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PATH}
     done = subprocess.run([*own, *program], env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -65,7 +64,7 @@ def main(disk, clips):
         20,
         lambda series, path, chance: path.write_bytes(b""),
     )
-    load_module(str(TOYS / "resume_recipe.py")).data(str(clips))
+    resume_recipe.data(str(clips))
     print(json.dumps({case: fill_up(disk, clips, *how) for case, how in CASES.items()}))
 
 

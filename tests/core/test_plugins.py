@@ -7,49 +7,14 @@ import pytest
 import torch
 
 from slap.cli.main import main
-from slap.core.registry import arguments, build, kinds, load_module, plugins
+from slap.core.registry import kinds, load_module, plugins
 from slap.model.views import Views
 from slap.testing import check_audio_encoder, check_objective, check_text_encoder, tiny_batch, tiny_model
-from slap.testing.tiny import CAPTIONS
+from small_plugins import BUILT_IN, small
+
+pytestmark = pytest.mark.usefixtures("fast_reports")
 
 TOYS = Path(__file__).parents[1] / "support"
-
-hub_models = load_module(str(TOYS / "hub_models.py"))
-
-BUILT_IN = {kind: [name for name in plugins(kind) if not name.startswith(("toy_", "doctest_"))] for kind in kinds()}
-
-SMALL = {
-    "transformer": {"size": "nano", "vocab_size": 300},
-    "modernbert": {"size": "tiny"},
-    "hf-ast": {"config": hub_models.AST},
-    "hf-whisper": {"config": hub_models.WHISPER},
-    "hf-wav2vec2": {"config": hub_models.WAV2VEC2},
-    "hf-clap": {"config": hub_models.CLAP, "extractor": hub_models.CLAP_EXTRACTOR},
-    "hf-text": {"config": hub_models.BERT},
-    "captioning": {"layers": 2, "heads": 2, "width": 32, "hidden": 32},
-    "masked_distillation": {"prototypes": 32, "hidden": 32, "bottleneck": 16},
-}
-"""Arguments that make plug-ins quick; those that a plug-in of this name does not have are left out."""
-
-
-def small(kind, name, tmp_path):
-    options = {key: value for key, value in SMALL.get(name, {}).items() if key in arguments(plugins(kind)[name])}
-    if name.startswith("hf-"):
-        pytest.importorskip("transformers", reason="needs the extra `hf`")
-    if name in ("modernbert", "hf-text"):
-        options["tokenizer"] = str(word_tokenizer(tmp_path))
-    return build(kind, name, options)
-
-
-def word_tokenizer(folder):
-    transformers = pytest.importorskip("transformers", reason="needs the extra `hf`")
-    tokenizers = pytest.importorskip("tokenizers")
-    words = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", ",", *sorted({word for line in CAPTIONS for word in line.split()})]
-    model = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, "[UNK]"))
-    model.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    names = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
-    transformers.PreTrainedTokenizerFast(tokenizer_object=model, **names).save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.parametrize("name", BUILT_IN["audio encoder"])
@@ -74,17 +39,6 @@ def test_the_built_in_plugins_are_registered():
 
 
 # -- from outside the package -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_runs():
-    """Runs without the seconds that exact bootstrap intervals and pictures take."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slap.metrics.bootstrap.SAMPLES", 20)
-        patch.setattr(
-            "slap.training.callbacks.learning_curves.draw", lambda series, path, chance: path.write_bytes(b"")
-        )
-        yield
 
 
 @pytest.fixture

@@ -7,37 +7,28 @@ import subprocess
 import sys
 import tracemalloc
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import torch
 from lhotse import Recording, SupervisionSegment
 
+from epochs import tokenize
 from slap import SLAP
 from slap.audio.decoders import AudioError, header
 from slap.core.bad_clip import REASONS, BadClip
 from slap.core.batch import Batch
-from slap.core.packed import Packed
 from slap.datamodules import AudioTextData, Clip, ManifestError, read_manifest, write_manifest
 from slap.datamodules.audio.load import DecodeError, load, mono
 from slap.datamodules.augment.basic import Mix, RandomGain
 from slap.datamodules.bad_clips import FIRST, BadClipLog
 from slap.datamodules.sampling.replacement import Replacements
 from slap.training.trainer import trainer as slap_trainer
+from sounds import noise
 
 RATE = 16000
 COUNT = 60
-
-
-def tokenize(captions: Sequence[str]) -> Packed:
-    return Packed.pack([torch.tensor([ord(letter) for letter in caption]) for caption in captions])
-
-
-def noise(seconds: float, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-0.5, 0.5, round(seconds * RATE))
 
 
 @pytest.fixture
@@ -45,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
     """m.jsonl: 60 clips c0, c1, ... of 0.30, 0.31, ... s."""
     clips = []
     for i in range(COUNT):
-        soundfile.write(tmp_path / f"c{i}.wav", noise(0.3 + 0.01 * i, i), RATE, subtype="FLOAT")
+        soundfile.write(tmp_path / f"c{i}.wav", noise(0.3 + 0.01 * i, seed=i), RATE, subtype="FLOAT")
         clips.append(Clip(f"c{i}", tmp_path / f"c{i}.wav", [f"sound {i}"]))
     write_manifest(tmp_path / "m.jsonl", clips)
     return tmp_path

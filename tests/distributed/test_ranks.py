@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from launch import launch
-from pool import OBJECTIVES, make_model, the_first, train
-
 import slap.model.grad_cache
 import slap.model.views
+from launch import launch
+from pool import OBJECTIVES, make_model, the_first, train
 from slap.training.callbacks.loss_monitor import LossMonitor, NotFiniteError
+
+pytestmark = pytest.mark.distributed
 
 PARTS = {  # of each step, the clips of each process; at times a process has none
     2: [([0, 1, 2], [3]), ([4, 5], []), ([6], [7, 0, 3])],

@@ -12,14 +12,14 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from launch import launch
-from pool import make_model, the_first, train
-
 import slap.model.grad_cache
 import slap.model.views
+from launch import launch
+from pool import make_model, the_first, train
 from slap.core.checkpoint_file import DamagedCheckpointError
 from slap.training.fsdp import FSDP2, _named
+
+pytestmark = pytest.mark.distributed
 
 FIRST = [([0, 1, 2], [3]), ([4, 5], [6])]
 """Of each step, the clips of each of two processes; then come, on any number of processes, the same clips a step:"""

@@ -2,12 +2,12 @@
 
 import argparse
 import tomllib
-from pathlib import Path
 
 import pytest
 import soundfile
 import yaml
 
+import pages
 from slap.cli.main import main
 from slap.cli.recipe_cli import load
 from slap.core.registry import load_module
@@ -15,7 +15,6 @@ from slap.evaluation.benchmarks import Dataset
 from slap.testing import check_audio_encoder, check_objective
 from slap.testing.tiny import tiny_checkpoint
 
-pages = load_module(str(Path(__file__).parents[1] / "support" / "pages.py"))
 PAGE = pages.Page("CONTRIBUTING.md")
 
 

@@ -4,21 +4,18 @@ import csv
 import gzip
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import yaml
 
+import pages
 import slap
 from slap.cli.main import main
-from slap.core.registry import load_module
 from slap.datamodules import read_manifest
 from slap.datamodules.augment import AUGMENTATIONS, augmentations
 from slap.testing.tiny import tiny_checkpoint
-
-pages = load_module(str(Path(__file__).parents[1] / "support" / "pages.py"))
 
 
 @pytest.fixture

@@ -10,13 +10,12 @@ import pytest
 import soundfile
 import torch
 
+import pages
 import slap
+import tree_speech
 from slap.cli.main import main
-from slap.core.registry import load_module
 from slap.testing.tiny import tiny_checkpoint
 
-SUPPORT = Path(__file__).parents[1] / "support"
-pages = load_module(str(SUPPORT / "pages.py"))
 README = pages.Page("README.md")
 
 
@@ -74,7 +73,7 @@ def test_using_the_trained_model(folder, capsys, fit):
 
 def evaluate(folder, capsys):
     """The section on evaluation, with the trained model and a corpus of a few clips."""
-    load_module(str(SUPPORT / "tree_speech.py")).cremad(folder / "corpora" / "CREMA-D")
+    tree_speech.cremad(folder / "corpora" / "CREMA-D")
     for command in README.commands("slap evaluate"):
         assert main([*command[1:], *([] if "--list" in command else ["--workers=0"])]) == 0, command
     captured = capsys.readouterr()

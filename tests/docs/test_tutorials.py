@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import pages
 from slap.cli.main import main
-from slap.core.registry import load_module
-
-pages = load_module(str(Path(__file__).parents[1] / "support" / "pages.py"))
 
 FOLDER = "docs/tutorials"
 CORPUS = ["--data.train=40", "--data.val=36", "--data.test=60"]

@@ -2,19 +2,17 @@
 
 import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import hub_models
 from slap import SLAP, Packed
-from slap.core.registry import build, load_module
+from slap.core.registry import build
 from slap.testing import tiny_batch
 
 transformers = pytest.importorskip("transformers", reason="needs the extra `hf`")
-
-hub_models = load_module(str(Path(__file__).parents[1] / "support" / "hub_models.py"))
 
 NAMES = ("hf-ast", "hf-clap", "hf-wav2vec2", "hf-whisper")
 

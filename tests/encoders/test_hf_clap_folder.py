@@ -2,20 +2,17 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
+import hub_models
 import slap
-from slap.core.registry import load_module
 from slap.core.windows import hop_of, windows
 
 transformers = pytest.importorskip("transformers", reason="needs the extra `hf`")
-
-hub_models = load_module(str(Path(__file__).parents[1] / "support" / "hub_models.py"))
 
 RATE = 8_000
 TEXTS = ["a dog barks", "rain on a tin roof, and then thunder 😀", "مطر"]

@@ -1,19 +1,16 @@
 """Text encoders of transformers give what transformers itself gives, caption by caption."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from slap.core.registry import build, load_module
+import hub_models
+from slap.core.registry import build
 from slap.encoders.hf.text import HFText
 from slap.testing import check_text_encoder
 from slap.testing.tiny import CAPTIONS
 
 transformers = pytest.importorskip("transformers", reason="needs the extra `hf`")
 tokenizers = pytest.importorskip("tokenizers")
-
-hub_models = load_module(str(Path(__file__).parents[1] / "support" / "hub_models.py"))
 
 SHAPE = {
     "hidden_size": 16,

@@ -1,14 +1,11 @@
 """Metrics of zero-shot classification and their intervals, against slow and obvious ways to compute them."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
 from slap.core.progress import silent
-from slap.core.registry import load_module
 from slap.evaluation import EvalClip, EvalSet, EvaluatedModel, ZeroShot
 from slap.evaluation.prompts import PromptBook, PromptSet, Wording
 from slap.metrics.average_precision import (
@@ -20,8 +17,7 @@ from slap.metrics.average_precision import (
 from slap.metrics.bootstrap import mean_over_folds
 from slap.metrics.classification import classification_metrics
 from slap.metrics.median_rank import median_rank
-
-table_model = load_module(str(Path(__file__).parents[1] / "support" / "table_model.py")).table_model
+from table_model import table_model
 
 BARE = PromptBook({"bare": PromptSet("bare", "", Wording(("{label}",)), {})}, "bare")
 CLASSES = ("bird", "cat", "dog")

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import random
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -20,6 +18,7 @@ import soundfile
 import torch
 
 import slap
+from launch import launch
 from slap.cli.main import main
 from slap.core.registry import register
 from slap.evaluation.callback import Evaluate, as_model
@@ -79,13 +78,9 @@ def manifest(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_runs():
-    """Runs without the seconds that exact intervals, pictures and Java take."""
+def quick_runs(fast_reports):
+    """Spare runs the seconds that Java takes, too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slap.metrics.bootstrap.SAMPLES", 20)
-        patch.setattr(
-            "slap.training.callbacks.learning_curves.draw", lambda series, path, chance: path.write_bytes(b"")
-        )
         patch.setattr(java_tools.shutil, "which", lambda name: None)
         for name in ("SLAP_SPICE", "SLAP_FENSE"):
             patch.delenv(name, raising=False)
@@ -274,30 +269,11 @@ def two(tmp_path_factory):
     """What two processes printed, and the folder that they trained in."""
     folder = tmp_path_factory.mktemp("two")
     write_manifest(folder)
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder)],
-            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        printed = [process.communicate(timeout=300)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return folder, printed
+    launch(__file__, 2, folder)
+    return folder, [(folder / f"2-{rank}.err").read_text() for rank in range(2)]
 
 
+@pytest.mark.distributed
 def test_two_processes_have_the_same_figures(two):
     folder, printed = two
     found = [json.loads(text.split("METRICS ")[1].splitlines()[0]) for text in printed]
@@ -319,6 +295,7 @@ def test_two_processes_have_the_same_figures(two):
         assert metric["value"] == record["results"][0]["metrics"][name]["value"], name
 
 
+@pytest.mark.distributed
 def test_an_error_on_the_first_process_stops_both(two):
     _, printed = two
     assert "STOPPED ValueError: Evaluate failed: restless/mine: ValueError: it broke" in printed[0]
@@ -341,4 +318,4 @@ def _program(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    _program(Path(sys.argv[1]))
+    _program(Path(sys.argv[2]))

@@ -2,15 +2,14 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
 import slap
+import tree_captioned as captioned
 from slap.cli.main import main
 from slap.core.progress import silent
-from slap.core.registry import load_module
 from slap.evaluation.eval_set import EvalClip, EvalSet
 from slap.evaluation.evaluated_model import EvaluatedModel
 from slap.evaluation.tasks.captioning import Captioning, captions_file, missing_in_words
@@ -18,9 +17,6 @@ from slap.metrics.captioning import CaptionMetrics, caption_result, caption_tool
 from slap.metrics.captioning import ptb as java_tools
 from slap.metrics.captioning.ptb import ToolFailedError
 from slap.testing.tiny import tiny_checkpoint
-
-TREES = Path(__file__).parents[1] / "support"
-captioned = load_module(str(TREES / "tree_captioned.py"))
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +32,9 @@ def no_java(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "model.ckpt"
-    tiny_checkpoint(path)
-    return path
+def model(tiny_checkpoint):
+    """The model to evaluate."""
+    return tiny_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +100,7 @@ def test_clotho_without_java(model, corpora, tmp_path, no_java, capsys, monkeypa
     assert "done before" not in capsys.readouterr().err
 
 
-@pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java on this machine")
+@pytest.mark.java
 def test_with_java_all_that_needs_no_download_comes(model, clips):
     result = Captioning(beam=1, max_length=6).run(EvaluatedModel(slap.load(model)), clips, silent)
     expected = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "METEOR", "CIDEr-D"]

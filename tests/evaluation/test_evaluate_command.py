@@ -7,22 +7,19 @@ import pytest
 import torch
 
 import slap
+import tree_captioned as captioned
+import tree_sounds as sounds
+import tree_speech as speech
+import tree_tools as tools
+import tree_youtube as youtube
 from slap.cli.main import main
-from slap.core.registry import load_module
 from slap.evaluation.eval_set import hash_of_ids
-from slap.testing.tiny import tiny_checkpoint
-
-TREES = Path(__file__).parents[1] / "support"
-captioned, sounds, speech, youtube, tools = (
-    load_module(str(TREES / f"tree_{name}.py")) for name in ("captioned", "sounds", "speech", "youtube", "tools")
-)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "model.ckpt"
-    tiny_checkpoint(path)
-    return path
+def model(tiny_checkpoint):
+    """The model to evaluate."""
+    return tiny_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,13 @@
 """`slap.evaluate` in Python: data by name, by folder and by file, a loaded model, and results as a mapping and rows."""
 
-from pathlib import Path
-
 import pytest
 
 import slap
-from slap.core.registry import load_module
+import tree_speech as speech
+import tree_tools as tools
 from slap.evaluation.locate import Sources, sources_of
 from slap.metrics.bootstrap import MetricValue
 from slap.testing.tiny import tiny_checkpoint
-
-TREES = Path(__file__).parents[1] / "support"
-speech, tools = (load_module(str(TREES / f"tree_{name}.py")) for name in ("speech", "tools"))
 
 
 @pytest.fixture(scope="module")

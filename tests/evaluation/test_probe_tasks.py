@@ -1,20 +1,17 @@
 """Probes as tasks of `slap evaluate`, from corpora in their official layouts, against scikit-learn."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 import slap
+import tree_tuning as trees
 from slap.cli.main import main
-from slap.core.registry import load_module
 from slap.evaluation import LinearProbe, NeighborProbe
 from slap.evaluation.probes.protocol import LinearProbing
 from slap.testing.tiny import tiny_checkpoint
-
-trees = load_module(str(Path(__file__).parents[1] / "support" / "tree_tuning.py"))
 
 
 @pytest.fixture(scope="module")

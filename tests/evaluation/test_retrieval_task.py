@@ -9,11 +9,9 @@ import pytest
 import torch
 
 from slap.core.progress import silent
-from slap.core.registry import load_module
 from slap.evaluation import EvalClip, EvalSet, EvaluatedModel, Retrieval
 from slap.metrics.median_rank import chance_best_rank
-
-table_model = load_module(str(Path(__file__).parents[1] / "support" / "table_model.py")).table_model
+from table_model import table_model
 
 
 def score(clip, text):

@@ -27,9 +27,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def model(folder):
-    tiny_checkpoint(folder / "model.ckpt")
-    return slap.load(folder / "model.ckpt", device="cpu")
+def model(tiny_checkpoint):
+    return slap.load(tiny_checkpoint, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -226,9 +225,8 @@ def test_recognizing(saved, tmp_path):
 
 
 @pytest.mark.parametrize(("side", "what"), [("audio", "sounds"), ("text", "texts")])
-def test_a_collapsed_model_is_not_saved_unless_told(side, what, tmp_path):
-    tiny_checkpoint(tmp_path / "model.ckpt")
-    model = slap.load(tmp_path / "model.ckpt", device="cpu")
+def test_a_collapsed_model_is_not_saved_unless_told(side, what, tiny_checkpoint, tmp_path):
+    model = slap.load(tiny_checkpoint, device="cpu")
     pool = getattr(model.backend.network, f"{side}_pool")
     pool.register_forward_hook(lambda module, inputs, output: normalize(output + 10, dim=1))
     with pytest.raises(
@@ -240,9 +238,8 @@ def test_a_collapsed_model_is_not_saved_unless_told(side, what, tmp_path):
     assert recognizes(tmp_path / "out")
 
 
-def test_a_dead_model_is_not_saved_either(tmp_path):
-    tiny_checkpoint(tmp_path / "model.ckpt")
-    content = torch.load(tmp_path / "model.ckpt", weights_only=True)
+def test_a_dead_model_is_not_saved_either(tiny_checkpoint, tmp_path):
+    content = torch.load(tiny_checkpoint, weights_only=True)
     content["state_dict"]["text_pool.project.weight"].zero_()
     torch.save(content, tmp_path / "dead.ckpt")
     with pytest.raises(ValueError, match="collapsed: 8 of 8 varied texts have no direction"):

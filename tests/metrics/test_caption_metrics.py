@@ -1,7 +1,6 @@
 """Captioning metrics against the field's reference values, and our CIDEr-D against the field's own."""
 
 import random
-import shutil
 
 import pytest
 
@@ -9,8 +8,6 @@ from slap.metrics.captioning import ptb as java_tools
 from slap.metrics.captioning.cider import cider_d
 from slap.metrics.captioning.ptb import Meteor, MissingToolError, ptb_tokenize
 from slap.metrics.captioning.scores import caption_scores
-
-needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java on this machine")
 
 WRITTEN = [
     "a dog barks while a man is speaking",
@@ -49,7 +46,7 @@ EXPECTED = {  # coco-caption's values: corpus, then each clip
 }
 
 
-@needs_java
+@pytest.mark.java
 def test_reference_values():
     scores = caption_scores(WRITTEN, REFERENCES)
     assert list(scores) == ["bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor", "cider_d"]
@@ -77,14 +74,14 @@ def test_one_clip_has_a_cider_d_of_zero():
     assert cider_d(["rain falls"], [["rain falls"]]) == [0.0]
 
 
-@needs_java
+@pytest.mark.java
 def test_the_tokenizer_keeps_count_of_strange_captions():
     captions = ["", "A dog, barking.\n", "rain\u2028falls", "wind\0blows", "مرحبا بالعالم", "it's \x85loud!", "   "]
     tokens = ptb_tokenize(captions)
     assert tokens == ["", "a dog barking", "rain falls", "wind blows", "مرحبا بالعالم", "it 's loud", ""]
 
 
-@needs_java
+@pytest.mark.java
 def test_an_empty_written_caption_scores_nothing(monkeypatch):
     pytest.importorskip("pycocoevalcap")
     nothing = Meteor(0.0, [0.0, 0.0], [[0.0] * 23] * 2)

@@ -18,8 +18,6 @@ from slap.metrics.captioning.ptb import MissingToolError, meteor, ptb_tokenize
 from slap.metrics.captioning.scores import CaptionScore, bleu, bleu_of, mean_of
 from slap.metrics.captioning.spice import PARSER, Spice, find_spice
 
-needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java on this machine")
-
 WRITTEN = ["a dog barks", "rain falls on a metal roof", "a car stops", "a bird"]
 REFERENCES = [
     ["a dog barks loudly", "the dog is barking"],
@@ -55,7 +53,7 @@ CAPTIONS = [
 ]
 
 
-@needs_java
+@pytest.mark.java
 def test_plain_tokens_are_those_of_the_ptb_tokenizer_for_ordinary_captions():
     pytest.importorskip("pycocoevalcap")
     assert plain_tokenize(CAPTIONS) == ptb_tokenize(CAPTIONS)
@@ -95,7 +93,7 @@ def test_without_any_tool_cider_d_still_comes(monkeypatch):
     assert set(tools.missing) == set(NAMES) - {"cider_d"}
 
 
-@needs_java
+@pytest.mark.java
 def test_what_the_user_must_supply_is_said_in_one_line():
     pytest.importorskip("pycocoevalcap")
     tools = caption_tools()
@@ -188,7 +186,7 @@ def test_a_named_folder_without_the_jars_is_an_error(tmp_path, monkeypatch):
         caption_tools(spice=tmp_path) if shutil.which("java") else find_spice(tmp_path)
 
 
-@needs_java
+@pytest.mark.java
 def test_the_real_program_starts_and_its_complaint_is_shown(parser):
     """The jars are empty, so it gets as far as looking for the parser."""
     pytest.importorskip("pycocoevalcap")
@@ -234,7 +232,7 @@ def test_the_sum_of_bleu_counts_gives_the_corpus_value():
         assert bleu_of((each.sum(0) + each[1])[None], n).item() == pytest.approx(twice, rel=1e-9)
 
 
-@needs_java
+@pytest.mark.java
 def test_meteors_formula_gives_what_its_program_gives():
     """Also where nothing matches, all does, there is nothing, or matches are stems, synonyms and paraphrases."""
     pytest.importorskip("pycocoevalcap")

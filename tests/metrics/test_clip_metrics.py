@@ -13,14 +13,12 @@ import torch.distributed as dist
 from torch.nn.functional import normalize
 from torchmetrics import MetricCollection
 
+from launch import launch
 from slap.core.bad_clip import BadClip
-from slap.core.registry import load_module
 from slap.core.windows import window_weights
 from slap.metrics import ClassifierMetric, RetrievalMetric, ZeroShotMetric
 from slap.metrics.average_precision import mean_average_precision
 from slap.metrics.retrieval import retrieval_metrics
-
-launch = load_module(str(Path(__file__).parents[1] / "support" / "launch.py")).launch
 
 CLIPS, WIDTH = 30, 8
 LABELS = ("dog", "cat", "owl")
@@ -154,12 +152,14 @@ def two(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 
+@pytest.mark.distributed
 @pytest.mark.parametrize("split", ["uneven", "empty"])
 def test_two_processes_compute_the_same_as_one(two, split):
     expected = results(fill(clips()))
     assert two[0][split] == two[1][split] == expected
 
 
+@pytest.mark.distributed
 def test_states_are_the_processes_own_after_compute(two):
     assert [found["rows"] for found in two] == [22, 10]  # two clips are on both
 

@@ -1,13 +1,12 @@
 """A step in parts has the gradient of the step at once, with the activations of a part."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
+from pool import OBJECTIVES, choose, make_model, the_first, train
 from slap import SLAP, Batch, Objective
 from slap.core.batch_ops import concat, even_sizes, sort_captions, split
 from slap.model.grad_cache import CachedViews, views_of
@@ -16,9 +15,6 @@ from slap.nn.chunking import checkpointed_chunks
 from slap.objectives.sinkhorn import assign, balance, sinkhorn
 from slap.testing.tiny import TinyAudio, tiny_batch, tiny_model
 from slap.training import step
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from pool import OBJECTIVES, choose, make_model, the_first, train
 
 ALL = range(8)
 

@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 
 from slap.core.packed import Packed
-from slap.core.registry import load_module
 from slap.model.views import Views, random_mask
 from slap.testing import tiny_batch, tiny_model
 from slap.testing.tiny import CAPTIONS
-
-small_plugins = load_module(str(Path(__file__).parents[1] / "core" / "test_plugins.py"))
+from small_plugins import BUILT_IN, small
 
 TRIALS = 4
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -44,11 +42,11 @@ def items(features: Packed) -> list[Tensor]:
     return features.unpack()
 
 
-@pytest.mark.parametrize("name", small_plugins.BUILT_IN["audio encoder"])
+@pytest.mark.parametrize("name", BUILT_IN["audio encoder"])
 @torch.no_grad()
 def test_no_clip_hears_another(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    encoder = small_plugins.small("audio encoder", name, tmp_path).eval()
+    encoder = small("audio encoder", name, tmp_path).eval()
     generator = torch.Generator().manual_seed(1)
     for _ in range(TRIALS):
         clips = batch_of(encoder, generator)
@@ -62,12 +60,12 @@ def test_no_clip_hears_another(name: str, tmp_path: Path) -> None:
                     torch.testing.assert_close(after[i], before[i], **CLOSE)
 
 
-@pytest.mark.parametrize("name", small_plugins.BUILT_IN["audio encoder"])
+@pytest.mark.parametrize("name", BUILT_IN["audio encoder"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_no_gradient_reaches_another_clip(name: str, masked: bool, tmp_path: Path) -> None:
     """Exactly none: what is multiplied by a mask of nearly zero would show."""
     torch.manual_seed(0)
-    encoder = small_plugins.small("audio encoder", name, tmp_path).eval()
+    encoder = small("audio encoder", name, tmp_path).eval()
     generator = torch.Generator().manual_seed(2)
     for _ in range(TRIALS):
         patches = encoder.patchify(Packed.pack(batch_of(encoder, generator)))
@@ -83,11 +81,11 @@ def test_no_gradient_reaches_another_clip(name: str, masked: bool, tmp_path: Pat
                 assert not bool(part.any()), f"the features of clip {chosen} depend on clip {i}"
 
 
-@pytest.mark.parametrize("name", small_plugins.BUILT_IN["text encoder"])
+@pytest.mark.parametrize("name", BUILT_IN["text encoder"])
 @torch.no_grad()
 def test_no_caption_reads_another(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    encoder = small_plugins.small("text encoder", name, tmp_path).eval()
+    encoder = small("text encoder", name, tmp_path).eval()
     encoder.prepare(iter(CAPTIONS))
     before = items(encoder(encoder.tokenize(CAPTIONS)))
     for changed in range(len(CAPTIONS)):

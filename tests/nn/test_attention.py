@@ -112,7 +112,7 @@ def test_masks_go_with_their_batch_and_wait_for_no_collector(mask):
         gc.enable()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="variable-length FlashAttention needs CUDA")
+@pytest.mark.gpu  # variable-length FlashAttention needs CUDA
 @pytest.mark.parametrize("sizes", LENGTHS)
 @pytest.mark.parametrize("mask", [{}, {"causal": True}, {"window": 24}])
 def test_flash_attention_equals_naive_masked_attention(sizes, mask):

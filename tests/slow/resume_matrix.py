@@ -20,9 +20,9 @@ import time
 import traceback
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "distributed"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from test_resume import assert_same_run, in_processes, options
+from resume_runs import assert_same_run, in_processes, options
 
 SIGNALS = {"kill -9": signal.SIGKILL, "SIGTERM": signal.SIGTERM}
 

@@ -4,10 +4,14 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
+
+PATH = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+"""PYTHONPATH of programs that import what lies in this folder, as the tests do."""
 
 
 def launch(program, processes, folder, *arguments, timeout=600):
-    """Run `python program rank folder *arguments` on every rank."""
+    """Run `python program rank folder *arguments` on every rank; the program can import what lies in this folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -15,6 +19,7 @@ def launch(program, processes, folder, *arguments, timeout=600):
     for rank in range(processes):
         environment = os.environ | {
             "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": PATH,
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
             "RANK": str(rank),

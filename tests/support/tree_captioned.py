@@ -3,11 +3,8 @@
 import io
 import json
 import tarfile
-from pathlib import Path
 
-from slap.core.registry import load_module
-
-tools = load_module(str(Path(__file__).parent / "tree_tools.py"))
+import tree_tools as tools
 
 AUDIOCAPS = ["audiocap_id", "youtube_id", "start_time", "caption"]
 

@@ -1,10 +1,6 @@
 """Speech Commands, CREMA-D and RAVDESS in their official layouts."""
 
-from pathlib import Path
-
-from slap.core.registry import load_module
-
-tools = load_module(str(Path(__file__).parent / "tree_tools.py"))
+import tree_tools as tools
 
 
 def speechcommands(root):

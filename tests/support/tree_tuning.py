@@ -1,11 +1,8 @@
 """Corpora in their official layouts with all splits, each of a few tones: enough to train, choose and test on."""
 
 import json
-from pathlib import Path
 
-from slap.core.registry import load_module
-
-tools = load_module(str(Path(__file__).parent / "tree_tools.py"))
+import tree_tools as tools
 
 SECONDS = 0.2
 

@@ -1,10 +1,6 @@
 """The corpora of YouTube clips as their authors publish the lists, with audio as people download it."""
 
-from pathlib import Path
-
-from slap.core.registry import load_module
-
-tools = load_module(str(Path(__file__).parent / "tree_tools.py"))
+import tree_tools as tools
 
 CLASSES = """index,mid,display_name
 0,/m/09x0r,"Speech"

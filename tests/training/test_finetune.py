@@ -2,8 +2,6 @@
 
 import csv
 import json
-import re
-import shlex
 import shutil
 from pathlib import Path
 from typing import get_args
@@ -14,20 +12,21 @@ import soundfile
 import torch
 import yaml
 
+import pages
 import slap
+import tree_tuning as trees
 from slap.cli.crossval import crossval, summary
 from slap.cli.main import main
 from slap.cli.recipe_source import built_in
-from slap.core.registry import load_module
 from slap.datamodules import read_manifest
 from slap.datamodules.sampling.folds import folds
 from slap.evaluation.benchmarks import PROTOCOLS, TRAINABLE, datasets, manifests_of
 from slap.recipes import classification, finetune, retrieval
 from slap.recipes._corpora import LabeledCorpus
-from slap.testing.tiny import tiny_checkpoint
 from slap.training.callbacks.learning_curves import panels, read_metrics
 
-trees = load_module(str(Path(__file__).parents[1] / "support" / "tree_tuning.py"))
+pytestmark = pytest.mark.usefixtures("fast_reports")
+
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -35,25 +34,6 @@ QUICK = [
     *("--trainer.max_steps=2", "--trainer.val_check_interval=1", "--trainer.num_sanity_val_steps=0"),
     *("--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--data.num_workers=0"),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_figures():
-    """Spare runs the seconds that exact intervals and a picture take."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slap.metrics.bootstrap.SAMPLES", 20)
-        patch.setattr(
-            "slap.training.callbacks.learning_curves.draw", lambda series, path, chance: path.write_bytes(b"")
-        )
-        yield
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """Write the checkpoint of a small trained model."""
-    path = tmp_path_factory.mktemp("start") / "best.ckpt"
-    tiny_checkpoint(path)
-    return path
 
 
 def prepared(tmp_path, corpus, *options):
@@ -72,24 +52,24 @@ def tuned(recipe, out, start, *options):
 
 
 @pytest.mark.parametrize("corpus", ["audiocaps", "clotho"])
-def test_retrieval(corpus, tmp_path, start):
+def test_retrieval(corpus, tmp_path, tiny_checkpoint):
     manifests = prepared(tmp_path, corpus)
     out = tmp_path / "run"
-    found = tuned("retrieval", out, start, f"--data.corpus={corpus}", f"--data.manifests={manifests}")
+    found = tuned("retrieval", out, tiny_checkpoint, f"--data.corpus={corpus}", f"--data.manifests={manifests}")
     assert found["t2a_R@1"]["count"] == 15  # three clips with five captions
     assert found["a2t_R@1"]["count"] == 3
     content = torch.load(out / "best.ckpt", weights_only=True)
-    before = torch.load(start, weights_only=True)["state_dict"]
+    before = torch.load(tiny_checkpoint, weights_only=True)["state_dict"]
     changed = [name for name, value in before.items() if not torch.equal(value, content["state_dict"].get(name, value))]
     assert {name.split(".")[0] for name in changed} >= {"audio", "text", "audio_pool", "text_pool", "objectives"}
 
 
-def test_captioning(tmp_path, start):
+def test_captioning(tmp_path, tiny_checkpoint):
     manifests = prepared(tmp_path, "clotho")
     out = tmp_path / "run"
-    tuned("captioning", out, start, "--data.corpus=clotho", f"--data.manifests={manifests}")
+    tuned("captioning", out, tiny_checkpoint, "--data.corpus=clotho", f"--data.manifests={manifests}")
     content = torch.load(out / "best.ckpt", weights_only=True)
-    before = torch.load(start, weights_only=True)["state_dict"]
+    before = torch.load(tiny_checkpoint, weights_only=True)["state_dict"]
     changed = {n.split(".")[0] for n, v in before.items() if not torch.equal(v, content["state_dict"].get(n, v))}
     assert changed == {"audio", "objectives"}
     with (out / "metrics.csv").open() as file:
@@ -100,26 +80,24 @@ def test_captioning(tmp_path, start):
     assert float(monitored["best_model_score"]) == pytest.approx(min(losses), rel=1e-5)
 
 
-def test_wavcaps(tmp_path, start):
+def test_wavcaps(tmp_path, tiny_checkpoint):
     manifests = prepared(tmp_path, "wavcaps")
     test = f"--data.test=[{manifests}/SoundBible.jsonl.gz#heldout=0.3]"  # the same clips: refused
     options = [f"--data.manifests={manifests}", "--data.held_out=0.3", "--model.objectives={contrastive: 1.0}"]
     out = tmp_path / "run"
-    assert (
-        main(["fit", "--recipe", "wavcaps", f"--trainer.out={out}", f"--model.start={start}", *QUICK, *options, test])
-        == 2
-    )
+    fit = ["fit", "--recipe", "wavcaps", f"--trainer.out={out}", f"--model.start={tiny_checkpoint}"]
+    assert main([*fit, *QUICK, *options, test]) == 2
     options.append(f"--data.test=[{manifests}/SoundBible.jsonl.gz#train=0.3]")
-    found = tuned("wavcaps", out, start, *options)
+    found = tuned("wavcaps", out, tiny_checkpoint, *options)
     assert found["t2a_R@1"]["count"] == len(read_manifest(f"{manifests}/SoundBible.jsonl.gz#train=0.3"))
     header = (out / "metrics.csv").read_text().splitlines()[0]
     assert "val/FreeSound/t2a_R@10" in header
 
 
-def test_speech_commands_with_mixup(tmp_path, start):
+def test_speech_commands_with_mixup(tmp_path, tiny_checkpoint):
     manifests = prepared(tmp_path, "speechcommands")
     options = ["--data.corpus=speechcommands", f"--data.manifests={manifests}", "--data.mixup=1.0"]
-    found = tuned("classification", tmp_path / "run", start, *options)
+    found = tuned("classification", tmp_path / "run", tiny_checkpoint, *options)
     assert list(found) == ["classification_accuracy"]
     assert (found["classification_accuracy"]["count"], found["classification_accuracy"]["chance"]) == (8, 25.0)
     content = torch.load(tmp_path / "run" / "best.ckpt", weights_only=True)
@@ -131,23 +109,23 @@ def test_speech_commands_with_mixup(tmp_path, start):
 
 
 @pytest.mark.parametrize("size", ["20k", "2m"])
-def test_audioset(size, tmp_path, start):
+def test_audioset(size, tmp_path, tiny_checkpoint):
     manifests = prepared(tmp_path, "audioset")
     options = [f"--data.corpus=audioset-{size}", f"--data.manifests={manifests}", "--model.features=tokens"]
-    found = tuned("classification", tmp_path / "run", start, *options)
+    found = tuned("classification", tmp_path / "run", tiny_checkpoint, *options)
     assert list(found) == ["classification_mAP"]
     assert found["classification_mAP"]["count"] == 6
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert "corpus" not in config["trainer"]  # --data.corpus says it
 
 
-def test_esc50_by_folds_in_one_table(tmp_path, start, capsys):
+def test_esc50_by_folds_in_one_table(tmp_path, tiny_checkpoint, capsys):
     manifests = prepared(tmp_path, "esc50")
     options = [
         "--recipe=classification",
         "--data.corpus=esc50",
         f"--data.manifests={manifests}",
-        f"--model.start={start}",
+        f"--model.start={tiny_checkpoint}",
     ]
     calls = []
 
@@ -189,12 +167,12 @@ def own(tmp_path):
     return tmp_path
 
 
-def test_labels_of_ones_own(own, start, capsys):
+def test_labels_of_ones_own(own, tiny_checkpoint, capsys):
     """Go from a table to a model that classifies files, and from that to the next one."""
     splits = [f"--data.{role}=[{own}/all.csv#fold={fold}]" for fold, role in enumerate(("train", "val", "test"), 1)]
-    found = tuned("classification", own / "run", start, *splits)
+    found = tuned("classification", own / "run", tiny_checkpoint, *splits)
     assert found["classification_accuracy"]["count"] == 4
-    folded = tuned("classification", own / "folded", start, f"--data.folded={own}/all.csv", "--data.fold=3")
+    folded = tuned("classification", own / "folded", tiny_checkpoint, f"--data.folded={own}/all.csv", "--data.fold=3")
     assert folded["classification_accuracy"]["count"] == 4
     clips = [own / f"{number}.wav" for number in (1, 2)]
     model = slap.load(own / "run" / "best.ckpt", "cpu")
@@ -214,17 +192,17 @@ def test_labels_of_ones_own(own, start, capsys):
     assert capsys.readouterr().out.split("\t")[1] == labels[0][0].label
     model.save_pretrained(own / "exported", allow_collapsed=True)
     assert slap.load(own / "exported", "cpu").label(clips) == labels
-    assert main(["classify", str(start), str(clips[0])]) == 2
+    assert main(["classify", str(tiny_checkpoint), str(clips[0])]) == 2
     assert "there is no head None to classify by; the model has none" in capsys.readouterr().err
     again = classification.model(start=str(own / "run" / "best.ckpt"), classes=["dog", "rain"])
     assert torch.equal(again.objectives["classification"].linear.bias, network[f"{head}.linear.bias"])
     assert classification.model(start=str(own / "run" / "best.ckpt")).objectives["classification"].linear is None
 
 
-def test_a_frozen_encoder_stays_as_it_is(own, start):
+def test_a_frozen_encoder_stays_as_it_is(own, tiny_checkpoint):
     options = [f"--data.folded={own}/all.csv", "--model.freeze=[audio]"]
-    tuned("classification", own / "run", start, *options)
-    before = torch.load(start, weights_only=True)["state_dict"]
+    tuned("classification", own / "run", tiny_checkpoint, *options)
+    before = torch.load(tiny_checkpoint, weights_only=True)["state_dict"]
     after = torch.load(own / "run" / "best.ckpt", weights_only=True)["state_dict"]
     for name, value in before.items():
         if name.startswith(("audio.", "text.", "text_pool.")):
@@ -232,11 +210,11 @@ def test_a_frozen_encoder_stays_as_it_is(own, start):
     assert not torch.equal(before["audio_pool.query"], after["audio_pool.query"])
 
 
-def test_pairs_of_ones_own(own, start):
+def test_pairs_of_ones_own(own, tiny_checkpoint):
     found = tuned(
         "finetune",
         own / "run",
-        start,
+        tiny_checkpoint,
         *(f"--data.{role}=[{own}/all.csv#fold={n}]" for n, role in enumerate(("train", "val", "test"), 1)),
     )
     assert {"t2a_R@1", "zeroshot_label"} <= set(found)
@@ -337,10 +315,8 @@ def test_mistakes_with_crossval(arguments, message, capsys):
 
 
 def commands_of_the_docs():
-    text = (Path(__file__).parents[2] / "docs" / "finetune.md").read_text()
-    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("slap")]
+    guides = [pages.Page(f"docs/howto/{name}.md") for name in ("finetune", "classification")]
+    return [command[1:] for guide in guides for command in guide.commands()]
 
 
 @pytest.mark.parametrize("command", [c for c in commands_of_the_docs() if c[0] == "fit"], ids=" ".join)
@@ -348,7 +324,7 @@ def test_commands_of_the_docs_have_no_unknown_option(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*command, "--print_config"])
     assert stop.value.code == 0
-    assert "start: runs/base/best.ckpt" in capsys.readouterr().out
+    assert f"start: {command[command.index('--model.start') + 1]}" in capsys.readouterr().out
 
 
 def test_folds_of_the_docs(monkeypatch):

@@ -12,28 +12,18 @@ import pytest
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
-from slap.core.registry import load_module
+import toy_recipe as recipe
 from slap.training.callbacks.model_summary import parameter_table
 from slap.training.checkpoint.resume import ExactResume
 from slap.training.outcome import metrics_table
 from slap.training.processes.consensus import Consensus
 
+pytestmark = pytest.mark.usefixtures("fast_reports")
+
 TOY = Path(__file__).parents[1] / "support" / "toy_recipe.py"
-recipe = load_module(str(TOY))
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
 no_position = pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")  # noise has none
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_runs():
-    """Runs without the seconds that exact bootstrap intervals and pictures take."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slap.metrics.bootstrap.SAMPLES", 20)
-        patch.setattr(
-            "slap.training.callbacks.learning_curves.draw", lambda series, path, chance: path.write_bytes(b"")
-        )
-        yield
 
 
 def fit(out, batches=3, ckpt_path=None, **options):

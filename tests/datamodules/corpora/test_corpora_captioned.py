@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from slap.core.registry import load_module
+import tree_captioned as tree
+import tree_tools as tools
 from slap.datamodules.corpora import AudioCaps, Clotho, WavCaps, WebDataset
 from slap.datamodules.manifests.clip import ManifestError
-
-tree = load_module(str(Path(__file__).parents[2] / "support" / "tree_captioned.py"))
-tools = load_module(str(Path(__file__).parents[2] / "support" / "tree_tools.py"))
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 

@@ -1,16 +1,13 @@
 """Your own tables and folders as corpora."""
 
 import json
-from pathlib import Path
 
 import pytest
 
+import tree_tools as tools
 from slap.cli.main import main
-from slap.core.registry import load_module
 from slap.datamodules.corpora import CSV, Folder, JSONLines
 from slap.datamodules.manifests.clip import ManifestError
-
-tools = load_module(str(Path(__file__).parents[2] / "support" / "tree_tools.py"))
 
 
 @pytest.fixture

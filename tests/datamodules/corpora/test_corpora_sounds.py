@@ -1,15 +1,11 @@
 """FSD50K, UrbanSound8K and GTZAN: folds, splits, tags, and their known faults."""
 
-from pathlib import Path
-
 import pytest
 
-from slap.core.registry import load_module
+import tree_sounds as tree
+import tree_tools as tools
 from slap.datamodules.corpora import FSD50K, GTZAN
 from slap.datamodules.manifests.clip import ManifestError
-
-tree = load_module(str(Path(__file__).parents[2] / "support" / "tree_sounds.py"))
-tools = load_module(str(Path(__file__).parents[2] / "support" / "tree_tools.py"))
 
 
 def test_fsd50k(tmp_path):

@@ -1,18 +1,14 @@
 """Speech Commands, CREMA-D and RAVDESS: lists, and labels in file names."""
 
-from pathlib import Path
-
 import pytest
 from torchaudio.datasets import SPEECHCOMMANDS
 
-from slap.core.registry import load_module
+import tree_speech as tree
+import tree_tools as tools
 from slap.datamodules.corpora import CREMAD, RAVDESS, SpeechCommands
 from slap.datamodules.corpora.cremad import evar_split
 from slap.datamodules.corpora.speechcommands import WORDS
 from slap.datamodules.manifests.clip import ManifestError
-
-tree = load_module(str(Path(__file__).parents[2] / "support" / "tree_speech.py"))
-tools = load_module(str(Path(__file__).parents[2] / "support" / "tree_tools.py"))
 
 
 def test_speech_commands(tmp_path):

@@ -1,16 +1,12 @@
 """Corpora of YouTube clips: ids with `-` and `_`, file names of downloaders, and their lists."""
 
-from pathlib import Path
-
 import pytest
 
-from slap.core.registry import load_module
+import tree_tools as tools
+import tree_youtube as tree
 from slap.datamodules.corpora import AudioSet, AudioSetCaps, AutoACD, MusicCaps, VGGSound
 from slap.datamodules.corpora.youtube import Downloads, names, parse
 from slap.datamodules.manifests.clip import ManifestError
-
-tree = load_module(str(Path(__file__).parents[2] / "support" / "tree_youtube.py"))
-tools = load_module(str(Path(__file__).parents[2] / "support" / "tree_tools.py"))
 
 
 def test_audioset(tmp_path):

@@ -15,12 +15,12 @@ import pytest
 import soundfile
 from lightning.pytorch import Callback, Trainer
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
 from launch import launch
-
 from slap.datamodules import AudioTextData, Clip, write_manifest
 from slap.datamodules.shar import write as packing
 from slap.testing.tiny import TinyAudio, tiny_model
+
+pytestmark = pytest.mark.distributed
 
 PROCESSES, WORKERS, EPOCHS, N = 2, 2, 2, 23
 KINDS = {"manifest": "m.jsonl", "shar": "shards"}

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from copy import deepcopy
 from math import log
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from fake_views import FakeViews
 from slap.core.packed import Packed
 from slap.model.ema import EMATeacher
 from slap.objectives.masked_distillation import MaskedDistillation, PrototypeHead, collapse_signs, tally_of
 from slap.objectives.sinkhorn import sinkhorn
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from fake_views import FakeViews
 
 WIDTH, PROTOTYPES = 6, 5
 

@@ -5,8 +5,6 @@ The test starts this file as a program, once per process.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +15,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.functional import normalize
 
+from fake_views import FakeViews
+from launch import launch
 from slap.core.batch import Batch
 from slap.core.packed import Packed
 from slap.model.ema import EMATeacher
@@ -25,8 +25,7 @@ from slap.objectives.contrastive import Contrastive
 from slap.objectives.masked_distillation import MaskedDistillation
 from slap.objectives.sigmoid import Sigmoid
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from fake_views import FakeViews
+pytestmark = pytest.mark.distributed
 
 WIDTH, PROCESSES = 6, 2
 PATCHES = (4, 1, 5, 1)  # the last clip has nothing to hide
@@ -109,19 +108,7 @@ def run(clips):
 def by_rank(tmp_path_factory):
     """Run two processes and return their results."""
     folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    processes = []
-    for rank in range(PROCESSES):
-        with (folder / f"{rank}.err").open("w") as errors:
-            program = [sys.executable, __file__, str(rank), str(folder)]
-            processes.append(subprocess.Popen(program, env=environment, stderr=errors))
-    try:
-        for rank, process in enumerate(processes):
-            assert process.wait(timeout=120) == 0, (folder / f"{rank}.err").read_text()
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+    launch(__file__, PROCESSES, folder)
     return [torch.load(folder / f"{rank}.pt") for rank in range(PROCESSES)]
 
 

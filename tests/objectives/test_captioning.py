@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from math import log
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn.functional import silu
 
+from fake_views import FakeViews, make_batch
 from slap.core.packed import Packed
 from slap.objectives.caption_decoder import Decoder
 from slap.objectives.captioning import Captioning, shift
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from fake_views import FakeViews, make_batch
 
 WIDTH, VOCABULARY = 10, 13
 CAPTIONS = [[1, 5, 6, 2], [1, 2], [1, 7, 7, 7, 8, 3, 2], [1, 5, 6, 2]]

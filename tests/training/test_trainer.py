@@ -2,30 +2,19 @@
 
 import csv
 import inspect
-from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from slap.core.registry import load_module
+import toy_recipe as recipe
 from slap.training.callbacks.learning_curves import draw, panels, read_metrics
 from slap.training.trainer import trainer
 
-recipe = load_module(str(Path(__file__).parents[1] / "support" / "toy_recipe.py"))
+pytestmark = pytest.mark.usefixtures("fast_reports")
+
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_runs():
-    """Runs without the seconds that exact bootstrap intervals and pictures take."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slap.metrics.bootstrap.SAMPLES", 20)
-        patch.setattr(
-            "slap.training.callbacks.learning_curves.draw", lambda series, path, chance: path.write_bytes(b"")
-        )
-        yield
 
 
 def fit(out, **options):

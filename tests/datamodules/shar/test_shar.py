@@ -17,9 +17,8 @@ import torch
 from lhotse import CutSet, MonoCut
 from lhotse.shar import SharWriter
 
+from epochs import epoch, tokenize
 from slap.cli.main import main
-from slap.core.batch import Batch
-from slap.core.packed import Packed
 from slap.datamodules import (
     AudioTextData,
     Clip,
@@ -39,10 +38,6 @@ N = 23
 
 LHOTSE = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 """For tests in which Lhotse's reader of Shar runs: it leaves its files open (lhotse 1.33)."""
-
-
-def tokenize(captions):
-    return Packed.pack([torch.tensor([ord(letter) for letter in caption]) for caption in captions])
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +83,6 @@ def by_lhotse(folder: Path) -> list[MonoCut]:
     cuts = list(CutSet.from_shar(in_dir=folder))
     gc.collect()  # now, not in another test
     return cuts
-
-
-def epoch(data: AudioTextData, number: int = 0) -> list[Batch]:
-    loader = data.train_dataloader()
-    loader.sampler.set_epoch(number)
-    batches = list(loader)
-    loader.close()
-    return batches
 
 
 @LHOTSE

@@ -5,9 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import soundfile
-import torch
 
-from slap.core.packed import Packed
+from epochs import epoch, tokenize
 from slap.datamodules import AudioTextData, Clip, write_manifest
 from slap.datamodules.augment.basic import Mix
 from slap.datamodules.sampling.epoch import Source, streams
@@ -16,10 +15,6 @@ from slap.datamodules.sampling.sampler import TrainSampler
 
 RATE = 16_000
 SIZES = {"large": 20, "small": 4, "other": 6}
-
-
-def tokenize(captions):
-    return Packed.pack([torch.tensor([ord(letter) for letter in caption]) for caption in captions])
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +36,6 @@ def module(folder, train=("large", "small", "other"), **options):
     data = AudioTextData(named, max_duration=1.5, max_clip=None, **{"num_buckets": 2, **options})
     data.connect(RATE, tokenize)
     return data
-
-
-def epoch(data, number=0):
-    loader = data.train_dataloader()
-    loader.sampler.set_epoch(number)
-    return list(loader)
 
 
 def corpus(name):

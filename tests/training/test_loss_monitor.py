@@ -5,21 +5,18 @@ import json
 import logging
 from itertools import pairwise
 from math import inf, nan
-from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch import Callback
 from torch.optim import SGD, Adam, AdamW
 
+import toy_recipe as recipe
 from slap import Objective
-from slap.core.registry import load_module
 from slap.model.ema import EMATeacher
 from slap.training.callbacks.collapse_monitor import CollapseError, CollapseMonitor
 from slap.training.callbacks.loss_monitor import LossMonitor, NotFiniteError, spiked
 from slap.training.nonfinite import BufferSnapshot, nan_unless_finite, skip_step
-
-recipe = load_module(str(Path(__file__).parents[1] / "support" / "toy_recipe.py"))
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0, "limit_val_batches": 0}
 SSL = {"prototypes": 8, "hidden": 16, "bottleneck": 8}

@@ -6,7 +6,6 @@ No GPU is needed for this: what the host does is the same, and stand-ins do the 
 import logging
 from contextlib import ExitStack, nullcontext
 from itertools import count
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,14 +20,12 @@ from torch._dynamo.utils import counters
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import flash_on_cpu
 from slap import SLAP, Batch, Packed
 from slap.core.batch import fingerprint
-from slap.core.registry import load_module
 from slap.nn.stack import BUCKET, compile_blocks
 from slap.training.callbacks.progress_bar import ProgressBar
 from slap.training.callbacks.throughput import Throughput
-
-flash_on_cpu = load_module(str(Path(__file__).parents[1] / "support" / "flash_on_cpu.py"))
 
 NANO = {"name": "transformer", "size": "nano"}
 OBJECTIVES = {

@@ -10,8 +10,8 @@ import pytest
 import soundfile
 import torch
 
+from epochs import epoch, tokenize
 from slap.core.batch import fingerprint
-from slap.core.packed import Packed
 from slap.datamodules import AudioTextData, Clip, ManifestError, read_manifest, write_manifest
 from slap.datamodules.augment.basic import Mix
 from slap.datamodules.bad_clips import ClipError
@@ -19,10 +19,6 @@ from slap.datamodules.captions.augment import DropWords, text_augmentation
 from slap.datamodules.captions.sample import CaptionSampler
 
 RATE = 16_000
-
-
-def tokenize(captions):
-    return Packed.pack([torch.tensor([ord(letter) for letter in caption]) for caption in captions])
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +45,6 @@ def module(folder, **options):
     )
     data.connect(RATE, tokenize)
     return data
-
-
-def epoch(data, number=0):
-    loader = data.train_dataloader()
-    loader.sampler.set_epoch(number)
-    return list(loader)
 
 
 # -- fields -----------------------------------------------------------------------------------------------------------

@@ -5,8 +5,6 @@ The test of processes starts this file as a program, once per process.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,7 @@ import soundfile
 import torch
 import torch.distributed as dist
 
+from launch import launch
 from slap import Objective
 from slap.datamodules import AudioTextData, Clip, write_manifest
 from slap.model.views import Views, hidden_sizes
@@ -129,13 +128,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def metrics(folder, tmp_path_factory):
+def metrics(folder, tmp_path_factory, fast_reports):
     """Three steps of two batches each, logged every two steps."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slap.metrics.bootstrap.SAMPLES", 20)
-        patch.setattr(
-            "slap.training.callbacks.learning_curves.draw", lambda series, path, chance: path.write_bytes(b"")
-        )
         out = tmp_path_factory.mktemp("run")
         lightning.seed_everything(0, verbose=False)
         model = tiny_model({"contrastive": 1.0, "quiet": {"objective": Quiet()}})
@@ -180,18 +175,10 @@ def test_validation_shows_each_source_by_itself(metrics):
 # -- processes --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.distributed
 def test_processes_whose_batches_hold_other_sources_agree(tmp_path):
     """The first process has no clip of "b", the second none at all in its last batch."""
-    processes = []
-    for rank in range(2):
-        program = [sys.executable, __file__, str(rank), str(tmp_path)]
-        processes.append(subprocess.Popen(program, env={**os.environ, "OMP_NUM_THREADS": "1"}))
-    try:
-        assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+    launch(__file__, 2, tmp_path)
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt")
         assert found == [{"x/a": 3.0, "x/b": 8.0}, {"x/a": 1.0}]

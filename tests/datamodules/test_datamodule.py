@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,17 +17,13 @@ import torch
 from lhotse import CutSet
 
 import slap.datamodules
+from epochs import epoch, tokenize
 from slap.core.batch import Batch, fingerprint
-from slap.core.packed import Packed
 from slap.datamodules import AudioTextData, Clip, write_manifest
 from slap.datamodules.augment.basic import Mix, RandomCrop, RandomGain, RandomSpeed
 from slap.datamodules.workers import freeze_gc, unfreeze_gc
 
 RATE = 16000
-
-
-def tokenize(captions: Sequence[str]) -> Packed:
-    return Packed.pack([torch.tensor([ord(letter) for letter in caption]) for caption in captions])
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +49,6 @@ def module(folder: Path, **options) -> AudioTextData:
     data = AudioTextData(folder / "train.jsonl", folder / "val.jsonl", **options)
     data.connect(RATE, tokenize)
     return data
-
-
-def epoch(data: AudioTextData, number: int = 0) -> list[Batch]:
-    loader = data.train_dataloader()
-    loader.sampler.set_epoch(number)
-    batches = list(loader)
-    loader.close()
-    return batches
 
 
 def facts(batches: list[Batch]) -> list[tuple]:

@@ -9,6 +9,7 @@ import soundfile
 import torch
 from torch.nn.functional import normalize
 
+from epochs import tokenize
 from slap.core.bad_clip import BadClip
 from slap.core.batch import Batch
 from slap.core.packed import Packed
@@ -22,10 +23,6 @@ from slap.training.predict import whole_clips
 
 RATE = 16000
 SECONDS = [0.4, 1.0, 1.01, 2.5, 7.0]
-
-
-def tokenize(captions: Sequence[str]) -> Packed:
-    return Packed.pack([torch.tensor([ord(letter) for letter in caption]) for caption in captions])
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Captions as people write them, and as files damage them, through both tokenizers' training batch.
 
-What is no caption at all is in test_data_bad_text.
+What is no caption at all is in test_validate.
 """
 
 import csv

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from math import exp, log
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,15 +10,13 @@ import torch
 from torch.nn.functional import cross_entropy as torch_cross_entropy
 from torch.nn.functional import normalize
 
+from fake_views import FakeViews
 from slap import Packed
 from slap.core.batch import Batch
 from slap.objectives.contrastive import Contrastive
 from slap.objectives.contrastive import cross_entropy as multi_positive_cross_entropy
 from slap.objectives.positive_pairs import positives
 from slap.objectives.sigmoid import Sigmoid
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from fake_views import FakeViews
 
 
 def make_views(clip, clip_key, caption_key, pairs=None, width=5, seed=0):

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import product
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from fake_views import FakeViews, make_batch
 from slap.core.decoding import Decoding, draws
 from slap.core.packed import Packed
 from slap.objectives.caption_generation import _drawn, beam_search
 from slap.objectives.captioning import Captioning
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from fake_views import FakeViews, make_batch
 
 BOS, EOS, WIDTH = 1, 2, 6
 
