@@ -288,6 +288,7 @@ def test_a_table_of_another_model_is_not_mixed_up(model, sounds, tmp_path, capsy
     assert "is no parquet file" in capsys.readouterr().err
 
 
+@pytest.mark.distributed
 def test_embedding_by_two_processes(model, sounds):
     command = [sys.executable, "-m", "slap", "embed", str(model), "sounds", "--out", "emb.parquet", "--json"]
     done = subprocess.run(

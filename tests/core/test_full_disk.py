@@ -42,6 +42,7 @@ def outcomes(tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_full_disk_ends_the_run_and_one_with_room_again_goes_on(outcomes, case):
     found = outcomes[case]

@@ -298,8 +298,8 @@ def test_two_processes_have_the_same_figures(two):
 @pytest.mark.distributed
 def test_an_error_on_the_first_process_stops_both(two):
     _, printed = two
-    assert "STOPPED ValueError: Evaluate failed: restless/mine: ValueError: it broke" in printed[0]
-    assert "STOPPED RuntimeError: the first process failed to evaluate: ValueError: Evaluate failed" in printed[1]
+    assert "STOPPED UserError: Evaluate failed: restless/mine: ValueError: it broke" in printed[0]
+    assert "STOPPED RuntimeError: the first process failed to evaluate: UserError: Evaluate failed" in printed[1]
 
 
 def _program(folder: Path) -> None:

@@ -1,11 +1,10 @@
 """The task `captioning` of `slap evaluate`: what it writes down, and that a reviewer gets the same scores from it."""
 
 import json
-import re
-from pathlib import Path
 
 import pytest
 
+import pages
 import slap
 import tree_captioned as captioned
 from slap.cli.main import main
@@ -83,8 +82,8 @@ def test_clotho_without_java(model, corpora, tmp_path, no_java, capsys, monkeypa
 
     # A reviewer scores the file anew, as the documentation says.
     monkeypatch.chdir(tmp_path)
-    page = (Path(__file__).parents[2] / "docs" / "captioning.md").read_text()
-    (source,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "caption_tools" in block]
+    blocks = pages.Page("docs/howto/captioning.md").blocks("python")
+    (source,) = [block for block in blocks if "caption_tools" in block]
     names: dict = {}
     exec(compile(source, "captioning.md", "exec"), names)
     scores = names["scores"]

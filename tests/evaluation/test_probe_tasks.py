@@ -32,6 +32,7 @@ def probed(tmp_path_factory):
     return folder, results
 
 
+@pytest.mark.slow
 def test_every_row_is_there_with_what_it_depends_on(probed):
     _, results = probed
     assert len(results) == 6
@@ -47,6 +48,7 @@ def test_every_row_is_there_with_what_it_depends_on(probed):
     assert results["knn_probe/audioset"]["settings"]["neighbours"] in (1, 3, 5, 10, 20, 50, 200)
 
 
+@pytest.mark.slow
 def test_cross_validation_equals_scikit_learn_on_the_embeddings(probed):
     folder, results = probed
     result = results["linear_probe/esc50"]

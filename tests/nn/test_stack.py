@@ -71,6 +71,7 @@ def quiet():
     torch.compiler.reset()
 
 
+@pytest.mark.slow
 def test_one_graph_takes_batches_of_all_shapes_with_equal_losses_and_gradients(monkeypatch):
     plain, net = model().double(), model(checkpointing=True).double()
     expected = [loss_and_gradients(plain, batch(seed, 5)) for seed in (0, 9)]

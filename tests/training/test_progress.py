@@ -121,6 +121,7 @@ def program(tmp_path_factory):
     return done.stdout, done.stderr, folder
 
 
+@pytest.mark.slow
 def test_a_log_has_the_first_and_the_last_count_of_the_bar_and_few_between(program):
     found = counts(program[0])
     assert (found[0], found[-1]) == ("0/5", "5/5")
