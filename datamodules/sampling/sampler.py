@@ -11,7 +11,7 @@ from itertools import islice
 
 import numpy as np
 
-from slap.datamodules.sampling.batching import bucket_bounds, fill, balanced_batches
+from slap.datamodules.sampling.batching import balanced_batches, bucket_bounds, fill
 from slap.datamodules.sampling.epoch import Source, generator, streams
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from slap.datamodules.sampling import epoch as epoch_module
-from slap.datamodules.sampling.batching import bucket_bounds, fill, balanced_batches
+from slap.datamodules.sampling.batching import balanced_batches, bucket_bounds, fill
 from slap.datamodules.sampling.epoch import Source
 from slap.datamodules.sampling.sampler import BatchRequest, EvaluationSampler, TrainSampler
 
