@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -29,6 +28,7 @@ from pathlib import Path
 from slap.core.bad_clip import BAD_CLIPS, REASONS, BadClip, Reason
 from slap.core.batch import Batch
 from slap.core.errors import UserError
+from slap.core.files import append_line
 from slap.datamodules.manifests.clip import ManifestError
 
 __all__ = ["REASONS", "BadClip", "BadClipLog", "ClipError", "Reason", "RowError", "check_manifest"]
@@ -132,7 +132,7 @@ class BadClipLog:
         Raises:
             ValueError: too many clips are bad, or all clips of a batch are and this process is alone.
         """
-        watch = _Watch(self.max_bad)
+        watch = _BadShare(self.max_bad)
         for batch in batches:
             self.add("train", batch.bad)
             watch.see(batch)
@@ -157,7 +157,7 @@ class BadClipLog:
         Raises:
             ValueError: too many clips are bad.
         """
-        watch = _Watch(self.max_bad)
+        watch = _BadShare(self.max_bad)
         held: Batch | None = None
         lost = tuple(before)
         for batch in batches:
@@ -193,17 +193,12 @@ class BadClipLog:
     def _write(self) -> None:
         if self.out is None or self.waiting or not self._unwritten:
             return
-        self.out.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.out / BAD_CLIPS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            for line in self._unwritten:
-                os.write(file, f"{line}\n".encode())
-        finally:
-            os.close(file)
+        for line in self._unwritten:
+            append_line(self.out / BAD_CLIPS, line)
         self._unwritten.clear()
 
 
-class _Watch:
+class _BadShare:
     """Share of bad clips in one pass over the data."""
 
     def __init__(self, max_bad: float) -> None:

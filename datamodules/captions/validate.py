@@ -34,16 +34,16 @@ def text_error(text: str) -> str | None:
     if not text.strip():
         return "it is empty"
     if len(text) > LONGEST:
-        return f"it has {len(text)} characters, and at most {LONGEST} are taken: {printable(text)}"
+        return f"it has {len(text)} characters, and at most {LONGEST} are taken: {quoted(text)}"
     if NO_TEXT.search(text):
-        return f"it is no text: {printable(text)}"
+        return f"it is no text: {quoted(text)}"
     for what, pattern in (("a control character", _CONTROLS), ("a bidirectional control", _BIDIRECTIONAL)):
         found = pattern.search(text)
         if found:
-            return f"{what}, U+{ord(found[0]):04X}, in {printable(text[max(found.start() - SHOWN // 2, 0) :])}"
+            return f"{what}, U+{ord(found[0]):04X}, in {quoted(text[max(found.start() - SHOWN // 2, 0) :])}"
     return None
 
 
-def printable(text: str) -> str:
+def quoted(text: str) -> str:
     """Return the beginning of a text in quotes, with escapes, so that it can be printed and shows its characters."""
     return ascii(text[:SHOWN]) if NO_TEXT.search(text) or _BIDIRECTIONAL.search(text) else repr(text[:SHOWN])

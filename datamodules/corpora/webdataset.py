@@ -15,14 +15,11 @@ from slap.core.errors import UserError
 from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus, templated
 from slap.datamodules.manifests.clip import Clip, ManifestError
-from slap.datamodules.shar.tar import TarMemberError, check, members, unpack
+from slap.datamodules.shar.tar import MOST_TEXT, TarMemberError, check, members, unpack
 
 log = logging.getLogger(__name__)
 
 TARS = (".tar", ".tar.gz", ".tgz")
-
-MOST_TEXT = 2**24
-"""Largest size of a JSON member, bytes."""
 
 TEMPLATE = "the sounds of {label}"
 """Template of the captions of clips with tags only, as LAION itself uses it."""

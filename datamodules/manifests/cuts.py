@@ -55,7 +55,7 @@ class CutManifest(Clips):
     Args:
         path: path of the manifest.
         index: index of the manifest.
-        decode: decoder of lines; None is `decoded`.
+        decode: decoder of lines; None is `decoded_cut`.
     """
 
     def __init__(self, path: Path, index: CutIndex, decode: Decode | None = None) -> None:
@@ -77,7 +77,7 @@ class CutManifest(Clips):
         place = number - int(self.cut_index.firsts[block])
         line, known = lines[place]
         if isinstance(known, bytes):
-            known = (self._decode or decoded)(known, self.path, line)
+            known = (self._decode or decoded_cut)(known, self.path, line)
             lines[place] = line, known
         return known
 
@@ -118,7 +118,7 @@ class CutManifest(Clips):
         return lines
 
 
-def decoded(line: bytes, path: Path, number: int, roots: Sequence[str] = ()) -> Cut:
+def decoded_cut(line: bytes, path: Path, number: int, roots: Sequence[str] = ()) -> Cut:
     """Decode and check the cut on a line of a manifest; its audio must lie below one of the roots, if there are any.
 
     Raises:
@@ -179,8 +179,8 @@ def open_cuts(path: Path, roots: Sequence[str] = ()) -> CutManifest:
     Raises:
         ManifestError: the manifest has a fault, found when it was indexed.
     """
-    decode = partial(decoded, roots=tuple(roots)) if roots else None
-    return open_indexed(path, decode, lambda: index_file(path, decode or decoded))
+    decode = partial(decoded_cut, roots=tuple(roots)) if roots else None
+    return open_indexed(path, decode, lambda: index_file(path, decode or decoded_cut))
 
 
 def open_indexed(path: Path, decode: Decode | None, make: Callable[[], CutIndex]) -> CutManifest:

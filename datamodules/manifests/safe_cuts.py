@@ -23,7 +23,7 @@ from lhotse.cut.set import deserialize_cut
 
 from slap.audio.decoders import RATES
 from slap.datamodules.audio.tar_member import TarMember
-from slap.datamodules.captions.validate import NO_TEXT, printable
+from slap.datamodules.captions.validate import NO_TEXT, quoted
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.data_root import refuse_elsewhere
 from slap.datamodules.manifests.tables import Record
@@ -91,7 +91,7 @@ def check_cut(cut: Cut, where: str) -> None:
     if not isinstance(cut.id, str) or not cut.id:
         raise ManifestError(f"{where}: a cut needs an id that is text, got {cut.id!r}")
     if NO_TEXT.search(cut.id):
-        raise ManifestError(f"{where}: a cut needs an id that is UTF-8 text, got {printable(cut.id)}")
+        raise ManifestError(f"{where}: a cut needs an id that is UTF-8 text, got {quoted(cut.id)}")
     if not cut.has_recording:
         raise ManifestError(f"{where}: cut {cut.id!r} has no recording")
     for track in tracks_of(cut):
@@ -106,7 +106,7 @@ def check_cut(cut: Cut, where: str) -> None:
             raise ManifestError(f"{where}: the custom field `{name}` must {wanted}, got {custom[name]!r}")
         written = json.dumps(custom[name], ensure_ascii=False) if name in custom else ""
         if NO_TEXT.search(written):
-            raise ManifestError(f"{where}: the custom field `{name}` is not UTF-8 text: {printable(written)}")
+            raise ManifestError(f"{where}: the custom field `{name}` is not UTF-8 text: {quoted(written)}")
 
 
 def _check_recording(recording: Recording, where: str) -> None:
@@ -177,7 +177,7 @@ def refuse_commands(value: Any, where: str) -> None:
                 f"since it may run commands or fetch from a network; accepted are {' and '.join(SOURCES)}"
             )
         if isinstance(source, str) and _runs(source):
-            raise ManifestError(f"{where}: the source {printable(source)} is refused: it must be the path of a file")
+            raise ManifestError(f"{where}: the source {quoted(source)} is refused: it must be the path of a file")
         for part in value.values():
             refuse_commands(part, where)
 

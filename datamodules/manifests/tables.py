@@ -19,7 +19,7 @@ from typing import Any
 
 from slap.core.bad_clip import BadClip
 from slap.core.errors import UserError
-from slap.datamodules.captions.validate import NO_TEXT, printable, text_error
+from slap.datamodules.captions.validate import NO_TEXT, quoted, text_error
 from slap.datamodules.manifests.clip import Clip, ManifestError
 
 CAPTION = re.compile(r"caption(?:_(?P<field>.+?))??(?:_\d+)?")
@@ -170,9 +170,9 @@ def _check_text(record: Record) -> None:
     for name, value in record.items():
         for text in _texts(value):
             if NO_TEXT.search(text):
-                raise CaptionError(f"manifests are UTF-8 text, this line is not: `{name}` is {printable(text)}")
+                raise CaptionError(f"manifests are UTF-8 text, this line is not: `{name}` is {quoted(text)}")
             if "\0" in text:
-                raise CaptionError(f"`{name}` has a character NUL in it: {printable(text)}")
+                raise CaptionError(f"`{name}` has a character NUL in it: {quoted(text)}")
 
 
 def _texts(value: Any) -> Iterator[str]:

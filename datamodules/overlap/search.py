@@ -76,7 +76,7 @@ def search(train: Path, evaluation: Sequence[Path], ways: set[str], workers: int
     Args:
         train: path of the training manifest.
         evaluation: paths of the evaluation manifests.
-        ways: ways to compare, of "id", "origin", "content", "fingerprint".
+        ways: ways to compare, of `slap.datamodules.overlap.WAYS`.
         workers: number of processes that decode audio; 0 decodes in this one.
         show: show a progress bar.
 

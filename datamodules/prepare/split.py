@@ -12,7 +12,7 @@ from lhotse.cut import Cut
 from tqdm import tqdm
 
 from slap.core.units import Seconds
-from slap.datamodules.captions.validate import NO_TEXT, printable, text_error
+from slap.datamodules.captions.validate import NO_TEXT, quoted, text_error
 from slap.datamodules.corpora.base import Corpus
 from slap.datamodules.manifests.clip import Clip
 from slap.datamodules.manifests.read import cut_of_clip, write_cuts
@@ -84,7 +84,7 @@ def _no_text(clip: Clip) -> str | None:
     named += [tag for tags in clip.tags.values() for tag in tags]
     for text in named:
         if NO_TEXT.search(text) or "\0" in text:
-            return f"{printable(clip.id)}: {printable(text)} is no text"
+            return f"{quoted(clip.id)}: {quoted(text)} is no text"
     fault = next(filter(None, map(text_error, clip.captions)), None)
     return fault and f"{clip.id}: a caption is none: {fault}"
 

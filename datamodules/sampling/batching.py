@@ -64,7 +64,7 @@ def fill(
     return full, np.concatenate(rest)
 
 
-def share_out(samples: np.ndarray, max_samples: int, max_clips: int | None, multiple: int) -> list[np.ndarray]:
+def balanced_batches(samples: np.ndarray, max_samples: int, max_clips: int | None, multiple: int) -> list[np.ndarray]:
     """Make few batches of nearly equal length that hold every clip once.
 
     The longest clip left goes to the shortest batch (Graham's LPT rule), with one more round of batches whenever

@@ -11,7 +11,7 @@ from itertools import islice
 
 import numpy as np
 
-from slap.datamodules.sampling.batching import bucket_bounds, fill, share_out
+from slap.datamodules.sampling.batching import balanced_batches, bucket_bounds, fill
 from slap.datamodules.sampling.epoch import Source, generator, streams
 
 
@@ -109,7 +109,7 @@ class TrainSampler:
 
     def _last(self, epoch: int, occurrences: np.ndarray) -> Iterator[list[np.ndarray]]:
         size = self.world_size
-        shared = share_out(
+        shared = balanced_batches(
             self._samples[occurrences % len(self._samples)], self.max_samples, self.max_clips, multiple=size
         )
         last = [occurrences[places] for places in shared]
@@ -146,6 +146,6 @@ class EvaluationSampler:
 
     def __iter__(self) -> Iterator[BatchRequest]:
         lengths = np.asarray(self.lengths, dtype=np.int64)
-        batches = share_out(lengths, self.max_samples, self.max_clips, multiple=self.world_size)
+        batches = balanced_batches(lengths, self.max_samples, self.max_clips, multiple=self.world_size)
         for batch in islice(batches, self.rank, None, self.world_size):
             yield BatchRequest(0, tuple(np.sort(batch).tolist()))

@@ -27,10 +27,10 @@ from slap.datamodules.manifests.cut_index import CutIndex, index_copy
 from slap.datamodules.manifests.cuts import CutManifest, open_indexed
 from slap.datamodules.manifests.safe_cuts import cut_of, kept, tracks_of
 from slap.datamodules.manifests.tables import Record, json_records
+from slap.datamodules.shar.tar import MOST_TEXT
 
 SHARD = re.compile(r"(?P<field>cuts(?=\..*jsonl)|recording(?=\..*tar))(\.(?P<number>.+))?\.(jsonl|jsonl\.gz|tar)")
 
-MOST_TEXT = 1 << 24  # bytes of the description of a recording
 
 JOURNAL = "packing.json"
 """A file in an unfinished folder, with the manifest and the settings that it is made with."""

@@ -25,6 +25,7 @@ METADATA = (
 """Types of members that hold only a name or properties of the next one; tarfile reads them as a whole."""
 
 LONGEST_NAME = 1 << 20  # bytes of such a member
+MOST_TEXT = 1 << 24  # bytes of JSON that describe a recording
 CHUNK = 1 << 20  # bytes that are copied at a time
 
 

@@ -369,3 +369,12 @@ def test_names_load_on_first_use() -> None:
     assert done.stdout.strip() == "set()"
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         slap.datamodules.nothing  # noqa: B018
+
+
+def test_training_finds_what_it_takes_from_any_data_module_that_has_it(folder: Path) -> None:
+    """`slap.training` reads these names with a default, so that a data module without them trains too."""
+    data = module(folder, window=0.7)
+    data.setup("fit")
+    assert data.window == 0.7
+    assert set(data.source_names) == {"train", "val", "test"}
+    assert data.train_dataloader().waited == 0

@@ -11,7 +11,7 @@ from slap.cli.main import main
 from slap.core.progress import silent
 from slap.evaluation.eval_set import EvalClip, EvalSet
 from slap.evaluation.evaluated_model import EvaluatedModel
-from slap.evaluation.tasks.captioning import Captioning, captions_file, missing_in_words
+from slap.evaluation.tasks.captioning import CaptioningTask, captions_file, missing_in_words
 from slap.metrics.captioning import CaptionMetrics, caption_result, caption_tools
 from slap.metrics.captioning import ptb as java_tools
 from slap.metrics.captioning.ptb import ToolFailedError
@@ -101,7 +101,7 @@ def test_clotho_without_java(model, corpora, tmp_path, no_java, capsys, monkeypa
 
 @pytest.mark.java
 def test_with_java_all_that_needs_no_download_comes(model, clips):
-    result = Captioning(beam=1, max_length=6).run(EvaluatedModel(slap.load(model)), clips, silent)
+    result = CaptioningTask(beam=1, max_length=6).run(EvaluatedModel(slap.load(model)), clips, silent)
     expected = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "METEOR", "CIDEr-D"]
     assert list(result.metrics) == expected
     assert result.settings["scoring"]["tokenizer"] == "PTB"
@@ -128,16 +128,16 @@ def clips(tmp_path):
 
 
 def test_clips_that_cannot_be_used_are_left_out_and_named(model, clips, no_java):
-    result = Captioning(beam=1, max_length=6).run(EvaluatedModel(slap.load(model)), clips, silent)
+    result = CaptioningTask(beam=1, max_length=6).run(EvaluatedModel(slap.load(model)), clips, silent)
     assert [json.loads(line)["id"] for line in result.files["captions.jsonl"].splitlines()] == ["a", "b", "c"]
     assert [name for name, _ in result.failed] == ["bad"]
     assert result.counts["evaluated"] == 3
     with pytest.raises(ValueError, match="no clip of mine has captions"):
-        Captioning().run(EvaluatedModel(slap.load(model)), EvalSet("mine", "test", clips.clips[-1:]), silent)
+        CaptioningTask().run(EvaluatedModel(slap.load(model)), EvalSet("mine", "test", clips.clips[-1:]), silent)
 
 
 def test_guessing_is_the_captions_of_other_clips(model, clips, no_java):
-    result = Captioning(beam=1, max_length=6).run(EvaluatedModel(slap.load(model)), clips, silent)
+    result = CaptioningTask(beam=1, max_length=6).run(EvaluatedModel(slap.load(model)), clips, silent)
     lines = [json.loads(line) for line in result.files["captions.jsonl"].splitlines()]
     written, references = [line["caption"] for line in lines], [line["references"] for line in lines]
     tools = caption_tools()
@@ -171,8 +171,8 @@ def test_a_tool_that_fails_stops_no_other_row(model, corpora, tmp_path, monkeypa
 
 
 def test_options_that_make_no_sense_together(model, corpora, tmp_path):
-    assert Captioning(top_p=0.9).decoding.settings()["method"] == "nucleus"
-    assert Captioning().decoding.settings()["beam"] == 4
+    assert CaptioningTask(top_p=0.9).decoding.settings()["method"] == "nucleus"
+    assert CaptioningTask().decoding.settings()["beam"] == 4
     both = ("captioning.top_p=0.9", "captioning.beam=2")
     options = ("--tasks", "captioning/clotho", "--data", corpora, "--set", *both)
     record = evaluate(model, tmp_path / "r.json", *options, status=2)

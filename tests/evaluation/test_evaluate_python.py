@@ -84,3 +84,10 @@ def test_mistakes(folder, monkeypatch, tasks, data, options, message):
     monkeypatch.chdir(folder)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         slap.evaluate("model.ckpt", tasks, data, **options)
+
+
+def test_unknown_ways_to_find_training_clips_are_refused(folder):
+    with pytest.raises(
+        ValueError, match="overlap_by has fingerprints; clips are compared by id, origin"
+    ):
+        slap.evaluate(folder / "model.ckpt", ["retrieval/mine"], folder / "mine.csv", overlap_by=["fingerprints"])

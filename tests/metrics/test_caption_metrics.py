@@ -4,10 +4,10 @@ import random
 
 import pytest
 
+from slap.metrics.captioning import CaptionMetrics
 from slap.metrics.captioning import ptb as java_tools
 from slap.metrics.captioning.cider import cider_d
-from slap.metrics.captioning.ptb import Meteor, MissingToolError, ptb_tokenize
-from slap.metrics.captioning.scores import caption_scores
+from slap.metrics.captioning.ptb import Meteor, MissingToolError, package_folder, ptb_tokenize
 
 WRITTEN = [
     "a dog barks while a man is speaking",
@@ -44,11 +44,12 @@ EXPECTED = {  # coco-caption's values: corpus, then each clip
     "meteor": (0.368962, 0.439220, 0.270379, 0.362015),
     "cider_d": (1.891722, 2.189519, 1.696749, 1.788900),
 }
+METRICS = CaptionMetrics("PTB", coco=True)
 
 
 @pytest.mark.java
 def test_reference_values():
-    scores = caption_scores(WRITTEN, REFERENCES)
+    scores = METRICS.scores(WRITTEN, REFERENCES)
     assert list(scores) == ["bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor", "cider_d"]
     for name, expected in EXPECTED.items():
         found = [scores[name].corpus, *scores[name].clips]
@@ -86,7 +87,7 @@ def test_an_empty_written_caption_scores_nothing(monkeypatch):
     pytest.importorskip("pycocoevalcap")
     nothing = Meteor(0.0, [0.0, 0.0], [[0.0] * 23] * 2)
     monkeypatch.setattr("slap.metrics.captioning.scores.meteor", lambda ours, theirs: nothing)  # it takes seconds
-    scores = caption_scores(["", "rain falls"], [["a dog"], ["rain falls", "it rains"]])
+    scores = METRICS.scores(["", "rain falls"], [["a dog"], ["rain falls", "it rains"]])
     assert [scores[name].clips[0] for name in ("bleu_1", "rouge_l", "cider_d")] == pytest.approx([0, 0, 0], abs=1e-9)
     assert scores["rouge_l"].clips[1] == 1.0
 
@@ -94,7 +95,7 @@ def test_an_empty_written_caption_scores_nothing(monkeypatch):
 @pytest.mark.parametrize(("written", "references"), [([], []), (["a"], []), (["a"], [[]]), (["a", "b"], [["a"]])])
 def test_captions_without_references_are_an_error(written, references):
     with pytest.raises(ValueError, match="at least one reference"):
-        caption_scores(written, references)
+        METRICS.scores(written, references)
     if written:
         with pytest.raises(ValueError, match="needs references"):
             cider_d(written, references)
@@ -103,9 +104,9 @@ def test_captions_without_references_are_an_error(written, references):
 def test_what_is_missing_is_said(monkeypatch):
     monkeypatch.setattr(java_tools, "find_spec", lambda name: None)
     with pytest.raises(MissingToolError, match=r"pip install 'slap-audio\[captioning\]'"):
-        caption_scores(WRITTEN, REFERENCES)
+        package_folder()
     monkeypatch.undo()
     pytest.importorskip("pycocoevalcap")
     monkeypatch.setattr(java_tools.shutil, "which", lambda name: None)
     with pytest.raises(MissingToolError, match="Java"):
-        caption_scores(WRITTEN, REFERENCES)
+        package_folder()

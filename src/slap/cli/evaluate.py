@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from slap.cli.options import DONE, SOME_FAILED, add_batch, add_common
 from slap.core.errors import UserError
+from slap.datamodules.overlap import WAYS
 
 if TYPE_CHECKING:
     from slap.evaluation.results import EvaluationResults
@@ -70,7 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--overlap-by",
         nargs="+",
         default=["id", "origin"],
-        choices=("id", "origin", "content", "fingerprint"),
+        choices=WAYS,
         help="how evaluated clips are compared with training data (default: id origin); the other two decode all audio",
     )
     parser.add_argument(

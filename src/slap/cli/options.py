@@ -55,15 +55,15 @@ def add_dtype(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_plugins(parser: argparse.ArgumentParser) -> None:
-    """Add --plugins."""
+def add_plugins(parser: argparse.ArgumentParser, before: str = "the model is loaded") -> None:
+    """Add --plugins, which are imported before something."""
     parser.add_argument(
         "--plugins",
         nargs="+",
         action="extend",
         default=[],
         metavar="MODULE",
-        help="modules or .py files that define plug-ins, imported before the model is loaded",
+        help=f"modules or .py files that define plug-ins, imported before {before}",
     )
 
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slap.core.errors import UserError
+from slap.datamodules.overlap import WAYS
 
 if TYPE_CHECKING:
     from slap.datamodules.overlap.search import Overlap
 
-WAYS = ("id", "origin", "content", "fingerprint")
 SHOWN = 20
 
 

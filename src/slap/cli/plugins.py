@@ -7,18 +7,13 @@ import inspect
 import json
 from typing import Any
 
+from slap.cli.options import add_plugins
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--plugins",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="MODULE",
-        help="modules or .py files to import before",
-    )
+    add_plugins(parser, before="the list is made")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -25,8 +25,8 @@ from typing import Any
 
 from slap.core.errors import UserError, suggest
 from slap.core.files import atomic_write
+from slap.datamodules.prepare import REPORT
 
-REPORT = "report.json"
 PLOT = "durations.png"
 VERSION = 1
 """Version of the report; a report of another version is not continued."""

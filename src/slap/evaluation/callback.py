@@ -25,6 +25,7 @@ from slap.core.distributed import world_size
 from slap.core.errors import UserError
 from slap.core.progress import silent
 from slap.core.registry import plugins
+from slap.datamodules.datamodule import AudioTextData
 from slap.evaluation.evaluated_model import EvaluatedModel
 from slap.evaluation.locate import Locator, sources_from_words
 from slap.evaluation.plan import EvalRow, checked_options, make_task, options_from_words, rows_of
@@ -130,7 +131,7 @@ class Evaluate(Callback):
         if world_size() > 1 and self._group is None:
             self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
         data = trainer.datamodule  # type: ignore[attr-defined]
-        train = [Path(path) for path in getattr(data, "manifests", {}).get("train", ())]
+        train = [Path(path) for path in data.manifests["train"]] if isinstance(data, AudioTextData) else []
         self._first_only(lambda: self._find_data(Path(trainer.default_root_dir), train))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

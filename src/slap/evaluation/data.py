@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,12 +22,11 @@ from slap.core.bad_clip import BadClip
 from slap.core.errors import UserError
 from slap.core.registry import find
 from slap.datamodules.audio.load import segment
+from slap.datamodules.prepare import REPORT
+from slap.datamodules.prepare.report import FAULTS
 from slap.evaluation.benchmarks import Dataset
 from slap.evaluation.eval_set import EvalClip, EvalSet, Part
 from slap.evaluation.tasks.base import Use
-
-REPORT = "report.json"
-FAULTS = ("missing", "unreadable", "truncated", "empty", "outside", "duplicated")
 
 
 class NoDataError(UserError):
@@ -120,14 +119,7 @@ class Corpora:
         for old in manifest.parent.glob(f"{manifest.name}*"):
             old.unlink()
         report = prepare_split(corpus, name, manifest, self.workers, show=False)
-        lost = {fault: report[fault]["count"] for fault in FAULTS if report[fault]["count"]}
-        lost |= {reason: about["count"] for reason, about in report["left_out"].items()}
-        return Split(
-            manifest if report["found"] else None,
-            report["official"],
-            lost,
-            tuple(corpus.classes().get(dataset.label, ())),
-        )
+        return _split(report, manifest, corpus.classes().get(dataset.label, ()))
 
 
 def _prepared(dataset: Dataset, folder: Path, name: str) -> Split:
@@ -151,11 +143,14 @@ def _prepared(dataset: Dataset, folder: Path, name: str) -> Split:
         raise NoDataError(
             f"{folder} holds {', '.join(splits)}; {dataset.name} needs the split {name}, see `slap prepare`"
         )
-    about = splits[name]
+    return _split(splits[name], folder / f"{name}.jsonl.gz", report.get("classes", {}).get(dataset.label, ()))
+
+
+def _split(about: Mapping[str, Any], manifest: Path, classes: Iterable[str]) -> Split:
+    """Return a split by what `slap prepare` reports about it."""
     lost = {fault: about[fault]["count"] for fault in FAULTS if about[fault]["count"]}
     lost |= {reason: names["count"] for reason, names in about["left_out"].items()}
-    classes = tuple(report.get("classes", {}).get(dataset.label, ()))
-    return Split(folder / f"{name}.jsonl.gz" if about["found"] else None, about["official"], lost, classes)
+    return Split(manifest if about["found"] else None, about["official"], lost, tuple(classes))
 
 
 def _plain(name: str) -> str:

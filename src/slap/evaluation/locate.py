@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from slap.core.errors import UserError
+from slap.datamodules.overlap import WAYS
 from slap.evaluation.benchmarks import datasets
 from slap.evaluation.data import Corpora, NoDataError, clips_of_benchmark, clips_of_manifests
 from slap.evaluation.eval_set import Part
@@ -128,11 +129,12 @@ class Locator:
         tasks: all tasks, by name.
         work: the folder for manifests of corpora in their official layouts.
         train: manifests of training data, to warn of evaluated clips among them.
-        overlap_by: how clips are compared with training data, see `slap.evaluation.overlap.WAYS`.
+        overlap_by: how clips are compared with training data, see `slap.datamodules.overlap.WAYS`.
         workers: processes that read headers.
 
     Raises:
         FileNotFoundError: a folder is not there.
+        ValueError: `overlap_by` has an unknown way.
     """
 
     def __init__(
@@ -147,6 +149,8 @@ class Locator:
         self._corpora = Corpora(sources.roots, sources.folders, work / "manifests", workers)
         self._manifests, self._tasks, self._train = sources.manifests, tasks, train
         self._overlap_by, self._workers = set(overlap_by), workers
+        if unknown := self._overlap_by - set(WAYS):
+            raise UserError(f"overlap_by has {', '.join(sorted(unknown))}; clips are compared by {', '.join(WAYS)}")
         self._warnings: dict[tuple[Path, ...], list[str]] = {}
 
     def locate(self, row: EvalRow) -> Located:

@@ -10,7 +10,6 @@ from slap.datamodules.manifests.read import read_manifest
 from slap.datamodules.overlap.warn import shared_by_name
 
 BY_NAME = {"id", "origin"}
-WAYS = ("id", "origin", "content", "fingerprint")
 
 
 def overlap_warnings(train: Sequence[Path], evaluated: Sequence[Path], ways: set[str], workers: int) -> list[str]:
@@ -19,7 +18,8 @@ def overlap_warnings(train: Sequence[Path], evaluated: Sequence[Path], ways: set
     Args:
         train: manifests of the training data.
         evaluated: manifests of the clips that are evaluated.
-        ways: ways to compare, of `WAYS`; "id" and "origin" take no time, the others decode all audio.
+        ways: ways to compare, of `slap.datamodules.overlap.WAYS`; "id" and "origin" take no time, the others decode
+            all audio.
         workers: processes that decode.
     """
     found = []

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"t2a": "#2a6f97", "a2t": "#e07a2f"}
+COLORS = {"t2a": "#2a6f97", "a2t": "#e07a2f"}
 DIRECTIONS = {"t2a": "text to audio", "a2t": "audio to text"}
 GRAY = "#444444"
 
@@ -55,7 +55,7 @@ def draw_recall(results: Mapping[str, MetricValue], title: str = "Retrieval of h
     for shift, (short, direction) in zip((-width / 2, width / 2), DIRECTIONS.items(), strict=True):
         bars = [results[f"{short}_R@{k}"] for k in cutoffs]
         places = [i + shift for i in range(len(bars))]
-        _bars(axes, places, bars, width * 0.94, COLOURS[short], direction)
+        _bars(axes, places, bars, width * 0.94, COLORS[short], direction)
         for place, bar in zip(places, bars, strict=True):
             axes.hlines(bar.chance, place - width / 2, place + width / 2, "black", linestyles="dashed", linewidth=1.2)
     axes.hlines([], 0, 0, "black", linestyles="dashed", linewidth=1.2, label="chance")
@@ -90,7 +90,7 @@ def draw_shares_by_duration(durations: Sequence[Seconds], hits: Tensor, title: s
     names = [f"{_number(2.0**i)} to {_number(2.0 ** (i + 1))}" for i in bins]
     bars = [mean_over_clips(hits[rows], torch.arange(len(rows)), 0.0) for rows in bins.values()]
     figure, axes = _canvas(max(1.8 + 0.95 * len(bars), 4.2), 3.8, title)
-    _bars(axes, list(range(len(bars))), bars, 0.7, COLOURS["a2t"], None)
+    _bars(axes, list(range(len(bars))), bars, 0.7, COLORS["a2t"], None)
     ticks = [f"{name}\n{bar.count} clip{'s' * (bar.count > 1)}" for name, bar in zip(names, bars, strict=True)]
     axes.set_xticks(range(len(bars)), ticks, fontsize=9)
     axes.set_xlabel("seconds")
@@ -145,7 +145,7 @@ def draw_score_by_class(scores: Sequence[tuple[str, float, int]], title: str) ->
     axes = figure.add_subplot()
     places = [i + (1 if gap and i >= SHOWN // 2 else 0) for i in range(len(rows))]
     values = [value for _, value, _ in rows]
-    axes.barh(places, values, 0.72, color=COLOURS["t2a"])
+    axes.barh(places, values, 0.72, color=COLORS["t2a"])
     for place, (_, value, count) in zip(places, rows, strict=True):
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # the line of the mean goes behind
         axes.text(value + 1, place, f"{value:.0f}  ({count})", va="center", fontsize=7, color=GRAY, bbox=box)

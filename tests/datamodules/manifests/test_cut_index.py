@@ -92,8 +92,8 @@ def test_slices_and_indices_are_those_of_a_list(tmp_path: Path) -> None:
 def test_a_cut_is_decoded_without_those_around_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cuts = read_manifest(write(tmp_path))
     read, decoded = [], []
-    real = cuts_module.decoded
-    monkeypatch.setattr(cuts_module, "decoded", lambda *line: decoded.append(line[2]) or real(*line))
+    real = cuts_module.decoded_cut
+    monkeypatch.setattr(cuts_module, "decoded_cut", lambda *line: decoded.append(line[2]) or real(*line))
     real_read = cut_index.CutIndex.read
     monkeypatch.setattr(cut_index.CutIndex, "read", lambda self, block: read.append(block) or real_read(self, block))
     assert cuts[130].id == "c130"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from slap.datamodules.sampling import epoch as epoch_module
-from slap.datamodules.sampling.batching import bucket_bounds, fill, share_out
+from slap.datamodules.sampling.batching import balanced_batches, bucket_bounds, fill
 from slap.datamodules.sampling.epoch import Source
 from slap.datamodules.sampling.sampler import BatchRequest, EvaluationSampler, TrainSampler
 
@@ -149,15 +149,15 @@ def test_evaluation_with_more_processes_than_clips() -> None:
     assert [[request.clips for request in rank] for rank in ranks] == [[(0,)], [(1,)], []]
 
 
-def test_share_out_is_even_and_respects_its_limits() -> None:
+def test_balanced_batches_are_even_and_respects_its_limits() -> None:
     sizes = np.array([7, 5, 4, 3, 3, 2])  # 24 in all
-    batches = share_out(sizes, max_samples=12, max_clips=None, multiple=1)
+    batches = balanced_batches(sizes, max_samples=12, max_clips=None, multiple=1)
     assert [sizes[batch].sum() for batch in batches] == [12, 12]
-    batches = share_out(sizes, max_samples=12, max_clips=2, multiple=2)
+    batches = balanced_batches(sizes, max_samples=12, max_clips=2, multiple=2)
     assert len(batches) == 4
     assert max(len(batch) for batch in batches) <= 2
     assert sorted(i for batch in batches for i in batch.tolist()) == list(range(6))
-    batches = share_out(np.array([3, 3, 3]), max_samples=5, max_clips=None, multiple=2)
+    batches = balanced_batches(np.array([3, 3, 3]), max_samples=5, max_clips=None, multiple=2)
     assert len(batches) == 3
 
 

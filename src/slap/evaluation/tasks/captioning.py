@@ -64,7 +64,7 @@ class _Written:
 
 
 @register("captioning")
-class Captioning(Task):
+class CaptioningTask(Task):
     """Describe clips in words: BLEU, ROUGE-L, METEOR, CIDEr-D, and SPICE, SPIDEr and FENSE where they are supplied.
 
     Args:

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from slap.core.errors import UserError
-from slap.metrics.captioning.cider import cider_d
 from slap.metrics.captioning.meteor import added, meteor_of
-from slap.metrics.captioning.ptb import meteor, package_folder, ptb_tokenize
+from slap.metrics.captioning.ptb import meteor
 
 TINY, SMALL = 1e-15, 1e-9
 """Numbers that coco-caption's BLEU adds to numerators and denominators."""
@@ -49,34 +48,6 @@ class CaptionScore:
     corpus: float
     clips: tuple[float, ...]
     totals: Totals | None = field(default=None, compare=False)
-
-
-def caption_scores(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, CaptionScore]:
-    """BLEU-1 to BLEU-4, ROUGE-L, METEOR and CIDEr-D, all on the PTB tokenizer's tokens, as coco-caption has them.
-
-    Published CIDEr scores of audio captioning are this CIDEr-D, most of them times 100. For what needs downloads, and
-    for machines without Java, see `slap.metrics.captioning`.
-
-    Args:
-        written: G captions, one a clip.
-        references: for each clip one or more captions of its own.
-
-    Returns:
-        By name `bleu_1` ... `bleu_4`, `rouge_l`, `meteor` (0 to 1) and `cider_d` (0 to 10).
-
-    Raises:
-        ValueError: there are no captions, or the numbers do not match.
-        MissingToolError: pycocoevalcap or Java is missing; says how to get it.
-    """
-    check(written, references)
-    package_folder()  # complains before anything is computed
-    ours, theirs = tokenized(written, references, ptb_tokenize)
-    return {
-        **bleu(ours, theirs),
-        "rouge_l": rouge_l(ours, theirs),
-        "meteor": meteor_score(ours, theirs),
-        "cider_d": mean_of(cider_d(ours, theirs)),
-    }
 
 
 def check(written: Sequence[str], references: Sequence[Sequence[str]]) -> None:

@@ -53,7 +53,6 @@ class ReportWriter(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the samples of a test before this one."""
-        del trainer, pl_module
         self._samples = []
 
     def on_test_batch_end(
@@ -66,7 +65,6 @@ class ReportWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Caption a few clips of the batch."""
-        del outputs, batch_idx, dataloader_idx
         if trainer.is_global_zero and len(self._samples) < SAMPLES:
             self._samples += captioned(pl_module, batch, SAMPLES_PER_BATCH)  # type: ignore[arg-type]
 

@@ -39,12 +39,12 @@ class FailFast(Callback):
     """Ends this process when another one has failed, and the others when this one fails; idle with one process."""
 
     def __init__(self) -> None:
-        self._watch: _Watch | None = None
+        self._watch: _WatchThread | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start to watch the other processes."""
         if trainer.world_size > 1 and self._watch is None:
-            self._watch = _Watch(trainer)
+            self._watch = _WatchThread(trainer)
             self._watch.start()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -56,7 +56,7 @@ class FailFast(Callback):
         if trainer.world_size == 1 or isinstance(exception, TrainingStopped | KeyboardInterrupt):
             self._end_watch()
             return
-        watch = self._watch or _Watch(trainer)
+        watch = self._watch or _WatchThread(trainer)
         watch.fail(exception)
 
     def _end_watch(self) -> None:
@@ -65,7 +65,7 @@ class FailFast(Callback):
             self._watch = None
 
 
-class _Watch(Thread):
+class _WatchThread(Thread):
     def __init__(self, trainer: Trainer) -> None:
         super().__init__(daemon=True, name="watch-others")
         self.trainer = trainer
