@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from slap import Objective, register
+from slap.core.errors import UserError
 from slap.core.registry import add_kind, arguments, build, find, kinds, load_module, plugins
 
 
@@ -121,7 +122,7 @@ def test_a_module_loads_from_a_file_once(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.py"):
         load_module(str(tmp_path / "nowhere.py"))
     (tmp_path / "torch.py").write_text("")
-    with pytest.raises(ImportError, match="loaded already"):
+    with pytest.raises(UserError, match="loaded already"):
         load_module(str(tmp_path / "torch.py"))
 
 

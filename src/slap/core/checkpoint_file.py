@@ -164,3 +164,4 @@ def _link(path: Path, name: Path) -> None:
         path.replace(name)
         return
     link.replace(name)
+    link.unlink(missing_ok=True)  # a rename between two names of one file leaves both
