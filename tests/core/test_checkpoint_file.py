@@ -223,3 +223,12 @@ def test_killed_while_it_writes_the_name_stands_for_something_whole(tmp_path):
         assert newest_good(tmp_path).read_bytes() == path.read_bytes()
     write(content(1), path, tmp_path / "previous.ckpt")
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_checkpoint_with_both_names_leaves_no_third(tmp_path):
+    """A process killed between the two names of a file leaves one file with both; the next write once left a third."""
+    path, previous = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
+    write(content(1), path, previous)
+    os.link(path, previous)
+    write(content(2), path, previous)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["last.ckpt", "previous.ckpt"]
