@@ -87,7 +87,5 @@ def test_mistakes(folder, monkeypatch, tasks, data, options, message):
 
 
 def test_unknown_ways_to_find_training_clips_are_refused(folder):
-    with pytest.raises(
-        ValueError, match="overlap_by has fingerprints; clips are compared by id, origin"
-    ):
+    with pytest.raises(ValueError, match="overlap_by has fingerprints; clips are compared by id, origin"):
         slap.evaluate(folder / "model.ckpt", ["retrieval/mine"], folder / "mine.csv", overlap_by=["fingerprints"])
