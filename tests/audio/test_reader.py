@@ -151,3 +151,11 @@ def test_real_recordings():
     assert 0.1 < len(digit) / RATE < 2.4
     sound = next(SHARED.glob("esc10/*/*.ogg"))
     assert 3 < len(read(sound, RATE)) / RATE < 8
+
+
+def test_file_without_channels(tmp_path, monkeypatch):
+    path = tmp_path / "silent.wav"
+    soundfile.write(path, np.zeros(100), RATE)
+    monkeypatch.setattr(soundfile.SoundFile, "channels", 0)
+    with pytest.raises(AudioError, match=r"silent\.wav says that it has no channels"):
+        header(path)

@@ -149,3 +149,9 @@ def test_transforms_come_from_the_command_line_too(capsys):
     assert data["transforms"][0]["class_path"].endswith(".RandomGain")
     assert data["transforms"][0]["init_args"]["low"] == -6.0
     assert data["data_root"] == ["/tmp"]
+
+
+def test_an_unknown_option_of_any_command_names_the_nearest(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["search", "sounds.index", "dog", "--tops=3"])
+    assert "unrecognized arguments: --tops=3; did you mean '--top'? valid are: --help" in capsys.readouterr().err

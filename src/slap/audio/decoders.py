@@ -173,6 +173,8 @@ def _fault(file: Decoder) -> tuple[str, Reason] | None:
         return "holds no samples", "empty"
     if file.frames >= ENDLESS:
         return "does not say how long it is", "unreadable"
+    if file.channels <= 0:
+        return "says that it has no channels", "unreadable"
     if not RATES[0] <= file.samplerate <= RATES[1]:
         return f"says that its rate is {file.samplerate} Hz; {RATES[0]} to {RATES[1]} are read", "wrong_rate"
     return None

@@ -63,7 +63,12 @@ def _run(command: str, arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"slap {command}", description=module.__doc__, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     module.configure(parser)
-    return int(module.run(parser.parse_args(arguments)))
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest:
+        wrong = next((word.split("=")[0] for word in rest if word.startswith("--")), None)
+        names = [name for name in parser._option_string_actions if name.startswith("--")]
+        parser.error(f"unrecognized arguments: {' '.join(rest)}" + (f"; {suggest(wrong, names)}" if wrong else ""))
+    return int(module.run(parsed))
 
 
 def _commands() -> dict[str, EntryPoint]:
