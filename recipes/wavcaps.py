@@ -14,7 +14,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from slap.datamodules import AudioTextData
-from slap.datamodules.protocols import prepared
+from slap.datamodules.prepared_path import prepared
 from slap.model.specs import ObjectiveSpec
 from slap.recipes import base, finetune
 from slap.training.module import SLAP

@@ -88,7 +88,8 @@ def read_manifest(
     if bad is not None:
         bad += found
     if not len(clips):
-        raise ManifestError(f"{path}: the manifest is empty")
+        first = f"none of its {len(found)} clips can be used; {found[0].where}: {found[0].detail}" if found else ""
+        raise ManifestError(f"{path}: {first or 'the manifest is empty'}")
     return filtered(clips, wanted, path) if wanted else clips
 
 

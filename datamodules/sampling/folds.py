@@ -8,7 +8,7 @@ from pathlib import Path
 from slap.core.errors import UserError
 from slap.datamodules.manifests.filters import folds_of
 from slap.datamodules.manifests.read import read_manifest
-from slap.datamodules.protocols import Role
+from slap.datamodules.prepared_path import Role
 
 
 def folds(manifest: Path, fold: int, val_fold: int | None = None) -> Mapping[Role, Sequence[str]]:

@@ -111,6 +111,19 @@ def test_inputs_by_folder_glob_file_and_manifest(sounds):
     assert Path(one.audio.path).resolve() == (sounds / "b.flac").resolve()
 
 
+def test_rows_of_a_manifest_that_cannot_be_used_are_told(model, sounds, capsys):
+    """They vanished without a word, with exit status 0."""
+    Path("some.csv").write_text("audio,caption\nsounds/a.wav,a dog\nsounds/nowhere.wav,rain\n")
+    embed, classify = ["embed", "--out", "some.parquet"], ["classify", "--labels", "a", "b"]
+    for command, *options in (embed, classify):
+        assert main([command, str(model), "some.csv", *options]) == 3
+        assert "skipped: some.csv" in (told := capsys.readouterr().err)
+        assert "nowhere.wav" in told
+    Path("none.csv").write_text("audio,caption\nsounds/nowhere.wav,rain\n")
+    assert main(["classify", str(model), "none.csv", "--labels", "a", "b"]) == 2
+    assert "nowhere.wav" in capsys.readouterr().err
+
+
 # -- classify and caption ---------------------------------------------------------------------------------------------
 
 

@@ -46,10 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
     from slap.cli.inputs import inputs
 
     how = decoding(arguments)
-    items = inputs(arguments.paths)
+    failed: list[tuple[str, str]] = []
+    items = inputs(arguments.paths, failed)
     model = load(arguments)
     captions: dict[int, str] = {}
-    failed = []
     stream = model.stream_captions([item.audio for item in items], how, arguments.batch_seconds)
     for done in tqdm(stream, total=len(items), unit=" clips", disable=None, file=sys.stderr):
         if done.result is None:

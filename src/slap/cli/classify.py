@@ -66,10 +66,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("--head classifies by what the model was fine-tuned on, --labels by texts; give one of them")
     if arguments.prompts and not arguments.labels:
         raise UserError("--prompts stand around --labels, which are missing")
-    return (_by_labels if arguments.labels else _by_head)(arguments, inputs(arguments.paths))
+    failed: list[tuple[str, str]] = []
+    items = inputs(arguments.paths, failed)
+    return (_by_labels if arguments.labels else _by_head)(arguments, items, failed)
 
 
-def _by_labels(arguments: argparse.Namespace, items: list[Input]) -> int:
+def _by_labels(arguments: argparse.Namespace, items: list[Input], failed: list[tuple[str, str]]) -> int:
     """Rank the labels that were given."""
     from slap.inference.model import PROMPTS
 
@@ -83,21 +85,24 @@ def _by_labels(arguments: argparse.Namespace, items: list[Input]) -> int:
         return f"{score.label}\t{chance}\t{score.cosine:.3f}"
 
     found = model.stream([item.audio for item in items], arguments.batch_seconds)
-    return _show(arguments, items, found, lambda row: model.scores(row[None], labels, prompts)[0], line)
+    return _show(arguments, items, failed, found, lambda row: model.scores(row[None], labels, prompts)[0], line)
 
 
-def _by_head(arguments: argparse.Namespace, items: list[Input]) -> int:
+def _by_head(arguments: argparse.Namespace, items: list[Input], failed: list[tuple[str, str]]) -> int:
     """Rank the classes of a head."""
     model = load(arguments)
     found = model.stream_labels([item.audio for item in items], arguments.head, arguments.batch_seconds)
-    return _show(
-        arguments, items, found, lambda labels: labels, lambda one: f"{one.label}\t{100 * one.probability:.1f} %"
-    )
+
+    def line(label: Any) -> str:
+        return f"{label.label}\t{100 * label.probability:.1f} %"
+
+    return _show(arguments, items, failed, found, lambda labels: labels, line)
 
 
 def _show(
     arguments: argparse.Namespace,
     items: list[Input],
+    failed: list[tuple[str, str]],
     results: Iterable[StreamItem[Any]],
     rank: Callable[[Any], list[Any]],
     line: Callable[[Any], str],
@@ -107,12 +112,13 @@ def _show(
     Args:
         arguments: of the command.
         items: the files.
+        failed: those that cannot be used already, with reasons.
         results: of the files.
         rank: makes labels, the best first, of a result.
         line: a label as text.
     """
     rows: dict[int, list[Any]] = {}
-    failed = []
+    failed = [*failed]
     for done in results:
         if done.result is None:
             failed.append((items[done.index].id, str(done.error)))

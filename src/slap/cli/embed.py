@@ -62,7 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise MissingDependencyError("tables of embeddings need pyarrow: pip install 'slap-audio[embed]'")
     from slap.cli.inputs import inputs
 
-    items = inputs(arguments.paths)
+    failed: list[tuple[str, str]] = []
+    items = inputs(arguments.paths, failed)
     try:
         if arguments.devices * arguments.num_nodes > 1:
             from slap.cli.embed_devices import embed_on_devices  # imports Lightning
@@ -73,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("slap: interrupted; finished embeddings are kept, the same command goes on", file=sys.stderr)
         return INTERRUPTED
-    return _finish(arguments, table, items, known) if table.process == 0 else 0
+    return _finish(arguments, table, items, known, failed) if table.process == 0 else 0
 
 
 def _embed(arguments: argparse.Namespace, items: list[Input]) -> tuple[EmbeddingTable, int]:
@@ -95,10 +96,13 @@ def _embed(arguments: argparse.Namespace, items: list[Input]) -> tuple[Embedding
     return table, plan.done
 
 
-def _finish(arguments: argparse.Namespace, table: EmbeddingTable, items: list[Input], known: int) -> int:
+def _finish(
+    arguments: argparse.Namespace, table: EmbeddingTable, items: list[Input], known: int, failed: list[tuple[str, str]]
+) -> int:
     """Put the table together, and report; return the exit status."""
-    failed = table.merge(items)
-    rows = len(items) - len(failed)
+    unread = table.merge(items)
+    rows = len(items) - len(unread)
+    failed = [*failed, *unread]
     if arguments.json:
         bad = [{"id": name, "error": reason} for name, reason in failed]
         print(json.dumps({"out": str(table.out), "rows": rows, "embedded": rows - known, "failed": bad}, indent=2))

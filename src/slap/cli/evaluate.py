@@ -25,7 +25,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +134,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         say=lambda line: print(f"slap: {line}", file=sys.stderr),
     )
     _show(results, arguments)
+    _tell_lost(results.record["results"])
     if not results.record["results"]:
         print("slap: nothing ran", file=sys.stderr)
         return NOTHING
@@ -147,6 +148,17 @@ def _show(results: EvaluationResults, arguments: argparse.Namespace) -> None:
         print(results.table())
         beside = [arguments.out, arguments.out.with_suffix(".md"), arguments.out.with_suffix(".tex")]
         print("\nMore in " + ", ".join(map(str, beside)))
+
+
+def _tell_lost(results: Mapping[str, Any]) -> None:
+    """Say on stderr which results lack clips of their list, with the number by reason."""
+    for name, result in results.items():
+        lost = dict(result["counts"]["lost"])
+        if result["counts"]["unusable"]:
+            lost["unusable"] = result["counts"]["unusable"]
+        if lost:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(lost.items()))
+            print(f"slap: {name} is without some clips: {reasons}", file=sys.stderr)
 
 
 def listing(files: Sequence[Path] = ()) -> str:

@@ -8,36 +8,43 @@ from pathlib import Path
 
 from slap.audio.scan import scan
 from slap.audio.sources import Input, Segment
+from slap.core.bad_clip import BadClip
 from slap.core.errors import UserError
 
 MANIFESTS = (".csv", ".jsonl", ".jsonl.gz")
 
 
-def inputs(paths: Iterable[str]) -> list[Input]:
+def inputs(paths: Iterable[str], failed: list[tuple[str, str]] | None = None) -> list[Input]:
     """Find the recordings that some paths name, in their order, each once.
 
     A path that is no folder and no manifest is taken for audio whatever its name; in folders the ending decides.
+
+    Args:
+        paths: files, folders, globs and manifests.
+        failed: a list to which the rows of manifests that cannot be used are appended: the clip's id and the reason.
 
     Raises:
         FileNotFoundError: a path or a glob that names nothing.
         ValueError: nothing is named, or two clips have the same id.
     """
     found: dict[str, Input] = {}
+    unusable: list[tuple[str, str]] = [] if failed is None else failed
     for path in paths:
-        for item in _named(path):
+        for item in _named(path, unusable):
             if found.setdefault(item.id, item) != item:
                 raise UserError(f"two different clips have the id {item.id!r}, {found[item.id].audio} and {item.audio}")
     if not found:
-        raise UserError(f"there is no audio in {', '.join(paths)}")
+        reasons = "".join(f"\n{reason}" for _, reason in unusable)
+        raise UserError(f"there is no audio in {', '.join(paths)}{reasons}")
     return list(found.values())
 
 
-def _named(path: str) -> Iterator[Input]:
+def _named(path: str, failed: list[tuple[str, str]]) -> Iterator[Input]:
     if Path(path).is_dir():
         for file in scan(Path(path)):
             yield _file(str(Path(path) / file.path))
     elif path.endswith(MANIFESTS):
-        yield from _manifest(path)
+        yield from _manifest(path, failed)
     elif Path(path).exists():
         yield _file(path)
     else:
@@ -54,10 +61,12 @@ def _file(path: str) -> Input:
     return Input(path, Segment(path))
 
 
-def _manifest(path: str) -> Iterator[Input]:
+def _manifest(path: str, failed: list[tuple[str, str]]) -> Iterator[Input]:
     from slap.datamodules.audio.load import segment
     from slap.datamodules.manifests.read import read_manifest  # the data modules wait for Lhotse
 
-    # A manifest with bad rows is used as far as it goes.
-    for cut in read_manifest(path, max_bad=1.0):
+    # The good rows of a manifest are used.
+    bad: list[BadClip] = []
+    for cut in read_manifest(path, max_bad=1.0, bad=bad):
         yield Input(cut.id, segment(cut, path))
+    failed += [(clip.id, f"{clip.where}: {clip.detail}") for clip in bad]

@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from slap.cli.recipe_source import CONFIG, built_in, description, module_of, refuse_unknown
+from slap.cli.recipe_source import CONFIG, built_in, description, module_of, refuse_absent, refuse_unknown
 from slap.core.errors import UserError
 from slap.core.files import read_yaml
 from slap.core.registry import load_plugins
@@ -35,6 +35,7 @@ def main(command: str, about: str, arguments: Sequence[str]) -> int:
             print(_help_without_recipe(command, about))
             return 0
         raise UserError(f"`slap {command}` needs --recipe: one of {', '.join(built_in())}, a path, or a module")
+    refuse_absent(asked.recipe)
     refuse_unknown(module_of(asked.recipe), rest)
     load_plugins(asked.plugins)
     from slap.cli import recipe_cli

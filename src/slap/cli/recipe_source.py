@@ -51,6 +51,19 @@ def description(module: str) -> str:
     return ast.get_docstring(_tree(_located(module))) or ""
 
 
+def refuse_absent(recipe: str) -> None:
+    """Refuse a name that is neither a built-in recipe nor a module; paths and dotted names are left to their import.
+
+    Raises:
+        ValueError: there is no such recipe; lists the built-in ones.
+    """
+    if "." in recipe or recipe in built_in() or Path(f"{recipe}.py").is_file() or Path(recipe).is_dir():
+        return
+    if _located(recipe) is None:
+        valid = [*built_in(), "the path of a .py file", "the name of a module"]
+        raise UserError(f"there is no recipe {recipe!r}; {suggest(recipe, valid)}")
+
+
 def refuse_unknown(module: str, arguments: Sequence[str]) -> None:
     """Refuse options such as `--model.lrr` that a recipe does not offer.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slap.core.errors import UserError, suggest
-from slap.datamodules.protocols import Role, prepared
+from slap.datamodules.prepared_path import Role, prepared
 from slap.datamodules.sampling.folds import folds as split_folds
 from slap.evaluation.eval_set import Part
 from slap.evaluation.tasks.base import Use
