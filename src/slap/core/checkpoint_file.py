@@ -55,13 +55,13 @@ def write(content: dict[str, Any], path: Path, previous: Path | None = None) -> 
         raise OSError(error.errno, message, str(path)) from error
 
 
-def read(path: Path, map_location: Any = "cpu", weights_only: bool = True, mmap: bool = False) -> Any:
+def read(path: Path, map_location: Any = "cpu", weights_only: bool | None = None, mmap: bool = False) -> Any:
     """Verify a checkpoint and load it.
 
     Args:
         path: of the file.
         map_location: where tensors go, as for `torch.load`.
-        weights_only: read tensors and plain data alone; off, the file may run code.
+        weights_only: read tensors and plain data alone, unless this is False: then the file may run code.
         mmap: read the bytes of a tensor when they are first used.
 
     Raises:
@@ -71,11 +71,11 @@ def read(path: Path, map_location: Any = "cpu", weights_only: bool = True, mmap:
     """
     verify(path)
     try:
-        return torch.load(path, map_location, weights_only=weights_only, mmap=mmap)
+        return torch.load(path, map_location, weights_only=weights_only is not False, mmap=mmap)
     except (RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
         raise DamagedCheckpointError(f"{path} is damaged or no checkpoint: {error}") from error
     except Exception as error:  # pickle's own errors, which torch raises where something else than data is inside
-        if not weights_only:
+        if weights_only is False:
             raise
         raise UserError(f"{path} holds more than tensors and plain data, so it is not read: {error}") from error
 

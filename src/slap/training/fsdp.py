@@ -57,7 +57,7 @@ class Sharded(ModelParallelStrategy):
         path = Path(self.broadcast(checkpoint_path))
         if not path.is_file():  # but a folder, with one file a process
             return super().load_checkpoint(path, weights_only)
-        content: dict[str, Any] = read(path, weights_only=weights_only is not False, mmap=True)
+        content: dict[str, Any] = read(path, weights_only=weights_only, mmap=True)
         assert self.model is not None
         assert self.lightning_module is not None
         strict = self.lightning_module.strict_loading

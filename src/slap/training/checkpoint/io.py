@@ -57,7 +57,7 @@ class CheckpointFiles(CheckpointIO):
             ValueError: `path` is the address of no file.
             FileNotFoundError: there is no such file.
         """
-        content: dict[str, Any] = read(_file(path), map_location or "cpu", weights_only is not False)
+        content: dict[str, Any] = read(_file(path), map_location or "cpu", weights_only)
         return content
 
     def remove_checkpoint(self, path: Place) -> None:
