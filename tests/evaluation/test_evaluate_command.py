@@ -261,7 +261,7 @@ def test_audiocaps_in_both_versions(model, tmp_path):
     assert "version 2 of the captions (2025)" in second["settings"]["about"]
 
 
-def test_rows_of_a_manifest_that_cannot_be_used_are_counted(model, mine):
+def test_rows_of_a_manifest_that_cannot_be_used_are_counted(model, mine, capsys):
     with (mine / "mine.csv").open("a") as file:
         file.write('gone.wav,a sound,low,0,"a"\n0.wav,,low,0,"a"\n5.wav,again and again,,1,\n')
     tools.tone(mine / "6.wav")
@@ -269,6 +269,7 @@ def test_rows_of_a_manifest_that_cannot_be_used_are_counted(model, mine):
         file.write("6.wav,a sound without label,,0,\n")
     rows = ["retrieval/mine", "zeroshot/mine/pitch"]
     record = evaluate(model, mine / "r.json", "--tasks", *rows, "--manifest", "mine=mine.csv", "--no-plots")
+    assert "slap: retrieval/mine is without some clips: 1 absent, 1 caption\n" in capsys.readouterr().err
     retrieval, labels = (result["counts"] for result in record["results"])
     assert (retrieval["evaluated"], retrieval["lost"]) == (7, {"absent": 1, "caption": 1})
     assert (labels["evaluated"], labels["lost"]) == (6, {"absent": 1, "caption": 1, "without label": 1})

@@ -150,15 +150,15 @@ def _show(results: EvaluationResults, arguments: argparse.Namespace) -> None:
         print("\nMore in " + ", ".join(map(str, beside)))
 
 
-def _tell_lost(results: Mapping[str, Any]) -> None:
+def _tell_lost(results: Sequence[Mapping[str, Any]]) -> None:
     """Say on stderr which results lack clips of their list, with the number by reason."""
-    for name, result in results.items():
+    for result in results:
         lost = dict(result["counts"]["lost"])
         if result["counts"]["unusable"]:
             lost["unusable"] = result["counts"]["unusable"]
         if lost:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(lost.items()))
-            print(f"slap: {name} is without some clips: {reasons}", file=sys.stderr)
+            print(f"slap: {result['task']}/{result['dataset']} is without some clips: {reasons}", file=sys.stderr)
 
 
 def listing(files: Sequence[Path] = ()) -> str:
