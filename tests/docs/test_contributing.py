@@ -1,6 +1,7 @@
 """The smallest complete examples of CONTRIBUTING.md work, and what else describes the project is in order."""
 
 import argparse
+import sys
 import tomllib
 
 import pytest
@@ -22,11 +23,18 @@ PAGE = pages.Page("CONTRIBUTING.md")
 def files(tmp_path, monkeypatch):
     """The examples, each in the file that its first line names; the working directory."""
     for block in PAGE.blocks("python"):
-        name = block.splitlines()[0].removeprefix("# ")
-        assert name.endswith(".py")
-        (tmp_path / name).write_text(block)
+        path = tmp_path / block.splitlines()[0].removeprefix("# ")
+        assert path.suffix == ".py"
+        path.write_text(block)
+        monkeypatch.delitem(sys.modules, path.stem, raising=False)  # another test of this process may have one
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    for name in [name for name, module in sys.modules.items() if _lies_in(module, tmp_path)]:
+        del sys.modules[name]
+
+
+def _lies_in(module, folder):
+    return str(getattr(module, "__file__", None) or "").startswith(str(folder))
 
 
 def test_the_loss(files):
