@@ -107,6 +107,8 @@ def _cuts(clips: Iterator[Clip], findings: Findings, journal: Path, workers: int
             findings.bad("outside", clip, f"begins at the end of {clip.audio}, which lasts {length:.3f} s")
             continue
         findings.good(clip, duration, header.rate, header.channels)
+        if header.note:
+            findings.incomplete(clip, header.note)
         source = AudioSource("file", list(range(header.channels)), str(Path(clip.audio).absolute()))
         recording = Recording(clip.id, [source], header.rate, header.frames, header.duration)
         yield cut_of_clip(clip, recording, duration)
