@@ -65,6 +65,9 @@ class Decoder(Protocol):
     def read(self, frames: int, /) -> np.ndarray:
         """Decode (frames, C) float32, fewer where the file ends."""
 
+    def length(self) -> int:
+        """Return T, for which what must be is decoded."""
+
     def close(self) -> None:
         """Close the file."""
 
@@ -118,10 +121,8 @@ def measured(file: Decoder, name: str) -> Header:
     found = header_of(file)
     if found.exact:
         return found
-    frames = 0
     with Guard(name, "cannot be decoded", "truncated"):
-        while block := len(file.read(1 << 16)):
-            frames += block
+        frames = file.length()
     return replace(found, frames=frames, exact=True, note=note_of(file, frames))
 
 

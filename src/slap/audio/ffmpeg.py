@@ -11,14 +11,16 @@ T frames, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from slap.audio.claims import Claim
+from slap.audio.packets import land
 from slap.core.errors import UserError
 from slap.core.units import Seconds
 
@@ -31,6 +33,12 @@ FORMATS = (
 
 DECLARING = ("aiff", "ape", "asf", "au", "avi", "caf", "flac", "flv", "matroska", "mov", "tak", "tta", "w64", "wv")
 """Containers whose header declares the length; of others FFmpeg estimates it, or takes it from the end of the file."""
+
+NEAR = 10
+"""Seconds up to which everything before a place is decoded too: decoders of AAC draw random noise one after the other."""
+
+LEAD = 1
+"""Seconds that are decoded before a place that is farther away: after them decoders have settled."""
 
 SCALES = {"u8": 1 << 7, "s16": 1 << 15, "s32": 1 << 31, "s64": 1 << 63}
 """Full scale of FFmpeg's formats of whole numbers."""
@@ -86,13 +94,15 @@ class FfmpegFile:
         if self._stream is None:
             raise UserError("there is no sound in it")
         context = self._stream.codec_context
+        if context is None:
+            raise UserError("FFmpeg has no decoder for its sound")
         context.thread_count = 1
         self.samplerate: int = context.sample_rate
         self.channels: int = context.layout.nb_channels
         self.damaged = 0
         self._at = 0
         self._first_time: Seconds | None = None
-        self._blocks = self._decoded()
+        self._blocks = self._decoded(container.demux(self._stream))
         self._held: list[np.ndarray] = []
 
     def _begins(self) -> Seconds:
@@ -103,36 +113,69 @@ class FfmpegFile:
             return 0.0
         return max(self._first_time - min(times), 0.0)
 
-    def _decoded(self) -> Iterator[np.ndarray]:
-        """Yield (n, C) float32 from here to the end of the file."""
+    def _decoded(self, packets: Iterator[Any], frames: Sequence[Any] = ()) -> Iterator[np.ndarray]:
+        """Yield (n, C) float32 of some frames that are decoded, and of the packets after them."""
+        convert = _Converter(self)
+        for frame in chain(frames, self._frames(packets)):
+            if self._first_time is None:
+                self._first_time = frame.time
+            yield from convert(frame)
+        yield from convert(None)
+
+    def _frames(self, packets: Iterator[Any]) -> Iterator[Any]:
+        """Yield FFmpeg's frames; packets that cannot be decoded are counted."""
         from av.error import FFmpegError
 
-        convert = _Converter(self)
-        packets = self._container.demux(self._stream)
         while True:
             try:
                 packet = next(packets, None)
                 if packet is None:
-                    break
-                decoded = packet.decode()
+                    return
+                frames = packet.decode()
             except EOFError:
-                break
+                return
             except FFmpegError:
                 self.damaged += 1
                 continue
-            for frame in decoded:
-                if self._first_time is None:
-                    self._first_time = frame.time
-                yield from convert(frame)
-        yield from convert(None)
+            yield from frames
 
     def seek(self, frame: int) -> int:
-        """Read from a frame on."""
-        if frame < self._at:
+        """Read from a frame on, with the same samples as if all before it were decoded."""
+        near = NEAR * self.samplerate
+        if frame < self._at or frame - self._at > near:
             self._start()
-        while self._at < frame and len(self.read(min(frame - self._at, 1 << 16))):
-            pass
+            if frame > near and not self._land(frame):
+                self._start()
+        self._skip(frame)
         return frame
+
+    def length(self) -> int:
+        """Return T, of which only the end is decoded where the packets can be counted."""
+        beyond = max(self.frames - 2 * LEAD * self.samplerate, 0)
+        self._start()
+        if beyond and self._land(beyond) and self.read(1 << 10).size:
+            self._skip(None)
+            return self._at
+        self._start()
+        self._skip(None)
+        return self._at
+
+    def _land(self, frame: int) -> bool:
+        """Go to a place that lies before a frame without decoding what is before it, if that can be found."""
+        from av.error import FFmpegError
+
+        try:
+            found = land(self._container, self._stream, frame, LEAD * self.samplerate)
+        except (FFmpegError, EOFError):
+            return False
+        if found is not None:
+            self._at, self._blocks = found.position, self._decoded(found.packets, found.frames)
+        return found is not None
+
+    def _skip(self, frame: int | None) -> None:
+        """Decode up to a frame, or to the end, and drop it."""
+        while (frame is None or self._at < frame) and self.read(min((frame or 1 << 62) - self._at, 1 << 16)).size:
+            pass
 
     def read(self, frames: int) -> np.ndarray:
         """Decode (frames, C) float32 from here on, fewer where the file ends."""

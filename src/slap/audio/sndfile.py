@@ -88,6 +88,10 @@ class SndFile:
             block = self._file.read(frames, dtype="float32", always_2d=True)
         return block
 
+    def length(self) -> int:
+        """Return T."""
+        return self.frames
+
     def close(self) -> None:
         """Close the file, unless it was open before."""
         self._file.close()
