@@ -182,15 +182,19 @@ def _check_plain(path: str) -> None:
     except (OSError, ValueError) as error:  # ValueError: a name with NUL in it, which libsndfile would cut off there
         fault = FAULTS.get(getattr(error, "errno", None) or 0)
         if fault:
-            raise AudioError(f"{path} cannot be opened: {fault}", "unreadable", path) from error
+            raise AudioError(f"{path[:LONGEST]} cannot be opened: {fault}", "unreadable", path) from error
         raise AudioError(f"there is no file {path}", "absent", path) from error
     if not stat.S_ISREG(mode):
         raise AudioError(f"{path} is no plain file", "unreadable", path)
 
 
+LONGEST = 200
+"""Characters of a path that are shown where it is too long to be one."""
+
 FAULTS = {
     errno.ELOOP: "it is a link to itself",
     errno.EACCES: "permission denied",
+    errno.ENAMETOOLONG: f"its path of more than {LONGEST} characters is too long",
 }
 """Faults of a path other than that there is no such file."""
 

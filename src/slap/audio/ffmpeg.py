@@ -35,10 +35,17 @@ DECLARING = ("aiff", "ape", "asf", "au", "avi", "caf", "flac", "flv", "matroska"
 """Containers whose header declares the length; of others FFmpeg estimates it, or takes it from the end of the file."""
 
 NEAR = 10
-"""Seconds up to which everything before a place is decoded too: decoders of AAC draw random noise one after the other."""
+"""Seconds up to which all before a place is decoded too: decoders of AAC and AC-3 draw random noise as they go on."""
 
 LEAD = 1
 """Seconds that are decoded before a place that is farther away: after them decoders have settled."""
+
+FORGETFUL = (
+    *("aac", "ac3", "alac", "amrnb", "amrwb", "ape", "dca", "eac3", "flac", "gsm", "gsm_ms", "libopus", "libspeex"),
+    *("mlp", "mp1", "mp1float", "mp2", "mp2float", "mp3", "mp3float", "opus", "speex", "tak", "truehd", "tta"),
+    *("vorbis", "wavpack", "wmav1", "wmav2"),
+)
+"""Decoders whose samples soon depend no more on those before, but for the noise; of others everything is decoded."""
 
 SCALES = {"u8": 1 << 7, "s16": 1 << 15, "s32": 1 << 31, "s64": 1 << 63}
 """Full scale of FFmpeg's formats of whole numbers."""
@@ -164,6 +171,9 @@ class FfmpegFile:
         """Go to a place that lies before a frame without decoding what is before it, if that can be found."""
         from av.error import FFmpegError
 
+        name = self._stream.codec.name
+        if not (name in FORGETFUL or name.startswith("pcm_")):
+            return False
         try:
             found = land(self._container, self._stream, frame, LEAD * self.samplerate)
         except (FFmpegError, EOFError):
