@@ -20,7 +20,7 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from slap.audio.claims import Claim, examined
+from slap.audio.claims import SURE, UNSURE, Claim, ReadAt, examined
 from slap.audio.errors import AudioError, Guard
 from slap.audio.ffmpeg import FfmpegFile
 from slap.audio.sndfile import SndFile
@@ -29,6 +29,9 @@ from slap.core.units import Seconds
 
 RATES = (100, 768_000)
 """Hz; a rate outside is a mistake in a header or a swap of arguments."""
+
+ROUNDING: Seconds = 1e-3
+"""Time by which a segment may overstep its file's end: times in manifests are rounded."""
 
 PADDING: Seconds = 0.1
 """Time by which a file's length may differ from what is declared: decoders disagree on the padding of encoders."""
@@ -45,7 +48,6 @@ class Decoder(Protocol):
         channels: C.
         lossy: decoders of the format disagree on the padding of encoders.
         begins: time of the first sample in a video.
-        damaged: number of packets that were passed over.
         broken_off: the file ends within its stream.
     """
 
@@ -56,8 +58,11 @@ class Decoder(Protocol):
     channels: int
     lossy: bool
     begins: Seconds
-    damaged: int
     broken_off: bool
+
+    @property
+    def damaged(self) -> int:
+        """Number of packets that were passed over so far."""
 
     def seek(self, frame: int, /) -> int:
         """Go to a frame, to read from there on."""
@@ -136,7 +141,7 @@ def note_of(file: Decoder, frames: int) -> str:
     """Return a sentence of what is missing in a file of which some frames could be decoded; empty if nothing is."""
     notes = []
     rate, declared = file.samplerate, file.declared or 0
-    if declared - frames > (PADDING * rate if file.lossy else 0):
+    if declared - frames > (ROUNDING if file.exact else PADDING) * rate:
         notes.append(
             f"it was cut short: {frames / rate:.2f} of the {declared / rate:.2f} s that its header declares are there"
         )
@@ -202,7 +207,7 @@ FAULTS = {
 def _decoder(source: str | BinaryIO, name: str) -> Decoder:
     """Open a file with libsndfile where it is sure of the length, else with FFmpeg."""
     with Guard(name):
-        claim = _claim(source)
+        claim = _claim(source, name)
         if claim.sure:
             with suppress(Exception):  # then FFmpeg says what is wrong
                 first = SndFile(source, claim)
@@ -212,14 +217,22 @@ def _decoder(source: str | BinaryIO, name: str) -> Decoder:
         return FfmpegFile(source, claim)
 
 
-def _claim(source: str | BinaryIO) -> Claim:
+def _claim(source: str | BinaryIO, name: str) -> Claim:
     if not isinstance(source, str):
-        return examined(partial(_read_at, source), source.seek(0, os.SEEK_END))
+        return _checked(partial(_read_at, source), source.seek(0, os.SEEK_END), name)
     file = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return examined(lambda at, size: os.pread(file, size, at), os.fstat(file).st_size)
+        return _checked(lambda at, size: os.pread(file, size, at), os.fstat(file).st_size, name)
     finally:
         os.close(file)
+
+
+def _checked(read_at: ReadAt, size: int, name: str) -> Claim:
+    if not size:
+        raise AudioError(f"{name} is empty: it has 0 bytes", "empty", name)
+    claim = examined(read_at, size)
+    # libsndfile looks for MP3 in whatever has that suffix.
+    return UNSURE if claim is SURE and name.lower().endswith(".mp3") else claim
 
 
 def _read_at(file: BinaryIO, at: int, size: int) -> bytes:

@@ -31,6 +31,8 @@ FORMATS = (
 )
 """FFmpeg's names of the containers that are opened. Each holds its sound itself; none names other files."""
 
+UNKNOWN = "no format of sound is found in it; wav, flac, mp3, ogg, opus, m4a, webm, wma and most others are read"
+
 DECLARING = ("aiff", "ape", "asf", "au", "avi", "caf", "flac", "flv", "matroska", "mov", "tak", "tta", "w64", "wv")
 """Containers whose header declares the length; of others FFmpeg estimates it, or takes it from the end of the file."""
 
@@ -71,15 +73,11 @@ class FfmpegFile:
         self._container: Any = None
         try:
             self._start()
-            container, stream = self._container, self._stream
             first = next(self._blocks, None)
-            self._held = [] if first is None else [first]
             self.exact = first is None
-            seconds = stream.duration * Fraction(stream.time_base) if stream.duration else None
-            if seconds is None and container.duration:
-                seconds = Fraction(container.duration, 1_000_000)
-            self.frames = round(seconds * self.samplerate) if seconds and not self.exact else 0
-            declaring = container.format.name.split(",")[0] in DECLARING and self.frames > 0
+            self._held += [] if first is None else [first]
+            self.frames = 0 if self.exact else self._hint()
+            declaring = self._container.format.name.split(",")[0] in DECLARING and self.frames > 0
             self.declared = claim.frames or (self.frames if declaring else None)
             self.broken_off = claim.broken_off
             self.begins = self._begins()
@@ -89,17 +87,13 @@ class FfmpegFile:
 
     def _start(self) -> None:
         """Open the file, at its first packet."""
-        import av
-
         if self._container is not None:
             self._container.close()
         self._bytes.seek(0)
-        options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": ""}
-        container: Any = av.open(_Nameless(self._bytes), metadata_errors="ignore", options=options)
-        self._container = container
+        container = self._container = _container(self._bytes)
         self._stream = container.streams.best("audio")
         if self._stream is None:
-            raise UserError("there is no sound in it")
+            raise UserError("there is no sound in it" if not container.streams.audio else "its sound has no channels")
         context = self._stream.codec_context
         if context is None:
             raise UserError("FFmpeg has no decoder for its sound")
@@ -111,6 +105,13 @@ class FfmpegFile:
         self._first_time: Seconds | None = None
         self._blocks = self._decoded(container.demux(self._stream))
         self._held: list[np.ndarray] = []
+
+    def _hint(self) -> int:
+        """Return T by the header, or as FFmpeg estimates it; 0 if neither is known."""
+        ticks, unit = self._stream.duration, self._stream.time_base
+        if not ticks:
+            ticks, unit = self._container.duration, Fraction(1, 1_000_000)
+        return round(ticks * unit * self.samplerate) if ticks else 0
 
     def _begins(self) -> Seconds:
         """Return the time of the first sample after the first picture, if there are pictures."""
@@ -208,6 +209,17 @@ class FfmpegFile:
             self._container.close()
         if self._owned:
             self._bytes.close()
+
+
+def _container(file: BinaryIO) -> Any:
+    """Open a container that holds sound, and nothing else."""
+    import av
+
+    options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": ""}
+    try:
+        return av.open(_Nameless(file), metadata_errors="ignore", options=options)
+    except (av.error.InvalidDataError, av.error.ArgumentError, EOFError) as error:
+        raise UserError(UNKNOWN) from error
 
 
 class _Nameless:

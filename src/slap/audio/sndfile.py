@@ -19,13 +19,13 @@ from slap.core.units import Seconds
 UNKNOWN = 0x7FFFF000
 """Bytes of a WAV's data from which on the size is that of a stream, whose length was not known."""
 
-_CUT_SHORT = re.compile(r"^(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
-"""The line of libsndfile's log about the data of a WAV or AIFF that ends too early."""
+_CUT_SHORT = re.compile(r"^ *(?:data|SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""The line of libsndfile's log about the data of a file that ends too early."""
 
 FAR = 10
 """Seconds from which on FFmpeg finds a place in a file in which libsndfile would have to begin at the first frame."""
 
-LOGGED = ("WAV", "WAVEX", "RF64", "AIFF")
+LOGGED = ("WAV", "WAVEX", "RF64", "AIFF", "AU", "W64")
 """Formats whose log says that."""
 
 
@@ -51,7 +51,7 @@ class SndFile:
         self.frames, self.samplerate, self.channels = self._file.frames, self._file.samplerate, self._file.channels
         container = self._file.format
         self.lossy = container in ("MP3", "OGG")
-        self.declared = self._declared(container)
+        self.declared: int | None = self._declared(container)
         self._at = 0
         self._second: FfmpegFile | None = None
 
