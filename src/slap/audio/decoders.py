@@ -148,7 +148,8 @@ def note_of(file: Decoder, frames: int) -> str:
     elif file.broken_off:
         notes.append(f"its stream breaks off after {frames / rate:.2f} s")
     if file.damaged:
-        notes.append(f"{file.damaged} of its packets are damaged and were passed over")
+        packets = "1 damaged packet was" if file.damaged == 1 else f"{file.damaged} damaged packets were"
+        notes.append(f"{packets} passed over")
     return ", and ".join(notes)
 
 

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from slap.audio.claims import Claim
-from slap.audio.packets import land
+from slap.audio.packets import holds_no_sound, land, packets_of
 from slap.core.errors import UserError
 from slap.core.units import Seconds
 
@@ -77,8 +77,7 @@ class FfmpegFile:
             self.exact = first is None
             self._held += [] if first is None else [first]
             self.frames = 0 if self.exact else self._hint()
-            declaring = self._container.format.name.split(",")[0] in DECLARING and self.frames > 0
-            self.declared = claim.frames or (self.frames if declaring else None)
+            self.declared = claim.frames or self._declared()
             self.broken_off = claim.broken_off
             self.begins = self._begins()
         except BaseException:
@@ -103,7 +102,7 @@ class FfmpegFile:
         self.damaged = 0
         self._at = 0
         self._first_time: Seconds | None = None
-        self._blocks = self._decoded(container.demux(self._stream))
+        self._blocks = self._decoded(packets_of(container, self._stream))
         self._held: list[np.ndarray] = []
 
     def _hint(self) -> int:
@@ -112,6 +111,10 @@ class FfmpegFile:
         if not ticks:
             ticks, unit = self._container.duration, Fraction(1, 1_000_000)
         return round(ticks * unit * self.samplerate) if ticks else 0
+
+    def _declared(self) -> int | None:
+        declaring = self._container.format.name.split(",")[0] in DECLARING and self.frames > 0
+        return self.frames if declaring else None
 
     def _begins(self) -> Seconds:
         """Return the time of the first sample after the first picture, if there are pictures."""
@@ -135,16 +138,17 @@ class FfmpegFile:
         from av.error import FFmpegError
 
         while True:
+            packet = None
             try:
                 packet = next(packets, None)
-                if packet is None:
-                    return
-                frames = packet.decode()
+                frames = [] if packet is None else packet.decode()
             except EOFError:
                 return
             except FFmpegError:
-                self.damaged += 1
+                self.damaged += packet is None or not holds_no_sound(packet, self._stream.codec.name)
                 continue
+            if packet is None:
+                return
             yield from frames
 
     def seek(self, frame: int) -> int:

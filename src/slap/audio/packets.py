@@ -57,6 +57,30 @@ class Grid(NamedTuple):
         return not away if self.step.denominator == 1 else away <= 1
 
 
+def packets_of(container: Any, stream: Any) -> Iterator[Any]:
+    """Yield the packets of a file that was just opened.
+
+    FFmpeg 8 counts the samples that an encoder of Opus put before the sound at another rate in Matroska.
+    """
+    packets = container.demux(stream)
+    first = next(packets, None)
+    if first is None:
+        return
+    about = stream.codec_context.extradata or b""
+    if about[:8] == b"OpusHead" and first.has_sidedata("skip_samples"):
+        skipped = first.get_sidedata("skip_samples")
+        skipped.update(about[10:12] + bytes(2) + bytes(skipped)[4:])
+        first.set_sidedata(skipped)
+    yield first
+    yield from packets
+
+
+def holds_no_sound(packet: Any, codec: str) -> bool:
+    """Tell if a packet of MP3 is a tag, or counts the frames of a file that was joined to another."""
+    start = bytes(packet)[:192] if codec.startswith("mp3") else b""
+    return start.startswith((b"ID3", b"TAG", b"APETAGEX")) or any(mark in start for mark in (b"Xing", b"Info", b"VBRI"))
+
+
 def land(container: Any, stream: Any, frame: int, lead: int) -> Landing | None:
     """Find a place that lies before a sample, in a file that was just opened.
 
@@ -69,7 +93,7 @@ def land(container: Any, stream: Any, frame: int, lead: int) -> Landing | None:
     Returns:
         The place; None if the packets cannot be counted, or do not reach so far.
     """
-    packets = container.demux(stream)
+    packets = packets_of(container, stream)
     grid = _grid(packets, stream)
     if grid is None:
         return None
@@ -97,7 +121,7 @@ def _grid(packets: Iterator[Any], stream: Any) -> Grid | None:
     if len(frames) < 3 or None in numbers or len(numbers) < PROBE or frames[-1][2] != frames[-2][2]:
         return None
     time, position, size = frames[-1]
-    if time not in numbers or numbers.get(frames[-2][0]) != numbers[time] - 1:
+    if time is None or time not in numbers or numbers.get(frames[-2][0]) != numbers[time] - 1:
         return None
     step = Fraction(size, stream.codec_context.sample_rate) / stream.time_base
     grid = Grid(numbers[time], time, position, size, step)
@@ -127,12 +151,9 @@ def _by_index(container: Any, stream: Any, grid: Grid, wanted: int) -> tuple[int
 
 def _by_counting(packets: Iterator[Any], grid: Grid, wanted: int, codec: str) -> tuple[int, Any, Iterator[Any]] | None:
     """Pass over the packets before one."""
-    is_mp3 = codec.startswith("mp3")
     for number, packet in enumerate(packets, PROBE):
-        if not grid.fits(number, packet.pts) or packet.has_sidedata("skip_samples"):
+        if not grid.fits(number, packet.pts) or packet.has_sidedata("skip_samples") or holds_no_sound(packet, codec):
             return None
-        if is_mp3 and any(tag in bytes(packet)[:64] for tag in (b"Xing", b"Info", b"VBRI")):
-            return None  # it counts the frames of another file, joined to the first one, and holds no sound
         if number == wanted:
             return number, packet, packets
     return None
