@@ -1,7 +1,7 @@
 """The length that the header of a compressed file claims, checked against the bytes of the file.
 
 libsndfile believes these claims and reads no further. They are wrong for files that were joined or cut, and absent in
-files that were written to a pipe. Only the first and the last bytes of a file are read here.
+files that were written to a pipe. Of long files only the first and the last bytes are read here.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 
 RESERVOIR = 256
 """Bytes per frame of an MP3 from which on the few frames that libmpg123 reads before a place hold all that it needs."""
+
+LOOKED_THROUGH = 1 << 22
+"""Bytes of a file of FLAC or Ogg up to which it is looked through for others that were joined to it."""
 
 DELAY = 529
 """Samples by which the decoder of MP3 is late."""
@@ -77,7 +80,8 @@ def _flac(read_at: ReadAt, size: int) -> Claim:
     at = tail.rfind(number)
     while at >= 4 and (tail[at - 4] != 0xFF or tail[at - 3] != 0xF8):
         at = tail.rfind(number, 0, at + len(number) - 1)
-    return Claim(at >= 4, frames)
+    alone = size > LOOKED_THROUGH or b"fLaC" not in read_at(4, size)
+    return Claim(at >= 4 and alone, frames)
 
 
 def _coded(number: int) -> bytes:
@@ -108,10 +112,22 @@ def _ogg(read_at: ReadAt, size: int) -> Claim:
     last = tail[at:] if at >= 0 else b""
     whole = len(last) > 27 and _page_bytes(last) == len(last) and bool(last[5] & 4)
     alone = len(second) == 6 and not second[5] & 2 and first[14:18] == last[14:18]
+    alone = alone and (size > LOOKED_THROUGH or _begins_once(read_at, size))
     reach = None
     if b"vorbis" in first:
         reach = max(int.from_bytes(tail[before + 6 : before + 14], "little", signed=True) - 1, 0) if before >= 0 else 0
     return Claim(whole and alone, broken_off=not whole, reach=reach)
+
+
+def _begins_once(read_at: ReadAt, size: int) -> bool:
+    """Tell if no page of Ogg but the first begins a stream."""
+    at = _page_bytes(read_at(0, 27 + 255))
+    while at < size:
+        page = read_at(at, 27 + 255)
+        if page[:4] != b"OggS" or page[5] & 2:
+            return False
+        at += _page_bytes(page)
+    return True
 
 
 def _page_bytes(page: bytes) -> int:

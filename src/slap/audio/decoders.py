@@ -48,7 +48,6 @@ class Decoder(Protocol):
         channels: C.
         lossy: decoders of the format disagree on the padding of encoders.
         begins: time of the first sample in a video.
-        broken_off: the file ends within its stream.
     """
 
     frames: int
@@ -58,7 +57,10 @@ class Decoder(Protocol):
     channels: int
     lossy: bool
     begins: Seconds
-    broken_off: bool
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether the file was found to end within its stream."""
 
     @property
     def damaged(self) -> int:
@@ -210,7 +212,7 @@ def _decoder(source: str | BinaryIO, name: str) -> Decoder:
     with Guard(name):
         claim = _claim(source, name)
         if claim.sure:
-            with suppress(Exception):  # then FFmpeg says what is wrong
+            with suppress(RuntimeError, TypeError):  # then FFmpeg says what is wrong; TypeError: no header, by the name
                 first = SndFile(source, claim)
                 if first.frames > 0:
                     return first

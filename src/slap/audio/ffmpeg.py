@@ -43,11 +43,11 @@ LEAD = 1
 """Seconds that are decoded before a place that is farther away: after them decoders have settled."""
 
 FORGETFUL = (
-    *("aac", "ac3", "alac", "amrnb", "amrwb", "ape", "dca", "eac3", "flac", "gsm", "gsm_ms", "libopus", "libspeex"),
+    *("aac", "alac", "ape", "dca", "flac", "libopus", "libspeex"),
     *("mlp", "mp1", "mp1float", "mp2", "mp2float", "mp3", "mp3float", "opus", "speex", "tak", "truehd", "tta"),
     *("vorbis", "wavpack", "wmav1", "wmav2"),
 )
-"""Decoders whose samples soon depend no more on those before, but for the noise; of others everything is decoded."""
+"""Decoders that soon forget what was before, but for the noise of AAC; of others everything is decoded."""
 
 SCALES = {"u8": 1 << 7, "s16": 1 << 15, "s32": 1 << 31, "s64": 1 << 63}
 """Full scale of FFmpeg's formats of whole numbers."""
@@ -72,13 +72,13 @@ class FfmpegFile:
         self._owned = isinstance(source, str)
         self._container: Any = None
         try:
+            self.broken_off = claim.broken_off
             self._start()
             first = next(self._blocks, None)
             self.exact = first is None
             self._held += [] if first is None else [first]
             self.frames = 0 if self.exact else self._hint()
             self.declared = claim.frames or self._declared()
-            self.broken_off = claim.broken_off
             self.begins = self._begins()
         except BaseException:
             self.close()
@@ -98,7 +98,8 @@ class FfmpegFile:
             raise UserError("FFmpeg has no decoder for its sound")
         context.thread_count = 1
         self.samplerate: int = context.sample_rate
-        self.channels: int = context.layout.nb_channels
+        self.layout = context.layout  # that of the context follows what it decodes
+        self.channels: int = self.layout.nb_channels
         self.damaged = 0
         self._at = 0
         self._first_time: Seconds | None = None
@@ -145,7 +146,10 @@ class FfmpegFile:
             except EOFError:
                 return
             except FFmpegError:
-                self.damaged += packet is None or not holds_no_sound(packet, self._stream.codec.name)
+                if packet is None:
+                    self.broken_off = True
+                    return
+                self.damaged += not holds_no_sound(packet, self._stream.codec.name)
                 continue
             if packet is None:
                 return
@@ -266,7 +270,7 @@ class _Converter:
     def _new(self) -> Any:
         from av import AudioResampler
 
-        return AudioResampler("fltp", self._file._stream.codec_context.layout, self._file.samplerate)
+        return AudioResampler("fltp", self._file.layout, self._file.samplerate)
 
 
 def _samples(frame: Any) -> np.ndarray:

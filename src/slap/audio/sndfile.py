@@ -22,6 +22,9 @@ UNKNOWN = 0x7FFFF000
 _CUT_SHORT = re.compile(r"^ *(?:data|SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 """The line of libsndfile's log about the data of a file that ends too early."""
 
+LEAD = 1
+"""Seconds of Opus that are decoded before a place."""
+
 FAR = 10
 """Seconds from which on FFmpeg finds a place in a file in which libsndfile would have to begin at the first frame."""
 
@@ -42,7 +45,6 @@ class SndFile:
 
     begins: Seconds = 0.0
     exact = True
-    broken_off = False
 
     def __init__(self, source: str | BinaryIO, claim: Claim) -> None:
         self._source, self._claim = source, claim
@@ -52,6 +54,7 @@ class SndFile:
         container = self._file.format
         self.lossy = container in ("MP3", "OGG")
         self.declared: int | None = self._declared(container)
+        self._lead = LEAD * self.samplerate if self._file.subtype == "OPUS" else 0
         self._at = 0
         self._second: FfmpegFile | None = None
 
@@ -59,6 +62,11 @@ class SndFile:
         if not isinstance(self._source, str):
             self._source.seek(0)
         return _Unsought(self._source)
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether the file ends within its stream."""
+        return self._second.broken_off if self._second else False
 
     @property
     def damaged(self) -> int:
@@ -74,38 +82,48 @@ class SndFile:
 
     def seek(self, frame: int) -> int:
         """Read from a frame on, with the same samples as if all before it were decoded."""
-        if self._second is None and self._reach == 0 and frame - self._at > FAR * self.samplerate:
-            self._second = FfmpegFile(self._source, self._claim)
-        if self._second is not None:
-            self._second.seek(frame)
-        elif self._reach is None or frame <= self._reach:
-            self._file.seek(min(frame, self.frames))
-        else:
-            self._approach(frame, self._reach)
-        self._at = frame
+        far = self._reach == 0 and frame - self._at > FAR * self.samplerate
+        if self._second is None and not far and self._seek_first(frame):
+            self._at = frame
+            return frame
+        self._go_on(frame)
         return frame
 
-    def _approach(self, frame: int, reach: int) -> None:
-        """Read up to a frame from one before it at which libsndfile may begin."""
-        if frame < self._at or reach > self._at:
-            if reach:
-                self._file.seek(reach)
-            else:
-                self._file.close()
-                self._file = self._open()
-            self._at = reach
+    def _seek_first(self, frame: int) -> bool:
+        """Go to a frame by libsndfile, and tell if it could.
+
+        In Ogg it goes wrong where something was read before, and Opus needs some time to settle.
+        """
+        reach = frame - self._lead if self._reach is None else min(frame, self._reach)
+        try:
+            if frame < self._at or reach > self._at:
+                if self.lossy and self._at:
+                    self._file.close()
+                    self._file, self._at = self._open(), 0
+                if reach > 0:
+                    self._at = self._file.seek(min(reach, self.frames))
+        except soundfile.SoundFileError:
+            return False
         while self._at < frame and (passed := len(self._read_first(min(frame - self._at, 1 << 16)))):
             self._at += passed
+        return self._at == min(frame, self.frames)
+
+    def _go_on(self, frame: int) -> FfmpegFile:
+        """Read from a frame on by FFmpeg."""
+        self._second = self._second or FfmpegFile(self._source, self._claim)
+        self._second.seek(frame)
+        self._at = frame
+        return self._second
 
     def read(self, frames: int) -> np.ndarray:
         """Decode (frames, C) float32 from here on, fewer where the file ends."""
         wanted = min(frames, max(self.frames - self._at, 0))
         block = self._read_first(wanted) if self._second is None else self._second.read(frames)
-        if len(block) < wanted and self._second is None:
-            self._second = FfmpegFile(self._source, self._claim)
-            self._second.seek(self._at + len(block))
-            block = np.concatenate([block, self._second.read(wanted - len(block))])
         self._at += len(block)
+        if len(block) < wanted and self._second is None:
+            rest = self._go_on(self._at).read(wanted - len(block))
+            self._at += len(rest)
+            block = np.concatenate([block, rest])
         return block
 
     def _read_first(self, frames: int) -> np.ndarray:
