@@ -37,9 +37,9 @@ from slap.datamodules.manifests.cut_index import (
     member_writer,
     save_index,
 )
+from slap.datamodules.manifests.lines import record_of
 from slap.datamodules.manifests.safe_cuts import check_cut, cut_of, kept, recordings, strip, tracks_of
 from slap.datamodules.manifests.sequence import Clips, repeated
-from slap.datamodules.manifests.tables import record_of
 
 REMEMBERED = 64  # blocks whose cuts are kept in memory
 
@@ -61,6 +61,7 @@ class CutManifest(Clips):
     def __init__(self, path: Path, index: CutIndex, decode: Decode | None = None) -> None:
         self.path, self.cut_index, self._decode = path, index, decode
         self.durations, self.keys, self.tasks, self.parts = index.durations, index.keys, index.tasks, index.parts
+        self.lasting = self.keys
         self._blocks: OrderedDict[int, list[tuple[int, Cut | bytes]]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:

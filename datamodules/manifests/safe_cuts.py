@@ -26,7 +26,7 @@ from slap.datamodules.audio.tar_member import TarMember
 from slap.datamodules.captions.validate import NO_TEXT, quoted
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.data_root import refuse_elsewhere
-from slap.datamodules.manifests.tables import Record
+from slap.datamodules.manifests.lines import Record
 
 NO_CUT = (AssertionError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
 """The errors that Lhotse raises for a record that is no cut."""

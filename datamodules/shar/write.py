@@ -129,8 +129,7 @@ def write_shard(clips: Clips, shard: Shard) -> Shard:
             work, {"recording": shard.encoding}, shard_size=shard.stop - shard.start, shard_offset=shard.number
         ) as writer:
             for number in range(shard.start, shard.stop):
-                cut = clips.cut(number)
-                _refuse_name(cut)
+                cut = _named(clips.cut(number))
                 try:
                     writer.write(_loaded(cut))
                 except DecodeError as error:
@@ -214,11 +213,17 @@ def _loaded(cut: Cut) -> Cut:
     return fastcopy(cut, start=0.0, recording=recording, custom=custom)
 
 
-def _refuse_name(cut: Cut) -> None:
-    """Refuse an id that Lhotse, or a tar program, would change."""
+def _named(cut: Cut) -> Cut:
+    """Return a cut whose id can name a file in a tar, without the slash that an absolute path begins with.
+
+    Raises:
+        ManifestError: Lhotse, or a tar program, would change the id.
+    """
+    cut = fastcopy(cut, id=cut.id.lstrip("/")) if cut.id.startswith("/") else cut
     refuse_outside(cut.id, f"{cut.where}: the id")
     if str(PurePosixPath(cut.id)) != cut.id or cut.id.endswith("."):
         raise ManifestError(f"{cut.where}: the id {cut.id!r} cannot name a file in a tar; give the clip another `id`")
+    return cut
 
 
 def _unfinished(out: Path, manifest: Path, clips: int, shard_size: int, encoding: str) -> Path:
