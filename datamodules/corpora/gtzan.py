@@ -51,7 +51,7 @@ class GTZAN(Corpus):
         places = [(self.root / name, genre) for name in FOLDERS for genre in GENRES]
         folder = next((place for place, genre in places if (place / genre).is_dir()), None)
         if folder is None:
-            raise FileNotFoundError(f"there is no folder of a genre, such as genres/{GENRES[0]}, in {self.root}")
+            raise FileNotFoundError(f"there is no folder of genres, such as genres/{GENRES[0]}, in {self.root}")
         for name in _names(split):
             genre = name.split(".")[0]
             files = [folder / genre / f"{name}{suffix}" for suffix in (".wav", ".au")]

@@ -15,6 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from slap.core.errors import UserError, suggest
+from slap.datamodules.captions.validate import quoted
 from slap.datamodules.manifests.clip import ManifestError
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,9 @@ OTHER_UNITS = re.compile(
     r"(?P<time>start|begin|onset|offset|end|stop|duration)(?:_time)?_?"
     r"(?:ms|msecs?|milli\w*|us|ns|samples?|frames?|mins?|minutes?|hours?)|(?:frame|sample)_(?P<from>offset|start|end)"
 )
+SHOWN = 20
+"""Largest number of ignored columns that are listed."""
+
 LENGTHS = ("length", "len", "dur")
 VIDEOS = ("youtube", "youtube_id", "ytid", "yt_id", "video_id", "yid")
 """Columns beside which a `start_time` may be a time in a video that the file was cut from."""
@@ -239,6 +243,8 @@ def _meaning(known: str) -> str:
 
 @cache  # a table may be read several times
 def _list_ignored(path: Path, names: tuple[str, ...]) -> None:
-    near = {name: difflib.get_close_matches(plain(name), [*NAMES, "onset", "offset"], n=1) for name in names}
-    listed = [f"{name} (nearest known name: {known[0]})" if known else name for name, known in near.items()]
-    log.warning("%s: columns that are ignored: %s", path, ", ".join(listed))
+    near = [difflib.get_close_matches(plain(name), [*NAMES, "onset", "offset"], n=1) for name in names[:SHOWN]]
+    hints = [f" (nearest known name: {known[0]})" if known else "" for known in near]
+    listed = [quoted(name) + hint for name, hint in zip(names, hints, strict=False)]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    log.warning("%s: columns that are ignored: %s%s", path, ", ".join(listed), more)

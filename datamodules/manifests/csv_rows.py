@@ -54,8 +54,15 @@ def csv_records(path: Path, names: ColumnNames) -> Iterator[tuple[int, Record]]:
 def _separator(header: str, path: Path, names: ColumnNames) -> str:
     if path.name.lower().endswith(".tsv"):
         return "\t"
-    split = {separator: next(csv.reader([header], delimiter=separator), []) for separator in SEPARATORS}
+    split = {separator: _cells(header, separator) for separator in SEPARATORS}
     return max(split, key=lambda separator: (names.known(split[separator]), len(split[separator])))
+
+
+def _cells(header: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader([header], delimiter=separator), [])
+    except csv.Error:  # the reader of the rows reports it
+        return []
 
 
 def _known(path: Path, line: int, columns: list[str], names: ColumnNames) -> dict[int, str]:

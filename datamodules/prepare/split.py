@@ -107,7 +107,7 @@ def _cuts(clips: Iterator[Clip], findings: Findings, journal: Path, workers: int
     spellings = Spellings()
     for clip, header in read_headers(clips, lambda clip: str(Path(clip.audio).absolute()), journal, workers):
         if isinstance(header, Fault) and header.kind == "missing":
-            clip, header = _respelled(clip, header, spellings, places)  # noqa: PLW2901
+            clip, header = _respelled(clip, header, spellings, places)
         if isinstance(header, Fault):
             findings.bad(header.kind, clip, header.detail)
             continue

@@ -29,6 +29,7 @@ from slap.datamodules.audio.load import DecodeError, load
 from slap.datamodules.audio.tar_member import refuse_outside
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.read import read_manifest
+from slap.datamodules.manifests.safe_cuts import files_of
 from slap.datamodules.manifests.sequence import Clips
 from slap.datamodules.shar.read import JOURNAL, open_shar
 
@@ -219,7 +220,8 @@ def _named(cut: Cut) -> Cut:
     Raises:
         ManifestError: Lhotse, or a tar program, would change the id.
     """
-    cut = fastcopy(cut, id=cut.id.lstrip("/")) if cut.id.startswith("/") else cut
+    if any(cut.id.startswith(os.path.realpath(file)) for file in files_of(cut)):  # a clip that its file names
+        cut = fastcopy(cut, id=cut.id.lstrip("/"))
     refuse_outside(cut.id, f"{cut.where}: the id")
     if str(PurePosixPath(cut.id)) != cut.id or cut.id.endswith("."):
         raise ManifestError(f"{cut.where}: the id {cut.id!r} cannot name a file in a tar; give the clip another `id`")
