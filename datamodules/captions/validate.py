@@ -37,6 +37,8 @@ def text_error(text: str) -> str | None:
     """
     if not text.strip():
         return "it is empty"
+    if says_missing(text):
+        return f"{quoted(text)} stands for a missing caption"
     if len(text) > LONGEST:
         return f"it has {len(text)} characters, and at most {LONGEST} are taken: {quoted(text)}"
     if NO_TEXT.search(text):

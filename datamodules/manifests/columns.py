@@ -109,7 +109,8 @@ class ColumnNames:
             _list_ignored(self.path, tuple(self._ignored))
 
     def _resolve(self, names: tuple[str, ...], where: str) -> dict[str, str]:
-        asked = {column: known for known, column in self.columns.items() if column in names and column is not None}
+        columns = self._columns_of(names)
+        asked = {column: known for known, column in columns.items() if column in names and column is not None}
         self._missing -= asked.keys()
         found = dict(asked)
         unknown = []
@@ -118,7 +119,7 @@ class ColumnNames:
             known = known_name(name, onset)
             if known is None:
                 unknown.append(name)
-            elif known in self.columns:
+            elif known in columns:
                 self._ignored[name] = None
             elif known in found.values():
                 self._refuse_second(name, known, found, where)
@@ -127,6 +128,19 @@ class ColumnNames:
         self._refuse_unclear(found, unknown, where)
         self._ignored |= dict.fromkeys(name for name in unknown if name)
         return found
+
+    def _columns_of(self, names: tuple[str, ...]) -> Columns:
+        """Return `columns`, or if they are those of other tables, only what they say there is not.
+
+        They are if they name the audio, this table has none of the columns, and it has all of their known names itself.
+        """
+        asked = {known: column for known, column in self.columns.items() if column is not None}
+        own = {known_name(name) for name in names}
+        if "audio" not in asked or set(asked.values()) & set(names) or not set(asked) <= own:
+            return self.columns
+        self._missing = set()
+        log.info("%s: read by its own names: it has none of %s", self.path, ", ".join(asked.values()))
+        return dict.fromkeys(self.columns.keys() - asked.keys())
 
     def _refuse_second(self, name: str, known: str, found: Mapping[str, str], where: str) -> None:
         (first,) = (column for column, other in found.items() if other == known)

@@ -119,7 +119,7 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def opened(path: Path) -> IO[bytes]:
     """Open a file, plain or gzipped, to read its bytes."""
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
 
 
 def _recoded(path: Path, text: IO[str], encoding: str) -> Iterator[tuple[int, bytes]]:

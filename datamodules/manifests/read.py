@@ -70,8 +70,8 @@ def read_manifest(
     the file, or its caption is empty or no text) are left out.
 
     Args:
-        path: ends in .csv, .tsv, .jsonl or .jsonl.gz, or is a folder of shards; a filter such as `#fold=1,2` may follow,
-            see `slap.datamodules.manifests.filters`.
+        path: ends in .csv, .tsv, .jsonl or .jsonl.gz, or is a folder of shards; a filter such as `#fold=1,2` may
+            follow, see `slap.datamodules.manifests.filters`.
         max_bad: largest share of bad clips, 0 to 1.
         bad: a list to which the bad clips are appended.
         data_root: folders below which audio must lie; see `slap.datamodules.manifests.data_root`.

@@ -136,7 +136,7 @@ def _cuts(clips: Iterator[Clip], findings: Findings, journal: Path, workers: int
 
 
 def _respelled(clip: Clip, fault: Fault, spellings: Spellings, places: Places) -> tuple[Clip, Header | Fault]:
-    """Return a clip whose file is missing with one that is spelled otherwise and its header, if there is exactly one."""
+    """Return a clip whose file is missing with the only one that is spelled otherwise, and the header of that."""
     others = spellings.of(_place(clip)[0])
     if len(others) != 1:
         return clip, replace(fault, detail=f"{fault.detail}, but {' and '.join(others)}") if others else fault

@@ -28,6 +28,7 @@ from slap.core.units import Seconds
 from slap.datamodules.audio.load import DecodeError, load
 from slap.datamodules.audio.tar_member import refuse_outside
 from slap.datamodules.manifests.clip import ManifestError
+from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.read import read_manifest
 from slap.datamodules.manifests.safe_cuts import files_of
 from slap.datamodules.manifests.sequence import Clips
@@ -72,6 +73,7 @@ def pack(
     encoding: str = "flac",
     workers: int | None = None,
     skip_bad: bool = False,
+    columns: Columns | None = None,
 ) -> PackReport:
     """Write a manifest's clips and their audio as a Shar folder, which appears when it is complete.
 
@@ -84,6 +86,7 @@ def pack(
         encoding: flac, wav, mp3, opus, or original, that of the source.
         workers: number of processes; 0 and 1 write in this one, None is one per core.
         skip_bad: leave out clips that cannot be read.
+        columns: columns of a table whose names are not the known ones, see `read_manifest`.
 
     Raises:
         ManifestError: the manifest has a fault, or an id cannot be the name of a file.
@@ -94,7 +97,7 @@ def pack(
         raise UserError(f"shard_size must be at least 1 clip per shard, got {shard_size}")
     if out.exists():
         raise UserError(f"{out} exists; name another folder, or remove it")
-    clips = read_manifest(manifest)
+    clips = read_manifest(manifest, columns=columns)
     part = _unfinished(out, manifest, len(clips), shard_size, encoding)
     shards = [
         Shard(number, start, min(start + shard_size, len(clips)), part, encoding, skip_bad)
