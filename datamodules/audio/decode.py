@@ -70,6 +70,8 @@ class CheckedSource(AudioSource):
             start = (samples_in(self.begin, own) + samples_in(offset, own)) / own
             if duration is None and self.length is not None:
                 duration = self.length - offset
+            if duration is None:
+                file.measure()
             file.check_size(file.span(rate, start, duration), max(rate, self.highest), self.largest)
             check_resampling(ratio(own, rate), self.largest, name)
             samples = file.read(rate, start, duration, average if self.averaged else _separate)

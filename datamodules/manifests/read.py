@@ -36,7 +36,8 @@ from pathlib import Path
 from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
 
-from slap.audio.decoders import AudioError, header
+from slap.audio.decoders import measure
+from slap.audio.errors import AudioError
 from slap.audio.reader import ROUNDING
 from slap.core.bad_clip import BadClip
 from slap.core.units import Seconds
@@ -156,7 +157,7 @@ def _table(path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip]
 def _recording(audio: str) -> Recording | AudioError:
     """Return the recording in a file, or the error if it cannot be read."""
     try:
-        found = header(audio)
+        found = measure(audio)
     except AudioError as error:
         return error
     source = AudioSource("file", list(range(found.channels)), audio)

@@ -132,6 +132,8 @@ def _cuts(clips: Iterator[Clip], findings: Findings, journal: Path, workers: int
             findings.bad("unreadable", clip, str(error))
             continue
         findings.good(clip, duration, header.rate, header.channels)
+        if header.note:
+            findings.incomplete(clip, header.note)
         yield cut
 
 

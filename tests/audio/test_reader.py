@@ -3,6 +3,7 @@
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -101,7 +102,6 @@ def test_files_in_blocks_equal_the_whole(ending, noise, tmp_path):
 
 
 def test_m4a_in_blocks_equals_the_whole(tmp_path):
-    av = pytest.importorskip("av", reason="m4a needs the extra `m4a`, which brings PyAV")
     time = np.arange(3 * 44_100) / 44_100
     tone = (0.5 * np.sin(2 * np.pi * (300 * time + 50 * time**2))).astype(np.float32)
     path = tmp_path / "tone.m4a"

@@ -16,7 +16,8 @@ from lhotse import Recording, SupervisionSegment
 
 from epochs import tokenize
 from slap import SLAP
-from slap.audio.decoders import AudioError, header
+from slap.audio.decoders import header
+from slap.audio.errors import AudioError
 from slap.core.bad_clip import REASONS, BadClip
 from slap.core.batch import Batch
 from slap.datamodules import AudioTextData, Clip, ManifestError, read_manifest, write_manifest

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slap.audio.decoders import RATES, AudioError
+from slap.audio.decoders import RATES
+from slap.audio.errors import AudioError
 from slap.audio.reader import average, check_samples
 from slap.audio.resample import resample
 

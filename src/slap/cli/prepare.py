@@ -7,9 +7,10 @@ ROOT holds the corpus as its authors publish it; the manifests, one per split, a
     slap prepare esc50 --help
 
 The last command lists the options of a corpus. OUT/report.json holds, for each split, the numbers of clips of the
-official list that were found, and that are missing, unreadable, truncated, empty or duplicated, and for all splits the
-files that hold the same bytes under different names; OUT/durations.png shows the durations. The same command, given
-again after an interruption, continues; a split that is complete is not made again, unless with --overwrite.
+official list that were found, those of them that were cut short, and that are missing, unreadable, truncated, empty or
+duplicated, and for all splits the files that hold the same bytes under different names; OUT/durations.png shows the
+durations. The same command, given again after an interruption, continues; a split that is complete is not made again,
+unless with --overwrite.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from slap.core.files import atomic_write
 from slap.datamodules.prepare import REPORT
 
 PLOT = "durations.png"
-VERSION = 1
+VERSION = 2
 """Version of the report; a report of another version is not continued."""
 
 UNKNOWN = re.compile(r"unrecognized arguments: (--[^\s=]+)")

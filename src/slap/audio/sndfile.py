@@ -1,0 +1,107 @@
+"""The first decoder: libsndfile, for files whose length it is sure of.
+
+T frames, C channels.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+
+from slap.audio.claims import Claim
+from slap.audio.ffmpeg import FfmpegFile
+from slap.core.units import Seconds
+
+UNKNOWN = 0x7FFFF000
+"""Bytes of a WAV's data from which on the size is that of a stream, whose length was not known."""
+
+_CUT_SHORT = re.compile(r"^(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""The line of libsndfile's log about the data of a WAV or AIFF that ends too early."""
+
+LOGGED = ("WAV", "WAVEX", "RF64", "AIFF")
+"""Formats whose log says that."""
+
+
+class SndFile:
+    """An open file, see `slap.audio.decoders.Decoder`.
+
+    Args:
+        source: a path, or an open file, which is read from its beginning.
+        claim: of its header.
+
+    Raises:
+        Exception: whatever soundfile raises.
+    """
+
+    begins: Seconds = 0.0
+    exact = True
+    broken_off = False
+
+    def __init__(self, source: str | BinaryIO, claim: Claim) -> None:
+        if not isinstance(source, str):
+            source.seek(0)
+        self._source, self._claim = source, claim
+        self._file = _Unsought(source)
+        self.frames, self.samplerate, self.channels = self._file.frames, self._file.samplerate, self._file.channels
+        container = self._file.format
+        self.lossy = container in ("MP3", "OGG")
+        self.declared = self._declared(container)
+        self._at = 0
+        self._second: FfmpegFile | None = None
+
+    @property
+    def damaged(self) -> int:
+        """Number of packets that were passed over."""
+        return self._second.damaged if self._second else 0
+
+    def _declared(self, container: str) -> int:
+        """Return T by the header; libsndfile's is that of the data that is there."""
+        short = _CUT_SHORT.search(self._file.extra_info) if container in LOGGED else None
+        if not short or int(short[1]) >= UNKNOWN or int(short[1]) <= int(short[2]):
+            return self.frames
+        return round(self.frames * int(short[1]) / max(int(short[2]), 1))
+
+    def seek(self, frame: int) -> int:
+        """Read from a frame on."""
+        self._at = frame
+        return self._second.seek(frame) if self._second else self._file.seek(min(frame, self.frames))
+
+    def read(self, frames: int) -> np.ndarray:
+        """Decode (frames, C) float32 from here on, fewer where the file ends."""
+        wanted = min(frames, max(self.frames - self._at, 0))
+        block = self._read_first(wanted) if self._second is None else self._second.read(frames)
+        if len(block) < wanted and self._second is None:
+            self._second = FfmpegFile(self._source, self._claim)
+            self._second.seek(self._at + len(block))
+            block = np.concatenate([block, self._second.read(wanted - len(block))])
+        self._at += len(block)
+        return block
+
+    def _read_first(self, frames: int) -> np.ndarray:
+        """Decode by libsndfile, nothing where it fails: it loses its place in some valid FLAC."""
+        block = np.zeros((0, self.channels), np.float32)
+        with suppress(soundfile.SoundFileError):
+            block = self._file.read(frames, dtype="float32", always_2d=True)
+        return block
+
+    def close(self) -> None:
+        """Close the file, unless it was open before."""
+        self._file.close()
+        if self._second:
+            self._second.close()
+
+
+class _Unsought(soundfile.SoundFile):
+    """A file that is not sought after each read.
+
+    soundfile seeks to where it is already, and libmpg123 then decodes some frames again, without all the bytes that
+    they need: 0.03 s of audio are wrong after each block of an MP3 of a low rate.
+    """
+
+    def seekable(self) -> bool:
+        """Return False, so that a read is one read."""
+        return False
