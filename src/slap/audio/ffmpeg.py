@@ -48,8 +48,6 @@ class FfmpegFile:
         Exception: whatever PyAV raises.
     """
 
-    lossy = True
-
     def __init__(self, source: str | BinaryIO, claim: Claim) -> None:
         self._bytes: BinaryIO = Path(source).open("rb") if isinstance(source, str) else source  # noqa: SIM115
         self._owned = isinstance(source, str)
@@ -57,6 +55,7 @@ class FfmpegFile:
         try:
             self._start()
             container, stream = self._container, self._stream
+            self.lossy = not stream.codec_context.codec.lossless
             first = next(self._blocks, None)
             self._held = [] if first is None else [first]
             self.exact = first is None

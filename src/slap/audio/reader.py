@@ -275,7 +275,9 @@ class AudioFile:
         if at == span.start:
             raise self._outside(at / own, stop / own, at if self._file.seek(0) else 0)
         beyond = max(stop - self.header.frames, 0) if self.header.exact else 0
-        if missing > beyond + max(min(self._slack(span.frames), ESTIMATE), self._lossy_tolerance()) * own:
+        cut_short = self.header.exact or self.note
+        slack = max(min(self._slack(span.frames), ESTIMATE), 0 if cut_short else self._lossy_tolerance())
+        if missing > beyond + slack * own:
             raise AudioError(
                 f"{self.name} was cut short: its data ends {missing / own:.3f} s before the end that its header or "
                 "manifest declares",
