@@ -106,7 +106,7 @@ class ColumnNames:
             absent, there = ", ".join(sorted(self._missing)), ", ".join([*names, *self._ignored]) or "none of them"
             raise ManifestError(f"{self.path}: `columns` names {absent}, which is no column here; there are: {there}")
         if self._ignored:
-            _list_ignored(self.path, tuple(self._ignored))
+            list_ignored(self.path, tuple(self._ignored))
 
     def _resolve(self, names: tuple[str, ...], where: str) -> dict[str, str]:
         columns = self._columns_of(names)
@@ -256,9 +256,18 @@ def _meaning(known: str) -> str:
 
 
 @cache  # a table may be read several times
-def _list_ignored(path: Path, names: tuple[str, ...]) -> None:
-    near = [difflib.get_close_matches(plain(name), [*NAMES, "onset", "offset"], n=1) for name in names[:SHOWN]]
-    hints = [f" (nearest known name: {known[0]})" if known else "" for known in near]
+def list_ignored(path: Path, names: tuple[str, ...], what: str = "columns", known: Sequence[str] = ()) -> None:
+    """Log what is ignored in a file, each name with the nearest known one; once per process.
+
+    Args:
+        path: path of the file.
+        names: names that are ignored.
+        what: kind of names, in the plural.
+        known: tuple of the known names; none stands for those of columns.
+    """
+    valid = known or (*NAMES, "onset", "offset")
+    near = [difflib.get_close_matches(plain(name), valid, n=1) for name in names[:SHOWN]]
+    hints = [f" (nearest known name: {found[0]})" if found else "" for found in near]
     listed = [quoted(name) + hint for name, hint in zip(names, hints, strict=False)]
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    log.warning("%s: columns that are ignored: %s%s", path, ", ".join(listed), more)
+    log.warning("%s: %s that are ignored: %s%s", path, what, ", ".join(listed), more)

@@ -2,13 +2,14 @@
 
 Four kinds are read. In the first two, a row is an audio file with its caption.
 
-- `.csv` with a header. Columns `audio` and `caption`; several captions of a clip stand in repeated rows or in columns
-  caption_1, caption_2, ... Captions of another field stand in `caption_<field>`, e.g. caption_tags; training can draw
-  fields with probabilities of their own, and captions without a field have the field `caption`. Optional: `id` (else
-  the path as written, with its segment), `start` (or `offset`) and `duration` in seconds for a clip within a long file,
-  `label` and `label_<task>` for the zero-shot tasks "label" and "<task>"; `tags` and `tags_<task>` where a clip may
-  have several labels, as `dog;rain`; `fold`, a whole number, for cross-validation; `corpus`, `split`. An empty cell is
-  a missing value. Other columns are ignored. Without any column of captions, captions are made of the labels.
+- `.csv` or `.tsv` with a header, in upper or lower case. Columns `audio` and `caption`; several captions of a clip stand
+  in repeated rows or in columns caption_1, caption_2, ... Captions of another field stand in `caption_<field>`, e.g.
+  caption_tags; training can draw fields with probabilities of their own, and captions without a field have the field
+  `caption`. Optional: `id`; `start` and either `end` or `duration`, in seconds, for a clip within a long file; `label`
+  and `label_<task>` for the zero-shot tasks "label" and "<task>"; `tags` and `tags_<task>` where a clip may have several
+  labels, as `dog;rain`; `fold`, a whole number, for cross-validation; `corpus`, `split`; `youtube` and `freesound`, the
+  ids of the source of the audio. An empty cell is a missing value, as is a caption that says NaN, null, None or n/a.
+  Without any column of captions, captions are made of the labels.
 - `.jsonl` with the same names as keys; `caption` may be a list, `fields` lists the field of each caption, `labels` is
   an object of task and label, `tags` a list or an object of task and list, and `origin` an object of site and id.
 - `.jsonl` of Lhotse cuts, as `write_cuts` or Lhotse's `CutSet.to_file` writes them: each supervision's `text` is a
@@ -16,6 +17,15 @@ Four kinds are read. In the first two, a row is an audio file with its caption.
   files are allowed as sources. See `slap.datamodules.manifests.safe_cuts` for the other fields that are kept.
 - a folder in Lhotse's Shar format, cuts and audio in shards, as `slap pack` writes it; see
   `slap.datamodules.shar.read`.
+
+Other names of times are known (`start_time`, `begin`, `onset`, `end_time`, `stop`), and `offset` is the end beside an
+`onset` and else the start. Columns with names of their own are given in `columns`. Any other column is ignored and
+listed, unless it may change what is trained on: then it is refused, see `slap.datamodules.manifests.columns`. Cells are
+separated by commas, semicolons, tabs or bars, and the text is UTF-8, or UTF-16 with a mark, as spreadsheets write them.
+
+A clip without an `id` is called by the path of its file with all links resolved, and by its segment, so one file is one
+clip in every manifest. A file whose name on the disk differs in upper and lower case, or in the encoding of accents, is
+found if it is the only one, see `slap.datamodules.manifests.audio_files`.
 
 A filter may follow the path: `all.csv#fold=1,2`; see `slap.datamodules.manifests.filters`.
 
