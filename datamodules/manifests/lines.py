@@ -99,7 +99,8 @@ def text_bytes(path: Path) -> Iterator[tuple[int, bytes]]:
         encoding = next((name for mark, name in MARKS.items() if start.startswith(mark)), None)
         if encoding is not None:
             file.seek(0)
-            yield from _recoded(path, io.TextIOWrapper(file, encoding, newline="\n"), encoding)  # type: ignore[arg-type]
+            with io.TextIOWrapper(file, encoding, newline="\n") as text:  # type: ignore[arg-type]
+                yield from _recoded(path, text, encoding)
             return
     yield from raw_lines(path)
 

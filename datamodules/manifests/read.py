@@ -2,12 +2,12 @@
 
 Four kinds are read. In the first two, a row is an audio file with its caption.
 
-- `.csv` or `.tsv` with a header, in upper or lower case. Columns `audio` and `caption`; several captions of a clip stand
-  in repeated rows or in columns caption_1, caption_2, ... Captions of another field stand in `caption_<field>`, e.g.
+- `.csv` or `.tsv` with a header, in upper or lower case. Columns `audio` and `caption`; several captions of a clip are
+  in repeated rows or in columns caption_1, caption_2, ... Captions of another field are in `caption_<field>`, e.g.
   caption_tags; training can draw fields with probabilities of their own, and captions without a field have the field
   `caption`. Optional: `id`; `start` and either `end` or `duration`, in seconds, for a clip within a long file; `label`
-  and `label_<task>` for the zero-shot tasks "label" and "<task>"; `tags` and `tags_<task>` where a clip may have several
-  labels, as `dog;rain`; `fold`, a whole number, for cross-validation; `corpus`, `split`; `youtube` and `freesound`, the
+  and `label_<task>` for the zero-shot tasks "label" and "<task>"; `tags` and `tags_<task>` where a clip may have
+  several labels, as `dog;rain`; `fold`, a whole number, for cross-validation; `corpus`, `split`; `youtube` and `freesound`, the
   ids of the source of the audio. An empty cell is a missing value, as is a caption that says NaN, null, None or n/a.
   Without any column of captions, captions are made of the labels.
 - `.jsonl` with the same names as keys; `caption` may be a list, `fields` lists the field of each caption, `labels` is
