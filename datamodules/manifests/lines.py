@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from slap.datamodules.manifests.clip import ManifestError
 
@@ -99,7 +99,7 @@ def text_bytes(path: Path) -> Iterator[tuple[int, bytes]]:
         encoding = next((name for mark, name in MARKS.items() if start.startswith(mark)), None)
         if encoding is not None:
             file.seek(0)
-            with io.TextIOWrapper(file, encoding, newline="\n") as text:  # type: ignore[arg-type]
+            with io.TextIOWrapper(file, encoding, newline="\n") as text:
                 yield from _recoded(path, text, encoding)
             return
     yield from raw_lines(path)
@@ -120,7 +120,7 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def opened(path: Path) -> IO[bytes]:
     """Open a file, plain or gzipped, to read its bytes."""
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
+    return cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
 def _recoded(path: Path, text: IO[str], encoding: str) -> Iterator[tuple[int, bytes]]:
