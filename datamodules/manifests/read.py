@@ -46,9 +46,8 @@ from pathlib import Path
 from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
 
-from slap.audio.decoders import measure
+from slap.audio.decoders import ROUNDING, measure
 from slap.audio.errors import AudioError
-from slap.audio.reader import ROUNDING
 from slap.core.bad_clip import BadClip
 from slap.core.units import Seconds
 from slap.datamodules.bad_clips import RowError, check_manifest

@@ -33,13 +33,13 @@ class Claim:
         sure: the bytes of the file bear it out, so libsndfile reads the whole file.
         frames: T that the header declares; None if it does not, or only an estimate could.
         broken_off: the file ends within its stream.
-        seekable: libsndfile may begin anywhere in the file; else it begins at the first frame.
+        reach: number of the last frame at which libsndfile begins to read rightly; None if it may begin anywhere.
     """
 
     sure: bool
     frames: int | None = None
     broken_off: bool = False
-    seekable: bool = True
+    reach: int | None = None
 
 
 SURE = Claim(True)
@@ -92,18 +92,26 @@ def _coded(number: int) -> bytes:
 
 
 def _ogg(read_at: ReadAt, size: int) -> Claim:
-    """Look whether the last page ends the stream that the first one begins."""
+    """Look whether the last page ends the stream that the first one begins.
+
+    Of the last page, which usually holds fewer samples than its packets, libsndfile takes the wrong ones where it
+    begins to read in it, if it is Vorbis.
+    """
     first = read_at(0, 27 + 255)
     second = read_at(_page_bytes(first), 6)
-    for reach in (1 << 13, 1 << 17):
-        tail = read_at(max(size - reach, 0), reach)
+    for length in (1 << 13, 1 << 17):
+        tail = read_at(max(size - length, 0), length)
         at = tail.rfind(b"OggS")
-        if at >= 0:
+        before = tail.rfind(b"OggS", 0, max(at, 0))
+        if before >= 0:
             break
     last = tail[at:] if at >= 0 else b""
     whole = len(last) > 27 and _page_bytes(last) == len(last) and bool(last[5] & 4)
     alone = len(second) == 6 and not second[5] & 2 and first[14:18] == last[14:18]
-    return Claim(whole and alone, broken_off=not whole)
+    reach = None
+    if b"vorbis" in first:
+        reach = max(int.from_bytes(tail[before + 6 : before + 14], "little", signed=True) - 1, 0) if before >= 0 else 0
+    return Claim(whole and alone, broken_off=not whole, reach=reach)
 
 
 def _page_bytes(page: bytes) -> int:
@@ -139,5 +147,5 @@ def _mp3(read_at: ReadAt, size: int) -> Claim:
         start + length <= size and (not after or after.startswith(TAGS)),
         frames,
         start + length > size,
-        kind == b"Info" and length >= RESERVOIR * count,
+        None if kind == b"Info" and length >= RESERVOIR * count else 0,
     )

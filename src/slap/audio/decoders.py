@@ -20,7 +20,7 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from slap.audio.claims import Claim, examined
+from slap.audio.claims import SURE, UNSURE, Claim, ReadAt, examined
 from slap.audio.errors import AudioError, Guard
 from slap.audio.ffmpeg import FfmpegFile
 from slap.audio.sndfile import SndFile
@@ -29,6 +29,9 @@ from slap.core.units import Seconds
 
 RATES = (100, 768_000)
 """Hz; a rate outside is a mistake in a header or a swap of arguments."""
+
+ROUNDING: Seconds = 1e-3
+"""Time by which a segment may overstep its file's end: times in manifests are rounded."""
 
 PADDING: Seconds = 0.1
 """Time by which a file's length may differ from what is declared: decoders disagree on the padding of encoders."""
@@ -45,7 +48,6 @@ class Decoder(Protocol):
         channels: C.
         lossy: decoders of the format disagree on the padding of encoders.
         begins: time of the first sample in a video.
-        damaged: number of packets that were passed over.
         broken_off: the file ends within its stream.
     """
 
@@ -56,14 +58,20 @@ class Decoder(Protocol):
     channels: int
     lossy: bool
     begins: Seconds
-    damaged: int
     broken_off: bool
+
+    @property
+    def damaged(self) -> int:
+        """Number of packets that were passed over so far."""
 
     def seek(self, frame: int, /) -> int:
         """Go to a frame, to read from there on."""
 
     def read(self, frames: int, /) -> np.ndarray:
         """Decode (frames, C) float32, fewer where the file ends."""
+
+    def length(self) -> int:
+        """Return T, for which what must be is decoded."""
 
     def close(self) -> None:
         """Close the file."""
@@ -118,10 +126,8 @@ def measured(file: Decoder, name: str) -> Header:
     found = header_of(file)
     if found.exact:
         return found
-    frames = 0
     with Guard(name, "cannot be decoded", "truncated"):
-        while block := len(file.read(1 << 16)):
-            frames += block
+        frames = file.length()
     return replace(found, frames=frames, exact=True, note=note_of(file, frames))
 
 
@@ -135,14 +141,15 @@ def note_of(file: Decoder, frames: int) -> str:
     """Return a sentence of what is missing in a file of which some frames could be decoded; empty if nothing is."""
     notes = []
     rate, declared = file.samplerate, file.declared or 0
-    if declared - frames > (PADDING * rate if file.lossy else 0):
+    if declared - frames > (ROUNDING if file.exact else PADDING) * rate:
         notes.append(
             f"it was cut short: {frames / rate:.2f} of the {declared / rate:.2f} s that its header declares are there"
         )
     elif file.broken_off:
         notes.append(f"its stream breaks off after {frames / rate:.2f} s")
     if file.damaged:
-        notes.append(f"{file.damaged} of its packets are damaged and were passed over")
+        packets = "1 damaged packet was" if file.damaged == 1 else f"{file.damaged} damaged packets were"
+        notes.append(f"{packets} passed over")
     return ", and ".join(notes)
 
 
@@ -181,15 +188,19 @@ def _check_plain(path: str) -> None:
     except (OSError, ValueError) as error:  # ValueError: a name with NUL in it, which libsndfile would cut off there
         fault = FAULTS.get(getattr(error, "errno", None) or 0)
         if fault:
-            raise AudioError(f"{path} cannot be opened: {fault}", "unreadable", path) from error
+            raise AudioError(f"{path[:LONGEST]} cannot be opened: {fault}", "unreadable", path) from error
         raise AudioError(f"there is no file {path}", "absent", path) from error
     if not stat.S_ISREG(mode):
         raise AudioError(f"{path} is no plain file", "unreadable", path)
 
 
+LONGEST = 200
+"""Characters of a path that are shown where it is too long to be one."""
+
 FAULTS = {
     errno.ELOOP: "it is a link to itself",
     errno.EACCES: "permission denied",
+    errno.ENAMETOOLONG: f"its path of more than {LONGEST} characters is too long",
 }
 """Faults of a path other than that there is no such file."""
 
@@ -197,7 +208,7 @@ FAULTS = {
 def _decoder(source: str | BinaryIO, name: str) -> Decoder:
     """Open a file with libsndfile where it is sure of the length, else with FFmpeg."""
     with Guard(name):
-        claim = _claim(source)
+        claim = _claim(source, name)
         if claim.sure:
             with suppress(Exception):  # then FFmpeg says what is wrong
                 first = SndFile(source, claim)
@@ -207,14 +218,22 @@ def _decoder(source: str | BinaryIO, name: str) -> Decoder:
         return FfmpegFile(source, claim)
 
 
-def _claim(source: str | BinaryIO) -> Claim:
+def _claim(source: str | BinaryIO, name: str) -> Claim:
     if not isinstance(source, str):
-        return examined(partial(_read_at, source), source.seek(0, os.SEEK_END))
+        return _checked(partial(_read_at, source), source.seek(0, os.SEEK_END), name)
     file = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return examined(lambda at, size: os.pread(file, size, at), os.fstat(file).st_size)
+        return _checked(lambda at, size: os.pread(file, size, at), os.fstat(file).st_size, name)
     finally:
         os.close(file)
+
+
+def _checked(read_at: ReadAt, size: int, name: str) -> Claim:
+    if not size:
+        raise AudioError(f"{name} is empty: it has 0 bytes", "empty", name)
+    claim = examined(read_at, size)
+    # libsndfile looks for MP3 in whatever has that suffix.
+    return UNSURE if claim is SURE and name.lower().endswith(".mp3") else claim
 
 
 def _read_at(file: BinaryIO, at: int, size: int) -> bytes:

@@ -49,5 +49,5 @@ class Guard:
 def said(error: Exception) -> str:
     """Return the message of a library's error, without the names of its classes and its numbers."""
     text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-    text = text.removeprefix("Error : ").strip().rstrip(".")
-    return text[:1].lower() + text[1:] if text else "its decoder failed"
+    text = text.removeprefix("Error : ").strip().rstrip(".") or "its decoder failed"
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]

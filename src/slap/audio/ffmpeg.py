@@ -11,14 +11,16 @@ T frames, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from slap.audio.claims import Claim
+from slap.audio.packets import holds_no_sound, land, packets_of
 from slap.core.errors import UserError
 from slap.core.units import Seconds
 
@@ -29,8 +31,23 @@ FORMATS = (
 )
 """FFmpeg's names of the containers that are opened. Each holds its sound itself; none names other files."""
 
+UNKNOWN = "no format of sound is found in it; wav, flac, mp3, ogg, opus, m4a, webm, wma and most others are read"
+
 DECLARING = ("aiff", "ape", "asf", "au", "avi", "caf", "flac", "flv", "matroska", "mov", "tak", "tta", "w64", "wv")
 """Containers whose header declares the length; of others FFmpeg estimates it, or takes it from the end of the file."""
+
+NEAR = 10
+"""Seconds up to which all before a place is decoded too: decoders of AAC and AC-3 draw random noise as they go on."""
+
+LEAD = 1
+"""Seconds that are decoded before a place that is farther away: after them decoders have settled."""
+
+FORGETFUL = (
+    *("aac", "ac3", "alac", "amrnb", "amrwb", "ape", "dca", "eac3", "flac", "gsm", "gsm_ms", "libopus", "libspeex"),
+    *("mlp", "mp1", "mp1float", "mp2", "mp2float", "mp3", "mp3float", "opus", "speex", "tak", "truehd", "tta"),
+    *("vorbis", "wavpack", "wmav1", "wmav2"),
+)
+"""Decoders whose samples soon depend no more on those before, but for the noise; of others everything is decoded."""
 
 SCALES = {"u8": 1 << 7, "s16": 1 << 15, "s32": 1 << 31, "s64": 1 << 63}
 """Full scale of FFmpeg's formats of whole numbers."""
@@ -54,17 +71,11 @@ class FfmpegFile:
         self._container: Any = None
         try:
             self._start()
-            container, stream = self._container, self._stream
-            self.lossy = not stream.codec_context.codec.lossless
             first = next(self._blocks, None)
-            self._held = [] if first is None else [first]
             self.exact = first is None
-            seconds = stream.duration * Fraction(stream.time_base) if stream.duration else None
-            if seconds is None and container.duration:
-                seconds = Fraction(container.duration, 1_000_000)
-            self.frames = round(seconds * self.samplerate) if seconds and not self.exact else 0
-            declaring = container.format.name.split(",")[0] in DECLARING and self.frames > 0
-            self.declared = claim.frames or (self.frames if declaring else None)
+            self._held += [] if first is None else [first]
+            self.frames = 0 if self.exact else self._hint()
+            self.declared = claim.frames or self._declared()
             self.broken_off = claim.broken_off
             self.begins = self._begins()
         except BaseException:
@@ -73,26 +84,36 @@ class FfmpegFile:
 
     def _start(self) -> None:
         """Open the file, at its first packet."""
-        import av
-
         if self._container is not None:
             self._container.close()
         self._bytes.seek(0)
-        options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": ""}
-        container: Any = av.open(_Nameless(self._bytes), metadata_errors="ignore", options=options)
-        self._container = container
+        container = self._container = _container(self._bytes)
         self._stream = container.streams.best("audio")
         if self._stream is None:
-            raise UserError("there is no sound in it")
+            raise UserError("there is no sound in it" if not container.streams.audio else "its sound has no channels")
         context = self._stream.codec_context
+        if context is None:
+            raise UserError("FFmpeg has no decoder for its sound")
         context.thread_count = 1
+        self.lossy = not context.codec.lossless
         self.samplerate: int = context.sample_rate
         self.channels: int = context.layout.nb_channels
         self.damaged = 0
         self._at = 0
         self._first_time: Seconds | None = None
-        self._blocks = self._decoded()
+        self._blocks = self._decoded(packets_of(container, self._stream))
         self._held: list[np.ndarray] = []
+
+    def _hint(self) -> int:
+        """Return T by the header, or as FFmpeg estimates it; 0 if neither is known."""
+        ticks, unit = self._stream.duration, self._stream.time_base
+        if not ticks:
+            ticks, unit = self._container.duration, Fraction(1, 1_000_000)
+        return round(ticks * unit * self.samplerate) if ticks else 0
+
+    def _declared(self) -> int | None:
+        declaring = self._container.format.name.split(",")[0] in DECLARING and self.frames > 0
+        return self.frames if declaring else None
 
     def _begins(self) -> Seconds:
         """Return the time of the first sample after the first picture, if there are pictures."""
@@ -102,36 +123,73 @@ class FfmpegFile:
             return 0.0
         return max(self._first_time - min(times), 0.0)
 
-    def _decoded(self) -> Iterator[np.ndarray]:
-        """Yield (n, C) float32 from here to the end of the file."""
-        from av.error import FFmpegError
-
+    def _decoded(self, packets: Iterator[Any], frames: Sequence[Any] = ()) -> Iterator[np.ndarray]:
+        """Yield (n, C) float32 of some frames that are decoded, and of the packets after them."""
         convert = _Converter(self)
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-                if packet is None:
-                    break
-                decoded = packet.decode()
-            except EOFError:
-                break
-            except FFmpegError:
-                self.damaged += 1
-                continue
-            for frame in decoded:
-                if self._first_time is None:
-                    self._first_time = frame.time
-                yield from convert(frame)
+        for frame in chain(frames, self._frames(packets)):
+            if self._first_time is None:
+                self._first_time = frame.time
+            yield from convert(frame)
         yield from convert(None)
 
+    def _frames(self, packets: Iterator[Any]) -> Iterator[Any]:
+        """Yield FFmpeg's frames; packets that cannot be decoded are counted."""
+        from av.error import FFmpegError
+
+        while True:
+            packet = None
+            try:
+                packet = next(packets, None)
+                frames = [] if packet is None else packet.decode()
+            except EOFError:
+                return
+            except FFmpegError:
+                self.damaged += packet is None or not holds_no_sound(packet, self._stream.codec.name)
+                continue
+            if packet is None:
+                return
+            yield from frames
+
     def seek(self, frame: int) -> int:
-        """Read from a frame on."""
-        if frame < self._at:
+        """Read from a frame on, with the same samples as if all before it were decoded."""
+        near = NEAR * self.samplerate
+        if frame < self._at or frame - self._at > near:
             self._start()
-        while self._at < frame and len(self.read(min(frame - self._at, 1 << 16))):
-            pass
+            if frame > near and not self._land(frame):
+                self._start()
+        self._skip(frame)
         return frame
+
+    def length(self) -> int:
+        """Return T, of which only the end is decoded where the packets can be counted."""
+        beyond = max(self.frames - 2 * LEAD * self.samplerate, 0)
+        self._start()
+        if beyond and self._land(beyond) and self.read(1 << 10).size:
+            self._skip(None)
+            return self._at
+        self._start()
+        self._skip(None)
+        return self._at
+
+    def _land(self, frame: int) -> bool:
+        """Go to a place that lies before a frame without decoding what is before it, if that can be found."""
+        from av.error import FFmpegError
+
+        name = self._stream.codec.name
+        if not (name in FORGETFUL or name.startswith("pcm_")):
+            return False
+        try:
+            found = land(self._container, self._stream, frame, LEAD * self.samplerate)
+        except (FFmpegError, EOFError):
+            return False
+        if found is not None:
+            self._at, self._blocks = found.position, self._decoded(found.packets, found.frames)
+        return found is not None
+
+    def _skip(self, frame: int | None) -> None:
+        """Decode up to a frame, or to the end, and drop it."""
+        while (frame is None or self._at < frame) and self.read(min((frame or 1 << 62) - self._at, 1 << 16)).size:
+            pass
 
     def read(self, frames: int) -> np.ndarray:
         """Decode (frames, C) float32 from here on, fewer where the file ends."""
@@ -154,6 +212,17 @@ class FfmpegFile:
             self._container.close()
         if self._owned:
             self._bytes.close()
+
+
+def _container(file: BinaryIO) -> Any:
+    """Open a container that holds sound, and nothing else."""
+    import av
+
+    options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": ""}
+    try:
+        return av.open(_Nameless(file), metadata_errors="ignore", options=options)
+    except (av.error.InvalidDataError, av.error.ArgumentError, EOFError) as error:
+        raise UserError(UNKNOWN) from error
 
 
 class _Nameless:

@@ -23,23 +23,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slap.audio.decoders import PADDING, Header, header, header_of, measure, measured, name_of, note_of, opened
+from slap.audio.decoders import (
+    PADDING,
+    ROUNDING,
+    Header,
+    header,
+    header_of,
+    measure,
+    measured,
+    name_of,
+    note_of,
+    opened,
+)
 from slap.audio.errors import AudioError, Guard
 from slap.audio.resample import resample, resampled, samples_after
 from slap.core.units import Seconds
 
-__all__ = [
-    "AudioError",
-    "AudioFile",
-    "Header",
-    "Span",
-    "average",
-    "blocks",
-    "check_samples",
-    "header",
-    "measure",
-    "read",
-]
+__all__ = ["AudioError", "AudioFile", "Header", "average", "blocks", "check_samples", "header", "measure", "read"]
 
 BLOCK: Seconds = 30.0
 """Length of a block; a segment up to one and a half of it is one block."""
@@ -49,9 +49,6 @@ LARGEST_BLOCK = 1 << 26
 
 LOUDEST = 100.0
 """Float samples beyond this are no audio in -1 to 1, most likely integers that were converted without scaling."""
-
-ROUNDING: Seconds = 1e-3
-"""Time by which a segment may overstep its file's end: times in manifests are rounded."""
 
 ESTIMATE: Seconds = 0.05
 """Time by which the data of an MP3 may end early: without a frame that counts the others, its length is an estimate."""

@@ -19,10 +19,13 @@ from slap.core.units import Seconds
 UNKNOWN = 0x7FFFF000
 """Bytes of a WAV's data from which on the size is that of a stream, whose length was not known."""
 
-_CUT_SHORT = re.compile(r"^(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
-"""The line of libsndfile's log about the data of a WAV or AIFF that ends too early."""
+_CUT_SHORT = re.compile(r"^ *(?:data|SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""The line of libsndfile's log about the data of a file that ends too early."""
 
-LOGGED = ("WAV", "WAVEX", "RF64", "AIFF")
+FAR = 10
+"""Seconds from which on FFmpeg finds a place in a file in which libsndfile would have to begin at the first frame."""
+
+LOGGED = ("WAV", "WAVEX", "RF64", "AIFF", "AU", "W64")
 """Formats whose log says that."""
 
 
@@ -42,16 +45,20 @@ class SndFile:
     broken_off = False
 
     def __init__(self, source: str | BinaryIO, claim: Claim) -> None:
-        if not isinstance(source, str):
-            source.seek(0)
         self._source, self._claim = source, claim
-        self._file = _Unsought(source)
+        self._file = self._open()
+        self._reach = claim.reach if self._file.can_seek() else 0
         self.frames, self.samplerate, self.channels = self._file.frames, self._file.samplerate, self._file.channels
         container = self._file.format
         self.lossy = container in ("MP3", "OGG")
-        self.declared = self._declared(container)
+        self.declared: int | None = self._declared(container)
         self._at = 0
         self._second: FfmpegFile | None = None
+
+    def _open(self) -> _Unsought:
+        if not isinstance(self._source, str):
+            self._source.seek(0)
+        return _Unsought(self._source)
 
     @property
     def damaged(self) -> int:
@@ -66,9 +73,29 @@ class SndFile:
         return round(self.frames * int(short[1]) / max(int(short[2]), 1))
 
     def seek(self, frame: int) -> int:
-        """Read from a frame on."""
+        """Read from a frame on, with the same samples as if all before it were decoded."""
+        if self._second is None and self._reach == 0 and frame - self._at > FAR * self.samplerate:
+            self._second = FfmpegFile(self._source, self._claim)
+        if self._second is not None:
+            self._second.seek(frame)
+        elif self._reach is None or frame <= self._reach:
+            self._file.seek(min(frame, self.frames))
+        else:
+            self._approach(frame, self._reach)
         self._at = frame
-        return self._second.seek(frame) if self._second else self._file.seek(min(frame, self.frames))
+        return frame
+
+    def _approach(self, frame: int, reach: int) -> None:
+        """Read up to a frame from one before it at which libsndfile may begin."""
+        if frame < self._at or reach > self._at:
+            if reach:
+                self._file.seek(reach)
+            else:
+                self._file.close()
+                self._file = self._open()
+            self._at = reach
+        while self._at < frame and (passed := len(self._read_first(min(frame - self._at, 1 << 16)))):
+            self._at += passed
 
     def read(self, frames: int) -> np.ndarray:
         """Decode (frames, C) float32 from here on, fewer where the file ends."""
@@ -88,6 +115,10 @@ class SndFile:
             block = self._file.read(frames, dtype="float32", always_2d=True)
         return block
 
+    def length(self) -> int:
+        """Return T."""
+        return self.frames
+
     def close(self) -> None:
         """Close the file, unless it was open before."""
         self._file.close()
@@ -105,3 +136,7 @@ class _Unsought(soundfile.SoundFile):
     def seekable(self) -> bool:
         """Return False, so that a read is one read."""
         return False
+
+    def can_seek(self) -> bool:
+        """Tell if the file can be sought."""
+        return super().seekable()
