@@ -132,6 +132,22 @@ def as_text(title: str, record: Record) -> str:
     return "\n".join([*lines, *_bars(record["histogram"])])
 
 
+def identical_text(found: Record) -> str:
+    """Return the lines about files with the content of an earlier one, for a terminal; empty if there is none.
+
+    Args:
+        found: counts, as `slap.datamodules.prepare.contents.identical` returns them.
+    """
+    if not found["count"]:
+        return ""
+    across = found["across_splits"]
+    title = f"  {'identical':<12}{found['count']:>9}   (files with the content of an earlier one"
+    title += (
+        f", {across} of them of another split; `slap overlap --out` removes those from a manifest)" if across else ")"
+    )
+    return "\n".join([title, *_names(found["first"], found["count"])])
+
+
 def _about(record: Record) -> str:
     if not record["found"]:
         return ""

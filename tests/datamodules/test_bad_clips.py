@@ -462,9 +462,9 @@ def test_rows_of_a_table_that_cannot_be_used_are_left_out_and_reported(folder: P
     cuts = read_manifest(folder / "m.csv", max_bad=0.1, bad=bad)
     assert len(cuts) == COUNT - 4
     assert {(clip.id, clip.reason, clip.where.split(", ")[1]) for clip in bad} == {
-        ("gone.wav", "absent", "line 5"),
+        (f"{folder}/gone.wav", "absent", "line 5"),
         ("c5.wav", "caption", "line 7"),
-        ("none.wav", "empty", "line 10"),
+        (f"{folder}/none.wav", "empty", "line 10"),
         ("c9.wav", "caption", "line 11"),
     }
     with pytest.raises(ManifestError, match=r"m\.csv: 4 of 60 clips are bad \(1 absent, 1 empty, 2 caption\)"):

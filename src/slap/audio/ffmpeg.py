@@ -65,8 +65,6 @@ class FfmpegFile:
         Exception: whatever PyAV raises.
     """
 
-    lossy = True
-
     def __init__(self, source: str | BinaryIO, claim: Claim) -> None:
         self._bytes: BinaryIO = Path(source).open("rb") if isinstance(source, str) else source  # noqa: SIM115
         self._owned = isinstance(source, str)
@@ -97,6 +95,7 @@ class FfmpegFile:
         if context is None:
             raise UserError("FFmpeg has no decoder for its sound")
         context.thread_count = 1
+        self.lossy = not context.codec.lossless
         self.samplerate: int = context.sample_rate
         self.layout = context.layout  # that of the context follows what it decodes
         self.channels: int = self.layout.nb_channels

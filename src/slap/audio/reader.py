@@ -53,6 +53,10 @@ LOUDEST = 100.0
 ESTIMATE: Seconds = 0.05
 """Time by which the data of an MP3 may end early: without a frame that counts the others, its length is an estimate."""
 
+MISMATCH: Seconds = 0.5
+"""Time by which the length of a lossy file may differ from a manifest's, as in Lhotse: the headers of many MP3 files
+say too little, and each reader estimates their lengths in its own way."""
+
 COPIES = 3
 """Memory to read a segment, as a multiple of all its channels as float32. Measured at most: 4.4."""
 
@@ -136,7 +140,8 @@ class AudioFile:
         # Times are rounded, e.g. to another rate; the last frames of a file belong to the segment that ends there.
         if abs(first + frames - total) <= ROUNDING * own and first < total:
             frames = total - first
-        if duration <= 0 or first + frames - total > max(self._slack(frames) * own, 2):
+        slack = max(self._slack(frames), self._lossy_tolerance())
+        if duration <= 0 or first + frames - total > max(slack * own, 2):
             raise self._outside(start, start + duration, total)
         return Span(first, frames, samples)
 
@@ -156,11 +161,9 @@ class AudioFile:
         Raises:
             AudioError: the lengths differ by more than decoders do.
         """
-        if not self.header.exact:
-            self._expected = expected
-            return
+        self._expected = expected
         found = self.header.duration
-        if abs(found - expected) > _tolerance(expected):
+        if self.header.exact and abs(found - expected) > self._tolerance(expected):
             raise self._differs(f"lasts {found:.3f} s", expected)
 
     def _differs(self, found: str, expected: Seconds) -> AudioError:
@@ -269,7 +272,9 @@ class AudioFile:
         if at == span.start:
             raise self._outside(at / own, stop / own, at if self._file.seek(0) else 0)
         beyond = max(stop - self.header.frames, 0) if self.header.exact else 0
-        if missing > beyond + min(self._slack(span.frames), ESTIMATE) * own:
+        cut_short = self.header.exact or self.note
+        slack = max(min(self._slack(span.frames), ESTIMATE), 0 if cut_short else self._lossy_tolerance())
+        if missing > beyond + slack * own:
             raise AudioError(
                 f"{self.name} was cut short: its data ends {missing / own:.3f} s before the end that its header or "
                 "manifest declares",
@@ -281,7 +286,7 @@ class AudioFile:
     def _check_end(self, at: int, expected: Seconds) -> None:
         """Refuse a file that goes on where it should end, once it was read up to there."""
         own = self.header.rate
-        margin = round(_tolerance(expected) * own)
+        margin = round(self._tolerance(expected) * own)
         if at < samples_in(expected, own) - margin:
             return
         more = len(self._read(2 * margin, at))
@@ -315,6 +320,14 @@ class AudioFile:
         """Return the time by which a segment of some frames may overstep the end of the file."""
         return min(PADDING, frames / self.header.rate / 10) if self._file.lossy else ROUNDING
 
+    def _tolerance(self, expected: Seconds) -> Seconds:
+        """Return the time by which the file's length may differ from a manifest's."""
+        return max(PADDING + 0.01 * expected, MISMATCH if self._file.lossy else 0)
+
+    def _lossy_tolerance(self) -> Seconds:
+        """Return the time that may be missing at the end by a manifest, where its length is that of another decoder."""
+        return self._tolerance(self._expected) if self._expected is not None and self._file.lossy else 0
+
 
 def read(path: str | Path, rate: int) -> Tensor:
     """Read a whole file, (T',) float32, mono at a rate.
@@ -336,11 +349,6 @@ def blocks(
     """
     with AudioFile(path) as file:
         yield from file.blocks(rate, start, duration, seconds)
-
-
-def _tolerance(expected: Seconds) -> Seconds:
-    """Return the time by which a file's length may differ from a manifest's."""
-    return PADDING + 0.01 * expected
 
 
 def samples_in(seconds: Seconds, rate: int) -> int:

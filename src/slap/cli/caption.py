@@ -19,6 +19,7 @@ import sys
 from slap.cli.options import (
     PATHS,
     add_batch,
+    add_columns,
     add_common,
     add_decoding,
     add_dtype,
@@ -33,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_model(parser)
     parser.add_argument("paths", metavar="PATH", nargs="+", help=PATHS)
+    add_columns(parser)
     add_decoding(parser)
     add_batch(parser)
     add_dtype(parser)
@@ -47,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     how = decoding(arguments)
     failed: list[tuple[str, str]] = []
-    items = inputs(arguments.paths, failed)
+    items = inputs(arguments.paths, failed, arguments.columns)
     model = load(arguments)
     captions: dict[int, str] = {}
     stream = model.stream_captions([item.audio for item in items], how, arguments.batch_seconds)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from slap.cli.options import PATHS, add_batch, add_common, add_dtype, add_model, load, plain, tell_failed
+from slap.cli.options import PATHS, add_batch, add_columns, add_common, add_dtype, add_model, load, plain, tell_failed
 from slap.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_model(parser)
     parser.add_argument("paths", metavar="PATH", nargs="+", help=PATHS)
+    add_columns(parser)
     parser.add_argument(
         "--labels",
         nargs="+",
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.prompts and not arguments.labels:
         raise UserError("--prompts stand around --labels, which are missing")
     failed: list[tuple[str, str]] = []
-    items = inputs(arguments.paths, failed)
+    items = inputs(arguments.paths, failed, arguments.columns)
     return (_by_labels if arguments.labels else _by_head)(arguments, items, failed)
 
 

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slap.cli.options import PATHS, add_batch, add_common, add_dtype, add_model, load, tell_failed
+from slap.cli.options import PATHS, add_batch, add_columns, add_common, add_dtype, add_model, load, tell_failed
 from slap.core.errors import MissingDependencyError, UserError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_model(parser)
     parser.add_argument("paths", metavar="PATH", nargs="+", help=PATHS)
+    add_columns(parser)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="PARQUET", help="the table to write, a file that ends in .parquet"
     )
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     from slap.cli.inputs import inputs
 
     failed: list[tuple[str, str]] = []
-    items = inputs(arguments.paths, failed)
+    items = inputs(arguments.paths, failed, arguments.columns)
     try:
         if arguments.devices * arguments.num_nodes > 1:
             from slap.cli.embed_devices import embed_on_devices  # imports Lightning

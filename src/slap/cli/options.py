@@ -22,7 +22,7 @@ DONE, SOME_FAILED = 0, 3
 SHOWN = 20
 """Failed files that are shown on a terminal."""
 
-PATHS = "files, folders (with their sub-folders), globs in quotes, or manifests (.csv, .jsonl, .jsonl.gz)"
+PATHS = "files, folders (with their sub-folders), globs in quotes, or manifests (.csv, .tsv, .jsonl, .jsonl.gz)"
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +44,37 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         help="load a saved model even if its checksum is wrong or its files are links to elsewhere",
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """Add --columns."""
+    parser.add_argument(
+        "--columns",
+        metavar="MAPPING",
+        type=columns_from_text,
+        help="columns of tables whose names are not the known ones, e.g. '{audio: filepath, caption: title}'; null as "
+        "the column says that there is none, e.g. '{start: null}'",
+    )
+
+
+def columns_from_text(text: str) -> dict[str, str | None]:
+    """Return the mapping that an option spells in YAML.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no mapping from known names to names of columns.
+    """
+    import yaml
+
+    from slap.datamodules.manifests.columns import check_columns
+
+    try:
+        content = yaml.safe_load(text)
+        if not isinstance(content, dict) or not all(isinstance(name, str | None) for name in content.values()):
+            raise UserError(f"a mapping is written as '{{audio: filepath, caption: title}}', got {text}")
+        check_columns(content)
+    except (yaml.YAMLError, UserError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return content
 
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
@@ -135,14 +166,21 @@ def plain(options: Sequence[str] | None, what: str) -> list[str]:
     """Return the words of an option that takes several, or one file with a word per line.
 
     Raises:
-        ValueError: the file is empty.
+        ValueError: the file is empty, no text, or no .txt file.
         FileNotFoundError: it is not there.
     """
     from pathlib import Path
 
+    from slap.datamodules.captions.validate import NO_TEXT, quoted
+    from slap.datamodules.manifests.lines import text_lines
+
     words = list(options or [])
     if len(words) == 1 and words[0].endswith(".txt"):
-        words = [line.strip() for line in Path(words[0]).read_text(encoding="utf-8").splitlines() if line.strip()]
+        words = [line.strip() for _, line in text_lines(Path(words[0])) if line.strip()]
+        if wrong := next(filter(NO_TEXT.search, words), None):
+            raise UserError(f"{options[0]}: this is not UTF-8 text: {quoted(wrong)}")  # type: ignore[index]
+    elif len(words) == 1 and Path(words[0]).is_file():
+        raise UserError(f"{words[0]} is a file, and files with one of the {what} per line end in .txt")
     if not words:
         raise UserError(f"there are no {what}; give some, or a .txt file with one per line")
     return words

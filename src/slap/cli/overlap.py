@@ -19,6 +19,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slap.cli.options import add_columns
 from slap.core.errors import UserError
 from slap.datamodules.overlap import WAYS
 
@@ -47,6 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pairs", type=int, default=SHOWN, metavar="N", help="largest number of pairs to print (default: %(default)s)"
     )
+    add_columns(parser)
     workers = min(os.cpu_count() or 1, 16)
     parser.add_argument(
         "--workers",
@@ -76,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     from slap.datamodules.overlap.report import as_text, record
     from slap.datamodules.overlap.search import search
 
-    found = search(arguments.train, arguments.evaluation, set(arguments.by), arguments.workers, show=True)
+    found = search(arguments.train, arguments.evaluation, set(arguments.by), arguments.workers, True, arguments.columns)
     kept = None if out is None else _write_rest(found, out)
     result = record(found, out, kept)
     print(json.dumps(result, indent=2) if arguments.json else as_text(result, arguments.pairs))
