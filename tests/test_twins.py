@@ -17,7 +17,8 @@ from lhotse.cut import Cut
 
 from slap.audio.reader import AudioError
 from slap.audio.scan import READ, SUFFIXES, scan
-from slap.audio.sources import Segment, source
+from slap.audio.recordings import source
+from slap.audio.sources import Segment
 from slap.cli.inputs import inputs
 from slap.core.packed import Packed
 from slap.datamodules import AudioTextData, Clip, read_manifest, write_cuts, write_manifest

@@ -17,7 +17,8 @@ from typing import Any
 from torch import Tensor
 
 from slap.audio.reader import AudioError
-from slap.audio.sources import Audio, LazyAudio
+from slap.audio.recordings import Audio
+from slap.audio.sources import LazyAudio
 from slap.core.bad_clip import BadClip
 from slap.core.errors import UserError
 from slap.core.registry import find
