@@ -154,7 +154,7 @@ def blocks_of(stream: AudioStream, level: Level) -> Iterator[Tensor]:
 
 def note_of(stream: AudioStream, level: Level) -> str:
     """Return a word about a recording that was read to its end; empty if there is nothing to say."""
-    silence = f"is silent ({level}; below {SILENT:g} dBFS nothing is heard)" if level.silent else ""
+    silence = f"it is silent ({level}; below {SILENT:g} dBFS nothing is heard)" if level.silent else ""
     return "; ".join(filter(None, [silence, stream.about.note]))
 
 
@@ -254,7 +254,7 @@ def in_order(items: Iterable[StreamItem[Whole]]) -> list[StreamItem[Whole]]:
         if item.error is not None:
             raise item.error
         if item.note:
-            log.warning("%s %s", item.name, item.note)
+            log.warning("%s: %s", item.name, item.note)
         found.append(item)
     return sorted(found, key=lambda item: item.index)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from slap.audio.reader import AudioError, blocks
+from slap.audio.reader import AudioError
 from slap.audio.scan import Found, content_hash
-from slap.audio.sources import AudioStream
+from slap.audio.sources import About, AudioStream, Segment
 
 
 class NotIndexedError(AudioError):
@@ -60,9 +60,10 @@ class Contents:
             file: the file.
             anew: decode it even if its content is known.
         """
-        return AudioStream(file.name, 0, lambda: self._blocks(file, anew))
+        about = About()
+        return AudioStream(file.name, 0, lambda: self._blocks(file, anew, about), about=about)
 
-    def _blocks(self, file: Found, anew: bool) -> Iterator[Tensor]:
+    def _blocks(self, file: Found, anew: bool, about: About) -> Iterator[Tensor]:
         if file.name != file.path:
             raise NotIndexedError("unreadable", "its name is not UTF-8; rename it")
         if file.size == 0:
@@ -72,7 +73,7 @@ class Contents:
             content = self.hashes[file.name] = content_hash(path)
             if self._claims.setdefault(content, claim) is not claim and not anew:
                 raise KnownContentError(f"{path} has the content of another file")
-            yield from blocks(path, self.rate)
+            yield from Segment(str(path)).blocks(self.rate, about)
         except FileNotFoundError as error:
             raise NotIndexedError("absent", "it was removed while it was to be read") from error
         except OSError as error:
