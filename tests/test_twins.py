@@ -16,8 +16,8 @@ from lhotse import AudioSource, Recording, SupervisionSegment
 from lhotse.cut import Cut
 
 from slap.audio.reader import AudioError
-from slap.audio.scan import READ, SUFFIXES, scan
 from slap.audio.recordings import source
+from slap.audio.scan import READ, SUFFIXES, scan
 from slap.audio.sources import Segment
 from slap.cli.inputs import inputs
 from slap.core.packed import Packed

@@ -42,9 +42,9 @@ def folder(tmp_path, monkeypatch, checkpoints):
     return tmp_path
 
 
-def run(capsys, *arguments):
+def run(capsys, *arguments, status=0):
     """What a command prints."""
-    assert main(arguments) == 0
+    assert main(arguments) == status
     return capsys.readouterr().out
 
 
@@ -63,7 +63,7 @@ def test_index_then_search_by_text_and_by_sound(folder, capsys):
 
 def test_json(folder, capsys):
     (folder / "sounds/bad.wav").write_bytes(b"junk")
-    report = json.loads(run(capsys, "index", "model.ckpt", "sounds", "sounds.index", "--json"))
+    report = json.loads(run(capsys, "index", "model.ckpt", "sounds", "sounds.index", "--json", status=3))
     assert (report["added"], report["files"], report["approximate"]) == (4, 4, False)
     assert [(bad["path"], bad["reason"]) for bad in report["bad"]] == [("bad.wav", "unreadable")]
     found = json.loads(run(capsys, "search", "sounds.index", "rain", "--audio", "sounds/0/0.wav", "--json"))
@@ -136,7 +136,7 @@ def test_two_updates_at_once_are_refused(folder, capsys):
 def test_names_cannot_steer_the_terminal(folder, capsys):
     (folder / "sounds/0/0.wav").rename(folder / "sounds/\x1b[2J\nfake.wav")
     (folder / "sounds/\x1b[31m.wav").write_bytes(b"junk")
-    printed = run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
+    printed = run(capsys, "index", "model.ckpt", "sounds", "sounds.index", status=3)
     printed += run(capsys, "search", "sounds.index", "rain")
     assert "\x1b" not in printed
     assert "\\x1b[2J\\nfake.wav" in printed

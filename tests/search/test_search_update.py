@@ -1,6 +1,7 @@
 """An index follows its folder, embeds nothing twice, and survives interruptions."""
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -92,16 +93,18 @@ def test_bad_files_are_listed_with_reasons_and_do_not_stop_the_others(sounds):
     soundfile.write(sounds.folder / "none.wav", np.zeros(0), 16_000)
     (sounds.folder / "cut.flac").write_bytes(sounds.tone("whole.flac", 700, seconds=5).read_bytes()[:9000])
     report = sounds.update()
-    assert counts(report) == {"added": 2}
+    assert counts(report) == {"added": 3}
     assert {row.path: row.reason for row in report.bad} == {
         "empty.wav": "empty",
         "junk.flac": "unreadable",
         "silent.wav": "silent",
-        "nan.wav": "unreadable",
-        "none.wav": "unreadable",
-        "cut.flac": "unreadable",
+        "nan.wav": "not_finite",
+        "none.wav": "empty",
     }
     assert all(row.detail for row in report.bad)
+    ((path, note),) = report.notes
+    assert path == "cut.flac"
+    assert re.fullmatch(r"it was cut short: \d\.\d\d of the 5\.00 s that its header declares are there", note)
 
 
 def test_bad_files_are_not_read_again_until_they_change_or_one_asks(sounds, monkeypatch):

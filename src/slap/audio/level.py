@@ -38,7 +38,7 @@ class Level:
 
     @property
     def dbfs(self) -> float:
-        """dB relative to a sine of full scale; minus infinity for no sound at all."""
+        """DB relative to a sine of full scale; minus infinity for no sound at all."""
         peak = (self._high - self._low) / 2
         return 20 * log10(peak) if peak > 0 else -inf
 

@@ -3,8 +3,9 @@
     slap frames runs/demo/best.ckpt street.wav --texts "a dog barks" "a car passes" --plot street.png
 
 Times come in steps of 40 ms, on the clock of a player: in a video whose audio starts late they count from the begin of
-the video. A silent recording (below -70 dBFS) has no events. An event begins where the similarity reaches the threshold; without one it is set half-way
-between quiet and loud for each text, see `slap.inference.frames`. --json also prints the similarity at all times.
+the video. An event begins where the similarity reaches the threshold; without one it is set half-way between quiet and
+loud for each text, see `slap.inference.frames`. A silent recording (below -70 dBFS) has no events. --json also prints
+the similarity at all times.
 
 Exit status: 0 done, also without any event; 2 nothing was done.
 """

@@ -19,8 +19,8 @@ def inputs(paths: Iterable[str], failed: list[tuple[str, str]] | None = None) ->
     """Find the recordings that some paths name, in their order, each once.
 
     A path that is no folder and no manifest is taken for audio whatever its name; in folders the ending decides. A path
-    that cannot be looked at, for instance a link to itself or a name that is too long, is taken too: reading it says why
-    it cannot be used, and the others are used. `~` is the home folder.
+    that cannot be looked at, such as a link to itself or a name that is too long, is taken too: reading it says why it
+    cannot be used, and the others are used. `~` is the home folder.
 
     Args:
         paths: files, folders, globs and manifests.

@@ -7,8 +7,8 @@
 Each hit is a file with the cosine of its best window, and the place of this window in the file, on the clock of a
 player. The model is expected at the path that it had when the index was made; --model names another.
 
-Exit status: 0 done; 3 done, but for files of --audio that are listed on stderr, since they cannot be read or are silent;
-2 nothing was done.
+Exit status: 0 done; 3 done, but for files of --audio that are listed on stderr, which cannot be read or are silent; 2
+nothing was done.
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     failed: list[tuple[str, str]] = []
     notes: list[tuple[str, str]] = []
     found = [*_by_text(index, texts, arguments), *_by_audio(index, arguments, failed, notes)]
+    if not found:
+        raise UserError("\n".join(reason for _, reason in failed))
     if arguments.json:
         results = [{**query, "hits": [asdict(hit) for hit in hits]} for query, hits in found]
         told = {"failed": as_records(failed, "error"), "notes": as_records(notes, "note")}

@@ -39,9 +39,10 @@ def draw(path: str, frames: Frames, events: Sequence[Event], out: Path) -> None:
 
 
 def _spectrogram(axes: Axes, path: str, frames: Frames) -> None:
-    image, begins = levels(blocks(path, RATE), RATE, round(frames.seconds * RATE)), frames.begins
+    image = levels(blocks(path, RATE), RATE, round(frames.seconds * RATE))
+    extent = (frames.begins, frames.begins + frames.seconds, 0, ROWS)
     axes.imshow(
-        image, origin="lower", aspect="auto", extent=(begins, begins + frames.seconds, 0, ROWS), cmap="magma", vmin=0, vmax=1,
+        image, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=0, vmax=1,
         interpolation="nearest",
     )  # fmt: skip
     axes.set_yticks([row_of(1000 * tick, RATE) for tick in TICKS], [f"{tick:g}" for tick in TICKS])

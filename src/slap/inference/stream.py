@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import resource
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -25,8 +25,8 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from slap.audio.errors import AudioError, Guard
 from slap.audio.level import SILENT, Level
-from slap.audio.reader import AudioError
 from slap.audio.recordings import Audio, name_of, source
 from slap.audio.sources import AudioStream
 from slap.core.units import Seconds
@@ -135,7 +135,7 @@ def opened(item: Audio | AudioStream, index: int, rate: int, hold: bool = True) 
     """
     if isinstance(item, AudioStream):
         return item
-    with _guard(name_of(item, index)):
+    with Guard(name_of(item, index), "cannot be read"):
         return source(item, index, rate, hold)
 
 
@@ -145,7 +145,7 @@ def blocks_of(stream: AudioStream, level: Level) -> Iterator[Tensor]:
     Raises:
         AudioError: it cannot be read, whatever the reason.
     """
-    with _guard(stream.name):
+    with Guard(stream.name, "cannot be read"):
         for block in stream.blocks():
             if len(block):
                 level.add(block)
@@ -156,17 +156,6 @@ def note_of(stream: AudioStream, level: Level) -> str:
     """Return a word about a recording that was read to its end; empty if there is nothing to say."""
     silence = f"it is silent ({level}; below {SILENT:g} dBFS nothing is heard)" if level.silent else ""
     return "; ".join(filter(None, [silence, stream.about.note]))
-
-
-@contextmanager
-def _guard(name: str) -> Iterator[None]:
-    """Turn whatever reading a recording raises into its `AudioError`, but a lack of memory."""
-    try:
-        yield
-    except (AudioError, MemoryError):
-        raise
-    except Exception as error:
-        raise AudioError(f"{name} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _portion(

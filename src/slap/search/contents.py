@@ -15,22 +15,6 @@ from slap.audio.scan import Found, content_hash
 from slap.audio.sources import About, AudioStream, Segment
 
 
-class NotIndexedError(AudioError):
-    """A file that cannot be indexed.
-
-    Attributes:
-        bad_reason: as the index keeps it.
-
-    Args:
-        reason: `absent`, `unreadable`, `empty` or `silent`.
-        detail: the message for a person who is to mend it.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.bad_reason = reason
-
-
 class KnownContentError(AudioError):
     """A file whose bytes are known already; its windows need no model."""
 
@@ -65,9 +49,9 @@ class Contents:
 
     def _blocks(self, file: Found, anew: bool, about: About) -> Iterator[Tensor]:
         if file.name != file.path:
-            raise NotIndexedError("unreadable", "its name is not UTF-8; rename it")
+            raise AudioError("its name is not UTF-8; rename it", "unreadable")
         if file.size == 0:
-            raise NotIndexedError("empty", "it has no bytes")
+            raise AudioError("it has no bytes", "empty")
         path, claim = self.folder / file.path, object()
         try:
             content = self.hashes[file.name] = content_hash(path)
@@ -75,6 +59,6 @@ class Contents:
                 raise KnownContentError(f"{path} has the content of another file")
             yield from Segment(str(path)).blocks(self.rate, about)
         except FileNotFoundError as error:
-            raise NotIndexedError("absent", "it was removed while it was to be read") from error
+            raise AudioError("it was removed while it was to be read", "absent") from error
         except OSError as error:
-            raise NotIndexedError("unreadable", str(error)) from error
+            raise AudioError(str(error), "unreadable") from error

@@ -22,7 +22,7 @@ from slap.core.errors import UserError
 from slap.inference.embedder import BATCH_SECONDS
 from slap.inference.model import Model
 from slap.inference.stream import READERS, Span, StreamItem, WindowJob, run
-from slap.search.contents import Contents, KnownContentError, NotIndexedError
+from slap.search.contents import Contents, KnownContentError
 from slap.search.metadata import Metadata
 from slap.search.store import AT_ONCE, BadRow, State, Store, WindowRow
 
@@ -168,8 +168,7 @@ class Update:
     def _finish(self, file: Found, item: StreamItem[Segments]) -> None:
         """Note the windows of a file, or why it has none."""
         if item.result is None:
-            reason = item.error.bad_reason if isinstance(item.error, NotIndexedError) else "unreadable"
-            self._note(file, [], (reason, str(item.error)))
+            self._note(file, [], (item.error.reason if item.error else "unreadable", str(item.error)))
         elif not item.result:
             self._note(file, [], ("silent", item.note if item.silent else "all of its windows are silent"))
         else:

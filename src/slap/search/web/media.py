@@ -1,8 +1,8 @@
 """Audio files as a browser plays them: as they are, or as 16-bit WAV made on the fly; whole or in parts.
 
-What browsers play by themselves is given as it is, if the reader of audio files is sure of its length, so that a browser
-finds the same times in it. Everything else that is read here, such as the sound of a video, is decoded where it is
-asked for, on the clock of a player: the silence before audio that starts late is a part of it.
+Files that browsers play by themselves are given as they are, if the reader of audio files is sure of their length, so
+that a browser finds the same times in them. Every other file, such as a video, is decoded where it is asked for, on the
+clock of a player: the silence before audio that starts late is a part of it.
 
 T samples, C channels.
 """

@@ -20,7 +20,7 @@ WIDTHS = {PCM: (8, 16, 24, 32), FLOAT: (32,)}
 
 
 def playable(file: BinaryIO) -> str | None:
-    """Return the media type of an open file that browsers play; None for any other.
+    r"""Return the media type of an open file that browsers play; None for any other.
 
     Example:
         >>> import io
