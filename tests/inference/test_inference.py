@@ -255,7 +255,7 @@ def test_a_checkpoint_cannot_run_code(folder, capfd):
     [
         ("https://example.org/model.ckpt", ValueError, "is an address"),
         ("file:///model.ckpt", ValueError, "is an address"),
-        ("nowhere.ckpt", FileNotFoundError, "there is no model nowhere.ckpt"),
+        ("nowhere.ckpt", ValueError, "there is no model nowhere.ckpt.*a checkpoint of training.*`slap export`"),
     ],
 )
 def test_what_is_not_loaded(path, error, message):

@@ -14,10 +14,11 @@ batch, (B, T), or the channels of one recording, (C, T) or (T, C), so its user s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
 from numbers import Real
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -70,6 +71,11 @@ def name_of(item: Any, index: int) -> str:
     return str(name) if name and not isinstance(name, int) else f"recording {index}"
 
 
+def open_file(item: Any) -> object | None:
+    """Return the open file that a recording is; None if it is none."""
+    return item.file if isinstance(item, Content) else item if hasattr(item, "read") else None
+
+
 def source(item: Any, index: int, rate: int, hold: bool = True) -> AudioStream:
     """Return a recording to be read in blocks.
 
@@ -108,11 +114,11 @@ def _source(item: Any, name: str, rate: int) -> Source:
 
 
 def _file(item: str | PathLike[str], name: str) -> Segment:
-    path = fspath(item)
+    path = os.fspath(item)
     if not isinstance(path, str):
         raise AudioError(f"{name} is a path of bytes; pass os.fsdecode(path)")
     if path.startswith("~") and not Path(path).exists():
-        path = str(Path(path).expanduser())
+        path = os.path.expanduser(path)  # noqa: PTH111  # Path raises for a user that does not exist
     return Segment(path)
 
 

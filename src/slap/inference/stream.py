@@ -27,7 +27,7 @@ from torch import Tensor
 
 from slap.audio.errors import AudioError, Guard
 from slap.audio.level import SILENT, Level
-from slap.audio.recordings import Audio, name_of, source
+from slap.audio.recordings import Audio, name_of, open_file, source
 from slap.audio.sources import AudioStream
 from slap.core.units import Seconds
 from slap.core.windows import cut, hop_of, merge, window_weights
@@ -162,11 +162,13 @@ def _portion(
     audio: Sequence[Audio | AudioStream], first: int, job: WindowJob[Part, Whole]
 ) -> Iterator[StreamItem[Whole]]:
     found: list[_Recording[Part]] = []
+    shared: set[int] = set()  # open files of the user
     most_open = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
     with ExitStack() as files:
         for index, item in enumerate(audio, first):
             name = item.name if isinstance(item, AudioStream) else name_of(item, index)
             try:
+                _check_open_file(item, name, shared)
                 stream = opened(item, index, job.rate, hold=len(found) < most_open)
             except AudioError as error:
                 yield StreamItem(index, name, 0.0, None, error)
@@ -174,6 +176,14 @@ def _portion(
                 files.callback(stream.close)
                 found.append(_Recording(index, stream))
         yield from _results(sorted(found, key=lambda recording: recording.stream.samples), job)
+
+
+def _check_open_file(item: Audio | AudioStream, name: str, shared: set[int]) -> None:
+    """Refuse a file that was passed open twice, in which two threads would seek; the others are noted."""
+    file = open_file(item)
+    if file is not None and id(file) in shared:
+        raise AudioError(f"{name} is the same open file as another recording; open it twice, or pass its path")
+    shared.add(id(file))
 
 
 def _results(found: Sequence[_Recording[Part]], job: WindowJob[Part, Whole]) -> Iterator[StreamItem[Whole]]:
