@@ -196,6 +196,19 @@ def test_commits_happen_along_the_way(sounds, monkeypatch):
     assert seen == [0, 0, 2, 2, 4, 4]
 
 
+def test_silence_is_found_by_level_and_opposite_phase_is_sound(sounds):
+    tone = 0.3 * np.sin(2 * np.pi * 600 * np.arange(16_000) / 16_000)
+    for name, samples in {
+        "soft.wav": 1e-4 * tone, "offset.wav": np.full(16_000, 0.2), "opposite.wav": np.stack([tone, -tone], 1),
+    }.items():  # fmt: skip
+        soundfile.write(sounds.folder / name, samples, 16_000, subtype="FLOAT")
+    report = sounds.update()
+    assert {row.path: row.reason for row in report.bad} == {"soft.wav": "silent", "offset.wav": "silent"}
+    assert report.bad[-1].detail.startswith("it is silent (")
+    (row,) = sounds.store().rows_of(file_id("opposite.wav"))
+    np.testing.assert_allclose(row.vector, sounds.model.embed_audio((tone, 16_000))[0].numpy(), atol=1e-3)
+
+
 def test_silent_windows_of_a_long_file_are_left_out(sounds):
     rate = sounds.model.sample_rate
     samples = torch.zeros(40 * rate)
