@@ -175,10 +175,10 @@ def test_hits_pictures_and_sound_are_on_the_clock_of_a_video(sounds, serve):
     import matplotlib.image
 
     hz = np.concatenate([np.full(2 * 16_000, 500), np.full(16_000, 3000)])
-    late_video(sounds.folder / "late.webm", 0.3 * np.sin(2 * np.pi * np.cumsum(hz) / 16_000), 16_000, 2.0, 6)
+    late_video(sounds.folder / "late.mp4", 0.3 * np.sin(2 * np.pi * np.cumsum(hz) / 16_000), 16_000, 2.0, 6)
     (hit,) = json.loads(serve().get("/api/search?q=3000").body)["hits"]
     assert [hit[name] for name in ("start", "end", "duration")] == pytest.approx([2, 5, 5], abs=0.02)
-    ask = f"id={file_id('late.webm')}"
+    ask = f"id={file_id('late.mp4')}"
     found = json.loads(sounds.get(f"/api/span?{ask}&q=3000").body)
     assert [found["start"], found["end"]] == pytest.approx([4, 5], abs=0.15)
     decoded, rate = soundfile.read(io.BytesIO(sounds.get(f"/audio?{ask}").body))

@@ -104,7 +104,8 @@ def test_bad_files_are_listed_with_reasons_and_do_not_stop_the_others(sounds):
     assert all(row.detail for row in report.bad)
     ((path, note),) = report.notes
     assert path == "cut.flac"
-    assert re.fullmatch(r"it was cut short: \d\.\d\d of the 5\.00 s that its header declares are there", note)
+    assert note.startswith("it was cut short: ")
+    assert "of the 5.00 s that its header declares are there" in note
 
 
 def test_bad_files_are_not_read_again_until_they_change_or_one_asks(sounds, monkeypatch):

@@ -9,7 +9,7 @@ import numpy as np
 
 def late_video(path: Path, samples: np.ndarray, rate: int, late: float, seconds: float) -> Path:
     """A Matroska file with pictures from 0 to `seconds`, and samples, (T,), as PCM from `late` on."""
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", format="matroska") as container:
         video = container.add_stream("mpeg4", rate=10)
         video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
         audio = container.add_stream("pcm_s16le", rate=rate, layout="mono")
