@@ -60,7 +60,8 @@ def test_one_recording_of_each_type(tone):
             file, io.BytesIO(tone.read_bytes()),
             (data, rate), (data.T, rate), (torch.tensor(data), np.int64(rate)), torch.tensor(data.T),
             (data[::-1][::-1], rate), (data.astype(">f4"), rate), (data.astype(np.longdouble), rate),
-            {"array": data, "sampling_rate": rate, "path": None}, {"path": str(tone)}, {"path": "~/a.wav", "bytes": None},
+            {"array": data, "sampling_rate": rate, "path": None},
+            {"path": str(tone)}, {"path": "~/a.wav", "bytes": None},
             {"path": "other.wav", "bytes": tone.read_bytes()}, Decoder(tone), Decoder(tone).get_all_samples(),
         ):  # fmt: skip
             (found,) = samples(audio)

@@ -174,8 +174,14 @@ def test_classify_and_caption_say_silence_and_what_was_cut_short(model, silent, 
         assert [line.split("\t")[0] for line in lines] == silent
         assert main([command, str(model), *silent, *options, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
-        assert sorted((note["id"], note["note"]) for note in found["notes"]) == [("cut.wav", CUT), ("silent.wav", SILENT)]
-        assert found["clips"][0] == {"id": "silent.wav", **({"labels": []} if "--labels" in options else {"caption": ""})}
+        assert sorted((note["id"], note["note"]) for note in found["notes"]) == [
+            ("cut.wav", CUT),
+            ("silent.wav", SILENT),
+        ]
+        assert found["clips"][0] == {
+            "id": "silent.wav",
+            **({"labels": []} if "--labels" in options else {"caption": ""}),
+        }
         assert found["failed"] == []
 
 
@@ -194,7 +200,10 @@ def test_frames_of_silence_and_of_a_video_whose_audio_starts_late(model, silent,
     assert (captured.out, f"note: silent.wav: {SILENT}" in captured.err) == ("no events\n", True)
     times = np.arange(2 * RATE) / RATE
     late_video(Path("late.mkv"), 0.5 * np.sin(2000 * times) * (times > 1), RATE, late=3.0, seconds=6)
-    assert main(["frames", str(model), "late.mkv", "--texts", "dog", "--threshold", "-1", "--plot", "p.png", "--json"]) == 0
+    assert (
+        main(["frames", str(model), "late.mkv", "--texts", "dog", "--threshold", "-1", "--plot", "p.png", "--json"])
+        == 0
+    )
     found = json.loads(capsys.readouterr().out)
     assert found["begins"] == pytest.approx(3.0, abs=0.01)
     assert (found["times"][0], found["times"][-1]) == (pytest.approx(3.08, abs=0.02), pytest.approx(4.92, abs=0.05))

@@ -177,7 +177,11 @@ def test_batches_and_channels_in_every_method(model):
     assert len(list(model.stream(batch, batch=True))) == 4
     torch.testing.assert_close(model.embed_audio(batch, channels=True), model.embed_audio(batch.mean(0)))
     assert len(model.classify(batch, LABELS, channels=True)) == 1
-    for call in (model.embed_audio, lambda audio: model.classify(audio, LABELS), lambda audio: list(model.stream(audio))):
+    for call in (
+        model.embed_audio,
+        lambda audio: model.classify(audio, LABELS),
+        lambda audio: list(model.stream(audio)),
+    ):
         found = None
         try:
             (found,) = call(batch)

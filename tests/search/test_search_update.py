@@ -1,7 +1,6 @@
 """An index follows its folder, embeds nothing twice, and survives interruptions."""
 
 import os
-import re
 
 import numpy as np
 import pytest

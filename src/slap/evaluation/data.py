@@ -179,8 +179,9 @@ def clips_of_benchmark(corpora: Corpora, dataset: Dataset, learns: bool) -> tupl
         for name in dataset.splits(part):
             split = corpora.split(dataset, name)
             if split.manifest is None:
-                why = ", ".join(f"{count} {fault}" for fault, count in split.lost.items()) or "its report names no fault"
-                raise NoDataError(f"not one clip of {dataset.name}, {name}, is in {corpora.folder(dataset)}: {why}")
+                why = ", ".join(f"{count} {fault}" for fault, count in split.lost.items())
+                where = f"{corpora.folder(dataset)}: {why}" if why else str(corpora.folder(dataset))
+                raise NoDataError(f"not one clip of {dataset.name}, {name}, is in {where}")
             found = clips_of(split.manifest, dataset.use, dataset.label, part, lost)
             clips += found
             labels |= {*split.classes, *(label for clip in found for label in clip.labels)}
