@@ -140,7 +140,7 @@ def test_a_link_to_itself_and_a_name_that_is_too_long(model, folder):
     assert [item.error is None for item in items] == [False, False, True, False]
     for item, path in zip(items, audio, strict=True):
         assert item.name == str(path)
-        assert item.error is None or str(path) in str(item.error)
+        assert item.error is None or str(path)[:100] in str(item.error)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt()])
