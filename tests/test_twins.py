@@ -16,8 +16,9 @@ from lhotse import AudioSource, Recording, SupervisionSegment
 from lhotse.cut import Cut
 
 from slap.audio.reader import AudioError
+from slap.audio.recordings import source
 from slap.audio.scan import READ, SUFFIXES, scan
-from slap.audio.sources import Segment, source
+from slap.audio.sources import Segment
 from slap.cli.inputs import inputs
 from slap.core.packed import Packed
 from slap.datamodules import AudioTextData, Clip, read_manifest, write_cuts, write_manifest
@@ -105,6 +106,24 @@ def test_channels(tmp_path: Path, channels: int) -> None:
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
     found = assert_same(tmp_path / "a.wav")
     torch.testing.assert_close(found, torch.from_numpy(samples.mean(1)), rtol=0, atol=1e-6)
+
+
+def test_channels_that_cancel_are_the_loudest(tmp_path: Path) -> None:
+    """They were silence in use, and a silent clip in training."""
+    sound = noise(50 * RATE)[:, 0]
+    soundfile.write(tmp_path / "a.wav", np.stack([0.5 * sound, -sound], 1), RATE, subtype="FLOAT")
+    torch.testing.assert_close(assert_same(tmp_path / "a.wav"), torch.from_numpy((0.5 * sound - sound) / 2))
+    soundfile.write(tmp_path / "a.wav", np.stack([0.9 * sound, -sound], 1), RATE, subtype="FLOAT")
+    torch.testing.assert_close(assert_same(tmp_path / "a.wav"), torch.from_numpy(-sound))
+    found = assert_same(tmp_path / "a.wav", 10.0, 3.0)
+    torch.testing.assert_close(found, torch.from_numpy(-sound[10 * RATE : 13 * RATE]))
+
+
+def test_sound_in_one_of_six_channels_is_softer(tmp_path: Path) -> None:
+    samples = np.zeros((RATE, 6), np.float32)
+    samples[:, 2] = noise(RATE)[:, 0]
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    torch.testing.assert_close(assert_same(tmp_path / "a.wav"), torch.from_numpy(samples[:, 2] / 6))
 
 
 @pytest.mark.parametrize(("container", "coding"), FORMATS)

@@ -72,6 +72,14 @@ def silenced(path: Path) -> None:
     soundfile.write(path, np.zeros(soundfile.info(path).frames), RATE)
 
 
+def scaled(factor: float, offset: float = 0.0):
+    def scale(path: Path) -> None:
+        samples, _ = soundfile.read(path)
+        soundfile.write(path, factor * samples + offset, RATE, subtype="FLOAT")
+
+    return scale
+
+
 def exchanged(path: Path) -> None:
     soundfile.write(path, noise(3.0), RATE)
 
@@ -82,7 +90,7 @@ SPOILT = {
     "truncated": [cut_short],
     "empty": [emptied],
     "not_finite": [with_a_value(float("nan")), with_a_value(float("inf")), with_a_value(-1e19)],
-    "silent": [silenced],
+    "silent": [silenced, scaled(1e-4), scaled(0.0, 0.25)],  # also below -70 dBFS, and a constant offset
     "wrong_duration": [exchanged],
 }
 
@@ -321,6 +329,14 @@ def test_a_silent_stretch_of_a_clip_that_is_not_silent_is_no_fault(tmp_path: Pat
             assert [(clip.id, clip.reason) for clip in batch.bad] == [("b", "silent")]
             silent += not batch.audio.values.any()
     assert silent  # a crop of `a` without its sound
+
+
+def test_soft_clips_are_not_silent(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", 10 ** (-69 / 20) / 0.5 * noise(1.0), RATE, subtype="FLOAT")
+    data = AudioTextData(val=write_manifest(tmp_path / "m.jsonl", [Clip("a", tmp_path / "a.wav", ["x"])]))
+    data.connect(RATE, tokenize)
+    data.setup("validate")
+    assert [batch.bad for batch in data.val_dataloader()] == [()]
 
 
 def test_the_run_goes_on_and_its_report_says_so(folder: Path, capsys: pytest.CaptureFixture) -> None:

@@ -199,8 +199,9 @@ class RecipeCLI(LightningCLI):
             return None
         path = out / BEST if asked == "best" else Path(asked)
         if not path.is_file():
-            there = ", ".join(str(found) for found in sorted(path.parent.glob("*.ckpt"))) or "none"
-            raise FileNotFoundError(f"there is no checkpoint {path}; beside it there are: {there}")
+            there = ", ".join(str(found) for found in sorted(path.parent.glob("*.ckpt")))
+            beside = f"beside it there are {there}" if there else f"{path.parent} holds no checkpoint (.ckpt)"
+            raise FileNotFoundError(f"there is no checkpoint {path}; {beside}")
         return str(path)
 
     def _begin_anew(self, out: Path) -> None:

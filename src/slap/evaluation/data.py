@@ -17,7 +17,8 @@ from typing import Any
 from torch import Tensor
 
 from slap.audio.reader import AudioError
-from slap.audio.sources import Audio, LazyAudio
+from slap.audio.recordings import Audio
+from slap.audio.sources import LazyAudio
 from slap.core.bad_clip import BadClip
 from slap.core.errors import UserError
 from slap.core.registry import find
@@ -179,9 +180,9 @@ def clips_of_benchmark(corpora: Corpora, dataset: Dataset, learns: bool) -> tupl
         for name in dataset.splits(part):
             split = corpora.split(dataset, name)
             if split.manifest is None:
-                raise NoDataError(
-                    f"not one clip of {dataset.name}, {name}, is in {corpora.folder(dataset)}: {split.lost}"
-                )
+                why = ", ".join(f"{count} {fault}" for fault, count in split.lost.items())
+                where = f"{corpora.folder(dataset)}: {why}" if why else str(corpora.folder(dataset))
+                raise NoDataError(f"not one clip of {dataset.name}, {name}, is in {where}")
             found = clips_of(split.manifest, dataset.use, dataset.label, part, lost)
             clips += found
             labels |= {*split.classes, *(label for clip in found for label in clip.labels)}

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from slap.audio.sources import Audio
+from slap.audio.recordings import Audio
 from slap.core.errors import UserError
 
 Part = Literal["train", "val", "test"]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from slap.inference.embedder import Embedder
+from slap.inference.stream import results
 
 NEARLY_IDENTICAL = 0.95
 """Collapsed is a model to which even the two most different inputs are closer than this cosine. Random models of all
@@ -49,7 +50,7 @@ def sounds(rate: int) -> list[Tensor]:
 def complaint(model: Embedder) -> str | None:
     """Say what is collapsed about a model; None if it tells inputs apart."""
     sides = {
-        "sounds": model.embed_audio([(sound, model.sample_rate) for sound in sounds(model.sample_rate)]),
+        "sounds": torch.stack(results(model.stream(sounds(model.sample_rate)))),
         "texts": model.embed_text(TEXTS),
     }
     for what, embeddings in sides.items():
