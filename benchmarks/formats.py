@@ -1,12 +1,13 @@
-"""Files of FFmpeg's making, read here and by FFmpeg: a random walk of codec, container, rate, channels and ways to be made.
+"""Audio formats beside FFmpeg: a random walk of files that its program writes, read here and by that program.
 
     python benchmarks/formats.py                        # 240 files, with the `ffmpeg` program of the system
     python benchmarks/formats.py --variants 2000 --seed 1 --keep FOLDER
 
-Each file is read in use (`slap.audio.reader`), in training (`slap.datamodules`) and as `slap prepare` measures it, and
-compared with what the `ffmpeg` program decodes: the difference in dB below the signal once both are aligned, the length in
-packets of the codec, segments against slices of the whole. Files that were cut short may be refused, with that reason.
-Every other deviation is a fault, and is listed; the exit status is 1 if there is one. `--keep` leaves the files of faults.
+Files differ in codec, container, rate, channels, and in the way they were made (`variants.py`). Each is read in use
+(`slap.audio.reader`), in training (`slap.datamodules`) and as `slap prepare` measures it, and compared with what the
+`ffmpeg` program decodes: the signal over the difference in dB once both are aligned, the length in packets of the
+codec, segments against slices of the whole. Files that were cut short may be refused, with that reason. Every other
+deviation is a fault, and is listed; the exit status is 1 if there is one. `--keep` copies the files of faults.
 
 T frames, C channels.
 """
@@ -44,10 +45,11 @@ RATE = 16_000
 
 ABOUT = """`python benchmarks/formats.py --update`
 
-Files that the `ffmpeg` program writes, read here and by that program. `same`: samples of all channels at least 60 dB closer to
-FFmpeg's than the signal, length within a packet of the codec, segments equal to slices of the whole, and the same in training
-and in `slap prepare`. `refused`: cut short, and refused with that reason everywhere. `faults`: anything else. The other columns
-are the worst of the files that were read: `dB`, `length` in packets of the codec, `segments` in dB."""
+Files that the `ffmpeg` program writes, read here and by that program. `same`: the difference from FFmpeg's samples is
+at least 60 dB below the signal in all channels, the length is the same within a packet of the codec, segments equal
+slices of the whole, and training and `slap prepare` agree. `refused`: cut short, and refused with that reason
+everywhere. `faults`: anything else. The other columns are the worst of the files that were read: `dB`, `length` in
+packets of the codec, `segments` in dB."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""A seeded random walk over the files that FFmpeg's program writes: codec, container, rate, channels, and how each was made.
+"""A seeded random walk over files that FFmpeg's program writes: codec, container, rate, channels, the way it is made.
 
 T frames, C channels.
 """

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import glob
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from slap.audio.scan import scan
+from slap.audio.scan import PassedOver, scan
 from slap.audio.sources import Input, Segment
+from slap.cli.search import printable
 from slap.core.bad_clip import BadClip
 from slap.core.errors import UserError
 
@@ -41,8 +43,11 @@ def inputs(paths: Iterable[str], failed: list[tuple[str, str]] | None = None) ->
 
 def _named(path: str, failed: list[tuple[str, str]]) -> Iterator[Input]:
     if Path(path).is_dir():
-        for file in scan(Path(path)):
+        passed = PassedOver()
+        for file in scan(Path(path), passed.add):
             yield _file(str(Path(path) / file.path))
+        if passed:
+            print(printable(f"slap: passed over in {path}: {passed}"), file=sys.stderr)
     elif path.endswith(MANIFESTS):
         yield from _manifest(path, failed)
     elif Path(path).exists():

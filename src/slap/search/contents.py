@@ -65,15 +65,17 @@ class Contents:
     def _blocks(self, file: Found, anew: bool) -> Iterator[Tensor]:
         if file.name != file.path:
             raise NotIndexedError("unreadable", "its name is not UTF-8; rename it")
-        if file.size == 0:
-            raise NotIndexedError("empty", "it has no bytes")
         path, claim = self.folder / file.path, object()
+        if file.size == 0 and path.exists():
+            raise NotIndexedError("empty", "it has no bytes")
         try:
             content = self.hashes[file.name] = content_hash(path)
             if self._claims.setdefault(content, claim) is not claim and not anew:
                 raise KnownContentError(f"{path} has the content of another file")
             yield from blocks(path, self.rate)
         except FileNotFoundError as error:
-            raise NotIndexedError("absent", "it was removed while it was to be read") from error
+            raise NotIndexedError(
+                "absent", "it is a link to nothing, or was removed while it was to be read"
+            ) from error
         except OSError as error:
             raise NotIndexedError("unreadable", str(error)) from error
