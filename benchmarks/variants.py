@@ -170,10 +170,10 @@ def walk(count: int, seed: int) -> Iterator[Variant]:
     """Yield random variants, as many of each kind, to within one."""
     rng = random.Random(seed)
     for number in range(count):
-        kind = KINDS[number % len(KINDS)]
+        turn, place = divmod(number, len(KINDS))
+        kind = KINDS[place]
         ways = ("file", "cut", *kind.ways)
-        # Each kind goes through its ways in turn; everything else is drawn.
-        way = ways[(number // len(KINDS) + number) % len(ways)]
+        way = ways[(turn + place) % len(ways)]  # each kind goes through its ways; everything else is drawn
         seconds = round(rng.choice((rng.uniform(0.1, 0.5), rng.uniform(1, 6), rng.uniform(1, 6), 40.0)), 2)
         rate, channels = rng.choice(kind.rates), rng.choice(kind.channels)
         yield Variant(kind, way, rate, channels, seconds, round(rng.uniform(0.2, 0.95), 2), rng.randrange(2**31))
