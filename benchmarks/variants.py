@@ -78,7 +78,7 @@ def _kinds() -> Iterator[Kind]:
     yield kind("gsm", "wav", "wav", "libgsm_ms", frame=320, rates=(8000,), channels=(1,))
     yield kind("mp3", "wav", "wav", "libmp3lame", frame=1152, rates=FILM, **two)
     yield kind("pcm_s16le", "w64", "w64", "pcm_s16le")
-    yield kind("pcm_s16le", "rf64", "wav", "pcm_s16le", "-rf64", "always")
+    yield kind("pcm_s16le", "rf64", "wav", "pcm_s16le", "-rf64", "always", ways=())
     for coding in ("pcm_s16be", "pcm_s24be", "pcm_f32be"):
         yield kind(coding, "aiff", "aiff", coding, ways=())
     yield kind("pcm_s16be", "au", "au", "pcm_s16be")
@@ -123,7 +123,7 @@ def _kinds() -> Iterator[Kind]:
     yield kind("wavpack", "wv", "wv", "wavpack", frame=22_050, ways=("piped", "joined"))
     yield kind("wavpack, float", "wv", "wv", "wavpack", "-sample_fmt", "fltp", frame=22_050)
     yield kind("tta", "tta", "tta", "tta", frame=50_000)
-    yield kind("mp3", "avi", "avi", "libmp3lame", **{**mpeg, "rates": FILM}, ways=("late",), video="mpeg4")
+    yield kind("mp3", "avi", "avi", "libmp3lame", **{**mpeg, "rates": FILM}, ways=())
     yield kind("aac", "flv", "flv", "aac", frame=1024, rates=(44_100,), ways=SHOW[:2], video="flv")
     yield kind("mp2", "mpg", "mpeg", "mp2", frame=1152, rates=FILM, **two, ways=SHOW, video="mpeg1video")
     yield kind("ac3", "m2ts", "mpegts", "ac3", frame=1536, rates=FILM, ways=SHOW, video="mpeg2video")
