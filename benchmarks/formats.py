@@ -37,6 +37,9 @@ from slap.audio.reader import AudioError, AudioFile
 LEAST_DB = 60.0
 """Difference from FFmpeg's samples, dB below the signal, that a file must reach."""
 
+NOISE_DB = 6.0
+"""The same for segments of codecs whose decoders fill in random noise; samples that are one late come to -3 dB."""
+
 SAME_DB = 100.0
 """The same between training and use, which resample in blocks of other lengths."""
 
@@ -50,9 +53,11 @@ ABOUT = """`python benchmarks/formats.py --update`
 
 Files that the `ffmpeg` program writes, read here and by that program. `same`: the difference from FFmpeg's samples is
 at least 60 dB below the signal in all channels, the length is the same within a packet of the codec, segments equal
-slices of the whole, and training and `slap prepare` agree. `refused`: cut short, and refused with that reason
-everywhere. `faults`: anything else. The other columns are the worst of the files that were read: `dB`, `length` in
-packets of the codec, `segments` in dB."""
+slices of the whole (of AAC and AC-3, whose decoders fill in random noise, they lie in the right place), training and
+`slap prepare` agree, and `AudioFile.note` says if a part is missing (but of streams that do not show it, e.g. ADTS);
+`told`: number of these notes. `refused`: cut short, and refused with that reason everywhere. `faults`: anything else.
+The other columns are the worst of the files that were read: `dB`, `length` in packets of the codec, `segments` in
+dB."""
 
 
 @dataclass
@@ -66,6 +71,7 @@ class Outcome:
         db: signal over difference from FFmpeg's samples, dB; infinite where they are equal.
         length: frames more than FFmpeg's, in packets of the codec.
         segments: the same as `db`, of segments over slices of the whole, the worst.
+        note: what the reader says is missing.
     """
 
     variant: Variant
@@ -74,6 +80,7 @@ class Outcome:
     db: float = math.inf
     length: float = 0.0
     segments: float = math.inf
+    note: str = ""
 
 
 def reference(path: Path, program: str) -> tuple[np.ndarray, int]:
@@ -113,7 +120,7 @@ def measure(variant: Variant, path: Path, program: str) -> Outcome:
         else:
             compare(found, samples, right)
             segments(found, path, samples, own)
-            clock(found, path)
+            whole(found, path, len(samples) / own)
     elsewhere(found, path)
     return found
 
@@ -145,12 +152,21 @@ def compare(found: Outcome, samples: np.ndarray, right: np.ndarray) -> None:
         found.faults.append(f"{shift} frames later than by FFmpeg")
 
 
-def clock(found: Outcome, path: Path) -> None:
-    """Check that late audio is known to begin late, to within a picture and a packet."""
+def whole(found: Outcome, path: Path, seconds: float) -> None:
+    """Check that what is missing is told, and that late audio is known to begin late, within a picture and a packet."""
+    variant = found.variant
     with AudioFile(path) as file:
-        begins, allowed = file.begins, 0.06 + found.variant.kind.frame / file.header.rate
-    if abs(begins - found.variant.late) > allowed:
-        found.faults.append(f"begins at {begins:.3f} s, but was made to begin at {found.variant.late:.3f} s")
+        for _ in file.blocks(file.header.rate):
+            pass
+        packet = variant.kind.frame / file.header.rate
+        begins, found.note = file.begins, file.note
+    if abs(begins - variant.late) > 0.06 + packet:
+        found.faults.append(f"begins at {begins:.3f} s, but was made to begin at {variant.late:.3f} s")
+    missing = variant.seconds - seconds > 0.1 + packet
+    if missing and variant.kind.tells and not found.note:
+        found.faults.append(f"{seconds:.2f} s of {variant.seconds:.2f} s are there, and nothing is said")
+    if found.note and variant.way in ("file", "two tracks"):
+        found.faults.append(f"nothing is missing, but it is said: {found.note}")
 
 
 def aligned(ours: np.ndarray, theirs: np.ndarray) -> int:
@@ -189,7 +205,7 @@ def segments(found: Outcome, path: Path, samples: np.ndarray, own: int) -> None:
         part, slice_ = part[:frames], samples[first : first + frames]
         worst = decibels(slice_, part) if len(part) == len(slice_) else -math.inf
         found.segments = min(found.segments, worst)
-        if worst < LEAST_DB:
+        if worst < (NOISE_DB if found.variant.kind.noisy else LEAST_DB):
             found.faults.append(f"{frames} frames from {first} of {len(samples)}: {worst:.1f} dB, {len(part)} frames")
             return
 
@@ -256,6 +272,7 @@ def _row(name: str, outcomes: list[Outcome]) -> dict[str, Any]:
         "files": name,
         "number": len(outcomes),
         "same": sum(not found.faults and not found.refused for found in outcomes),
+        "told": sum(bool(found.note) for found in outcomes),
         "refused": sum(not found.faults and bool(found.refused) for found in outcomes),
         "faults": len(bad),
         "dB": _worst(found.db for found in decoded),

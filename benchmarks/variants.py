@@ -34,6 +34,8 @@ class Kind:
         channels: numbers of them that it takes.
         ways: of `WAYS`, those that make a valid file of this kind, beside `file` and `cut`.
         video: codec of the video for `late`.
+        noisy: the decoder fills in random noise, which is another where it begins elsewhere.
+        tells: the container says how long it is, or where it ends, so that it shows if a part is missing.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Kind:
     channels: tuple[int, ...] = MANY
     ways: tuple[str, ...] = ("piped",)
     video: str = ""
+    noisy: bool = False
+    tells: bool = True
 
 
 WAYS = {
@@ -64,10 +68,16 @@ JOINED = ("piped", "joined", "joined, other rate")
 SHOW = ("piped", "late", "two tracks")
 
 
+SILENT = ("adts", "ac3", "eac3", "dts", "mp2", "mpeg", "mpegts")
+"""Containers that are one packet after the other, of which nothing shows where the last one is."""
+
+
 def _kinds() -> Iterator[Kind]:
     """Yield the kinds; those of one codec stand together."""
 
     def kind(name: str, suffix: str, muxer: str, codec: str, *more: str, **about: object) -> Kind:
+        about.setdefault("noisy", codec in ("aac", "ac3", "eac3"))
+        about.setdefault("tells", muxer not in SILENT)
         return Kind(f"{name} in {suffix}", suffix, muxer, ("-c:a", codec, *more), **about)  # type: ignore[arg-type]
 
     for coding in ("pcm_s16le", "pcm_u8", "pcm_s24le", "pcm_f32le", "pcm_f64le", "pcm_alaw", "pcm_mulaw"):
@@ -95,7 +105,9 @@ def _kinds() -> Iterator[Kind]:
     mpeg = {"frame": 1152, "rates": (16_000, 22_050, 24_000, 32_000, 44_100, 48_000), "channels": (1, 2)}
     yield kind("mp3, constant", "mp3", "mp3", "libmp3lame", "-b:a", "64k", **mpeg, ways=JOINED)
     yield kind("mp3, variable", "mp3", "mp3", "libmp3lame", "-q:a", "4", **mpeg, ways=JOINED)
-    yield kind("mp3, no Xing", "mp3", "mp3", "libmp3lame", "-q:a", "4", "-write_xing", "0", **mpeg, ways=JOINED)
+    yield kind(
+        "mp3, no Xing", "mp3", "mp3", "libmp3lame", "-q:a", "4", "-write_xing", "0", **mpeg, tells=False, ways=JOINED
+    )
     yield kind("mp3, 8 kHz", "mp3", "mp3", "libmp3lame", frame=576, rates=(8000, 11_025), **two)
     yield kind("mp2", "mp2", "mp2", "mp2", **mpeg, ways=JOINED)
     yield kind("aac", "aac", "adts", "aac", frame=1024, ways=JOINED)
