@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slap.audio.scan import READ
+from slap.audio.scan import SUFFIXES
 from slap.core.errors import UserError
 from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus, templated
@@ -106,7 +106,7 @@ class WebDataset(Corpus):
         seen: set[str] = set()
         for member, content in members(tar):
             key, suffix = _split(member.name)
-            if member.isdir() or (suffix not in READ and suffix != "json"):
+            if member.isdir() or (suffix not in SUFFIXES and suffix != "json"):
                 continue
             where = f"{tar.name}: {member.name}"
             if member.name in seen:

@@ -214,7 +214,7 @@ def _decoder(source: str | BinaryIO, name: str) -> Decoder:
         if claim.sure:
             with suppress(RuntimeError, TypeError):  # then FFmpeg says what is wrong; TypeError: no header, by the name
                 first = SndFile(source, claim)
-                if first.frames > 0:
+                if first.frames > 0 and first.sure:
                     return first
                 first.close()
         return FfmpegFile(source, claim)

@@ -133,11 +133,13 @@ class AudioFile:
         samples = max(samples_in(duration, rate), 1)
         # As many as give these samples, also where each becomes several.
         frames = max(samples_after(samples, rate, own), (samples - 1) * own // rate + 1)
-        if not self.header.exact and (whole or duration > 0):
-            return Span(first, frames, samples)
+        if not self.header.exact:  # the manifest's length, which is rounded to a sample of its rate
+            total = 0 if self._expected is None else samples_in(self._expected + 0.5 / rate, own)
         # Times are rounded, e.g. to another rate; the last frames of a file belong to the segment that ends there.
         if abs(first + frames - total) <= ROUNDING * own and first < total:
             frames = total - first
+        if not self.header.exact and (whole or duration > 0):
+            return Span(first, frames, samples)
         slack = max(self._slack(frames), self._lossy_tolerance())
         if duration <= 0 or first + frames - total > max(slack * own, 2):
             raise self._outside(start, start + duration, total)

@@ -25,6 +25,9 @@ _CUT_SHORT = re.compile(r"^ *(?:data|SSND|Data Size|riff) *: (\d+) \(should be (
 LEAD = 1
 """Seconds of Opus that are decoded before a place."""
 
+OPUS_RATE = 48_000
+"""Hz at which Opus is decoded, whatever was encoded."""
+
 FAR = 10
 """Seconds from which on FFmpeg finds a place in a file in which libsndfile would have to begin at the first frame."""
 
@@ -39,6 +42,9 @@ class SndFile:
         source: a path, or an open file, which is read from its beginning.
         claim: of its header.
 
+    Attributes:
+        sure: libsndfile gives the samples that other players give.
+
     Raises:
         Exception: whatever soundfile raises.
     """
@@ -52,6 +58,7 @@ class SndFile:
         self._reach = claim.reach if self._file.can_seek() else 0
         self.frames, self.samplerate, self.channels = self._file.frames, self._file.samplerate, self._file.channels
         container = self._file.format
+        self.sure = self._sure(container, self._file.subtype)
         self.lossy = container in ("MP3", "OGG")
         self.declared: int | None = self._declared(container)
         self._lead = LEAD * self.samplerate if self._file.subtype == "OPUS" else 0
@@ -62,6 +69,14 @@ class SndFile:
         if not isinstance(self._source, str):
             self._source.seek(0)
         return _Unsought(self._source)
+
+    def _sure(self, container: str, coding: str) -> bool:
+        """Tell if libsndfile gives the samples that other players give, in their order of channels."""
+        if coding == "OPUS" and self.samplerate != OPUS_RATE:  # the rate that was encoded, to which it resamples
+            return False
+        if container == "OGG" and self.channels > 2:  # in the order of Vorbis
+            return False
+        return coding != "MPEG_LAYER_III" or container == "MP3"
 
     @property
     def broken_off(self) -> bool:
