@@ -177,7 +177,7 @@ class AudioFile:
     def measure(self) -> None:
         """Make the header exact, by decoding the file if need be."""
         if not self.header.exact:
-            self.header = measured(self._file, self.name)
+            self.header, self._begun = measured(self._file, self.name), True
 
     def check_size(self, span: Span, rate: int, largest: int) -> None:
         """Refuse a segment that takes too much memory to be read as a whole.
