@@ -39,7 +39,7 @@ FAULTS = {
     "folder": "unreadable",
     "pipe": "unreadable",
     "text": "unreadable",
-    "nothing": "unreadable",
+    "nothing": "empty",
     "no samples": "empty",
     "slow": "wrong_rate",
     "nan": "not_finite",
@@ -342,4 +342,4 @@ def test_a_manifest_through_the_data_module_and_through_the_command_line(tmp_pat
     for name, found in used.items():
         other = trained[name]
         assert found == other if isinstance(found, str) or isinstance(other, str) else torch.equal(found, other), name
-    assert {found for found in used.values() if isinstance(found, str)} == {"not_finite", "wrong_duration", "absent"}
+    assert {found for found in used.values() if isinstance(found, str)} == {"not_finite", "truncated", "absent"}

@@ -30,7 +30,7 @@ DELAY = 529
 
 @dataclass(frozen=True)
 class Claim:
-    """What the header of a file claims.
+    """The length that the header of a file claims, and its trustworthiness.
 
     Attributes:
         sure: the bytes of the file bear it out, so libsndfile reads the whole file.

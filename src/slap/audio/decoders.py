@@ -60,7 +60,7 @@ class Decoder(Protocol):
 
     @property
     def broken_off(self) -> bool:
-        """Whether the file was found to end within its stream."""
+        """True if the file was found to end within its stream."""
 
     @property
     def damaged(self) -> int:

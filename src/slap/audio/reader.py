@@ -146,10 +146,11 @@ class AudioFile:
         return Span(first, frames, samples)
 
     def _outside(self, start: Seconds, stop: Seconds, total: int) -> AudioError:
+        note = self.header.note
         return AudioError(
             f"the segment from {start:.3f} to {stop:.3f} s does not lie in {self.name}, which lasts "
-            f"{total / self.header.rate:.3f} s",
-            "wrong_duration",
+            f"{total / self.header.rate:.3f} s{note and ': ' + note}",
+            "truncated" if note else "wrong_duration",
             self.name,
         )
 
@@ -163,7 +164,13 @@ class AudioFile:
         """
         self._expected = expected
         found = self.header.duration
-        if self.header.exact and abs(found - expected) > self._tolerance(expected):
+        if not self.header.exact:
+            return
+        tolerance = self._tolerance(expected)
+        if self.header.note and found < expected - tolerance:
+            detail = f"{self.name} is not whole, {self.header.note}; the manifest says {expected:.3f} s"
+            raise AudioError(detail, "truncated", self.name)
+        if abs(found - expected) > tolerance:
             raise self._differs(f"lasts {found:.3f} s", expected)
 
     def _differs(self, found: str, expected: Seconds) -> AudioError:
@@ -172,7 +179,7 @@ class AudioFile:
     def measure(self) -> None:
         """Make the header exact, by decoding the file if need be."""
         if not self.header.exact:
-            self.header = measured(self._file, self.name)
+            self.header, self._begun = measured(self._file, self.name), True
 
     def check_size(self, span: Span, rate: int, largest: int) -> None:
         """Refuse a segment that takes too much memory to be read as a whole.
@@ -278,7 +285,7 @@ class AudioFile:
         if not missing:
             return
         if at == span.start:
-            raise self._outside(at / own, stop / own, at if self._file.seek(0) else 0)
+            raise self._beyond_the_end(at, stop)
         beyond = max(stop - self.header.frames, 0) if self.header.exact else 0
         cut_short = self.header.exact or self.note
         slack = max(min(self._slack(span.frames), ESTIMATE), 0 if cut_short else self._lossy_tolerance())
@@ -290,6 +297,10 @@ class AudioFile:
                 self.name,
             )
         yield np.zeros((missing, self.header.channels), np.float32)
+
+    def _beyond_the_end(self, start: int, stop: int) -> AudioError:
+        self.measure()
+        return self._outside(start / self.header.rate, stop / self.header.rate, self.header.frames)
 
     def _check_end(self, at: int, expected: Seconds) -> None:
         """Refuse a file that goes on where it should end, once it was read up to there."""

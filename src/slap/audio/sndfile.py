@@ -80,7 +80,7 @@ class SndFile:
 
     @property
     def broken_off(self) -> bool:
-        """Whether the file ends within its stream."""
+        """True if the file was found to end within its stream."""
         return self._second.broken_off if self._second else False
 
     @property
