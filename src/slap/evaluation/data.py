@@ -206,6 +206,7 @@ def clips_of_benchmark(corpora: Corpora, dataset: Dataset, learns: bool) -> tupl
         warnings=tuple(warnings),
         about=dataset.about,
         prompts=dataset.prompts,
+        own_captions_only=True,
     )
     return data, manifests
 
@@ -221,6 +222,7 @@ def clips_of(manifest: Path, use: Use, label: str, part: Part, lost: Counter[str
         lost: counts, by reason, the test clips of the manifest that cannot be used, or have no label of the task.
     """
     from slap.datamodules.captions.sample import captions_to_evaluate
+    from slap.datamodules.dataset import custom_of, origin_of
     from slap.datamodules.manifests.read import read_manifest
 
     bad: list[BadClip] = []
@@ -235,7 +237,8 @@ def clips_of(manifest: Path, use: Use, label: str, part: Part, lost: Counter[str
         if labels is None:
             without["without label"] += 1
         else:
-            found.append(EvalClip(cut.id, _audio(cut, manifest), captions, labels, custom.get("fold"), part))
+            audio, origin = _audio(cut, manifest), origin_of(custom_of(cut))
+            found.append(EvalClip(cut.id, audio, captions, labels, custom.get("fold"), part, origin))
     if part == "test":
         lost.update(without)
     return found

@@ -15,7 +15,7 @@ from slap.evaluation.published import published
 from slap.evaluation.tasks.base import TaskResult
 from slap.inference.model import Model
 
-SCHEMA = "slap-evaluation/1"
+SCHEMA = "slap-evaluation/2"
 """Schema of the file; another number means that a key of the same name changed its meaning."""
 
 NAMED = 50

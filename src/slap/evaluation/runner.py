@@ -133,13 +133,23 @@ class EvaluationRun:
 
     def _key(self, row: EvalRow, data: EvalSet, warnings: Sequence[str]) -> str:
         """Return a hash of what the metrics of a row depend on."""
-        clips = [(clip.id, str(clip.audio), stamp(str(clip.audio)), clip.captions, clip.labels) for clip in data.clips]
+        clips = [
+            (clip.id, str(clip.audio), stamp(str(clip.audio)), clip.captions, clip.labels, clip.origin)
+            for clip in data.clips
+        ]
         parts = [clip.part for clip in data.clips]
         folds = [clip.fold for clip in data.clips]
         prompts = self.subject.prompts.current
         name = data.worded_as
         wording = prompts.record(name) if prompts.general or name in prompts.own else {}
-        settings = [str(row), self.model["hash"], dict(self.options.get(row.task, {})), wording, records.software()]
+        settings = [
+            records.SCHEMA,
+            str(row),
+            self.model["hash"],
+            dict(self.options.get(row.task, {})),
+            wording,
+            records.software(),
+        ]
         of_list = [data.classes, data.official, dict(data.lost), [*data.warnings, *warnings]]
         content = json.dumps([settings, clips, parts, folds, of_list], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]

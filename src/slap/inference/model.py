@@ -29,7 +29,7 @@ from slap.inference.jobs import caption_job, label_job, no_captions, samples_of
 from slap.inference.model_card import Card
 from slap.inference.saved_model import read, save
 from slap.inference.scores import Label, Score, ranked
-from slap.inference.stream import StreamItem, in_order, run
+from slap.inference.stream import StreamItem, in_order, require_finite, run
 from slap.metrics.zero_shot import class_embeddings, class_prompts
 
 PROMPTS = ("This is a sound of {label}.",)
@@ -179,7 +179,7 @@ class Model(Embedder):
         directions, step = self.embed_text(words), round(hop * rate)
 
         def similar(clip: Tensor) -> Tensor:
-            return backend.encode_frames(clip, step) @ directions.T
+            return require_finite(backend.encode_frames(clip, step) @ directions.T, "a similarity")
 
         window, width = samples_of(backend, 0)[0], backend.frame_samples
         return frames_of(source(audio, 0, rate).blocks(), similar, words, window, step, width, rate)

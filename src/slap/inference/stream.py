@@ -13,7 +13,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Generic, TypeVar
@@ -45,6 +45,10 @@ Whole = TypeVar("Whole")
 """The result for a recording, made of the parts."""
 
 
+class NotFiniteError(AudioError):
+    """A recording that can be read, for which the model gives numbers that are not finite."""
+
+
 @dataclass(frozen=True, eq=False)
 class StreamItem(Generic[Whole]):
     """The result for one recording, or the error.
@@ -52,7 +56,7 @@ class StreamItem(Generic[Whole]):
     Attributes:
         index: its place among the recordings that were passed.
         name: its path, or `recording <index>`.
-        seconds: its duration; 0 if it could not be used.
+        seconds: its duration; 0 if it could not be read.
         result: the result; None if it could not be used.
         error: the reason why it could not be used.
     """
@@ -182,7 +186,11 @@ def _finished(recording: _Recording[Part], job: WindowJob[Part, Whole]) -> Strea
     if error is not None:
         return StreamItem(recording.index, recording.name, 0.0, None, error)
     seconds = recording.spans[-1][1] / job.rate
-    return StreamItem(recording.index, recording.name, seconds, job.join(recording.parts, recording.spans))
+    try:
+        result = job.join(recording.parts, recording.spans)
+    except NotFiniteError as error:
+        return StreamItem(recording.index, recording.name, seconds, None, NotFiniteError(f"{recording.name} {error}"))
+    return StreamItem(recording.index, recording.name, seconds, result)
 
 
 def in_order(items: Iterable[StreamItem[Whole]], count: int) -> list[Whole]:
@@ -214,15 +222,26 @@ def embed(
         window: likewise.
         batch: likewise.
     """
-    for item in run(audio, WindowJob(lambda clips: list(encode(clips)), joined, rate, window, batch)):
-        if item.result is not None and not bool(item.result.isfinite().all()):
-            error = AudioError(f"{item.name} has an embedding that is not finite; are the model's weights whole?")
-            yield replace(item, seconds=0.0, result=None, error=error)
-        else:
-            yield item
+    return run(audio, WindowJob(lambda clips: list(encode(clips)), joined, rate, window, batch))
 
 
 def joined(parts: list[Tensor], spans: list[Span]) -> Tensor:
-    """Merge the embeddings of a recording's windows into the recording's, (E,)."""
+    """Merge the embeddings of a recording's windows into the recording's, (E,).
+
+    Raises:
+        NotFiniteError: it is not finite.
+    """
     owner = torch.zeros(len(spans), dtype=torch.int64)
-    return merge(torch.stack(parts), owner, torch.tensor(window_weights(spans)))[0]
+    whole = merge(torch.stack(parts), owner, torch.tensor(window_weights(spans)))[0]
+    return require_finite(whole, "an embedding")
+
+
+def require_finite(values: Tensor, what: str) -> Tensor:
+    """Return what a model gives for a recording.
+
+    Raises:
+        NotFiniteError: it is not finite; `_finished` adds the recording's name.
+    """
+    if not bool(values.isfinite().all()):
+        raise NotFiniteError(f"has {what} that is not finite; are the model's weights whole?")
+    return values
