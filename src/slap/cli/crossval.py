@@ -21,11 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slap.core.errors import UserError
+from slap.core.files import atomic_write
 
 if TYPE_CHECKING:
     from slap.metrics.bootstrap import MetricValue
 
-RESULTS, CONFIG = "results.json", "config.yaml"
+RESULTS, CONFIG = "fold.json", "config.yaml"
+"""The metrics of a fold, and what it was run with."""
+
 ARGUMENTS = "crossval_arguments.json"
 """What the folds of a folder are trained with: other options would make another table."""
 
@@ -90,6 +93,8 @@ def crossval(folds: Sequence[int], out: Path, options: Sequence[str], slap: Slap
         if not status:
             best = "best" if (folder / "best.ckpt").is_file() else "last"  # the last, without a fold for validation
             status = slap(["test", "--config", str(folder / CONFIG), "--ckpt_path", best])
+        if not status:
+            _keep(folder)
         if status:
             print(f"fold {fold} failed with status {status}; the same command goes on from here", file=sys.stderr)
             return status
@@ -165,6 +170,14 @@ def _claim(out: Path, options: Sequence[str]) -> None:
         return
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(list(options)) + "\n", encoding="utf-8")
+
+
+def _keep(folder: Path) -> None:
+    """Keep the metrics of a fold's test apart from tests on other clips, which the folder may hold too."""
+    newest = max(folder.glob("test/*/results.json"), key=lambda path: path.stat().st_mtime_ns)
+    metrics = json.loads(newest.read_text(encoding="utf-8"))["metrics"]
+    with atomic_write(folder / RESULTS) as file:
+        file.write(json.dumps(metrics, indent=2) + "\n")
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

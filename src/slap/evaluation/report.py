@@ -84,6 +84,7 @@ def markdown(record: Record) -> str:
             for name, text in result["definitions"].items()
         ]
         lines += [f"- {line}" for line in settings(result)]
+        lines += [f"- manifest {file['path']}: sha256 {file['sha256']}" for file in result["manifests"]]
         lines += [f"- ids: sha256 {result['ids_sha256']}"]
         lines += ["", *(f"![{plot}]({plot})" for plot in result.get("plot_files", []))]
     lines += ["", "## Software", "", ", ".join(f"{name} {number}" for name, number in record["software"].items())]
@@ -125,6 +126,7 @@ def _about_model(record: Record) -> str:
     return (
         f"Model {model['hash']} ({model['kind']}, {model['sample_rate']} Hz, up to {model['max_seconds']:g} s at once, "
         f"{model['embedding_dim']} dimensions)."
+        + (f" Step {model['step']}, checkpoint's sha256 {model['sha256']}." if "step" in model else "")
     )
 
 
