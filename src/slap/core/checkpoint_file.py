@@ -110,7 +110,7 @@ def is_good(path: Path) -> bool:
     return _steps(path) >= 0
 
 
-def about(path: Path) -> dict[str, Any]:
+def provenance(path: Path) -> dict[str, Any]:
     """Return the path, the SHA-256 and the step of a checkpoint, as plain data for the record of an evaluation."""
     return {"path": str(path), "sha256": sha256_of(path), "step": _steps(path)}
 

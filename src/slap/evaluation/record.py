@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from slap.core.checkpoint_file import about
+from slap.core.checkpoint_file import provenance
 from slap.core.errors import UserError
 from slap.evaluation.published import published
 from slap.evaluation.tasks.base import TaskResult
@@ -76,7 +76,7 @@ def model_record(model: Model, path: str) -> dict[str, Any]:
     device = getattr(holder, "device", None)
     file = Path(path)
     return {
-        **(about(file) if file.suffix == ".ckpt" and file.is_file() else {"path": path}),
+        **(provenance(file) if file.suffix == ".ckpt" and file.is_file() else {"path": path}),
         "hash": model.name,
         "kind": type(backend).__name__,
         "sample_rate": model.sample_rate,

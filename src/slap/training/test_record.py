@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from slap.core.checkpoint_file import about
+from slap.core.checkpoint_file import provenance
 from slap.core.software import software
 from slap.datamodules.manifests.filters import split_filter
 from slap.datamodules.manifests.hashes import hashed
@@ -47,7 +47,7 @@ class Tested:
         data = trainer.datamodule  # type: ignore[attr-defined]
         manifests: Mapping[str, Sequence[Path]] = getattr(data, "manifests", {})
         path = None if trainer.ckpt_path is None else Path(trainer.ckpt_path)
-        model = {"path": None, "sha256": None, "step": trainer.global_step} if path is None else about(path)
+        model = {"path": None, "sha256": None, "step": trainer.global_step} if path is None else provenance(path)
         warnings = []
         if path is not None and path.name == BEST and selected_on_test(manifests):
             warnings.append(
