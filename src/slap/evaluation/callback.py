@@ -28,7 +28,7 @@ from slap.core.registry import plugins
 from slap.datamodules.datamodule import AudioTextData
 from slap.evaluation.evaluated_model import EvaluatedModel
 from slap.evaluation.locate import Locator, sources_from_words
-from slap.evaluation.monitor import refuse_published, refuse_tested, test_ids
+from slap.evaluation.monitor import refuse_published, refuse_tested
 from slap.evaluation.plan import EvalRow, checked_options, make_task, options_from_words, rows_of
 from slap.evaluation.prompts import PromptBook
 from slap.evaluation.record import model_record
@@ -147,8 +147,8 @@ class Evaluate(Callback):
             if located is None or not monitor.startswith("eval/"):
                 continue
             refuse_published(monitor, located.clips.name)
-            tested = test_ids(data) if isinstance(data, AudioTextData) else set()
-            refuse_tested(monitor, [clip.id for clip in located.clips.part("test").clips], tested)
+            if isinstance(data, AudioTextData):
+                refuse_tested(monitor, located.clips.part("test").clips, data)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate, if it is time, and log the metrics on all processes.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from slap.core.errors import UserError
 from slap.datamodules.datamodule import AudioTextData
-from slap.datamodules.manifests.read import read_manifest
 from slap.evaluation.benchmarks import datasets
+from slap.evaluation.data import clips_of
+from slap.evaluation.eval_set import EvalClip
 
 
 def check_monitor(monitor: str) -> None:
@@ -42,18 +45,20 @@ def refuse_published(monitor: str, dataset: str) -> None:
         )
 
 
-def refuse_tested(monitor: str, evaluated: Sequence[str], tested: set[str]) -> None:
-    """Refuse to select a checkpoint by clips that the run is tested on.
+def refuse_tested(monitor: str, evaluated: Sequence[EvalClip], data: AudioTextData) -> None:
+    """Refuse to select a checkpoint by clips that the run is tested on: of the same id, or of the same audio.
 
     Args:
         monitor: name of the metric.
-        evaluated: ids of the clips that the metric is computed on.
-        tested: ids of the test clips.
+        evaluated: the clips that the metric is computed on.
+        data: the data module, whose manifests of the split "test" are compared.
 
     Raises:
         ValueError: a clip is in both.
     """
-    shared = [name for name in evaluated if name in tested]
+    found = [clip for path in data.manifests["test"] for clip in clips_of(path, "captions", "", "test", Counter())]
+    ids, audio = {clip.id for clip in found}, {_place(clip) for clip in found}
+    shared = [clip.id for clip in evaluated if clip.id in ids or _place(clip) in audio]
     if shared:
         raise UserError(
             f"the monitor {monitor} would select the checkpoint by clips that the run is tested on: {len(shared)} of "
@@ -61,6 +66,5 @@ def refuse_tested(monitor: str, evaluated: Sequence[str], tested: set[str]) -> N
         )
 
 
-def test_ids(data: AudioTextData) -> set[str]:
-    """Return the ids of the clips that a data module tests on."""
-    return {cut.id for path in data.manifests["test"] for cut in read_manifest(path, max_bad=1.0)}
+def _place(clip: EvalClip) -> str:
+    return str(Path(str(clip.audio)).absolute())

@@ -15,7 +15,7 @@ from slap.core.errors import UserError
 from slap.inference.backend import AudioTextModel
 from slap.inference.jobs import samples_of
 from slap.inference.stream import StreamItem, embed, in_order
-from slap.metrics.finite import finite_rows
+from slap.metrics.finite import sound_rows
 
 BATCH_SECONDS = 120.0
 """Seconds of audio per batch; more is faster on a GPU, less takes less memory."""
@@ -82,11 +82,11 @@ class Embedder:
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         found = self.encode_texts(texts)
-        bad = [text for text, sound in zip(texts, finite_rows(found).tolist(), strict=True) if not sound]
+        bad = [text for text, sound in zip(texts, sound_rows(found).tolist(), strict=True) if not sound]
         if bad:
             raise UserError(
-                f"{len(bad)} of {len(texts)} texts have an embedding that is not finite, e.g. {bad[0]!r}; are the "
-                "model's weights whole?"
+                f"{len(bad)} of {len(texts)} texts have an embedding that is not finite, or zeros, e.g. {bad[0]!r}; "
+                "are the model's weights whole?"
             )
         return found
 

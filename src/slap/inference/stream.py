@@ -46,7 +46,7 @@ Whole = TypeVar("Whole")
 
 
 class NotFiniteError(AudioError):
-    """A recording that can be read, for which the model gives numbers that are not finite."""
+    """A recording that can be read, for which the model gives numbers that are not finite, or no embedding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,6 +233,8 @@ def joined(parts: list[Tensor], spans: list[Span]) -> Tensor:
     """
     owner = torch.zeros(len(spans), dtype=torch.int64)
     whole = merge(torch.stack(parts), owner, torch.tensor(window_weights(spans)))[0]
+    if not bool(whole.any()):  # NaN is true
+        raise NotFiniteError("has an embedding of zeros, which is no direction; are the model's weights whole?")
     return require_finite(whole, "an embedding")
 
 

@@ -23,7 +23,7 @@ from slap.metrics.bootstrap import MetricValue, order_of
 from slap.metrics.classification import classification_metrics
 from slap.metrics.clip_states import ClipMetric, NoClipsError, Span
 from slap.metrics.confusion import Confusion
-from slap.metrics.finite import finite_rows
+from slap.metrics.finite import cosines, sound_rows
 from slap.metrics.retrieval import retrieval_metrics
 from slap.metrics.zero_shot import class_embeddings, class_prompts
 
@@ -152,7 +152,7 @@ class RetrievalMetric(EmbeddingMetric):
         text = self._numbers("text").view(-1, clips.embeddings.shape[1])[captions]
         origins = self._origins(clips.first)
         found = retrieval_metrics(clips.embeddings, text, clip, names, key, self.own_only, origins)
-        lost = [*(~finite_rows(clips.embeddings)).nonzero().flatten(), *clip[~finite_rows(text)]]
+        lost = [*(~sound_rows(clips.embeddings)).nonzero().flatten(), *clip[~sound_rows(text)]]
         self.not_finite |= {names[int(row)] for row in lost}
         if group is None:
             self.audio_ranks = found.audio_ranks
@@ -269,7 +269,10 @@ class ZeroShotMetric(EmbeddingMetric):
             truth = torch.tensor([classes.index(labels[row][task]) for row in rows])
             vectors = class_embeddings(class_prompts(classes, [self.prompts[task]]), self.embed).float().cpu()
             named = [ids[clips.first[row]] for row in rows]
-            scores, origins = clips.embeddings[rows] @ vectors.T, self._origins([clips.first[row] for row in rows])
+            scores, origins = (
+                cosines(clips.embeddings[rows], vectors),
+                self._origins([clips.first[row] for row in rows]),
+            )
             result = classification_metrics(scores, truth, classes, named, origins=origins)
             self.not_finite |= {named[row] for row in result.lost}
             found[f"zeroshot_{task}"] = result.metrics["accuracy"]

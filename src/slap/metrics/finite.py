@@ -38,6 +38,24 @@ def finite_rows(values: Tensor) -> Tensor:
     return values.isfinite().flatten(1).all(1)
 
 
+def sound_rows(embeddings: Tensor) -> Tensor:
+    """Return the rows that are embeddings, (n,) bool, of (n, E): finite, and with a direction.
+
+    Kernels of attention turn NaN into zeros, so that a row of zeros, which `normalize` leaves, is no embedding either.
+
+    Example:
+        >>> sound_rows(torch.tensor([[0.6, 0.8], [float("nan"), 0.0], [0.0, 0.0]])).tolist()
+        [True, False, False]
+    """
+    return finite_rows(embeddings) & (embeddings != 0).any(1)
+
+
+def cosines(queries: Tensor, items: Tensor) -> Tensor:
+    """Compute the cosines of embeddings, (n, E) and (m, E), as (n, m); NaN where one of the two is no embedding."""
+    lost = ~(sound_rows(queries)[:, None] & sound_rows(items))
+    return (queries @ items.T).masked_fill(lost, torch.nan)
+
+
 def best_class(scores: Tensor) -> Tensor:
     """Return the class of the highest score of each row, (n, K) to (n,) int64; -1 where no score is finite.
 
@@ -54,9 +72,9 @@ def not_finite_line(names: Iterable[str], what: str = "clips") -> str:
 
     Example:
         >>> not_finite_line(["b", "a"])
-        '2 clips have an output of the model that is not finite; they rank last: a, b'
+        '2 clips have an output of the model that is not finite, or no embedding; they rank last: a, b'
     """
     found = sorted(names)
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     listed = ", ".join(found[:NAMED])
-    return f"{len(found)} {what} have an output of the model that is not finite; they rank last: {listed}{more}"
+    return f"{len(found)} {what} have an output of the model that is not finite, or no embedding; they rank last: {listed}{more}"

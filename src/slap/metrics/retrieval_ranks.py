@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from slap.metrics.finite import finite_rows
+from slap.metrics.finite import sound_rows
 
 CHUNK = 1024
 """Queries compared at once, ..."""
@@ -46,7 +46,7 @@ def right_ranks(queries: Tensor, items: Tensor, query: Tensor, item: Tensor) -> 
     wrong, value = torch.empty_like(query), queries.new_empty(len(query))
     size = max(1, min(CHUNK, SCORES // max(len(items), 1)))
     room, more = (queries.new_empty(min(size, len(queries)), len(items)) for _ in range(2))
-    lost_queries, lost_items = ~finite_rows(queries), (~finite_rows(items)).nonzero().squeeze(1)
+    lost_queries, lost_items = ~sound_rows(queries), (~sound_rows(items)).nonzero().squeeze(1)
     ends = torch.searchsorted(query, torch.arange(0, len(queries) + size, size, device=query.device)).tolist()
     for number, start in enumerate(range(0, len(queries), size)):
         scores = torch.mm(queries[start : start + size], items.T, out=room[: len(queries[start : start + size])])

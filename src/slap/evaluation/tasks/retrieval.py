@@ -16,7 +16,7 @@ from slap.core.registry import register
 from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.evaluated_model import EvaluatedModel
 from slap.evaluation.tasks.base import Task, TaskResult, result_of
-from slap.metrics.finite import finite_rows, not_finite_line
+from slap.metrics.finite import not_finite_line, sound_rows
 from slap.metrics.plots import draw_recall, draw_recall_by_duration
 from slap.metrics.retrieval import DEFINITIONS, retrieval_metrics
 from slap.metrics.retrieval_pairs import RIGHT
@@ -57,7 +57,7 @@ class Retrieval(Task):
             "ties": f"a wrong item whose cosine is the same, to {TIE:g}, counts as better than the right one",
         }
         result = result_of("retrieval", subject, data, features, found.metrics, DEFINITIONS, settings)
-        lost = [words[row] for row in (~finite_rows(text)).nonzero().flatten().tolist()]
+        lost = [words[row] for row in (~sound_rows(text)).nonzero().flatten().tolist()]
         if lost:
             result.warnings.append(not_finite_line(set(lost), "captions"))
         seconds = [features.seconds[row] for row in found.clips.tolist()]
