@@ -25,6 +25,7 @@ from slap.datamodules.labels import Labels
 from slap.datamodules.loader import Loader
 from slap.datamodules.manifests.collection import MonoCuts
 from slap.datamodules.manifests.data_root import Folders
+from slap.datamodules.manifests.hashes import hashed
 from slap.datamodules.manifests.read import captions_of
 from slap.datamodules.options import Batching, Captions, Limits, Mixture
 from slap.datamodules.overlap.warn import warn_of_overlap
@@ -216,6 +217,10 @@ class AudioTextData(LightningDataModule):
     def labels(self, task: str) -> Labels:
         """Return the labels of a task that each training clip has; a classification head learns its classes so."""
         return self._splits.labels(task)
+
+    def provenance(self, split: str) -> list[dict[str, str]]:
+        """Return the path and the SHA-256 of each manifest of a split, for the record of an evaluation."""
+        return hashed(self.manifests[split])
 
     @property
     def window(self) -> Seconds:

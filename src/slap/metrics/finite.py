@@ -1,4 +1,4 @@
-"""What a model gives that is not a finite number: it ranks last, and the clips or texts concerned are named.
+"""Output of a model that is not a finite number: it ranks last, and the clips or texts concerned are named.
 
 n rows.
 
@@ -72,9 +72,9 @@ def not_finite_line(names: Iterable[str], what: str = "clips") -> str:
 
     Example:
         >>> not_finite_line(["b", "a"])
-        '2 clips have an output of the model that is not finite, or no embedding; they rank last: a, b'
+        'the model gave no finite, nonzero output for 2 clips, which rank last: a, b'
     """
     found = sorted(names)
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     listed = ", ".join(found[:NAMED])
-    return f"{len(found)} {what} have an output of the model that is not finite, or no embedding; they rank last: {listed}{more}"
+    return f"the model gave no finite, nonzero output for {len(found)} {what}, which rank last: {listed}{more}"

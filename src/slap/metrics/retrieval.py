@@ -93,8 +93,8 @@ def retrieval_metrics(
     text_ranks = of_text[pairs.of_caption]
     queries = audio if len(pairs.captioned) == len(audio) else audio[pairs.captioned]  # one without caption is none
     ranks = right_ranks(queries, text, pairs.audio_query, pairs.item)
-    numbers = (unit[rows].unique(return_inverse=True)[1] for rows in (clip, pairs.captioned))
-    units = _Units(*numbers, kind_of(unit))
+    of_captions, of_clips = (unit[rows].unique(return_inverse=True)[1] for rows in (clip, pairs.captioned))
+    units = _Units(of_captions, of_clips, kind_of(unit))
     right = pairs.text_query.bincount()[pairs.of_caption]
     metrics = _of_text(text_ranks, pairs.best_text_ranks, right, len(audio), units)
     metrics |= _of_audio(ranks, pairs.best_pair_ranks, pairs.audio_query, len(text), units)

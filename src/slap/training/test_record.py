@@ -12,8 +12,6 @@ from lightning.pytorch import Trainer
 
 from slap.core.checkpoint_file import provenance
 from slap.core.software import software
-from slap.datamodules.manifests.filters import split_filter
-from slap.datamodules.manifests.hashes import hashed
 from slap.metrics.retrieval_pairs import RIGHT
 from slap.training.checkpoint.io import BEST
 from slap.training.held_out import HeldOutMetrics
@@ -27,7 +25,7 @@ FOLDER = "test"
 
 @dataclass(frozen=True)
 class Tested:
-    """What a test run evaluates.
+    """The model and the clips of a test run.
 
     Attributes:
         model: path, SHA-256 and step of the checkpoint; the first two are None without one.
@@ -55,13 +53,13 @@ class Tested:
                 "high; test the run's last checkpoint, or other clips"
             )
         own_only = getattr(data, "own_captions_only", False)
-        return cls(model, hashed(manifests.get("test", ())), own_only, warnings)
+        return cls(model, data.provenance("test") if manifests else (), own_only, warnings)
 
     @property
     def name(self) -> str:
         """Name of the test set and the checkpoint; no other test set has it, wherever its manifests lie."""
-        parts = [(*split_filter(Path(manifest["path"])), manifest["sha256"]) for manifest in self.manifests]
-        stems = [path.name.partition(".")[0] for path, _, _ in parts]
+        parts = [(*Path(file["path"]).name.partition("#")[::2], file["sha256"]) for file in self.manifests]
+        stems = [name.partition(".")[0] for name, _, _ in parts]
         content = sha256("\n".join(f"{wanted} {known}" for _, wanted, known in parts).encode()).hexdigest()[:8]
         data = [*dict.fromkeys(stems[:3]), content] if stems else ["clips"]
         return "-".join([*data, Path(self.model["path"]).stem if self.model["path"] else "none"])
