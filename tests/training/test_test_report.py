@@ -17,7 +17,7 @@ from slap.metrics.tables import metrics_markdown, metrics_text
 from slap.testing.tiny import tiny_batch, tiny_model
 from slap.training.callbacks.test_report import ReportWriter, Sample, captioned, median_ranks, write
 from slap.training.held_out import HeldOutMetrics
-from slap.training.test_record import Tested
+from slap.training.test_record import Provenance
 
 RESULTS = {
     "t2a_R@1": MetricValue(62.5, 56.25, 68.75, 0.3125, 320),
@@ -28,7 +28,7 @@ RESULTS = {
 }
 
 
-NEW = Tested({"path": None, "sha256": None, "step": 0})
+NEW = Provenance({"path": None, "sha256": None, "step": 0})
 """What is tested without a checkpoint."""
 
 

@@ -24,7 +24,7 @@ FOLDER = "test"
 
 
 @dataclass(frozen=True)
-class Tested:
+class Provenance:
     """The model and the clips of a test run.
 
     Attributes:
@@ -40,7 +40,7 @@ class Tested:
     warnings: Sequence[str] = ()
 
     @classmethod
-    def by(cls, trainer: Trainer) -> Tested:
+    def by(cls, trainer: Trainer) -> Provenance:
         """Describe the test run of a trainer."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         manifests: Mapping[str, Sequence[Path]] = getattr(data, "manifests", {})

@@ -30,7 +30,7 @@ from slap.metrics.tables import (
     metrics_text,
     readable,
 )
-from slap.training.test_record import FOLDER, Tested
+from slap.training.test_record import FOLDER, Provenance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,14 +85,14 @@ class ReportWriter(Callback):
         """Print and write."""
         if trainer.is_global_zero:
             evaluation: HeldOutMetrics = pl_module.evaluation  # type: ignore[assignment]
-            tested = Tested.by(trainer)
+            tested = Provenance.by(trainer)
             folder = Path(trainer.default_root_dir) / FOLDER / tested.name
             write(folder, evaluation, tested, self._samples)
             lines = [metrics_text(evaluation.results), *notes(evaluation, tested)]
             print("\n" + "\n\n".join(lines) + f"\n\nMore in {folder / 'report.md'}")
 
 
-def notes(evaluation: HeldOutMetrics, tested: Tested) -> list[str]:
+def notes(evaluation: HeldOutMetrics, tested: Provenance) -> list[str]:
     """Write what stands beneath the table: what was tested, the median ranks, and what a reader must know."""
     lines = [tested.in_words(), *(f"Warning: {warning}." for warning in tested.warnings)]
     lines += [*median_ranks(evaluation), *left_out(evaluation)]
@@ -119,7 +119,7 @@ def left_out(evaluation: HeldOutMetrics) -> list[str]:
     return [f"Clips left out, since they could not be used: {reasons}; see {BAD_CLIPS}."]
 
 
-def write(folder: Path, evaluation: HeldOutMetrics, tested: Tested, samples: Sequence[Sample] = ()) -> None:
+def write(folder: Path, evaluation: HeldOutMetrics, tested: Provenance, samples: Sequence[Sample] = ()) -> None:
     """Write `report.md`, `results.json` and the plots.
 
     Args:
