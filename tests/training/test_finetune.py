@@ -104,7 +104,7 @@ def test_speech_commands_with_mixup(tmp_path, tiny_checkpoint):
     assert (found["classification_accuracy"]["count"], found["classification_accuracy"]["chance"]) == (8, 25.0)
     content = torch.load(tmp_path / "run" / "best.ckpt", weights_only=True)
     assert content["hyper_parameters"]["objectives"]["classification"]["classes"] == ["down", "no", "up", "yes"]
-    assert (tmp_path / "run" / "confusion_classification.png").is_file()
+    assert list((tmp_path / "run" / "test").glob("*/confusion_classification.png"))
     (panel,) = [p for p in panels(read_metrics(tmp_path / "run" / "metrics.csv"), {}) if p.unit == "%"]
     assert panel.title == "classification, accuracy, validation"
     assert len(panel.curves["classification_accuracy"]) == 2

@@ -59,8 +59,15 @@ class LightningNetwork(Network, LightningModule):
         self.evaluation = HeldOutMetrics()
 
     def setup(self, stage: str) -> None:
-        """Before training, learn what is learned from the training clips (tokenizer, classes), and compile."""
+        """Before training, learn what is learned from the training clips (tokenizer, classes), and compile.
+
+        A model that is evaluated untrained learns the same, where the data module has training clips.
+        """
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if stage != "fit":
+            untrained = self.trainer.ckpt_path is None and not self.trainer.global_step
+            if untrained and getattr(data, "manifests", {}).get("train"):
+                self._prepare(data)
             return
         if self.hparams["compile"]:
             compile_blocks(self)
@@ -69,12 +76,14 @@ class LightningNetwork(Network, LightningModule):
         if isinstance(self.trainer.strategy, DDPStrategy):
             # Some parameters serve only some objectives, e.g. the token of hidden patches.
             self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        self._prepare(data)
+        self.max_seconds = getattr(data, "window", None)
+
+    def _prepare(self, data: Any) -> None:
         if self.trainer.ckpt_path is None:  # a checkpoint brings its tokenizer
             self.text.prepare(data.captions())
         for objective in self.objectives.values():
             objective.prepare(data)  # type: ignore[operator]
-        self.max_seconds = getattr(data, "window", None)
 
     def configure_model(self) -> None:
         """Under FSDP2, keep only a part of the parameters on each process, once.
