@@ -24,6 +24,7 @@ from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset
 from slap.datamodules.labels import Labels
 from slap.datamodules.loader import Loader
 from slap.datamodules.manifests.collection import MonoCuts
+from slap.datamodules.manifests.columns import check_columns
 from slap.datamodules.manifests.data_root import Folders
 from slap.datamodules.manifests.hashes import hashed
 from slap.datamodules.manifests.read import captions_of
@@ -105,8 +106,12 @@ class AudioTextData(LightningDataModule):
             times for the copies. A clip that would take more is bad, and nothing is allocated for it.
         data_root: folders that the audio of all manifests must lie in; default: those of the environment variable
             SLAP_DATA_ROOT, or any.
+        columns: columns of your tables whose names are not the known ones, e.g. {audio: filepath, caption: title}; null
+            as the column says that the tables have none, e.g. {start: null}. For all tables that are given, but not for
+            cuts and shards, which have no columns.
         in_memory: decode and resample all audio once and keep it, 64 kB per second of audio at 16 kHz, per process.
-        disjoint: refuse clips that are both in `val` and in `test`: what selects the checkpoint may not test it.
+        disjoint: refuse clips of `test` that are in `val` or in `train` too: what selects the checkpoint, or is
+            learned, may not test it.
         num_workers: loading processes per training process; 0 loads between training steps.
         seed: seed of the order of clips, of captions, crops and augmentation.
 
@@ -147,6 +152,7 @@ class AudioTextData(LightningDataModule):
         max_bad: float = 0.05,
         max_decoded: float = LARGEST / MEGABYTE,
         data_root: Folders | None = None,
+        columns: Mapping[str, str | None] | None = None,
         in_memory: bool = False,
         disjoint: bool = False,
         num_workers: int = 0,
@@ -159,6 +165,7 @@ class AudioTextData(LightningDataModule):
         self.mixture = Mixture(groups["train"], repeats, weights, temperature, epoch_clips, balance)
         self.caption_options = Captions(caption_fields, text_augment, prompts)
         self.limits = Limits(max_bad, max_decoded, data_root)
+        check_columns(columns or {})
         self.transforms = (*augmentations(augment or {}), *transforms)
         self.in_memory, self.disjoint, self.num_workers, self.seed = in_memory, disjoint, num_workers, seed
         if not self.manifests["val"]:
@@ -167,7 +174,7 @@ class AudioTextData(LightningDataModule):
         self.bad_clips = BadClipLog(max_bad)
         self.restart_changed = False
         self.own_captions_only = False
-        self._splits = Splits(groups, self.batching, self.mixture, self.limits, self._report)
+        self._splits = Splits(groups, self.batching, self.mixture, self.limits, self._report, columns)
         self._connection: tuple[int, Tokenize] | None = None
         self._loaders: list[Loader] = []
         self._position = Position()
@@ -194,13 +201,14 @@ class AudioTextData(LightningDataModule):
                 self._mono_cuts(split)
         if self._splits.all_tasks_known():
             self.caption_options.check_tasks(self._splits.tasks())
+        if self.disjoint:
+            self._splits.check_disjoint()
         if stage == "fit":
             self._position, self._saved = Position(), {}
+            self._splits.check_fields(self.caption_options.caption_fields)
             if self._process()[0] == 0:
                 train, val, test = map(self._splits.by_manifest, ("train", "val", "test"))
                 warn_of_overlap(train, [*val, *test])
-        if self.disjoint:
-            self._splits.check_disjoint()
 
     def teardown(self, stage: str) -> None:
         """End the loading processes."""
@@ -274,7 +282,7 @@ class AudioTextData(LightningDataModule):
         sampler = TrainSampler(
             lengths, budget, sizes.max_clips, sizes.num_buckets, self.seed, *process, self._splits.sources
         )
-        self._basis = basis(clips.keys, sampler)
+        self._basis = basis(clips.lasting, sampler)
         if self._saved:
             self._position = position_in(self._saved, self._basis, self.restart_changed)
             self._saved = {}

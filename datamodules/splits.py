@@ -9,11 +9,13 @@ import numpy as np
 
 from slap.core.bad_clip import BadClip
 from slap.core.errors import UserError
+from slap.datamodules.captions.sample import check_fields
 from slap.datamodules.labels import Labels, all_labels
 from slap.datamodules.manifests.collection import MonoCuts, check_lengths, long_enough, read_manifests
-from slap.datamodules.manifests.sequence import Clips, ConcatClips
+from slap.datamodules.manifests.columns import Columns
+from slap.datamodules.manifests.sequence import ClipNames, Clips, ConcatClips
 from slap.datamodules.options import Batching, Limits, Mixture
-from slap.datamodules.overlap.warn import indexed
+from slap.datamodules.overlap.warn import named
 from slap.datamodules.sampling.epoch import Source
 from slap.datamodules.sampling.mixture import NamedManifests
 
@@ -27,6 +29,7 @@ class Splits:
         mixture: number of times that training clips come in an epoch.
         limits: limits on bad clips and on reading.
         report: gets each split that is read, with the clips of its manifests that are bad.
+        columns: columns of tables whose names are not the known ones, see `read_manifest`.
 
     Attributes:
         bad: by split, the clips of its manifests that were left out.
@@ -41,10 +44,11 @@ class Splits:
         mixture: Mixture,
         limits: Limits,
         report: Callable[[str, list[BadClip]], None],
+        columns: Columns | None = None,
     ) -> None:
         self.manifests = manifests
         self.batching, self.mixture, self.limits = batching, mixture, limits
-        self.report = report
+        self.report, self.columns = report, columns
         self.bad: dict[str, list[BadClip]] = {}
         self.firsts: dict[str, tuple[int, ...]] = {}
         self.sources: list[Source] = []
@@ -62,7 +66,7 @@ class Splits:
         if split not in self._read:
             bad = self.bad.setdefault(split, [])
             paths, limits = self.manifests[split].paths, self.limits
-            parts = read_manifests(paths, limits.max_bad, bad, limits.data_root)
+            parts = read_manifests(paths, limits.max_bad, bad, limits.data_root, self.columns)
             self.report(split, bad)
             if split == "train":
                 parts = self._trained_on(parts)
@@ -95,29 +99,38 @@ class Splits:
         given = {split for split in ("val", "test") if self.manifests[split].paths}
         return bool(given) and given <= set(self._read)
 
-    def by_manifest(self, split: str) -> list[tuple[Path, Clips]]:
-        """Return the manifests of a split with their clips; those not read yet only if reading takes no time."""
+    def by_manifest(self, split: str) -> list[tuple[Path, Clips | ClipNames]]:
+        """Return the manifests of a split with their clips, or if they are not read yet, with the names of these."""
         paths = self.manifests[split].paths
         if split in self._read:
             return list(zip(paths, self._read[split].sources, strict=True))
-        return indexed(paths)
+        return named(paths, self.columns)
 
     def check_disjoint(self) -> None:
-        """Compare the ids of validation and test clips.
+        """Compare the ids of test clips with those of validation clips, and of training clips if they are read.
 
         Raises:
-            ValueError: a clip is in both.
+            ValueError: a test clip is one of the others.
         """
-        if not (self.manifests["val"].paths and self.manifests["test"].paths):
+        if not self.manifests["test"].paths:
             return
-        val, test = self.clips("val"), self.clips("test")
-        shared = np.isin(test.keys, val.keys)
-        if shared.any():
-            first = test.cut(int(np.flatnonzero(shared)[0]))
-            raise UserError(
-                f"{int(shared.sum())} of the {len(test)} test clips are validation clips too, e.g. {first.id!r}: "
-                "what selects the checkpoint may not test it; give val and test different clips"
-            )
+        for split, kind, rule in (
+            ("val", "validation", "what selects the checkpoint may not test it; give val and test different clips"),
+            ("train", "training", "what a model has learned does not test it; give train and test different clips"),
+        ):
+            if not self.manifests[split].paths or (split == "train" and split not in self._read):
+                continue
+            test = self.clips("test")
+            shared = np.isin(test.keys, self.clips(split).keys)
+            if shared.any():
+                first = test.cut(int(np.flatnonzero(shared)[0]))
+                raise UserError(
+                    f"{int(shared.sum())} of the {len(test)} test clips are {kind} clips too, e.g. {first.id!r}: {rule}"
+                )
+
+    def check_fields(self, fields: Mapping[str, float] | None) -> None:
+        """Refuse fields of which no training clip has a caption, see `slap.datamodules.captions.sample`."""
+        check_fields(self.clips("train").sources, fields or {})
 
     def _trained_on(self, parts: list[Clips]) -> list[Clips]:
         """Leave out clips that are too short, and settle what an epoch takes of the others."""

@@ -96,5 +96,5 @@ def data(
     if corpus is not None:
         splits = manifests_of(corpus, manifests, fold, val_fold)
     elif folded is not None:
-        splits = folds(Path(folded), fold, val_fold)
+        splits = folds(Path(folded), fold, val_fold, options.get("columns"))
     return finetune.data(train=splits["train"], val=splits["val"], test=splits["test"], **options)

@@ -23,7 +23,8 @@ from lhotse.augmentation import torchaudio as lhotse_resampling
 from lhotse.cut import Cut, MixedCut
 from lhotse.utils import fastcopy
 
-from slap.audio.reader import AudioError, AudioFile, average, samples_in
+from slap.audio.mixing import mix
+from slap.audio.reader import AudioError, AudioFile, samples_in
 from slap.audio.resample import KEPT, MAKING, filter_bytes, ratio, resample
 from slap.core.bad_clip import Reason
 from slap.core.units import Seconds
@@ -45,7 +46,7 @@ class CheckedSource(AudioSource):
         highest: rate that its samples will have, Hz, after transforms that come later.
         whole: length of the file by the manifest; None if that is not known.
         begin: place in the file where it begins.
-        averaged: gives the mean of the channels, not each of them.
+        mixed: gives one channel made of all, see `slap.audio.mixing`, not each of them.
     """
 
     rate: int | None = None
@@ -54,7 +55,7 @@ class CheckedSource(AudioSource):
     highest: int = 0
     whole: Seconds | None = None
     begin: Seconds = 0.0
-    averaged: bool = False
+    mixed: bool = False
 
     def load_audio(self, offset: Seconds = 0.0, duration: Seconds | None = None, **_: Any) -> np.ndarray:
         """Decode (C, T) float32, a segment of the file.
@@ -70,9 +71,11 @@ class CheckedSource(AudioSource):
             start = (samples_in(self.begin, own) + samples_in(offset, own)) / own
             if duration is None and self.length is not None:
                 duration = self.length - offset
+            if duration is None:
+                file.measure()
             file.check_size(file.span(rate, start, duration), max(rate, self.highest), self.largest)
             check_resampling(ratio(own, rate), self.largest, name)
-            samples = file.read(rate, start, duration, average if self.averaged else _separate)
+            samples = file.read(rate, start, duration, None if self.mixed else _separate)
         return samples.reshape(-1, samples.shape[-1]).numpy()
 
     def _content(self) -> str | BytesIO:
@@ -90,14 +93,14 @@ class CheckedSource(AudioSource):
 
 @dataclass
 class MixedDownSource(AudioSource):
-    """A source that reads another cut and averages its channels; `source` is that cut."""
+    """A source that reads another cut and makes its channels one; `source` is that cut."""
 
     largest: int = LARGEST
 
     def load_audio(self, offset: Seconds = 0.0, duration: Seconds | None = None, **_: Any) -> np.ndarray:
-        """Read (1, T) float32, the mean of the channels of a segment of the cut."""
+        """Read (1, T) float32, the channels of a segment of the cut as one, see `slap.audio.mixing`."""
         cut = self.source if not offset and duration is None else self.source.truncate(offset=offset, duration=duration)
-        return average(checked(cut, self.largest).load_audio().T).numpy()[None]
+        return mix(checked(cut, self.largest).load_audio().T, cut.sampling_rate).numpy()[None]
 
 
 @dataclass
@@ -154,12 +157,12 @@ def checked_source(source: AudioSource, recording: Recording, largest: int = LAR
         highest=recording.sampling_rate,
         whole=whole,
         begin=begin,
-        averaged=inner is not source,
+        mixed=inner is not source,
     )
 
 
 def _is_plain(source: AudioSource) -> bool:
-    """Tell if a source reads a file or a member of a tar file, or averages all channels of a segment of one."""
+    """Tell if a source reads a file or a member of a tar file, or makes all channels of a segment of one one."""
     if not isinstance(source, MixedDownSource):
         return type(source) in (AudioSource, TarMember)
     cut = source.source

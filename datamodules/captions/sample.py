@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from lhotse import SupervisionSegment
 from lhotse.cut import Cut
 
 from slap.core.bad_clip import BadClip
-from slap.core.errors import UserError
+from slap.core.errors import UserError, suggest
 from slap.datamodules.bad_clips import ClipError
 from slap.datamodules.captions.augment import Augment
 from slap.datamodules.manifests.tables import FIELD
 
 TEMPLATE = "template"
 """Field of captions that were made of labels."""
+
+LOOKED_AT = 1_000_000
+"""Clips of a manifest among which a field is looked for: a minute for cuts, whose index does not hold fields."""
 
 ORIGINAL, AUGMENTED = "original_text", "augmented_text"
 """Custom fields of a caption whose text was augmented."""
@@ -78,6 +82,33 @@ class CaptionSampler:
         if not isinstance(text, str) or not text.strip():
             raise UserError(f"text_augment made {text!r} of the caption {caption.text!r}; it must give text")
         return text, {**custom, ORIGINAL: caption.text, AUGMENTED: text}
+
+
+def check_fields(parts: Sequence[Iterable[Cut]], fields: Iterable[str]) -> None:
+    """Refuse a field of which no clip has a caption, as far as the first million clips of each manifest say.
+
+    Args:
+        parts: clips of each manifest.
+        fields: names of fields.
+
+    Raises:
+        ValueError: no clip has a caption of a field; lists the fields that there are.
+    """
+    missing, there, looked_at = set(fields), dict[str, None](), 0
+    for clips in parts:
+        for cut in islice(clips, LOOKED_AT):
+            if not missing:
+                return
+            own = [field_of(supervision) for supervision in cut.supervisions]
+            missing.difference_update(own)
+            there |= dict.fromkeys(own)
+            looked_at += 1
+    if missing:
+        wrong = min(missing)
+        raise UserError(
+            f"caption_fields names {wrong!r}, but none of the {looked_at} clips that were looked at has such a "
+            f"caption; {suggest(wrong, there)}"
+        )
 
 
 def field_of(caption: SupervisionSegment) -> str:

@@ -9,6 +9,7 @@ are left alone.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 LONGEST = 20_000
 """Characters of a caption. Written captions have some ten to some thousand; encoders cut off what is beyond a few
@@ -16,6 +17,9 @@ hundred tokens, but tokenizing a million characters holds up a whole batch."""
 
 NO_TEXT = re.compile("[\ud800-\udfff]")
 """What is left of bytes that are not UTF-8, and of halves of characters in JSON."""
+
+MISSING = frozenset(("nan", "null", "none", "n/a", "na", "<na>", "#n/a", "#na"))
+"""Words, in any case, that databases, pandas and spreadsheets write where there is no caption."""
 
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 _BIDIRECTIONAL = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -33,6 +37,8 @@ def text_error(text: str) -> str | None:
     """
     if not text.strip():
         return "it is empty"
+    if says_missing(text):
+        return f"{quoted(text)} stands for a missing caption"
     if len(text) > LONGEST:
         return f"it has {len(text)} characters, and at most {LONGEST} are taken: {quoted(text)}"
     if NO_TEXT.search(text):
@@ -42,6 +48,18 @@ def text_error(text: str) -> str | None:
         if found:
             return f"{what}, U+{ord(found[0]):04X}, in {quoted(text[max(found.start() - SHOWN // 2, 0) :])}"
     return None
+
+
+def says_missing(caption: Any) -> bool:
+    """Return True if a caption is a word, or the number, that stands for a missing value.
+
+    Example:
+        >>> says_missing("NaN"), says_missing(float("nan")), says_missing("none of the dogs barks")
+        (True, True, False)
+    """
+    if isinstance(caption, str):
+        return caption.strip().casefold() in MISSING
+    return isinstance(caption, float) and caption != caption
 
 
 def quoted(text: str) -> str:

@@ -48,7 +48,8 @@ class GTZAN(Corpus):
 
     def clips(self, split: str) -> Iterator[Clip]:
         """Yield the pieces of a split, by genre and number."""
-        folder = next((self.root / name for name in FOLDERS if (self.root / name / GENRES[0]).is_dir()), None)
+        places = [(self.root / name, genre) for name in FOLDERS for genre in GENRES]
+        folder = next((place for place, genre in places if (place / genre).is_dir()), None)
         if folder is None:
             raise FileNotFoundError(f"there is no folder of genres, such as genres/{GENRES[0]}, in {self.root}")
         for name in _names(split):

@@ -12,9 +12,9 @@ from slap.core.errors import UserError
 from slap.core.registry import register
 from slap.datamodules.corpora.base import Corpus
 from slap.datamodules.manifests.clip import Clip, ManifestError
-from slap.datamodules.manifests.tables import Record, clips_of, csv_records, json_records
-
-ORIGINS = ("youtube", "freesound")
+from slap.datamodules.manifests.columns import Columns
+from slap.datamodules.manifests.lines import Record
+from slap.datamodules.manifests.tables import CSV_SUFFIXES, FIELD, JSON_SUFFIXES, clips_of, is_table, records_of
 
 
 class Table(Corpus):
@@ -23,13 +23,15 @@ class Table(Corpus):
     Args:
         root: a table, or a folder of tables.
         name: name of the corpus, with which ids begin.
+        columns: columns whose names are not the known ones.
     """
 
     SUFFIXES: ClassVar[tuple[str, ...]]
 
-    def __init__(self, root: Path, name: str | None = None) -> None:
+    def __init__(self, root: Path, name: str | None = None, columns: Columns | None = None) -> None:
         super().__init__(root)
         self.name = name or (self.root.name.partition(".")[0] if self.root.is_file() else self.root.name)
+        self.columns = columns
         self.tables = {} if self.root.is_file() else self._below()
         self._names: list[str] | None = None
 
@@ -47,45 +49,30 @@ class Table(Corpus):
     def clips(self, split: str) -> Iterator[Clip]:
         """Yield the clips of a split, in the order of the table."""
         path = self.root if self.root.is_file() else self.tables[split]
-        rows: dict[int, Record] = {}
         bad: list[BadClip] = []
-        clips = clips_of(path, self._kept(path, split, rows), bad)
+        clips = clips_of(path, self._of_split(path, split), bad, path.parent)
         for faulty in bad:
             self.leave_out("no caption, or one that is no text", f"{faulty.where}: {faulty.detail}")
-        for line, clip in clips:
-            row = rows[line]
-            fold = row.get("fold")
-            if fold is not None and not str(fold).strip().isdigit():
-                raise ManifestError(f"{path}, line {line}: `fold` must be a whole number, got {fold!r}")
-            yield replace(
-                clip,
-                id=f"{self.name}/{clip.id}",
-                audio=path.parent / clip.audio,
-                fields=["caption"] * len(clip.captions),
-                corpus=self.name,
-                split=split,
-                fold=None if fold is None else int(fold),
-                origin={source: str(row[source]).strip() for source in ORIGINS if source in row},
-            )
+        for _, clip in clips:
+            fields = clip.fields or [FIELD] * len(clip.captions)
+            yield replace(clip, id=f"{self.name}/{clip.id.lstrip('/')}", fields=fields, corpus=self.name, split=split)
 
-    def _kept(self, path: Path, split: str, rows: dict[int, Record]) -> Iterator[tuple[int, Record]]:
-        """Yield the rows of a split, and store in `rows` the columns that a clip does not hold."""
+    def _of_split(self, path: Path, split: str) -> Iterator[tuple[int, Record]]:
         for line, record in self._records(path):
-            if self.root.is_file() and str(record.get("split", "all")) != split:
-                continue
-            rows[line] = {name: record[name] for name in ("fold", *ORIGINS) if name in record}
-            yield line, record
+            if not self.root.is_file() or str(record.get("split", "all")) == split:
+                yield line, record
 
     def _records(self, path: Path) -> Iterator[tuple[int, Record]]:
-        raise NotImplementedError
+        return records_of(path, self.columns)
 
     def _below(self) -> dict[str, Path]:
-        found = sorted(path for path in self.root.iterdir() if path.name.endswith(self.SUFFIXES) and path.is_file())
+        found = sorted(path for path in self.root.iterdir() if is_table(path.name, self.SUFFIXES) and path.is_file())
         if not found:
             raise FileNotFoundError(f"there is no table ({', '.join(self.SUFFIXES)}) in {self.root}")
         tables: dict[str, Path] = {}
         for path in found:
-            split = next(path.name.removesuffix(suffix) for suffix in self.SUFFIXES if path.name.endswith(suffix))
+            suffix = next(suffix for suffix in self.SUFFIXES if is_table(path.name, (suffix,)))
+            split = path.name[: -len(suffix)]
             if split in tables:
                 raise UserError(f"{tables[split]} and {path} would both be the split {split!r}; rename one of them")
             tables[split] = path
@@ -94,7 +81,7 @@ class Table(Corpus):
 
 @register("csv")
 class CSV(Table):
-    """Your own CSV tables, with the columns `audio` and `caption`.
+    """Your own CSV or TSV tables, with the columns `audio` and `caption`.
 
     ROOT is a folder with one table per split (`train.csv`, `val.csv`, any names), or one table, whose column `split`,
     if it has one, assigns clips to splits. The columns are those of a manifest for training, see
@@ -104,15 +91,14 @@ class CSV(Table):
     Args:
         root: a table, or a folder of tables.
         name: name of the corpus, for ids and reports; None is that of ROOT.
+        columns: columns whose names are not the known ones, e.g. '{audio: filepath, caption: title}'; null as the
+            column says that there is none.
     """
 
-    SUFFIXES: ClassVar[tuple[str, ...]] = (".csv",)
+    SUFFIXES: ClassVar[tuple[str, ...]] = CSV_SUFFIXES
 
-    def __init__(self, root: Path, name: str | None = None) -> None:
-        super().__init__(root, name)
-
-    def _records(self, path: Path) -> Iterator[tuple[int, Record]]:
-        return csv_records(path)
+    def __init__(self, root: Path, name: str | None = None, columns: Columns | None = None) -> None:
+        super().__init__(root, name, columns)
 
 
 @register("jsonl")
@@ -124,17 +110,11 @@ class JSONLines(Table):
     Args:
         root: a table, or a folder of tables.
         name: name of the corpus, for ids and reports; None is that of ROOT.
+        columns: columns whose names are not the known ones, e.g. '{audio: filepath, caption: title}'; null as the
+            column says that there is none.
     """
 
-    SUFFIXES: ClassVar[tuple[str, ...]] = (".jsonl", ".jsonl.gz")
+    SUFFIXES: ClassVar[tuple[str, ...]] = JSON_SUFFIXES
 
-    def __init__(self, root: Path, name: str | None = None) -> None:
-        super().__init__(root, name)
-
-    def _records(self, path: Path) -> Iterator[tuple[int, Record]]:
-        for line, record in json_records(path):
-            if "recording" in record or "tracks" in record:
-                raise ManifestError(
-                    f"{path}, line {line}: this is a Lhotse cut; name the file itself as a manifest for training"
-                )
-            yield line, record
+    def __init__(self, root: Path, name: str | None = None, columns: Columns | None = None) -> None:
+        super().__init__(root, name, columns)

@@ -18,6 +18,7 @@ from slap.core.units import Seconds
 from slap.datamodules.audio.decode import LARGEST
 from slap.datamodules.audio.load import decoded_if_good, files_read, mono
 from slap.datamodules.manifests.clip import ManifestError
+from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.data_root import Folders
 from slap.datamodules.manifests.read import read_manifest
 from slap.datamodules.manifests.safe_cuts import tracks_of
@@ -55,7 +56,11 @@ class MonoCuts(Sequence[MonoCut]):
 
 
 def read_manifests(
-    paths: Sequence[Path], max_bad: float, bad: list[BadClip], data_root: Folders | None = None
+    paths: Sequence[Path],
+    max_bad: float,
+    bad: list[BadClip],
+    data_root: Folders | None = None,
+    columns: Columns | None = None,
 ) -> list[Clips]:
     """Return the clips of each manifest.
 
@@ -64,12 +69,13 @@ def read_manifests(
         max_bad: largest share of bad clips in each manifest, 0 to 1.
         bad: a list to which the bad clips are appended; they are left out.
         data_root: folders below which audio must lie; see `slap.datamodules.manifests.data_root`.
+        columns: columns of tables whose names are not the known ones, see `read_manifest`.
 
     Raises:
         ManifestError: a manifest cannot be used, or an id names different audio in two of them: clips of equal id
             count as the same clip in the losses and the metrics.
     """
-    parts = [read_manifest(path, max_bad, bad, data_root) for path in paths]
+    parts = [read_manifest(path, max_bad, bad, data_root, columns) for path in paths]
     if len({path.resolve() for path in paths}) > 1:
         joined = ConcatClips(parts)
         for first, second in repeated(joined.keys):

@@ -29,8 +29,8 @@ import numpy as np
 from lhotse.cut import Cut
 
 from slap.core.files import FileStamp, atomic_write
+from slap.datamodules.manifests.lines import raw_lines
 from slap.datamodules.manifests.sequence import key_of, origin_keys
-from slap.datamodules.manifests.tables import raw_lines
 
 VERSION = 2
 LINES = 64  # per block: gzip looks back 32 kB, so larger blocks would hardly be smaller

@@ -28,6 +28,7 @@ from slap.core.errors import UserError
 from slap.core.files import atomic_write
 from slap.datamodules.audio.load import mixed_down
 from slap.datamodules.manifests.clip import ManifestError
+from slap.datamodules.manifests.columns import list_ignored
 from slap.datamodules.manifests.cut_index import (
     SMALL,
     CutIndex,
@@ -37,9 +38,9 @@ from slap.datamodules.manifests.cut_index import (
     member_writer,
     save_index,
 )
-from slap.datamodules.manifests.safe_cuts import check_cut, cut_of, kept, recordings, strip, tracks_of
+from slap.datamodules.manifests.lines import record_of
+from slap.datamodules.manifests.safe_cuts import FIELDS, check_cut, cut_of, kept, recordings, strip, tracks_of
 from slap.datamodules.manifests.sequence import Clips, repeated
-from slap.datamodules.manifests.tables import record_of
 
 REMEMBERED = 64  # blocks whose cuts are kept in memory
 
@@ -61,6 +62,7 @@ class CutManifest(Clips):
     def __init__(self, path: Path, index: CutIndex, decode: Decode | None = None) -> None:
         self.path, self.cut_index, self._decode = path, index, decode
         self.durations, self.keys, self.tasks, self.parts = index.durations, index.keys, index.tasks, index.parts
+        self.lasting = self.keys
         self._blocks: OrderedDict[int, list[tuple[int, Cut | bytes]]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -118,15 +120,24 @@ class CutManifest(Clips):
         return lines
 
 
-def decoded_cut(line: bytes, path: Path, number: int, roots: Sequence[str] = ()) -> Cut:
-    """Decode and check the cut on a line of a manifest; its audio must lie below one of the roots, if there are any.
+def decoded_cut(
+    line: bytes, path: Path, number: int, roots: Sequence[str] = (), dropped: dict[str, None] | None = None
+) -> Cut:
+    """Decode and check the cut on a line of a manifest.
+
+    Args:
+        line: the line.
+        path: path of the manifest.
+        number: number of the line.
+        roots: folders below which its audio must lie, if there are any.
+        dropped: gets the names of its custom fields that are dropped.
 
     Raises:
         ManifestError: the line holds no cut, or one that is not allowed; names file and line.
     """
     where = f"{path}, line {number}"
     # Bytes of a caption that are not UTF-8 make the clip bad when it is loaded, and stop nothing here.
-    cut = cut_of(record_of(line, path, number, errors="surrogateescape"), path.parent, where, roots)
+    cut = cut_of(record_of(line, path, number, errors="surrogateescape"), path.parent, where, roots, dropped)
     custom = {"labels": {}, **kept(cut.custom), "where": where}
     # A mix has no custom fields of its own, so it becomes one track.
     if isinstance(cut, MixedCut):
@@ -180,7 +191,16 @@ def open_cuts(path: Path, roots: Sequence[str] = ()) -> CutManifest:
         ManifestError: the manifest has a fault, found when it was indexed.
     """
     decode = partial(decoded_cut, roots=tuple(roots)) if roots else None
-    return open_indexed(path, decode, lambda: index_file(path, decode or decoded_cut))
+    return open_indexed(path, decode, partial(_indexed, path, tuple(roots)))
+
+
+def _indexed(path: Path, roots: Sequence[str]) -> CutIndex:
+    """Index a manifest, and list the custom fields that are ignored in it."""
+    dropped: dict[str, None] = {}
+    index = index_file(path, partial(decoded_cut, roots=roots, dropped=dropped))
+    if dropped:
+        list_ignored(path, tuple(dropped), "custom fields", tuple(FIELDS))
+    return index
 
 
 def open_indexed(path: Path, decode: Decode | None, make: Callable[[], CutIndex]) -> CutManifest:

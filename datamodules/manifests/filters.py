@@ -66,7 +66,7 @@ def filtered(clips: Clips, wanted: str, where: Path) -> Clips:
 
 def held_out(clips: Clips, share: float) -> np.ndarray:
     """Return (n,) bool: the clips of a share, 0 to 1, that always holds the same ones."""
-    groups = clips.keys.copy()
+    groups = clips.lasting.copy()
     origins = clips.origins()
     for key, number in origins[::-1]:  # the first origin of a clip decides
         groups[number] = key

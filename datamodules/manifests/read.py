@@ -2,13 +2,14 @@
 
 Four kinds are read. In the first two, a row is an audio file with its caption.
 
-- `.csv` with a header. Columns `audio` and `caption`; several captions of a clip stand in repeated rows or in columns
-  caption_1, caption_2, ... Captions of another field stand in `caption_<field>`, e.g. caption_tags; training can draw
-  fields with probabilities of their own, and captions without a field have the field `caption`. Optional: `id` (else
-  the path as written, with its segment), `start` (or `offset`) and `duration` in seconds for a clip within a long file,
-  `label` and `label_<task>` for the zero-shot tasks "label" and "<task>"; `tags` and `tags_<task>` where a clip may
-  have several labels, as `dog;rain`; `fold`, a whole number, for cross-validation; `corpus`, `split`. An empty cell is
-  a missing value. Other columns are ignored. Without any column of captions, captions are made of the labels.
+- `.csv` or `.tsv` with a header, in upper or lower case. Columns `audio` and `caption`; several captions of a clip are
+  in repeated rows or in columns caption_1, caption_2, ... Captions of another field are in `caption_<field>`, e.g.
+  caption_tags; training can draw fields with probabilities of their own, and captions without a field have the field
+  `caption`. Optional: `id`; `start` and either `end` or `duration`, in seconds, for a clip within a long file; `label`
+  and `label_<task>` for the zero-shot tasks "label" and "<task>"; `tags` and `tags_<task>` where a clip may have
+  several labels, as `dog;rain`; `fold`, a whole number, for cross-validation; `corpus`, `split`; `youtube` and
+  `freesound`, the ids of the source of the audio. An empty cell is a missing value, as is a caption that says NaN,
+  null, None or n/a. Without any column of captions, captions are made of the labels.
 - `.jsonl` with the same names as keys; `caption` may be a list, `fields` lists the field of each caption, `labels` is
   an object of task and label, `tags` a list or an object of task and list, and `origin` an object of site and id.
 - `.jsonl` of Lhotse cuts, as `write_cuts` or Lhotse's `CutSet.to_file` writes them: each supervision's `text` is a
@@ -16,6 +17,15 @@ Four kinds are read. In the first two, a row is an audio file with its caption.
   files are allowed as sources. See `slap.datamodules.manifests.safe_cuts` for the other fields that are kept.
 - a folder in Lhotse's Shar format, cuts and audio in shards, as `slap pack` writes it; see
   `slap.datamodules.shar.read`.
+
+Other names of times are known (`start_time`, `begin`, `onset`, `end_time`, `stop`), and `offset` is the end beside an
+`onset` and else the start. Columns with names of their own are given in `columns`. Any other column is ignored and
+listed, unless it may change what is trained on: then it is refused, see `slap.datamodules.manifests.columns`. Cells are
+separated by commas, semicolons, tabs or bars, and the text is UTF-8, or UTF-16 with a mark, as spreadsheets write them.
+
+A clip without an `id` is called by the path of its file with all links resolved, and by its segment, so one file is one
+clip in every manifest. A file whose name on the disk differs in upper and lower case, or in the encoding of accents, is
+found if it is the only one, see `slap.datamodules.manifests.audio_files`.
 
 A filter may follow the path: `all.csv#fold=1,2`; see `slap.datamodules.manifests.filters`.
 
@@ -29,29 +39,31 @@ manifest are found when it is opened; a missing audio file of a cut is found whe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
 
-from slap.audio.decoders import AudioError, header
-from slap.audio.reader import ROUNDING
+from slap.audio.decoders import ROUNDING, measure
+from slap.audio.errors import AudioError
 from slap.core.bad_clip import BadClip
 from slap.core.units import Seconds
 from slap.datamodules.bad_clips import RowError, check_manifest
 from slap.datamodules.manifests.clip import Clip, ManifestError, write_manifest
+from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.cuts import open_cuts, write_cuts
 from slap.datamodules.manifests.data_root import Folders, refuse_elsewhere, resolved_roots
 from slap.datamodules.manifests.filters import filtered, split_filter
+from slap.datamodules.manifests.lines import Record, json_records
 from slap.datamodules.manifests.safe_cuts import is_cut
-from slap.datamodules.manifests.sequence import Clips, InMemoryClips
-from slap.datamodules.manifests.tables import Record, clips_of, csv_records, json_records
+from slap.datamodules.manifests.sequence import ClipNames, Clips, InMemoryClips
+from slap.datamodules.manifests.tables import CSV_SUFFIXES, SUFFIXES, clips_of, is_table, records_of
 from slap.datamodules.shar.read import open_shar
 
 __all__ = ["Clip", "ManifestError", "captions_of", "read_manifest", "write_cuts", "write_manifest"]
 
-SUFFIXES = (".csv", ".jsonl", ".jsonl.gz")
 MAX_BAD = 0.05  # default share of the clips of a table
 
 
@@ -60,6 +72,7 @@ def read_manifest(
     max_bad: float = MAX_BAD,
     bad: list[BadClip] | None = None,
     data_root: Folders | None = None,
+    columns: Columns | None = None,
 ) -> Clips:
     """Read a manifest of any kind; the docstring of this module describes the kinds.
 
@@ -67,11 +80,13 @@ def read_manifest(
     the file, or its caption is empty or no text) are left out.
 
     Args:
-        path: ends in .csv, .jsonl or .jsonl.gz, or is a folder of shards; a filter such as `#fold=1,2` may follow, see
-            `slap.datamodules.manifests.filters`.
+        path: ends in .csv, .tsv, .jsonl or .jsonl.gz, or is a folder of shards; a filter such as `#fold=1,2` may
+            follow, see `slap.datamodules.manifests.filters`.
         max_bad: largest share of bad clips, 0 to 1.
         bad: a list to which the bad clips are appended.
         data_root: folders below which audio must lie; see `slap.datamodules.manifests.data_root`.
+        columns: columns of a table whose names are not the known ones, {known name: column}; None as the column says
+            that there is none. Cuts and shards have no columns.
 
     Returns:
         A sequence with one cut per clip: its captions as the texts of its supervisions, the custom field `labels` (task
@@ -83,7 +98,7 @@ def read_manifest(
     """
     path, wanted = split_filter(Path(path))
     found: list[BadClip] = []
-    clips = open_shar(path) if path.is_dir() else _file(path, found, resolved_roots(data_root))
+    clips = open_shar(path) if path.is_dir() else _file(path, found, resolved_roots(data_root), columns)
     check_manifest(path, found, len(clips), max_bad)
     if bad is not None:
         bad += found
@@ -93,12 +108,34 @@ def read_manifest(
     return filtered(clips, wanted, path) if wanted else clips
 
 
-def _file(path: Path, bad: list[BadClip], roots: Sequence[str]) -> Clips:
-    if not path.name.endswith(SUFFIXES):
+def read_names(path: str | Path, columns: Columns | None = None) -> Clips | ClipNames:
+    """Read the names of the clips of a manifest; of a table without a filter, no audio file is opened.
+
+    Args:
+        path: as of `read_manifest`.
+        columns: as of `read_manifest`.
+
+    Raises:
+        ManifestError: as `read_manifest`.
+    """
+    table, wanted = split_filter(Path(path))
+    if wanted or not table.is_file() or not is_table(table.name) or _holds_cuts(table):
+        return read_manifest(path, max_bad=1.0, columns=columns)
+    return ClipNames([(clip.id, clip.origin) for _, clip in clips_of(table, records_of(table, columns), [])])
+
+
+def _file(path: Path, bad: list[BadClip], roots: Sequence[str], columns: Columns | None) -> Clips:
+    if not is_table(path.name):
         raise ManifestError(f"{path}: the name of a manifest ends in {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise ManifestError(f"{path}: there is no such manifest")
-    return _table(path, csv_records(path), bad, roots) if path.suffix == ".csv" else _json(path, bad, roots)
+    return open_cuts(path, roots) if _holds_cuts(path) else _table(path, records_of(path, columns), bad, roots)
+
+
+def _holds_cuts(path: Path) -> bool:
+    """Return True if a file holds Lhotse's cuts, not the rows of a table."""
+    first = None if is_table(path.name, CSV_SUFFIXES) else next(json_records(path), None)
+    return first is not None and is_cut(first[1])
 
 
 def captions_of(cuts: Iterable[Cut]) -> Iterator[str]:
@@ -108,37 +145,32 @@ def captions_of(cuts: Iterable[Cut]) -> Iterator[str]:
             yield supervision.text
 
 
-def _json(path: Path, bad: list[BadClip], roots: Sequence[str]) -> Clips:
-    first = next(json_records(path), None)
-    if first is not None and is_cut(first[1]):
-        return open_cuts(path, roots)
-    return _table(path, json_records(path), bad, roots)
-
-
 def _table(path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip], roots: Sequence[str]) -> Clips:
-    recordings: dict[Path, Recording | AudioError] = {}  # clips of one long file share its header
-    cuts = []
+    recordings: dict[str, Recording | AudioError] = {}  # clips of one long file share its header
+    cuts, names = [], []
+    folder = os.path.realpath(path.parent) + os.sep
     for line, clip in clips_of(path, records, bad):
         where = f"{path}, line {line}"
-        audio = path.parent / clip.audio
-        refuse_elsewhere(str(audio), roots, where)
+        audio = str(clip.audio)
+        refuse_elsewhere(audio, roots, where)
         if audio not in recordings:
             recordings[audio] = _recording(audio)
         try:
             cuts.append(_cut(clip, recordings[audio], where))
+            names.append(clip.id.removeprefix(folder))
         except RowError as error:
             bad.append(error.bad)
-    return InMemoryClips(cuts)
+    return InMemoryClips(cuts, names)
 
 
-def _recording(audio: Path) -> Recording | AudioError:
+def _recording(audio: str) -> Recording | AudioError:
     """Return the recording in a file, or the error if it cannot be read."""
     try:
-        found = header(audio)
+        found = measure(audio)
     except AudioError as error:
         return error
-    source = AudioSource("file", list(range(found.channels)), str(audio))
-    return Recording(str(audio), [source], found.rate, found.frames, found.duration)
+    source = AudioSource("file", list(range(found.channels)), audio)
+    return Recording(audio, [source], found.rate, found.frames, found.duration)
 
 
 def _cut(clip: Clip, recording: Recording | AudioError, where: str) -> Cut:

@@ -26,7 +26,7 @@ from slap.datamodules.audio.tar_member import TarMember
 from slap.datamodules.captions.validate import NO_TEXT, quoted
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.data_root import refuse_elsewhere
-from slap.datamodules.manifests.tables import Record
+from slap.datamodules.manifests.lines import Record
 
 NO_CUT = (AssertionError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
 """The errors that Lhotse raises for a record that is no cut."""
@@ -54,7 +54,9 @@ def is_cut(record: Record) -> bool:
     return "type" in record and ("recording" in record or "tracks" in record)
 
 
-def cut_of(record: Record, folder: Path, where: str, roots: Sequence[str] = ()) -> Cut:
+def cut_of(
+    record: Record, folder: Path, where: str, roots: Sequence[str] = (), dropped: dict[str, None] | None = None
+) -> Cut:
     """Return the cut that a record describes, its paths resolved, with captions as the texts of its supervisions.
 
     Its files need not exist; they are opened when the clip is loaded.
@@ -64,6 +66,7 @@ def cut_of(record: Record, folder: Path, where: str, roots: Sequence[str] = ()) 
         folder: folder from which relative paths start.
         where: file and line, for messages.
         roots: folders below which its files must lie, if any; see `slap.datamodules.manifests.data_root`.
+        dropped: gets the names of its custom fields that are dropped.
 
     Raises:
         ManifestError: the cut has no audio or no caption, a field has the wrong type, or a source is not allowed.
@@ -72,6 +75,8 @@ def cut_of(record: Record, folder: Path, where: str, roots: Sequence[str] = ()) 
         raise ManifestError(f"{where}: a cut of type {record.get('type')!r}; accepted are {', '.join(CUTS)}")
     try:
         refuse_commands(record, where)
+        if dropped is not None:
+            dropped |= dict.fromkeys(name for name in record.get("custom") or () if name not in FIELDS)
         strip(record)
         cut = deserialize_cut(record)
         check_cut(cut, where)

@@ -21,7 +21,9 @@ class Clips(Sequence[Cut]):
 
     Attributes:
         durations: (n,) float64, seconds.
-        keys: (n,) int64, fingerprints of the ids (`slap.core.batch.fingerprint`).
+        keys: (n,) int64, fingerprints of the ids, see `key_of`.
+        lasting: (n,) int64, fingerprints of names that stay the same when manifest and audio move together: of the ids,
+            or for clips without one, of the paths below the manifest's folder.
         tasks: the zero-shot tasks for which any clip has a label, in alphabetical order.
         parts: first clips of the parts that lie together in storage, ascending from 0, with n at the end. Reading is
             fast as long as it stays within few parts. None if the order of reading does not matter.
@@ -29,6 +31,7 @@ class Clips(Sequence[Cut]):
 
     durations: np.ndarray
     keys: np.ndarray
+    lasting: np.ndarray
     tasks: tuple[str, ...]
     parts: np.ndarray | None = None
 
@@ -72,13 +75,43 @@ class Clips(Sequence[Cut]):
         return samples_of(self.durations, rate)
 
 
-class InMemoryClips(Clips):
-    """Clips in memory."""
+class ClipNames:
+    """The names of n clips whose audio nobody has looked for.
 
-    def __init__(self, cuts: Sequence[Cut]) -> None:
+    Args:
+        names: ids of the clips, each with its origins {site: id}.
+
+    Attributes:
+        keys: (n,) int64, fingerprints of the ids.
+    """
+
+    def __init__(self, names: Sequence[tuple[str, Mapping[str, str]]]) -> None:
+        self.keys = np.array([key_of(name) for name, _ in names], dtype=np.int64)
+        rows = [(origin_key(*pair), n) for n, (_, origins) in enumerate(names) for pair in origins.items()]
+        self._origins = np.array(rows, dtype=np.int64).reshape(-1, 2)
+
+    def __len__(self) -> int:
+        """Return the number of clips, n."""
+        return len(self.keys)
+
+    def origins(self) -> np.ndarray:
+        """Return (m, 2) int64, as `Clips.origins`."""
+        return self._origins
+
+
+class InMemoryClips(Clips):
+    """Clips in memory.
+
+    Args:
+        cuts: the clips.
+        names: their lasting names; None are their ids.
+    """
+
+    def __init__(self, cuts: Sequence[Cut], names: Sequence[str] | None = None) -> None:
         self.cuts = cuts
         self.durations = np.array([cut.duration for cut in cuts], dtype=np.float64)
         self.keys = np.array([key_of(cut.id) for cut in cuts], dtype=np.int64)
+        self.lasting = self.keys if names is None else np.array([key_of(name) for name in names], dtype=np.int64)
         self.tasks = tuple(sorted({task for cut in cuts for task in cut.custom.get("labels", {})}))
 
     def cut(self, number: int) -> Cut:
@@ -102,6 +135,7 @@ class ClipSubset(Clips):
     def __init__(self, clips: Clips, numbers: np.ndarray) -> None:
         self.clips, self.numbers = clips, numbers
         self.durations, self.keys, self.tasks = clips.durations[numbers], clips.keys[numbers], clips.tasks
+        self.lasting = self.keys if clips.lasting is clips.keys else clips.lasting[numbers]
         if clips.parts is not None:
             self.parts = np.unique([*np.searchsorted(numbers, clips.parts), len(numbers)])
 
@@ -139,6 +173,8 @@ class ConcatClips(Clips):
             self.firsts.append(self.firsts[-1] + len(clips))
         self.durations = concatenated([clips.durations for clips in sources], np.float64)
         self.keys = concatenated([clips.keys for clips in sources], np.int64)
+        same = all(clips.lasting is clips.keys for clips in sources)
+        self.lasting = self.keys if same else concatenated([clips.lasting for clips in sources], np.int64)
         self.tasks = tuple(sorted({task for clips in sources for task in clips.tasks}))
 
     def cut(self, number: int) -> Cut:
@@ -165,8 +201,11 @@ def concatenated(arrays: Sequence[np.ndarray], kind: type) -> np.ndarray:
 
 
 def key_of(name: str) -> int:
-    """Return the fingerprint of an id, equal to that of `slap.core.batch.fingerprint`."""
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
+    """Return the fingerprint of an id, as `slap.core.batch.fingerprint`.
+
+    The slash at the begin of a path does not count: names in the tar files of shards cannot begin with one.
+    """
+    return int.from_bytes(blake2b(name.lstrip("/").encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def origin_keys(cut: Cut) -> list[int]:

@@ -1,71 +1,89 @@
-"""Readers of CSV and JSON lines, where a row is an audio file with its caption, into clips.
+"""Readers of tables, CSV and JSON lines, where a row is an audio file with its caption, into clips.
 
 Every error names the file and the line, numbered from 1.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
-import os
+import logging
 import re
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from slap.core.bad_clip import BadClip
 from slap.core.errors import UserError
-from slap.datamodules.captions.validate import NO_TEXT, quoted, text_error
+from slap.datamodules.captions.validate import NO_TEXT, quoted, says_missing, text_error
+from slap.datamodules.manifests.audio_files import AudioFiles
 from slap.datamodules.manifests.clip import Clip, ManifestError
+from slap.datamodules.manifests.columns import ColumnNames, Columns, option
+from slap.datamodules.manifests.csv_rows import csv_records
+from slap.datamodules.manifests.lines import Record, json_records
 
-CAPTION = re.compile(r"caption(?:_(?P<field>.+?))??(?:_\d+)?")
-LABELS = re.compile(r"(?:label|tags)(?:_.+)?")
+log = logging.getLogger(__name__)
+
+CSV_SUFFIXES = (".csv", ".tsv")
+JSON_SUFFIXES = (".jsonl", ".jsonl.gz")
+SUFFIXES = (*CSV_SUFFIXES, *JSON_SUFFIXES)
+"""Endings of the names of manifests in a file, in upper or lower case."""
+
+CAPTION = re.compile(r"caption(?:_(?P<field>.+?))??(?:_\d+)?", re.DOTALL)
 TEMPLATE = "the sound of {label}"
 """Template of the captions of a file that has labels only."""
 
 FIELD = "caption"  # the field of captions without one
 SEPARATOR = ";"  # between the tags of a clip in a cell
-LONGEST_LINE = 1 << 26
-"""Largest number of bytes of a line, and of characters of a CSV cell, where Python's own limit is 2^17. A few kB of
-gzip can hold a line that would fill the memory."""
+NO_LABELS = ("NaN", "nan", "<NA>", "#N/A", "null", "NULL")
+"""Words for a missing label, exactly so: `None` and `none` may be classes."""
 
-Record = dict[str, Any]
+ORIGINS = ("youtube", "freesound")
+"""Columns with the id of the source of the audio."""
+
+ROUNDING = 0.01
+"""Largest difference between `end` and `start` + `duration`, seconds: times in tables are rounded."""
 
 
 class CaptionError(UserError):
     """A caption that is empty or no text."""
 
 
-def csv_records(path: Path) -> Iterator[tuple[int, Record]]:
-    """Yield the rows of a CSV file as {column: cell}, each with the number of its last line."""
-    reader = csv.reader((text for _, text in text_lines(path)), strict=True)
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        if len(set(header)) < len(header):
-            raise ManifestError(f"{path}, line 1: two columns have the same name: {', '.join(header)}")
-        captioned = any(CAPTION.fullmatch(name) for name in header)
-        if "audio" not in header or not (captioned or any(LABELS.fullmatch(name) for name in header)):
+def is_table(name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
+    """Return True if a file has the name of a table."""
+    return name.lower().endswith(suffixes)
+
+
+def records_of(path: Path, columns: Columns | None = None) -> Iterator[tuple[int, Record]]:
+    """Yield the rows of a table by the known names of its columns, each with the number of its last line.
+
+    Args:
+        path: path of the table, of any kind.
+        columns: columns of the table that have a name of their own, see `slap.datamodules.manifests.columns`.
+
+    Raises:
+        ManifestError: the table cannot be read, or a column is missing or unclear; names the line.
+    """
+    names = ColumnNames(path, columns)
+    if is_table(path.name, CSV_SUFFIXES):
+        for line, record in csv_records(path, names):
+            captioned = any(map(CAPTION.fullmatch, names.read))
+            yield line, record if captioned else _with_template(record)
+        return
+    for line, record in json_records(path):
+        where = f"{path}, line {line}"
+        if "recording" in record or "tracks" in record:
             raise ManifestError(
-                f"{path}, line 1: the columns `audio` and `caption` (or caption_1, caption_2, ..., or labels in "
-                f"`label` or `tags`) are needed; this file has {', '.join(header) or 'none'}"
+                f"{where}: this is a Lhotse cut; name the file itself as a manifest for training, and put no other "
+                "rows into it"
             )
-        for cells in reader:
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                raise ManifestError(
-                    f"{path}, line {reader.line_num}: {len(cells)} cells for the {len(header)} columns "
-                    f'{", ".join(header)}; a caption with a comma stands in "quotes"'
-                )
-            record = {name: cell for name, cell in zip(header, cells, strict=True) if cell.strip()}
-            yield reader.line_num, record if captioned else _with_template(record)
-    except csv.Error as error:
-        raise ManifestError(f"{path}, line {reader.line_num}: this is not CSV: {error}") from error
+        known = names.of(tuple(record), where)
+        if "audio" not in known.values():
+            raise ManifestError(
+                f"{where}: `audio` is missing or empty; this row has {', '.join(record) or 'nothing'}. Rename its key, "
+                f"or say which it is, e.g. {option('audio', 'filepath')}"
+            )
+        yield line, {known[name]: value for name, value in record.items() if name in known}
+    names.finish()
 
 
 def _with_template(record: Record) -> Record:
@@ -79,82 +97,34 @@ def _with_template(record: Record) -> Record:
     return {**record, "caption": [TEMPLATE.format(label=" and ".join(dict.fromkeys(found)))], "fields": ["template"]}
 
 
-def json_records(path: Path) -> Iterator[tuple[int, Record]]:
-    """Yield the objects of a file with one JSON object per line, each with the number of its line."""
-    for number, raw in raw_lines(path):
-        if raw.strip():
-            yield number, record_of(raw, path, number, errors="surrogateescape")
-
-
-def record_of(raw: bytes, path: Path, number: int, errors: str = "strict") -> Record:
-    """Return the JSON object on a line, without values that are null.
-
-    Args:
-        raw: the line.
-        path: path of the file, for messages.
-        number: number of the line, for messages.
-        errors: handling of bytes that are not UTF-8, as of `bytes.decode`.
-
-    Raises:
-        ManifestError: the line holds no JSON object, or is not UTF-8.
-    """
-    text = _decoded(raw, path, number, errors)
-    try:
-        record = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ManifestError(f"{path}, line {number}: this is not JSON: {error}") from error
-    if not isinstance(record, dict):
-        raise ManifestError(f"{path}, line {number}: each line must be a JSON object, this is {text.strip()[:80]}")
-    return {name: value for name, value in record.items() if value is not None}
-
-
-def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines of a file, plain or gzipped, numbered from 1, with their ends."""
-    number = 0
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        try:
-            for number, raw in enumerate(iter(partial(file.readline, LONGEST_LINE + 1), b""), start=1):
-                if len(raw) > LONGEST_LINE:
-                    raise ManifestError(f"{path}, line {number} has more than {LONGEST_LINE} bytes, which are refused")
-                yield number, raw
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ManifestError(f"{path}, after line {number}: the gzip file is damaged: {error}") from error
-
-
-def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a text file, plain or gzipped, numbered from 1; bytes that are not UTF-8 become `NO_TEXT`."""
-    for number, raw in raw_lines(path):
-        yield number, _decoded(raw, path, number, errors="surrogateescape")
-
-
-def _decoded(raw: bytes, path: Path, number: int, errors: str = "strict") -> str:
-    try:
-        return raw.decode("utf-8-sig" if number == 1 else "utf-8", errors)
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}, line {number}: manifests are UTF-8 text, this line is not: {error}") from error
-
-
-def clips_of(path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip]) -> list[tuple[int, Clip]]:
+def clips_of(
+    path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip], root: Path | None = None
+) -> list[tuple[int, Clip]]:
     """Return the clips that records describe, in the order of their first records, each with the line of that record.
 
-    Several records of one clip, by its `id` or else by its file, start and duration, add their captions to it.
+    Several records of one clip, by its `id` or else by its file, start and duration, add their captions to it. A clip
+    without an `id` is called by the path of its file with all links resolved, and by its segment.
 
     Args:
         path: path of the manifest, for messages.
         records: records, each with its line.
         bad: a list to which clips are appended whose caption is empty or no text.
+        root: folder from which ids of files below it start; None is the root of the file system.
 
     Raises:
         ManifestError: a record has another fault; names the line.
     """
+    files = AudioFiles(path.parent, root)
     clips: dict[str, tuple[int, Clip]] = {}
+    missing: list[int] = []  # lines
     for line, record in records:
         try:
             _check_text(record)
-            clip = _clip(record)
+            missing += [line] * _count_missing(record)
+            clip = _clip(record, files)
             if clip.id in clips:
                 first, known = clips[clip.id]
-                clips[clip.id] = first, _merge(known, clip, first)
+                clips[clip.id] = first, _merge(known, clip, first, files)
             else:
                 clips[clip.id] = line, clip
         except CaptionError as error:
@@ -162,7 +132,27 @@ def clips_of(path: Path, records: Iterable[tuple[int, Record]], bad: list[BadCli
             bad.append(BadClip(name or audio, "caption", str(error), audio, f"{path}, line {line}"))
         except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
             raise ManifestError(f"{path}, line {line}: {error}") from error
+    if missing:
+        log.warning(
+            "%s: %d captions and labels say NaN, null or the like and count as missing; the first is on line %d",
+            path,
+            len(missing),
+            missing[0],
+        )
+    files.log_respelled(path)
     return list(clips.values())
+
+
+def _count_missing(record: Record) -> int:
+    """Return the number of captions and labels of a record that say that they are missing."""
+    count = 0
+    for name, value in record.items():
+        values = value if isinstance(value, list) else [value]
+        if CAPTION.fullmatch(name):
+            count += sum(map(says_missing, values))
+        elif name.startswith(("label", "tags")):
+            count += sum(text in NO_LABELS for text in values if isinstance(text, str))
+    return count
 
 
 def _check_text(record: Record) -> None:
@@ -189,22 +179,35 @@ def _writable(value: Any) -> str:
     return value[:80].encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""
 
 
-def _clip(record: Record) -> Clip:
-    audio = _text(record, "audio")
-    if "start" in record and "offset" in record:
-        raise UserError("`start` and `offset` are two names of the same thing; give one of them")
-    start = _seconds(record, "offset" if "offset" in record else "start") or 0.0
-    duration = _seconds(record, "duration")
+def _clip(record: Record, files: AudioFiles) -> Clip:
+    audio = files.find(_text(record, "audio"))
+    start, duration = _segment(record)
     segment = f"@{start}" + (f"+{duration}" if duration is not None else "") if start or duration is not None else ""
-    name = _text(record, "id") if "id" in record else os.path.normpath(audio) + segment
+    name = _text(record, "id") if "id" in record else files.name(audio) + segment
     about: dict[str, Any] = {"tags": _tags(record), "fold": _fold(record), **_origin(record)}
     captions, fields = _captions(record)
     return Clip(name, audio, captions, _labels(record), start, duration, fields=fields, **about)
 
 
-def _merge(known: Clip, clip: Clip, line: int) -> Clip:
+def _segment(record: Record) -> tuple[float, float | None]:
+    """Return start and duration of a record, in seconds."""
+    start, end, duration = (_seconds(record, name) for name in ("start", "end", "duration"))
+    start = start or 0.0
+    if end is None:
+        return start, duration
+    if not end > start:
+        raise UserError(f"the end of the clip, {end}, is not after its start, {start}; both are seconds in the file")
+    if duration is not None and abs(end - start - duration) > ROUNDING:
+        raise UserError(
+            f"the clip from {start} to {end} s does not last the {duration} s of `duration`; give `end` or `duration`, "
+            f"and if that is not the duration of the clip, {option('duration', None)} ignores it"
+        )
+    return start, round(end - start, 9)
+
+
+def _merge(known: Clip, clip: Clip, line: int, files: AudioFiles) -> Clip:
     def place(clip: Clip) -> tuple[str, float, float | None]:
-        return os.path.normpath(clip.audio), clip.start, clip.duration
+        return files.place(str(clip.audio)), clip.start, clip.duration
 
     if place(known) != place(clip):
         raise UserError(f"clip {clip.id!r} is {place(clip)}, but on line {line} it is {place(known)}")
@@ -235,16 +238,24 @@ def _captions(record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
     fields: list[str] = []
     for name, value in record.items():
         match = CAPTION.fullmatch(name)
-        if match:
-            values = value if isinstance(value, list) else [value]
-            if not all(isinstance(caption, str) and caption.strip() for caption in values):
+        if not match:
+            continue
+        values = value if isinstance(value, list) else [value]
+        own = _fields_of(record, len(values)) if name == "caption" else [match["field"] or FIELD] * len(values)
+        for caption, field in zip(values, own, strict=True):
+            if says_missing(caption):
+                continue
+            if not isinstance(caption, str) or not caption.strip():
                 raise CaptionError(f"`{name}` must be text that is not empty, got {repr(value)[:80]}")
-            for fault in filter(None, map(text_error, values)):
+            if fault := text_error(caption):
                 raise CaptionError(f"`{name}` is no caption: {fault}")
-            found += [caption.strip() for caption in values]
-            fields += _fields_of(record, len(values)) if name == "caption" else [match["field"] or FIELD] * len(values)
+            found.append(caption.strip())
+            fields.append(field)
     if not found:
-        raise CaptionError("the caption is empty; each row needs one, in `caption` or in caption_1, caption_2, ...")
+        raise CaptionError(
+            "the caption is empty; each row needs one, in `caption` or in caption_1, caption_2, ... (NaN, null, None "
+            "and n/a count as empty)"
+        )
     return tuple(found), tuple(fields) if set(fields) != {FIELD} else ()
 
 
@@ -266,6 +277,7 @@ def _labels(record: Record) -> dict[str, str]:
         if labels.get(task, record[name]) != record[name]:
             raise UserError(f"`{name}` is {record[name]!r}, but `labels` says {labels[task]!r}")
     labels = {**labels, **{task: record[name] for task, name in named.items()}}
+    labels = {task: label for task, label in labels.items() if label not in NO_LABELS}
     for task, label in labels.items():
         if not isinstance(label, str) or not label.strip():
             raise UserError(f"the {task} label must be text that is not empty, got {label!r}")
@@ -283,8 +295,9 @@ def _tags(record: Record) -> dict[str, tuple[str, ...]]:
             listed = tags.strip(f"{SEPARATOR} ").split(SEPARATOR) if isinstance(tags, str) else tags
             if not isinstance(listed, list) or not all(isinstance(tag, str) and tag.strip() for tag in listed):
                 raise UserError(f"`{name}` must be labels with `{SEPARATOR}` between them, or a list; got {value!r}")
-            names = [tag.strip() for tag in listed]
-            found[task] = tuple(dict.fromkeys(names))
+            names = [tag.strip() for tag in listed if tag.strip() not in NO_LABELS]
+            if names or not listed:
+                found[task] = tuple(dict.fromkeys(names))
     return found
 
 
@@ -298,11 +311,11 @@ def _fold(record: Record) -> int | None:
 
 
 def _origin(record: Record) -> dict[str, Any]:
-    """Return corpus, split and origin of a record; an `origin` that is no object is ignored."""
+    """Return corpus, split and origin of a record."""
     origin = record.get("origin", {})
-    origin = origin if isinstance(origin, dict) else {}
-    if not all(isinstance(name, str) and name for name in origin.values()):
+    if not isinstance(origin, dict) or not all(isinstance(name, str) and name for name in origin.values()):
         raise UserError(f"`origin` must be an object of site and id, got {origin!r}")
+    origin = {**origin, **{site: str(record[site]).strip() for site in ORIGINS if site in record}}
     return {"origin": origin, **{name: str(record[name]).strip() for name in ("corpus", "split") if name in record}}
 
 
@@ -320,4 +333,5 @@ def _seconds(record: Record, name: str) -> float | None:
     try:
         return float(record[name])
     except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"`{name}` must be a number of seconds, got {repr(record[name])[:80]}") from error
+        hint = "; write a point, not a comma" if "," in str(record[name]) else ""
+        raise UserError(f"`{name}` must be a number of seconds, got {repr(record[name])[:80]}{hint}") from error

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from slap.core.bad_clip import BadClip
 from slap.datamodules.audio.load import DecodeError
+from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.read import read_manifest
 from slap.datamodules.manifests.sequence import Clips, ConcatClips, origin_key
 from slap.datamodules.overlap.fingerprint import Fingerprint, fingerprint
@@ -70,7 +71,14 @@ class Overlap:
         pair.match = match or pair.match
 
 
-def search(train: Path, evaluation: Sequence[Path], ways: set[str], workers: int = 0, show: bool = False) -> Overlap:
+def search(
+    train: Path,
+    evaluation: Sequence[Path],
+    ways: set[str],
+    workers: int = 0,
+    show: bool = False,
+    columns: Columns | None = None,
+) -> Overlap:
     """Compare a training manifest with evaluation manifests.
 
     Args:
@@ -79,12 +87,13 @@ def search(train: Path, evaluation: Sequence[Path], ways: set[str], workers: int
         ways: ways to compare, of `slap.datamodules.overlap.WAYS`.
         workers: number of processes that decode audio; 0 decodes in this one.
         show: show a progress bar.
+        columns: columns of tables whose names are not the known ones, see `read_manifest`.
 
     Raises:
         ManifestError: a manifest cannot be used.
     """
     bad: list[BadClip] = []
-    parts = [read_manifest(path, max_bad=1.0, bad=bad) for path in (train, *evaluation)]
+    parts = [read_manifest(path, max_bad=1.0, bad=bad, columns=columns) for path in (train, *evaluation)]
     found = Overlap(parts[0], ConcatClips(parts[1:]), [train, *evaluation])
     found.unread += [f"clip {clip.id!r} ({clip.where}): {clip.reason}: {clip.detail}" for clip in bad]
     if "id" in ways:

@@ -1,6 +1,6 @@
 """Warning of evaluation clips that the model is trained on.
 
-At the start of training, only names are compared, which the indices of manifests hold: ids, and origins such as a
+At the start of training, only names are compared, which manifests and their indices hold: ids, and origins such as a
 YouTube video or a Freesound recording. `slap overlap` compares the audio too.
 """
 
@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from slap.datamodules.manifests.clip import ManifestError
-from slap.datamodules.manifests.filters import split_filter
-from slap.datamodules.manifests.read import read_manifest
-from slap.datamodules.manifests.sequence import Clips
+from slap.datamodules.manifests.columns import Columns
+from slap.datamodules.manifests.read import read_names
+from slap.datamodules.manifests.sequence import ClipNames, Clips
 
 log = logging.getLogger(__name__)
 
 
-def shared_by_name(train: Clips, evaluation: Clips) -> tuple[int, int]:
+def shared_by_name(train: Clips | ClipNames, evaluation: Clips | ClipNames) -> tuple[int, int]:
     """Return the number of evaluation clips with the id, and of those with the origin, of a training clip."""
     ids = np.isin(evaluation.keys, train.keys)
     origins = evaluation.origins()
@@ -28,19 +28,25 @@ def shared_by_name(train: Clips, evaluation: Clips) -> tuple[int, int]:
     return int(ids.sum()), len(np.unique(from_there))
 
 
-def indexed(paths: Sequence[Path]) -> list[tuple[Path, Clips]]:
-    """Return the manifests with an index, which holds names. For a CSV, the headers of all its files would be read."""
-    found = []
+def named(paths: Sequence[Path], columns: Columns | None = None) -> list[tuple[Path, Clips | ClipNames]]:
+    """Return manifests with the names of their clips, which are read without opening audio.
+
+    Args:
+        paths: paths of the manifests; those that cannot be used are left out.
+        columns: columns of tables whose names are not the known ones, see `read_manifest`.
+    """
+    found: list[tuple[Path, Clips | ClipNames]] = []
     for path in paths:
         try:
-            if split_filter(path)[0].suffix != ".csv":
-                found.append((path, read_manifest(path)))
+            found.append((path, read_names(path, columns)))
         except ManifestError as error:  # evaluation reports it
             log.info("not compared with the training data: %s", error)
     return found
 
 
-def warn_of_overlap(train: Sequence[tuple[Path, Clips]], evaluation: Sequence[tuple[Path, Clips]]) -> None:
+def warn_of_overlap(
+    train: Sequence[tuple[Path, Clips | ClipNames]], evaluation: Sequence[tuple[Path, Clips | ClipNames]]
+) -> None:
     """Log a warning for each training manifest that shares clips with an evaluation manifest.
 
     Args:

@@ -18,7 +18,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
 
-from slap.audio.decoders import AudioError, Header, header
+from slap.audio.decoders import Header, measure
+from slap.audio.errors import AudioError
 
 T = TypeVar("T")
 
@@ -47,11 +48,11 @@ class Fault:
 
 
 def read_header(path: str) -> Header | Fault:
-    """Read the header of an audio file in any format that training reads; nothing is decoded."""
+    """Read the header of an audio file in any format that training reads, with the true length, see `measure`."""
     try:
         if Path(path).stat().st_size == 0:
             return Fault("empty", f"{path} is a file of 0 bytes")
-        return header(path)
+        return measure(path)
     except FileNotFoundError:
         return Fault("missing", f"there is no file {path}")
     except AudioError as error:
@@ -103,7 +104,7 @@ def _replayed(file: BinaryIO, items: Iterator[T], path_of: Callable[[T], str]) -
             break
         good += len(raw)
         # A file that was bad, or has changed, is looked at again.
-        unchanged = "frames" in line and stamp == _stamp(path)
+        unchanged = {"frames", "note"} <= line.keys() and stamp == _stamp(path)
         yield item, _parsed(line) if unchanged else read_header(path)
     file.truncate(good)
     file.seek(good)
@@ -155,7 +156,7 @@ def _line(path: str) -> dict[str, Any]:
 
 def _parsed(line: dict[str, Any]) -> Header | Fault:
     if "frames" in line:
-        return Header(line["frames"], line["rate"], line["channels"])
+        return Header(line["frames"], line["rate"], line["channels"], note=line["note"])
     return Fault(line["kind"], line["detail"])
 
 

@@ -21,7 +21,7 @@ Record = dict[str, Any]
 FAULTS = {
     "missing": "no file where the layout says",
     "unreadable": "cannot be read as audio",
-    "truncated": "ends before its header says",
+    "truncated": "damaged: nothing of it can be decoded",
     "empty": "no samples",
     "outside": "begins or ends outside of its file",
     "duplicated": "a file or an id named before",
@@ -55,6 +55,8 @@ class Findings:
         self.official = official
         self.listed = self.captions = 0
         self.durations = array("d")
+        self.cut_short = 0
+        self.first_cut: list[str] = []
         self.faults: dict[str, int] = dict.fromkeys(FAULTS, 0)
         self.named: dict[str, list[str]] = {fault: [] for fault in FAULTS}
         self.rates: Counter[int] = Counter()
@@ -65,6 +67,12 @@ class Findings:
         self.faults[fault] += 1
         if len(self.named[fault]) < NAMED:
             self.named[fault].append(f"{clip.id}: {detail}")
+
+    def incomplete(self, clip: Clip, note: str) -> None:
+        """Count a clip that is in the manifest, of whose file something is missing."""
+        self.cut_short += 1
+        if self.cut_short <= NAMED:
+            self.first_cut.append(f"{clip.id}: {note}")
 
     def good(self, clip: Clip, duration: Seconds, rate: int, channels: int) -> None:
         """Count a clip that is in the manifest."""
@@ -86,6 +94,7 @@ class Findings:
             "listed": self.listed,
             "found": found,
             **{fault: {"count": self.faults[fault], "first": self.named[fault]} for fault in FAULTS},
+            "cut_short": {"count": self.cut_short, "first": self.first_cut},
             "left_out": {
                 reason: {"count": len(names), "first": list(names[:NAMED])} for reason, names in left_out.items()
             },
@@ -109,6 +118,10 @@ def as_text(title: str, record: Record) -> str:
     published = "" if record["official"] is None else f"   (published: {record['official']})"
     lines = [title, f"  {'listed':<12}{record['listed']:>9}{published}"]
     lines.append(f"  {'found':<12}{record['found']:>9}{_about(record)}")
+    cut = record["cut_short"]
+    if cut["count"]:
+        lines.append(f"  {'cut short':<12}{cut['count']:>9}   (among those found: used as far as they go)")
+        lines += _names(cut["first"], cut["count"])
     for fault, meaning in FAULTS.items():
         count, first = record[fault]["count"], record[fault]["first"]
         lines.append(f"  {fault:<12}{count:>9}" + (f"   ({meaning})" if count else ""))
@@ -117,6 +130,22 @@ def as_text(title: str, record: Record) -> str:
         lines.append(f"  {'left out':<12}{names['count']:>9}   ({reason})")
         lines += _names(names["first"], names["count"])
     return "\n".join([*lines, *_bars(record["histogram"])])
+
+
+def identical_text(found: Record) -> str:
+    """Return the lines about files with the content of an earlier one, for a terminal; empty if there is none.
+
+    Args:
+        found: counts, as `slap.datamodules.prepare.contents.identical` returns them.
+    """
+    if not found["count"]:
+        return ""
+    across = found["across_splits"]
+    title = f"  {'identical':<12}{found['count']:>9}   (files with the content of an earlier one"
+    title += (
+        f", {across} of them of another split; `slap overlap --out` removes those from a manifest)" if across else ")"
+    )
+    return "\n".join([title, *_names(found["first"], found["count"])])
 
 
 def _about(record: Record) -> str:

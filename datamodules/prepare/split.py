@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,16 +13,24 @@ from lhotse import AudioSource, Recording
 from lhotse.cut import Cut
 from tqdm import tqdm
 
+from slap.audio.decoders import Header
 from slap.core.units import Seconds
 from slap.datamodules.captions.validate import NO_TEXT, quoted, text_error
 from slap.datamodules.corpora.base import Corpus
-from slap.datamodules.manifests.clip import Clip
+from slap.datamodules.manifests.audio_files import Spellings
+from slap.datamodules.manifests.clip import Clip, ManifestError
 from slap.datamodules.manifests.read import cut_of_clip, write_cuts
-from slap.datamodules.prepare.headers import Fault, read_headers
+from slap.datamodules.manifests.safe_cuts import check_cut
+from slap.datamodules.prepare.headers import Fault, read_header, read_headers
 from slap.datamodules.prepare.report import Findings, Record
+
+log = logging.getLogger(__name__)
 
 ROUNDING: Seconds = 0.05
 """Largest time by which a clip may exceed its file: published times are rounded, and encoders cut frames off."""
+
+Places = dict[tuple[str, Seconds, Seconds | None], str]
+"""Ids of clips by file, start and duration."""
 
 NO_WORDS = "no caption, or one that is no text"
 """The reason for leaving out a clip, see `slap.datamodules.captions.validate`."""
@@ -46,7 +56,8 @@ def prepare_split(corpus: Corpus, split: str, manifest: Path, workers: int, show
     journal = manifest.with_name(f"{manifest.name}.headers")
     total = findings.official
     with tqdm(total=total, desc=split, unit=" clips", disable=not show, dynamic_ncols=True) as bar:
-        cuts = _cuts(_listed(corpus, split, findings, bar), findings, journal, workers)
+        places: Places = {}
+        cuts = _cuts(_listed(corpus, split, findings, bar, places), findings, journal, workers, places)
         first = next(cuts, None)
         if first is not None:
             write_cuts(manifest, chain([first], cuts))
@@ -56,10 +67,9 @@ def prepare_split(corpus: Corpus, split: str, manifest: Path, workers: int, show
     return findings.record(corpus.left_out)
 
 
-def _listed(corpus: Corpus, split: str, findings: Findings, bar: tqdm[Any]) -> Iterator[Clip]:
+def _listed(corpus: Corpus, split: str, findings: Findings, bar: tqdm[Any], places: Places) -> Iterator[Clip]:
     """Yield the clips of a split, each id and each segment of a file once."""
     ids: set[str] = set()
-    places: dict[tuple[str, Seconds, Seconds | None], str] = {}
     for clip in corpus.clips(split):
         findings.listed += 1
         bar.update()
@@ -67,7 +77,7 @@ def _listed(corpus: Corpus, split: str, findings: Findings, bar: tqdm[Any]) -> I
         if fault:
             corpus.leave_out(NO_WORDS, fault)
             continue
-        place = (str(Path(clip.audio).absolute()), clip.start, clip.duration)
+        place = _place(clip)
         if clip.id in ids:
             findings.bad("duplicated", clip, "this id was used before")
         elif place in places:
@@ -76,6 +86,10 @@ def _listed(corpus: Corpus, split: str, findings: Findings, bar: tqdm[Any]) -> I
             ids.add(clip.id)
             places[place] = clip.id
             yield clip
+
+
+def _place(clip: Clip) -> tuple[str, Seconds, Seconds | None]:
+    return str(Path(clip.audio).absolute()), clip.start, clip.duration
 
 
 def _no_text(clip: Clip) -> str | None:
@@ -89,8 +103,11 @@ def _no_text(clip: Clip) -> str | None:
     return fault and f"{clip.id}: a caption is none: {fault}"
 
 
-def _cuts(clips: Iterator[Clip], findings: Findings, journal: Path, workers: int) -> Iterator[Cut]:
+def _cuts(clips: Iterator[Clip], findings: Findings, journal: Path, workers: int, places: Places) -> Iterator[Cut]:
+    spellings = Spellings()
     for clip, header in read_headers(clips, lambda clip: str(Path(clip.audio).absolute()), journal, workers):
+        if isinstance(header, Fault) and header.kind == "missing":
+            clip, header = _respelled(clip, header, spellings, places)
         if isinstance(header, Fault):
             findings.bad(header.kind, clip, header.detail)
             continue
@@ -106,7 +123,28 @@ def _cuts(clips: Iterator[Clip], findings: Findings, journal: Path, workers: int
         if duration <= 0:
             findings.bad("outside", clip, f"begins at the end of {clip.audio}, which lasts {length:.3f} s")
             continue
-        findings.good(clip, duration, header.rate, header.channels)
         source = AudioSource("file", list(range(header.channels)), str(Path(clip.audio).absolute()))
         recording = Recording(clip.id, [source], header.rate, header.frames, header.duration)
-        yield cut_of_clip(clip, recording, duration)
+        try:
+            cut = cut_of_clip(clip, recording, duration)
+            check_cut(cut, str(clip.audio))
+        except ManifestError as error:
+            findings.bad("unreadable", clip, str(error))
+            continue
+        findings.good(clip, duration, header.rate, header.channels)
+        if header.note:
+            findings.incomplete(clip, header.note)
+        yield cut
+
+
+def _respelled(clip: Clip, fault: Fault, spellings: Spellings, places: Places) -> tuple[Clip, Header | Fault]:
+    """Return a clip whose file is missing with the only one that is spelled otherwise, and the header of that."""
+    others = spellings.of(_place(clip)[0])
+    if len(others) != 1:
+        return clip, replace(fault, detail=f"{fault.detail}, but {' and '.join(others)}") if others else fault
+    found = replace(clip, audio=others[0])
+    owner = places.setdefault(_place(found), clip.id)
+    if owner != clip.id:
+        return clip, replace(fault, detail=f"{fault.detail}, but {others[0]}, which is that of {owner}")
+    log.warning("%s: %s is spelled otherwise on the disk, %s", clip.id, clip.audio, Path(others[0]).name)
+    return found, read_header(others[0])

@@ -51,7 +51,7 @@ def basis(keys: np.ndarray, sampler: TrainSampler) -> dict[str, Any]:
     """Return the properties that the batches of an epoch depend on, as plain data.
 
     Args:
-        keys: (n,) int64, fingerprints of the clips' ids.
+        keys: (n,) int64, fingerprints of the clips' lasting names.
         sampler: makes the batches.
     """
     lengths = np.asarray(sampler.lengths)

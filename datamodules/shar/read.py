@@ -25,8 +25,8 @@ from slap.datamodules.captions.validate import NO_TEXT
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.cut_index import CutIndex, index_copy
 from slap.datamodules.manifests.cuts import CutManifest, open_indexed
+from slap.datamodules.manifests.lines import Record, json_records
 from slap.datamodules.manifests.safe_cuts import cut_of, kept, tracks_of
-from slap.datamodules.manifests.tables import Record, json_records
 from slap.datamodules.shar.tar import MOST_TEXT
 
 SHARD = re.compile(r"(?P<field>cuts(?=\..*jsonl)|recording(?=\..*tar))(\.(?P<number>.+))?\.(jsonl|jsonl\.gz|tar)")

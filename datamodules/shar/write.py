@@ -28,7 +28,9 @@ from slap.core.units import Seconds
 from slap.datamodules.audio.load import DecodeError, load
 from slap.datamodules.audio.tar_member import refuse_outside
 from slap.datamodules.manifests.clip import ManifestError
+from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.read import read_manifest
+from slap.datamodules.manifests.safe_cuts import files_of
 from slap.datamodules.manifests.sequence import Clips
 from slap.datamodules.shar.read import JOURNAL, open_shar
 
@@ -71,6 +73,7 @@ def pack(
     encoding: str = "flac",
     workers: int | None = None,
     skip_bad: bool = False,
+    columns: Columns | None = None,
 ) -> PackReport:
     """Write a manifest's clips and their audio as a Shar folder, which appears when it is complete.
 
@@ -83,6 +86,7 @@ def pack(
         encoding: flac, wav, mp3, opus, or original, that of the source.
         workers: number of processes; 0 and 1 write in this one, None is one per core.
         skip_bad: leave out clips that cannot be read.
+        columns: columns of a table whose names are not the known ones, see `read_manifest`.
 
     Raises:
         ManifestError: the manifest has a fault, or an id cannot be the name of a file.
@@ -93,7 +97,7 @@ def pack(
         raise UserError(f"shard_size must be at least 1 clip per shard, got {shard_size}")
     if out.exists():
         raise UserError(f"{out} exists; name another folder, or remove it")
-    clips = read_manifest(manifest)
+    clips = read_manifest(manifest, columns=columns)
     part = _unfinished(out, manifest, len(clips), shard_size, encoding)
     shards = [
         Shard(number, start, min(start + shard_size, len(clips)), part, encoding, skip_bad)
@@ -129,8 +133,7 @@ def write_shard(clips: Clips, shard: Shard) -> Shard:
             work, {"recording": shard.encoding}, shard_size=shard.stop - shard.start, shard_offset=shard.number
         ) as writer:
             for number in range(shard.start, shard.stop):
-                cut = clips.cut(number)
-                _refuse_name(cut)
+                cut = _named(clips.cut(number))
                 try:
                     writer.write(_loaded(cut))
                 except DecodeError as error:
@@ -214,11 +217,18 @@ def _loaded(cut: Cut) -> Cut:
     return fastcopy(cut, start=0.0, recording=recording, custom=custom)
 
 
-def _refuse_name(cut: Cut) -> None:
-    """Refuse an id that Lhotse, or a tar program, would change."""
+def _named(cut: Cut) -> Cut:
+    """Return a cut whose id can name a file in a tar, without the slash that an absolute path begins with.
+
+    Raises:
+        ManifestError: Lhotse, or a tar program, would change the id.
+    """
+    if any(cut.id.startswith(os.path.realpath(file)) for file in files_of(cut)):  # a clip that its file names
+        cut = fastcopy(cut, id=cut.id.lstrip("/"))
     refuse_outside(cut.id, f"{cut.where}: the id")
     if str(PurePosixPath(cut.id)) != cut.id or cut.id.endswith("."):
         raise ManifestError(f"{cut.where}: the id {cut.id!r} cannot name a file in a tar; give the clip another `id`")
+    return cut
 
 
 def _unfinished(out: Path, manifest: Path, clips: int, shard_size: int, encoding: str) -> Path:

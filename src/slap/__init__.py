@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from slap.audio.decoders import AudioError as AudioError
+    from slap.audio.errors import AudioError as AudioError
     from slap.core.batch import Batch as Batch
     from slap.core.errors import UserError as UserError
     from slap.core.packed import Packed as Packed
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from slap.training.module import SLAP as SLAP
 
 _HOMES = {
-    "AudioError": "slap.audio.decoders",
+    "AudioError": "slap.audio.errors",
     "AudioEncoder": "slap.model.contracts",
     "Batch": "slap.core.batch",
     "Model": "slap.inference.model",

@@ -3,6 +3,7 @@
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -63,7 +64,7 @@ def test_bytes_are_centered():
 def test_channels_are_averaged_whichever_axis_they_are(noise):
     mean = torch.tensor(noise.mean(0))
     for array in (noise, noise.T, torch.tensor(noise)):
-        torch.testing.assert_close(from_array(array, RATE, RATE), mean)
+        torch.testing.assert_close(from_array(array, RATE, RATE, channels=True), mean)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_channels_are_averaged_whichever_axis_they_are(noise):
         (np.array([np.inf, 0.0]), RATE, "a sample that is inf, number 0"),
         (np.array([20_000.0, 3.0]), RATE, "samples of up to 20000; floats must lie in -1 to 1"),
         (np.zeros((2, 3, 4)), RATE, r"shape \(2, 3, 4\)"),
-        (np.zeros((5, 5)), RATE, "channels cannot be told"),
+        (np.zeros((2, 2)), RATE, "channels cannot be told"),
         (np.zeros(4, np.int64), RATE, "int64; samples may be"),
         (np.zeros(4), 0, "sample rate as an int of 100 to 768000 Hz, got 0"),
         (np.zeros(4), 16_000.5, "got 16000.5"),
@@ -101,7 +102,6 @@ def test_files_in_blocks_equal_the_whole(ending, noise, tmp_path):
 
 
 def test_m4a_in_blocks_equals_the_whole(tmp_path):
-    av = pytest.importorskip("av", reason="m4a needs the extra `m4a`, which brings PyAV")
     time = np.arange(3 * 44_100) / 44_100
     tone = (0.5 * np.sin(2 * np.pi * (300 * time + 50 * time**2))).astype(np.float32)
     path = tmp_path / "tone.m4a"

@@ -16,7 +16,8 @@ from lhotse import Recording, SupervisionSegment
 
 from epochs import tokenize
 from slap import SLAP
-from slap.audio.decoders import AudioError, header
+from slap.audio.decoders import header
+from slap.audio.errors import AudioError
 from slap.core.bad_clip import REASONS, BadClip
 from slap.core.batch import Batch
 from slap.datamodules import AudioTextData, Clip, ManifestError, read_manifest, write_manifest
@@ -71,6 +72,14 @@ def silenced(path: Path) -> None:
     soundfile.write(path, np.zeros(soundfile.info(path).frames), RATE)
 
 
+def scaled(factor: float, offset: float = 0.0):
+    def scale(path: Path) -> None:
+        samples, _ = soundfile.read(path)
+        soundfile.write(path, factor * samples + offset, RATE, subtype="FLOAT")
+
+    return scale
+
+
 def exchanged(path: Path) -> None:
     soundfile.write(path, noise(3.0), RATE)
 
@@ -81,7 +90,7 @@ SPOILT = {
     "truncated": [cut_short],
     "empty": [emptied],
     "not_finite": [with_a_value(float("nan")), with_a_value(float("inf")), with_a_value(-1e19)],
-    "silent": [silenced],
+    "silent": [silenced, scaled(1e-4), scaled(0.0, 0.25)],  # also below -70 dBFS, and a constant offset
     "wrong_duration": [exchanged],
 }
 
@@ -322,6 +331,14 @@ def test_a_silent_stretch_of_a_clip_that_is_not_silent_is_no_fault(tmp_path: Pat
     assert silent  # a crop of `a` without its sound
 
 
+def test_soft_clips_are_not_silent(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", 10 ** (-69 / 20) / 0.5 * noise(1.0), RATE, subtype="FLOAT")
+    data = AudioTextData(val=write_manifest(tmp_path / "m.jsonl", [Clip("a", tmp_path / "a.wav", ["x"])]))
+    data.connect(RATE, tokenize)
+    data.setup("validate")
+    assert [batch.bad for batch in data.val_dataloader()] == [()]
+
+
 def test_the_run_goes_on_and_its_report_says_so(folder: Path, capsys: pytest.CaptureFixture) -> None:
     tiny = {"name": "transformer", "size": "nano"}
     data = AudioTextData(*[folder / "m.jsonl"] * 3, max_duration=8.0, max_clip=None, max_bad=0.5)
@@ -462,9 +479,9 @@ def test_rows_of_a_table_that_cannot_be_used_are_left_out_and_reported(folder: P
     cuts = read_manifest(folder / "m.csv", max_bad=0.1, bad=bad)
     assert len(cuts) == COUNT - 4
     assert {(clip.id, clip.reason, clip.where.split(", ")[1]) for clip in bad} == {
-        ("gone.wav", "absent", "line 5"),
+        (f"{folder}/gone.wav", "absent", "line 5"),
         ("c5.wav", "caption", "line 7"),
-        ("none.wav", "empty", "line 10"),
+        (f"{folder}/none.wav", "empty", "line 10"),
         ("c9.wav", "caption", "line 11"),
     }
     with pytest.raises(ManifestError, match=r"m\.csv: 4 of 60 clips are bad \(1 absent, 1 empty, 2 caption\)"):

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def test_json_tells_the_same(folder):
     [
         ("audio,label,fold\n1.wav,dog,two\n", "line 2: `fold` must be a whole number, got 'two'"),
         ("audio,tags\n1.wav,dog;;rain\n", "line 2: `tags` must be labels with `;` between them"),
-        ("audio,caption,fold\n1.wav,a,1\n1.wav,b,2\n", "line 3: clip '1.wav' has the fold 2, but on line 2 1"),
+        ("audio,caption,fold\n1.wav,a,1\n1.wav,b,2\n", "1.wav' has the fold 2, but on line 2 1"),
         ("audio,caption,tags_a\n1.wav,a,x\n1.wav,b,y\n", "has the a tags ['y'], but on line 2 ['x']"),
         ("audio,text\n1.wav,dog\n", "or labels in `label` or `tags`"),
     ],
@@ -85,7 +86,7 @@ def test_several_labels_reach_the_batch(folder):
     for loader in (data.train_dataloader(), data.test_dataloader()):
         for batch in loader:
             for name, shares in zip(batch.ids, batch.shares("events"), strict=True):
-                number = int(name.removesuffix(".wav"))
+                number = int(Path(name).stem)
                 expected = {"dog": 1.0, "rain": 1.0} if number == 5 else {"dog" if number < 10 else "rain": 1.0}
                 assert shares == expected
             assert set(batch.shares("label")[0]) <= {"dog", "rain"}
@@ -105,7 +106,7 @@ def test_labels_of_indexed_cuts_are_those_of_the_cuts(folder):
 
 
 def names(path):
-    return [int(cut.id.removesuffix(".wav")) for cut in read_manifest(path)]
+    return [int(Path(cut.id).stem) for cut in read_manifest(path)]
 
 
 def test_folds_of_a_manifest(folder):
@@ -157,7 +158,7 @@ def test_a_file_whose_name_has_the_mark_is_a_file(folder):
 
 def test_clips_without_fold(folder):
     (folder / "none.csv").write_text("audio,label\n1.wav,dog\n")
-    with pytest.raises(ManifestError, match=r"clip '1.wav' has no `fold`"):
+    with pytest.raises(ManifestError, match=r"clip '.*/1.wav' has no `fold`"):
         read_manifest(f"{folder}/none.csv#fold=1")
 
 
@@ -170,7 +171,7 @@ def test_validation_clips_may_not_test(folder):
     wrong = AudioTextData(train=paths[2], val=paths[0], test=paths[1], disjoint=True)
     wrong.connect(RATE, tokenize)
     for stage in ("fit", "validate", "test"):
-        with pytest.raises(ValueError, match=r"10 of the 10 test clips are validation clips too, e.g. '10.wav'"):
+        with pytest.raises(ValueError, match=r"10 of the 10 test clips are validation clips too, e.g. '.*/10.wav'"):
             wrong.setup(stage)
 
 

@@ -79,7 +79,8 @@ def test_preparing_a_corpus(folder, capsys):
 def test_the_shards_stand_for_the_manifest(folder):
     (pack,) = pages.Page("docs/howto/corpora.md").commands("slap pack")
     assert main(pack[1:]) == 0
-    assert [cut.id for cut in read_manifest("train_shards")] == [cut.id for cut in read_manifest("train.csv")]
+    ids = [cut.id.lstrip("/") for cut in read_manifest("train.csv")]  # no file in a tar begins with a slash
+    assert [cut.id for cut in read_manifest("train_shards")] == ids
 
 
 def test_the_tokenizer_command(folder):
@@ -95,7 +96,7 @@ def test_the_overlap_commands(folder, capsys):
     for command in pages.Page("docs/howto/overlap.md").commands("slap overlap"):
         assert main(command[1:]) == 1
         assert "clips/0001.wav" in capsys.readouterr().out
-    assert [cut.id for cut in read_manifest(folder / "train_clean.jsonl.gz")] == ["clips/own.wav"]
+    assert [cut.id for cut in read_manifest(folder / "train_clean.jsonl.gz")] == [f"{folder}/clips/own.wav"]
 
 
 def test_exporting(folder, checkpoint):

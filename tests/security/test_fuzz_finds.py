@@ -66,7 +66,8 @@ def test_durations_beyond_all_reason(tmp_path: Path, record: dict[str, Any], sec
 @pytest.mark.parametrize("name", ["start", "offset", "duration"])
 def test_seconds_of_a_table_beyond_all_reason(tmp_path: Path, name: str) -> None:
     soundfile.write(tmp_path / "a.wav", np.full(RATE, 0.1), RATE)
-    assert f"`{name}` must be a number of seconds" in refused(
+    known = "start" if name == "offset" else name
+    assert f"`{known}` must be a number of seconds" in refused(
         tmp_path, {"audio": "a.wav", "caption": "x", name: 10**400}
     )
     refused(tmp_path, {"audio": "a.wav", "caption": "x", name: -1e300})

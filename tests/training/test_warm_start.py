@@ -77,7 +77,7 @@ def test_what_does_not_fit_is_said(trained, options, message):
 
 
 def test_what_is_no_model_of_slap(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no model"):
+    with pytest.raises(ValueError, match="there is no model"):
         finetune.model(start=str(tmp_path / "none.ckpt"))
     (tmp_path / "some.ckpt").write_bytes(b"no checkpoint")
     with pytest.raises(ValueError, match="cut off, damaged, or no checkpoint"):

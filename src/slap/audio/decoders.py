@@ -1,103 +1,101 @@
 """Opens audio files: chooses the decoder, reads the header, and says why a file cannot be used.
 
-Nothing heavy is imported, for processes that read many headers. Files are opened with libsndfile (wav, flac, ogg, mp3,
-opus, aiff, ...), and with FFmpeg where libsndfile cannot (m4a and other MPEG-4, see `slap.audio.mpeg4`).
+Nothing heavy is imported, for processes that read many headers. libsndfile reads wav, flac, ogg, mp3, opus, aiff and
+others, where the bytes of the file bear out the length that its header claims (`slap.audio.claims`); FFmpeg reads all
+others (`slap.audio.ffmpeg`).
 
 T frames at the file's own rate, C channels.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import re
 import stat
-from contextlib import closing
-from dataclasses import dataclass
-from io import BytesIO
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol, cast
+from typing import BinaryIO, Protocol
 
 import numpy as np
-import soundfile
 
-from slap.audio.mpeg4 import Mpeg4File, is_mpeg4
+from slap.audio.claims import SURE, UNSURE, Claim, ReadAt, examined
+from slap.audio.errors import AudioError, Guard
+from slap.audio.ffmpeg import FfmpegFile
+from slap.audio.sndfile import SndFile
 from slap.core.bad_clip import Reason
-from slap.core.errors import UserError
 from slap.core.units import Seconds
 
 RATES = (100, 768_000)
 """Hz; a rate outside is a mistake in a header or a swap of arguments."""
 
-FORMATS = "wav, flac, mp3, ogg and opus can, and m4a with the extra `m4a`"
+ROUNDING: Seconds = 1e-3
+"""Time by which a segment may overstep its file's end: times in manifests are rounded."""
 
-UNKNOWN = 0x7FFFF000
-"""Bytes of a WAV's data from which on the size is that of a stream, whose length was not known."""
-
-ENDLESS = 2**62
-"""Frames from which on libsndfile names the length of a stream that does not say it."""
-
-_CUT_SHORT = re.compile(r"^data : (\d+) \(should be (\d+)\)|Junk after the last page", re.MULTILINE)
-"""The lines of libsndfile's log about a WAV's data, or an Ogg stream, that ends too early."""
+PADDING: Seconds = 0.1
+"""Time by which a file's length may differ from what is declared: decoders disagree on the padding of encoders."""
 
 
 class Decoder(Protocol):
-    """An open file, with those names of `soundfile.SoundFile` that are needed here.
+    """An open file.
 
     Attributes:
-        frames: T by the header.
+        frames: T as far as is known before decoding.
+        exact: `frames` can be relied on, unless data within the file is damaged.
+        declared: T that the header declares; None if it does not.
         samplerate: Hz.
         channels: C.
-        format: name of the container.
+        lossy: decoders of the format disagree on the padding of encoders.
+        begins: time of the first sample in a video.
     """
 
     frames: int
+    exact: bool
+    declared: int | None
     samplerate: int
     channels: int
-    format: str
+    lossy: bool
+    begins: Seconds
 
-    def seek(self, frames: int, /) -> int:
+    @property
+    def broken_off(self) -> bool:
+        """Whether the file was found to end within its stream."""
+
+    @property
+    def damaged(self) -> int:
+        """Number of packets that were passed over so far."""
+
+    def seek(self, frame: int, /) -> int:
         """Go to a frame, to read from there on."""
 
-    def read(self, frames: int, dtype: str, always_2d: bool) -> np.ndarray:
-        """Decode (frames, C) float32, fewer where the file ends.
+    def read(self, frames: int, /) -> np.ndarray:
+        """Decode (frames, C) float32, fewer where the file ends."""
 
-        Raises:
-            RuntimeError: the data is damaged.
-            OSError: likewise.
-        """
+    def length(self) -> int:
+        """Return T, for which what must be is decoded."""
 
     def close(self) -> None:
         """Close the file."""
 
 
-class AudioError(UserError):
-    """A recording that cannot be used; the message names it and the fault.
-
-    Lhotse wraps errors into others of their type, made of one text.
-
-    Attributes:
-        reason: one of `slap.core.bad_clip.REASONS`.
-        file: the path of the file; empty if there is none.
-    """
-
-    def __init__(self, message: str, reason: Reason = "unreadable", file: str = "") -> None:
-        super().__init__(message)
-        self.reason, self.file = reason, file
-
-
 @dataclass(frozen=True)
 class Header:
-    """The length, rate and channels of a file as its header says them; compressed files may be wrong about the length.
+    """The length, rate and channels of a file.
 
     Attributes:
-        frames: T.
+        frames: T; a hint where it is not exact.
         rate: Hz.
         channels: C.
+        exact: the length is that of the audio that can be decoded; else only decoding tells it, see `measure`.
+        note: a sentence of what is missing in the file; empty if nothing is known to be.
     """
 
     frames: int
     rate: int
     channels: int
+    exact: bool = True
+    note: str = ""
 
     @property
     def duration(self) -> Seconds:
@@ -105,29 +103,72 @@ class Header:
         return self.frames / self.rate
 
 
-def header(path: str | Path) -> Header:
-    """Read the header of an audio file; nothing is decoded.
+def header(source: str | Path | BinaryIO) -> Header:
+    """Read the header of an audio file; at most its first packets are decoded.
 
     Raises:
-        AudioError: the file is absent, unreadable, truncated or empty, or its rate is impossible.
+        AudioError: the file is absent, unreadable or empty, or its rate is impossible.
     """
-    with closing(opened(str(path))) as file:
-        return Header(file.frames, file.samplerate, file.channels)
+    with closing(opened(source)) as file:
+        return header_of(file)
 
 
-def opened(source: str | BytesIO, name: str | None = None) -> Decoder:
-    """Open a file, or the content of one, with the decoder for it, and check its header.
+def measure(source: str | Path | BinaryIO) -> Header:
+    """Read the header of an audio file, with the true length: where the header is not sure of it, the file is decoded.
+
+    Raises:
+        AudioError: as `header`, or nothing of it can be decoded.
+    """
+    with closing(opened(source)) as file:
+        return measured(file, name_of(source))
+
+
+def measured(file: Decoder, name: str) -> Header:
+    """Return the header of an open file, named for messages, with the true length; nothing can be read after it."""
+    found = header_of(file)
+    if found.exact:
+        return found
+    with Guard(name, "cannot be decoded", "truncated"):
+        frames = file.length()
+    return replace(found, frames=frames, exact=True, note=note_of(file, frames))
+
+
+def header_of(file: Decoder) -> Header:
+    """Return the header of an open file."""
+    note = note_of(file, file.frames) if file.exact else ""
+    return Header(file.frames, file.samplerate, file.channels, file.exact, note)
+
+
+def note_of(file: Decoder, frames: int) -> str:
+    """Return a sentence of what is missing in a file of which some frames could be decoded; empty if nothing is."""
+    notes = []
+    rate, declared = file.samplerate, file.declared or 0
+    if declared - frames > (ROUNDING if file.exact else PADDING) * rate:
+        notes.append(
+            f"it was cut short: {frames / rate:.2f} of the {declared / rate:.2f} s that its header declares are there"
+        )
+    elif file.broken_off:
+        notes.append(f"its stream breaks off after {frames / rate:.2f} s")
+    if file.damaged:
+        packets = "1 damaged packet was" if file.damaged == 1 else f"{file.damaged} damaged packets were"
+        notes.append(f"{packets} passed over")
+    return ", and ".join(notes)
+
+
+def opened(source: str | Path | BinaryIO, name: str | None = None) -> Decoder:
+    """Open a file with the decoder for it, and check its header.
 
     Args:
-        source: a path, or the content of a file.
+        source: a path, or an open file that can be sought, which is read from its beginning.
         name: of the file, for messages; None is the path.
 
     Raises:
         AudioError: as `header`.
     """
+    name = name or name_of(source)
+    source = str(source) if isinstance(source, Path) else source
     if isinstance(source, str):
         _check_plain(source)
-    name = name or (source if isinstance(source, str) else "memory")
     file = _decoder(source, name)
     fault = _fault(file)
     if fault:
@@ -137,42 +178,77 @@ def opened(source: str | BytesIO, name: str | None = None) -> Decoder:
     return file
 
 
+def name_of(source: str | Path | BinaryIO) -> str:
+    """Return the name of a file for messages."""
+    return str(source) if isinstance(source, str | Path) else "memory"
+
+
 def _check_plain(path: str) -> None:
     """Refuse pipes, devices and folders before they are opened: a pipe would wait for ever, a device never ends."""
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116  # Path takes twice the time, for every clip
     except (OSError, ValueError) as error:  # ValueError: a name with NUL in it, which libsndfile would cut off there
+        fault = FAULTS.get(getattr(error, "errno", None) or 0)
+        if fault:
+            raise AudioError(f"{path[:LONGEST]} cannot be opened: {fault}", "unreadable", path) from error
         raise AudioError(f"there is no file {path}", "absent", path) from error
     if not stat.S_ISREG(mode):
         raise AudioError(f"{path} is no plain file", "unreadable", path)
 
 
-def _decoder(source: str | BytesIO, name: str) -> Decoder:
-    """Open a file with the first decoder that can read it."""
+LONGEST = 200
+"""Characters of a path that are shown where it is too long to be one."""
+
+FAULTS = {
+    errno.ELOOP: "it is a link to itself",
+    errno.EACCES: "permission denied",
+    errno.ENAMETOOLONG: f"its path of more than {LONGEST} characters is too long",
+}
+"""Faults of a path other than that there is no such file."""
+
+
+def _decoder(source: str | BinaryIO, name: str) -> Decoder:
+    """Open a file with libsndfile where it is sure of the length, else with FFmpeg."""
+    with Guard(name):
+        claim = _claim(source, name)
+        if claim.sure:
+            with suppress(RuntimeError, TypeError):  # then FFmpeg says what is wrong; TypeError: no header, by the name
+                first = SndFile(source, claim)
+                if first.frames > 0:
+                    return first
+                first.close()
+        return FfmpegFile(source, claim)
+
+
+def _claim(source: str | BinaryIO, name: str) -> Claim:
+    if not isinstance(source, str):
+        return _checked(partial(_read_at, source), source.seek(0, os.SEEK_END), name)
+    file = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return cast(Decoder, soundfile.SoundFile(source))
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a headerless format, by the file's name
-        what = f"{type(error).__name__}: {getattr(error, 'error_string', error)}; {FORMATS}"
-        cause: Exception = error
-    try:
-        if is_mpeg4(source):
-            return Mpeg4File(source)
-    except (ImportError, ValueError, OSError) as error:
-        what, cause = str(error), error
-    raise AudioError(f"{name} cannot be read as audio: {what}", "unreadable", name) from cause
+        return _checked(lambda at, size: os.pread(file, size, at), os.fstat(file).st_size, name)
+    finally:
+        os.close(file)
+
+
+def _checked(read_at: ReadAt, size: int, name: str) -> Claim:
+    if not size:
+        raise AudioError(f"{name} is empty: it has 0 bytes", "empty", name)
+    claim = examined(read_at, size)
+    # libsndfile looks for MP3 in whatever has that suffix.
+    return UNSURE if claim is SURE and name.lower().endswith(".mp3") else claim
+
+
+def _read_at(file: BinaryIO, at: int, size: int) -> bytes:
+    file.seek(at)
+    return file.read(size)
 
 
 def _fault(file: Decoder) -> tuple[str, Reason] | None:
     """Return the fault of an open file, by its header, with its reason; None if there is none."""
-    log: str = getattr(file, "extra_info", "") if file.format in ("WAV", "WAVEX", "RF64", "OGG") else ""
-    short = _CUT_SHORT.search(log)
-    if short and not (short[1] and int(short[1]) >= UNKNOWN):
-        ends = f"{short[2]} of its {short[1]} bytes of audio are there" if short[1] else "it ends within a page"
-        return f"was cut short: {ends}", "truncated"
-    if file.frames <= 0:
+    if file.exact and file.frames <= 0:
+        if file.damaged:
+            return f"has {file.damaged} packets of sound, none of which can be decoded", "unreadable"
         return "holds no samples", "empty"
-    if file.frames >= ENDLESS:
-        return "does not say how long it is", "unreadable"
     if file.channels <= 0:
         return "says that it has no channels", "unreadable"
     if not RATES[0] <= file.samplerate <= RATES[1]:

@@ -10,7 +10,7 @@ that are nearly equal, e.g. 16,001 Hz, which is taken for 16 kHz.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cache
 from math import ceil, isqrt
@@ -72,7 +72,9 @@ def resample(samples: Tensor, rate: int, wanted: int, count: int | None = None) 
     return with_length(_resampled(samples, ratio(rate, wanted)), count)
 
 
-def resampled(stream: Iterator[Tensor], rate: int, wanted: int, count: int | None = None) -> Iterator[Tensor]:
+def resampled(
+    stream: Iterator[Tensor], rate: int, wanted: int, count: int | Callable[[int], int] | None = None
+) -> Iterator[Tensor]:
     """Yield blocks, (..., n_i) each, at the wanted rate, which joined equal the whole resampled at once.
 
     Every block is resampled with as much of its neighbors as the filter sees, in whole periods of the two rates.
@@ -81,7 +83,7 @@ def resampled(stream: Iterator[Tensor], rate: int, wanted: int, count: int | Non
         stream: consecutive blocks of samples.
         rate: of the blocks, Hz.
         wanted: Hz.
-        count: T'; None is `samples_after`.
+        count: T', or a function from T to it; None is `samples_after`.
     """
     scale = ratio(rate, wanted)
     period, produced = scale.denominator, scale.numerator  # so many samples become so many
@@ -96,12 +98,12 @@ def resampled(stream: Iterator[Tensor], rate: int, wanted: int, count: int | Non
             continue
         out = _resampled(held[..., : lead + ready + margin], scale)
         out = out[..., lead // period * produced : (lead + ready) // period * produced]
-        out = out if count is None else out[..., : count - made]
+        out = out[..., : count - made] if isinstance(count, int) else out
         made += out.shape[-1]
         yield out
         keep = max(lead + ready - margin, 0)
         held, lead = held[..., keep:].clone(), lead + ready - keep
-    total = samples_after(read, rate, wanted) if count is None else count
+    total = count if isinstance(count, int) else count(read) if count else samples_after(read, rate, wanted)
     if read and total > made:
         yield with_length(_resampled(held, scale)[..., lead // period * produced :], total - made)
 

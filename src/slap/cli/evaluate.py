@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slap.cli.options import DONE, SOME_FAILED, add_batch, add_common
+from slap.cli.options import DONE, SOME_FAILED, add_batch, add_columns, add_common
 from slap.core.errors import UserError
 from slap.datamodules.overlap import WAYS
 
@@ -74,6 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=WAYS,
         help="how evaluated clips are compared with training data (default: id origin); the other two decode all audio",
     )
+    add_columns(parser)
     parser.add_argument(
         "--workers",
         type=int,
@@ -123,6 +124,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         prompts=arguments.prompts,
         train=arguments.train,
         overlap_by=arguments.overlap_by,
+        columns=arguments.columns,
         out=arguments.out,
         overwrite=arguments.overwrite,
         plots=not arguments.no_plots,

@@ -1,7 +1,8 @@
 """Options that the commands that use a model share, and the report of files that could not be used.
 
 Exit status of all of them: 0 done; 3 done, but for the files that are listed on stderr (and under `failed` of --json);
-2 nothing was done, and the message says what to do.
+2 nothing was done, and the message says what to do. Files that were used, but about which there is a word to say (they
+are silent, or were cut short), are listed on stderr (and under `notes` of --json) too, and leave the status as it is.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 DONE, SOME_FAILED = 0, 3
 
 SHOWN = 20
-"""Failed files that are shown on a terminal."""
+"""Files that are listed on a terminal; --json lists all."""
 
-PATHS = "files, folders (with their sub-folders), globs in quotes, or manifests (.csv, .jsonl, .jsonl.gz)"
+PATHS = "files, folders (with their sub-folders), globs in quotes, or manifests (.csv, .tsv, .jsonl, .jsonl.gz)"
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +46,37 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         "elsewhere",
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """Add --columns."""
+    parser.add_argument(
+        "--columns",
+        metavar="MAPPING",
+        type=columns_from_text,
+        help="columns of tables whose names are not the known ones, e.g. '{audio: filepath, caption: title}'; null as "
+        "the column says that there is none, e.g. '{start: null}'",
+    )
+
+
+def columns_from_text(text: str) -> dict[str, str | None]:
+    """Return the mapping that an option spells in YAML.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no mapping from known names to names of columns.
+    """
+    import yaml
+
+    from slap.datamodules.manifests.columns import check_columns
+
+    try:
+        content = yaml.safe_load(text)
+        if not isinstance(content, dict) or not all(isinstance(name, str | None) for name in content.values()):
+            raise UserError(f"a mapping is written as '{{audio: filepath, caption: title}}', got {text}")
+        check_columns(content)
+    except (yaml.YAMLError, UserError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return content
 
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
@@ -136,26 +168,60 @@ def plain(options: Sequence[str] | None, what: str) -> list[str]:
     """Return the words of an option that takes several, or one file with a word per line.
 
     Raises:
-        ValueError: the file is empty.
+        ValueError: the file is empty, no text, or no .txt file.
         FileNotFoundError: it is not there.
     """
     from pathlib import Path
 
+    from slap.datamodules.captions.validate import NO_TEXT, quoted
+    from slap.datamodules.manifests.lines import text_lines
+
     words = list(options or [])
     if len(words) == 1 and words[0].endswith(".txt"):
-        words = [line.strip() for line in Path(words[0]).read_text(encoding="utf-8").splitlines() if line.strip()]
+        words = [line.strip() for _, line in text_lines(Path(words[0])) if line.strip()]
+        if wrong := next(filter(NO_TEXT.search, words), None):
+            raise UserError(f"{options[0]}: this is not UTF-8 text: {quoted(wrong)}")  # type: ignore[index]
+    elif len(words) == 1 and Path(words[0]).is_file():
+        raise UserError(f"{words[0]} is a file, and files with one of the {what} per line end in .txt")
     if not words:
         raise UserError(f"there are no {what}; give some, or a .txt file with one per line")
     return words
 
 
-def tell_failed(failed: Iterable[tuple[str, str]]) -> int:
-    """List on stderr the files that could not be used, with reasons; return the exit status."""
-    failed = list(failed)
-    for _, reason in failed[:SHOWN]:
-        print(f"slap: skipped: {reason}", file=sys.stderr)
-    if len(failed) > SHOWN:
-        print(f"slap: and {len(failed) - SHOWN} more", file=sys.stderr)
+def tell(failed: Iterable[tuple[str, str]], notes: Iterable[tuple[str, str]] = ()) -> int:
+    """List on stderr the files that could not be used and those to note; return the exit status.
+
+    Args:
+        failed: ids of files that could not be used, with messages.
+        notes: ids of files that were used, with words about them.
+    """
+    failed, notes = list(failed), list(notes)
+    _list("skipped", [reason for _, reason in failed])
+    _list("note", [f"{name}: {note}" for name, note in notes])
     if failed:
         print(f"slap: {len(failed)} of the files could not be used", file=sys.stderr)
+    if notes:
+        print(f"slap: {len(notes)} of the files that were used have a note", file=sys.stderr)
     return SOME_FAILED if failed else DONE
+
+
+def _list(what: str, lines: list[str]) -> None:
+    for line in lines[:SHOWN]:
+        print(f"slap: {what}: {printable(line)}", file=sys.stderr)
+    if len(lines) > SHOWN:
+        print(f"slap: {what}: and {len(lines) - SHOWN} more", file=sys.stderr)
+
+
+def as_records(pairs: Iterable[tuple[str, str]], key: str) -> list[dict[str, str]]:
+    """Return pairs of an id and a text as plain data, the text under a key."""
+    return [{"id": name, key: text} for name, text in pairs]
+
+
+def printable(text: str) -> str:
+    r"""Escape characters that could steer a terminal.
+
+    Example:
+        >>> print(printable("rain\x1b[2J"))
+        rain\x1b[2J
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

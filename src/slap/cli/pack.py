@@ -19,12 +19,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from slap.cli.options import add_columns
+
 FORMATS = ("flac", "wav", "mp3", "opus", "original")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("manifest", metavar="MANIFEST", type=Path, help="manifest: .csv, .jsonl, .jsonl.gz or Shar")
+    parser.add_argument(
+        "manifest", metavar="MANIFEST", type=Path, help="manifest: .csv, .tsv, .jsonl, .jsonl.gz or Shar"
+    )
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; it must not exist")
     parser.add_argument(
         "--shard-size", type=int, default=1000, metavar="N", help="clips per shard (default: %(default)s)"
@@ -38,6 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave out and list clips that cannot be read, instead of stopping at the first one",
     )
+    add_columns(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -57,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         encoding=arguments.format,
         workers=arguments.workers,
         skip_bad=arguments.skip_bad,
+        columns=arguments.columns,
     )
     for line in packed.bad:
         print(f"left out: {line}")

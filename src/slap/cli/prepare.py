@@ -7,9 +7,10 @@ ROOT holds the corpus as its authors publish it; the manifests, one per split, a
     slap prepare esc50 --help
 
 The last command lists the options of a corpus. OUT/report.json holds, for each split, the numbers of clips of the
-official list that were found, and that are missing, unreadable, truncated, empty or duplicated; OUT/durations.png shows
-their durations. The same command, given again after an interruption, continues; a split that is complete is not made
-again, unless with --overwrite.
+official list that were found, those of them that were cut short, and that are missing, unreadable, truncated, empty or
+duplicated, and for all splits the files that hold the same bytes under different names; OUT/durations.png shows the
+durations. The same command, given again after an interruption, continues; a split that is complete is not made again,
+unless with --overwrite.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from slap.core.files import atomic_write
 from slap.datamodules.prepare import REPORT
 
 PLOT = "durations.png"
-VERSION = 1
+VERSION = 2
 """Version of the report; a report of another version is not continued."""
 
 UNKNOWN = re.compile(r"unrecognized arguments: (--[^\s=]+)")
@@ -156,13 +157,28 @@ def _prepare(
                 _save(out, report)
             done = " (prepared before; --overwrite prepares it again)" if again else ""
             print(as_text(f"{name}, {split}: {manifest}{done}", report["splits"][split]) + "\n")
+            if not again:
+                report.pop("identical", None)
+        found = {split: out / f"{split}.jsonl.gz" for split in report["splits"] if report["splits"][split]["found"]}
+        _compare(out, report, found)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues from here")
         return 130
     _draw(out, report)
-    found = {split: out / f"{split}.jsonl.gz" for split in report["splits"] if report["splits"][split]["found"]}
     print(_summary(out, found))
     return 0 if found else 1
+
+
+def _compare(out: Path, report: dict[str, Any], found: dict[str, Path]) -> None:
+    """Add the files of equal content to the report, and print them."""
+    from slap.datamodules.prepare.contents import identical
+    from slap.datamodules.prepare.report import identical_text
+
+    if "identical" not in report:
+        report["identical"] = identical(found)
+        _save(out, report)
+    if text := identical_text(report["identical"]):
+        print(f"{text}\n")
 
 
 def _plain(value: Any) -> Any:

@@ -32,8 +32,9 @@ def named(asked: str, out: Path) -> Path:
     """
     path = out / BEST if asked == "best" else find_last(out) or out / LAST if asked == "last" else Path(asked)
     if not path.is_file():
-        there = ", ".join(str(found) for found in sorted(path.parent.glob("*.ckpt"))) or "none"
-        raise FileNotFoundError(f"there is no checkpoint {path}; beside it there are: {there}")
+        there = ", ".join(str(found) for found in sorted(path.parent.glob("*.ckpt")))
+        beside = f"beside it there are {there}" if there else f"{path.parent} holds no checkpoint (.ckpt)"
+        raise FileNotFoundError(f"there is no checkpoint {path}; {beside}")
     return path
 
 

@@ -15,12 +15,13 @@ import argparse
 from itertools import islice
 from pathlib import Path
 
+from slap.cli.options import add_columns
 from slap.core.errors import UserError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("manifest", metavar="MANIFEST", help="manifest: .csv, .jsonl, .jsonl.gz or Shar")
+    parser.add_argument("manifest", metavar="MANIFEST", help="manifest: .csv, .tsv, .jsonl, .jsonl.gz or Shar")
     parser.add_argument("out", metavar="OUT", type=Path, help="file to write; an existing one is replaced")
     parser.add_argument(
         "--vocab-size",
@@ -29,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="largest number of pieces (default: %(default)s)",
     )
+    add_columns(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     if out.is_dir():
         raise UserError(f"{out} is a folder; name the file to write, e.g. {out / 'words.model'}")
-    captions = list(islice(captions_of(read_manifest(arguments.manifest)), MOST_CAPTIONS))
+    captions = list(islice(captions_of(read_manifest(arguments.manifest, columns=arguments.columns)), MOST_CAPTIONS))
     tokenizer = train_tokenizer(captions, arguments.vocab_size)
     out.parent.mkdir(parents=True, exist_ok=True)
     tokenizer.save(out)

@@ -17,11 +17,13 @@ from typing import Any
 from torch import Tensor
 
 from slap.audio.reader import AudioError
-from slap.audio.sources import Audio, LazyAudio
+from slap.audio.recordings import Audio
+from slap.audio.sources import LazyAudio
 from slap.core.bad_clip import BadClip
 from slap.core.errors import UserError
 from slap.core.registry import find
 from slap.datamodules.audio.load import segment
+from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.prepare import REPORT
 from slap.datamodules.prepare.report import FAULTS
 from slap.evaluation.benchmarks import Dataset
@@ -178,9 +180,9 @@ def clips_of_benchmark(corpora: Corpora, dataset: Dataset, learns: bool) -> tupl
         for name in dataset.splits(part):
             split = corpora.split(dataset, name)
             if split.manifest is None:
-                raise NoDataError(
-                    f"not one clip of {dataset.name}, {name}, is in {corpora.folder(dataset)}: {split.lost}"
-                )
+                why = ", ".join(f"{count} {fault}" for fault, count in split.lost.items())
+                where = f"{corpora.folder(dataset)}: {why}" if why else str(corpora.folder(dataset))
+                raise NoDataError(f"not one clip of {dataset.name}, {name}, is in {where}")
             found = clips_of(split.manifest, dataset.use, dataset.label, part, lost)
             clips += found
             labels |= {*split.classes, *(label for clip in found for label in clip.labels)}
@@ -211,7 +213,9 @@ def clips_of_benchmark(corpora: Corpora, dataset: Dataset, learns: bool) -> tupl
     return data, manifests
 
 
-def clips_of(manifest: Path, use: Use, label: str, part: Part, lost: Counter[str]) -> list[EvalClip]:
+def clips_of(
+    manifest: Path, use: Use, label: str, part: Part, lost: Counter[str], columns: Columns | None = None
+) -> list[EvalClip]:
     """Return the clips of a manifest, with captions or with the labels of one task.
 
     Args:
@@ -220,13 +224,14 @@ def clips_of(manifest: Path, use: Use, label: str, part: Part, lost: Counter[str
         label: the task of the manifest whose labels are taken.
         part: the use of the clips.
         lost: counts, by reason, the test clips of the manifest that cannot be used, or have no label of the task.
+        columns: columns of a table whose names are not the known ones, see `read_manifest`.
     """
     from slap.datamodules.captions.sample import captions_to_evaluate
     from slap.datamodules.dataset import custom_of, origin_of
     from slap.datamodules.manifests.read import read_manifest
 
     bad: list[BadClip] = []
-    cuts = read_manifest(manifest, max_bad=1.0, bad=bad)
+    cuts = read_manifest(manifest, max_bad=1.0, bad=bad, columns=columns)
     without: Counter[str] = Counter(clip.reason for clip in bad)
     found = []
     for cut in cuts:
@@ -272,7 +277,7 @@ def _labels(custom: Mapping[str, Any], use: Use, label: str) -> tuple[str, ...] 
 
 
 def clips_of_manifests(
-    name: str, paths: Mapping[Part, Path], uses: Sequence[Use], label: str = ""
+    name: str, paths: Mapping[Part, Path], uses: Sequence[Use], label: str = "", columns: Columns | None = None
 ) -> tuple[EvalSet, list[Path]]:
     """Return the clips of a user's manifests, and the manifest of the test clips.
 
@@ -281,13 +286,14 @@ def clips_of_manifests(
         paths: of the manifests, by part; "test" is there.
         uses: kinds of annotation that the task can use; the first that the clips have is taken.
         label: the task whose labels are taken, where the clips have labels for several; "" is the only one.
+        columns: columns of tables whose names are not the known ones, see `read_manifest`.
 
     Raises:
         NoDataError: the clips have nothing of the kind, or labels for several tasks.
     """
-    use, label = _use_of(name, paths["test"], uses, label)
+    use, label = _use_of(name, paths["test"], uses, label, columns)
     lost: Counter[str] = Counter()
-    clips = [clip for part, path in paths.items() for clip in clips_of(path, use, label, part, lost)]
+    clips = [clip for part, path in paths.items() for clip in clips_of(path, use, label, part, lost, columns)]
     test = [clip for clip in clips if clip.part == "test"]
     folds = use != "captions" and all(clip.fold is not None for clip in test)
     data = EvalSet(
@@ -303,14 +309,14 @@ def clips_of_manifests(
     return data, [paths["test"]]
 
 
-def _use_of(name: str, path: Path, uses: Sequence[Use], label: str) -> tuple[Use, str]:
+def _use_of(name: str, path: Path, uses: Sequence[Use], label: str, columns: Columns | None) -> tuple[Use, str]:
     """Return the kind of annotation of a manifest that a task can use, and the task of its labels."""
     from slap.datamodules.manifests.read import read_manifest
 
     if "captions" in uses and not label:
         return "captions", ""
     known: dict[Use, set[str]] = {"labels": set(), "tags": set()}
-    for cut in read_manifest(path, max_bad=1.0):
+    for cut in read_manifest(path, max_bad=1.0, columns=columns):
         for kind in ("labels", "tags"):
             known[kind] |= set((cut.custom or {}).get(kind, {}))
     offered = [(use, task) for use in uses if use != "captions" for task in sorted(known[use])]

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from slap.audio.sources import Audio
+from slap.audio.recordings import Audio
 from slap.core.errors import UserError
 
 Part = Literal["train", "val", "test"]
@@ -114,12 +114,14 @@ class EvalSet:
 def hash_of_ids(ids: Iterable[str]) -> str:
     """Hash ids in any order by SHA-256, in hexadecimal: equal for equal sets of clips.
 
+    The slash at the begin of a path does not count: in shards, names have none.
+
     Example:
         >>> hash_of_ids(["b", "a"]) == hash_of_ids(["a", "b"]) != hash_of_ids(["ab"])
         True
     """
     total = hashlib.sha256()
-    for name in sorted(ids):
+    for name in sorted(name.lstrip("/") for name in ids):
         raw = name.encode("utf-8", "surrogatepass")
         total.update(f"{len(raw)}:".encode() + raw)
     return total.hexdigest()

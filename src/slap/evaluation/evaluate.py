@@ -15,7 +15,7 @@ from slap.evaluation import record as records
 from slap.evaluation.embedding_cache import EmbeddingCache
 from slap.evaluation.evaluated_model import EvaluatedModel
 from slap.evaluation.locate import DataSource, Locator, Sources, StrPath, sources_of
-from slap.evaluation.overlap import training_manifests
+from slap.evaluation.overlap import training_columns, training_manifests
 from slap.evaluation.plan import checked_options, make_task, rows_of
 from slap.evaluation.prompts import PromptBook
 from slap.evaluation.results import EvaluationResults
@@ -70,6 +70,7 @@ def run(
     prompts: Sequence[StrPath] = (),
     train: Sequence[StrPath] = (),
     overlap_by: Sequence[str] = ("id", "origin"),
+    columns: Mapping[str, str | None] | None = None,
     out: StrPath | None = None,
     overwrite: bool = False,
     plots: bool = False,
@@ -92,6 +93,8 @@ def run(
         train: manifests of the training data, to warn of evaluated clips among them. Default: those that the
             configuration beside a checkpoint names.
         overlap_by: how training data are compared: "id" and "origin", which take no time, "content", "fingerprint".
+        columns: columns of your tables whose names are not the known ones, {known name: column or None}. Default: those
+            that the configuration beside a checkpoint names.
         out: the JSON file to write; tables and plots stand beside it, and what takes long is kept for another run.
             Default: nothing is written.
         overwrite: whether to compute anew what `out` holds.
@@ -120,7 +123,8 @@ def run(
         work = Path(temporary) if out is None else out.with_name(f"{out.stem}.parts")
         path = "in memory" if isinstance(model, Model) else str(model)
         manifests = [Path(name) for name in train] or training_manifests(Path(path))
-        locator = Locator(sources, known_tasks, work, manifests, overlap_by, workers)
+        columns = training_columns(Path(path)) if columns is None else columns
+        locator = Locator(sources, known_tasks, work, manifests, overlap_by, workers, columns)
         loaded = model if isinstance(model, Model) else load(model, device=device, trust=trust)
         store = None if out is None else EmbeddingCache(work / "embeddings", loaded.name, loaded.embedding_dim)
         if overwrite:

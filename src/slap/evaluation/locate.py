@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from slap.core.errors import UserError
+from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.hashes import hashed
 from slap.datamodules.overlap import WAYS
 from slap.evaluation.benchmarks import datasets
@@ -132,6 +133,7 @@ class Locator:
         train: manifests of training data, to warn of evaluated clips among them.
         overlap_by: how clips are compared with training data, see `slap.datamodules.overlap.WAYS`.
         workers: processes that read headers.
+        columns: columns of tables whose names are not the known ones, see `read_manifest`.
 
     Raises:
         FileNotFoundError: a folder is not there.
@@ -146,10 +148,11 @@ class Locator:
         train: Sequence[Path] = (),
         overlap_by: Sequence[str] = ("id", "origin"),
         workers: int = 0,
+        columns: Columns | None = None,
     ) -> None:
         self._corpora = Corpora(sources.roots, sources.folders, work / "manifests", workers)
         self._manifests, self._tasks, self._train = sources.manifests, tasks, train
-        self._overlap_by, self._workers = set(overlap_by), workers
+        self._overlap_by, self._workers, self._columns = set(overlap_by), workers, columns
         if unknown := self._overlap_by - set(WAYS):
             raise UserError(f"overlap_by has {', '.join(sorted(unknown))}; clips are compared by {', '.join(WAYS)}")
         self._warnings: dict[tuple[Path, ...], list[str]] = {}
@@ -163,7 +166,8 @@ class Locator:
         task = self._tasks[row.task]
         try:
             if row.dataset in self._manifests:
-                found, paths = clips_of_manifests(row.dataset, self._manifests[row.dataset], task.uses, row.label)
+                named = self._manifests[row.dataset]
+                found, paths = clips_of_manifests(row.dataset, named, task.uses, row.label, self._columns)
             else:
                 found, paths = clips_of_benchmark(self._corpora, datasets()[row.dataset], task.learns)
         except NoDataError as error:
@@ -172,5 +176,5 @@ class Locator:
 
     def _overlap(self, paths: tuple[Path, ...]) -> list[str]:
         if paths not in self._warnings:
-            self._warnings[paths] = overlap_warnings(self._train, paths, self._overlap_by, self._workers)
+            self._warnings[paths] = overlap_warnings(self._train, paths, self._overlap_by, self._workers, self._columns)
         return self._warnings[paths]

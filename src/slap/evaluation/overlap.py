@@ -6,13 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from slap.datamodules.manifests.read import read_manifest
+from slap.datamodules.manifests.columns import Columns
+from slap.datamodules.manifests.read import read_manifest, read_names
 from slap.datamodules.overlap.warn import shared_by_name
 
 BY_NAME = {"id", "origin"}
 
 
-def overlap_warnings(train: Sequence[Path], evaluated: Sequence[Path], ways: set[str], workers: int) -> list[str]:
+def overlap_warnings(
+    train: Sequence[Path],
+    evaluated: Sequence[Path],
+    ways: set[str],
+    workers: int,
+    columns: Columns | None = None,
+) -> list[str]:
     """Write a line for each training manifest that shares clips with those that are evaluated.
 
     Args:
@@ -21,12 +28,14 @@ def overlap_warnings(train: Sequence[Path], evaluated: Sequence[Path], ways: set
         ways: ways to compare, of `slap.datamodules.overlap.WAYS`; "id" and "origin" take no time, the others decode
             all audio.
         workers: processes that decode.
+        columns: columns of tables whose names are not the known ones, see `read_manifest`.
     """
     found = []
     for path in train:
         for other in evaluated:
-            clips = len(read_manifest(other, max_bad=1.0))
-            shared = _by_name(path, other, ways) if ways <= BY_NAME else _by_audio(path, other, ways, workers)
+            clips = len(read_manifest(other, max_bad=1.0, columns=columns))
+            by_name = ways <= BY_NAME
+            shared = _by_name(path, other, ways, columns) if by_name else _by_audio(path, other, ways, workers, columns)
             if shared:
                 listed = " and ".join(f"{count} by {way}" for way, count in shared.items())
                 found.append(
@@ -36,16 +45,16 @@ def overlap_warnings(train: Sequence[Path], evaluated: Sequence[Path], ways: set
     return found
 
 
-def _by_name(train: Path, test: Path, ways: set[str]) -> dict[str, int]:
-    counts = shared_by_name(read_manifest(train, max_bad=1.0), read_manifest(test, max_bad=1.0))
+def _by_name(train: Path, test: Path, ways: set[str], columns: Columns | None) -> dict[str, int]:
+    counts = shared_by_name(read_names(train, columns), read_names(test, columns))
     named = dict(zip(("id", "origin"), counts, strict=True))
     return {way: count for way, count in named.items() if count and way in ways}
 
 
-def _by_audio(train: Path, test: Path, ways: set[str], workers: int) -> dict[str, int]:
+def _by_audio(train: Path, test: Path, ways: set[str], workers: int, columns: Columns | None) -> dict[str, int]:
     from slap.datamodules.overlap.search import search
 
-    pairs = search(train, [test], ways, workers, show=True).pairs
+    pairs = search(train, [test], ways, workers, True, columns).pairs
     clips: dict[str, set[int]] = {}
     for (_, evaluated), pair in pairs.items():
         for way in pair.by:
@@ -59,13 +68,23 @@ def training_manifests(model: Path) -> list[Path]:
     Args:
         model: a checkpoint in the folder of its run, beside `config.yaml`; of anything else nothing is known.
     """
+    named = _data_options(model).get("train")
+    values = named.values() if isinstance(named, dict) else named if isinstance(named, list) else [named]
+    return [Path(value) for value in values if isinstance(value, str) and Path(value).exists()]
+
+
+def training_columns(model: Path) -> Columns | None:
+    """Return the columns of tables that the configuration of a checkpoint's run names, see `training_manifests`."""
+    named = _data_options(model).get("columns")
+    return named if isinstance(named, dict) else None
+
+
+def _data_options(model: Path) -> dict[str, Any]:
     config = model.parent / "config.yaml"
     if model.suffix != ".ckpt" or not config.is_file():
-        return []
+        return {}
     import yaml
 
     content: Any = yaml.safe_load(config.read_text(encoding="utf-8"))
     data = content.get("data") if isinstance(content, dict) else None
-    named = data.get("train") if isinstance(data, dict) else None
-    values = named.values() if isinstance(named, dict) else named if isinstance(named, list) else [named]
-    return [Path(value) for value in values if isinstance(value, str) and Path(value).exists()]
+    return data if isinstance(data, dict) else {}

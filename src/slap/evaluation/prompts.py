@@ -5,8 +5,10 @@ K classes.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
+import logging
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +18,8 @@ from typing import Any
 
 from slap.core.errors import UserError, suggest
 from slap.metrics.zero_shot import class_prompts
+
+log = logging.getLogger(__name__)
 
 DEFAULT = "default"
 
@@ -40,14 +44,26 @@ class Wording:
         """Write the prompts of each of K classes.
 
         Raises:
-            ValueError: there are texts, but none for a class.
+            ValueError: there are texts, but none for a class, or a label that is misspelled.
         """
+        self._check_labels(classes)
         if not self.texts:
             return class_prompts([self.words.get(name, name) for name in classes], self.templates)
         absent = [name for name in classes if name not in self.texts]
         if absent:
             raise UserError(f"the prompts have no text for {absent}; there are texts for {[*self.texts]}")
         return [list(self.texts[name]) for name in classes]
+
+    def _check_labels(self, classes: Sequence[str]) -> None:
+        """Refuse a label that is no class but nearly one without words; log others, which no clip may have."""
+        named = {**self.texts, **self.words}
+        without = [name for name in classes if name not in named]
+        unknown = [name for name in named if name not in classes]
+        for name in unknown:
+            if near := difflib.get_close_matches(name, without, n=1, cutoff=0.8):
+                raise UserError(f"the prompts have words for {name!r}, which is no label; did you mean {near[0]!r}?")
+        if unknown:
+            log.warning("no clip has a label of these for which there are prompts: %s", ", ".join(unknown))
 
     def plain(self) -> dict[str, Any]:
         """Return what is set, as plain data."""
@@ -121,7 +137,7 @@ class PromptBook:
         """
         sets = parse(files("slap.evaluation").joinpath("prompts.toml").read_text(encoding="utf-8"), "prompts.toml")
         for path in more:
-            for name, found in parse(path.read_text(encoding="utf-8"), str(path)).items():
+            for name, found in parse(path.read_text(encoding="utf-8-sig"), str(path)).items():
                 if name in sets:
                     raise UserError(f"{path}: there is a prompt set {name!r} already; give yours another name")
                 sets[name] = found

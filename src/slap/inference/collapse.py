@@ -67,7 +67,7 @@ def _of_sounds(model: Embedder) -> Tensor:
     """Embed the sounds, (n, E); those without a finite embedding as zeros."""
     made = sounds(model.sample_rate)
     found = torch.zeros(len(made), model.embedding_dim)
-    for done in model.stream([(sound, model.sample_rate) for sound in made]):
+    for done in model.stream(made):
         if done.result is not None:
             found[done.index] = done.result
         elif not isinstance(done.error, NotFiniteError):

@@ -32,6 +32,7 @@ def caption_job(backend: AudioTextModel, decoding: Decoding, batch_seconds: floa
     """Describe recordings.
 
     Each window is described; the recording's caption is the one whose embedding is nearest to that of the recording.
+    A silent recording has the caption "".
 
     Raises:
         ValueError: the model writes no captions.
@@ -50,7 +51,8 @@ def caption_job(backend: AudioTextModel, decoding: Decoding, batch_seconds: floa
         texts = [text or " " for text, _ in parts]
         return parts[int(last_unless_finite(backend.encode_text(texts) @ whole).argmax())][0]
 
-    return WindowJob(describe, nearest, backend.sample_rate, *samples_of(backend, batch_seconds))
+    sizes = samples_of(backend, batch_seconds)
+    return WindowJob(describe, nearest, backend.sample_rate, *sizes, silence=str)
 
 
 def no_captions(backend: AudioTextModel) -> str:
@@ -62,7 +64,7 @@ def label_job(backend: AudioTextModel, head: str | None, batch_seconds: float) -
     """Classify recordings by a head that the model was fine-tuned with; the most probable class comes first.
 
     A recording that takes several windows has the mean of their scores, each weighted by the samples that it stands
-    for, as in the evaluation of the head.
+    for, as in the evaluation of the head. A silent recording has no classes.
 
     Args:
         backend: fine-tuned with the objective `classification`.
@@ -86,7 +88,8 @@ def label_job(backend: AudioTextModel, head: str | None, batch_seconds: float) -
     def compute(clips: Sequence[Tensor]) -> list[Tensor]:
         return list(backend.encode_labels(clips, chosen))
 
-    return WindowJob(compute, whole, backend.sample_rate, *samples_of(backend, batch_seconds))
+    sizes = samples_of(backend, batch_seconds)
+    return WindowJob(compute, whole, backend.sample_rate, *sizes, silence=list)
 
 
 def _chosen(heads: Mapping[str, Classifier], name: str | None) -> Classifier:

@@ -50,9 +50,8 @@ def load(
             Embeddings differ by about a hundredth of their length, so the model has another name.
 
     Raises:
-        ValueError: an address on the net, a file of another kind, a model that cannot be rebuilt, or another `dtype`;
-            says why.
-        FileNotFoundError: there is nothing.
+        UserError: there is nothing, an address on the net, a file of another kind, a model that cannot be rebuilt, or
+            another `dtype`; says why.
     """
     wanted = _dtype(dtype)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(path)):
@@ -60,7 +59,10 @@ def load(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     found = Path(path)
     if not found.exists():
-        raise FileNotFoundError(f"there is no model {path}")
+        raise UserError(
+            f"there is no model {path}, neither file nor folder; a checkpoint of training (runs/mine/best.ckpt) or a "
+            "folder that `slap export` wrote is loaded, and slap.Model.from_pretrained loads from the Hugging Face hub"
+        )
     model = _from_folder(found, place, trust) if found.is_dir() else _from_file(found, place, trust)
     model = model if wanted is None else _in(wanted, model)
     half = isinstance(model.backend, NetworkBackend) and model.backend.dtype == torch.bfloat16

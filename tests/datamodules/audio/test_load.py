@@ -115,7 +115,7 @@ def test_a_files_name_is_never_a_command(tmp_path: Path) -> None:
     recording = Recording("r", Recording.from_dict(_record(path)).sources, 16000, 16000, 1.0)
     cut = recording.to_cut()
     cut.supervisions = [SupervisionSegment("s", "r", 0, 1, text="y")]
-    with pytest.raises(DecodeError, match="LibsndfileError"):
+    with pytest.raises(DecodeError, match="cannot be read as audio"):
         load(cut)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 

@@ -87,7 +87,7 @@ def test_faults_of_tables_name_the_row(mine):
     (mine / "train.csv").write_text("audio,caption,fold\nclips/a.wav,one,two\n")
     with pytest.raises(ManifestError, match=r"train\.csv, line 2: `fold` must be a whole number, got 'two'"):
         list(CSV(mine).clips("train"))
-    with pytest.raises(FileNotFoundError, match=r"there is no table \(\.csv\)"):
+    with pytest.raises(FileNotFoundError, match=r"there is no table \(\.csv, \.tsv\)"):
         CSV(mine / "clips")
     (mine / "train.jsonl").touch()
     (mine / "train.jsonl.gz").touch()

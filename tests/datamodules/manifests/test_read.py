@@ -29,8 +29,16 @@ def write(folder: Path, text: str | bytes, name: str = "m.csv") -> Path:
 
 
 def facts(path: Path) -> list[tuple]:
+    """Return the facts about each clip, with the id below the manifest's folder."""
     return [
-        (cut.id, cut.start, cut.duration, list(captions_of([cut])), cut.custom["labels"]) for cut in read_manifest(path)
+        (
+            cut.id.removeprefix(f"{path.parent}/"),
+            cut.start,
+            cut.duration,
+            list(captions_of([cut])),
+            cut.custom["labels"],
+        )
+        for cut in read_manifest(path)
     ]
 
 
@@ -126,11 +134,11 @@ def test_what_is_written_is_read(folder: Path, tmp_path_factory: pytest.TempPath
         ("audio,caption,start\na.wav,x,1\n", r"line 2: the clip from 1.0 to 1.0 s lies outside .* 1\.000 s"),
         ("audio,caption,duration\na.wav,x,1.1\n", r"line 2: the clip from 0.0 to 1.1 s lies outside"),
         ("audio,caption,duration\na.wav,x,0\n", r"line 2: duration must be more than 0"),
-        ("audio,caption,start,offset\na.wav,x,0,0\n", r"line 2: `start` and `offset`"),
+        ("audio,caption,start,offset\na.wav,x,0,0\n", r"line 1: `start` and `offset` are two names of the same thing"),
         ("audio,caption,id\na.wav,x,1\nb.wav,y,1\n", r"line 3: clip '1' is .*b\.wav.* but on line 2"),
         (
             "audio,caption,label\na.wav,x,p\na.wav,y,q\n",
-            r"line 3: clip 'a.wav' has the label label 'q', but on line 2 'p'",
+            r"line 3: clip '.*/a.wav' has the label label 'q', but on line 2 'p'",
         ),
         ("audio,caption\nbad.wav,x\n", r"line 2: .*bad\.wav cannot be read as audio"),
         ("audio,caption\nempty.wav,x\n", r"line 2: .*empty\.wav holds no samples"),
@@ -175,7 +183,7 @@ def test_faults_in_json_lines(folder: Path, text: str, message: str) -> None:
 def test_faults_of_the_file_itself(folder: Path) -> None:
     with pytest.raises(ManifestError, match="there is no such manifest"):
         read_manifest(folder / "none.csv")
-    with pytest.raises(ManifestError, match=r"ends in \.csv, \.jsonl, \.jsonl\.gz"):
+    with pytest.raises(ManifestError, match=r"ends in \.csv, \.tsv, \.jsonl, \.jsonl\.gz"):
         read_manifest(write(folder, "", "m.txt"))
     with pytest.raises(ManifestError, match="after line 0: the gzip file is damaged"):
         read_manifest(write(folder, b"not gzip", "m.jsonl.gz"))

@@ -1,0 +1,167 @@
+"""The length that the header of a compressed file claims, checked against the bytes of the file.
+
+libsndfile believes these claims and reads no further. They are wrong for files that were joined or cut, and absent in
+files that were written to a pipe. Of long files only the first and the last bytes are read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+ReadAt = Callable[[int, int], bytes]
+"""From a place in a file and a number of bytes to these bytes, fewer at its end."""
+
+ENCODERS = (b"LAME", b"Lavf", b"Lavc")
+"""Encoders whose MP3 says how many samples of its beginning and end are padding."""
+
+TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
+"""First bytes of what may follow the audio of an MP3."""
+
+RESERVOIR = 256
+"""Bytes per frame of an MP3 from which on the few frames that libmpg123 reads before a place hold all that it needs."""
+
+LOOKED_THROUGH = 1 << 22
+"""Bytes of a file of FLAC or Ogg up to which it is looked through for others that were joined to it."""
+
+DELAY = 529
+"""Samples by which the decoder of MP3 is late."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the header of a file claims.
+
+    Attributes:
+        sure: the bytes of the file bear it out, so libsndfile reads the whole file.
+        frames: T that the header declares; None if it does not, or only an estimate could.
+        broken_off: the file ends within its stream.
+        reach: number of the last frame at which libsndfile begins to read rightly; None if it may begin anywhere.
+    """
+
+    sure: bool
+    frames: int | None = None
+    broken_off: bool = False
+    reach: int | None = None
+
+
+SURE = Claim(True)
+UNSURE = Claim(False)
+
+
+def examined(read_at: ReadAt, size: int) -> Claim:
+    """Check what the header of a file claims.
+
+    Args:
+        read_at: reads the file.
+        size: of the file, bytes.
+    """
+    head = read_at(0, 4)
+    if head == b"fLaC":
+        return _flac(read_at, size)
+    if head == b"OggS":
+        return _ogg(read_at, size)
+    if head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0"):
+        return _mp3(read_at, size)
+    return SURE
+
+
+def _flac(read_at: ReadAt, size: int) -> Claim:
+    """Look for the number of the last frame near the end of the file."""
+    about = read_at(4, 38)
+    if len(about) < 38 or about[0] & 0x7F:
+        return UNSURE
+    block, largest = int.from_bytes(about[6:8]), int.from_bytes(about[11:14])
+    frames = int.from_bytes(about[14:22]) & 0xF_FFFF_FFFF
+    if not frames:
+        return UNSURE
+    number = _coded((frames - 1) // block)
+    tail = read_at(max(size - (largest or 1 << 16) - 1024, 0), size)
+    at = tail.rfind(number)
+    while at >= 4 and (tail[at - 4] != 0xFF or tail[at - 3] != 0xF8):
+        at = tail.rfind(number, 0, at + len(number) - 1)
+    alone = size > LOOKED_THROUGH or b"fLaC" not in read_at(4, size)
+    return Claim(at >= 4 and alone, frames)
+
+
+def _coded(number: int) -> bytes:
+    """Return a number as FLAC writes it, in the manner of UTF-8."""
+    if number < 0x80:
+        return bytes([number])
+    rest: list[int] = []
+    while number >= 1 << (6 - len(rest)):
+        rest.insert(0, 0x80 | number & 0x3F)
+        number >>= 6
+    return bytes([(0xFF << (7 - len(rest))) & 0xFF | number, *rest])
+
+
+def _ogg(read_at: ReadAt, size: int) -> Claim:
+    """Look whether the last page ends the stream that the first one begins.
+
+    Of the last page, which usually holds fewer samples than its packets, libsndfile takes the wrong ones where it
+    begins to read in it, if it is Vorbis.
+    """
+    first = read_at(0, 27 + 255)
+    second = read_at(_page_bytes(first), 6)
+    for length in (1 << 13, 1 << 17):
+        tail = read_at(max(size - length, 0), length)
+        at = tail.rfind(b"OggS")
+        before = tail.rfind(b"OggS", 0, max(at, 0))
+        if before >= 0:
+            break
+    last = tail[at:] if at >= 0 else b""
+    whole = len(last) > 27 and _page_bytes(last) == len(last) and bool(last[5] & 4)
+    alone = len(second) == 6 and not second[5] & 2 and first[14:18] == last[14:18]
+    alone = alone and (size > LOOKED_THROUGH or _begins_once(read_at, size))
+    reach = None
+    if b"vorbis" in first:
+        reach = max(int.from_bytes(tail[before + 6 : before + 14], "little", signed=True) - 1, 0) if before >= 0 else 0
+    return Claim(whole and alone, broken_off=not whole, reach=reach)
+
+
+def _begins_once(read_at: ReadAt, size: int) -> bool:
+    """Tell if no page of Ogg but the first begins a stream."""
+    at = _page_bytes(read_at(0, 27 + 255))
+    while at < size:
+        page = read_at(at, 27 + 255)
+        if page[:4] != b"OggS" or page[5] & 2:
+            return False
+        at += _page_bytes(page)
+    return True
+
+
+def _page_bytes(page: bytes) -> int:
+    """Return the size of a page of Ogg by its first bytes."""
+    segments = page[26] if len(page) > 26 else 0
+    return 27 + segments + sum(page[27 : 27 + segments])
+
+
+def _mp3(read_at: ReadAt, size: int) -> Claim:
+    """Look for the frame that counts the others, and whether they are as many bytes as it says."""
+    start = 0
+    head = read_at(0, 10)
+    while head[:3] == b"ID3" and len(head) == 10 and start < size:
+        start += 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+        start += 10 if head[5] & 0x10 else 0
+        head = read_at(start, 10)
+    frame = read_at(start, 192)
+    if len(frame) < 192 or frame[0] != 0xFF or frame[1] & 0xE6 != 0xE2:
+        return UNSURE
+    first_version, mono = frame[1] & 0x18 == 0x18, frame[3] & 0xC0 == 0xC0
+    at = 4 + ((17 if mono else 32) if first_version else (9 if mono else 17))
+    kind, flags = frame[at : at + 4], frame[at + 7]
+    if kind not in (b"Xing", b"Info") or flags & 3 != 3:
+        return UNSURE
+    count, length = int.from_bytes(frame[at + 8 : at + 12]), int.from_bytes(frame[at + 12 : at + 16])
+    encoder = at + 16 + (100 if flags & 4 else 0) + (4 if flags & 8 else 0)
+    if frame[encoder : encoder + 4] not in ENCODERS or not count:
+        return UNSURE
+    padding = int.from_bytes(frame[encoder + 21 : encoder + 24])
+    frames = count * (1152 if first_version else 576) - (padding >> 12) - max(padding & 0xFFF, DELAY)
+    after = read_at(start + length, 11)
+    return Claim(
+        start + length <= size and (not after or after.startswith(TAGS)),
+        frames,
+        start + length > size,
+        None if kind == b"Info" and length >= RESERVOIR * count else 0,
+    )
