@@ -26,6 +26,7 @@ from slap.datamodules.loader import Loader
 from slap.datamodules.manifests.collection import MonoCuts
 from slap.datamodules.manifests.columns import check_columns
 from slap.datamodules.manifests.data_root import Folders
+from slap.datamodules.manifests.hashes import hashed
 from slap.datamodules.manifests.read import captions_of
 from slap.datamodules.options import Batching, Captions, Limits, Mixture
 from slap.datamodules.overlap.warn import warn_of_overlap
@@ -118,6 +119,8 @@ class AudioTextData(LightningDataModule):
         manifests: paths of the manifests by split.
         restart_changed: whether a run that is continued with other data begins its epoch anew, instead of stopping.
         bad_clips: log of the bad clips met so far.
+        own_captions_only: whether evaluation takes a caption's own clip alone for right, as published retrieval
+            benchmarks do, and not every clip with the same caption, as training does.
 
     Raises:
         ValueError: an argument is out of range, or a clip does not fit into a batch.
@@ -170,6 +173,7 @@ class AudioTextData(LightningDataModule):
             self.val_dataloader = None  # type: ignore[method-assign, assignment]
         self.bad_clips = BadClipLog(max_bad)
         self.restart_changed = False
+        self.own_captions_only = False
         self._splits = Splits(groups, self.batching, self.mixture, self.limits, self._report, columns)
         self._connection: tuple[int, Tokenize] | None = None
         self._loaders: list[Loader] = []
@@ -221,6 +225,10 @@ class AudioTextData(LightningDataModule):
     def labels(self, task: str) -> Labels:
         """Return the labels of a task that each training clip has; a classification head learns its classes so."""
         return self._splits.labels(task)
+
+    def provenance(self, split: str) -> list[dict[str, str]]:
+        """Return the path and the SHA-256 of each manifest of a split, for the record of an evaluation."""
+        return hashed(self.manifests[split])
 
     @property
     def window(self) -> Seconds:

@@ -188,6 +188,16 @@ def custom_of(cut: Cut) -> dict[str, Any]:
     return (first and first.custom) or {}
 
 
+def origin_of(custom: Mapping[str, Any]) -> str:
+    """Return what a clip was cut from, as one text, from its custom field `origin` {site: id}; "" if it has none.
+
+    Example:
+        >>> origin_of({"origin": {"freesound": "100032"}})
+        'freesound 100032'
+    """
+    return ", ".join(f"{site} {name}" for site, name in sorted((custom.get("origin") or {}).items()))
+
+
 def tags_of(cuts: Sequence[Cut]) -> dict[str, tuple[dict[str, float] | None, ...]]:
     """Return the labels of each clip with their shares, for each task of which any clip has several labels.
 
@@ -265,5 +275,6 @@ def batch_of(
         spans=tuple(spans),
         bad=tuple(bad),
         source=torch.tensor([custom_of(cut).get("source", 0) for cut in cuts]),
+        origins=tuple(origin_of(custom_of(cut)) for cut in cuts) if spans else (),
         read=len(cuts) if read is None else read,
     )

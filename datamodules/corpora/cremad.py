@@ -87,6 +87,7 @@ class CREMAD(Corpus):
                 labels=labels if self.labels == "all" else {"cremad": labels["cremad"]},
                 corpus="cremad",
                 split=split,
+                origin={"speaker": f"cremad {name[:4]}"},
             )
 
     def classes(self) -> Mapping[str, Sequence[str]]:

@@ -62,6 +62,7 @@ class RAVDESS(Corpus):
                 labels=labels if self.labels == "all" else {"ravdess": labels["ravdess"]},
                 corpus="ravdess",
                 split=split,
+                origin={"speaker": f"ravdess {labels['ravdess_actor']}"},
             )
 
     def classes(self) -> Mapping[str, Sequence[str]]:

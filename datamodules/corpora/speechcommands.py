@@ -54,6 +54,7 @@ class SpeechCommands(Corpus):
                 labels={"speechcommands": word},
                 corpus="speechcommands",
                 split=split,
+                origin={"speaker": f"speechcommands {name.split('/')[1].split('_')[0]}"},
             )
 
     def classes(self) -> Mapping[str, Sequence[str]]:

@@ -353,7 +353,8 @@ def test_the_run_goes_on_and_its_report_says_so(folder: Path, capsys: pytest.Cap
     run.test(model, datamodule=data, verbose=False)
     line = "Clips left out, since they could not be used: 1 absent, 1 unreadable, 1 truncated, 1 empty, 3 not_finite"
     assert line in capsys.readouterr().out
-    assert line in (folder / "run" / "report.md").read_text()
+    (report,) = (folder / "run" / "test").glob("*/report.md")
+    assert line in report.read_text()
     listed = [json.loads(line) for line in (folder / "run" / "bad_clips.jsonl").read_text().splitlines()]
     assert {line["id"] for line in listed if line["stage"] == "test"} == set(bad)
     assert model.evaluation.results["t2a_R@1"].count == COUNT - len(bad)

@@ -42,7 +42,8 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust",
         action="store_true",
-        help="load a saved model even if its checksum is wrong or its files are links to elsewhere",
+        help="load a model even if its checksum is wrong, its weights are not finite or its files are links to "
+        "elsewhere",
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 

@@ -37,6 +37,7 @@ def concat(batches: Sequence[Batch]) -> Batch:
         spans=tuple(chain.from_iterable(batch.spans for batch in batches)),
         bad=tuple(chain.from_iterable(batch.bad for batch in batches)),
         source=torch.cat([batch.source for batch in batches]),
+        origins=tuple(chain.from_iterable(batch.origins for batch in batches)),
         read=sum(batch.read for batch in batches),
         clip_index=tuple(i + start for batch, start in zip(batches, starts, strict=False) for i in batch.clip_index),
     )

@@ -1,8 +1,8 @@
 """`slap evaluate` during training: a callback that evaluates the model as it is, by the same tasks.
 
-In Python `base.trainer(callbacks=[Evaluate(["retrieval/mine"], manifest=["mine=test.csv"])])`; on the command line
-`--trainer.callbacks+=slap.evaluation.callback.Evaluate --trainer.callbacks.tasks '[retrieval/clotho]'
---trainer.callbacks.data '[corpora]' --trainer.monitor eval/retrieval/clotho/t2a_R@10`.
+In Python `base.trainer(callbacks=[Evaluate(["retrieval/mine"], manifest=["mine=val.csv"])])`; on the command line
+`--trainer.callbacks+=slap.evaluation.callback.Evaluate --trainer.callbacks.tasks '[retrieval/mine]'
+--trainer.callbacks.manifest '[mine=val.csv]' --trainer.monitor eval/retrieval/mine/t2a_R@10`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from slap.core.registry import plugins
 from slap.datamodules.datamodule import AudioTextData
 from slap.evaluation.evaluated_model import EvaluatedModel
 from slap.evaluation.locate import Locator, sources_from_words
+from slap.evaluation.monitor import refuse_published, refuse_tested
 from slap.evaluation.plan import EvalRow, checked_options, make_task, options_from_words, rows_of
 from slap.evaluation.prompts import PromptBook
 from slap.evaluation.record import model_record
@@ -50,7 +51,8 @@ PATIENCE = timedelta(days=1)
 class Evaluate(Callback):
     """Evaluates the model after validations, and logs each metric as `eval/<task>/<data set>/<metric>`.
 
-    These metrics can be the trainer's `monitor`. The words are those of `slap evaluate`, and the record that it would
+    These metrics can be the trainer's `monitor`, but for those of a published benchmark or of clips that the run is
+    tested on, which may select nothing. The words are those of `slap evaluate`, and the record that it would
     write for a checkpoint of that step stands in the folder `evaluations` of the run, a file per step. Training goes on
     as if nothing had happened: modes and random numbers are restored.
 
@@ -120,7 +122,8 @@ class Evaluate(Callback):
         """Find the data of all rows, so that what is missing is known before training.
 
         Raises:
-            ValueError: there is no data for a row that was named, or for any; or the model is sharded.
+            ValueError: there is no data for a row that was named, or for any; the model is sharded; or clips that the
+                run is tested on would select a checkpoint.
         """
         del pl_module
         if isinstance(trainer.strategy, DeepSpeedStrategy | FSDPStrategy | ModelParallelStrategy):
@@ -133,6 +136,19 @@ class Evaluate(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         train = [Path(path) for path in data.manifests["train"]] if isinstance(data, AudioTextData) else []
         self._first_only(lambda: self._find_data(Path(trainer.default_root_dir), train))
+        monitors = [str(monitor) for part in trainer.callbacks if (monitor := getattr(part, "monitor", None))]  # type: ignore[attr-defined]
+        self._first_only(lambda: self._check(monitors, data))
+
+    def _check(self, monitors: Sequence[str], data: Any) -> None:
+        """Refuse to select by what is reported."""
+        own = {f"{row.task}/{located.clips.name}": located for row, located in self._located.items()}
+        for monitor in monitors:
+            located = own.get(monitor.removeprefix("eval/").rpartition("/")[0])
+            if located is None or not monitor.startswith("eval/"):
+                continue
+            refuse_published(monitor, located.clips.name)
+            if isinstance(data, AudioTextData):
+                refuse_tested(monitor, located.clips.part("test").clips, data)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate, if it is time, and log the metrics on all processes.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from slap.core.checkpoint_file import read
 from slap.core.errors import UserError
@@ -17,6 +18,7 @@ from slap.inference.backend import AudioTextModel
 from slap.inference.model import Model
 from slap.inference.network_backend import DEFAULT_MAX_SECONDS, NetworkBackend
 from slap.inference.rebuild import build, cast, for_use
+from slap.model.finite_weights import require_finite
 from slap.model.network import MAX_SECONDS
 
 READERS = "slap.models"
@@ -41,7 +43,8 @@ def load(
         path: a checkpoint that training wrote (`.ckpt`), a folder that `slap export` wrote, or a folder of another
             library for which a reader is installed.
         device: the device that it computes on; default: the first GPU if there is one, else the CPU.
-        trust: take files from places and with endings that are refused otherwise. Nothing is unpickled all the same.
+        trust: take files from places and with endings, and weights that are not finite, which are refused otherwise.
+            Nothing is unpickled all the same.
         dtype: the precision of weights and encoders: "float32" or "bfloat16"; default: as they were
             saved. Processors with bfloat16 instructions (AMX, AVX-512 BF16) and GPUs are several times faster in it.
             Embeddings differ by about a hundredth of their length, so the model has another name.
@@ -90,18 +93,26 @@ def _in(dtype: torch.dtype, model: Model) -> Model:
 def _from_file(path: Path, device: torch.device, trust: bool) -> Model:
     if path.suffix != ".ckpt" and not trust:
         raise UserError(f"{path} is no checkpoint (.ckpt) and no folder that `slap export` wrote; these are loaded")
-    return Model(checkpoint(path, device))
+    return Model(checkpoint(path, device, trust))
 
 
-def checkpoint(path: Path, device: torch.device) -> NetworkBackend:
+def checkpoint(path: Path, device: torch.device, trust: bool = False) -> NetworkBackend:
     """Load the model of a checkpoint that training wrote.
 
+    Args:
+        path: of the checkpoint.
+        device: the device that it computes on.
+        trust: take weights that are not finite, too.
+
     Raises:
-        ValueError: it is damaged, of something else, or would run code.
+        ValueError: it is damaged, of something else, would run code, or has weights that are not finite.
     """
     content = read_checkpoint(path)
     arguments, absent = for_use(content["hyper_parameters"])
-    network = build(arguments, content["state_dict"]).to(device)
+    try:
+        network = build(arguments, content["state_dict"], trust=trust).to(device)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     return NetworkBackend(network, arguments, content.get(MAX_SECONDS, DEFAULT_MAX_SECONDS), absent)
 
 
@@ -124,5 +135,8 @@ def _from_folder(folder: Path, device: torch.device, trust: bool) -> Model:
         reader = entry.load()
         if reader.recognizes(folder):
             backend: AudioTextModel = reader.load(folder, device)
+            for part in vars(backend).values():
+                if isinstance(part, nn.Module) and not trust:
+                    require_finite(part, part.state_dict(), f"get {folder} again (trust=True loads it anyway)")
             return Model(backend)
     raise UserError(f"{folder} holds no model that is known here: no folder of `slap export`, nor of another library")

@@ -19,6 +19,7 @@ from slap.core.errors import UserError
 from slap.core.packed import Packed
 from slap.core.registry import plugins
 from slap.model.contracts import Classifier
+from slap.model.finite_weights import require_finite
 from slap.model.network import Network
 
 ARGUMENTS = ("audio", "text", "embedding_dim")
@@ -92,16 +93,19 @@ def _refuse_sources(kind: str, spec: Any) -> None:
             raise UserError(f"the model's {kind} names {named}; a saved model brings everything with it")
 
 
-def build(arguments: Mapping[str, Any], state: Mapping[str, Tensor], take: bool = False) -> Network:
+def build(
+    arguments: Mapping[str, Any], state: Mapping[str, Tensor], take: bool = False, trust: bool = False
+) -> Network:
     """Make the network of plain arguments, and fill it with a state; further entries of the state are ignored.
 
     Args:
         arguments: from `for_use`.
         state: of the whole model or of the network in use alone.
         take: have the network keep these very tensors where their types are its own, which spares a copy.
+        trust: take weights that are not finite, too.
 
     Raises:
-        ValueError: an unknown plug-in or argument, or a state that lacks weights or has others.
+        ValueError: an unknown plug-in or argument, or a state that lacks weights, has others, or is not finite.
     """
     with uninitialized():
         network = Network(**arguments)
@@ -114,6 +118,9 @@ def build(arguments: Mapping[str, Any], state: Mapping[str, Tensor], take: bool 
     ]
     if missing or shapes:
         raise UserError(f"the weights do not fit the model: missing are {missing or 'none'}; of other shape: {shapes}")
+    if not trust:
+        hint = "take another checkpoint of the run (trust=True loads it anyway)"
+        require_finite(network, {name: state[name] for name in wanted}, hint)
     own = all(state[name].dtype == value.dtype for name, value in wanted.items())
     network.load_state_dict({name: state[name] for name in wanted}, assign=take and own)
     return network

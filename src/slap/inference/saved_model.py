@@ -102,7 +102,7 @@ def read(
     Args:
         folder: what `save` wrote.
         device: the device that it computes on.
-        trust: take files that are links to elsewhere, and weights whose checksum is wrong.
+        trust: take files that are links to elsewhere, and weights whose checksum is wrong or that are not finite.
         root: links may lead anywhere below; default: the folder.
 
     Raises:
@@ -122,7 +122,7 @@ def read(
         )
     state.setdefault(TOKENIZER_STATE, torch.empty(0, dtype=torch.uint8))
     arguments, absent = for_use(config["arguments"])
-    network = build(arguments, state, take=True)
+    network = build(arguments, state, take=True, trust=trust)
     backend = NetworkBackend(network.to(device), arguments, config["max_seconds"], {**config["absent"], **absent})
     return backend, None if config["calibration"] is None else Calibration(**config["calibration"])
 

@@ -5,6 +5,7 @@ B clips, C captions, E shared dimension.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -15,11 +16,15 @@ from torch import Tensor
 
 from slap.core.batch import Batch
 from slap.core.errors import UserError
+from slap.metrics.finite import not_finite_line
 from slap.model.contracts import Classifier
+from slap.model.finite_weights import require_finite
 from slap.model.network import MAX_SECONDS, Network
 from slap.model.views import Views
 from slap.nn.stack import compile_blocks
 from slap.training.held_out import HeldOutMetrics
+
+log = logging.getLogger(__name__)
 
 
 def check_arguments(objectives: Mapping[str, Any], layer_decay: float, micro_clips: int | None) -> None:
@@ -54,8 +59,15 @@ class LightningNetwork(Network, LightningModule):
         self.evaluation = HeldOutMetrics()
 
     def setup(self, stage: str) -> None:
-        """Before training, learn what is learned from the training clips (tokenizer, classes), and compile."""
+        """Before training, learn what is learned from the training clips (tokenizer, classes), and compile.
+
+        A model that is evaluated untrained learns the same, where the data module has training clips.
+        """
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if stage != "fit":
+            untrained = self.trainer.ckpt_path is None and not self.trainer.global_step
+            if untrained and getattr(data, "manifests", {}).get("train"):
+                self._prepare(data)
             return
         if self.hparams["compile"]:
             compile_blocks(self)
@@ -64,12 +76,14 @@ class LightningNetwork(Network, LightningModule):
         if isinstance(self.trainer.strategy, DDPStrategy):
             # Some parameters serve only some objectives, e.g. the token of hidden patches.
             self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        self._prepare(data)
+        self.max_seconds = getattr(data, "window", None)
+
+    def _prepare(self, data: Any) -> None:
         if self.trainer.ckpt_path is None:  # a checkpoint brings its tokenizer
             self.text.prepare(data.captions())
         for objective in self.objectives.values():
             objective.prepare(data)  # type: ignore[operator]
-        self.max_seconds = getattr(data, "window", None)
 
     def configure_model(self) -> None:
         """Under FSDP2, keep only a part of the parameters on each process, once.
@@ -89,7 +103,12 @@ class LightningNetwork(Network, LightningModule):
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = self.portable(checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the longest clip of training."""
+        """Restore the longest clip of training.
+
+        Raises:
+            ValueError: weights that are not finite.
+        """
+        require_finite(self, checkpoint.get("state_dict", {}), "take another checkpoint of the run")
         self.max_seconds = checkpoint.get(MAX_SECONDS, self.max_seconds)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -131,10 +150,14 @@ class LightningNetwork(Network, LightningModule):
         self._report("test")
 
     def _report(self, stage: str) -> None:
-        prompts: Mapping[str, str] = self.trainer.datamodule.prompts  # type: ignore[attr-defined]
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        prompts: Mapping[str, str] = data.prompts
         heads = self.heads
         embeddings = len(heads) < len(self.objectives)
-        self.evaluation.compute(prompts, self.embed_captions, self.sources(stage), heads, embeddings)
+        own_only = getattr(data, "own_captions_only", False)
+        self.evaluation.compute(prompts, self.embed_captions, self.sources(stage), heads, embeddings, own_only)
+        if self.evaluation.not_finite and self.trainer.is_global_zero:
+            log.warning("%s: %s", stage, not_finite_line(self.evaluation.not_finite))
         results = self.evaluation.results | self.evaluation.median_ranks
         # All processes have the same values; saying so spares a warning for each.
         self.log_dict({f"{stage}/{name}": result.value for name, result in results.items()}, sync_dist=True)

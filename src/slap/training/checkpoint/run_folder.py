@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import csv
+import logging
 import warnings
 from pathlib import Path
 
+import torch
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from torch import Tensor
 
 from slap.core.bad_clip import BAD_CLIPS
 from slap.core.files import atomic_write
+from slap.model.finite_weights import has_finite_weights
 from slap.training.callbacks.loss_monitor import WATCH_FILES
 from slap.training.checkpoint.io import BEST, LAST, PREVIOUS
+
+log = logging.getLogger(__name__)
 
 METRICS = "metrics.csv"
 
@@ -91,6 +97,8 @@ def _whole(row: str, header: str) -> bool:
 class BestCheckpoint(ModelCheckpoint):
     """Saves `best.ckpt` after each validation that beats those before it.
 
+    A metric that is not finite beats nothing, and a model whose weights are not finite is never the best.
+
     Args:
         out: the run's folder.
         monitor: the metric that decides.
@@ -112,6 +120,19 @@ class BestCheckpoint(ModelCheckpoint):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
             super().setup(trainer, pl_module, stage)
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Return whether this validation is the best so far."""
+        if current is None or not trainer.strategy.reduce_boolean_decision(bool(torch.as_tensor(current).isfinite())):
+            if current is not None:
+                log.warning("step %d is not the best: %s is %s", trainer.global_step, self.monitor, float(current))
+            return False
+        if not super().check_monitor_top_k(trainer, current):
+            return False
+        sound = trainer.strategy.reduce_boolean_decision(has_finite_weights(trainer.lightning_module))
+        if not sound:
+            log.warning("step %d is not the best: weights of the model are not finite", trainer.global_step)
+        return sound
 
 
 class AppendingCSVLogger(CSVLogger):
