@@ -31,7 +31,8 @@ class Contrastive(Objective):
     The paper does not say how it treats captions that clips share, or several captions of a clip. It is our choice that
     all of them are positives, see `positives`, with equal probabilities as their target, see `cross_entropy`.
 
-    The cap on the scale acts in the forward pass, so the gradient is exact: 0 beyond the cap, where the scale stays.
+    The cap on the scale acts on the parameter, after each optimizer step and after loading, as in CLIP. So the scale
+    comes down again when the loss asks for it.
 
     Args:
         temperature: initial temperature; the logits are cosines divided by it. The logarithm of its inverse is learned.
@@ -61,7 +62,7 @@ class Contrastive(Objective):
         audio, text, pairs = found["audio"], found["text"], gather(batch.pairs)
         all_audio, all_text = gather(audio), gather(text)
         clips, captions = gather(batch.clip_key), gather(batch.caption_key)
-        scale = self.log_scale.exp().clamp(max=MAX_SCALE)
+        scale = self.log_scale.exp()
 
         def of_clips(audio: Tensor, keys: Tensor) -> Tensor:
             return cross_entropy(scale * audio @ all_text.T, positives(keys, captions, pairs))
@@ -76,9 +77,13 @@ class Contrastive(Objective):
         loss = (global_mean(audio_to_text) + global_mean(text_to_audio)) / 2
         return loss, {"scale": scale.detach()}
 
+    def constrain(self) -> None:
+        """Keep the scale at or below its cap."""
+        self.log_scale.clamp_(max=log(MAX_SCALE))
+
     def calibration(self) -> Calibration:
         """Return the probabilities of texts to belong to a clip: a softmax with the learned scale."""
-        return Calibration("softmax", float(self.log_scale.detach().exp().clamp(max=MAX_SCALE)))
+        return Calibration("softmax", float(self.log_scale.detach().exp()))
 
 
 def cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from slap.cli.main import main
 FOLDER = "docs/tutorials"
 CORPUS = ["--data.train=40", "--data.val=36", "--data.test=60"]
 DATA = ["--data.num_workers=0"]
-FIT = ["--trainer.max_steps=2", "--trainer.val_check_interval=2", "--trainer.accelerator=cpu"]
+FIT = ["--trainer.max_steps=2", "--model.warmup_steps=1", "--trainer.val_check_interval=2", "--trainer.accelerator=cpu"]
 QUIET = ["--trainer.enable_progress_bar=false"]
 
 SMALLER = {

@@ -103,6 +103,10 @@ class Evaluate(Callback):
         self._located: dict[EvalRow, Located] = {}
         self._group: Any = None
 
+    def logs(self) -> list[str]:
+        """Return the beginnings of the names of its metrics, see `slap.training.checkpoint.run_folder`."""
+        return [f"eval/{row.task}/{row.dataset}/" for row in self.rows]
+
     @property
     def state_key(self) -> str:
         """Key that distinguishes several such callbacks in a checkpoint."""

@@ -166,6 +166,10 @@ class Objective(nn.Module, ABC):
 
     uses_teacher: bool = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_load_state_dict_post_hook(_constrain)
+
     def setup(self, model: ModelParts) -> None:
         """Build heads that depend on the model. Runs once, before the optimizer and the strategy see the model."""
 
@@ -183,6 +187,22 @@ class Objective(nn.Module, ABC):
             options: the arguments of its constructor, and its weight.
         """
         return dict(options)
+
+    def lr_scale(self, name: str) -> float:
+        """Return the factor on the learning rate of one parameter, e.g. above 1 for a head that begins at random.
+
+        Args:
+            name: the parameter's name as `self.named_parameters()` gives it.
+        """
+        del name
+        return 1.0
+
+    def constrain(self) -> None:
+        """Move parameters that have a limited range back into it, in place, e.g. a temperature.
+
+        It runs after each optimizer step and after weights were loaded. A limit in `forward` would not do: beyond it
+        the gradient is 0, so that a parameter that has passed it once never comes back.
+        """
 
     @abstractmethod
     def forward(self, views: Views) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
@@ -226,6 +246,13 @@ class Objective(nn.Module, ABC):
         """
         del logged
         return None
+
+
+def _constrain(objective: nn.Module, incompatible: Any) -> None:
+    del incompatible
+    assert isinstance(objective, Objective)
+    with torch.no_grad():
+        objective.constrain()
 
 
 class Classifier:

@@ -112,6 +112,7 @@ class SLAP(LightningNetwork):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Update the parameters, then the teacher; neither where the gradient is not finite."""
         super().optimizer_step(*args, **kwargs)
+        step.constrain(self)
         self.loss_logger.log_sources(self)
         if self.teacher is not None:
             bad = None if self.last_step is None else self.last_step.nonfinite

@@ -128,7 +128,8 @@ def trainer(
     if enable_model_summary and not any(isinstance(callback, ModelSummary) for callback in callbacks or []):
         own.append(ParameterSummary())
     if enable_checkpointing and not fast_dev_run:
-        own += [BestCheckpoint(out, monitor, mode), LastCheckpoint(out, resume, stop, save_every)]
+        last = LastCheckpoint(out, resume, stop, save_every)
+        own += [BestCheckpoint(out, monitor, mode, last.save), last]
     with _without_advertisements():
         made = Trainer(
             default_root_dir=out,
