@@ -121,7 +121,7 @@ class AudioTransformer(AudioEncoder):
 
         The paper masks patches without saying how; replacing them allows comparing their outputs to the teacher's.
         """
-        x = self.embed(patches.values)
+        x = self.embed(patches.values.to(self.embed.weight.dtype))
         if hidden is not None:
             x = torch.where(hidden[:, None], self.mask_token.to(x.dtype), x)
         assert patches.positions is not None

@@ -11,12 +11,13 @@ from torchaudio.functional import melscale_fbanks
 
 from slap.core.errors import UserError
 from slap.core.packed import Layout, Packed
+from slap.nn.precision import FullPrecision
 
 CHUNK = 16_384
 """Maximal number of frames per Fourier transform, which limits the memory for long batches."""
 
 
-class LogMel(nn.Module):
+class LogMel(FullPrecision):
     """Log-mel spectrogram, equal to `torchaudio.transforms.MelSpectrogram` (centered, reflecting) of each clip.
 
     A clip of n samples has 1 + n // hop frames. Clips shorter than half a window are reflected more than once, which

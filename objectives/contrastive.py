@@ -18,6 +18,7 @@ from slap.core.registry import register
 from slap.model.contracts import Objective
 from slap.model.views import Views, by_clip, student_view
 from slap.nn.chunking import checkpointed_chunks
+from slap.nn.precision import FullPrecision
 from slap.objectives.positive_pairs import positives
 
 MAX_SCALE = 100.0
@@ -25,7 +26,7 @@ MAX_SCALE = 100.0
 
 
 @register("contrastive")
-class Contrastive(Objective):
+class Contrastive(FullPrecision, Objective):
     """Symmetric contrastive loss with several positives (paper: L_CLAP; CLIP, arXiv 2103.00020).
 
     The paper does not say how it treats captions that clips share, or several captions of a clip. It is our choice that

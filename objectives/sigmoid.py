@@ -19,11 +19,12 @@ from slap.core.registry import register
 from slap.model.contracts import Objective
 from slap.model.views import Views, student_view
 from slap.nn.chunking import checkpointed_chunks
+from slap.nn.precision import FullPrecision
 from slap.objectives.positive_pairs import positives
 
 
 @register("sigmoid")
-class Sigmoid(Objective):
+class Sigmoid(FullPrecision, Objective):
     """Pairwise sigmoid loss (SigLIP, arXiv 2303.15343), an alternative to `contrastive`.
 
     SigLIP has one caption per image. It is our choice that captions shared by several clips, and all captions of one

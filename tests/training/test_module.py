@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from slap import SLAP, Batch, Objective, Packed, register
 from slap.core.batch import fingerprint
 from slap.nn.tokenizer import train_tokenizer
+from slap.training.half_precision import HalfWeights
 
 AUDIO = {"name": "transformer", "size": "nano"}
 TEXT = {"name": "transformer", "size": "nano", "vocab_size": 300}
@@ -238,6 +239,18 @@ def test_fit_logs_what_it_promises_and_validates(tmp_path):
         assert 0 <= logged[f"val/{name}"] <= 100
     assert logged["val/t2a_R@5"] == 100.0  # there are only four clips
     assert logged["val/zeroshot_animal"] in (0.0, 50.0, 100.0)
+
+
+def test_half_precision_trains_all_objectives_and_keeps_the_averages_in_full(tmp_path):
+    small = {"layers": 1, "width": 64, "heads": 2, "hidden": 64}
+    objectives = {"contrastive": 1.0, "captioning": small, "masked_distillation": {"prototypes": 8}}
+    model = SLAP(AUDIO, TEXT, objectives, warmup_steps=0)
+    trainer = quiet_trainer(tmp_path, plugins=[HalfWeights("bf16-true")], limit_val_batches=0, log_every_n_steps=1)
+    trainer.fit(model, datamodule=Data())
+    assert all(torch.isfinite(trainer.callback_metrics[f"train/{name}"]) for name in objectives)
+    assert model.audio.embed.weight.dtype == torch.bfloat16
+    assert {p.dtype for p in model.teacher.parameters()} == {torch.float32}
+    assert model.objectives["contrastive"].log_scale.dtype == torch.float32
 
 
 def test_a_checkpoint_brings_back_the_model_with_its_tokenizer(tmp_path):

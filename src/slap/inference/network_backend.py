@@ -18,9 +18,8 @@ from slap.core.errors import UserError
 from slap.core.files import digest
 from slap.core.packed import Packed
 from slap.inference.frames import frame_count
-from slap.inference.rebuild import Calibrated, Writes
-from slap.model.contracts import Classifier
-from slap.model.network import Network
+from slap.model.contracts import Calibrated, Classifier, Writes
+from slap.model.network import Network, Weights
 from slap.model.views import View
 from slap.nn.linear import prepack
 
@@ -44,6 +43,7 @@ class NetworkBackend:
         max_seconds: the longest clip of its training.
         absent: objectives that it was trained with, but which are not in use, by name with the reason.
         lent: leave modes and gradients of `network` to its owner, who has set it to evaluation.
+        weights: the weights of its checkpoint that it has, for reports.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class NetworkBackend:
         max_seconds: float = DEFAULT_MAX_SECONDS,
         absent: Mapping[str, str] | None = None,
         lent: bool = False,
+        weights: Weights = "raw",
     ) -> None:
         self.network = network if lent else network.eval().requires_grad_(False)
         if not lent:
@@ -60,6 +61,7 @@ class NetworkBackend:
         self.arguments = dict(arguments)
         self.max_seconds = max_seconds
         self.absent = dict(absent or {})
+        self.weights = weights
         self.sample_rate = network.audio.sample_rate
         self.embedding_dim = network.embedding_dim
 

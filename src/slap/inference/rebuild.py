@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from slap.core.calibration import Calibration
-from slap.core.decoding import GREEDY, Decoding
 from slap.core.errors import UserError
-from slap.core.packed import Packed
 from slap.core.registry import plugins
-from slap.model.contracts import Classifier
+from slap.model.contracts import Calibrated, Classifier, Writes
 from slap.model.network import Network
 
 ARGUMENTS = ("audio", "text", "embedding_dim")
@@ -26,22 +23,6 @@ ARGUMENTS = ("audio", "text", "embedding_dim")
 
 DRAWS = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "erfinv_", "mul_", "add_", "clamp_"}
 """The operations that draw first weights."""
-
-
-@runtime_checkable
-class Calibrated(Protocol):
-    """An objective that learns how cosines become probabilities."""
-
-    def calibration(self) -> Calibration:
-        """Return the rule that it learned."""
-
-
-@runtime_checkable
-class Writes(Protocol):
-    """An objective that learns to write captions."""
-
-    def generate(self, audio: Packed, decoding: Decoding = GREEDY, draws: Tensor | None = None) -> Packed:
-        """Write the tokens of a caption for each clip, from dense features; for `draws` see `slap.core.decoding`."""
 
 
 def for_use(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -67,6 +67,7 @@ def save(
         "arguments": backend.arguments,
         "max_seconds": backend.max_seconds,
         "absent": backend.absent,
+        "weights": backend.weights,
         "calibration": None if calibration in (None, backend.calibration) else asdict(calibration),
         "checksum": digest(backend.arguments, state),
     }
@@ -123,7 +124,8 @@ def read(
     state.setdefault(TOKENIZER_STATE, torch.empty(0, dtype=torch.uint8))
     arguments, absent = for_use(config["arguments"])
     network = build(arguments, state, take=True)
-    backend = NetworkBackend(network.to(device), arguments, config["max_seconds"], {**config["absent"], **absent})
+    absent, weights = {**config["absent"], **absent}, config.get("weights", "raw")
+    backend = NetworkBackend(network.to(device), arguments, config["max_seconds"], absent, weights=weights)
     return backend, None if config["calibration"] is None else Calibration(**config["calibration"])
 
 

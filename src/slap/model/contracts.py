@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from slap.core.batch import Batch
+from slap.core.calibration import Calibration
+from slap.core.decoding import GREEDY, Decoding
 from slap.core.packed import Packed
 from slap.core.registry import add_kind
 from slap.model.views import View, ViewedModel, Views
@@ -277,6 +279,22 @@ class Classifier:
     @abstractmethod
     def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the share of each class in each clip, (B, K), and which clips have labels of the task, (B,) bool."""
+
+
+@runtime_checkable
+class Calibrated(Protocol):
+    """An objective that learns how cosines become probabilities."""
+
+    def calibration(self) -> Calibration:
+        """Return the rule that it learned."""
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """An objective that learns to write captions."""
+
+    def generate(self, audio: Packed, decoding: Decoding = GREEDY, draws: Tensor | None = None) -> Packed:
+        """Write the tokens of a caption for each clip, from dense features; for `draws` see `slap.core.decoding`."""
 
 
 add_kind("audio encoder", AudioEncoder, reserved={"name"})

@@ -9,18 +9,50 @@ no import of Lightning.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
+from slap.core.errors import UserError
 from slap.core.packed import Packed
-from slap.model.contracts import AudioEncoder, Objective, TextEncoder
-from slap.model.ema import EMATeacher
+from slap.model.contracts import AudioEncoder, Calibrated, Classifier, Objective, TextEncoder, Writes
+from slap.model.ema import EMATeacher, averaged_state
 from slap.model.specs import EncoderSpec, ObjectiveSpec, build_encoder, build_objectives, portable_spec
 from slap.nn.pooling import AttentionPooling
 
 MAX_SECONDS = "max_seconds"
 """The key of a checkpoint that holds the duration of the longest clip of its training, in seconds."""
+
+AVERAGES = "averages"
+"""The key of a checkpoint that holds the names of the modules whose averages it has, see `EMATeacher.names`."""
+
+Weights = Literal["raw", "ema"]
+"""The weights of a checkpoint: as they were trained, or their exponential moving averages."""
+
+
+def chosen_state(checkpoint: Mapping[str, Any], weights: Weights, path: str | Path) -> Mapping[str, Tensor]:
+    """Return the state of a checkpoint with the chosen weights.
+
+    Args:
+        checkpoint: its content.
+        weights: which of its weights.
+        path: of the file, for messages.
+
+    Raises:
+        ValueError: there is no such choice, or the checkpoint has no averages of the whole model.
+    """
+    state: Mapping[str, Tensor] = checkpoint["state_dict"]
+    if weights not in get_args(Weights):
+        raise UserError(f"weights must be one of {', '.join(get_args(Weights))}; got {weights!r}")
+    if weights == "raw":
+        return state
+    if AVERAGES in checkpoint:
+        return averaged_state(state, checkpoint[AVERAGES])
+    why = "it was trained without; `ema: true` of the model (--model.ema true) keeps them"
+    if any(name.startswith("teacher.") for name in state):
+        why = "the version of slap-audio that wrote it averaged the audio side alone"
+    raise UserError(f"{path} has no averages of its weights (weights 'ema'): {why}. Its other weights are 'raw'")
 
 
 class Network(nn.Module):
@@ -33,6 +65,7 @@ class Network(nn.Module):
         embedding_dim: E.
         mask_ratio: share of patches that the masked view hides.
         ema_momentum: momentum of the teacher at the start and at the end of training.
+        ema: keep a teacher, whose averages can be used, even if no objective needs it.
     """
 
     def __init__(
@@ -43,6 +76,7 @@ class Network(nn.Module):
         embedding_dim: int = 512,
         mask_ratio: float = 0.5,
         ema_momentum: tuple[float, float] = (0.994, 1.0),
+        ema: bool = False,
     ) -> None:
         super().__init__()
         self.embedding_dim = embedding_dim
@@ -53,13 +87,17 @@ class Network(nn.Module):
         self.text_pool = AttentionPooling(self.text.width, embedding_dim)
         self.objectives, self.weights = build_objectives(objectives)
         self.teacher: EMATeacher | None = None
-        if any(objective.uses_teacher for objective in self.objectives.values()):
+        if ema or any(objective.uses_teacher for objective in self.objectives.values()):
             self.teacher = EMATeacher(ema_momentum)
             self.teacher.track(self.audio)
             self.teacher.track(self.audio_pool)
         for objective in self.objectives.values():
             assert isinstance(objective, Objective)
             objective.setup(self)
+        if self.teacher is not None:  # after the heads, whose places in checkpoints are older
+            used = [part for part in self.objectives.values() if isinstance(part, Calibrated | Writes | Classifier)]
+            for part in (self.text, self.text_pool, *used):
+                self.teacher.track(part)
 
     def portable(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments that rebuild this network where files and hubs are out of reach, with what it learned.

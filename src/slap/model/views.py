@@ -6,6 +6,7 @@ B clips, C captions, N audio patches, M text tokens, D an encoder's width, E the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -137,7 +138,12 @@ class Views:
     def _patches(self) -> Packed:
         """The patches to compute: those of the batch, or of a stand-in where it has no clip."""
         with torch.no_grad():
-            return self._model.audio.patchify(self.batch.audio if len(self.batch) else silence(self.batch.audio))
+            return self._model.audio.patchify(self._waveforms)
+
+    @property
+    def _waveforms(self) -> Packed:
+        """The waveforms to compute: those of the batch, or of a stand-in where it has no clip."""
+        return self.batch.audio if len(self.batch) else silence(self.batch.audio)
 
     @property
     def patch_count(self) -> int:
@@ -171,7 +177,7 @@ class Views:
 
     @cached_property
     def teacher(self) -> View:
-        """The EMA teacher on all patches, without gradient.
+        """The EMA teacher on all patches, without SpecAugment and without gradient.
 
         Raises:
             RuntimeError: no objective of the model declares `uses_teacher`.
@@ -182,9 +188,13 @@ class Views:
                 "views.teacher was read, but the model keeps no teacher: "
                 "set `uses_teacher = True` on the objective that reads it"
             )
-        with torch.no_grad():
-            pool = teacher.copy_of(self._model.audio_pool)
-            return self._view(teacher.copy_of(self._model.audio)(self._patches), torch.no_grad()(pool))
+        audio, pool = teacher.copy_of(self._model.audio), teacher.copy_of(self._model.audio_pool)
+        with torch.no_grad(), _precision_of(self._model.audio):
+            # The student's patches are augmented in training, so the teacher makes its own.
+            patches = audio.patchify(self._waveforms) if self._model.audio.training else self._patches
+            tokens = audio(patches)
+        # Its heads are in full precision.
+        return self._view(tokens.replace(tokens.values.to(pool.query.dtype)), torch.no_grad()(pool))
 
     def teacher_of(self, module: nn.Module) -> nn.Module:
         """Return the EMA copy of a head that an objective gave to `model.teacher.track` in its `setup`."""
@@ -198,6 +208,14 @@ class Views:
         text, encoder = self.batch.text, self._model.text
         tokens = encoder(text if len(self.batch) else wordless(text, encoder.bos, encoder.eos))
         return self._view(tokens, self._model.text_pool)
+
+
+def _precision_of(module: nn.Module) -> AbstractContextManager[Any]:
+    """Return a context in which full-precision weights compute in the precision of a module that is cast to a lower."""
+    parameter = next(module.parameters())
+    if parameter.dtype in (torch.bfloat16, torch.float16):
+        return torch.autocast(parameter.device.type, parameter.dtype)
+    return nullcontext()
 
 
 def nothing_of(items: Packed) -> Packed:

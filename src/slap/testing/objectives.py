@@ -31,8 +31,8 @@ def check_objective(objective: Objective, model: SLAP | None = None) -> None:
     """Check that an objective keeps its contract.
 
     Args:
-        objective: an objective, before `setup`. If it learns from labels, clips have two, for any task. Its state, if it
-            has one, must be in buffers, which checkpoints hold.
+        objective: an objective, before `setup`. If it learns from labels, clips have two, for any task. A state must be
+            in buffers, which checkpoints hold.
         model: a model whose encoders the objective is tested with; its text encoder must be prepared. Default: tiny
             encoders.
 

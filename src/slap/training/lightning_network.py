@@ -11,12 +11,13 @@ from typing import Any
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from slap.core.batch import Batch
 from slap.core.errors import UserError
 from slap.model.contracts import Classifier
-from slap.model.network import MAX_SECONDS, Network
+from slap.model.network import AVERAGES, MAX_SECONDS, Network, Weights, chosen_state
 from slap.model.views import Views
 from slap.nn.stack import compile_blocks
 from slap.training.held_out import HeldOutMetrics
@@ -44,10 +45,12 @@ class LightningNetwork(Network, LightningModule):
             `slap.core.windows`. None before training.
         evaluation: the metrics of the last validation or test.
         micro_clips: the most clips that are computed at once; None for whole batches.
+        weights_in_use: the weights of a checkpoint that are validated, tested or predicted with.
     """
 
     max_seconds: float | None = None
     micro_clips: int | None = None
+    weights_in_use: Weights = "raw"
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -69,6 +72,8 @@ class LightningNetwork(Network, LightningModule):
             self.text.prepare(data.captions())
         for objective in self.objectives.values():
             objective.prepare(data)  # type: ignore[operator]
+        if self.teacher is not None:
+            self.teacher.refresh()
         self.max_seconds = getattr(data, "window", None)
 
     def configure_model(self) -> None:
@@ -86,16 +91,43 @@ class LightningNetwork(Network, LightningModule):
         """Save arguments that name no file and no hub, and the longest clip of training."""
         if self.max_seconds is not None:
             checkpoint[MAX_SECONDS] = self.max_seconds
+        if self.teacher is not None:
+            checkpoint[AVERAGES] = self.teacher.names(self)
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = self.portable(checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the longest clip of training."""
+        """Restore the longest clip of training.
+
+        Raises:
+            ValueError: the averages of the weights are asked for, and the checkpoint has none.
+        """
+        if self.weights_in_use != "raw":
+            chosen_state(checkpoint, self.weights_in_use, "the checkpoint")
         self.max_seconds = checkpoint.get(MAX_SECONDS, self.max_seconds)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Embed the clips, or the windows of long ones, (B, E), and the captions, (C, E)."""
         audio = self.embed_audio(batch.audio)
         return audio, self.embed_text(batch.text) if len(batch.text) else audio.new_zeros(0, self.embedding_dim)
+
+    def on_validation_start(self) -> None:
+        """Take the averages of the weights, if they are to be validated; never within a training."""
+        if self.trainer.state.fn == TrainerFn.VALIDATING:
+            self._take_weights()
+
+    def on_test_start(self) -> None:
+        """Take the averages of the weights, if they are to be tested."""
+        self._take_weights()
+
+    def on_predict_start(self) -> None:
+        """Take the averages of the weights, if they are to be predicted with."""
+        self._take_weights()
+
+    def _take_weights(self) -> None:
+        if self.weights_in_use == "ema":
+            if self.teacher is None:
+                raise UserError("the model keeps no averages of its weights (weights 'ema'): set --model.ema true")
+            self.teacher.lend()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return ids, `spans` (the samples of its clip that each row is, see `Batch`) and embeddings, (B, E)."""

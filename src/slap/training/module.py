@@ -33,6 +33,8 @@ class SLAP(LightningNetwork):
         mask_ratio: share of patches that the masked view hides (the paper: 0.5).
         ema_momentum: momentum of the EMA teacher at the first and the last optimizer step (the paper: 0.994 to 1,
             cosine).
+        ema: keep exponential moving averages of the weights, by this momentum, even if no objective needs the teacher.
+            `--weights ema` of the commands, and `slap.load(weights="ema")`, use them.
         lr: learning rate after warm-up (the paper: 1e-4).
         weight_decay: weight decay of linear layers (not in the paper; our choice).
         betas: the two decay rates of AdamW's moments (the paper names no optimizer; our choice).
@@ -64,6 +66,7 @@ class SLAP(LightningNetwork):
         embedding_dim: int = 512,
         mask_ratio: float = 0.5,
         ema_momentum: tuple[float, float] = (0.994, 1.0),
+        ema: bool = False,
         lr: float = 1e-4,
         weight_decay: float = 0.05,
         betas: tuple[float, float] = (0.9, 0.98),
@@ -78,7 +81,7 @@ class SLAP(LightningNetwork):
         lr_scales = lr_scales or {}
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         check_arguments(objectives, layer_decay, micro_clips)
-        super().__init__(audio, text, objectives, embedding_dim, mask_ratio, ema_momentum)
+        super().__init__(audio, text, objectives, embedding_dim, mask_ratio, ema_momentum, ema)
         self.save_hyperparameters(describe(arguments))
         optim.freeze(self, freeze)
         self.loss_logger = LossLogger([*self.objectives])
