@@ -15,8 +15,9 @@ from torch.overrides import TorchFunctionMode
 
 from slap.core.errors import UserError
 from slap.core.registry import plugins
-from slap.model.contracts import Calibrated, Classifier, Writes
+from slap.model.contracts import AudioEncoder, Calibrated, Classifier, TextEncoder, Writes
 from slap.model.network import Network
+from slap.model.specs import as_saved
 
 ARGUMENTS = ("audio", "text", "embedding_dim")
 """The hyperparameters of a checkpoint that the network in use depends on, beside its objectives."""
@@ -85,7 +86,7 @@ def build(arguments: Mapping[str, Any], state: Mapping[str, Tensor], take: bool 
         ValueError: an unknown plug-in or argument, or a state that lacks weights or has others.
     """
     with uninitialized():
-        network = Network(**arguments)
+        network = Network(**_as_saved(arguments))
     wanted = network.state_dict()
     missing = sorted(set(wanted) - set(state))
     shapes = [
@@ -98,6 +99,12 @@ def build(arguments: Mapping[str, Any], state: Mapping[str, Tensor], take: bool 
     own = all(state[name].dtype == value.dtype for name, value in wanted.items())
     network.load_state_dict({name: state[name] for name in wanted}, assign=take and own)
     return network
+
+
+def _as_saved(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with those that a model lacks by its age."""
+    sides = {"audio": AudioEncoder, "text": TextEncoder}
+    return {**arguments, **{side: as_saved(kind, arguments[side]) for side, kind in sides.items()}}
 
 
 def cast(network: Network, dtype: torch.dtype) -> Network:

@@ -27,10 +27,13 @@ class Encoder(nn.Module, ABC):
     Attributes:
         width: D, the width of the dense output.
         sources: names of its arguments that say where files or hubs are; saved models may not hold any, see `portable`.
+        older: arguments that a saved model may lack, since they or their defaults are newer, with the values that it
+            then has. `portable` must give them from now on, and `adopt` take them.
     """
 
     width: int
     sources: ClassVar[tuple[str, ...]] = ()
+    older: ClassVar[Mapping[str, Any]] = {}
 
     def lr_scale(self, name: str) -> float:
         """Return the factor on the learning rate of one parameter, e.g. below 1 for pretrained layers.
@@ -60,6 +63,14 @@ class Encoder(nn.Module, ABC):
         """
         return dict(options)
 
+    def adopt(self, values: Mapping[str, Any]) -> None:
+        """Change arguments to those of an older model whose weights are about to be loaded.
+
+        Args:
+            values: some of `older`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has `older` arguments, but no `adopt`: {dict(values)}")
+
 
 class AudioEncoder(Encoder):
     """Base of encoders that turn waveforms of any duration into dense features.
@@ -69,10 +80,13 @@ class AudioEncoder(Encoder):
         sample_rate: of its waveforms, in Hz; the data module resamples to it.
         step: seconds from one time coordinate of its patches (`positions[:, 0]`) to the next; None if patches have no
             time. Similarity over time needs it, see `slap.inference.frames`.
+        any_patches: whether `forward` takes any subset of a clip's patches, by their positions, see
+            `slap.model.views.Views.visible`.
     """
 
     sample_rate: int
     step: float | None = None
+    any_patches: bool = False
 
     @abstractmethod
     def patchify(self, audio: Packed) -> Packed:

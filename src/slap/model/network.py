@@ -18,7 +18,7 @@ from slap.core.errors import UserError
 from slap.core.packed import Packed
 from slap.model.contracts import AudioEncoder, Calibrated, Classifier, Objective, TextEncoder, Writes
 from slap.model.ema import EMATeacher, averaged_state
-from slap.model.specs import EncoderSpec, ObjectiveSpec, build_encoder, build_objectives, portable_spec
+from slap.model.specs import INSTANCE, EncoderSpec, ObjectiveSpec, build_encoder, build_objectives, portable_spec
 from slap.nn.pooling import AttentionPooling
 
 MAX_SECONDS = "max_seconds"
@@ -107,8 +107,9 @@ class Network(nn.Module):
         """
         portable = dict(arguments)
         for side, encoder in (("audio", self.audio), ("text", self.text)):
-            if isinstance(arguments[side], Mapping):
-                options = dict(arguments[side])
+            spec = arguments[side]
+            if isinstance(spec, Mapping) or not spec.startswith(INSTANCE):
+                options = {"name": spec} if isinstance(spec, str) else dict(spec)
                 portable[side] = {"name": options.pop("name"), **encoder.portable(options)}
         portable["objectives"] = {
             name: portable_spec(self.objectives[name], spec)  # type: ignore[arg-type]

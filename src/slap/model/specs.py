@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from slap.core.errors import UserError
-from slap.core.registry import build
+from slap.core.registry import build, plugins
 from slap.model.contracts import AudioEncoder, Encoder, Objective, TextEncoder
 
 EncoderSpec = str | Mapping[str, Any] | Encoder
@@ -47,8 +47,7 @@ def build_encoder(kind: type[E], spec: EncoderSpec) -> E:
         raise UserError(f'an encoder is given by a name or by {{"name": ..., argument: value}}; got {spec!r}')
     if name.startswith(INSTANCE):
         raise UserError(f"this model was made with an {name}, which a checkpoint cannot hold; pass the instance")
-    what = "audio encoder" if kind is AudioEncoder else "text encoder"
-    encoder = _build(what, name, options)
+    encoder = _build(_kind_name(kind), name, options)
     assert isinstance(encoder, kind)
     return encoder
 
@@ -112,6 +111,25 @@ def portable_spec(objective: Objective, spec: Any) -> Any:
     options = _in_full(spec)
     kept = objective.portable(options)
     return spec if kept == options else kept
+
+
+def as_saved(kind: type[Encoder], spec: Any) -> Any:
+    """Return the specification of a saved model's encoder, with the arguments that it lacks by its age.
+
+    Args:
+        kind: AudioEncoder or TextEncoder.
+        spec: as a checkpoint holds it.
+    """
+    name = spec if isinstance(spec, str) else spec.get("name") if isinstance(spec, Mapping) else None
+    plugin = plugins(_kind_name(kind)).get(name) if isinstance(name, str) else None
+    if plugin is None:
+        return spec
+    assert issubclass(plugin, Encoder)
+    return {**plugin.older, **({"name": spec} if isinstance(spec, str) else spec)}
+
+
+def _kind_name(kind: type[Encoder]) -> str:
+    return "audio encoder" if issubclass(kind, AudioEncoder) else "text encoder"
 
 
 def describe(spec: Any) -> Any:

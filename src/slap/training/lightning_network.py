@@ -16,8 +16,9 @@ from torch import Tensor
 
 from slap.core.batch import Batch
 from slap.core.errors import UserError
-from slap.model.contracts import Classifier
+from slap.model.contracts import AudioEncoder, Classifier, Encoder, TextEncoder
 from slap.model.network import AVERAGES, MAX_SECONDS, Network, Weights, chosen_state
+from slap.model.specs import as_saved
 from slap.model.views import Views
 from slap.nn.stack import compile_blocks
 from slap.training.held_out import HeldOutMetrics
@@ -103,7 +104,23 @@ class LightningNetwork(Network, LightningModule):
         """
         if self.weights_in_use != "raw":
             chosen_state(checkpoint, self.weights_in_use, "the checkpoint")
+        saved = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        for side, kind in (("audio", AudioEncoder), ("text", TextEncoder)):
+            self._adopt(side, as_saved(kind, saved.get(side)))
         self.max_seconds = checkpoint.get(MAX_SECONDS, self.max_seconds)
+
+    def _adopt(self, side: str, saved: Any) -> None:
+        """Give an encoder the arguments of an older checkpoint that were neither asked for nor defaults then."""
+        encoder: Encoder = getattr(self, side)
+        given = self.hparams[side]
+        options = {"name": given} if isinstance(given, str) else given
+        if not isinstance(saved, Mapping) or saved["name"] != options["name"]:
+            return
+        values = {name: saved[name] for name in encoder.older if name not in options}
+        if values:
+            encoder.adopt(values)
+            if self.teacher is not None:
+                self.teacher.copy_of(encoder).adopt(values)  # type: ignore[operator]
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Embed the clips, or the windows of long ones, (B, E), and the captions, (C, E)."""

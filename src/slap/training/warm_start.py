@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from slap.core.errors import UserError
 from slap.inference.load import load
 from slap.inference.network_backend import NetworkBackend
-from slap.model.contracts import Classifier
+from slap.model.contracts import AudioEncoder, Classifier, TextEncoder
 from slap.model.network import Network
-from slap.model.specs import INSTANCE, EncoderSpec, ObjectiveSpec
+from slap.model.specs import INSTANCE, EncoderSpec, ObjectiveSpec, as_saved
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,8 @@ class WarmStart:
     def _changed(self, side: str, changes: EncoderSpec | None) -> EncoderSpec:
         if isinstance(changes, nn.Module):
             raise UserError(f"the {side} encoder is that of {self.path}; give arguments to change, not an encoder")
-        trained, other = _in_full(self.made_with[side]), _in_full(changes or {})
+        kind = AudioEncoder if side == "audio" else TextEncoder
+        trained, other = _in_full(as_saved(kind, self.made_with[side])), _in_full(changes or {})
         if other.get("name", trained["name"]) != trained["name"]:
             raise UserError(
                 f"the {side} encoder of {self.path} is {trained['name']!r}; asked for was {other['name']!r}. "
