@@ -19,7 +19,7 @@ from slap.model.contracts import Objective
 from slap.model.views import Views, by_clip, student_view
 from slap.nn.chunking import checkpointed_chunks
 from slap.nn.precision import FullPrecision
-from slap.objectives.positive_pairs import positives
+from slap.objectives.positive_pairs import negatives, positives
 
 MAX_SCALE = 100.0
 """Largest scale of the logits, as in CLIP (arXiv 2103.00020), where it keeps training stable."""
@@ -58,7 +58,10 @@ class Contrastive(FullPrecision, Objective):
         return {"audio": getattr(views, self.view).embedding, "text": views.text.embedding}
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the average of the mean over the global clips and that over the global captions; logs the scale."""
+        """Compute the average of the mean over the global clips and that over the global captions.
+
+        It logs the scale, and the mean number of negatives of a clip.
+        """
         batch, found = views.batch, views.per_clip(self)
         audio, text, pairs = found["audio"], found["text"], gather(batch.pairs)
         all_audio, all_text = gather(audio), gather(text)
@@ -76,7 +79,8 @@ class Contrastive(FullPrecision, Objective):
             text_to_audio = checkpointed_chunks(of_captions, [text, batch.caption_key], views.chunks)
         views.note((audio_to_text + by_clip(text_to_audio, batch.clip, len(batch)).nan_to_num(0.0)) / 2)
         loss = (global_mean(audio_to_text) + global_mean(text_to_audio)) / 2
-        return loss, {"scale": scale.detach()}
+        against = negatives(batch.clip_key, clips, captions, pairs, views.chunks)
+        return loss, {"scale": scale.detach(), "negatives": against}
 
     def constrain(self) -> None:
         """Keep the scale at or below its cap."""

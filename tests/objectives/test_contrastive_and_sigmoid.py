@@ -119,6 +119,9 @@ def test_contrastive_is_its_formula(case):
         [views.full.embedding, views.text.embedding, objective.log_scale],
     )
     assert extras["scale"].item() == pytest.approx(1 / 0.07)
+    batch = views.batch
+    wrong = [not are_positives(batch, i, j) for i in range(len(batch)) for j in range(len(batch.caption_key))]
+    assert extras["negatives"].item() == pytest.approx(sum(wrong) / len(batch))
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -55,7 +55,7 @@ def choose(model, clips):
     )
 
 
-def the_first(patches, ratio):
+def the_first(patches, ratio, block=0):
     """In place of a random mask, one that does not depend on the batch."""
     return patches.index < hidden_sizes(patches.lengths, ratio)[patches.item]
 

@@ -116,7 +116,7 @@ def test_objectives_that_choose_the_masked_view_save_the_full_pass(batch):
     model.audio.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs)))
     model.training_step(batch, 0).backward()
     assert passes == [2]  # one pass, and it was given what to hide
-    with pytest.raises(ValueError, match="view must be one of full, masked; got 'teacher'"):
+    with pytest.raises(ValueError, match="view must be one of full, masked, visible; got 'teacher'"):
         SLAP(AUDIO, TEXT, {"contrastive": {"view": "teacher"}})
 
 

@@ -68,9 +68,9 @@ class NetworkBackend:
     @cached_property
     def name(self) -> str:
         """The first 16 digits of `digest`."""
-        return digest(self.arguments, self._state_in_use())[:16]
+        return digest(self.arguments, self.state_in_use())[:16]
 
-    def _state_in_use(self) -> dict[str, Tensor]:
+    def state_in_use(self) -> dict[str, Tensor]:
         """Return the weights that loading keeps: without those of objectives that only training needs."""
         objectives = self.network.objectives
         unused = {f"objectives.{name}." for name in objectives if name not in self.arguments["objectives"]}
@@ -114,7 +114,8 @@ class NetworkBackend:
         dense = self._dense(passes)
         assert dense.positions is not None
         near, shift, time = neighborhoods(dense, dense.positions[:, 0].long())
-        embeddings = self.network.audio_pool(near).float().cpu()
+        # A part of a clip is no short clip: where pooling hears durations, it hears that of the whole.
+        embeddings = self.network.audio_pool(near, dense.lengths[shift]).float().cpu()
         frame = (time * (step // hop) + shift).cpu()
         count = frame_count(len(clip), hop, step)
         frames = torch.empty(count, self.embedding_dim)

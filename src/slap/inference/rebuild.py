@@ -22,6 +22,9 @@ from slap.model.specs import as_saved
 ARGUMENTS = ("audio", "text", "embedding_dim")
 """The hyperparameters of a checkpoint that the network in use depends on, beside its objectives."""
 
+POOL_DURATION = "pool_duration"
+"""Another one, which checkpoints may lack."""
+
 DRAWS = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "erfinv_", "mul_", "add_", "clamp_"}
 """The operations that draw first weights."""
 
@@ -49,7 +52,10 @@ def for_use(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str
             absent[name] = "it was an instance, which a checkpoint cannot hold"
         else:
             kept[name] = spec
-    return {**{key: arguments[key] for key in ARGUMENTS}, "objectives": kept}, absent
+    used = {key: arguments[key] for key in ARGUMENTS}
+    if arguments.get(POOL_DURATION):  # named where it is, so that models without have the names that they had
+        used[POOL_DURATION] = True
+    return {**used, "objectives": kept}, absent
 
 
 def _check_arguments(arguments: Any) -> None:

@@ -57,7 +57,7 @@ def save(
     if not isinstance(backend, NetworkBackend):
         raise TypeError(f"only SLAP's own models are saved in this format, not a {type(backend).__name__}")
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in backend.network.state_dict().items()}
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in backend.state_in_use().items()}
     if not state.get(TOKENIZER_STATE, torch.ones(1)).numel():  # an encoder that has no tokenizer yet
         del state[TOKENIZER_STATE]
     config = {

@@ -65,6 +65,8 @@ class Network(nn.Module):
         embedding_dim: E.
         mask_ratio: share of patches that the masked view hides.
         ema_momentum: momentum of the teacher at the start and at the end of training.
+        mask_block: time steps of a block of patches that is hidden as a whole; 0 hides single patches.
+        pool_duration: let the pooled embedding of audio depend on the clip's duration.
         ema: keep a teacher, whose averages can be used, even if no objective needs it.
     """
 
@@ -77,13 +79,16 @@ class Network(nn.Module):
         mask_ratio: float = 0.5,
         ema_momentum: tuple[float, float] = (0.994, 1.0),
         ema: bool = False,
+        mask_block: int = 0,
+        pool_duration: bool = False,
     ) -> None:
         super().__init__()
         self.embedding_dim = embedding_dim
         self.mask_ratio = mask_ratio
+        self.mask_block = mask_block
         self.audio = build_encoder(AudioEncoder, audio)
         self.text = build_encoder(TextEncoder, text)
-        self.audio_pool = AttentionPooling(self.audio.width, embedding_dim)
+        self.audio_pool = AttentionPooling(self.audio.width, embedding_dim, duration=pool_duration)
         self.text_pool = AttentionPooling(self.text.width, embedding_dim)
         self.objectives, self.weights = build_objectives(objectives)
         self.teacher: EMATeacher | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import torch
@@ -24,9 +24,11 @@ class ViewedModel(Protocol):
 
     Attributes:
         mask_ratio: share of patches that the masked view hides.
+        mask_block: time steps of a block that is hidden as a whole; 0 hides single patches.
     """
 
     mask_ratio: float
+    mask_block: int
 
     @property
     def audio(self) -> Any:
@@ -153,7 +155,7 @@ class Views:
     @cached_property
     def hidden(self) -> Tensor:
         """(N,) bool: the patches that the masked view hides, a random share `model.mask_ratio` of each clip."""
-        return random_mask(self.patches, self._model.mask_ratio)
+        return random_mask(self.patches, self._model.mask_ratio, self._model.mask_block)
 
     @cached_property
     def hidden_rows(self) -> Tensor:
@@ -174,6 +176,39 @@ class Views:
         """The audio encoder on the patches that are not `hidden`."""
         hidden = self.hidden if len(self.batch) else self._patches.item.bool()  # of a single item: all False
         return self._view(self._model.audio(self._patches, hidden), self._model.audio_pool)
+
+    @cached_property
+    def visible(self) -> View:
+        """The audio encoder on the patches that are not `hidden`, without the others: fewer tokens, in less time.
+
+        Its `tokens` are those patches alone, with their positions. Rows that `hidden_rows` lists are not among them.
+
+        Raises:
+            ValueError: the audio encoder does not take a part of a clip's patches.
+        """
+        if not self._model.audio.any_patches:
+            raise UserError(
+                f"the audio encoder {type(self._model.audio).__name__} does not take a part of a clip's patches "
+                "(its attribute `any_patches`), so hidden ones cannot be dropped: replace them (the view `masked`)"
+            )
+        if not len(self.batch):
+            return self.full
+        tokens = self._model.audio(shown(self._patches, self.hidden, self._model.mask_ratio))
+        return self._view(tokens, partial(self._model.audio_pool, lengths=self._patches.lengths))
+
+    def of_audio(self, change: Callable[[Packed], Packed]) -> View:
+        """Encode changed waveforms of the clips: a view of an objective's own, e.g. of random crops.
+
+        Each call is a pass of the audio encoder. Within `per_clip` it runs for one part of a large batch after the
+        other, as the other views do.
+
+        Args:
+            change: gives waveforms, (N',), from those of the clips, (N,): one for each, at least one sample long, see
+                `slap.core.packed.random_crops`.
+        """
+        with torch.no_grad():
+            patches = self._model.audio.patchify(change(self._waveforms))
+        return self._view(self._model.audio(patches), self._model.audio_pool)
 
     @cached_property
     def teacher(self) -> View:
@@ -259,7 +294,7 @@ def by_clip(losses: Tensor, clip: Tensor, clips: int) -> Tensor:
     return sums / losses.new_zeros(clips).index_add_(0, clip, torch.ones_like(losses))
 
 
-STUDENT_VIEWS = ("full", "masked")
+STUDENT_VIEWS = ("full", "masked", "visible")
 
 
 def student_view(name: str) -> str:
@@ -273,24 +308,54 @@ def student_view(name: str) -> str:
     return name
 
 
-def random_mask(patches: Packed, ratio: float) -> Tensor:
+def random_mask(patches: Packed, ratio: float, block: int = 0) -> Tensor:
     """Hide a random share of each clip's patches.
 
-    The paper hides "a random half" without saying how; we draw single patches, without replacement.
+    The paper hides "a random half" without saying how; by default we draw single patches, without replacement.
 
     Args:
-        patches: packed, N rows.
+        patches: packed, N rows, with the time step of each as the first of its `positions` if there is a `block`.
         ratio: share to hide, 0 to 1. Of each clip round(ratio x patches) are hidden, but never all of its patches.
+        block: time steps of a block; then whole blocks are hidden, in all bands, but for one that is cut where the
+            share is reached. 0 draws single patches.
 
     Returns:
         (N,) bool, True where hidden.
     """
     noise = torch.rand(len(patches.values), device=patches.values.device)
-    # Sorted by clip, then by noise: a row's place in its clip is then a random rank.
-    order = torch.argsort(patches.item + noise.double())
+    if block:
+        noise = noise[_block_rows(patches, block)]
+    # Sorted by clip, then by noise: a row's place in its clip is then a random rank. Rows of a block keep their order.
+    order = torch.argsort(patches.item + noise.double(), stable=True)
     rank = torch.empty_like(order)
     rank[order] = patches.index  # the sort moves rows only within their clip, so places line up
     return rank < hidden_sizes(patches.lengths, ratio)[patches.item]
+
+
+def _block_rows(patches: Packed, block: int) -> Tensor:
+    """Return for each patch, (N,), a row that stands for its block: of each clip, the one of the block's number."""
+    if patches.positions is None:
+        raise UserError("blocks of patches are hidden by their time, but the audio encoder gives them no positions")
+    # The first block of a clip is cut at random, so that blocks do not begin at the same times in all clips.
+    start = torch.randint(block, (len(patches),), device=patches.values.device)
+    number = (patches.positions[:, 0].long() + start[patches.item]) // block
+    number = torch.minimum(number, patches.lengths.long()[patches.item] - 1)
+    return patches.cu_seqlens[:-1].long()[patches.item] + number
+
+
+def shown(patches: Packed, hidden: Tensor, ratio: float) -> Packed:
+    """Return the patches that are not hidden, with their positions; at least one of each clip.
+
+    Args:
+        patches: packed, N rows.
+        hidden: (N,) bool, from `random_mask`.
+        ratio: its share, which says on the host how many are left.
+    """
+    sizes = tuple((torch.tensor(patches.sizes) - hidden_sizes(patches.sizes, ratio)).tolist())
+    rows = torch.nonzero_static(~hidden, size=sum(sizes)).squeeze(1)
+    lengths = patches.lengths - hidden_sizes(patches.lengths, ratio).int()
+    positions = None if patches.positions is None else patches.positions.index_select(0, rows)
+    return Packed(patches.values.index_select(0, rows), lengths, positions, Layout(lengths, sizes))
 
 
 def hidden_sizes(lengths: Tensor | Sequence[int], ratio: float) -> Tensor:

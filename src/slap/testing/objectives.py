@@ -21,7 +21,7 @@ from slap.training.step import loss_of
 
 NAME = "checked"
 
-VIEWS = ("full", "masked", "teacher", "text")
+VIEWS = ("full", "masked", "visible", "teacher", "text")
 
 LABELS = ("bark", "rain")
 """Labels of the clips of training and of batches, alternating, for any task."""

@@ -24,7 +24,9 @@ from slap.nn.stack import compile_blocks
 from slap.training.held_out import HeldOutMetrics
 
 
-def check_arguments(objectives: Mapping[str, Any], layer_decay: float, micro_clips: int | None) -> None:
+def check_arguments(
+    objectives: Mapping[str, Any], layer_decay: float, micro_clips: int | None, mask_block: int
+) -> None:
     """Check the arguments of `SLAP` that the network itself does not check.
 
     Raises:
@@ -36,6 +38,8 @@ def check_arguments(objectives: Mapping[str, Any], layer_decay: float, micro_cli
         raise UserError(f"layer_decay is a factor above 0 and up to 1, got {layer_decay}")
     if micro_clips is not None and micro_clips < 1:
         raise UserError(f"micro_clips is the number of clips computed at once, at least 1; got {micro_clips}")
+    if mask_block < 0:
+        raise UserError(f"mask_block is a number of time steps, or 0 for single patches; got {mask_block}")
 
 
 class LightningNetwork(Network, LightningModule):

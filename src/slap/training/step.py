@@ -32,6 +32,7 @@ class StepOutput:
         extras: by objective, the other numbers that it gave to log.
         by_clip: the loss of each clip, (B,), by objectives that note it; NaN where a clip has none.
         patches: the number of patches that the audio encoder made.
+        clips: the number of clips of all processes.
         kept: the model's buffers as they were before the step.
         nonfinite: 0-dimensional bool, whether the step was skipped; None before that is known.
     """
@@ -42,6 +43,7 @@ class StepOutput:
     extras: dict[str, Mapping[str, Tensor]]
     by_clip: dict[str, Tensor]
     patches: int
+    clips: Tensor
     kept: BufferSnapshot
     nonfinite: Tensor | None = field(default=None)
 
@@ -83,13 +85,15 @@ def compute(model: Network, views: Views) -> tuple[Tensor, StepOutput]:
         if noted is not None:
             by_clip[name] = noted
     losses = torch.stack([share.to(total.dtype) for share in shares])
+    clips = torch.full((1,), len(views.batch), dtype=losses.dtype, device=losses.device)
     if world_size() > 1:
-        losses = all_sum(losses) / world_size()
+        together = all_sum(torch.cat([losses, clips]))
+        losses, clips = together[:-1] / world_size(), together[-1:]
     by_name = dict(zip(model.objectives, losses.unbind(), strict=True))
     loss = torch.zeros_like(losses[0])
     for name, value in by_name.items():
         loss = loss + model.weights[name] * value
-    output = StepOutput(views.batch.ids, loss, by_name, extras, by_clip, views.patch_count, kept)
+    output = StepOutput(views.batch.ids, loss, by_name, extras, by_clip, views.patch_count, clips[0], kept)
     return nan_unless_finite(total), output
 
 
