@@ -21,7 +21,7 @@ from slap.testing.tiny import tiny_checkpoint
 @pytest.fixture
 def checkpoint(folder):
     (folder / "runs/mine").mkdir(parents=True)
-    tiny_checkpoint(folder / "runs/mine/best.ckpt")
+    tiny_checkpoint(folder / "runs/mine/best.ckpt", ema=True)
     return folder / "runs/mine/best.ckpt"
 
 

@@ -66,7 +66,8 @@ def test_the_tutorials_run(tmp_path, monkeypatch):
                 except Exception:
                     pytest.fail(f"{page}.md, block {number}:\n{content}\n{traceback.format_exc()}")
     finally:
-        sys.modules.pop("my_losses", None)
+        for name in ("my_losses", "my_crops"):
+            sys.modules.pop(name, None)
     assert (tmp_path / "runs/spread/last.ckpt").is_file()
 
 

@@ -91,9 +91,8 @@ class EMATeacher(FullPrecision):
     def lend(self) -> None:
         """Give all sources the values of their copies, to evaluate or use the averages."""
         for source, copy in zip(self._sources, self.copies, strict=True):
-            pairs = [*zip(source.parameters(), copy.parameters(), strict=True)]
-            pairs += zip(source.buffers(), copy.buffers(), strict=True)
-            for new, old in zip(local(pair[0] for pair in pairs), local(pair[1] for pair in pairs), strict=True):
+            here, there = ([*module.parameters(), *module.buffers()] for module in (source, copy))
+            for new, old in zip(local(here), local(there), strict=True):
                 new.copy_(old)
 
     @torch.no_grad()

@@ -21,7 +21,8 @@ from slap.core.batch import Batch
 from slap.core.batch_ops import concat, concat_packed, even_sizes, sort_captions, split
 from slap.core.packed import Packed
 from slap.model.contracts import ModelParts, Objective
-from slap.model.views import PerClip, View, Views, random_mask, shown
+from slap.model.masks import random_mask, shown
+from slap.model.views import PerClip, View, Views
 
 Tensors = Mapping[str, Tensor]
 

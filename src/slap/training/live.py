@@ -37,7 +37,7 @@ class LiveBackend(NetworkBackend):
         super().__init__(network, *used_as(network), lent=True)
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         """The first 16 digits of the digest of the weights as they are now."""
         return digest(self.arguments, self.state_in_use())[:16]
 
