@@ -3,7 +3,8 @@ import torch
 
 from slap import SLAP, Objective, Packed
 from slap.core.packed import random_crops
-from slap.model.views import Views, random_mask, shown
+from slap.model.masks import random_mask, shown
+from slap.model.views import Views
 from slap.testing import check_objective, tiny_batch, tiny_model
 
 NANO = {"name": "transformer", "size": "nano"}
