@@ -74,6 +74,8 @@ class AudioTextData(LightningDataModule):
         max_duration: seconds of audio per batch, per process, before augmentation. Never exceeded, and nothing is
             padded, so this decides the cost of a batch.
         max_clips: largest number of clips per batch, per process; default: any number.
+        min_clips: least number of clips per training batch, per process. Length classes that cannot hold so many within
+            `max_duration` are joined with shorter ones.
         num_buckets: number of length classes that training batches are made from; 1 mixes all lengths.
         repeats: number of times that the clips of each training manifest come in an epoch: one number per manifest, or
             one for all. Each time, caption, crop and augmentation are drawn anew.
@@ -135,6 +137,7 @@ class AudioTextData(LightningDataModule):
         *,
         max_duration: Seconds = 200.0,
         max_clips: int | None = None,
+        min_clips: int = 1,
         num_buckets: int = 10,
         repeats: int | Sequence[int] = (1,),
         weights: Mapping[str, float] | None = None,
@@ -161,7 +164,7 @@ class AudioTextData(LightningDataModule):
         super().__init__()
         groups = {"train": NamedManifests.of(train), "val": NamedManifests.of(val), "test": NamedManifests.of(test)}
         self.manifests = {split: list(group.paths) for split, group in groups.items()}
-        self.batching = Batching(max_duration, max_clips, num_buckets, min_clip, max_clip, window)
+        self.batching = Batching(max_duration, max_clips, num_buckets, min_clip, max_clip, window, min_clips)
         self.mixture = Mixture(groups["train"], repeats, weights, temperature, epoch_clips, balance)
         self.caption_options = Captions(caption_fields, text_augment, prompts)
         self.limits = Limits(max_bad, max_decoded, data_root)
@@ -280,7 +283,14 @@ class AudioTextData(LightningDataModule):
         lengths = sizes.train_lengths(clips, sample_rate)
         budget, process = round(sizes.max_duration * sample_rate), self._process()
         sampler = TrainSampler(
-            lengths, budget, sizes.max_clips, sizes.num_buckets, self.seed, *process, self._splits.sources
+            lengths,
+            budget,
+            sizes.max_clips,
+            sizes.num_buckets,
+            self.seed,
+            *process,
+            self._splits.sources,
+            min_clips=sizes.min_clips,
         )
         self._basis = basis(clips.lasting, sampler)
         if self._saved:

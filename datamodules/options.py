@@ -41,12 +41,18 @@ class Batching:
     min_clip: Seconds = 0.0
     max_clip: Seconds | None = 30.0
     window: Seconds | None = None
+    min_clips: int = 1
 
     def __post_init__(self) -> None:
         if self.max_duration <= 0 or (self.max_clips is not None and self.max_clips < 1) or self.num_buckets < 1:
             raise UserError(
                 f"max_duration must be above 0 seconds, max_clips and num_buckets at least 1; "
                 f"got max_duration={self.max_duration}, max_clips={self.max_clips}, num_buckets={self.num_buckets}"
+            )
+        if not 1 <= self.min_clips <= (self.max_clips or self.min_clips):
+            raise UserError(
+                f"min_clips is a number of clips from 1 to max_clips; got min_clips={self.min_clips}, "
+                f"max_clips={self.max_clips}"
             )
         if self.max_clip is not None and not self.min_clip < self.max_clip <= self.max_duration:
             raise UserError(

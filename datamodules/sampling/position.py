@@ -28,6 +28,7 @@ NAMES = {
     "num_buckets": "num_buckets",
     "max_samples": "the budget of a batch, max_duration, in samples",
     "max_clips": "max_clips",
+    "min_clips": "min_clips",
     "seed": "seed",
     "world_size": "the number of processes",
 }
@@ -68,6 +69,7 @@ def basis(keys: np.ndarray, sampler: TrainSampler) -> dict[str, Any]:
         "max_clips": sampler.max_clips,
         "seed": sampler.seed,
         "world_size": sampler.world_size,
+        **({"min_clips": sampler.min_clips} if sampler.min_clips > 1 else {}),
     }
 
 

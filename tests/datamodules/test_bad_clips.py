@@ -342,7 +342,7 @@ def test_soft_clips_are_not_silent(tmp_path: Path) -> None:
 def test_the_run_goes_on_and_its_report_says_so(folder: Path, capsys: pytest.CaptureFixture) -> None:
     tiny = {"name": "transformer", "size": "nano"}
     data = AudioTextData(*[folder / "m.jsonl"] * 3, max_duration=8.0, max_clip=None, max_bad=0.5)
-    model = SLAP(audio=tiny, text={**tiny, "vocab_size": 300}, embedding_dim=8)
+    model = SLAP(audio=tiny, text={**tiny, "vocab_size": 300}, embedding_dim=8, warmup_steps=0)
     run = slap_trainer(
         out=str(folder / "run"), max_steps=2, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False
     )

@@ -21,7 +21,7 @@ from slap.testing.tiny import tiny_checkpoint
 @pytest.fixture
 def checkpoint(folder):
     (folder / "runs/mine").mkdir(parents=True)
-    tiny_checkpoint(folder / "runs/mine/best.ckpt")
+    tiny_checkpoint(folder / "runs/mine/best.ckpt", ema=True)
     return folder / "runs/mine/best.ckpt"
 
 
@@ -33,7 +33,18 @@ def test_fine_tuning_on_pairs_and_on_labels(folder, checkpoint, capsys, page):
         with_ids = [f"id,{rows[0]}", *(f"{name}{n},{row}" for n, row in enumerate(rows[1:]))]
         (folder / f"{name}.csv").write_text("\n".join(with_ids) + "\n")
     fit, test = commands_of_first_block(f"docs/howto/{page}.md")
-    assert main([*fit[1:], "--trainer.max_steps=1", "--trainer.accelerator=cpu", "--data.num_workers=0"]) == 0
+    assert (
+        main(
+            [
+                *fit[1:],
+                "--trainer.max_steps=1",
+                "--model.warmup_steps=0",
+                "--trainer.accelerator=cpu",
+                "--data.num_workers=0",
+            ]
+        )
+        == 0
+    )
     assert main(test[1:]) == 0
     expected = {"finetune": "text to audio, R@1", "classification": "classification, accuracy"}
     assert expected[page] in capsys.readouterr().out
@@ -51,6 +62,7 @@ def test_the_mixture_trains(folder):
                 clip = {"audio": row["audio"], "caption": row["caption"], "caption_tags": "tags"}
                 file.write(json.dumps(clip) + "\n")
     options = [*pages.SMALL, *pages.TINY, "--model.objectives={contrastive: 1.0}", "--trainer.max_steps=2"]
+    options.append("--model.warmup_steps=1")
     assert main(["fit", "--recipe", "base", *options, "--trainer.log_every_n_steps=1", *fit[4:]]) == 0
     with (folder / "runs/mixture/metrics.csv").open() as file:
         logged = set(csv.DictReader(file).fieldnames or ())

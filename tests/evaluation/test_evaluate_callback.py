@@ -269,7 +269,7 @@ def test_from_the_command_line(manifest, tmp_path, capsys):
         "--trainer.monitor=eval/retrieval/mine/t2a_R@1",
     ]
     quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
-    steps = ["--trainer.max_steps=2", "--model.embedding_dim=16", "--trainer.num_sanity_val_steps=0"]
+    steps = ["--trainer.max_steps=2", "--model.embedding_dim=16", "--model.warmup_steps=1"]
     objectives = ["--model.objectives={contrastive: 1.0}"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -64,7 +64,8 @@ def test_the_files_are_for_everyone(original, model):
     assert (original / "tokenizer.model").read_bytes() == model.backend.network.text.tokenizer.proto
     config = json.loads((original / "config.json").read_text())
     assert config["model_type"] == "slap"
-    assert config["arguments"]["audio"] == {"name": "transformer", "size": "nano"}
+    kept = {"row_embedding": True, "fill": "silence"}  # whatever later versions do by default
+    assert config["arguments"]["audio"] == {"name": "transformer", "size": "nano", **kept}
     assert "audio_pool.query" in load_file(original / "model.safetensors")
 
 

@@ -33,6 +33,7 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 QUICK = [
     *("--trainer.max_steps=2", "--trainer.val_check_interval=1", "--trainer.num_sanity_val_steps=0"),
     *("--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--data.num_workers=0"),
+    "--model.warmup_steps=0",
 ]
 
 
@@ -45,7 +46,7 @@ def prepared(tmp_path, corpus, *options):
 
 def tuned(recipe, out, start, *options):
     """Train, select and test; return the metrics of the test."""
-    fit = ["fit", "--recipe", recipe, f"--trainer.out={out}", f"--model.start={start}", "--model.warmup_steps=0"]
+    fit = ["fit", "--recipe", recipe, f"--trainer.out={out}", f"--model.start={start}"]
     assert main([*fit, *QUICK, *options]) == 0
     assert main(["test", "--config", f"{out}/config.yaml", "--ckpt_path", "best"]) == 0
     (results,) = out.glob("test/*/results.json")

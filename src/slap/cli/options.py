@@ -79,6 +79,17 @@ def columns_from_text(text: str) -> dict[str, str | None]:
     return content
 
 
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add --weights."""
+    parser.add_argument(
+        "--weights",
+        choices=("raw", "ema"),
+        default="raw",
+        help="weights of a checkpoint: raw as they were trained, or ema, their exponential moving averages "
+        "(default: raw)",
+    )
+
+
 def add_dtype(parser: argparse.ArgumentParser) -> None:
     """Add --dtype."""
     parser.add_argument(
@@ -161,7 +172,8 @@ def load(arguments: argparse.Namespace) -> Model:
     from slap.core.registry import load_plugins
 
     load_plugins(arguments.plugins)
-    return slap.load(arguments.model, arguments.device, arguments.trust, getattr(arguments, "dtype", None))
+    dtype = getattr(arguments, "dtype", None)
+    return slap.load(arguments.model, arguments.device, arguments.trust, dtype, arguments.weights)
 
 
 def plain(options: Sequence[str] | None, what: str) -> list[str]:

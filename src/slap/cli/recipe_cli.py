@@ -26,6 +26,7 @@ from slap.cli.recipe_source import CONFIG, built_in, module_of
 from slap.core.checkpoint_file import provenance
 from slap.core.errors import UserError, suggest
 from slap.core.registry import found_module
+from slap.model.network import Weights
 from slap.training.callbacks.test_report import ReportWriter
 from slap.training.checkpoint.io import BEST
 from slap.training.checkpoint.last import find_last
@@ -151,6 +152,9 @@ class RecipeCLI(LightningCLI):
         parser.add_argument("--recipe", type=str, help="a built-in recipe, the path of a .py file, or a module")
         parser.add_argument("--plugins", type=list[str], default=[], help="modules or .py files to import before")
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=HELP[self.command == "fit"])
+        if self.command != "fit":
+            help_ = "weights of the checkpoint: raw as they were trained, or ema, their exponential moving averages"
+            parser.add_argument("--weights", type=Weights, default="raw", help=help_)
         for target, source in self.recipe.links.items():
             parser.link_arguments(source, target)
 
@@ -165,6 +169,7 @@ class RecipeCLI(LightningCLI):
         """Run the command."""
         path = self._checkpoint(self.config["ckpt_path"], Path(self.trainer.default_root_dir))
         step = getattr(self.trainer, self.command)
+        self.model.weights_in_use = self.config.get("weights", "raw")
         if any(isinstance(callback, ReportWriter) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
             step = partial(step, verbose=False) if self.command == "test" else step  # it prints a better table
         try:

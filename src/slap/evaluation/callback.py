@@ -7,14 +7,12 @@ In Python `base.trainer(callbacks=[Evaluate(["retrieval/mine"], manifest=["mine=
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -35,8 +33,8 @@ from slap.evaluation.record import model_record
 from slap.evaluation.runner import EvaluationRun, Located, quiet
 from slap.evaluation.tasks.base import UnavailableError
 from slap.inference.model import Model
-from slap.inference.network_backend import DEFAULT_MAX_SECONDS, NetworkBackend
-from slap.inference.rebuild import for_use
+from slap.inference.network_backend import NetworkBackend
+from slap.training.live import evaluating, used_as
 from slap.training.module import SLAP
 
 T = TypeVar("T")
@@ -104,6 +102,10 @@ class Evaluate(Callback):
         self._validations = 0
         self._located: dict[EvalRow, Located] = {}
         self._group: Any = None
+
+    def logs(self) -> list[str]:
+        """Return the beginnings of the names of its metrics, see `slap.training.checkpoint.run_folder`."""
+        return [f"eval/{row.task}/{row.dataset}/" for row in self.rows]
 
     @property
     def state_key(self) -> str:
@@ -250,28 +252,6 @@ def as_model(module: SLAP) -> Iterator[Model]:
     Raises:
         ValueError: a model whose encoders read files, see `slap.inference.rebuild.for_use`.
     """
-    key = module.CHECKPOINT_HYPER_PARAMS_KEY
-    checkpoint = {key: dict(module.hparams)}
-    module.on_save_checkpoint(checkpoint)  # which makes arguments portable
-    arguments, absent = for_use(checkpoint[key])
-    modes = [(part, part.training) for part in module.modules()]
-    with _same_random_numbers(module.device):
-        module.eval()
-        try:
-            yield Model(NetworkBackend(module, arguments, module.max_seconds or DEFAULT_MAX_SECONDS, absent, lent=True))
-        finally:
-            for part, mode in modes:
-                part.training = mode
-
-
-@contextmanager
-def _same_random_numbers(device: torch.device) -> Iterator[None]:
-    """Restore Python's, NumPy's and torch's random number generators, on the CPU and on the device, afterwards."""
-    plain, numpys = random.getstate(), np.random.get_state()
-    try:
-        # Of this device alone: to ask the others for their state would begin to use them.
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            yield
-    finally:
-        random.setstate(plain)
-        np.random.set_state(numpys)
+    arguments, seconds, absent = used_as(module)
+    with evaluating(module):
+        yield Model(NetworkBackend(module, arguments, seconds, absent, lent=True))

@@ -79,6 +79,7 @@ def model_record(model: Model, path: str) -> dict[str, Any]:
         **(provenance(file) if file.suffix == ".ckpt" and file.is_file() else {"path": path}),
         "hash": model.name,
         "kind": type(backend).__name__,
+        "weights": getattr(backend, "weights", "raw"),
         "sample_rate": model.sample_rate,
         "max_seconds": model.max_seconds,
         "embedding_dim": model.embedding_dim,

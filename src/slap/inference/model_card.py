@@ -79,6 +79,8 @@ def write_card(backend: NetworkBackend, card: Card) -> str:
         "training steps": NOT_STATED if card.steps is None else str(card.steps),
         "licence of the weights": card.licence,
     }
+    if backend.weights == "ema":
+        rows["weights"] = "exponential moving averages of those that were trained"
     table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
     data = "\n".join(f"- {line}" for line in card.data) or "Not stated."
     return "\n\n".join(

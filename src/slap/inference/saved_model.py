@@ -57,7 +57,7 @@ def save(
     if not isinstance(backend, NetworkBackend):
         raise TypeError(f"only SLAP's own models are saved in this format, not a {type(backend).__name__}")
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in backend.network.state_dict().items()}
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in backend.state_in_use().items()}
     if not state.get(TOKENIZER_STATE, torch.ones(1)).numel():  # an encoder that has no tokenizer yet
         del state[TOKENIZER_STATE]
     config = {
@@ -67,6 +67,7 @@ def save(
         "arguments": backend.arguments,
         "max_seconds": backend.max_seconds,
         "absent": backend.absent,
+        "weights": backend.weights,
         "calibration": None if calibration in (None, backend.calibration) else asdict(calibration),
         "checksum": digest(backend.arguments, state),
     }
@@ -123,7 +124,8 @@ def read(
     state.setdefault(TOKENIZER_STATE, torch.empty(0, dtype=torch.uint8))
     arguments, absent = for_use(config["arguments"])
     network = build(arguments, state, take=True, trust=trust)
-    backend = NetworkBackend(network.to(device), arguments, config["max_seconds"], {**config["absent"], **absent})
+    absent, weights = {**config["absent"], **absent}, config.get("weights", "raw")
+    backend = NetworkBackend(network.to(device), arguments, config["max_seconds"], absent, weights=weights)
     return backend, None if config["calibration"] is None else Calibration(**config["calibration"])
 
 

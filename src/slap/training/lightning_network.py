@@ -12,14 +12,16 @@ from typing import Any
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from slap.core.batch import Batch
 from slap.core.errors import UserError
 from slap.metrics.finite import not_finite_line
-from slap.model.contracts import Classifier
+from slap.model.contracts import AudioEncoder, Classifier, Encoder, TextEncoder
 from slap.model.finite_weights import require_finite
-from slap.model.network import MAX_SECONDS, Network
+from slap.model.network import AVERAGES, MAX_SECONDS, Network, Weights, chosen_state
+from slap.model.specs import as_saved
 from slap.model.views import Views
 from slap.nn.stack import compile_blocks
 from slap.training.held_out import HeldOutMetrics
@@ -27,7 +29,9 @@ from slap.training.held_out import HeldOutMetrics
 log = logging.getLogger(__name__)
 
 
-def check_arguments(objectives: Mapping[str, Any], layer_decay: float, micro_clips: int | None) -> None:
+def check_arguments(
+    objectives: Mapping[str, Any], layer_decay: float, micro_clips: int | None, mask_block: int
+) -> None:
     """Check the arguments of `SLAP` that the network itself does not check.
 
     Raises:
@@ -39,6 +43,8 @@ def check_arguments(objectives: Mapping[str, Any], layer_decay: float, micro_cli
         raise UserError(f"layer_decay is a factor above 0 and up to 1, got {layer_decay}")
     if micro_clips is not None and micro_clips < 1:
         raise UserError(f"micro_clips is the number of clips computed at once, at least 1; got {micro_clips}")
+    if mask_block < 0:
+        raise UserError(f"mask_block is a number of time steps, or 0 for single patches; got {mask_block}")
 
 
 class LightningNetwork(Network, LightningModule):
@@ -49,10 +55,12 @@ class LightningNetwork(Network, LightningModule):
             `slap.core.windows`. None before training.
         evaluation: the metrics of the last validation or test.
         micro_clips: the most clips that are computed at once; None for whole batches.
+        weights_in_use: the weights of a checkpoint that are validated, tested or predicted with.
     """
 
     max_seconds: float | None = None
     micro_clips: int | None = None
+    weights_in_use: Weights = "raw"
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -84,6 +92,8 @@ class LightningNetwork(Network, LightningModule):
             self.text.prepare(data.captions())
         for objective in self.objectives.values():
             objective.prepare(data)  # type: ignore[operator]
+        if self.teacher is not None:
+            self.teacher.refresh()
 
     def configure_model(self) -> None:
         """Under FSDP2, keep only a part of the parameters on each process, once.
@@ -100,21 +110,60 @@ class LightningNetwork(Network, LightningModule):
         """Save arguments that name no file and no hub, and the longest clip of training."""
         if self.max_seconds is not None:
             checkpoint[MAX_SECONDS] = self.max_seconds
+        if self.teacher is not None:
+            checkpoint[AVERAGES] = self.teacher.names(self)
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = self.portable(checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the longest clip of training.
 
         Raises:
-            ValueError: weights that are not finite.
+            ValueError: weights that are not finite, or averages that are asked for and that the checkpoint has not.
         """
         require_finite(self, checkpoint.get("state_dict", {}), "take another checkpoint of the run")
+        if self.weights_in_use != "raw":
+            chosen_state(checkpoint, self.weights_in_use, "the checkpoint")
+        saved = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        for side, kind in (("audio", AudioEncoder), ("text", TextEncoder)):
+            self._adopt(side, as_saved(kind, saved.get(side)))
         self.max_seconds = checkpoint.get(MAX_SECONDS, self.max_seconds)
+
+    def _adopt(self, side: str, saved: Any) -> None:
+        """Give an encoder the arguments of an older checkpoint that were neither asked for nor defaults then."""
+        encoder: Encoder = getattr(self, side)
+        given = self.hparams[side]
+        options = {"name": given} if isinstance(given, str) else given
+        if not isinstance(saved, Mapping) or saved["name"] != options["name"]:
+            return
+        values = {name: saved[name] for name in encoder.older if name not in options}
+        if values:
+            encoder.adopt(values)
+            if self.teacher is not None:
+                self.teacher.copy_of(encoder).adopt(values)  # type: ignore[operator]
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Embed the clips, or the windows of long ones, (B, E), and the captions, (C, E)."""
         audio = self.embed_audio(batch.audio)
         return audio, self.embed_text(batch.text) if len(batch.text) else audio.new_zeros(0, self.embedding_dim)
+
+    def on_validation_start(self) -> None:
+        """Take the averages of the weights, if they are to be validated; never within a training."""
+        if self.trainer.state.fn == TrainerFn.VALIDATING:
+            self._take_weights()
+
+    def on_test_start(self) -> None:
+        """Take the averages of the weights, if they are to be tested."""
+        self._take_weights()
+
+    def on_predict_start(self) -> None:
+        """Take the averages of the weights, if they are to be predicted with."""
+        self._take_weights()
+
+    def _take_weights(self) -> None:
+        if self.weights_in_use == "ema":
+            if self.teacher is None:
+                raise UserError("the model keeps no averages of its weights (weights 'ema'): set --model.ema true")
+            self.teacher.lend()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return ids, `spans` (the samples of its clip that each row is, see `Batch`) and embeddings, (B, E)."""

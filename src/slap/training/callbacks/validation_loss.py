@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from slap.core.batch import Batch
 from slap.model.network import Network
 from slap.model.views import Views
+from slap.training.step import loss_of
 
 
 class ValidationLoss(Callback):
@@ -46,8 +47,7 @@ class ValidationLoss(Callback):
         assert isinstance(pl_module, Network)
         views = Views(pl_module, batch)
         for name, objective in pl_module.objectives.items():
-            output = objective(views)
-            loss = output[0] if isinstance(output, tuple) else output
+            loss, _ = loss_of(name, objective, views)
             self._sums[name] = self._sums.get(name, 0.0) + float(loss) * len(batch)
         self._clips += len(batch)
 
