@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from slap.core.distributed import all_sum, world_size
+from slap.model.captioned import SeenBy
 from slap.model.network import Network
 from slap.model.views import Views
 from slap.training.nonfinite import BufferSnapshot, nan_unless_finite, skip_step
@@ -73,8 +74,9 @@ def compute(model: Network, views: Views) -> tuple[Tensor, StepOutput]:
     shares: list[Tensor] = []
     extras: dict[str, Mapping[str, Tensor]] = {}
     by_clip: dict[str, Tensor] = {}
+    seen = SeenBy(views)
     for name, objective in model.objectives.items():
-        loss, extras[name] = _with_extras(objective(views))
+        loss, extras[name] = _with_extras(objective(seen.of(objective)))  # type: ignore[arg-type]
         total = total + model.weights[name] * loss
         shares.append(loss.detach())
         noted = views.noted()
