@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch.distributed as dist
 from lhotse import CutSet
 from lightning.pytorch import LightningDataModule
@@ -22,19 +23,23 @@ from slap.datamodules.bad_clips import BadClipLog
 from slap.datamodules.captions.augment import AugmentSpec
 from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset
 from slap.datamodules.labels import Labels
+from slap.datamodules.learnable import check_learnable
 from slap.datamodules.loader import Loader
 from slap.datamodules.manifests.collection import MonoCuts
 from slap.datamodules.manifests.columns import check_columns
 from slap.datamodules.manifests.data_root import Folders
 from slap.datamodules.manifests.read import captions_of
-from slap.datamodules.options import Batching, Captions, Limits, Mixture
+from slap.datamodules.options import Batching, Captions, Limits, Mixture, Unlabelled
 from slap.datamodules.overlap.warn import warn_of_overlap
+from slap.datamodules.sampling.epoch import Source
 from slap.datamodules.sampling.eval_windows import segments_of
-from slap.datamodules.sampling.mixture import Manifests, NamedManifests
+from slap.datamodules.sampling.mixed import MixedSampler, filling
+from slap.datamodules.sampling.mixture import Manifest, Manifests, NamedManifests
 from slap.datamodules.sampling.position import Position, basis, position_in, state
 from slap.datamodules.sampling.replacement import Replacements
 from slap.datamodules.sampling.sampler import EvaluationSampler, TrainSampler
 from slap.datamodules.splits import Splits
+from slap.model.contracts import Objective
 
 PROMPT = "This is a sound of {label}."
 """The prompt of a zero-shot task that is given none."""
@@ -66,10 +71,19 @@ class AudioTextData(LightningDataModule):
     a new order, and an epoch goes on where the last one stopped. So clips of a source that is small for its share come
     several times per epoch; of one that is large only some do, and other ones in the next epoch.
 
+    Clips without captions train the objectives that learn from audio alone, such as `masked_distillation`; the others
+    learn from the captioned clips of each batch as if there were no other. `unlabelled` names such clips, and
+    `unlabelled_share` says how much of every batch they fill; without `train` they are all there is.
+
     Args:
         train: a manifest to train on, several, or a mapping from names of sources to their manifests.
         val: manifests for validation, likewise; may be left out.
         test: manifests for `test` and `predict`, likewise.
+        unlabelled: audio to train on without captions: manifests of any kind, whose captions are not read, or folders
+            of audio files.
+        unlabelled_share: share of the seconds of every training batch that `unlabelled` fills beside `train`, above 0
+            and below 1. An epoch is one of `train`; the next epoch goes on in `unlabelled` where it stopped.
+        empty_captions: take clips of `train` whose caption is empty as clips without captions, not as bad ones.
         max_duration: seconds of audio per batch, per process, before augmentation. Never exceeded, and nothing is
             padded, so this decides the cost of a batch.
         max_clips: largest number of clips per batch, per process; default: any number.
@@ -130,6 +144,9 @@ class AudioTextData(LightningDataModule):
         val: Manifests = (),
         test: Manifests = (),
         *,
+        unlabelled: Manifest | Sequence[Manifest] = (),
+        unlabelled_share: float = 0.5,
+        empty_captions: bool = False,
         max_duration: Seconds = 200.0,
         max_clips: int | None = None,
         num_buckets: int = 10,
@@ -156,6 +173,7 @@ class AudioTextData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        others = Unlabelled(NamedManifests.of(unlabelled), unlabelled_share, empty_captions)
         groups = {"train": NamedManifests.of(train), "val": NamedManifests.of(val), "test": NamedManifests.of(test)}
         self.manifests = {split: list(group.paths) for split, group in groups.items()}
         self.batching = Batching(max_duration, max_clips, num_buckets, min_clip, max_clip, window)
@@ -170,7 +188,7 @@ class AudioTextData(LightningDataModule):
             self.val_dataloader = None  # type: ignore[method-assign, assignment]
         self.bad_clips = BadClipLog(max_bad)
         self.restart_changed = False
-        self._splits = Splits(groups, self.batching, self.mixture, self.limits, self._report, columns)
+        self._splits = Splits(groups, self.batching, self.mixture, others, self.limits, self._report, columns)
         self._connection: tuple[int, Tokenize] | None = None
         self._loaders: list[Loader] = []
         self._position = Position()
@@ -202,6 +220,7 @@ class AudioTextData(LightningDataModule):
         if stage == "fit":
             self._position, self._saved = Position(), {}
             self._splits.check_fields(self.caption_options.caption_fields)
+            check_learnable(self._splits.clips("train"), self._objectives())
             if self._process()[0] == 0:
                 train, val, test = map(self._splits.by_manifest, ("train", "val", "test"))
                 warn_of_overlap(train, [*val, *test])
@@ -230,7 +249,7 @@ class AudioTextData(LightningDataModule):
     @property
     def source_names(self) -> dict[str, tuple[str, ...]]:
         """By split the names of its sources, in the order in which batches number them; none without names."""
-        return {split: group.names for split, group in self._splits.manifests.items()}
+        return {split: self._splits.source_names(split) for split in self.manifests}
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -270,10 +289,7 @@ class AudioTextData(LightningDataModule):
         sample_rate, tokenize = self._model()
         clips, sizes = self._splits.clips("train"), self.batching
         lengths = sizes.train_lengths(clips, sample_rate)
-        budget, process = round(sizes.max_duration * sample_rate), self._process()
-        sampler = TrainSampler(
-            lengths, budget, sizes.max_clips, sizes.num_buckets, self.seed, *process, self._splits.sources
-        )
+        sampler = self._train_sampler(lengths, sample_rate)
         self._basis = basis(clips.lasting, sampler)
         if self._saved:
             self._position = position_in(self._saved, self._basis, self.restart_changed)
@@ -292,6 +308,20 @@ class AudioTextData(LightningDataModule):
             self.caption_options.sampler(),
         )
         return self._loader(dataset, sampler, "train")
+
+    def _train_sampler(self, lengths: np.ndarray, sample_rate: int) -> TrainSampler | MixedSampler:
+        splits, process = self._splits, self._process()
+
+        def sampler(lengths: np.ndarray, budget: tuple[Seconds, int | None], sources: Sequence[Source]) -> TrainSampler:
+            samples = round(budget[0] * sample_rate)
+            return TrainSampler(lengths, samples, budget[1], self.batching.num_buckets, self.seed, *process, sources)
+
+        budgets, count = splits.budgets, len(lengths) - sum(source.size for source in splits.others)
+        if not splits.sources or not splits.others:
+            return sampler(lengths, budgets[0], splits.sources or splits.others)
+        captioned, others = sampler(lengths[:count], budgets[0], splits.sources), lengths[count:]
+        taken = filling(captioned, splits.others, others, round(budgets[1][0] * sample_rate))
+        return MixedSampler(captioned, sampler(others, budgets[1], taken))
 
     def val_dataloader(self) -> Loader:
         """Return the validation clips, each once. The attribute is None if there is no such manifest."""
@@ -316,7 +346,10 @@ class AudioTextData(LightningDataModule):
         return self._loader(dataset, sampler, split)
 
     def _loader(
-        self, dataset: TrainDataset | EvaluationDataset, sampler: TrainSampler | EvaluationSampler, stage: str
+        self,
+        dataset: TrainDataset | EvaluationDataset,
+        sampler: TrainSampler | MixedSampler | EvaluationSampler,
+        stage: str,
     ) -> Loader:
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         before = self._splits.bad.get(stage, ())
@@ -326,11 +359,14 @@ class AudioTextData(LightningDataModule):
     def _needed(self, stage: str | None) -> list[str]:
         """Return the splits that a stage reads; None stands for all that have manifests."""
         given = {split for split, paths in self.manifests.items() if paths}
+        if self._splits.unlabelled.manifests.paths:
+            given.add("train")
         if stage is None:
             return sorted(given)
         needed = STAGES[stage]
         if needed not in given:
-            raise UserError(f"{stage} needs a manifest: give AudioTextData({needed}=...)")
+            audio = " or AudioTextData(unlabelled=...)" if needed == "train" else ""
+            raise UserError(f"{stage} needs a manifest: give AudioTextData({needed}=...){audio}")
         return sorted({needed, "val"} if stage == "fit" else {needed})
 
     def _mono_cuts(self, split: str) -> MonoCuts:
@@ -348,6 +384,11 @@ class AudioTextData(LightningDataModule):
         if self._connection is None:
             raise RuntimeError("without a trainer, call connect(sample_rate, tokenize) first")
         return self._connection
+
+    def _objectives(self) -> Mapping[str, Objective]:
+        """Return the objectives of the model that is trained, by name; none without a trainer."""
+        model = None if self.trainer is None else self.trainer.lightning_module
+        return dict(getattr(model, "objectives", {}))
 
     def _process(self) -> tuple[int, int]:
         """Return rank and world size."""

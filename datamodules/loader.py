@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from slap.core.bad_clip import BadClip
 from slap.core.batch import Batch
 from slap.datamodules.bad_clips import BadClipLog
+from slap.datamodules.sampling.mixed import MixedSampler
 from slap.datamodules.sampling.sampler import EvaluationSampler, TrainSampler
 from slap.datamodules.workers import freeze_gc, unfreeze_gc
 
@@ -52,7 +53,7 @@ class Loader:
     def __init__(
         self,
         dataset: Dataset[Batch],
-        sampler: TrainSampler | EvaluationSampler,
+        sampler: TrainSampler | MixedSampler | EvaluationSampler,
         bad_clips: BadClipLog,
         stage: str,
         before: Sequence[BadClip] = (),

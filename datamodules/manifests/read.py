@@ -48,6 +48,7 @@ from lhotse.cut import Cut
 
 from slap.audio.decoders import ROUNDING, measure
 from slap.audio.errors import AudioError
+from slap.audio.scan import scan
 from slap.core.bad_clip import BadClip
 from slap.core.units import Seconds
 from slap.datamodules.bad_clips import RowError, check_manifest
@@ -60,7 +61,7 @@ from slap.datamodules.manifests.lines import Record, json_records
 from slap.datamodules.manifests.safe_cuts import is_cut
 from slap.datamodules.manifests.sequence import ClipNames, Clips, InMemoryClips
 from slap.datamodules.manifests.tables import CSV_SUFFIXES, SUFFIXES, clips_of, is_table, records_of
-from slap.datamodules.shar.read import open_shar
+from slap.datamodules.shar.read import SHARD, open_shar
 
 __all__ = ["Clip", "ManifestError", "captions_of", "read_manifest", "write_cuts", "write_manifest"]
 
@@ -73,6 +74,7 @@ def read_manifest(
     bad: list[BadClip] | None = None,
     data_root: Folders | None = None,
     columns: Columns | None = None,
+    captioned: bool = True,
 ) -> Clips:
     """Read a manifest of any kind; the docstring of this module describes the kinds.
 
@@ -87,6 +89,8 @@ def read_manifest(
         data_root: folders below which audio must lie; see `slap.datamodules.manifests.data_root`.
         columns: columns of a table whose names are not the known ones, {known name: column}; None as the column says
             that there is none. Cuts and shards have no columns.
+        captioned: every clip needs a caption; one without is bad. Otherwise it has none, and a folder of audio files is
+            a manifest too.
 
     Returns:
         A sequence with one cut per clip: its captions as the texts of its supervisions, the custom field `labels` (task
@@ -98,7 +102,7 @@ def read_manifest(
     """
     path, wanted = split_filter(Path(path))
     found: list[BadClip] = []
-    clips = open_shar(path) if path.is_dir() else _file(path, found, resolved_roots(data_root), columns)
+    clips = _opened(path, found, resolved_roots(data_root), columns, captioned)
     check_manifest(path, found, len(clips), max_bad)
     if bad is not None:
         bad += found
@@ -108,28 +112,40 @@ def read_manifest(
     return filtered(clips, wanted, path) if wanted else clips
 
 
-def read_names(path: str | Path, columns: Columns | None = None) -> Clips | ClipNames:
+def read_names(path: str | Path, columns: Columns | None = None, captioned: bool = True) -> Clips | ClipNames:
     """Read the names of the clips of a manifest; of a table without a filter, no audio file is opened.
 
     Args:
         path: as of `read_manifest`.
         columns: as of `read_manifest`.
+        captioned: as of `read_manifest`.
 
     Raises:
         ManifestError: as `read_manifest`.
     """
     table, wanted = split_filter(Path(path))
     if wanted or not table.is_file() or not is_table(table.name) or _holds_cuts(table):
-        return read_manifest(path, max_bad=1.0, columns=columns)
-    return ClipNames([(clip.id, clip.origin) for _, clip in clips_of(table, records_of(table, columns), [])])
+        return read_manifest(path, max_bad=1.0, columns=columns, captioned=captioned)
+    rows = clips_of(table, records_of(table, columns, captioned), [], captioned=captioned)
+    return ClipNames([(clip.id, clip.origin) for _, clip in rows])
 
 
-def _file(path: Path, bad: list[BadClip], roots: Sequence[str], columns: Columns | None) -> Clips:
+def _opened(path: Path, bad: list[BadClip], roots: Sequence[str], columns: Columns | None, captioned: bool) -> Clips:
+    if not path.is_dir():
+        return _file(path, bad, roots, columns, captioned)
+    if not captioned and not any(SHARD.fullmatch(file.name) for file in path.iterdir()):
+        return open_folder(path, bad, roots)
+    return open_shar(path, captioned)
+
+
+def _file(path: Path, bad: list[BadClip], roots: Sequence[str], columns: Columns | None, captioned: bool) -> Clips:
     if not is_table(path.name):
         raise ManifestError(f"{path}: the name of a manifest ends in {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise ManifestError(f"{path}: there is no such manifest")
-    return open_cuts(path, roots) if _holds_cuts(path) else _table(path, records_of(path, columns), bad, roots)
+    if _holds_cuts(path):
+        return open_cuts(path, roots, captioned)
+    return _table(path, records_of(path, columns, captioned), bad, roots, captioned)
 
 
 def _holds_cuts(path: Path) -> bool:
@@ -145,11 +161,27 @@ def captions_of(cuts: Iterable[Cut]) -> Iterator[str]:
             yield supervision.text
 
 
-def _table(path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip], roots: Sequence[str]) -> Clips:
+def open_folder(folder: Path, bad: list[BadClip], roots: Sequence[str] = ()) -> Clips:
+    """Open the audio files below a folder, in the order of their names, as clips without captions."""
+    cuts, names = [], []
+    for found in scan(folder):
+        audio = os.path.realpath(folder / found.path)
+        refuse_elsewhere(audio, roots, str(folder))
+        try:
+            cuts.append(_cut(Clip(audio, audio, ()), _recording(audio), audio))
+            names.append(found.path)
+        except RowError as error:
+            bad.append(error.bad)
+    return InMemoryClips(cuts, names)
+
+
+def _table(
+    path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip], roots: Sequence[str], captioned: bool
+) -> Clips:
     recordings: dict[str, Recording | AudioError] = {}  # clips of one long file share its header
     cuts, names = [], []
     folder = os.path.realpath(path.parent) + os.sep
-    for line, clip in clips_of(path, records, bad):
+    for line, clip in clips_of(path, records, bad, captioned=captioned):
         where = f"{path}, line {line}"
         audio = str(clip.audio)
         refuse_elsewhere(audio, roots, where)

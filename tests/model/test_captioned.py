@@ -36,8 +36,9 @@ def assert_equal(found, expected):
     """Compare gradients: one that is absent is 0 where the other pass ran the module on clips that it dropped."""
     for name in found.keys() | expected.keys():
         mine, theirs = found.get(name), expected.get(name)
-        mine, theirs = (torch.zeros_like(theirs) if mine is None else mine), (
-            torch.zeros_like(mine) if theirs is None else theirs
+        mine, theirs = (
+            (torch.zeros_like(theirs) if mine is None else mine),
+            (torch.zeros_like(mine) if theirs is None else theirs),
         )
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12, msg=name)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from itertools import chain, islice
 from typing import Any
 
 from lightning.pytorch import LightningModule
@@ -66,7 +67,11 @@ class LightningNetwork(Network, LightningModule):
             self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.trainer.ckpt_path is None:  # a checkpoint brings its tokenizer
-            self.text.prepare(data.captions())
+            captions = iter(data.captions())
+            first = list(islice(captions, 1))
+            # Training on audio alone may have no captions, and then needs no tokenizer.
+            if first or any(objective.uses_text for objective in self.objectives.values()):
+                self.text.prepare(chain(first, captions))
         for objective in self.objectives.values():
             objective.prepare(data)  # type: ignore[operator]
         self.max_seconds = getattr(data, "window", None)
