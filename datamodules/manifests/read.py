@@ -131,9 +131,15 @@ def read_names(path: str | Path, columns: Columns | None = None, captioned: bool
 
 
 def _opened(path: Path, bad: list[BadClip], roots: Sequence[str], columns: Columns | None, captioned: bool) -> Clips:
+    is_shar = path.is_dir() and any(SHARD.fullmatch(file.name) for file in path.iterdir())
+    if not is_shar:
+        from slap.datamodules.webdataset.read import is_tars, open_tars  # makes its cuts by this module
+
+        if is_tars(path):
+            return open_tars(path, bad, captioned)
     if not path.is_dir():
         return _file(path, bad, roots, columns, captioned)
-    if not captioned and not any(SHARD.fullmatch(file.name) for file in path.iterdir()):
+    if not captioned and not is_shar:
         return open_folder(path, bad, roots)
     return open_shar(path, captioned)
 

@@ -22,7 +22,7 @@ from lhotse.cut import Cut, MixedCut, MonoCut, MultiCut
 from lhotse.cut.set import deserialize_cut
 
 from slap.audio.decoders import RATES
-from slap.datamodules.audio.tar_member import TarMember
+from slap.datamodules.audio.stored import StoredAudio
 from slap.datamodules.captions.validate import NO_TEXT, quoted
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.data_root import refuse_elsewhere
@@ -174,7 +174,7 @@ def _texts(value: Any, kind: type) -> bool:
 def files_of(cut: Cut) -> list[str]:
     """Return the paths of the files that a cut reads."""
     sources = (source for track in tracks_of(cut) for source in track.recording.sources)
-    return [source.source for source in sources if source.type == "file" or isinstance(source, TarMember)]
+    return [source.source for source in sources if source.type == "file" or isinstance(source, StoredAudio)]
 
 
 def refuse_commands(value: Any, where: str) -> None:
