@@ -68,7 +68,7 @@ def records_of(path: Path, columns: Columns | None = None, captioned: bool = Tru
     if is_table(path.name, CSV_SUFFIXES):
         for line, record in csv_records(path, names, captioned):
             described = any(map(CAPTION.fullmatch, names.read))
-            yield line, record if described else _with_template(record)
+            yield line, record if described else with_template(record)
         return
     for line, record in json_records(path):
         where = f"{path}, line {line}"
@@ -87,7 +87,7 @@ def records_of(path: Path, columns: Columns | None = None, captioned: bool = Tru
     names.finish()
 
 
-def _with_template(record: Record) -> Record:
+def with_template(record: Record) -> Record:
     """Return a row with a caption that is made of its labels; a row without labels stays as it is."""
     try:
         found = [*_labels(record).values(), *(tag for tags in _tags(record).values() for tag in tags)]
@@ -125,9 +125,10 @@ def clips_of(
     missing: list[int] = []  # lines
     for line, record in records:
         try:
-            _check_text(record)
+            check_text(record)
             missing += [line] * _count_missing(record)
-            clip = _clip(record, files, captioned)
+            audio = files.find(_text(record, "audio"))
+            clip = clip_of(record, audio, files.name(audio), captioned)
             if clip.id in clips:
                 first, known = clips[clip.id]
                 clips[clip.id] = first, _merge(known, clip, first, files)
@@ -161,7 +162,7 @@ def _count_missing(record: Record) -> int:
     return count
 
 
-def _check_text(record: Record) -> None:
+def check_text(record: Record) -> None:
     """Refuse a row if any text in it is not UTF-8 or has the character NUL."""
     for name, value in record.items():
         for text in _texts(value):
@@ -185,11 +186,22 @@ def _writable(value: Any) -> str:
     return value[:80].encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""
 
 
-def _clip(record: Record, files: AudioFiles, captioned: bool) -> Clip:
-    audio = files.find(_text(record, "audio"))
+def clip_of(record: Record, audio: str, name: str, captioned: bool = True) -> Clip:
+    """Return the clip that a record describes.
+
+    Args:
+        record: record; its `audio` is not read.
+        audio: path of the audio, or where it is stored.
+        name: id of the audio; that of a clip without `id` has its segment too.
+        captioned: the clip needs a caption; otherwise an empty one is none.
+
+    Raises:
+        CaptionError: the caption is empty or no text.
+        ValueError, TypeError: another value cannot be used.
+    """
     start, duration = _segment(record)
     segment = f"@{start}" + (f"+{duration}" if duration is not None else "") if start or duration is not None else ""
-    name = _text(record, "id") if "id" in record else files.name(audio) + segment
+    name = _text(record, "id") if "id" in record else name + segment
     about: dict[str, Any] = {"tags": _tags(record), "fold": _fold(record), **_origin(record)}
     captions, fields = _captions(record, captioned)
     return Clip(name, audio, captions, _labels(record), start, duration, fields=fields, **about)

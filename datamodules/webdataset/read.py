@@ -33,9 +33,10 @@ from slap.datamodules.audio.tar_member import TarMember, tar_members
 from slap.datamodules.manifests.clip import Clip, ManifestError
 from slap.datamodules.manifests.cut_index import CutIndex, index_copy
 from slap.datamodules.manifests.cuts import CutManifest, open_indexed
+from slap.datamodules.manifests.lines import Record
 from slap.datamodules.manifests.read import cut_of_clip
 from slap.datamodules.manifests.sequence import Clips, ClipSubset, ConcatClips
-from slap.datamodules.manifests.tables import Record, clips_of
+from slap.datamodules.manifests.tables import check_text, clip_of
 from slap.datamodules.shar.tar import MOST_TEXT
 from slap.datamodules.webdataset.samples import TARS, TEXTS, expanded, natural, record_of_sample, split_name, tars_in
 
@@ -151,15 +152,14 @@ def _record(tar: Path, file: IO[bytes], key: str, sample: _Sample, bad: list[Bad
     member, offset, size = sample.audio
     name, where = f"{tar.resolve().parent.name}/{tar.stem}/{key}", f"{tar}: {member}"
     try:
-        record = {"id": name, "audio": member, **record_of_sample(_texts(file, sample))}
-        ((_, clip),) = clips_of(Path(where), [(1, record)], found := [], captioned=False) or ((0, None),)
-        if clip is None:
-            raise AudioError(found[0].detail, "caption")
+        record = record_of_sample(_texts(file, sample))
+        check_text(record)
+        clip = clip_of(record, member, name, captioned=False)
         if size > LARGEST:
             raise AudioError(f"{size / MEGABYTE:.0f} MB", "too_large")
         with AudioFile(BytesIO(_read(file, offset, size)), where) as audio:
             about = {"rate": audio.header.rate, "frames": audio.header.frames, "channels": audio.header.channels}
-    except (AudioError, UserError) as error:
+    except (AudioError, UserError, TypeError) as error:
         reason: Reason = error.reason if isinstance(error, AudioError) else "caption"
         bad.append(BadClip(name, reason, str(error), where, where))
         return None

@@ -16,7 +16,7 @@ from typing import Any
 from slap.core.errors import UserError
 from slap.datamodules.captions.template import templated
 from slap.datamodules.manifests.clip import ManifestError
-from slap.datamodules.manifests.tables import LABELS, Record
+from slap.datamodules.manifests.lines import Record
 from slap.datamodules.manifests.tables import TEMPLATE as LABEL_TEMPLATE
 
 TARS = (".tar", ".tar.gz", ".tgz")
@@ -29,6 +29,9 @@ TEMPLATE = "the sounds of {label}"
 
 CAPTIONS = ("text", "caption", "captions")
 """Names of captions in the JSON of a sample; the first that has any counts."""
+
+LABELS = re.compile(r"labels|(label|tags)(_.+)?")
+"""Names of labels in the JSON of a sample, as manifests have them."""
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
