@@ -52,6 +52,7 @@ from slap.audio.scan import scan
 from slap.core.bad_clip import BadClip
 from slap.core.units import Seconds
 from slap.datamodules.bad_clips import RowError, check_manifest
+from slap.datamodules.huggingface.source import is_huggingface
 from slap.datamodules.manifests.clip import Clip, ManifestError, write_manifest
 from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.cuts import open_cuts, write_cuts
@@ -131,6 +132,10 @@ def read_names(path: str | Path, columns: Columns | None = None, captioned: bool
 
 
 def _opened(path: Path, bad: list[BadClip], roots: Sequence[str], columns: Columns | None, captioned: bool) -> Clips:
+    if is_huggingface(path):
+        from slap.datamodules.huggingface.read import open_rows  # makes its cuts by this module
+
+        return open_rows(path, bad, columns, roots, captioned)
     is_shar = path.is_dir() and any(SHARD.fullmatch(file.name) for file in path.iterdir())
     if not is_shar:
         from slap.datamodules.webdataset.read import is_tars, open_tars  # makes its cuts by this module
@@ -174,7 +179,7 @@ def open_folder(folder: Path, bad: list[BadClip], roots: Sequence[str] = ()) -> 
         audio = os.path.realpath(folder / found.path)
         refuse_elsewhere(audio, roots, str(folder))
         try:
-            cuts.append(_cut(Clip(audio, audio, ()), _recording(audio), audio))
+            cuts.append(checked_cut(Clip(audio, audio, ()), _recording(audio), audio))
             names.append(found.path)
         except RowError as error:
             bad.append(error.bad)
@@ -194,7 +199,7 @@ def _table(
         if audio not in recordings:
             recordings[audio] = _recording(audio)
         try:
-            cuts.append(_cut(clip, recordings[audio], where))
+            cuts.append(checked_cut(clip, recordings[audio], where))
             names.append(clip.id.removeprefix(folder))
         except RowError as error:
             bad.append(error.bad)
@@ -211,7 +216,12 @@ def _recording(audio: str) -> Recording | AudioError:
     return Recording(audio, [source], found.rate, found.frames, found.duration)
 
 
-def _cut(clip: Clip, recording: Recording | AudioError, where: str) -> Cut:
+def checked_cut(clip: Clip, recording: Recording | AudioError, where: str) -> Cut:
+    """Return the cut of a clip.
+
+    Raises:
+        RowError: its recording cannot be read, or the clip lies outside of it.
+    """
     if isinstance(recording, AudioError):
         hint = "; relative paths start from the manifest's folder" if recording.reason == "absent" else ""
         raise RowError(BadClip(clip.id, recording.reason, str(recording) + hint, recording.file, where))

@@ -15,6 +15,8 @@ import numpy as np
 from lhotse.cut import Cut
 from lhotse.utils import compute_num_samples, fastcopy
 
+from slap.core.bad_clip import BadClip
+
 
 class Clips(Sequence[Cut]):
     """Clips that are made on access, and the properties of each that are known without that.
@@ -227,6 +229,22 @@ class ConcatClips(Clips):
             clips.origins() + np.array([0, first]) for clips, first in zip(self.sources, self.firsts, strict=False)
         ]
         return np.concatenate([np.empty((0, 2), np.int64), *parts])
+
+
+def without_uncaptioned(clips: Clips, bad: list[BadClip], detail: str = "the clip has no caption") -> Clips:
+    """Return the clips that have captions, and append the others to a list of bad clips.
+
+    Args:
+        clips: clips, each with its place as the custom field `where`.
+        bad: the list.
+        detail: message about a clip without captions.
+    """
+    if not len(clips.uncaptioned):
+        return clips
+    for number in clips.uncaptioned.tolist():
+        cut = clips.cut(number)
+        bad.append(BadClip(cut.id, "caption", detail, cut.custom["where"], cut.custom["where"]))
+    return ClipSubset(clips, np.setdiff1d(np.arange(len(clips)), clips.uncaptioned))
 
 
 def concatenated(arrays: Sequence[np.ndarray], kind: type) -> np.ndarray:

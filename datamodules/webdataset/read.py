@@ -35,7 +35,7 @@ from slap.datamodules.manifests.cut_index import CutIndex, index_copy
 from slap.datamodules.manifests.cuts import CutManifest, open_indexed
 from slap.datamodules.manifests.lines import Record
 from slap.datamodules.manifests.read import cut_of_clip
-from slap.datamodules.manifests.sequence import Clips, ClipSubset, ConcatClips
+from slap.datamodules.manifests.sequence import Clips, ConcatClips, without_uncaptioned
 from slap.datamodules.manifests.tables import check_text, clip_of
 from slap.datamodules.shar.tar import MOST_TEXT
 from slap.datamodules.webdataset.samples import TARS, TEXTS, expanded, natural, record_of_sample, split_name, tars_in
@@ -76,12 +76,7 @@ def open_tars(path: Path, bad: list[BadClip], captioned: bool = True) -> Clips:
         bad += tars[-1].cut_index.bad
         log.info("%s: %d clips (tar file %d of %d)", tar, len(tars[-1]), number, len(paths))
     clips = TarClips(tars)
-    if not captioned or not len(clips.uncaptioned):
-        return clips
-    for number in clips.uncaptioned.tolist():
-        cut = clips.cut(number)
-        bad.append(BadClip(cut.id, "caption", NO_CAPTION, cut.custom["where"], cut.custom["where"]))
-    return ClipSubset(clips, np.setdiff1d(np.arange(len(clips)), clips.uncaptioned))
+    return without_uncaptioned(clips, bad, NO_CAPTION) if captioned else clips
 
 
 def _named(path: Path) -> list[Path]:
