@@ -22,18 +22,22 @@ from slap.datamodules.augment import augmentations
 from slap.datamodules.bad_clips import BadClipLog
 from slap.datamodules.captions.augment import AugmentSpec
 from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset
+from slap.datamodules.huggingface.source import Source as StreamSource
+from slap.datamodules.huggingface.stream import StreamOptions, captions_in
+from slap.datamodules.huggingface.stream_loader import StreamLoader
+from slap.datamodules.huggingface.training import CAPTIONS, basis_of, continue_at, dataset_maker, streamed
 from slap.datamodules.labels import Labels
 from slap.datamodules.learnable import check_learnable
 from slap.datamodules.loader import Loader
 from slap.datamodules.manifests.collection import MonoCuts
 from slap.datamodules.manifests.columns import check_columns
-from slap.datamodules.manifests.data_root import Folders
+from slap.datamodules.manifests.data_root import Folders, resolved_roots
 from slap.datamodules.manifests.read import captions_of
 from slap.datamodules.options import Batching, Captions, Limits, Mixture, Unlabelled
 from slap.datamodules.overlap.warn import warn_of_overlap
 from slap.datamodules.sampling.epoch import Source
 from slap.datamodules.sampling.eval_windows import segments_of
-from slap.datamodules.sampling.mixed import MixedSampler, filling
+from slap.datamodules.sampling.mixed import MixedSampler, train_sampler
 from slap.datamodules.sampling.mixture import Manifest, Manifests, NamedManifests
 from slap.datamodules.sampling.position import Position, basis, position_in, state
 from slap.datamodules.sampling.replacement import Replacements
@@ -125,6 +129,7 @@ class AudioTextData(LightningDataModule):
         in_memory: decode and resample all audio once and keep it, 64 kB per second of audio at 16 kHz, per process.
         disjoint: refuse clips of `test` that are in `val` or in `train` too: what selects the checkpoint, or is
             learned, may not test it.
+        stream_batches: number of batches per epoch, per process, where `train` is a stream, which has no length.
         num_workers: loading processes per training process; 0 loads between training steps.
         seed: seed of the order of clips, of captions, crops and augmentation.
 
@@ -169,6 +174,7 @@ class AudioTextData(LightningDataModule):
         columns: Mapping[str, str | None] | None = None,
         in_memory: bool = False,
         disjoint: bool = False,
+        stream_batches: int = 1000,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
@@ -183,6 +189,10 @@ class AudioTextData(LightningDataModule):
         check_columns(columns or {})
         self.transforms = (*augmentations(augment or {}), *transforms)
         self.in_memory, self.disjoint, self.num_workers, self.seed = in_memory, disjoint, num_workers, seed
+        self.stream_batches = stream_batches
+        self._stream = streamed(self.mixture, others, in_memory)
+        if stream_batches < 1:
+            raise UserError(f"stream_batches must be at least 1, got {stream_batches}")
         if not self.manifests["val"]:
             # Lightning's sign that there is no validation; an empty loader would make it validate on nothing.
             self.val_dataloader = None  # type: ignore[method-assign, assignment]
@@ -190,7 +200,7 @@ class AudioTextData(LightningDataModule):
         self.restart_changed = False
         self._splits = Splits(groups, self.batching, self.mixture, others, self.limits, self._report, columns)
         self._connection: tuple[int, Tokenize] | None = None
-        self._loaders: list[Loader] = []
+        self._loaders: list[Loader | StreamLoader] = []
         self._position = Position()
         self._basis: dict[str, Any] = {}  # what the position depends on
         self._saved: dict[str, Any] = {}  # by the checkpoint that is continued
@@ -210,6 +220,8 @@ class AudioTextData(LightningDataModule):
             self.bad_clips.out = Path(self.trainer.default_root_dir)
             self.bad_clips.waiting = stage == "fit"
         for split in self._needed(stage):
+            if split == "train" and self._stream is not None:
+                continue
             self._splits.clips(split)
             if self.in_memory:
                 self._mono_cuts(split)
@@ -219,8 +231,9 @@ class AudioTextData(LightningDataModule):
             self._splits.check_disjoint()
         if stage == "fit":
             self._position, self._saved = Position(), {}
-            self._splits.check_fields(self.caption_options.caption_fields)
-            check_learnable(self._splits.clips("train"), self._objectives())
+            if self._stream is None:
+                self._splits.check_fields(self.caption_options.caption_fields)
+                check_learnable(self._splits.clips("train"), self._objectives())
             if self._process()[0] == 0:
                 train, val, test = map(self._splits.by_manifest, ("train", "val", "test"))
                 warn_of_overlap(train, [*val, *test])
@@ -235,10 +248,14 @@ class AudioTextData(LightningDataModule):
 
     def captions(self) -> Iterator[str]:
         """Yield the captions of the training manifests, each once, lazily; a tokenizer learns from them."""
+        if self._stream is not None:
+            return captions_in(self._stream, self._splits.columns, CAPTIONS)
         return captions_of(self._splits.clips("train"))
 
     def labels(self, task: str) -> Labels:
         """Return the labels of a task that each training clip has; a classification head learns its classes so."""
+        if self._stream is not None:
+            raise UserError(f"{self._stream.text} is a stream, whose classes are not known; name them: `classes`")
         return self._splits.labels(task)
 
     @property
@@ -274,18 +291,24 @@ class AudioTextData(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the data up to which training has come, and what it depends on, as plain data."""
-        return state(self._position, self._basis) if self._basis else {}
+        if not self._basis:
+            return {}
+        streams = [loader for loader in self._loaders if isinstance(loader, StreamLoader)]
+        places = {"streams": stream.states(*self.place) for stream in streams[-1:]}
+        return state(self._position, self._basis) | places
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a checkpoint says; the next training loader looks whether the data are the same."""
         self._saved = dict(state_dict)
 
-    def train_dataloader(self) -> Loader:
+    def train_dataloader(self) -> Loader | StreamLoader:
         """Return the batches of one training epoch; Lightning sets the number of the epoch.
 
         Raises:
             ValueError: a checkpoint is continued with other data, and `restart_changed` is not set.
         """
+        if self._stream is not None:
+            return self._stream_loader(self._stream)
         sample_rate, tokenize = self._model()
         clips, sizes = self._splits.clips("train"), self.batching
         lengths = sizes.train_lengths(clips, sample_rate)
@@ -310,18 +333,33 @@ class AudioTextData(LightningDataModule):
         return self._loader(dataset, sampler, "train")
 
     def _train_sampler(self, lengths: np.ndarray, sample_rate: int) -> TrainSampler | MixedSampler:
-        splits, process = self._splits, self._process()
+        def make(lengths: np.ndarray, samples: int, clips: int | None, sources: Sequence[Source]) -> TrainSampler:
+            return TrainSampler(
+                lengths, samples, clips, self.batching.num_buckets, self.seed, *self._process(), sources
+            )
 
-        def sampler(lengths: np.ndarray, budget: tuple[Seconds, int | None], sources: Sequence[Source]) -> TrainSampler:
-            samples = round(budget[0] * sample_rate)
-            return TrainSampler(lengths, samples, budget[1], self.batching.num_buckets, self.seed, *process, sources)
+        budgets = [(round(seconds * sample_rate), clips) for seconds, clips in self._splits.budgets]
+        return train_sampler(make, lengths, budgets, self._splits.sources, self._splits.others)
 
-        budgets, count = splits.budgets, len(lengths) - sum(source.size for source in splits.others)
-        if not splits.sources or not splits.others:
-            return sampler(lengths, budgets[0], splits.sources or splits.others)
-        captioned, others = sampler(lengths[:count], budgets[0], splits.sources), lengths[count:]
-        taken = filling(captioned, splits.others, others, round(budgets[1][0] * sample_rate))
-        return MixedSampler(captioned, sampler(others, budgets[1], taken))
+    def _stream_options(self, source: StreamSource, tokenize: Tokenize) -> StreamOptions:
+        captions, limits = self.caption_options.sampler(), self.limits
+        make = dataset_maker(tokenize, self.transforms, self.batching.max_clip, limits.largest, captions)
+        roots, captioned = resolved_roots(limits.data_root), not self._splits.unlabelled.empty_captions
+        return StreamOptions(source, self._splits.columns, roots, self.batching, captioned, self.seed, make)
+
+    def _stream_loader(self, source: StreamSource) -> StreamLoader:
+        sample_rate, tokenize = self._model()
+        options = self._stream_options(source, tokenize)
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        loader = StreamLoader(
+            options, sample_rate, self._process(), self.stream_batches, self.bad_clips, self.num_workers, on_gpu
+        )
+        self._basis = basis_of(loader)
+        if self._saved:
+            self._position = continue_at(loader, self._saved, self._basis, self.restart_changed)
+            self._saved = {}
+        self._loaders.append(loader)
+        return loader
 
     def val_dataloader(self) -> Loader:
         """Return the validation clips, each once. The attribute is None if there is no such manifest."""
@@ -353,8 +391,9 @@ class AudioTextData(LightningDataModule):
     ) -> Loader:
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         before = self._splits.bad.get(stage, ())
-        self._loaders.append(Loader(dataset, sampler, self.bad_clips, stage, before, self.num_workers, on_gpu))
-        return self._loaders[-1]
+        loader = Loader(dataset, sampler, self.bad_clips, stage, before, self.num_workers, on_gpu)
+        self._loaders.append(loader)
+        return loader
 
     def _needed(self, stage: str | None) -> list[str]:
         """Return the splits that a stage reads; None stands for all that have manifests."""

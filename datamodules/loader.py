@@ -82,7 +82,7 @@ class Loader:
                 num_workers=self.num_workers,
                 pin_memory=self.pin_memory,
                 persistent_workers=self.num_workers > 0,
-                worker_init_fn=_as_long_as_needed,
+                worker_init_fn=as_long_as_needed,
                 generator=torch.Generator(),  # its own: how often it is asked depends on workers and validations
             )
         if self.stage == "train":
@@ -107,7 +107,7 @@ class Loader:
         self._loader = None
 
 
-def _as_long_as_needed(worker: int) -> None:
+def as_long_as_needed(worker: int) -> None:
     """Ignore signals that are the main process's, but end with it; a second SIGTERM, sent to this worker, ends it."""
     del worker
     Thread(target=_end_without, args=(os.getppid(),), daemon=True, name="watch-parent").start()

@@ -51,6 +51,12 @@ class RowReader:
         known.finish(others)
         self._classes = {name: features[name].names for name in self.names if hasattr(features[name], "names")}
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The zero-shot tasks that its columns have a single label of."""
+        named = (known for known in self.names.values() if known.startswith("label") and known != "labels")
+        return tuple(sorted("label" if known == "label" else known[len("label_") :] for known in named))
+
     def record(self, row: Mapping[str, Any]) -> Record:
         """Return a row by known names, without its audio and without what is null; labels as texts."""
         record: Record = {}

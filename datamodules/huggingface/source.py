@@ -145,7 +145,9 @@ class Source:
 
     def _folder(self, library: ModuleType, builder: Any) -> Any:
         """Return a folder of audio files with their paths as text: encoding them would need another decoder."""
-        builder.BASE_FEATURE = type("Audio", (library.Audio,), {"encode_example": _as_path, "decode_example": _as_it_is})
+        builder.BASE_FEATURE = type(
+            "Audio", (library.Audio,), {"encode_example": _as_path, "decode_example": _as_it_is}
+        )
         if self.streaming:
             raise ManifestError(f"{self.text}: a folder of audio files is read at random; leave `streaming` out")
         streams = builder.as_streaming_dataset()

@@ -9,7 +9,7 @@ there are. So the contrastive loss compares as many clips at every step, whateve
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 from math import ceil
@@ -64,6 +64,30 @@ class MixedSampler:
         """Return the numbers of occurrences among all clips, given those among the `size` clips from `first` on."""
         numbers: list[int] = (first + occurrences % size + len(self.lengths) * (occurrences // size)).tolist()
         return numbers
+
+
+def train_sampler(
+    make: Callable[[np.ndarray, int, int | None, Sequence[Source]], TrainSampler],
+    lengths: np.ndarray,
+    budgets: Sequence[tuple[int, int | None]],
+    sources: Sequence[Source],
+    others: Sequence[Source],
+) -> TrainSampler | MixedSampler:
+    """Return the sampler of training clips, those without captions last.
+
+    Args:
+        make: makes a sampler of lengths, samples per batch, clips per batch, and sources.
+        lengths: (n + u,) lengths of all clips, in samples.
+        budgets: samples and clips of a batch for each of the two kinds.
+        sources: manifests of the n captioned clips.
+        others: manifests of the u clips without captions.
+    """
+    if not sources or not others:
+        return make(lengths, *budgets[0], sources or others)
+    count = len(lengths) - sum(source.size for source in others)
+    captioned = make(lengths[:count], *budgets[0], sources)
+    taken = filling(captioned, others, lengths[count:], budgets[1][0])
+    return MixedSampler(captioned, make(lengths[count:], *budgets[1], taken))
 
 
 def filling(captioned: TrainSampler, sources: Sequence[Source], lengths: np.ndarray, budget: int) -> list[Source]:

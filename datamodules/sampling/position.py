@@ -32,6 +32,9 @@ NAMES = {
     "max_clips": "max_clips",
     "seed": "seed",
     "world_size": "the number of processes",
+    "stream": "the stream, with its columns",
+    "stream_batches": "stream_batches",
+    "workers": "num_workers (at least 1), by which a stream is divided",
     "unlabelled": "the clips of `unlabelled`, or their share (a digest)",
 }
 """Properties that the position depends on, in the words of a message."""

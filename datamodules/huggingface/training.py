@@ -1,0 +1,116 @@
+"""Training on a streamed data set: the checks of its options, and its place in a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from lhotse import MonoCut
+
+from slap.core.errors import UserError
+from slap.datamodules.captions.sample import CaptionSampler
+from slap.datamodules.dataset import Tokenize, TrainDataset, Transform
+from slap.datamodules.huggingface.source import Source, is_huggingface
+from slap.datamodules.huggingface.stream_loader import Places, StreamLoader
+from slap.datamodules.options import Mixture, Unlabelled
+from slap.datamodules.sampling.position import Position, changes, position_in
+from slap.datamodules.sampling.replacement import Replacements
+
+CAPTIONS = 100_000
+"""Rows of a stream from whose captions a tokenizer learns."""
+
+
+def streamed(mixture: Mixture, others: Unlabelled, in_memory: bool) -> Source | None:
+    """Return the stream to train on; None if the training manifests have random access.
+
+    Raises:
+        ValueError: a stream with options that need random access, or beside other manifests.
+    """
+    paths = mixture.manifests.paths
+    streams = [path for path in (*paths, *others.manifests.paths) if is_huggingface(path) and Source.of(path).streaming]
+    if not streams:
+        return None
+    needing = {
+        "other manifests": len(paths) + len(others.manifests.paths) > 1 or bool(mixture.manifests.names),
+        "unlabelled": bool(others.manifests.paths),
+        "repeats": set(mixture.repeats_each) != {1},
+        "weights or temperature": mixture.weights is not None or mixture.temperature is not None,
+        "balance": mixture.balance is not None,
+        "in_memory": in_memory,
+    }
+    given = [name for name, present in needing.items() if present]
+    if given:
+        raise UserError(
+            f"{streams[0]} is a stream, which is read in the order of its files and alone; it cannot be combined with "
+            f"{', '.join(given)}. Leave `streaming` out of its name to read it with random access"
+        )
+    return Source.of(streams[0])
+
+
+def dataset_maker(
+    tokenize: Tokenize,
+    transforms: Sequence[Transform],
+    max_clip: float | None,
+    largest: int,
+    captions: CaptionSampler,
+) -> Callable[[Sequence[MonoCut], np.ndarray, int, tuple[str, ...]], TrainDataset]:
+    """Return a function that makes the data set of some clips, for `StreamOptions`."""
+    return partial(_dataset, tokenize, tuple(transforms), max_clip, largest, captions)
+
+
+def _dataset(
+    tokenize: Tokenize,
+    transforms: Sequence[Transform],
+    max_clip: float | None,
+    largest: int,
+    captions: CaptionSampler,
+    cuts: Sequence[MonoCut],
+    lengths: np.ndarray,
+    seed: int,
+    tasks: tuple[str, ...],
+) -> TrainDataset:
+    replacements = Replacements(lengths, seed)
+    cyclic = _Cyclic(cuts)
+    return TrainDataset(cyclic, tokenize, tasks, transforms, max_clip, seed, replacements, largest, (0,), captions)
+
+
+class _Cyclic(list[MonoCut]):
+    """Clips by the numbers of their occurrences, see `slap.datamodules.sampling.epoch`."""
+
+    def __getitem__(self, occurrence: Any) -> Any:
+        return super().__getitem__(occurrence % len(self))
+
+
+def basis_of(loader: StreamLoader) -> dict[str, Any]:
+    """Return the properties that the batches of a stream depend on, as plain data."""
+    options = loader.options
+    sizes = options.batching
+    columns = {**(options.columns or {}), **options.source.columns}
+    return {
+        "stream": f"{options.source.text} {sorted(columns.items(), key=str)}",
+        "stream_batches": loader.batches,
+        "num_buckets": sizes.num_buckets,
+        "max_samples": round(sizes.max_duration * loader.sample_rate),
+        "max_clips": sizes.max_clips,
+        "seed": options.seed,
+        "world_size": loader.process[1],
+        "workers": max(loader.num_workers, 1),
+    }
+
+
+def continue_at(
+    loader: StreamLoader, saved: Mapping[str, Any], known: Mapping[str, Any], restart_changed: bool
+) -> Position:
+    """Set a loader to the place of a checkpoint, and return the position in its epoch.
+
+    Raises:
+        ValueError: the stream or the options have changed, and the epoch shall not begin anew.
+    """
+    position = position_in(saved, known, restart_changed)
+    places = None
+    if not changes(saved["basis"], known):
+        places = Places.of(saved["streams"][loader.process[0]])
+    loader.go_on((position.epoch, position.batches), places)
+    return position
