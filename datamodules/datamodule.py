@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch.distributed as dist
 from lhotse import CutSet
 from lightning.pytorch import LightningDataModule
@@ -22,34 +21,27 @@ from slap.datamodules.augment import augmentations
 from slap.datamodules.bad_clips import BadClipLog
 from slap.datamodules.captions.augment import AugmentSpec
 from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset
-from slap.datamodules.huggingface.source import Source as StreamSource
-from slap.datamodules.huggingface.stream import StreamOptions, captions_in
 from slap.datamodules.huggingface.stream_loader import StreamLoader
-from slap.datamodules.huggingface.training import CAPTIONS, basis_of, continue_at, dataset_maker, streamed
+from slap.datamodules.huggingface.training import StreamedTraining, basis_of, continue_at, stream_among
 from slap.datamodules.labels import Labels
 from slap.datamodules.learnable import check_learnable
 from slap.datamodules.loader import Loader
 from slap.datamodules.manifests.collection import MonoCuts
 from slap.datamodules.manifests.columns import check_columns
-from slap.datamodules.manifests.data_root import Folders, resolved_roots
+from slap.datamodules.manifests.data_root import Folders
 from slap.datamodules.manifests.read import captions_of
 from slap.datamodules.options import Batching, Captions, Limits, Mixture, Unlabelled
 from slap.datamodules.overlap.warn import warn_of_overlap
-from slap.datamodules.sampling.epoch import Source
 from slap.datamodules.sampling.eval_windows import segments_of
-from slap.datamodules.sampling.mixed import MixedSampler, train_sampler
+from slap.datamodules.sampling.mixed import MixedSampler
 from slap.datamodules.sampling.mixture import Manifest, Manifests, NamedManifests
 from slap.datamodules.sampling.position import Position, basis, position_in, state
 from slap.datamodules.sampling.replacement import Replacements
 from slap.datamodules.sampling.sampler import EvaluationSampler, TrainSampler
 from slap.datamodules.splits import Splits
-from slap.model.contracts import Objective
 
 PROMPT = "This is a sound of {label}."
 """The prompt of a zero-shot task that is given none."""
-
-STAGES = {"fit": "train", "validate": "val", "test": "test", "predict": "test"}
-"""The split that each stage cannot do without."""
 
 
 class AudioTextData(LightningDataModule):
@@ -189,16 +181,18 @@ class AudioTextData(LightningDataModule):
         check_columns(columns or {})
         self.transforms = (*augmentations(augment or {}), *transforms)
         self.in_memory, self.disjoint, self.num_workers, self.seed = in_memory, disjoint, num_workers, seed
-        self.stream_batches = stream_batches
-        self._stream = streamed(self.mixture, others, in_memory)
-        if stream_batches < 1:
-            raise UserError(f"stream_batches must be at least 1, got {stream_batches}")
         if not self.manifests["val"]:
             # Lightning's sign that there is no validation; an empty loader would make it validate on nothing.
             self.val_dataloader = None  # type: ignore[method-assign, assignment]
         self.bad_clips = BadClipLog(max_bad)
         self.restart_changed = False
         self._splits = Splits(groups, self.batching, self.mixture, others, self.limits, self._report, columns)
+        self._stream: StreamedTraining | None = None
+        source = stream_among(self.mixture, others, in_memory, stream_batches)
+        if source is not None:
+            sampled, captioned = self.caption_options.sampler(), not empty_captions
+            own = columns, self.batching, self.limits, sampled, self.transforms, captioned, seed
+            self._stream = StreamedTraining(source, *own, stream_batches, num_workers)
         self._connection: tuple[int, Tokenize] | None = None
         self._loaders: list[Loader | StreamLoader] = []
         self._position = Position()
@@ -219,9 +213,7 @@ class AudioTextData(LightningDataModule):
         if self.trainer is not None and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.bad_clips.out = Path(self.trainer.default_root_dir)
             self.bad_clips.waiting = stage == "fit"
-        for split in self._needed(stage):
-            if split == "train" and self._stream is not None:
-                continue
+        for split in self._splits.needed(stage, self._stream is not None):
             self._splits.clips(split)
             if self.in_memory:
                 self._mono_cuts(split)
@@ -233,7 +225,7 @@ class AudioTextData(LightningDataModule):
             self._position, self._saved = Position(), {}
             if self._stream is None:
                 self._splits.check_fields(self.caption_options.caption_fields)
-                check_learnable(self._splits.clips("train"), self._objectives())
+                check_learnable(self._splits.clips("train"), self.trainer and self.trainer.lightning_module)
             if self._process()[0] == 0:
                 train, val, test = map(self._splits.by_manifest, ("train", "val", "test"))
                 warn_of_overlap(train, [*val, *test])
@@ -249,13 +241,15 @@ class AudioTextData(LightningDataModule):
     def captions(self) -> Iterator[str]:
         """Yield the captions of the training manifests, each once, lazily; a tokenizer learns from them."""
         if self._stream is not None:
-            return captions_in(self._stream, self._splits.columns, CAPTIONS)
+            return self._stream.captions()
         return captions_of(self._splits.clips("train"))
 
     def labels(self, task: str) -> Labels:
         """Return the labels of a task that each training clip has; a classification head learns its classes so."""
         if self._stream is not None:
-            raise UserError(f"{self._stream.text} is a stream, whose classes are not known; name them: `classes`")
+            raise UserError(
+                f"{self._stream.source.text} is a stream, whose classes are not known; name them: `classes`"
+            )
         return self._splits.labels(task)
 
     @property
@@ -294,8 +288,8 @@ class AudioTextData(LightningDataModule):
         if not self._basis:
             return {}
         streams = [loader for loader in self._loaders if isinstance(loader, StreamLoader)]
-        places = {"streams": stream.states(*self.place) for stream in streams[-1:]}
-        return state(self._position, self._basis) | places
+        known = state(self._position, self._basis)
+        return known | {"streams": streams[-1].states(*self.place)} if streams else known
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a checkpoint says; the next training loader looks whether the data are the same."""
@@ -312,7 +306,7 @@ class AudioTextData(LightningDataModule):
         sample_rate, tokenize = self._model()
         clips, sizes = self._splits.clips("train"), self.batching
         lengths = sizes.train_lengths(clips, sample_rate)
-        sampler = self._train_sampler(lengths, sample_rate)
+        sampler = self._splits.train_sampler(lengths, sample_rate, self.seed, self._process())
         self._basis = basis(clips.lasting, sampler)
         if self._saved:
             self._position = position_in(self._saved, self._basis, self.restart_changed)
@@ -332,28 +326,8 @@ class AudioTextData(LightningDataModule):
         )
         return self._loader(dataset, sampler, "train")
 
-    def _train_sampler(self, lengths: np.ndarray, sample_rate: int) -> TrainSampler | MixedSampler:
-        def make(lengths: np.ndarray, samples: int, clips: int | None, sources: Sequence[Source]) -> TrainSampler:
-            return TrainSampler(
-                lengths, samples, clips, self.batching.num_buckets, self.seed, *self._process(), sources
-            )
-
-        budgets = [(round(seconds * sample_rate), clips) for seconds, clips in self._splits.budgets]
-        return train_sampler(make, lengths, budgets, self._splits.sources, self._splits.others)
-
-    def _stream_options(self, source: StreamSource, tokenize: Tokenize) -> StreamOptions:
-        captions, limits = self.caption_options.sampler(), self.limits
-        make = dataset_maker(tokenize, self.transforms, self.batching.max_clip, limits.largest, captions)
-        roots, captioned = resolved_roots(limits.data_root), not self._splits.unlabelled.empty_captions
-        return StreamOptions(source, self._splits.columns, roots, self.batching, captioned, self.seed, make)
-
-    def _stream_loader(self, source: StreamSource) -> StreamLoader:
-        sample_rate, tokenize = self._model()
-        options = self._stream_options(source, tokenize)
-        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        loader = StreamLoader(
-            options, sample_rate, self._process(), self.stream_batches, self.bad_clips, self.num_workers, on_gpu
-        )
+    def _stream_loader(self, stream: StreamedTraining) -> StreamLoader:
+        loader = stream.loader(self._model(), self._process(), self.bad_clips, self._on_gpu())
         self._basis = basis_of(loader)
         if self._saved:
             self._position = continue_at(loader, self._saved, self._basis, self.restart_changed)
@@ -389,24 +363,13 @@ class AudioTextData(LightningDataModule):
         sampler: TrainSampler | MixedSampler | EvaluationSampler,
         stage: str,
     ) -> Loader:
-        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         before = self._splits.bad.get(stage, ())
-        loader = Loader(dataset, sampler, self.bad_clips, stage, before, self.num_workers, on_gpu)
+        loader = Loader(dataset, sampler, self.bad_clips, stage, before, self.num_workers, self._on_gpu())
         self._loaders.append(loader)
         return loader
 
-    def _needed(self, stage: str | None) -> list[str]:
-        """Return the splits that a stage reads; None stands for all that have manifests."""
-        given = {split for split, paths in self.manifests.items() if paths}
-        if self._splits.unlabelled.manifests.paths:
-            given.add("train")
-        if stage is None:
-            return sorted(given)
-        needed = STAGES[stage]
-        if needed not in given:
-            audio = " or AudioTextData(unlabelled=...)" if needed == "train" else ""
-            raise UserError(f"{stage} needs a manifest: give AudioTextData({needed}=...){audio}")
-        return sorted({needed, "val"} if stage == "fit" else {needed})
+    def _on_gpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     def _mono_cuts(self, split: str) -> MonoCuts:
         return self._splits.mono_cuts(split, self._model()[0], self.in_memory)
@@ -423,11 +386,6 @@ class AudioTextData(LightningDataModule):
         if self._connection is None:
             raise RuntimeError("without a trainer, call connect(sample_rate, tokenize) first")
         return self._connection
-
-    def _objectives(self) -> Mapping[str, Objective]:
-        """Return the objectives of the model that is trained, by name; none without a trainer."""
-        model = None if self.trainer is None else self.trainer.lightning_module
-        return dict(getattr(model, "objectives", {}))
 
     def _process(self) -> tuple[int, int]:
         """Return rank and world size."""

@@ -6,6 +6,7 @@ n clips.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from slap.core.errors import UserError
 from slap.datamodules.manifests.sequence import Clips
@@ -15,16 +16,17 @@ AUDIO_ALONE = "masked_distillation"
 """The objective that an error recommends for clips without captions."""
 
 
-def check_learnable(clips: Clips, objectives: Mapping[str, Objective]) -> None:
+def check_learnable(clips: Clips, model: Any) -> None:
     """Refuse clips without captions where no objective learns from audio alone, and objectives without their captions.
 
     Args:
         clips: the training clips.
-        objectives: the objectives of the model by name; none checks nothing.
+        model: the model that is trained, with `objectives` by name; without any, nothing is checked.
 
     Raises:
         ValueError: an objective and the clips do not fit; names the objectives and the number of clips.
     """
+    objectives: Mapping[str, Objective] = getattr(model, "objectives", {})
     needy = [name for name, objective in objectives.items() if objective.uses_text]
     count = len(clips.uncaptioned)
     if not objectives or not count or not needy:

@@ -25,7 +25,12 @@ from slap.datamodules.manifests.sequence import ClipNames, Clips, ConcatClips, U
 from slap.datamodules.options import Batching, Limits, Mixture, Unlabelled
 from slap.datamodules.overlap.warn import named
 from slap.datamodules.sampling.epoch import Source
+from slap.datamodules.sampling.mixed import MixedSampler, train_sampler
 from slap.datamodules.sampling.mixture import NamedManifests
+from slap.datamodules.sampling.sampler import TrainSampler
+
+STAGES = {"fit": "train", "validate": "val", "test": "test", "predict": "test"}
+"""The split that each stage cannot do without."""
 
 UNLABELLED = "unlabelled"
 """Name, in the logs, of the training clips without captions, where the other sources have names."""
@@ -106,6 +111,43 @@ class Splits:
                 f"no clip of `unlabelled` is left: all are shorter than min_clip={self.batching.min_clip} s"
             )
         return others
+
+    def needed(self, stage: str | None, streamed: bool = False) -> list[str]:
+        """Return the splits that a stage reads.
+
+        Args:
+            stage: of the trainer; None stands for all splits that have manifests.
+            streamed: `train` is not read here.
+
+        Raises:
+            ValueError: a manifest that the stage needs is not given.
+        """
+        given = {split for split, group in self.manifests.items() if group.paths}
+        if self.unlabelled.manifests.paths:
+            given.add("train")
+        needed = given if stage is None else {STAGES[stage]}
+        for split in needed - given:
+            audio = " or AudioTextData(unlabelled=...)" if split == "train" else ""
+            raise UserError(f"{stage} needs a manifest: give AudioTextData({split}=...){audio}")
+        return sorted((needed | ({"val"} if stage == "fit" else set())) - ({"train"} if streamed else set()))
+
+    def train_sampler(
+        self, lengths: np.ndarray, sample_rate: int, seed: int, process: tuple[int, int]
+    ) -> TrainSampler | MixedSampler:
+        """Return the sampler of the training clips.
+
+        Args:
+            lengths: (n,) their lengths, in samples.
+            sample_rate: of the model, Hz.
+            seed: seed of the order.
+            process: rank and world size.
+        """
+
+        def make(lengths: np.ndarray, samples: int, clips: int | None, sources: Sequence[Source]) -> TrainSampler:
+            return TrainSampler(lengths, samples, clips, self.batching.num_buckets, seed, *process, sources)
+
+        budgets = [(round(seconds * sample_rate), clips) for seconds, clips in self.budgets]
+        return train_sampler(make, lengths, budgets, self.sources, self.others)
 
     def mono_cuts(self, split: str, sample_rate: int, in_memory: bool) -> MonoCuts:
         """Return the clips as a model of this sample rate (Hz) wants them, decoded now if they stay in memory."""

@@ -1,4 +1,4 @@
-"""Batches of a streamed data set: read in the order of its files, mixed within blocks, split over processes and workers.
+"""Batches of a streamed data set: read in the order of its files, mixed in blocks, split over processes and workers.
 
 A stream has neither a length nor random access. Each loading process of each training process reads a part of its own:
 some of the files, or where these are too few, every so many rows. It reads a block of rows, makes batches of similar

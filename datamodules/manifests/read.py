@@ -17,6 +17,9 @@ Four kinds are read. In the first two, a row is an audio file with its caption.
   files are allowed as sources. See `slap.datamodules.manifests.safe_cuts` for the other fields that are kept.
 - a folder in Lhotse's Shar format, cuts and audio in shards, as `slap pack` writes it; see
   `slap.datamodules.shar.read`.
+- tar files in the WebDataset format: a folder of them, or `shards/{000..099}.tar`; see
+  `slap.datamodules.webdataset.read`.
+- a Hugging Face data set, `hf:data/clips?split=train`; see `slap.datamodules.huggingface.source`.
 
 Other names of times are known (`start_time`, `begin`, `onset`, `end_time`, `stop`), and `offset` is the end beside an
 `onset` and else the start. Columns with names of their own are given in `columns`. Any other column is ignored and
@@ -83,8 +86,8 @@ def read_manifest(
     the file, or its caption is empty or no text) are left out.
 
     Args:
-        path: ends in .csv, .tsv, .jsonl or .jsonl.gz, or is a folder of shards; a filter such as `#fold=1,2` may
-            follow, see `slap.datamodules.manifests.filters`.
+        path: ends in .csv, .tsv, .jsonl or .jsonl.gz, or names a folder of shards, tar files or a Hugging Face data
+            set; a filter such as `#fold=1,2` may follow, see `slap.datamodules.manifests.filters`.
         max_bad: largest share of bad clips, 0 to 1.
         bad: a list to which the bad clips are appended.
         data_root: folders below which audio must lie; see `slap.datamodules.manifests.data_root`.

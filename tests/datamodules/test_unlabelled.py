@@ -217,7 +217,7 @@ def test_a_clip_that_no_objective_learns_from_is_told_before_training(folder: Pa
     clips = read_manifest(folder / "audio", captioned=False)
     pairs = read_manifest(folder / "train.csv")
     text, both = (
-        tiny_model(objectives).objectives
+        tiny_model(objectives)
         for objectives in ({"contrastive": 1.0}, {"contrastive": 1.0, "masked_distillation": {"prototypes": 4}})
     )
     check_learnable(pairs, text)

@@ -69,8 +69,7 @@ def test_the_order_depends_on_the_seed(folder: Path) -> None:
     assert taken(module(folder)) != taken(module(folder, seed=1))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("done", [0, 3, 14, 20])
+@pytest.mark.parametrize(("workers", "done"), [(0, 0), (0, 14), (0, 20), (2, 3)])
 def test_a_run_goes_on_where_it_stopped(folder: Path, workers: int, done: int) -> None:
     """Batches that were loaded ahead do not count."""
     whole = taken(module(folder, num_workers=workers), epochs=2)
@@ -135,6 +134,7 @@ def test_what_needs_random_access_is_refused(folder: Path, options: dict, messag
         module(folder, **options)
 
 
+@pytest.mark.slow
 def test_a_run(folder: Path, tmp_path: Path) -> None:
     """A stream in training, a table in validation, and a second run that continues the first."""
     for steps in (4, 7):
