@@ -162,7 +162,7 @@ class TrainDataset(Dataset[Batch]):
 
     def _drawn(self, cut: MonoCut, draw: str, source: int) -> MonoCut:
         rng = random.Random(draw)
-        text, about = "", {}
+        text, about = "", dict[str, str]()
         if cut.supervisions:
             text, about = self.captions.augmented(self.captions.draw(cut, rng), draw)
         if self.max_clip is not None and cut.duration > self.max_clip:

@@ -167,7 +167,7 @@ class RowClips(Clips):
     """
 
     def __init__(self, rows: Rows, index: RowIndex) -> None:
-        self.rows, self.index = rows, index
+        self.rows, self.row_index = rows, index
         self.durations, self.keys, self.lasting = index.durations, index.keys, index.keys
         self.tasks, self.uncaptioned = index.tasks, index.uncaptioned
         self._cuts: OrderedDict[int, Cut] = OrderedDict()
@@ -178,7 +178,7 @@ class RowClips(Clips):
     def cut(self, number: int) -> Cut:
         """Return the clip of a number."""
         if number not in self._cuts:
-            index, row = self.index, int(self.index.rows[number])
+            index, row = self.row_index, int(self.row_index.rows[number])
             header = (int(values[number]) for values in (index.frames, index.rates, index.channels, index.sizes))
             self._cuts[number] = _cut(self.rows, row, *header)
             while len(self._cuts) > REMEMBERED:
@@ -187,7 +187,7 @@ class RowClips(Clips):
 
     def origins(self) -> np.ndarray:
         """Return the origins of the clips."""
-        return self.index.origins
+        return self.row_index.origins
 
 
 def open_rows(
@@ -257,9 +257,13 @@ def _made(rows: Rows) -> RowIndex:
         tasks.update(cut.custom.get("labels", {}))
         found.append((row, *header))
         cuts.append((cut.duration, key_of(cut.id)))
-    table = np.array(found, dtype=np.int64).reshape(-1, 5).T
+    rows_found, frames, rates, channels, sizes = np.array(found, dtype=np.int64).reshape(-1, 5).T
     index = RowIndex(
-        *table,
+        rows=rows_found,
+        frames=frames,
+        rates=rates,
+        channels=channels,
+        sizes=sizes,
         durations=np.array([duration for duration, _ in cuts], dtype=np.float64),
         keys=np.array([key for _, key in cuts], dtype=np.int64),
         origins=np.array(origins, dtype=np.int64).reshape(-1, 2),
@@ -293,7 +297,7 @@ def _save(rows: Rows, index: RowIndex) -> None:
     place = _place(rows)
     if place is None:
         return
-    arrays = {name: value for name, value in vars(index).items() if isinstance(value, np.ndarray)}
+    arrays: dict[str, Any] = {name: value for name, value in vars(index).items() if isinstance(value, np.ndarray)}
     about = {"tasks": index.tasks, "bad": [asdict(clip) for clip in index.bad]}
     try:
         with atomic_write(place, "wb", sync=False) as file:

@@ -242,7 +242,7 @@ def load_index(path: Path) -> CutIndex | None:
         if known["version"] != VERSION or not _same(path, known):
             return None
         blocks = _beside(path, "blocks") if known["copied"] else path
-        about = {"tasks": tuple(known["tasks"]), "bad": tuple(BadClip(**clip) for clip in known["bad"])}
+        about: dict[str, Any] = {"tasks": tuple(known["tasks"]), "bad": tuple(BadClip(**clip) for clip in known["bad"])}
         index = CutIndex(**arrays, **about, path=blocks, gzipped=blocks.suffix != ".jsonl")
         fits = blocks.stat().st_size == known["blocks"] == index.offsets[-1]
         fits = fits and len(index.firsts) == len(index.offsets) == len(index.lines) + 1
