@@ -34,7 +34,7 @@ from slap.datamodules.options import Batching, Captions, Limits, Mixture, Unlabe
 from slap.datamodules.overlap.warn import warn_of_overlap
 from slap.datamodules.sampling.eval_windows import segments_of
 from slap.datamodules.sampling.mixed import MixedSampler
-from slap.datamodules.sampling.mixture import Manifest, Manifests, NamedManifests
+from slap.datamodules.sampling.mixture import Manifests, NamedManifests
 from slap.datamodules.sampling.position import Position, basis, position_in, state
 from slap.datamodules.sampling.replacement import Replacements
 from slap.datamodules.sampling.sampler import EvaluationSampler, TrainSampler
@@ -141,7 +141,9 @@ class AudioTextData(LightningDataModule):
         val: Manifests = (),
         test: Manifests = (),
         *,
-        unlabelled: Manifest | Sequence[Manifest] = (),
+        unlabelled: Sequence[str | Path]
+        | str
+        | Path = (),  # a list first: the command line takes it for text otherwise
         unlabelled_share: float = 0.5,
         empty_captions: bool = False,
         max_duration: Seconds = 200.0,

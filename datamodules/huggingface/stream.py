@@ -12,6 +12,7 @@ B clips of a batch.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
@@ -35,9 +36,11 @@ from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.data_root import refuse_elsewhere
 from slap.datamodules.manifests.read import checked_cut
-from slap.datamodules.manifests.tables import check_text, clip_of
+from slap.datamodules.manifests.tables import CaptionError, check_text, clip_of
 from slap.datamodules.options import Batching
 from slap.datamodules.sampling.sampler import BatchRequest, TrainSampler
+
+log = logging.getLogger(__name__)
 
 BLOCK = 512
 """Rows that are mixed; their encoded audio is in memory, some 100 MB of clips of 10 s."""
@@ -225,6 +228,6 @@ def captions_in(source: Source, columns: Columns | None, most: int) -> Iterator[
         return
     for row in islice(stream.select_columns(list(reader.names)), most):
         try:
-            yield from clip_of(reader.record(row), "", "row").captions
-        except (TypeError, ValueError):  # training lists it as a bad clip
-            continue
+            yield from clip_of(reader.record(row), source.text, source.text).captions
+        except CaptionError as error:
+            log.info("%s: a row of which no tokenizer learns: %s", source.text, error)

@@ -112,6 +112,10 @@ def test_processes_read_different_rows(folder: Path, monkeypatch: pytest.MonkeyP
             assert not mine & other
 
 
+def test_a_tokenizer_learns_from_the_first_rows(folder: Path) -> None:
+    assert sorted(module(folder).captions()) == sorted(f"caption {i}" for i in range(COUNT))
+
+
 def test_bad_rows_are_listed_once_each_time(folder: Path, tmp_path: Path) -> None:
     data = module(folder)
     data.bad_clips.out = tmp_path
