@@ -24,7 +24,8 @@ import numpy as np
 from lhotse import AudioSource, Recording
 from lhotse.cut import Cut
 
-from slap.audio.reader import AudioError, AudioFile
+from slap.audio.decoders import measure
+from slap.audio.errors import AudioError
 from slap.core.bad_clip import BadClip, Reason
 from slap.core.files import FileStamp, atomic_write
 from slap.datamodules.audio.stored import StoredAudio
@@ -278,9 +279,9 @@ def _made(rows: Rows) -> RowIndex:
 def _header(rows: Rows, row: int) -> tuple[int, int, int, int]:
     """Return frames, rate, channels and size of the audio of a row."""
     content, _ = rows.audio(row)
-    with AudioFile(content, rows.where(row)) as file:
-        size = -1 if isinstance(content, str) else len(content.getbuffer())
-        return file.header.frames, file.header.rate, file.header.channels, size
+    size = -1 if isinstance(content, str) else len(content.getvalue())
+    header = measure(content, rows.where(row))
+    return header.frames, header.rate, header.channels, size
 
 
 def _place(rows: Rows) -> Path | None:

@@ -24,7 +24,8 @@ from lhotse import AudioSource, MonoCut, Recording
 from torch.utils.data import IterableDataset, get_worker_info
 
 import slap.datamodules.workers  # noqa: F401  # processes that load batches shall end when training does
-from slap.audio.reader import AudioError, AudioFile
+from slap.audio.decoders import measure
+from slap.audio.errors import AudioError
 from slap.core.bad_clip import BadClip, Reason
 from slap.core.batch import Batch
 from slap.datamodules.audio.load import mono
@@ -207,8 +208,7 @@ class StreamBatches(IterableDataset[Item]):
         stored = None if isinstance(content, str) else content.getvalue()
         name = path if stored is None else f"{path}-{blake2b(stored, digest_size=8).hexdigest()}"
         clip = clip_of(record, where, name, self.options.captioned)
-        with AudioFile(content, where) as file:
-            header = file.header
+        header = measure(content, where)
         channels = list(range(header.channels))
         source = AudioSource("file" if stored is None else "memory", channels, content if stored is None else stored)
         return checked_cut(clip, Recording(clip.id, [source], header.rate, header.frames, header.duration), where)

@@ -24,7 +24,8 @@ import numpy as np
 from lhotse import Recording
 from lhotse.cut import Cut
 
-from slap.audio.reader import AudioError, AudioFile
+from slap.audio.decoders import measure
+from slap.audio.errors import AudioError
 from slap.audio.scan import is_audio
 from slap.core.bad_clip import BadClip, Reason
 from slap.core.errors import UserError
@@ -152,8 +153,8 @@ def _record(tar: Path, file: IO[bytes], key: str, sample: _Sample, bad: list[Bad
         clip = clip_of(record, member, name, captioned=False)
         if size > LARGEST:
             raise AudioError(f"{size / MEGABYTE:.0f} MB", "too_large")
-        with AudioFile(BytesIO(_read(file, offset, size)), where) as audio:
-            about = {"rate": audio.header.rate, "frames": audio.header.frames, "channels": audio.header.channels}
+        header = measure(BytesIO(_read(file, offset, size)), where)
+        about = {"rate": header.rate, "frames": header.frames, "channels": header.channels}
     except (AudioError, UserError, TypeError) as error:
         reason: Reason = error.reason if isinstance(error, AudioError) else "caption"
         bad.append(BadClip(name, reason, str(error), where, where))

@@ -58,6 +58,7 @@ def test_the_mixture_trains(folder):
     assert {"val/audiocaps/t2a_R@10", "val/clotho/t2a_R@10", "val/t2a_R@10"} <= logged
 
 
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")  # the run on audio alone has none
 def test_audio_without_captions(folder):
     """Beside pairs, and alone before them."""
     page = pages.Page("docs/howto/unlabelled.md")
