@@ -46,6 +46,8 @@ class Classification(Objective, Classifier):
         ValueError: an argument is out of range, or there are fewer than two classes.
     """
 
+    uses_text = False
+
     def __init__(
         self,
         task: str = "label",

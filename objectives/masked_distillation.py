@@ -71,6 +71,7 @@ class MaskedDistillation(Objective):
     """
 
     uses_teacher = True
+    uses_text = False
 
     def __init__(
         self,

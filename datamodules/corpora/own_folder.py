@@ -9,7 +9,8 @@ from typing import Literal
 from slap.audio.scan import scan
 from slap.core.errors import UserError
 from slap.core.registry import register
-from slap.datamodules.corpora.base import Corpus, templated, words
+from slap.datamodules.captions.template import templated
+from slap.datamodules.corpora.base import Corpus, words
 from slap.datamodules.manifests.clip import Clip
 
 

@@ -92,10 +92,10 @@ class TrainSampler:
     def __iter__(self) -> Iterator[BatchRequest]:
         epoch = self.epoch
         begin = self._begin[1] if epoch == self._begin[0] else 0
-        for step in islice(self._steps(epoch), begin, None):
+        for step in islice(self.steps(epoch), begin, None):
             yield BatchRequest(epoch, tuple(step[self.rank].tolist()))
 
-    def _steps(self, epoch: int) -> Iterator[list[np.ndarray]]:
+    def steps(self, epoch: int) -> Iterator[list[np.ndarray]]:
         """Yield the batches of all processes, step by step, as occurrences."""
         size = self.world_size
         ranks: list[list[np.ndarray]] = []

@@ -70,6 +70,24 @@ def test_the_mixture_trains(folder):
     assert {"val/audiocaps/t2a_R@10", "val/clotho/t2a_R@10", "val/t2a_R@10"} <= logged
 
 
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")  # the run on audio alone has none
+def test_audio_without_captions(folder):
+    """Beside pairs, and alone before them."""
+    page = pages.Page("docs/howto/unlabelled.md")
+    (folder / "recordings").mkdir()
+    for n in range(3):
+        sound = np.random.default_rng(n).uniform(-0.5, 0.5, 16_000)
+        soundfile.write(folder / "recordings" / f"{n}.wav", sound, 16_000)
+        soundfile.write(folder / f"val{n}.wav", sound, 16_000)
+    (folder / "val.csv").write_text("audio,caption\n" + "\n".join(f"val{n}.wav,sound {n}" for n in range(3)))
+    options = [*pages.TINY, "--trainer.max_steps=1", "--trainer.accelerator=cpu", "--data.num_workers=0"]
+    options += ["--data.max_clip=4"]
+    both, alone, tuned = page.commands("slap fit")
+    for command in (both, alone):
+        assert main([*command[1:], *pages.SMALL, *options]) == 0
+    assert main([*tuned[1:], *(option for option in options if option.startswith(("--trainer", "--data")))]) == 0
+
+
 def test_the_augmentations(folder):
     page = pages.Page("docs/howto/augmentation.md")
     (fit,) = page.commands("slap fit")

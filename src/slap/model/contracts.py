@@ -178,9 +178,12 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         uses_teacher: set it to have the model keep an EMA teacher; reading `views.teacher` is an error otherwise.
+        uses_text: set it to False for an objective that learns from audio alone. It then sees all clips of a batch;
+            others see those with captions only, which may be none (`slap.model.captioned`).
     """
 
     uses_teacher: bool = False
+    uses_text: bool = True
 
     def __init__(self) -> None:
         super().__init__()

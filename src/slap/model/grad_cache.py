@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from slap.core.batch import Batch
 from slap.core.batch_ops import concat, concat_packed, even_sizes, sort_captions, split
 from slap.core.packed import Packed
+from slap.model.captioned import SeenBy
 from slap.model.contracts import ModelParts, Objective
 from slap.model.masks import random_mask, shown
 from slap.model.views import PerClip, View, Views
@@ -110,18 +111,21 @@ class CachedViews(Views):
         """The text encoder on all captions."""
         return _CachedView(self._parts, "text")
 
-    def per_clip(self, objective: PerClip) -> Tensors:
-        """Return what an objective computes of each clip alone, concatenated over the parts."""
+    def per_clip_of(self, objective: PerClip, seen: Views) -> Tensors:
+        """Return what an objective computes of each clip that it sees alone, concatenated over the parts."""
+        del seen  # each part finds the clips that the objective sees by itself
         if self._per_clip is None:
             self._per_clip = self._all_per_clip()
         return next(self._per_clip[name] for name, own in self._objectives.items() if own is objective)
 
     def _all_per_clip(self) -> dict[str, dict[str, Tensor]]:
         def no_grad(part: Views) -> Tensors:
-            return _flat({name: own.per_clip_no_grad(part) for name, own in self._objectives.items()})
+            seen = SeenBy(part)
+            return _flat({name: own.per_clip_no_grad(seen.of(own)) for name, own in self._objectives.items()})
 
         def with_grad(part: Views) -> Tensors:
-            return _flat({name: own.per_clip(part) for name, own in self._objectives.items()})
+            seen = SeenBy(part)
+            return _flat({name: own.per_clip(seen.of(own)) for name, own in self._objectives.items()})
 
         _ = self.hidden  # random numbers are drawn in the order of a batch in one part
         found = {**self._parts.each(no_grad, recompute=False), **self._parts.each(with_grad)}

@@ -77,7 +77,7 @@ class View:
 
 
 class NoItems(View):
-    """The view of a batch without clips: it has no rows, but the same modules make it as make any other view.
+    """The view of a batch without clips, or without captions: no rows, but the same modules make it as any other view.
 
     A process whose clips are all bad still takes part in what the processes do together, e.g. in adding up gradients.
     So the encoder runs on a stand-in, whose rows are then dropped: gradients are 0, not absent.
@@ -125,7 +125,11 @@ class Views:
 
     def per_clip(self, objective: PerClip) -> Mapping[str, Tensor]:
         """Return what an objective computes of each clip alone, in its `per_clip_no_grad` and its `per_clip`."""
-        return objective.compute_per_clip(self)
+        return self.per_clip_of(objective, self)
+
+    def per_clip_of(self, objective: PerClip, seen: Views) -> Mapping[str, Tensor]:
+        """Return the same for an objective that sees only some clips of the batch, those of `seen`."""
+        return objective.compute_per_clip(seen)
 
     @cached_property
     def patches(self) -> Packed:
@@ -242,8 +246,8 @@ class Views:
     def text(self) -> View:
         """The text encoder on all captions."""
         text, encoder = self.batch.text, self._model.text
-        tokens = encoder(text if len(self.batch) else wordless(text, encoder.bos, encoder.eos))
-        return self._view(tokens, self._model.text_pool)
+        tokens = encoder(text if len(text) else wordless(text, encoder.bos, encoder.eos))
+        return (View if len(text) else NoItems)(tokens, self._model.text_pool)
 
 
 def _precision_of(module: nn.Module) -> AbstractContextManager[Any]:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from slap.core.batch import Batch
+from slap.core.batch_ops import without_captions
+from slap.model.captioned import SeenBy
 from slap.model.contracts import Objective
 from slap.model.views import Views
 from slap.testing.checks import TWINS, assert_finite, gradients, promise, restored
@@ -84,6 +86,7 @@ def _batches(model: SLAP) -> dict[str, Batch]:
         "of one clip of one sample": tiny_batch(model, [0.0]),
         "of clips with two captions": tiny_batch(model, captions_per_clip=2),
         "of clips that share captions": tiny_batch(model, [0.1] * 7),
+        "of clips of which two have no captions": without_captions(four, [1, 3]),
         "of silence": replace(four, audio=four.audio.replace(torch.zeros_like(four.audio.values))),
         "of one clip twice": replace(tiny_batch(model, [0.3, 0.3]), clip_key=torch.zeros(2, dtype=torch.int64)),
     }
@@ -126,7 +129,8 @@ def _loss(model: SLAP, batch: Batch) -> tuple[Tensor, dict[str, Tensor], set[str
     """Compute the loss, the scalars to log, and the names of the views that were read."""
     torch.manual_seed(0)
     views = Views(model, batch)
-    loss, extras = loss_of(NAME, model.objectives[NAME], views)
+    objective = model.objectives[NAME]
+    loss, extras = loss_of(NAME, objective, SeenBy(views).of(objective))  # type: ignore[arg-type]
     read = {name for name in (*VIEWS, "hidden") if name in views.__dict__}
     read |= {f"{name}.embedding" for name in VIEWS if name in read and "embedding" in getattr(views, name).__dict__}
     return loss, extras, read

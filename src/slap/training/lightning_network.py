@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping
+from itertools import chain, islice
 from typing import Any
 
 from lightning.pytorch import LightningModule
@@ -89,7 +90,11 @@ class LightningNetwork(Network, LightningModule):
 
     def _prepare(self, data: Any) -> None:
         if self.trainer.ckpt_path is None:  # a checkpoint brings its tokenizer
-            self.text.prepare(data.captions())
+            captions = iter(data.captions())
+            first = list(islice(captions, 1))
+            # Training on audio alone may have no captions, and then needs no tokenizer.
+            if first or any(objective.uses_text for objective in self.objectives.values()):
+                self.text.prepare(chain(first, captions))
         for objective in self.objectives.values():
             objective.prepare(data)  # type: ignore[operator]
         if self.teacher is not None:

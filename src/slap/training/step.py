@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from slap.core.distributed import all_sum, world_size
 from slap.core.errors import UserError, suggest
+from slap.model.captioned import SeenBy
 from slap.model.contracts import Objective
 from slap.model.network import Network
 from slap.model.views import Views
@@ -77,8 +78,9 @@ def compute(model: Network, views: Views) -> tuple[Tensor, StepOutput]:
     shares: list[Tensor] = []
     extras: dict[str, Mapping[str, Tensor]] = {}
     by_clip: dict[str, Tensor] = {}
+    seen = SeenBy(views)
     for name, objective in model.objectives.items():
-        loss, extras[name] = loss_of(name, objective, views)
+        loss, extras[name] = loss_of(name, objective, seen.of(objective))  # type: ignore[arg-type]
         total = total + model.weights[name] * loss
         shares.append(loss.detach())
         noted = views.noted()

@@ -196,7 +196,7 @@ def test_a_million_clips_within_the_cap_in_seconds() -> None:
     assert time.perf_counter() - started < 10
     assert sizes[list(first.clips)].sum() <= 200 * 16000
     seen = np.zeros(len(sizes), dtype=np.int8)
-    for step in sampler._steps(0):
+    for step in sampler.steps(0):
         for batch in step:
             assert sizes[batch].sum() <= 200 * 16000
             seen[batch] += 1
