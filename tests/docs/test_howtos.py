@@ -134,3 +134,10 @@ def test_exporting(folder, checkpoint):
         words = [word for word in command[1:] if word not in ("--onnx", "--torch")]  # see test_graphs.py
         assert main(words) == 0, command
     assert slap.load(folder / "with_graphs").max_seconds == slap.load(checkpoint).max_seconds
+
+
+def test_using_a_model(folder, checkpoint, capsys):
+    names: dict = {}
+    for block in pages.Page("docs/howto/use.md").blocks("python"):
+        exec(compile(block, "use.md", "exec"), names)
+    assert capsys.readouterr().out == "left out: there is no file clips/nowhere.wav\n"

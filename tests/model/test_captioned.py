@@ -118,6 +118,7 @@ def test_views_of_some_clips():
             read = [views.full.tokens.values.sum(), views.full.embedding.sum(), views.text.embedding.sum()]
             read += [views.masked.tokens.values[views.hidden].sum(), views.teacher.tokens.values.sum()]
             read += [views.masked.tokens.values[views.hidden_rows].sum(), views.patches.values.sum()]
+            read += [views.visible.tokens.values.sum()]
             return sum(read), {"rows": torch.tensor(float(len(views.hidden))), "clips": torch.tensor(len(views.batch))}
 
     torch.manual_seed(0)

@@ -74,7 +74,7 @@ def write_card(backend: NetworkBackend, card: Card) -> str:
         "text encoder": f"`{json.dumps(arguments['text'])}`, {_millions(network.text)}",
         "objectives kept": ", ".join(f"`{name}`" for name in arguments["objectives"]) or "none",
         "shared dimension": str(backend.embedding_dim),
-        "sample rate": f"{backend.sample_rate} Hz, mono; other audio is resampled and averaged",
+        "sample rate": f"{backend.sample_rate} Hz, mono; other audio is resampled, and its channels become one",
         "longest clip in one pass": f"{backend.max_seconds:g} s; longer audio goes in overlapping windows",
         "training steps": NOT_STATED if card.steps is None else str(card.steps),
         "licence of the weights": card.licence,

@@ -109,6 +109,11 @@ class CaptionedViews(Views):
         return _SomeItems(self._views.masked, self._clips, self._rows)
 
     @cached_property
+    def visible(self) -> View:
+        """The audio encoder on the patches that are not `hidden`, without the others."""
+        return _SomeItems(self._views.visible, self._clips, self._rows)
+
+    @cached_property
     def teacher(self) -> View:
         """The EMA teacher on all patches, without gradient."""
         return _SomeItems(self._views.teacher, self._clips, self._rows)
