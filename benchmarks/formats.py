@@ -6,8 +6,8 @@
 Files differ in codec, container, rate, channels, and in the way they were made (`variants.py`). Each is read in use
 (`slap.audio.reader`), in training (`slap.datamodules`) and as `slap prepare` measures it, and compared with what the
 `ffmpeg` program decodes: the signal over the difference in dB once both are aligned, the length in packets of the
-codec, segments against slices of the whole. Files that were cut short may be refused, with that reason. Every other
-deviation is a fault, and is listed; the exit status is 1 if there is one. `--keep` copies the files of faults.
+codec, segments against slices of the whole. A file of which FFmpeg decodes nothing must be refused. Every deviation is
+a fault, and is listed; the exit status is 1 if there is one. `--keep` copies the files of faults.
 
 T frames, C channels.
 """
@@ -55,7 +55,7 @@ Files that the `ffmpeg` program writes, read here and by that program. `same`: t
 at least 60 dB below the signal in all channels, the length is the same within a packet of the codec, segments equal
 slices of the whole (of AAC and AC-3, whose decoders fill in random noise, they lie in the right place), training and
 `slap prepare` agree, and `AudioFile.note` says if a part is missing (but of streams that do not show it, e.g. ADTS);
-`told`: number of these notes. `refused`: cut short, and refused with that reason everywhere. `faults`: anything else.
+`told`: number of these notes. `refused`: nothing can be decoded, by FFmpeg neither. `faults`: anything else.
 The other columns are the worst of the files that were read: `dB`, `length` in packets of the codec, `segments` in
 dB."""
 
@@ -105,8 +105,7 @@ def measure(variant: Variant, path: Path, program: str) -> Outcome:
         samples, own = read(path)
     except AudioError as error:
         found.refused = error.reason
-        cut = variant.way == "cut" and error.reason == "truncated"
-        if len(right) and not cut:
+        if len(right):
             found.faults.append(f"FFmpeg decodes {len(right)} frames of it, but: {error}")
         elif path.name not in str(error):
             found.faults.append(f"the error does not name the file: {error}")
@@ -162,10 +161,10 @@ def whole(found: Outcome, path: Path, seconds: float) -> None:
         begins, found.note = file.begins, file.note
     if abs(begins - variant.late) > 0.06 + packet:
         found.faults.append(f"begins at {begins:.3f} s, but was made to begin at {variant.late:.3f} s")
-    missing = variant.seconds - seconds > 0.1 + packet
-    if missing and variant.kind.tells and not found.note:
-        found.faults.append(f"{seconds:.2f} s of {variant.seconds:.2f} s are there, and nothing is said")
-    if found.note and variant.way != "cut":
+    made = variant.seconds * (2 if variant.way.startswith("joined") else 1)
+    if made - seconds > 0.1 + packet and variant.kind.tells and not found.note:
+        found.faults.append(f"{seconds:.2f} s of {made:.2f} s are there, and nothing is said")
+    if found.note and made <= seconds and variant.way != "cut":
         found.faults.append(f"nothing is missing, but it is said: {found.note}")
 
 

@@ -318,9 +318,11 @@ class AudioFile:
             self._seek(at)
         self._begun = True
         while stop is None or at < stop:
-            block = self._read(size if stop is None else min(size, stop - at), at)
+            wanted = size if stop is None else min(size, stop - at)
+            block = self._read(wanted, at)
+            if len(block) < wanted:
+                self.note = note_of(self._file, at + len(block))
             if not len(block):
-                self.note = note_of(self._file, at)
                 return
             yield block
             at += len(block)

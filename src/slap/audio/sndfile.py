@@ -12,12 +12,9 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from slap.audio.claims import Claim
+from slap.audio.claims import UNKNOWN, Claim
 from slap.audio.ffmpeg import FfmpegFile
 from slap.core.units import Seconds
-
-UNKNOWN = 0x7FFFF000
-"""Bytes of a WAV's data from which on the size is that of a stream, whose length was not known."""
 
 _CUT_SHORT = re.compile(r"^ *(?:data|SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 """The line of libsndfile's log about the data of a file that ends too early."""
@@ -62,6 +59,7 @@ class SndFile:
         self.lossy = container in ("MP3", "OGG")
         self.declared: int | None = self._declared(container)
         self._lead = LEAD * self.samplerate if self._file.subtype == "OPUS" else 0
+        self._silent = container in ("CAF", "RF64")  # whose log does not say that the data ends too early
         self._at = 0
         self._second: FfmpegFile | None = None
 
@@ -81,7 +79,7 @@ class SndFile:
     @property
     def broken_off(self) -> bool:
         """True if the file was found to end within its stream."""
-        return self._second.broken_off if self._second else False
+        return self._second.broken_off if self._second else self._silent and self._claim.broken_off
 
     @property
     def damaged(self) -> int:
