@@ -224,7 +224,8 @@ class Views:
                 "views.teacher was read, but the model keeps no teacher: "
                 "set `uses_teacher = True` on the objective that reads it"
             )
-        audio, pool = teacher.copy_of(self._model.audio), teacher.copy_of(self._model.audio_pool)
+        audio: Any = teacher.copy_of(self._model.audio)
+        pool: Any = teacher.copy_of(self._model.audio_pool)
         with torch.no_grad(), _precision_of(self._model.audio):
             # The student's patches are augmented in training, so the teacher makes its own.
             patches = audio.patchify(self._waveforms) if self._model.audio.training else self._patches
