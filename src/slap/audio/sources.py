@@ -73,6 +73,8 @@ class Segment:
         """
         file = AudioFile(self.path)
         try:
+            if self.whole is not None:
+                file.check_length(self.whole)
             samples = file.span(rate, self.start, self._seconds).samples
         except AudioError:
             file.close()
