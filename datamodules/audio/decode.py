@@ -23,11 +23,12 @@ from lhotse.augmentation import torchaudio as lhotse_resampling
 from lhotse.cut import Cut, MixedCut
 from lhotse.utils import fastcopy
 
-from slap.audio.reader import AudioError, AudioFile, average, samples_in
+from slap.audio.mixing import mix
+from slap.audio.reader import AudioError, AudioFile, samples_in
 from slap.audio.resample import KEPT, MAKING, filter_bytes, ratio, resample
 from slap.core.bad_clip import Reason
 from slap.core.units import Seconds
-from slap.datamodules.audio.tar_member import TarMember
+from slap.datamodules.audio.stored import StoredAudio
 
 MEGABYTE = 1 << 20
 LARGEST = 1024 * MEGABYTE
@@ -45,7 +46,7 @@ class CheckedSource(AudioSource):
         highest: rate that its samples will have, Hz, after transforms that come later.
         whole: length of the file by the manifest; None if that is not known.
         begin: place in the file where it begins.
-        averaged: gives the mean of the channels, not each of them.
+        mixed: gives one channel made of all, see `slap.audio.mixing`, not each of them.
     """
 
     rate: int | None = None
@@ -54,7 +55,7 @@ class CheckedSource(AudioSource):
     highest: int = 0
     whole: Seconds | None = None
     begin: Seconds = 0.0
-    averaged: bool = False
+    mixed: bool = False
 
     def load_audio(self, offset: Seconds = 0.0, duration: Seconds | None = None, **_: Any) -> np.ndarray:
         """Decode (C, T) float32, a segment of the file.
@@ -74,14 +75,16 @@ class CheckedSource(AudioSource):
                 file.measure()
             file.check_size(file.span(rate, start, duration), max(rate, self.highest), self.largest)
             check_resampling(ratio(own, rate), self.largest, name)
-            samples = file.read(rate, start, duration, average if self.averaged else _separate)
+            samples = file.read(rate, start, duration, None if self.mixed else _separate)
         return samples.reshape(-1, samples.shape[-1]).numpy()
 
     def _content(self) -> str | BytesIO:
-        """Return the path to open, or the content of a member of a tar file or of memory."""
-        if isinstance(self.source, TarMember):
+        """Return the path to open, or the content of memory, or of what is stored in a tar file or a table."""
+        if isinstance(self.source, StoredAudio):
             if self.source.size > self.largest:
-                raise AudioError(f"{self.source.size / MEGABYTE:.0f} MB of a tar file", "too_large", self.source.source)
+                raise AudioError(
+                    f"{self.source.size / MEGABYTE:.0f} MB in {self.source.source}", "too_large", self.source.source
+                )
             try:
                 return BytesIO(self.source.read())
             except OSError as error:
@@ -92,14 +95,14 @@ class CheckedSource(AudioSource):
 
 @dataclass
 class MixedDownSource(AudioSource):
-    """A source that reads another cut and averages its channels; `source` is that cut."""
+    """A source that reads another cut and makes its channels one; `source` is that cut."""
 
     largest: int = LARGEST
 
     def load_audio(self, offset: Seconds = 0.0, duration: Seconds | None = None, **_: Any) -> np.ndarray:
-        """Read (1, T) float32, the mean of the channels of a segment of the cut."""
+        """Read (1, T) float32, the channels of a segment of the cut as one, see `slap.audio.mixing`."""
         cut = self.source if not offset and duration is None else self.source.truncate(offset=offset, duration=duration)
-        return average(checked(cut, self.largest).load_audio().T).numpy()[None]
+        return mix(checked(cut, self.largest).load_audio().T, cut.sampling_rate).numpy()[None]
 
 
 @dataclass
@@ -149,27 +152,27 @@ def checked_source(source: AudioSource, recording: Recording, largest: int = LAR
     return CheckedSource(
         type=inner.type,
         channels=source.channels,
-        source=inner if isinstance(inner, TarMember) else inner.source,
+        source=inner if isinstance(inner, StoredAudio) else inner.source,
         rate=rate,
         length=length,
         largest=largest,
         highest=recording.sampling_rate,
         whole=whole,
         begin=begin,
-        averaged=inner is not source,
+        mixed=inner is not source,
     )
 
 
 def _is_plain(source: AudioSource) -> bool:
-    """Tell if a source reads a file or a member of a tar file, or averages all channels of a segment of one."""
+    """Tell if a source reads a file, or one that is stored elsewhere, or makes all channels of a segment of one one."""
     if not isinstance(source, MixedDownSource):
-        return type(source) in (AudioSource, TarMember)
+        return type(source) is AudioSource or isinstance(source, StoredAudio)
     cut = source.source
     if not isinstance(cut, MonoCut | MultiCut) or cut.recording.transforms:
         return False
     inner, *others = cut.recording.sources
     channels = cut.channel if isinstance(cut, MultiCut) else [cut.channel]
-    return not others and type(inner) in (AudioSource, TarMember) and inner.channels == channels
+    return not others and (type(inner) is AudioSource or isinstance(inner, StoredAudio)) and inner.channels == channels
 
 
 def _first_resample(recording: Recording) -> Resample | None:

@@ -16,6 +16,7 @@ from lhotse.cut import Cut, MixedCut
 from lhotse.utils import compute_num_samples
 from torch import Tensor
 
+from slap.audio.level import SILENT, Level
 from slap.audio.reader import AudioError, check_samples
 from slap.audio.sources import Segment
 from slap.core.bad_clip import BadClip
@@ -26,7 +27,8 @@ from slap.datamodules.bad_clips import ClipError
 from slap.datamodules.captions.validate import text_error
 from slap.datamodules.manifests.safe_cuts import files_of
 
-GLANCE = 4096  # samples that usually show that a clip is not silent
+GLANCE = 4096
+"""Samples that usually show that a clip is not silent."""
 
 
 class DecodeError(ClipError, RuntimeError):
@@ -52,7 +54,7 @@ class DecodedSource(AudioSource):
 
 
 def mixed_down(cut: Cut) -> MonoCut:
-    """Return a cut of one channel, the mean of all channels of any cut, which is read when it is loaded.
+    """Return a cut of one channel made of all channels of any cut, see `slap.audio.mixing`, read when it is loaded.
 
     Lhotse itself would sum the channels of a mix, or pick one.
     """
@@ -62,7 +64,7 @@ def mixed_down(cut: Cut) -> MonoCut:
 
 
 def mono(cut: Cut, sample_rate: int) -> MonoCut:
-    """Return the cut with the mean of its channels, resampled; both happen when it is loaded.
+    """Return the cut with its channels made one, resampled; both happen when it is loaded.
 
     Its duration is exactly that of the samples that it will give.
     """
@@ -129,7 +131,7 @@ def load_simple_cut(cut: Cut, largest: int = LARGEST) -> np.ndarray | None:
     """Load a clip that is a segment of one file, without Lhotse's copies of its objects.
 
     These copies take longer than to read a short clip. The file may be a member of a tar file, of one channel or
-    averaged, and resampled. The samples are those of `checked(cut, largest).load_audio()`.
+    with its channels made one, and resampled. The samples are those of `checked(cut, largest).load_audio()`.
 
     Returns:
         (1, T) float32; None for any other clip.
@@ -150,8 +152,8 @@ def load_simple_cut(cut: Cut, largest: int = LARGEST) -> np.ndarray | None:
 
 
 def is_silent(samples: Tensor) -> bool:
-    """Tell if every sample, (T,), is zero."""
-    return not bool(samples[:GLANCE].any()) and not bool(samples.any())
+    """Tell if samples, (T,), are silent, see `slap.audio.level`."""
+    return Level().add(samples[:GLANCE]).silent and Level().add(samples).silent
 
 
 def files_read(cut: Cut) -> list[str]:
@@ -173,14 +175,14 @@ def check_not_silent(cut: MonoCut, step: Seconds, largest: int = LARGEST) -> Non
     Raises:
         DecodeError: it is silent, or it cannot be read.
     """
-    start = 0.0
+    start, level = 0.0, Level()
     while start < cut.duration:
         size = min(step, cut.duration - start)
         part = cut if size == cut.duration else cut.truncate(offset=start, duration=size)
-        if not is_silent(load(part, largest)):
+        if not level.add(load(part, largest)).silent:
             return
         start += step
-    raise _complaint(cut, AudioError("every sample is zero", "silent"))
+    raise _complaint(cut, AudioError(f"{level}; below {SILENT:g} dBFS nothing is heard", "silent"))
 
 
 def check_captions(cut: Cut) -> None:

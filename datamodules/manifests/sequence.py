@@ -13,7 +13,9 @@ from typing import Any, overload
 
 import numpy as np
 from lhotse.cut import Cut
-from lhotse.utils import compute_num_samples
+from lhotse.utils import compute_num_samples, fastcopy
+
+from slap.core.bad_clip import BadClip
 
 
 class Clips(Sequence[Cut]):
@@ -27,6 +29,7 @@ class Clips(Sequence[Cut]):
         tasks: the zero-shot tasks for which any clip has a label, in alphabetical order.
         parts: first clips of the parts that lie together in storage, ascending from 0, with n at the end. Reading is
             fast as long as it stays within few parts. None if the order of reading does not matter.
+        uncaptioned: (m,) int64, ascending, the numbers of the clips without captions.
     """
 
     durations: np.ndarray
@@ -34,6 +37,7 @@ class Clips(Sequence[Cut]):
     lasting: np.ndarray
     tasks: tuple[str, ...]
     parts: np.ndarray | None = None
+    uncaptioned: np.ndarray = np.empty(0, np.int64)
 
     def __len__(self) -> int:
         """Return the number of clips, n."""
@@ -113,6 +117,7 @@ class InMemoryClips(Clips):
         self.keys = np.array([key_of(cut.id) for cut in cuts], dtype=np.int64)
         self.lasting = self.keys if names is None else np.array([key_of(name) for name in names], dtype=np.int64)
         self.tasks = tuple(sorted({task for cut in cuts for task in cut.custom.get("labels", {})}))
+        self.uncaptioned = np.array([i for i, cut in enumerate(cuts) if not cut.supervisions], dtype=np.int64)
 
     def cut(self, number: int) -> Cut:
         """Return the clip of a number."""
@@ -138,6 +143,8 @@ class ClipSubset(Clips):
         self.lasting = self.keys if clips.lasting is clips.keys else clips.lasting[numbers]
         if clips.parts is not None:
             self.parts = np.unique([*np.searchsorted(numbers, clips.parts), len(numbers)])
+        if len(clips.uncaptioned):
+            self.uncaptioned = np.flatnonzero(np.isin(numbers, clips.uncaptioned))
 
     def cut(self, number: int) -> Cut:
         """Return the clip of a number."""
@@ -159,6 +166,32 @@ class ClipSubset(Clips):
         return moved[moved[:, 1] >= 0]
 
 
+class UncaptionedClips(Clips):
+    """Other clips without their captions.
+
+    Args:
+        clips: the other clips.
+    """
+
+    def __init__(self, clips: Clips) -> None:
+        self.clips = clips
+        self.durations, self.keys, self.tasks, self.parts = clips.durations, clips.keys, clips.tasks, clips.parts
+        self.lasting = clips.lasting
+        self.uncaptioned = np.arange(len(clips))
+
+    def cut(self, number: int) -> Cut:
+        """Return the clip of a number."""
+        return fastcopy(self.clips.cut(number), supervisions=[])
+
+    def customs(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the custom fields of each clip."""
+        return self.clips.customs()
+
+    def origins(self) -> np.ndarray:
+        """Return the origins of the clips."""
+        return self.clips.origins()
+
+
 class ConcatClips(Clips):
     """Clips of several sequences, one after the other.
 
@@ -176,6 +209,9 @@ class ConcatClips(Clips):
         same = all(clips.lasting is clips.keys for clips in sources)
         self.lasting = self.keys if same else concatenated([clips.lasting for clips in sources], np.int64)
         self.tasks = tuple(sorted({task for clips in sources for task in clips.tasks}))
+        self.uncaptioned = concatenated(
+            [clips.uncaptioned + first for clips, first in zip(sources, self.firsts, strict=False)], np.int64
+        )
 
     def cut(self, number: int) -> Cut:
         """Return the clip of a number."""
@@ -193,6 +229,22 @@ class ConcatClips(Clips):
             clips.origins() + np.array([0, first]) for clips, first in zip(self.sources, self.firsts, strict=False)
         ]
         return np.concatenate([np.empty((0, 2), np.int64), *parts])
+
+
+def without_uncaptioned(clips: Clips, bad: list[BadClip], detail: str = "the clip has no caption") -> Clips:
+    """Return the clips that have captions, and append the others to a list of bad clips.
+
+    Args:
+        clips: clips, each with its place as the custom field `where`.
+        bad: the list.
+        detail: message about a clip without captions.
+    """
+    if not len(clips.uncaptioned):
+        return clips
+    for number in clips.uncaptioned.tolist():
+        cut = clips.cut(number)
+        bad.append(BadClip(cut.id, "caption", detail, cut.custom["where"], cut.custom["where"]))
+    return ClipSubset(clips, np.setdiff1d(np.arange(len(clips)), clips.uncaptioned))
 
 
 def concatenated(arrays: Sequence[np.ndarray], kind: type) -> np.ndarray:

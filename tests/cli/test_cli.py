@@ -291,7 +291,8 @@ def test_best_and_last_are_those_of_the_folder(trained, tmp_path, capsys):
     options = ["--config", str(trained / "config.yaml")]
     assert main(["validate", *options, "--ckpt_path", "last"]) == 0
     assert main(["validate", *options, "--ckpt_path", "best", "--trainer.out", str(tmp_path)]) == 2
-    assert f"there is no checkpoint {tmp_path / 'best.ckpt'}; beside it there are: none" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"there is no checkpoint {tmp_path / 'best.ckpt'}; {tmp_path} holds no checkpoint (.ckpt)" in said
 
 
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")  # noise has no position

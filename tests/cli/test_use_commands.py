@@ -18,6 +18,7 @@ from slap.cli.inputs import inputs
 from slap.cli.main import main
 from slap.inference.spectrogram import levels, row_of
 from slap.testing.tiny import tiny_checkpoint
+from tests.support.late_video import late_video
 
 COMMANDS = ("embed", "classify", "caption", "frames", "export")
 RATE = 16_000
@@ -151,6 +152,92 @@ def test_rows_of_a_manifest_that_cannot_be_used_are_told(model, sounds, capsys):
     Path("none.csv").write_text("audio,caption\nsounds/nowhere.wav,rain\n")
     assert main(["classify", str(model), "none.csv", "--labels", "a", "b"]) == 2
     assert "nowhere.wav" in capsys.readouterr().err
+
+
+def test_what_cannot_be_looked_at_costs_one_file(model, sounds, capsys):
+    """A link to itself vanished without a word, and a name that is too long ended the command."""
+    long = "x" * 300 + ".wav"
+    Path("loop.wav").symlink_to("loop.wav")
+    Path("nothing.wav").symlink_to("nowhere.wav")
+    for arguments in (["loop.wav", "nothing.wav", long], ["loop*", "nothing*", long]):
+        assert main(["classify", str(model), *arguments, "sounds/a.wav", "--labels", "a", "b", "--json"]) == 3
+        found = json.loads(capsys.readouterr().out)
+        assert [clip["id"] for clip in found["clips"]] == ["sounds/a.wav"]
+        assert [failed["id"] for failed in found["failed"]] == ["loop.wav", "nothing.wav", long]
+        assert "loop.wav cannot be opened: it is a link to itself" in found["failed"][0]["error"]
+
+
+def test_the_home_folder(sounds, monkeypatch):
+    monkeypatch.setenv("HOME", str(sounds))
+    assert [item.id for item in inputs(["~/a.wav", "~/deep/*.wav"])] == [f"{sounds}/a.wav", f"{sounds}/deep/c.wav"]
+
+
+@pytest.fixture
+def silent(sounds):
+    """The paths of a silent file, of one that was cut short, and of one with sound."""
+    soundfile.write("silent.wav", np.zeros(RATE), RATE)
+    raw = (sounds / "a.wav").read_bytes()
+    Path("cut.wav").write_bytes(raw[: 44 + (len(raw) - 44) // 2])
+    return ["silent.wav", "cut.wav", "sounds/a.wav"]
+
+
+CUT = "it was cut short: 0.25 of the 0.50 s that its header declares are there"
+SILENT = "it is silent (digital silence; below -70 dBFS nothing is heard)"
+
+
+def noted(captured):
+    """What a command says on stderr about files that it used."""
+    lines = captured.err.splitlines()
+    assert "slap: 2 of the files that were used have a note" in lines
+    return sorted(line for line in lines if line.startswith("slap: note: "))
+
+
+def test_classify_and_caption_say_silence_and_what_was_cut_short(model, silent, capsys):
+    """Digital silence was "rain", p = 0.82, and of a file that was cut short there was no word."""
+    for command, *options in (["classify", "--labels", "dog", "rain"], ["caption", "--max-length", "4"]):
+        assert main([command, str(model), *silent, *options]) == 0
+        captured = capsys.readouterr()
+        assert noted(captured) == [f"slap: note: cut.wav: {CUT}", f"slap: note: silent.wav: {SILENT}"]
+        lines = captured.out.splitlines()
+        assert lines[0] == "silent.wav\t-"
+        assert [line.split("\t")[0] for line in lines] == silent
+        assert main([command, str(model), *silent, *options, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert sorted((note["id"], note["note"]) for note in found["notes"]) == [
+            ("cut.wav", CUT),
+            ("silent.wav", SILENT),
+        ]
+        assert found["clips"][0] == {
+            "id": "silent.wav",
+            **({"labels": []} if "--labels" in options else {"caption": ""}),
+        }
+        assert found["failed"] == []
+
+
+def test_embed_says_silence_and_what_was_cut_short_once(model, silent, capsys):
+    command = ["embed", str(model), *silent, "--out", "e.parquet"]
+    assert main(command) == 0
+    assert noted(capsys.readouterr()) == [f"slap: note: cut.wav: {CUT}", f"slap: note: silent.wav: {SILENT}"]
+    assert set(rows("e.parquet")) == set(silent)
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == []
+
+
+def test_frames_of_silence_and_of_a_video_whose_audio_starts_late(model, silent, capsys):
+    assert main(["frames", str(model), "silent.wav", "--texts", "dog", "--threshold", "-1"]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out, f"note: silent.wav: {SILENT}" in captured.err) == ("no events\n", True)
+    times = np.arange(2 * RATE) / RATE
+    late_video(Path("late.mkv"), 0.5 * np.sin(2000 * times) * (times > 1), RATE, late=3.0, seconds=6)
+    assert (
+        main(["frames", str(model), "late.mkv", "--texts", "dog", "--threshold", "-1", "--plot", "p.png", "--json"])
+        == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert found["begins"] == pytest.approx(3.0, abs=0.01)
+    assert (found["times"][0], found["times"][-1]) == (pytest.approx(3.08, abs=0.02), pytest.approx(4.92, abs=0.05))
+    (event,) = found["events"]
+    assert (event["onset"], event["offset"]) == (pytest.approx(3.0, abs=0.01), pytest.approx(5.0, abs=0.01))
 
 
 # -- classify and caption ---------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from slap.inference import stream
 from slap.inference.model import Model
 from slap.inference.network_backend import NetworkBackend
 from slap.inference.read_ahead import read_ahead
-from slap.inference.stream import WindowJob, in_order, joined, run
+from slap.inference.stream import WindowJob, in_order, joined, results, run
 from slap.testing.tiny import tiny_model
 
 RATE = 8000  # that of the model
@@ -160,7 +160,7 @@ def test_little_is_decoded_ahead():
 
     streams = [AudioStream(str(i), 1000, lambda i=i: blocks(i)) for i in range(8)]
     job = WindowJob(compute, lambda parts, spans: len(parts), 100, 100, 1000, hop=100, readers=3)
-    assert in_order(run(streams, job), 8) == [10] * 8
+    assert results(in_order(run(streams, job))) == [10] * 8
     batches = range(1, len(most) + 1)
     # a window is handed out when the block after it has come
     assert all(count <= 10 * batch + 10 + 2 * 3 + 1 for batch, count in zip(batches, most, strict=True))

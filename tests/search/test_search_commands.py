@@ -14,7 +14,9 @@ import pytest
 import soundfile
 from filelock import FileLock
 
+from slap.audio.reader import AudioError
 from slap.cli.main import main
+from slap.search import Index
 from slap.search.metadata import Metadata
 from slap.search.store import Store
 from slap.testing.tiny import tiny_checkpoint
@@ -42,9 +44,9 @@ def folder(tmp_path, monkeypatch, checkpoints):
     return tmp_path
 
 
-def run(capsys, *arguments):
+def run(capsys, *arguments, status=0):
     """What a command prints."""
-    assert main(arguments) == 0
+    assert main(arguments) == status
     return capsys.readouterr().out
 
 
@@ -63,7 +65,7 @@ def test_index_then_search_by_text_and_by_sound(folder, capsys):
 
 def test_json(folder, capsys):
     (folder / "sounds/bad.wav").write_bytes(b"junk")
-    report = json.loads(run(capsys, "index", "model.ckpt", "sounds", "sounds.index", "--json"))
+    report = json.loads(run(capsys, "index", "model.ckpt", "sounds", "sounds.index", "--json", status=3))
     assert (report["added"], report["files"], report["approximate"]) == (4, 4, False)
     assert [(bad["path"], bad["reason"]) for bad in report["bad"]] == [("bad.wav", "unreadable")]
     found = json.loads(run(capsys, "search", "sounds.index", "rain", "--audio", "sounds/0/0.wav", "--json"))
@@ -72,6 +74,31 @@ def test_json(folder, capsys):
     assert (text["text"], audio["audio"]) == ("rain", "sounds/0/0.wav")
     assert set(text["hits"][0]) == {"rank", "score", "id", "path", "start", "end", "duration"}
     assert audio["hits"][0]["path"] == "0/0.wav"
+
+
+def test_the_exit_status_of_index_is_that_of_the_other_commands(folder, capsys):
+    """It was 0 with files that cannot be read."""
+    run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
+    soundfile.write(folder / "sounds/silent.wav", np.zeros(8000), 8000)
+    assert "not indexed: 1 silent" in run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
+    (folder / "sounds/bad.wav").write_bytes(b"junk")
+    for _ in range(2):  # and as long as it is there
+        printed = run(capsys, "index", "model.ckpt", "sounds", "sounds.index", status=3)
+        assert "bad.wav cannot be read as audio" in printed
+
+
+def test_sounds_to_search_for_that_cannot_be_used_cost_themselves(folder, capsys):
+    run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
+    soundfile.write(folder / "silent.wav", np.zeros(8000), 8000)
+    command = ["search", "sounds.index", "--audio", "silent.wav", "sounds/0/0.wav", "none.wav", "--top", "1"]
+    assert main(command) == 3
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[0] == "sounds/0/0.wav"
+    assert "skipped: silent.wav: it is silent" in captured.err
+    assert "skipped: there is no file none.wav" in captured.err
+    assert main([*command[:4]]) == 2
+    with pytest.raises(AudioError, match=r"silent\.wav: it is silent .* nothing to search for"):
+        Index.open("sounds.index").audio(["silent.wav"])
 
 
 def test_queries_from_a_file_and_from_the_standard_input(folder, capsys, monkeypatch):
@@ -136,7 +163,7 @@ def test_two_updates_at_once_are_refused(folder, capsys):
 def test_names_cannot_steer_the_terminal(folder, capsys):
     (folder / "sounds/0/0.wav").rename(folder / "sounds/\x1b[2J\nfake.wav")
     (folder / "sounds/\x1b[31m.wav").write_bytes(b"junk")
-    printed = run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
+    printed = run(capsys, "index", "model.ckpt", "sounds", "sounds.index", status=3)
     printed += run(capsys, "search", "sounds.index", "rain")
     assert "\x1b" not in printed
     assert "\\x1b[2J\\nfake.wav" in printed

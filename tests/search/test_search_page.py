@@ -4,11 +4,13 @@ import re
 import shutil
 import threading
 
+import numpy as np
 import pytest
 
 from slap.search.query import Index
 from slap.search.web.app import search_app
 from slap.search.web.server import Server
+from tests.support.late_video import late_video
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = sync_api.expect
@@ -31,12 +33,13 @@ def browser():
 
 @pytest.fixture
 def url(sounds):
-    """A served index of five sounds."""
+    """A served index of five sounds and a video, whose sound begins after 2 s."""
     sounds.tone("birds/whistle.wav", 500, 4000, 500, seconds=3)
     sounds.tone("hum.flac", 700, seconds=2)
     sounds.tone("long.ogg", 300, 6000, 300, seconds=25, rate=22_050)
     sounds.tone("odd.aiff", 2600, seconds=2)
     sounds.tone(HOSTILE, 1900, seconds=2)
+    late_video(sounds.folder / "late.mp4", 0.3 * np.sin(2 * np.pi * 5200 * np.arange(48_000) / 16_000), 16_000, 2.0, 6)
     sounds.update()
     with Server(search_app(Index.open(sounds.index))) as server:
         thread = threading.Thread(target=server.run, daemon=True)
@@ -80,7 +83,7 @@ def place(page, part, strip):
 
 def test_hits_with_pictures_and_the_place_that_matches(page):
     cards = search(page, "4000 Hz")
-    expect(cards).to_have_count(5)
+    expect(cards).to_have_count(6)
     first = cards.first
     expect(first.locator("h2")).to_have_text("whistle.wav")
     expect(first.locator(".where")).to_have_text("birds · 9.0 s")
@@ -105,7 +108,7 @@ def test_long_files_are_shown_around_the_match(page):
     assert ticks[0] <= 26 < 48 <= ticks[-1]
 
 
-@pytest.mark.parametrize("query", ["4000", "700", "6000", "2600"])  # wav, flac, ogg, aiff
+@pytest.mark.parametrize("query", ["4000", "700", "6000", "2600", "5200"])  # wav, flac, ogg, aiff, video
 def test_playing_begins_where_it_matches_and_can_be_sought_in(page, query):
     parts = []
     page.on("response", lambda response: parts.append(response.status) if "/audio" in response.url else None)
@@ -118,7 +121,7 @@ def test_playing_begins_where_it_matches_and_can_be_sought_in(page, query):
     now = lambda: page.evaluate("player.currentTime")  # noqa: E731
     page.wait_for_timeout(300)
     began = now()
-    matched = {"4000": (2.8, 3.6), "700": (0, 1), "6000": (24, 46), "2600": (0, 1)}[query]
+    matched = {"4000": (2.8, 3.6), "700": (0, 1), "6000": (24, 46), "2600": (0, 1), "5200": (2, 3)}[query]
     assert matched[0] <= began <= matched[1]
     box = first.locator(".strip").bounding_box()
     page.mouse.click(box["x"] + 0.8 * box["width"], box["y"] + 20)
@@ -153,7 +156,7 @@ def test_names_are_shown_and_not_run(page):
     expect(first.locator("img.ready")).to_be_visible()
     first.get_by_role("button", name="More like this").click()
     expect(page.get_by_role("status")).to_have_text(f"Sounds like {HOSTILE}")
-    expect(page.locator(".card")).to_have_count(4)
+    expect(page.locator(".card")).to_have_count(5)
     assert page.locator("#hits script, #status img, #hits h2 *").count() == 0
     search(page, "<img src=x onerror=alert(3)> 700")
 
@@ -187,7 +190,7 @@ def test_trouble_is_said(page, sounds):
 def test_it_fits_a_phone_by_day_and_by_night(page, scheme):
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": 360, "height": 700})
-    expect(search(page, "1900")).to_have_count(5)
+    expect(search(page, "1900")).to_have_count(6)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     red, green, blue = map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor")))
     assert (red + green + blue > 600) == (scheme == "light")

@@ -10,8 +10,10 @@ import struct
 import threading
 import time
 from contextlib import ExitStack
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -21,6 +23,7 @@ from slap.search.query import Index
 from slap.search.web.app import search_app
 from slap.search.web.media import byte_range
 from slap.search.web.server import Server
+from tests.support.late_video import late_video
 
 HOSTILE = "<img src=x onerror=alert(1)> & \"quotes'.wav"
 
@@ -143,6 +146,67 @@ def test_what_browsers_do_not_play_becomes_wav(sounds, serve, name, channels):
     np.testing.assert_allclose(decoded, samples if channels < 3 else samples.mean(1, keepdims=True), atol=1e-3)
     for start, stop in ((0, 10), (40, 50), (44, 47), (1001, 5003), (len(whole) - 3, len(whole))):
         assert sounds.get(url, {"Range": f"bytes={start}-{stop - 1}"}).body == whole[start:stop]
+
+
+def test_what_only_ffmpeg_reads_is_played(sounds, serve):
+    """An m4a was found, and then 415 with an absolute path in the message."""
+    tone = 0.3 * np.sin(2 * np.pi * 1000 * np.arange(22_050) / 22_050)
+    with av.open(str(sounds.folder / "x.m4a"), "w") as container:
+        stream = container.add_stream("aac", rate=22_050, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone[None].astype(np.float32), "fltp", "mono")
+        frame.sample_rate, frame.time_base, frame.pts = 22_050, Fraction(1, 22_050), 0
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+    url = f"/audio?id={file_id('x.m4a')}"
+    whole = serve().get(url).body
+    decoded, rate = soundfile.read(io.BytesIO(whole))
+    assert (rate, len(decoded) / rate) == (22_050, pytest.approx(1.0, abs=0.1))
+    assert np.abs(decoded[4000:-4000]).max() == pytest.approx(0.3, abs=0.02)
+    for start, stop in ((40, 50), (1001, 5003), (20_000, 21_000), (20_001, 20_002), (len(whole) - 3, len(whole))):
+        part = sounds.get(url, {"Range": f"bytes={start}-{stop - 1}"}).body
+        assert len(part) == stop - start
+        if not start % 2 and start >= 44:
+            sought = np.frombuffer(part[: len(part) // 2 * 2], "<i2")
+            np.testing.assert_allclose(sought, np.frombuffer(whole[start : start + 2 * len(sought)], "<i2"), atol=40)
+    assert sounds.get(url.replace("audio", "picture")).status == 200
+    assert sounds.get(url.replace("audio", "api/span") + "&q=1000").status == 200
+
+
+def test_hits_pictures_and_sound_are_on_the_clock_of_a_video(sounds, serve):
+    """Audio from 2 to 5 s of a video, in which a tone of 3000 Hz follows one of 500 Hz at 4 s."""
+    import matplotlib.image
+
+    hz = np.concatenate([np.full(2 * 16_000, 500), np.full(16_000, 3000)])
+    late_video(sounds.folder / "late.mp4", 0.3 * np.sin(2 * np.pi * np.cumsum(hz) / 16_000), 16_000, 2.0, 6)
+    (hit,) = json.loads(serve().get("/api/search?q=3000").body)["hits"]
+    assert [hit[name] for name in ("start", "end", "duration")] == pytest.approx([2, 5, 5], abs=0.02)
+    ask = f"id={file_id('late.mp4')}"
+    found = json.loads(sounds.get(f"/api/span?{ask}&q=3000").body)
+    assert [found["start"], found["end"]] == pytest.approx([4, 5], abs=0.15)
+    decoded, rate = soundfile.read(io.BytesIO(sounds.get(f"/audio?{ask}").body))
+    assert len(decoded) / rate == pytest.approx(5, abs=0.02)
+    assert not decoded[: int(1.9 * rate)].any()
+    assert np.abs(decoded[int(2.1 * rate) :]).max() > 0.25
+    picture = matplotlib.image.imread(io.BytesIO(sounds.get(f"/picture?{ask}").body))[:, :, :3].sum(2)
+    width = picture.shape[1]
+    assert picture[:, : int(0.35 * width)].max() < picture[:, int(0.45 * width) :].max()
+    for start, end in ((0, 1), (1, 3), (2.5, 5)):
+        assert sounds.get(f"/picture?{ask}&start={start}&end={end}").status == 200
+
+
+def test_messages_name_files_below_the_folder(served):
+    """They held absolute paths."""
+    (row,) = served.store().rows_of(file_id("a.wav"))
+    path = served.folder / "a.wav"
+    for content in (b"no audio", path.read_bytes()[:40]):
+        path.write_bytes(content)
+        status = path.stat()
+        served.store().replace(["a.wav"], [row._replace(size=status.st_size, mtime_ns=status.st_mtime_ns)], [])
+        for ask in ("audio", "picture", "api/span"):
+            answer = served.get(f"/{ask}?id={file_id('a.wav')}&q=600")
+            assert answer.status == 415
+            assert "a.wav" in json.loads(answer.body)["error"]
+            assert str(served.folder.parent).encode() not in answer.body
 
 
 def test_a_wav_of_a_coding_that_browsers_do_not_know_becomes_one_that_they_do(sounds, serve):

@@ -92,16 +92,19 @@ def test_bad_files_are_listed_with_reasons_and_do_not_stop_the_others(sounds):
     soundfile.write(sounds.folder / "none.wav", np.zeros(0), 16_000)
     (sounds.folder / "cut.flac").write_bytes(sounds.tone("whole.flac", 700, seconds=5).read_bytes()[:9000])
     report = sounds.update()
-    assert counts(report) == {"added": 2}
+    assert counts(report) == {"added": 3}
     assert {row.path: row.reason for row in report.bad} == {
         "empty.wav": "empty",
         "junk.flac": "unreadable",
         "silent.wav": "silent",
-        "nan.wav": "unreadable",
-        "none.wav": "unreadable",
-        "cut.flac": "unreadable",
+        "nan.wav": "not_finite",
+        "none.wav": "empty",
     }
     assert all(row.detail for row in report.bad)
+    ((path, note),) = report.notes
+    assert path == "cut.flac"
+    assert note.startswith("it was cut short: ")
+    assert "of the 5.00 s that its header declares are there" in note
 
 
 def test_bad_files_are_not_read_again_until_they_change_or_one_asks(sounds, monkeypatch):
@@ -191,6 +194,19 @@ def test_commits_happen_along_the_way(sounds, monkeypatch):
     sounds.model.backend.encode_audio = lambda audio: seen.append(len(sounds.store())) or embed(audio)
     sounds.update(workers=1)
     assert seen == [0, 0, 2, 2, 4, 4]
+
+
+def test_silence_is_found_by_level_and_opposite_phase_is_sound(sounds):
+    tone = 0.3 * np.sin(2 * np.pi * 600 * np.arange(16_000) / 16_000)
+    for name, samples in {
+        "soft.wav": 1e-4 * tone, "offset.wav": np.full(16_000, 0.2), "opposite.wav": np.stack([tone, -tone], 1),
+    }.items():  # fmt: skip
+        soundfile.write(sounds.folder / name, samples, 16_000, subtype="FLOAT")
+    report = sounds.update()
+    assert {row.path: row.reason for row in report.bad} == {"soft.wav": "silent", "offset.wav": "silent"}
+    assert report.bad[-1].detail.startswith("it is silent (")
+    (row,) = sounds.store().rows_of(file_id("opposite.wav"))
+    np.testing.assert_allclose(row.vector, sounds.model.embed_audio((tone, 16_000))[0].numpy(), atol=1e-3)
 
 
 def test_silent_windows_of_a_long_file_are_left_out(sounds):

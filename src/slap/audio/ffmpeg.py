@@ -11,6 +11,7 @@ T frames, C channels.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
@@ -33,8 +34,14 @@ FORMATS = (
 
 UNKNOWN = "no format of sound is found in it; wav, flac, mp3, ogg, opus, m4a, webm, wma and most others are read"
 
-DECLARING = ("aiff", "ape", "asf", "au", "avi", "caf", "flac", "flv", "matroska", "mov", "tak", "tta", "w64", "wv")
+DECLARING = ("aiff", "ape", "au", "avi", "caf", "flac", "mov", "tak", "tta", "w64", "wv")
 """Containers whose header declares the length; of others FFmpeg estimates it, or takes it from the end of the file."""
+
+COMMON = ("flv", "matroska")
+"""Containers whose header declares one length for all that is in them."""
+
+TIME = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
+"""The time of a tag of Matroska that gives the length of one track."""
 
 NEAR = 10
 """Seconds up to which all before a place is decoded too: decoders of AAC and AC-3 draw random noise as they go on."""
@@ -43,11 +50,11 @@ LEAD = 1
 """Seconds that are decoded before a place that is farther away: after them decoders have settled."""
 
 FORGETFUL = (
-    *("aac", "ac3", "alac", "amrnb", "amrwb", "ape", "dca", "eac3", "flac", "gsm", "gsm_ms", "libopus", "libspeex"),
+    *("aac", "alac", "ape", "dca", "flac", "libopus", "libspeex"),
     *("mlp", "mp1", "mp1float", "mp2", "mp2float", "mp3", "mp3float", "opus", "speex", "tak", "truehd", "tta"),
     *("vorbis", "wavpack", "wmav1", "wmav2"),
 )
-"""Decoders whose samples soon depend no more on those before, but for the noise; of others everything is decoded."""
+"""Decoders that soon forget what was before, but for the noise of AAC; of others everything is decoded."""
 
 SCALES = {"u8": 1 << 7, "s16": 1 << 15, "s32": 1 << 31, "s64": 1 << 63}
 """Full scale of FFmpeg's formats of whole numbers."""
@@ -69,14 +76,16 @@ class FfmpegFile:
         self._bytes: BinaryIO = Path(source).open("rb") if isinstance(source, str) else source  # noqa: SIM115
         self._owned = isinstance(source, str)
         self._container: Any = None
+        self.samplerate = self.channels = 0
+        self._first: Seconds | None = None  # time of the first frame
         try:
+            self.broken_off = claim.broken_off
             self._start()
             first = next(self._blocks, None)
             self.exact = first is None
             self._held += [] if first is None else [first]
             self.frames = 0 if self.exact else self._hint()
             self.declared = claim.frames or self._declared()
-            self.broken_off = claim.broken_off
             self.begins = self._begins()
         except BaseException:
             self.close()
@@ -96,13 +105,16 @@ class FfmpegFile:
             raise UserError("FFmpeg has no decoder for its sound")
         context.thread_count = 1
         self.lossy = not context.codec.lossless
-        self.samplerate: int = context.sample_rate
-        self.channels: int = context.layout.nb_channels
+        if not self.samplerate:
+            self._take(context)
         self.damaged = 0
         self._at = 0
-        self._first_time: Seconds | None = None
         self._blocks = self._decoded(packets_of(container, self._stream))
         self._held: list[np.ndarray] = []
+
+    def _take(self, sound: Any) -> None:
+        """Take rate and channels from the first frame, and until then from the container, which may mean later ones."""
+        self.samplerate, self.layout, self.channels = sound.sample_rate, sound.layout, sound.layout.nb_channels
 
     def _hint(self) -> int:
         """Return T by the header, or as FFmpeg estimates it; 0 if neither is known."""
@@ -112,23 +124,33 @@ class FfmpegFile:
         return round(ticks * unit * self.samplerate) if ticks else 0
 
     def _declared(self) -> int | None:
-        declaring = self._container.format.name.split(",")[0] in DECLARING and self.frames > 0
-        return self.frames if declaring else None
+        """Return T as the header declares it; None where it does not, or only for sound and pictures together."""
+        container, own = self._container.format.name.split(",")[0], self._stream.duration
+        if container not in COMMON:
+            return self.frames if container in DECLARING and own else None
+        tag = TIME.fullmatch(self._stream.metadata.get("DURATION", ""))
+        if tag:
+            hours, minutes, seconds = map(Fraction, tag.groups())
+            end = hours * 3600 + minutes * 60 + seconds
+        elif own or sum(not _is_cover(stream) for stream in self._container.streams) > 1:  # its own is an estimate
+            return None
+        else:
+            end = Fraction(self._container.duration or 0, 1_000_000)
+        return round((end - Fraction(self._first or 0)) * self.samplerate) if end else None
 
     def _begins(self) -> Seconds:
         """Return the time of the first sample after the first picture, if there are pictures."""
         videos = [video for video in self._container.streams.video if not _is_cover(video)]
         times = [float(video.start_time * video.time_base) for video in videos if video.start_time is not None]
-        if not times or self._first_time is None:
-            return 0.0
-        return max(self._first_time - min(times), 0.0)
+        return max((self._first or 0.0) - min(times), 0.0) if times else 0.0
 
     def _decoded(self, packets: Iterator[Any], frames: Sequence[Any] = ()) -> Iterator[np.ndarray]:
         """Yield (n, C) float32 of some frames that are decoded, and of the packets after them."""
         convert = _Converter(self)
         for frame in chain(frames, self._frames(packets)):
-            if self._first_time is None:
-                self._first_time = frame.time
+            if self._first is None:
+                self._first = frame.time or 0.0
+                self._take(frame)
             yield from convert(frame)
         yield from convert(None)
 
@@ -144,7 +166,10 @@ class FfmpegFile:
             except EOFError:
                 return
             except FFmpegError:
-                self.damaged += packet is None or not holds_no_sound(packet, self._stream.codec.name)
+                if packet is None:
+                    self.broken_off = True
+                    return
+                self.damaged += not holds_no_sound(packet, self._stream.codec.name)
                 continue
             if packet is None:
                 return
@@ -265,7 +290,7 @@ class _Converter:
     def _new(self) -> Any:
         from av import AudioResampler
 
-        return AudioResampler("fltp", self._file._stream.codec_context.layout, self._file.samplerate)
+        return AudioResampler("fltp", self._file.layout, self._file.samplerate)
 
 
 def _samples(frame: Any) -> np.ndarray:
@@ -280,8 +305,8 @@ def _samples(frame: Any) -> np.ndarray:
     return np.ascontiguousarray((samples - (scale if kind.startswith("u") else 0)) / scale, np.float32)
 
 
-def _is_cover(video: Any) -> bool:
-    """Tell if a stream of pictures is the cover of a piece of music."""
+def _is_cover(stream: Any) -> bool:
+    """Tell if a stream is the cover of a piece of music."""
     from av.stream import Disposition
 
-    return bool(video.disposition & Disposition.attached_pic)
+    return bool(stream.disposition & Disposition.attached_pic)

@@ -2,7 +2,7 @@
 
 Training, evaluation and use read files here, with the same decoders (`slap.audio.decoders`), the same resampler
 (`slap.audio.resample`) and the same limits, so a file gives the same samples, or the same error, everywhere. Only the
-segment that is wanted is decoded, in blocks where it is long. Channels are averaged.
+segment that is wanted is decoded, in blocks where it is long. Channels become one as `slap.audio.mixing` says.
 
 A file is read to the end of what can be decoded, whatever its header says of its length, and `AudioFile.note` says what
 is missing. A segment of a given duration must be there as a whole.
@@ -12,7 +12,7 @@ T frames at the rate that a recording has, T' samples at the rate that is wanted
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from math import floor
@@ -36,10 +36,11 @@ from slap.audio.decoders import (
     opened,
 )
 from slap.audio.errors import AudioError, Guard
+from slap.audio.mixing import Mix, mixed
 from slap.audio.resample import resample, resampled, samples_after
 from slap.core.units import Seconds
 
-__all__ = ["AudioError", "AudioFile", "Header", "average", "blocks", "check_samples", "header", "measure", "read"]
+__all__ = ["AudioError", "AudioFile", "Header", "blocks", "check_samples", "header", "measure", "read"]
 
 BLOCK: Seconds = 30.0
 """Length of a block; a segment up to one and a half of it is one block."""
@@ -59,9 +60,6 @@ say too little, and each reader estimates their lengths in its own way."""
 
 COPIES = 3
 """Memory to read a segment, as a multiple of all its channels as float32. Measured at most: 4.4."""
-
-Mix = Callable[[np.ndarray], Tensor]
-"""From a block, (n, C) float32, to the samples to use, (n,) or (C, n)."""
 
 
 @dataclass(frozen=True)
@@ -135,21 +133,24 @@ class AudioFile:
         samples = max(samples_in(duration, rate), 1)
         # As many as give these samples, also where each becomes several.
         frames = max(samples_after(samples, rate, own), (samples - 1) * own // rate + 1)
-        if not self.header.exact and (whole or duration > 0):
-            return Span(first, frames, samples)
+        if not self.header.exact:  # the manifest's length, which is rounded to a sample of its rate
+            total = 0 if self._expected is None else samples_in(self._expected + 0.5 / rate, own)
         # Times are rounded, e.g. to another rate; the last frames of a file belong to the segment that ends there.
         if abs(first + frames - total) <= ROUNDING * own and first < total:
             frames = total - first
+        if not self.header.exact and (whole or duration > 0):
+            return Span(first, frames, samples)
         slack = max(self._slack(frames), self._lossy_tolerance())
         if duration <= 0 or first + frames - total > max(slack * own, 2):
             raise self._outside(start, start + duration, total)
         return Span(first, frames, samples)
 
     def _outside(self, start: Seconds, stop: Seconds, total: int) -> AudioError:
+        note = self.header.note
         return AudioError(
             f"the segment from {start:.3f} to {stop:.3f} s does not lie in {self.name}, which lasts "
-            f"{total / self.header.rate:.3f} s",
-            "wrong_duration",
+            f"{total / self.header.rate:.3f} s{note and ': ' + note}",
+            "truncated" if note else "wrong_duration",
             self.name,
         )
 
@@ -163,7 +164,13 @@ class AudioFile:
         """
         self._expected = expected
         found = self.header.duration
-        if self.header.exact and abs(found - expected) > self._tolerance(expected):
+        if not self.header.exact:
+            return
+        tolerance = self._tolerance(expected)
+        if self.header.note and found < expected - tolerance:
+            detail = f"{self.name} is not whole, {self.header.note}; the manifest says {expected:.3f} s"
+            raise AudioError(detail, "truncated", self.name)
+        if abs(found - expected) > tolerance:
             raise self._differs(f"lasts {found:.3f} s", expected)
 
     def _differs(self, found: str, expected: Seconds) -> AudioError:
@@ -172,7 +179,7 @@ class AudioFile:
     def measure(self) -> None:
         """Make the header exact, by decoding the file if need be."""
         if not self.header.exact:
-            self.header = measured(self._file, self.name)
+            self.header, self._begun = measured(self._file, self.name), True
 
     def check_size(self, span: Span, rate: int, largest: int) -> None:
         """Refuse a segment that takes too much memory to be read as a whole.
@@ -219,58 +226,66 @@ class AudioFile:
             start: of the segment; audio before it is not decoded where the format allows that.
             duration: of the segment; None is up to the end of the file.
             seconds: length of a block.
-            mix: from the channels to the samples to use; None averages them.
+            mix: from the channels to the samples to use; None makes them one, see `slap.audio.mixing`.
 
         Raises:
             AudioError: the segment does not lie in the file, cannot be decoded, or has samples that are not finite or
                 far beyond -1 to 1.
         """
-        own, mix = self.header.rate, mix or average
+        own = self.header.rate
         size = max(min(round(seconds * own), LARGEST_BLOCK // (4 * self.header.channels)), 1)
         if duration is None:
             yield from self._to_the_end(rate, start, size, mix)
             return
         span = self.span(rate, start, duration)
         if 2 * span.frames <= 3 * size:
-            parts = list(self._segment(span, span.frames, mix))
+            parts = list(self._mixed(self._segment(span, span.frames), span.start, mix))
             yield resample(parts[0] if len(parts) == 1 else torch.cat(parts, -1), own, rate, span.samples)
         else:
-            yield from resampled(self._segment(span, size, mix), own, rate, span.samples)
+            yield from resampled(self._mixed(self._segment(span, size), span.start, mix), own, rate, span.samples)
 
-    def _to_the_end(self, rate: int, start: Seconds, size: int, mix: Mix) -> Iterator[Tensor]:
+    def _to_the_end(self, rate: int, start: Seconds, size: int, mix: Mix | None) -> Iterator[Tensor]:
         """Yield all that can be decoded from a time on, in the blocks that a segment of that length has."""
         own = self.header.rate
         first = samples_in(start, own)
         if self.header.exact and start:
             self.span(rate, start)
-        stream = self._decoded(first, None, size, mix)
-        parts = list(islice(stream, 2))
+        decoded = self._decoded(first, None, size)
+        begin = list(islice(decoded, 2))
 
         def count(frames: int) -> int:
             return max(samples_in((first + frames) / own - start, rate), 1)
 
-        if not parts:
+        if not begin:
             where = f" from {start:.3f} s on" if start else ""
             raise AudioError(f"{self.name} holds no samples{where}", "empty", self.name)
-        frames = sum(part.shape[-1] for part in parts)
+        frames, stream = sum(map(len, begin)), self._mixed(chain(begin, decoded), first, mix)
         if 2 * frames <= 3 * size:
+            parts = list(stream)
             yield resample(parts[0] if len(parts) == 1 else torch.cat(parts, -1), own, rate, count(frames))
         else:
-            yield from resampled(chain(parts, stream), own, rate, count)
+            yield from resampled(stream, own, rate, count)
 
-    def _segment(self, span: Span, size: int, mix: Mix) -> Iterator[Tensor]:
+    def _mixed(self, frames: Iterable[np.ndarray], at: int, mix: Mix | None) -> Iterator[Tensor]:
+        """Yield the samples to use of decoded frames, (n, C) each, the first of which has a number."""
+        for samples in mixed(frames, self.header.rate) if mix is None else map(mix, frames):
+            check_samples(samples, self.name, at)
+            yield samples
+            at += samples.shape[-1]
+
+    def _segment(self, span: Span, size: int) -> Iterator[np.ndarray]:
         """Yield the frames of a segment in blocks of a size; those that may be missing at its end are zeros."""
         stop, at = span.start + span.frames, span.start
-        for samples in self._decoded(span.start, stop, size, mix):
-            at += samples.shape[-1]
-            yield samples
+        for block in self._decoded(span.start, stop, size):
+            at += len(block)
+            yield block
         missing, own = stop - at, self.header.rate
         if self._expected is not None and not self.header.exact:
             self._check_end(at, self._expected)
         if not missing:
             return
         if at == span.start:
-            raise self._outside(at / own, stop / own, at if self._file.seek(0) else 0)
+            raise self._beyond_the_end(at, stop)
         beyond = max(stop - self.header.frames, 0) if self.header.exact else 0
         cut_short = self.header.exact or self.note
         slack = max(min(self._slack(span.frames), ESTIMATE), 0 if cut_short else self._lossy_tolerance())
@@ -281,7 +296,11 @@ class AudioFile:
                 "truncated",
                 self.name,
             )
-        yield mix(np.zeros((missing, self.header.channels), np.float32))
+        yield np.zeros((missing, self.header.channels), np.float32)
+
+    def _beyond_the_end(self, start: int, stop: int) -> AudioError:
+        self.measure()
+        return self._outside(start / self.header.rate, stop / self.header.rate, self.header.frames)
 
     def _check_end(self, at: int, expected: Seconds) -> None:
         """Refuse a file that goes on where it should end, once it was read up to there."""
@@ -293,19 +312,19 @@ class AudioFile:
         if at + more > samples_in(expected, own) + margin:
             raise self._differs(f"goes on after {at / own:.3f} s", expected)
 
-    def _decoded(self, at: int, stop: int | None, size: int, mix: Mix) -> Iterator[Tensor]:
+    def _decoded(self, at: int, stop: int | None, size: int) -> Iterator[np.ndarray]:
         """Yield the frames from one on, up to another or to the end of the file, in blocks of a size."""
         if at or self._begun:
             self._seek(at)
         self._begun = True
         while stop is None or at < stop:
-            block = self._read(size if stop is None else min(size, stop - at), at)
+            wanted = size if stop is None else min(size, stop - at)
+            block = self._read(wanted, at)
+            if len(block) < wanted:
+                self.note = note_of(self._file, at + len(block))
             if not len(block):
-                self.note = note_of(self._file, at)
                 return
-            samples = mix(block)
-            check_samples(samples, self.name, at)
-            yield samples
+            yield block
             at += len(block)
 
     def _seek(self, frame: int) -> None:
@@ -354,17 +373,6 @@ def blocks(
 def samples_in(seconds: Seconds, rate: int) -> int:
     """Return the nearest number of samples of a time, halves rounded up, as Lhotse does."""
     return floor(round(seconds * rate, 8) + 0.5)
-
-
-def average(block: np.ndarray) -> Tensor:
-    """Return the mean of the channels, (n,), of a block, (n, C) float32."""
-    mean = block[:, 0]
-    if block.shape[1] > 1:
-        mean = mean.copy()
-        for channel in range(1, block.shape[1]):
-            mean += block[:, channel]
-        mean /= block.shape[1]
-    return torch.from_numpy(mean)
 
 
 def check_samples(samples: Tensor, name: str, start: int = 0) -> None:

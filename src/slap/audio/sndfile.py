@@ -12,15 +12,18 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from slap.audio.claims import Claim
+from slap.audio.claims import UNKNOWN, Claim
 from slap.audio.ffmpeg import FfmpegFile
 from slap.core.units import Seconds
 
-UNKNOWN = 0x7FFFF000
-"""Bytes of a WAV's data from which on the size is that of a stream, whose length was not known."""
-
 _CUT_SHORT = re.compile(r"^ *(?:data|SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 """The line of libsndfile's log about the data of a file that ends too early."""
+
+LEAD = 1
+"""Seconds of Opus that are decoded before a place."""
+
+OPUS_RATE = 48_000
+"""Hz at which Opus is decoded, whatever was encoded."""
 
 FAR = 10
 """Seconds from which on FFmpeg finds a place in a file in which libsndfile would have to begin at the first frame."""
@@ -36,13 +39,15 @@ class SndFile:
         source: a path, or an open file, which is read from its beginning.
         claim: of its header.
 
+    Attributes:
+        sure: libsndfile gives the samples that other players give.
+
     Raises:
         Exception: whatever soundfile raises.
     """
 
     begins: Seconds = 0.0
     exact = True
-    broken_off = False
 
     def __init__(self, source: str | BinaryIO, claim: Claim) -> None:
         self._source, self._claim = source, claim
@@ -50,8 +55,11 @@ class SndFile:
         self._reach = claim.reach if self._file.can_seek() else 0
         self.frames, self.samplerate, self.channels = self._file.frames, self._file.samplerate, self._file.channels
         container = self._file.format
+        self.sure = self._sure(container, self._file.subtype)
         self.lossy = container in ("MP3", "OGG")
         self.declared: int | None = self._declared(container)
+        self._lead = LEAD * self.samplerate if self._file.subtype == "OPUS" else 0
+        self._silent = container in ("CAF", "RF64")  # whose log does not say that the data ends too early
         self._at = 0
         self._second: FfmpegFile | None = None
 
@@ -59,6 +67,19 @@ class SndFile:
         if not isinstance(self._source, str):
             self._source.seek(0)
         return _Unsought(self._source)
+
+    def _sure(self, container: str, coding: str) -> bool:
+        """Tell if libsndfile gives the samples that other players give, in their order of channels."""
+        if coding == "OPUS" and self.samplerate != OPUS_RATE:  # the rate that was encoded, to which it resamples
+            return False
+        if container == "OGG" and self.channels > 2:  # in the order of Vorbis
+            return False
+        return coding != "MPEG_LAYER_III" or container == "MP3"
+
+    @property
+    def broken_off(self) -> bool:
+        """True if the file was found to end within its stream."""
+        return self._second.broken_off if self._second else self._silent and self._claim.broken_off
 
     @property
     def damaged(self) -> int:
@@ -74,38 +95,48 @@ class SndFile:
 
     def seek(self, frame: int) -> int:
         """Read from a frame on, with the same samples as if all before it were decoded."""
-        if self._second is None and self._reach == 0 and frame - self._at > FAR * self.samplerate:
-            self._second = FfmpegFile(self._source, self._claim)
-        if self._second is not None:
-            self._second.seek(frame)
-        elif self._reach is None or frame <= self._reach:
-            self._file.seek(min(frame, self.frames))
-        else:
-            self._approach(frame, self._reach)
-        self._at = frame
+        far = self._reach == 0 and frame - self._at > FAR * self.samplerate
+        if self._second is None and not far and self._seek_first(frame):
+            self._at = frame
+            return frame
+        self._go_on(frame)
         return frame
 
-    def _approach(self, frame: int, reach: int) -> None:
-        """Read up to a frame from one before it at which libsndfile may begin."""
-        if frame < self._at or reach > self._at:
-            if reach:
-                self._file.seek(reach)
-            else:
-                self._file.close()
-                self._file = self._open()
-            self._at = reach
+    def _seek_first(self, frame: int) -> bool:
+        """Go to a frame by libsndfile, and tell if it could.
+
+        In Ogg it goes wrong where something was read before, and Opus needs some time to settle.
+        """
+        reach = frame - self._lead if self._reach is None else min(frame, self._reach)
+        try:
+            if frame < self._at or reach > self._at:
+                if self.lossy and self._at:
+                    self._file.close()
+                    self._file, self._at = self._open(), 0
+                if reach > 0:
+                    self._at = self._file.seek(min(reach, self.frames))
+        except soundfile.SoundFileError:
+            return False
         while self._at < frame and (passed := len(self._read_first(min(frame - self._at, 1 << 16)))):
             self._at += passed
+        return self._at == min(frame, self.frames)
+
+    def _go_on(self, frame: int) -> FfmpegFile:
+        """Read from a frame on by FFmpeg."""
+        self._second = self._second or FfmpegFile(self._source, self._claim)
+        self._second.seek(frame)
+        self._at = frame
+        return self._second
 
     def read(self, frames: int) -> np.ndarray:
         """Decode (frames, C) float32 from here on, fewer where the file ends."""
         wanted = min(frames, max(self.frames - self._at, 0))
         block = self._read_first(wanted) if self._second is None else self._second.read(frames)
-        if len(block) < wanted and self._second is None:
-            self._second = FfmpegFile(self._source, self._claim)
-            self._second.seek(self._at + len(block))
-            block = np.concatenate([block, self._second.read(wanted - len(block))])
         self._at += len(block)
+        if len(block) < wanted and self._second is None:
+            rest = self._go_on(self._at).read(wanted - len(block))
+            self._at += len(rest)
+            block = np.concatenate([block, rest])
         return block
 
     def _read_first(self, frames: int) -> np.ndarray:

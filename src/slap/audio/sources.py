@@ -1,17 +1,16 @@
-"""Audio as users pass it, as recordings that can be read in blocks: paths, arrays with their rate, tensors.
+"""Recordings that can be read in blocks: files and their segments, open files, arrays, audio that is decoded elsewhere.
 
-T samples of a recording.
+`slap.audio.recordings` makes these of what users pass. T samples of a recording, C channels.
 """
 
 from __future__ import annotations
 
+import io
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from os import PathLike
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from torch import Tensor
 
@@ -19,6 +18,38 @@ from slap.audio.arrays import check_rate, from_array
 from slap.audio.reader import AudioError, AudioFile, samples_in
 from slap.audio.resample import samples_after
 from slap.core.units import Seconds
+
+
+@dataclass
+class About:
+    """The facts about a recording that are known once it was read to its end.
+
+    Attributes:
+        note: a word for its user, e.g. that it was cut short; empty if there is none.
+        begins: time of its first sample on a player's clock; above 0 in a video whose audio starts late.
+    """
+
+    note: str = ""
+    begins: Seconds = 0.0
+
+
+@dataclass(frozen=True)
+class AudioStream:
+    """One recording that was asked for, not decoded yet.
+
+    Attributes:
+        name: of the recording, for messages.
+        samples: T at the model's rate by the header; compressed files may be wrong.
+        blocks: gives its (n_i,) samples, mono float32 at the model's rate, once; raises `AudioError`.
+        close: closes its file, if it was opened and `blocks` did not come to the end.
+        about: is filled while `blocks` are read.
+    """
+
+    name: str
+    samples: int
+    blocks: Callable[[], Iterator[Tensor]]
+    close: Callable[[], None] = lambda: None
+    about: About = field(default_factory=About)
 
 
 @dataclass(frozen=True)
@@ -45,20 +76,13 @@ class Segment:
         end = "" if self.duration is None else f"{self.start + self.duration:g}"
         return f"{self.path}#{self.start:g}-{end}"
 
-    def blocks(self, rate: int) -> Iterator[Tensor]:
+    def blocks(self, rate: int, about: About | None = None) -> Iterator[Tensor]:
         """Yield blocks of samples, (n_i,) float32, mono at a rate in Hz; see `slap.audio.reader.AudioFile.blocks`.
 
         Raises:
             AudioError: the file cannot be used, or the segment does not lie in it.
         """
-        yield from self.blocks_of(AudioFile(self.path), rate)
-
-    def blocks_of(self, file: AudioFile, rate: int) -> Iterator[Tensor]:
-        """Yield blocks as `blocks` does, of a file that is open already, and close it."""
-        with file:
-            if self.whole is not None:
-                file.check_length(self.whole)
-            yield from file.blocks(rate, self.start, self._seconds)
+        yield from self._blocks(AudioFile(self.path), rate, about or About())
 
     def stream(self, rate: int, name: str, hold: bool = True) -> AudioStream:
         """Open the file, and return the segment to be read in blocks.
@@ -71,7 +95,7 @@ class Segment:
         Raises:
             AudioError: as `blocks`.
         """
-        file = AudioFile(self.path)
+        file, about = AudioFile(self.path), About()
         try:
             if self.whole is not None:
                 file.check_length(self.whole)
@@ -80,14 +104,29 @@ class Segment:
             file.close()
             raise
         if hold:
-            return AudioStream(name, samples, partial(self.blocks_of, file, rate), file.close)
+            return AudioStream(name, samples, partial(self._blocks, file, rate, about), file.close, about)
         file.close()
-        return AudioStream(name, samples, partial(self.blocks, rate))
+        return AudioStream(name, samples, partial(self.blocks, rate, about), about=about)
+
+    def _blocks(self, file: AudioFile, rate: int, about: About) -> Iterator[Tensor]:
+        with file:
+            if self.whole is not None:
+                file.check_length(self.whole)
+            yield from _told(file, rate, about, self.start, self._seconds)
 
     @property
     def _seconds(self) -> Seconds | None:
         """Length of the segment as far as it is known."""
         return self.whole - self.start if self.duration is None and self.whole is not None else self.duration
+
+
+def _told(
+    file: AudioFile, rate: int, about: About, start: Seconds = 0.0, seconds: Seconds | None = None
+) -> Iterator[Tensor]:
+    """Yield a segment of a file in blocks, and note what is found about the file."""
+    about.begins = file.begins
+    yield from file.blocks(rate, start, seconds)
+    about.note = file.note
 
 
 @dataclass(frozen=True)
@@ -101,6 +140,70 @@ class Input:
 
     id: str
     audio: Segment
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """The content of a file: an open binary file, which is read from its begin and not closed.
+
+    Attributes:
+        file: the file.
+        name: of the recording, for messages.
+    """
+
+    file: BinaryIO
+    name: str
+
+    def stream(self, rate: int, name: str, hold: bool = True) -> AudioStream:
+        """Return the whole content, to be read in blocks; for the arguments see `Segment.stream`.
+
+        Raises:
+            AudioError: it is text, or cannot be used.
+        """
+        del hold  # nothing is opened
+        if isinstance(self.file, io.TextIOBase):
+            raise AudioError(f"{name} is open as text; open it as open(path, 'rb')")
+        content: BinaryIO = self.file if self.file.seekable() else io.BytesIO(self.file.read())
+        content.seek(0)
+        file, about = AudioFile(content, name), About()
+        return AudioStream(name, file.span(rate).samples, lambda: _told(file, rate, about), file.close, about)
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """An array of samples.
+
+    Attributes:
+        array: (T,), (C, T) or (T, C), see `slap.audio.arrays`.
+        rate: Hz; None is the model's.
+        channels: two axes are channels and samples, however many there are.
+        name: of the recording, for messages; empty is its place among the others.
+    """
+
+    array: Any
+    rate: Any = None
+    channels: bool = False
+    name: str = ""
+
+    def stream(self, rate: int, name: str, hold: bool = True) -> AudioStream:
+        """Return the samples at a rate, as one block; for the arguments see `Segment.stream`.
+
+        Raises:
+            AudioError: it is no array, or its rate is none; later, that it is no audio.
+        """
+        del hold  # there is no file
+        own = rate if self.rate is None else self.rate
+        check_rate(own, name)
+        array = self.array
+        try:
+            count = max(array.shape, default=0) if hasattr(array, "shape") else len(array)
+        except TypeError as error:
+            raise AudioError(f"{name} is no array of samples but a {type(array).__name__}") from error
+
+        def blocks() -> Iterator[Tensor]:
+            yield from_array(array, own, rate, name, self.channels)
+
+        return AudioStream(name, samples_after(count, own, rate), blocks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,70 +224,10 @@ class LazyAudio:
         """Return the name."""
         return self.name
 
-
-Audio = str | PathLike[str] | Segment | LazyAudio | tuple[Any, int] | Tensor
-"""One recording: a path; a `Segment` of a file; `(array, rate)`, of numpy or torch; a tensor at the model's rate; or
-one that is decoded elsewhere, `LazyAudio`."""
-
-
-@dataclass(frozen=True)
-class AudioStream:
-    """One recording that was asked for, not decoded yet.
-
-    Attributes:
-        name: of the recording, for messages.
-        samples: T at the model's rate by the header; compressed files may be wrong.
-        blocks: gives its (n_i,) samples, mono float32 at the model's rate, once; raises `AudioError`.
-        close: closes its file, if it was opened and `blocks` did not come to the end.
-    """
-
-    name: str
-    samples: int
-    blocks: Callable[[], Iterator[Tensor]]
-    close: Callable[[], None] = lambda: None
-
-
-def as_list(audio: Audio | Sequence[Audio]) -> list[Audio]:
-    """Return one recording or several as a list: a list is several; anything else, `(array, rate)` included, is one."""
-    return list(audio) if isinstance(audio, list) else [audio]  # type: ignore[list-item]
-
-
-def name_of(item: Any, index: int) -> str:
-    """Return the name of a recording for messages."""
-    return str(item) if isinstance(item, str | PathLike | Segment | LazyAudio) else f"recording {index}"
-
-
-def source(item: Audio, index: int, rate: int, hold: bool = True) -> AudioStream:
-    """Return a recording to be read in blocks.
-
-    Args:
-        item: the recording.
-        index: its place among those that were passed.
-        rate: the model's, Hz.
-        hold: keep a file open, so that `blocks` need not open it again.
-
-    Raises:
-        AudioError: it is not there, no audio, or nothing of the kind that is read.
-    """
-    name = name_of(item, index)
-    if isinstance(item, str | PathLike):
-        item = Segment(str(Path(item)))
-    if isinstance(item, Segment):
-        return item.stream(rate, name, hold)
-    if isinstance(item, LazyAudio):
-        return AudioStream(name, max(samples_in(item.seconds, rate), 1), partial(_decoded_elsewhere, item, rate))
-    if isinstance(item, Tensor):
-        item = (item, rate)
-    if not (isinstance(item, tuple) and len(item) == 2):
-        what = "an array without its rate" if hasattr(item, "shape") else f"a {type(item).__name__}"
-        raise AudioError(f"{name} is {what}; pass a path, (array, rate), or a tensor at {rate} Hz, or a list of these")
-    array, own = item
-    check_rate(own, name)
-    try:
-        count = max(array.shape, default=0) if hasattr(array, "shape") else len(array)
-    except TypeError as error:
-        raise AudioError(f"{name} is no array of samples but a {type(array).__name__}") from error
-    return AudioStream(name, samples_after(count, own, rate), lambda: iter([from_array(array, own, rate, name)]))
+    def stream(self, rate: int, name: str, hold: bool = True) -> AudioStream:
+        """Return the recording to be decoded; for the arguments see `Segment.stream`."""
+        del hold  # its owner opens it
+        return AudioStream(name, max(samples_in(self.seconds, rate), 1), partial(_decoded_elsewhere, self, rate))
 
 
 _ELSEWHERE = threading.Lock()

@@ -7,6 +7,8 @@
 Without options each next token is the most probable one (greedy); --beam searches for the most probable caption;
 --top-p samples: another --seed gives another caption. A clip's caption never depends on the other clips.
 
+A silent file (below -70 dBFS) has no caption: `-` is printed in its place ("" with --json), and stderr says so.
+
 Exit status: 0 done; 3 done, but for files that are listed on stderr; 2 nothing was done.
 """
 
@@ -24,9 +26,11 @@ from slap.cli.options import (
     add_decoding,
     add_dtype,
     add_model,
+    add_weights,
+    as_records,
     decoding,
     load,
-    tell_failed,
+    tell,
 )
 
 
@@ -38,6 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_decoding(parser)
     add_batch(parser)
     add_dtype(parser)
+    add_weights(parser)
     add_common(parser)
 
 
@@ -52,17 +57,21 @@ def run(arguments: argparse.Namespace) -> int:
     items = inputs(arguments.paths, failed, arguments.columns)
     model = load(arguments)
     captions: dict[int, str] = {}
+    notes: list[tuple[str, str]] = []
     stream = model.stream_captions([item.audio for item in items], how, arguments.batch_seconds)
     for done in tqdm(stream, total=len(items), unit=" clips", disable=None, file=sys.stderr):
         if done.result is None:
             failed.append((items[done.index].id, str(done.error)))
         else:
             captions[done.index] = done.result
+        if done.note:
+            notes.append((items[done.index].id, done.note))
     found = [(items[i].id, captions[i]) for i in sorted(captions)]
     if arguments.json:
         clips = [{"id": name, "caption": caption} for name, caption in found]
-        bad = [{"id": name, "error": reason} for name, reason in failed]
-        print(json.dumps({"clips": clips, "failed": bad}, indent=2, ensure_ascii=False))
+        told = {"failed": as_records(failed, "error"), "notes": as_records(notes, "note")}
+        print(json.dumps({"clips": clips, **told}, indent=2, ensure_ascii=False))
     else:
-        print("\n".join(f"{name}\t{caption}" for name, caption in found))
-    return tell_failed(failed)
+        for name, caption in found:
+            print(f"{name}\t{caption or '-'}")
+    return tell(failed, notes)

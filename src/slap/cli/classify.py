@@ -9,6 +9,8 @@ trained with the sigmoid objective, independent of them. The last column is the 
 
 Without --labels, the classification head of a fine-tuned model ranks its own classes.
 
+A silent file (below -70 dBFS) has no label: `-` is printed in its place, and stderr says so.
+
 Exit status: 0 done; 3 done, but for files that are listed on stderr; 2 nothing was done.
 """
 
@@ -20,7 +22,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from slap.cli.options import PATHS, add_batch, add_columns, add_common, add_dtype, add_model, load, plain, tell_failed
+from slap.cli.options import (
+    PATHS,
+    add_batch,
+    add_columns,
+    add_common,
+    add_dtype,
+    add_model,
+    add_weights,
+    as_records,
+    load,
+    plain,
+    tell,
+)
 from slap.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,6 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top", type=int, default=1, metavar="N", help="labels to show per file (default: 1)")
     add_batch(parser)
     add_dtype(parser)
+    add_weights(parser)
     add_common(parser)
 
 
@@ -119,19 +134,21 @@ def _show(
         line: a label as text.
     """
     rows: dict[int, list[Any]] = {}
-    failed = [*failed]
+    failed, notes = [*failed], []
     for done in results:
         if done.result is None:
             failed.append((items[done.index].id, str(done.error)))
         else:
-            rows[done.index] = rank(done.result)[: arguments.top]
+            rows[done.index] = [] if done.silent else rank(done.result)[: arguments.top]
+        if done.note:
+            notes.append((items[done.index].id, done.note))
     found = [(items[i].id, rows[i]) for i in sorted(rows)]
     if arguments.json:
         clips = [{"id": name, "labels": [asdict(label) for label in labels]} for name, labels in found]
-        bad = [{"id": name, "error": reason} for name, reason in failed]
-        print(json.dumps({"clips": clips, "failed": bad}, indent=2, ensure_ascii=False))
+        told = {"failed": as_records(failed, "error"), "notes": as_records(notes, "note")}
+        print(json.dumps({"clips": clips, **told}, indent=2, ensure_ascii=False))
     else:
         for name, labels in found:
-            for label in labels:
-                print(f"{name}\t{line(label)}")
-    return tell_failed(failed)
+            for text in map(line, labels) if labels else ["-"]:
+                print(f"{name}\t{text}")
+    return tell(failed, notes)

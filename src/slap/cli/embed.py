@@ -8,6 +8,8 @@ embedded, and the rows of files that are no longer named are dropped. Columns: i
 the path), path, start, duration, seconds, size, mtime_ns, embedding. Several devices and nodes work through Lightning's
 predict: start it as any Lightning program, e.g. by `srun`; all must see the file OUT.
 
+Silent files, and files that were cut short, have rows too; they are listed on stderr when they are embedded.
+
 Exit status: 0 done; 3 done, but for files that are listed on stderr; 2 nothing was done; 130 interrupted, the same
 command goes on.
 """
@@ -21,7 +23,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slap.cli.options import PATHS, add_batch, add_columns, add_common, add_dtype, add_model, load, tell_failed
+from slap.cli.options import (
+    PATHS,
+    add_batch,
+    add_columns,
+    add_common,
+    add_dtype,
+    add_model,
+    add_weights,
+    as_records,
+    load,
+    tell,
+)
 from slap.core.errors import MissingDependencyError, UserError
 
 if TYPE_CHECKING:
@@ -49,6 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_batch(parser)
     add_dtype(parser)
+    add_weights(parser)
     add_common(parser)
 
 
@@ -101,12 +115,13 @@ def _finish(
     arguments: argparse.Namespace, table: EmbeddingTable, items: list[Input], known: int, failed: list[tuple[str, str]]
 ) -> int:
     """Put the table together, and report; return the exit status."""
-    unread = table.merge(items)
+    unread, notes = table.merge(items)
     rows = len(items) - len(unread)
     failed = [*failed, *unread]
     if arguments.json:
-        bad = [{"id": name, "error": reason} for name, reason in failed]
-        print(json.dumps({"out": str(table.out), "rows": rows, "embedded": rows - known, "failed": bad}, indent=2))
+        done = {"out": str(table.out), "rows": rows, "embedded": rows - known}
+        told = {"failed": as_records(failed, "error"), "notes": as_records(notes, "note")}
+        print(json.dumps({**done, **told}, indent=2))
     else:
         print(f"{table.out}: {rows} embeddings, {rows - known} of them new")
-    return tell_failed(failed)
+    return tell(failed, notes)

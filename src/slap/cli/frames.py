@@ -2,8 +2,10 @@
 
     slap frames runs/demo/best.ckpt street.wav --texts "a dog barks" "a car passes" --plot street.png
 
-Times come in steps of 40 ms. An event begins where the similarity reaches the threshold; without one it is set half-way
-between quiet and loud for each text, see `slap.inference.frames`. --json also prints the similarity at all times.
+Times come in steps of 40 ms, on the clock of a player: in a video whose audio starts late they count from the begin of
+the video. An event begins where the similarity reaches the threshold; without one it is set half-way between quiet and
+loud for each text, see `slap.inference.frames`. A silent recording (below -70 dBFS) has no events. --json also prints
+the similarity at all times.
 
 Exit status: 0 done, also without any event; 2 nothing was done.
 """
@@ -15,7 +17,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from slap.cli.options import add_common, add_dtype, add_model, load, plain
+from slap.cli.options import add_common, add_dtype, add_model, add_weights, load, plain, tell
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             f"--{name}", type=float, default=default, metavar="X", help=f"{help_} (default: %(default)g)"
         )
     add_dtype(parser)
+    add_weights(parser)
     add_common(parser)
 
 
@@ -62,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     events = frames.events(
         arguments.threshold, arguments.hysteresis, arguments.shortest, arguments.smooth, arguments.contrast
     )
+    notes = [(arguments.file, frames.note)] if frames.note else []
     if arguments.plot is not None:
         from slap.inference.frames_plot import draw
 
@@ -70,14 +74,16 @@ def run(arguments: argparse.Namespace) -> int:
         similarity = {text: frames.similarity[:, i].tolist() for i, text in enumerate(texts)}
         listed = {
             "seconds": frames.seconds,
+            "begins": frames.begins,
             "hop": frames.hop,
             "times": frames.times.tolist(),
             "similarity": similarity,
+            "note": frames.note,
         }
         print(json.dumps({"events": [asdict(event) for event in events], **listed}, ensure_ascii=False))
-        return 0
+        return tell([], notes)
     for event in events:
         print(f"{event.onset:.2f}\t{event.offset:.2f}\t{event.text}\t{event.score:.3f}")
     if not events:
-        print("no events; a lower --threshold or --contrast finds more")
-    return 0
+        print("no events" if frames.silent else "no events; a lower --threshold or --contrast finds more")
+    return tell([], notes)

@@ -6,8 +6,10 @@ Files longer than a window are indexed in overlapping windows, so that a hit giv
     slap index runs/demo/best.ckpt sounds sounds.index
     slap search sounds.index "dog barking, then rain"
 
-Exit status: 0 done, also when some files could not be indexed (they are listed); 2 nothing could be done; 130
-interrupted, the same command goes on.
+Silent files (below -70 dBFS), and silent windows of others, are not indexed: they would be near to any query.
+
+Exit status: 0 done; 3 done, but for files that cannot be read, in this run or before, which are listed (silent ones are
+listed, too, and count as done); 2 nothing was done; 130 interrupted, the same command goes on.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slap.cli.search import printable
+from slap.cli.options import DONE, SOME_FAILED, printable
 from slap.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ def _run(arguments: argparse.Namespace) -> int:
     metadata = replace(metadata, trained=store.optimize(metadata.trained))
     metadata.save(index)
     print(json.dumps(as_json(report, store), indent=2) if arguments.json else as_text(index, report, store, metadata))
-    return 0
+    return SOME_FAILED if set(report.reasons) - {"silent"} else DONE
 
 
 def as_json(report: UpdateReport, store: Store) -> dict[str, Any]:
@@ -128,7 +130,9 @@ def as_json(report: UpdateReport, store: Store) -> dict[str, Any]:
         "files": len(store.files()),
         "windows": len(store),
         "approximate": store.approximate,
+        "passed_over": dict(report.passed.counts),
         "bad": [{"path": row.path, "reason": row.reason, "detail": row.detail} for row in report.bad],
+        "notes": [{"path": path, "note": note} for path, note in report.notes],
     }
 
 
@@ -147,10 +151,17 @@ def as_text(index: Path, report: UpdateReport, store: Store, metadata: Metadata)
         f"{index}: {len(store.files())} files in {len(store)} windows of up to {metadata.window:g} s, {kind}",
         f"{changes}; {report.unchanged} as they were; {report.seconds / 60:.1f} min of audio embedded",
     ]
+    if report.passed:
+        lines.append(f"passed over: {report.passed}")
     if report.bad:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
         lines.append(f"not indexed: {reasons}")
         lines += [printable(f"  {row.path}: {row.detail}") for row in report.bad[:SHOWN]]
         if len(report.bad) > SHOWN:
             lines.append(f"  and {len(report.bad) - SHOWN} more; --json lists all")
+    if report.notes:
+        lines.append(f"indexed with a note: {len(report.notes)}")
+        lines += [printable(f"  {path}: {note}") for path, note in report.notes[:SHOWN]]
+        if len(report.notes) > SHOWN:
+            lines.append(f"  and {len(report.notes) - SHOWN} more; --json lists all")
     return "\n".join(lines)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import glob
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from slap.audio.scan import scan
+from slap.audio.scan import PassedOver, scan
 from slap.audio.sources import Input, Segment
+from slap.cli.options import printable
 from slap.core.bad_clip import BadClip
 from slap.core.errors import UserError
 from slap.datamodules.manifests.columns import Columns
@@ -19,7 +22,9 @@ def inputs(
 ) -> list[Input]:
     """Find the recordings that some paths name, in their order, each once.
 
-    A path that is no folder and no manifest is taken for audio whatever its name; in folders the ending decides.
+    A path that is no folder and no manifest is taken for audio whatever its name; in folders the ending decides. A path
+    that cannot be looked at, such as a link to itself or a name that is too long, is taken too: reading it says why it
+    cannot be used, and the others are used. `~` is the home folder.
 
     Args:
         paths: files, folders, globs and manifests.
@@ -43,9 +48,15 @@ def inputs(
 
 
 def _named(path: str, failed: list[tuple[str, str]], columns: Columns | None) -> Iterator[Input]:
-    if Path(path).is_dir():
-        for file in scan(Path(path)):
+    path = os.path.expanduser(path)  # noqa: PTH111  # Path raises for a user that does not exist
+    if not _can_be_looked_at(path):
+        yield _file(path)
+    elif Path(path).is_dir():
+        passed = PassedOver()
+        for file in scan(Path(path), passed.add):
             yield _file(str(Path(path) / file.path))
+        if passed:
+            print(printable(f"slap: passed over in {path}: {passed}"), file=sys.stderr)
     elif is_table(path):
         yield from _manifest(path, failed, columns)
     elif Path(path).exists():
@@ -56,8 +67,19 @@ def _named(path: str, failed: list[tuple[str, str]], columns: Columns | None) ->
         if not matches:
             raise FileNotFoundError(f"there is no file, and no match of a pattern, {path}")
         for match in matches:
-            if Path(match).is_file():
+            if not Path(match).is_dir():
                 yield _file(match)
+
+
+def _can_be_looked_at(path: str) -> bool:
+    """Return False for a path whose file may be there, but to which the system gives no access."""
+    try:
+        os.stat(path)  # noqa: PTH116  # Path.exists of some versions of Python hides the error
+    except (FileNotFoundError, NotADirectoryError):
+        return not Path(path).is_symlink()  # a link to nothing
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _file(path: str) -> Input:

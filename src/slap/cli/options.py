@@ -1,7 +1,8 @@
 """Options that the commands that use a model share, and the report of files that could not be used.
 
 Exit status of all of them: 0 done; 3 done, but for the files that are listed on stderr (and under `failed` of --json);
-2 nothing was done, and the message says what to do.
+2 nothing was done, and the message says what to do. Files that were used, but about which there is a word to say (they
+are silent, or were cut short), are listed on stderr (and under `notes` of --json) too, and leave the status as it is.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 DONE, SOME_FAILED = 0, 3
 
 SHOWN = 20
-"""Failed files that are shown on a terminal."""
+"""Files that are listed on a terminal; --json lists all."""
 
 PATHS = "files, folders (with their sub-folders), globs in quotes, or manifests (.csv, .tsv, .jsonl, .jsonl.gz)"
 
@@ -41,7 +42,8 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust",
         action="store_true",
-        help="load a saved model even if its checksum is wrong or its files are links to elsewhere",
+        help="load a model even if its checksum is wrong, its weights are not finite or its files are links to "
+        "elsewhere",
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
@@ -75,6 +77,17 @@ def columns_from_text(text: str) -> dict[str, str | None]:
     except (yaml.YAMLError, UserError) as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return content
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add --weights."""
+    parser.add_argument(
+        "--weights",
+        choices=("raw", "ema"),
+        default="raw",
+        help="weights of a checkpoint: raw as they were trained, or ema, their exponential moving averages "
+        "(default: raw)",
+    )
 
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
@@ -159,7 +172,8 @@ def load(arguments: argparse.Namespace) -> Model:
     from slap.core.registry import load_plugins
 
     load_plugins(arguments.plugins)
-    return slap.load(arguments.model, arguments.device, arguments.trust, getattr(arguments, "dtype", None))
+    dtype = getattr(arguments, "dtype", None)
+    return slap.load(arguments.model, arguments.device, arguments.trust, dtype, arguments.weights)
 
 
 def plain(options: Sequence[str] | None, what: str) -> list[str]:
@@ -186,13 +200,40 @@ def plain(options: Sequence[str] | None, what: str) -> list[str]:
     return words
 
 
-def tell_failed(failed: Iterable[tuple[str, str]]) -> int:
-    """List on stderr the files that could not be used, with reasons; return the exit status."""
-    failed = list(failed)
-    for _, reason in failed[:SHOWN]:
-        print(f"slap: skipped: {reason}", file=sys.stderr)
-    if len(failed) > SHOWN:
-        print(f"slap: and {len(failed) - SHOWN} more", file=sys.stderr)
+def tell(failed: Iterable[tuple[str, str]], notes: Iterable[tuple[str, str]] = ()) -> int:
+    """List on stderr the files that could not be used and those to note; return the exit status.
+
+    Args:
+        failed: ids of files that could not be used, with messages.
+        notes: ids of files that were used, with words about them.
+    """
+    failed, notes = list(failed), list(notes)
+    _list("skipped", [reason for _, reason in failed])
+    _list("note", [f"{name}: {note}" for name, note in notes])
     if failed:
         print(f"slap: {len(failed)} of the files could not be used", file=sys.stderr)
+    if notes:
+        print(f"slap: {len(notes)} of the files that were used have a note", file=sys.stderr)
     return SOME_FAILED if failed else DONE
+
+
+def _list(what: str, lines: list[str]) -> None:
+    for line in lines[:SHOWN]:
+        print(f"slap: {what}: {printable(line)}", file=sys.stderr)
+    if len(lines) > SHOWN:
+        print(f"slap: {what}: and {len(lines) - SHOWN} more", file=sys.stderr)
+
+
+def as_records(pairs: Iterable[tuple[str, str]], key: str) -> list[dict[str, str]]:
+    """Return pairs of an id and a text as plain data, the text under a key."""
+    return [{"id": name, key: text} for name, text in pairs]
+
+
+def printable(text: str) -> str:
+    r"""Escape characters that could steer a terminal.
+
+    Example:
+        >>> print(printable("rain\x1b[2J"))
+        rain\x1b[2J
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

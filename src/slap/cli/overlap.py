@@ -7,8 +7,10 @@ fingerprint, also if one of them is re-encoded, resampled, louder or a part of t
     slap overlap train.jsonl.gz test.jsonl.gz --out train_clean.jsonl.gz
     slap overlap train.jsonl.gz test.jsonl.gz --by id origin
 
-The last command reads no audio. --out writes the training manifest without the clips that were found. The exit status
-is 0 if nothing overlaps, 1 if something does, and 2 after an error.
+The last command reads no audio. --out writes the training manifest without the clips that were found.
+
+Exit status: 0 nothing overlaps; 1 something does; 3 nothing that was compared does, but some clips cannot be read, as
+listed (under `unread` of --json); 2 nothing was done.
 """
 
 from __future__ import annotations
@@ -19,12 +21,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slap.cli.options import add_columns
+from slap.cli.options import DONE, SOME_FAILED, add_columns
 from slap.core.errors import UserError
 from slap.datamodules.overlap import WAYS
 
 if TYPE_CHECKING:
     from slap.datamodules.overlap.search import Overlap
+
+OVERLAP = 1
+"""Exit status where something overlaps."""
 
 SHOWN = 20
 
@@ -63,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Compare the manifests and print the clips that they share.
 
     Returns:
-        0 if they share nothing, else 1.
+        0 if they share nothing, 1 if they share something, 3 if not all clips could be compared.
 
     Raises:
         ManifestError: a manifest cannot be used.
@@ -82,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     kept = None if out is None else _write_rest(found, out)
     result = record(found, out, kept)
     print(json.dumps(result, indent=2) if arguments.json else as_text(result, arguments.pairs))
-    return 1 if found.pairs else 0
+    return OVERLAP if found.pairs else SOME_FAILED if found.unread else DONE
 
 
 def _write_rest(found: Overlap, out: Path) -> int:

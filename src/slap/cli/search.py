@@ -4,10 +4,11 @@
     slap search sounds.index --audio query.wav --top 5
     slap search sounds.index --queries queries.txt --json
 
-Each hit is a file with the cosine of its best window, and the place of this window in the file. The model is expected
-at the path that it had when the index was made; --model names another.
+Each hit is a file with the cosine of its best window, and the place of this window in the file, on the clock of a
+player. The model is expected at the path that it had when the index was made; --model names another.
 
-Exit status: 0 done; 2 the index, its model or a query cannot be used.
+Exit status: 0 done; 3 done, but for files of --audio that are listed on stderr, which cannot be read or are silent; 2
+nothing was done.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slap.cli.options import as_records, printable, tell
 from slap.core.errors import UserError
 
 if TYPE_CHECKING:
     from slap.search.query import Hit, Index
+
+    Found = tuple[dict[str, str], list[Hit]]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -63,13 +67,18 @@ def run(arguments: argparse.Namespace) -> int:
     from slap.search.query import Index
 
     index = Index.open(arguments.index, arguments.model, arguments.device)
-    found = _search(index, texts, arguments)
+    failed: list[tuple[str, str]] = []
+    notes: list[tuple[str, str]] = []
+    found = [*_by_text(index, texts, arguments), *_by_audio(index, arguments, failed, notes)]
+    if not found:
+        raise UserError("\n".join(reason for _, reason in failed))
     if arguments.json:
         results = [{**query, "hits": [asdict(hit) for hit in hits]} for query, hits in found]
-        print(json.dumps({"folder": index.metadata.folder, "results": results}, indent=2))
+        told = {"failed": as_records(failed, "error"), "notes": as_records(notes, "note")}
+        print(json.dumps({"folder": index.metadata.folder, "results": results, **told}, indent=2))
     else:
         print("\n\n".join(as_text(next(iter(query.values())), hits) for query, hits in found))
-    return 0
+    return tell(failed, notes)
 
 
 def _lines(path: str | None) -> list[str]:
@@ -79,11 +88,26 @@ def _lines(path: str | None) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def _search(index: Index, texts: list[str], arguments: argparse.Namespace) -> list[tuple[dict[str, str], list[Hit]]]:
-    texts_found = index.text(texts, arguments.top, arguments.exact) if texts else []
-    audio_found = index.audio(arguments.audio, arguments.top, arguments.exact) if arguments.audio else []
-    named = [{"text": text} for text in texts] + [{"audio": path} for path in arguments.audio]
-    return list(zip(named, [*texts_found, *audio_found], strict=True))
+def _by_text(index: Index, texts: list[str], arguments: argparse.Namespace) -> list[Found]:
+    hits = index.text(texts, arguments.top, arguments.exact) if texts else []
+    return [({"text": text}, found) for text, found in zip(texts, hits, strict=True)]
+
+
+def _by_audio(
+    index: Index, arguments: argparse.Namespace, failed: list[tuple[str, str]], notes: list[tuple[str, str]]
+) -> list[Found]:
+    """Search for each audio file; those that cannot be used, and words about the others, are added to the lists."""
+    paths: list[str] = arguments.audio
+    found: dict[int, list[Hit]] = {}
+    for item in index.model.stream(paths) if paths else ():
+        path = paths[item.index]
+        if item.result is None or item.silent:
+            failed.append((path, str(item.error) if item.error else f"{path}: {item.note}"))
+            continue
+        found[item.index] = index.nearest(item.result.numpy(), arguments.top, arguments.exact)
+        if item.note:
+            notes.append((path, item.note))
+    return [({"audio": paths[number]}, found[number]) for number in sorted(found)]
 
 
 def as_text(query: str, hits: list[Hit]) -> str:
@@ -95,16 +119,6 @@ def as_text(query: str, hits: list[Hit]) -> str:
         for hit in hits
     ]
     return "\n".join([printable(query), *lines])
-
-
-def printable(text: str) -> str:
-    r"""Escape characters that could steer a terminal.
-
-    Example:
-        >>> print(printable("rain\x1b[2J"))
-        rain\x1b[2J
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def clock(seconds: float) -> str:

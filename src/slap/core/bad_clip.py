@@ -16,7 +16,7 @@ Reason = Literal[
     "truncated",  # it ends, or its data breaks off, before the end that its header declares
     "empty",  # it holds no samples
     "not_finite",  # NaN, infinity, or values beyond what any format's scale explains
-    "silent",  # every sample of the whole clip is zero
+    "silent",  # nothing is heard in the whole clip: its level is below that of `slap.audio.level`
     "wrong_duration",  # its duration is not that of the manifest, or the clip lies outside of it
     "wrong_rate",  # no recording has such a sample rate, or resampling from it takes too much memory
     "too_large",  # its header declares more than may be decoded at once

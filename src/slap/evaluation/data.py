@@ -17,7 +17,8 @@ from typing import Any
 from torch import Tensor
 
 from slap.audio.reader import AudioError
-from slap.audio.sources import Audio, LazyAudio
+from slap.audio.recordings import Audio
+from slap.audio.sources import LazyAudio
 from slap.core.bad_clip import BadClip
 from slap.core.errors import UserError
 from slap.core.registry import find
@@ -179,9 +180,9 @@ def clips_of_benchmark(corpora: Corpora, dataset: Dataset, learns: bool) -> tupl
         for name in dataset.splits(part):
             split = corpora.split(dataset, name)
             if split.manifest is None:
-                raise NoDataError(
-                    f"not one clip of {dataset.name}, {name}, is in {corpora.folder(dataset)}: {split.lost}"
-                )
+                why = ", ".join(f"{count} {fault}" for fault, count in split.lost.items())
+                where = f"{corpora.folder(dataset)}: {why}" if why else str(corpora.folder(dataset))
+                raise NoDataError(f"not one clip of {dataset.name}, {name}, is in {where}")
             found = clips_of(split.manifest, dataset.use, dataset.label, part, lost)
             clips += found
             labels |= {*split.classes, *(label for clip in found for label in clip.labels)}
@@ -207,6 +208,7 @@ def clips_of_benchmark(corpora: Corpora, dataset: Dataset, learns: bool) -> tupl
         warnings=tuple(warnings),
         about=dataset.about,
         prompts=dataset.prompts,
+        own_captions_only=True,
     )
     return data, manifests
 
@@ -225,6 +227,7 @@ def clips_of(
         columns: columns of a table whose names are not the known ones, see `read_manifest`.
     """
     from slap.datamodules.captions.sample import captions_to_evaluate
+    from slap.datamodules.dataset import custom_of, origin_of
     from slap.datamodules.manifests.read import read_manifest
 
     bad: list[BadClip] = []
@@ -239,7 +242,8 @@ def clips_of(
         if labels is None:
             without["without label"] += 1
         else:
-            found.append(EvalClip(cut.id, _audio(cut, manifest), captions, labels, custom.get("fold"), part))
+            audio, origin = _audio(cut, manifest), origin_of(custom_of(cut))
+            found.append(EvalClip(cut.id, audio, captions, labels, custom.get("fold"), part, origin))
     if part == "test":
         lost.update(without)
     return found

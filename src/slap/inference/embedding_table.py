@@ -44,6 +44,9 @@ STATE = ("path", "start", "duration", "size", "mtime_ns")
 
 MODEL = b"slap.model"
 
+FAILED, NOTES = "failed", "notes"
+"""Names of the files, beside the parts, that list what could not be used, and what there is to say of the rest."""
+
 
 def state_of(item: Input) -> dict[str, object]:
     """Return the values of `STATE` for an input now; a file that is not there has the size -1."""
@@ -71,7 +74,7 @@ class EmbeddingTable:
         fields = [*FIELDS.items(), ("embedding", pa.list_(pa.float32(), dim))]
         self.schema = pa.schema(fields, metadata=metadata)
         self._rows: list[dict[str, object]] = []
-        self._failed: list[tuple[str, str]] = []
+        self._told: dict[str, list[tuple[str, str]]] = {FAILED: [], NOTES: []}
         self._written = time.monotonic()
 
     def prepare(self, overwrite: bool) -> None:
@@ -80,7 +83,7 @@ class EmbeddingTable:
         if overwrite:
             self.out.unlink(missing_ok=True)
             shutil.rmtree(self.folder, ignore_errors=True)
-        for failed in self.folder.glob("failed-*.jsonl"):
+        for failed in self.folder.glob(f"{FAILED}-*.jsonl"):
             failed.unlink(missing_ok=True)
 
     def done(self) -> dict[str, dict[str, object]]:
@@ -111,9 +114,11 @@ class EmbeddingTable:
         for result in found:
             item = items[result.index]
             if result.result is None:
-                self._failed.append((item.id, str(result.error)))
+                self._told[FAILED].append((item.id, str(result.error)))
             else:
                 self._add(item, result.seconds, result.result)
+            if result.note:
+                self._told[NOTES].append((item.id, result.note))
             progress()
 
     def _add(self, item: Input, seconds: float, embedding: Tensor) -> None:
@@ -123,22 +128,26 @@ class EmbeddingTable:
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows and errors that are held."""
+        """Write the rows, errors and notes that are held."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._rows:
             self._part(pa.Table.from_pylist(self._rows, self.schema))
             self._rows = []
-        if self._failed:
-            lines = "".join(json.dumps(pair) + "\n" for pair in self._failed)
-            with (self.folder / f"failed-{self.process}.jsonl").open("a", encoding="utf-8") as file:
-                file.write(lines)
-            self._failed = []
+        for name, pairs in self._told.items():
+            if pairs:
+                with (self.folder / f"{name}-{self.process}.jsonl").open("a", encoding="utf-8") as file:
+                    file.write("".join(json.dumps(pair) + "\n" for pair in pairs))
+            pairs.clear()
         self._written = time.monotonic()
 
-    def merge(self, items: Iterable[Input]) -> list[tuple[str, str]]:
-        """Put the table together, in the order of the inputs, and remove the parts; return failed ids and errors."""
+    def merge(self, items: Iterable[Input]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Put the table together, in the order of the inputs, and remove the parts.
+
+        Returns:
+            ids of inputs that failed, with errors; and ids of inputs that were embedded, with notes.
+        """
         self.flush()
-        failed = self._all_failed()
+        failed, notes = self._all_told(FAILED), self._all_told(NOTES)
         if self.out.exists():  # its rows become parts, which can be read from anywhere without being held
             for batch in _opened(self.out).iter_batches(ROWS):
                 self._part(pa.Table.from_batches([batch]).cast(self.schema), oldest=True)
@@ -152,7 +161,7 @@ class EmbeddingTable:
                 writer.write_table(whole.take(order[start : start + ROWS]))
         del whole, tables
         shutil.rmtree(self.folder)
-        return failed
+        return failed, notes
 
     def _check(self, schema: pa.Schema) -> None:
         found = (schema.metadata or {}).get(MODEL)
@@ -177,10 +186,10 @@ class EmbeddingTable:
             if table.schema.equals(self.schema, check_metadata=True):
                 yield table
 
-    def _all_failed(self) -> list[tuple[str, str]]:
+    def _all_told(self, name: str) -> list[tuple[str, str]]:
         lines = [
             json.loads(line)
-            for path in sorted(self.folder.glob("failed-*.jsonl"))
+            for path in sorted(self.folder.glob(f"{name}-*.jsonl"))
             for line in path.read_text(encoding="utf-8").splitlines()
         ]
         return list(dict(map(tuple, lines)).items())  # a name twice counts once

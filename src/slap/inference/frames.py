@@ -49,11 +49,14 @@ class Frames:
     """Similarity of texts to a recording over time.
 
     Attributes:
-        times: (F,) float64, the middle of each frame.
+        times: (F,) float64, the middle of each frame on a player's clock.
         similarity: (F, m) cosines.
         texts: the texts.
         seconds: duration of the recording.
         hop: from frame to frame.
+        begins: time of the first sample on a player's clock; above 0 in a video whose audio starts late.
+        note: a word about the recording, e.g. that it is silent or was cut short; empty if there is none.
+        silent: nothing is heard in it, see `slap.audio.level`, so it has no events.
     """
 
     times: Tensor
@@ -61,6 +64,9 @@ class Frames:
     texts: tuple[str, ...]
     seconds: Seconds
     hop: Seconds
+    begins: Seconds = 0.0
+    note: str = ""
+    silent: bool = False
 
     def events(
         self,
@@ -81,8 +87,8 @@ class Frames:
         """
         if hysteresis < 0 or shortest < 0 or smooth < 0:
             raise UserError(f"{hysteresis=}, {shortest=} and {smooth=} must not be negative")
-        found = []
-        for i, text in enumerate(self.texts):
+        found: list[Event] = []
+        for i, text in enumerate(() if self.silent else self.texts):
             curve = median_filter(self.similarity[:, i], round(smooth / self.hop))
             level = adaptive_threshold(curve, contrast) if threshold is None else threshold
             if level is None:
@@ -96,8 +102,8 @@ class Frames:
     def _edge(self, frame: int) -> Seconds:
         """Return the time between a frame and the one before it; the first and the last frame reach to the ends."""
         if frame == 0:
-            return 0.0
-        return self.seconds if frame == len(self.times) else float(self.times[frame]) - self.hop / 2
+            return self.begins
+        return self.begins + self.seconds if frame == len(self.times) else float(self.times[frame]) - self.hop / 2
 
 
 def adaptive_threshold(curve: Tensor, contrast: float) -> float | None:

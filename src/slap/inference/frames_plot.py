@@ -27,21 +27,22 @@ def draw(path: str, frames: Frames, events: Sequence[Event], out: Path) -> None:
         figure = Figure(figsize=(10, 2.2 + 2.2 + 0.28 * len(frames.texts) + 0.6), layout="constrained")
         FigureCanvasAgg(figure)
         rows = figure.subplots(3, 1, sharex=True, height_ratios=[2.2, 2.2, 0.28 * len(frames.texts) + 0.3])
-        _spectrogram(rows[0], path, frames.seconds)
+        _spectrogram(rows[0], path, frames)
         colors = [f"C{i % 10}" for i in range(len(frames.texts))]
         _curves(rows[1], frames, colors)
         _events(rows[2], frames, events, colors)
         rows[0].set_title(Path(path).name, parse_math=False)
-        rows[2].set_xlim(0, frames.seconds)
+        rows[2].set_xlim(0, frames.begins + frames.seconds)
         rows[2].set_xlabel("time (s)")
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out)
 
 
-def _spectrogram(axes: Axes, path: str, seconds: float) -> None:
-    image = levels(blocks(path, RATE), RATE, round(seconds * RATE))
+def _spectrogram(axes: Axes, path: str, frames: Frames) -> None:
+    image = levels(blocks(path, RATE), RATE, round(frames.seconds * RATE))
+    extent = (frames.begins, frames.begins + frames.seconds, 0, ROWS)
     axes.imshow(
-        image, origin="lower", aspect="auto", extent=(0, seconds, 0, ROWS), cmap="magma", vmin=0, vmax=1,
+        image, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=0, vmax=1,
         interpolation="nearest",
     )  # fmt: skip
     axes.set_yticks([row_of(1000 * tick, RATE) for tick in TICKS], [f"{tick:g}" for tick in TICKS])

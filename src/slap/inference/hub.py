@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from slap.core.errors import MissingDependencyError
+from slap.core.errors import MissingDependencyError, UserError
 
 try:
     from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 except ImportError as error:
     raise MissingDependencyError("the hub needs huggingface_hub: pip install 'slap-audio[hub]'") from error
 
@@ -54,14 +55,23 @@ def download(
         force_download: download files again that are there already.
         local_files_only: download nothing.
         token: of the user.
+
+    Raises:
+        UserError: the hub has no such model, or cannot be reached.
     """
-    folder = snapshot_download(
-        name,
-        revision=revision,
-        cache_dir=cache_dir,
-        force_download=force_download,
-        local_files_only=local_files_only,
-        token=token,
-        allow_patterns=[CONFIG, WEIGHTS, README, *TOKENIZERS],
-    )
+    try:
+        folder = snapshot_download(
+            name,
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+            allow_patterns=[CONFIG, WEIGHTS, README, *TOKENIZERS],
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise UserError(
+            f"there is no folder {name}, and the Hugging Face hub gives no model {name}: {error}\nA model is a folder "
+            "that `slap export` wrote, or `user/name` on the hub"
+        ) from error
     return Path(folder)

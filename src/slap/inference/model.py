@@ -8,7 +8,8 @@ small protocol `slap.inference.backend.AudioTextModel`, which SLAP's own network
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,10 +18,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from slap.audio.sources import Audio, as_list, source
+from slap.audio.level import Level
+from slap.audio.recordings import Audio, recordings
 from slap.core.calibration import Calibration
 from slap.core.decoding import GREEDY, Decoding
 from slap.core.errors import UserError
+from slap.core.units import Seconds
 from slap.inference.backend import AudioTextModel, Localizer
 from slap.inference.collapse import complaint
 from slap.inference.embedder import BATCH_SECONDS, Embedder
@@ -29,7 +32,7 @@ from slap.inference.jobs import caption_job, label_job, no_captions, samples_of
 from slap.inference.model_card import Card
 from slap.inference.saved_model import read, save
 from slap.inference.scores import Label, Score, ranked
-from slap.inference.stream import StreamItem, in_order, run
+from slap.inference.stream import StreamItem, blocks_of, in_order, note_of, opened, require_finite, results, run
 from slap.metrics.zero_shot import class_embeddings, class_prompts
 
 PROMPTS = ("This is a sound of {label}.",)
@@ -39,10 +42,12 @@ PROMPTS = ("This is a sound of {label}.",)
 class Model(Embedder):
     """A trained model in use.
 
-    Recordings are passed alone or in a list: a path, `(array, rate)` with a numpy array or tensor, or a tensor at
-    `sample_rate`. Files may have any rate, channels (which are averaged) and length: up to `max_seconds` in one pass,
-    beyond it in overlapping windows, see `slap.core.windows`. The same recording always has the same embedding, alone
-    or among others. A recording that cannot be used raises `slap.audio.reader.AudioError`, which names it.
+    Recordings are passed alone or in any iterable: a path, an open file, `(array, rate)` with a numpy array or tensor,
+    a tensor at `sample_rate`, or what Hugging Face's datasets give; `slap.audio.recordings` lists all, and says what
+    `batch=True` and `channels=True` do. Files may have any rate, channels (which become one, see `slap.audio.mixing`)
+    and length: up to `max_seconds` in one pass, beyond it in overlapping windows, see `slap.core.windows`. The same
+    recording always has the same embedding, alone or among others. A recording that cannot be used raises
+    `slap.audio.reader.AudioError`, which names it. A silent one (see `slap.audio.level`) has no labels and no caption.
 
     Args:
         backend: the model proper.
@@ -58,19 +63,33 @@ class Model(Embedder):
         self.calibration = calibration or backend.calibration
 
     def classify(
-        self, audio: Audio | Sequence[Audio], labels: Sequence[str], prompts: str | Sequence[str] = PROMPTS
+        self,
+        audio: Audio | Iterable[Audio],
+        labels: Sequence[str],
+        prompts: str | Sequence[str] = PROMPTS,
+        *,
+        batch: bool = False,
+        channels: bool = False,
     ) -> list[list[Score]]:
-        """Rank labels for each recording, the best first.
+        """Rank labels for each recording, the best first; a silent recording has none, `[]`, and a warning names it.
 
         Args:
             audio: the recordings.
             labels: K different ones.
             prompts: templates with `{label}`; of several, a label's embedding is the mean direction.
+            batch: each row of the one array that is passed is a recording.
+            channels: two axes of an array are channels and samples, however many channels there are.
 
         Raises:
             ValueError: no label, or one twice, or a prompt without `{label}`.
+            AudioError: one of the recordings cannot be used.
         """
-        return self.scores(self.embed_audio(audio), labels, prompts)
+        directions = self.embed_labels(labels, prompts)
+        found = in_order(self.stream(audio, batch=batch, channels=channels))
+        if not found:
+            return []
+        ranks = ranked(torch.stack(results(found)) @ directions.T, labels, self.calibration)
+        return [[] if item.silent else rank for item, rank in zip(found, ranks, strict=True)]
 
     def scores(
         self, embeddings: Tensor, labels: Sequence[str], prompts: str | Sequence[str] = PROMPTS
@@ -87,7 +106,7 @@ class Model(Embedder):
 
     def caption(
         self,
-        audio: Audio | Sequence[Audio],
+        audio: Audio | Iterable[Audio],
         beam: int = 1,
         max_length: int = 64,
         length_penalty: float = 1.0,
@@ -96,12 +115,16 @@ class Model(Embedder):
         temperature: float = 1.0,
         seed: int = 0,
         progress: bool = False,
+        *,
+        batch: bool = False,
+        channels: bool = False,
     ) -> list[str]:
         """Describe recordings: greedily, with a beam, or drawn (see `slap.core.decoding.Decoding`).
 
         A recording has the same caption alone or among others, also when it is drawn: what is drawn depends on the seed
         and on the recording itself. Of a recording that takes several windows, each is described, and the description
-        is taken whose embedding is nearest to that of the whole.
+        is taken whose embedding is nearest to that of the whole. A silent recording has the caption "", and a warning
+        names it.
 
         Args:
             audio: the recordings.
@@ -113,22 +136,29 @@ class Model(Embedder):
             temperature: with `top_p`.
             seed: with `top_p`.
             progress: show a progress bar on stderr.
+            batch: each row of the one array that is passed is a recording.
+            channels: two axes of an array are channels and samples, however many channels there are.
 
         Raises:
             ValueError: the model did not learn to write captions, or options that make no sense, alone or together.
             AudioError: one of the recordings cannot be used.
         """
-        recordings = as_list(audio)
         decoding = Decoding(max_length, beam, length_penalty, top_p, temperature, seed)
-        found = self.stream_captions(recordings, decoding, batch_seconds)
-        bar = tqdm(found, total=len(recordings), unit=" clips", disable=not progress)
-        return in_order(bar, len(recordings))
+        items = list(recordings(audio, batch, channels))
+        found = self.stream_captions(items, decoding, batch_seconds)
+        return results(in_order(tqdm(found, total=len(items), unit=" clips", disable=not progress)))
 
     def stream_captions(
-        self, audio: Sequence[Audio], decoding: Decoding = GREEDY, batch_seconds: float = BATCH_SECONDS
+        self,
+        audio: Audio | Iterable[Audio],
+        decoding: Decoding = GREEDY,
+        batch_seconds: float = BATCH_SECONDS,
+        *,
+        batch: bool = False,
+        channels: bool = False,
     ) -> Iterator[StreamItem[str]]:
         """Describe recordings as `caption` does; yield each when it is done, as `stream` does."""
-        return run(audio, caption_job(self.backend, decoding, batch_seconds))
+        return run(recordings(audio, batch, channels), caption_job(self.backend, decoding, batch_seconds))
 
     @property
     def no_captions(self) -> str:
@@ -136,35 +166,53 @@ class Model(Embedder):
         return no_captions(self.backend)
 
     def label(
-        self, audio: Audio | Sequence[Audio], head: str | None = None, batch_seconds: float = BATCH_SECONDS
+        self,
+        audio: Audio | Iterable[Audio],
+        head: str | None = None,
+        batch_seconds: float = BATCH_SECONDS,
+        *,
+        batch: bool = False,
+        channels: bool = False,
     ) -> list[list[Label]]:
         """Rank the classes that the model was fine-tuned on, for each recording, the most probable first.
+
+        A silent recording has none, `[]`, and a warning names it.
 
         Args:
             audio: the recordings.
             head: the objective whose head classifies; None is the only one.
             batch_seconds: seconds of audio per batch.
+            batch: each row of the one array that is passed is a recording.
+            channels: two axes of an array are channels and samples, however many channels there are.
 
         Raises:
             ValueError: the model has no such head, see `slap.inference.jobs.label_job`.
             AudioError: one of the recordings cannot be used.
         """
-        recordings = as_list(audio)
-        return in_order(self.stream_labels(recordings, head, batch_seconds), len(recordings))
+        return results(in_order(self.stream_labels(audio, head, batch_seconds, batch=batch, channels=channels)))
 
     def stream_labels(
-        self, audio: Sequence[Audio], head: str | None = None, batch_seconds: float = BATCH_SECONDS
+        self,
+        audio: Audio | Iterable[Audio],
+        head: str | None = None,
+        batch_seconds: float = BATCH_SECONDS,
+        *,
+        batch: bool = False,
+        channels: bool = False,
     ) -> Iterator[StreamItem[list[Label]]]:
         """Rank classes as `label` does; yield each recording when it is done, as `stream` does."""
-        return run(audio, label_job(self.backend, head, batch_seconds))
+        return run(recordings(audio, batch, channels), label_job(self.backend, head, batch_seconds))
 
-    def frames(self, audio: Audio, texts: str | Sequence[str], hop: float = 0.04) -> Frames:
+    def frames(
+        self, audio: Audio, texts: str | Sequence[str], hop: Seconds = 0.04, *, channels: bool = False
+    ) -> Frames:
         """Compute the similarity of texts to one recording over time, see `slap.inference.frames`.
 
         Args:
             audio: one recording of any length.
             texts: m of them.
-            hop: seconds from frame to frame; that of the audio encoder's patches (SLAP: 0.16) or a whole fraction.
+            hop: from frame to frame; that of the audio encoder's patches (SLAP: 0.16) or a whole fraction.
+            channels: two axes of an array are channels and samples, however many channels there are.
 
         Raises:
             ValueError: the model has no dense features, or no such step.
@@ -179,10 +227,15 @@ class Model(Embedder):
         directions, step = self.embed_text(words), round(hop * rate)
 
         def similar(clip: Tensor) -> Tensor:
-            return backend.encode_frames(clip, step) @ directions.T
+            return require_finite(backend.encode_frames(clip, step) @ directions.T, "a similarity")
 
         window, width = samples_of(backend, 0)[0], backend.frame_samples
-        return frames_of(source(audio, 0, rate).blocks(), similar, words, window, step, width, rate)
+        stream, level = opened(next(recordings([audio], channels=channels)), 0, rate), Level()
+        found = frames_of(blocks_of(stream, level), similar, words, window, step, width, rate)
+        begins = stream.about.begins
+        return replace(
+            found, times=found.times + begins, begins=begins, note=note_of(stream, level), silent=level.silent
+        )
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
@@ -236,10 +289,13 @@ class Model(Embedder):
 
     def calibrate(
         self,
-        audio: Audio | Sequence[Audio],
+        audio: Audio | Iterable[Audio],
         truth: Sequence[str],
         labels: Sequence[str],
         prompts: str | Sequence[str] = PROMPTS,
+        *,
+        batch: bool = False,
+        channels: bool = False,
     ) -> Calibration:
         """Fit the probabilities of `classify` to labeled recordings, see `slap.core.calibration`; ranks stay.
 
@@ -248,11 +304,13 @@ class Model(Embedder):
             truth: the right label of each.
             labels: all labels, as `classify` will be asked for.
             prompts: likewise.
+            batch: each row of the one array that is passed is a recording.
+            channels: two axes of an array are channels and samples, however many channels there are.
 
         Raises:
             ValueError: other than one label a recording, or a label that is none of `labels`.
         """
-        embeddings = self.embed_audio(audio)
+        embeddings = self.embed_audio(audio, batch=batch, channels=channels)
         unknown = sorted(set(truth) - set(labels))
         if len(truth) != len(embeddings) or unknown:
             raise UserError(

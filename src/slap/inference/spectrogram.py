@@ -8,42 +8,40 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from itertools import chain
-from typing import BinaryIO
 
 import numpy as np
-import soundfile
 import torch
 from torch import Tensor
 
+from slap.audio.player_clock import on_clock
+from slap.audio.reader import AudioFile, samples_in
 from slap.core.errors import UserError
+from slap.core.units import Seconds
 
 ROWS, COLUMNS = 112, 900
 RANGE = 70.0
 """Decibels below the loudest that are shown."""
 
-LONGEST = 60.0
-"""Seconds that one picture of a segment shows."""
+LONGEST: Seconds = 60.0
+"""Length that one picture of a segment shows, at most."""
 
 
-def segment_png(file: BinaryIO, start: float, end: float) -> bytes:
+def segment_png(file: AudioFile, start: Seconds, end: Seconds) -> bytes:
     """Draw a segment of an open audio file as PNG.
 
     Args:
         file: the file.
-        start: seconds.
-        end: seconds; at most `LONGEST` after the start.
+        start: on the clock of a player.
+        end: likewise; at most `LONGEST` after the start.
 
     Raises:
         ValueError: the segment is empty or too long.
-        soundfile.LibsndfileError: the file is no audio.
+        AudioError: it cannot be decoded.
     """
     if not 0 <= start < end <= start + LONGEST:
         raise UserError(f"{start:g} to {end:g} s; up to {LONGEST:g} s can be shown at once")
-    with soundfile.SoundFile(file) as sound:
-        sound.seek(min(round(start * sound.samplerate), max(sound.frames - 1, 0)))
-        samples = sound.read(round((end - start) * sound.samplerate), dtype="float32", always_2d=True)
-        mono = torch.from_numpy(np.nan_to_num(samples.mean(axis=1)))
-        return png(levels([mono], sound.samplerate, len(mono)))
+    rate = file.header.rate
+    return png(levels(on_clock(file, rate, start, end), rate, max(samples_in(end - start, rate), 1)))
 
 
 def levels(blocks: Iterable[Tensor], rate: int, samples: int) -> np.ndarray:

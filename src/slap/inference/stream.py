@@ -6,14 +6,18 @@ Recordings are taken `PORTION` at a time, sorted by length, cut into windows whe
 trained for (see `slap.core.windows`), and computed in batches up to a number of samples. Threads decode ahead of the
 model: at no time is more audio in memory than a batch that is computed, a batch that waits, and a window per thread.
 Each file is opened once. The batch in which a window is computed does not change its result.
+
+One bad recording costs one recording: whatever its reading raises, but a lack of memory, becomes the error of its item.
+What the model raises is raised.
 """
 
 from __future__ import annotations
 
+import logging
 import resource
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Generic, TypeVar
@@ -21,8 +25,11 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from slap.audio.reader import AudioError
-from slap.audio.sources import Audio, AudioStream, name_of, source
+from slap.audio.errors import AudioError, Guard
+from slap.audio.level import SILENT, Level
+from slap.audio.recordings import Audio, name_of, open_file, source
+from slap.audio.sources import AudioStream
+from slap.core.units import Seconds
 from slap.core.windows import cut, hop_of, merge, window_weights
 from slap.inference.read_ahead import read_ahead
 
@@ -35,6 +42,8 @@ READERS = 2
 Span = tuple[int, int]
 """The samples at which a window begins and ends."""
 
+log = logging.getLogger(__name__)
+
 Window = tuple[int, Tensor]
 """The sample at which a window begins, and its samples."""
 
@@ -45,6 +54,10 @@ Whole = TypeVar("Whole")
 """The result for a recording, made of the parts."""
 
 
+class NotFiniteError(AudioError):
+    """A recording that can be read, for which the model gives numbers that are not finite, or no embedding."""
+
+
 @dataclass(frozen=True, eq=False)
 class StreamItem(Generic[Whole]):
     """The result for one recording, or the error.
@@ -52,16 +65,22 @@ class StreamItem(Generic[Whole]):
     Attributes:
         index: its place among the recordings that were passed.
         name: its path, or `recording <index>`.
-        seconds: its duration; 0 if it could not be used.
+        seconds: its duration; 0 if it could not be read.
         result: the result; None if it could not be used.
         error: the reason why it could not be used.
+        note: a word about a recording that was used: it is silent, or was cut short; empty if there is none.
+        silent: nothing is heard in it, see `slap.audio.level`.
+        begins: time of its first sample on a player's clock; above 0 in a video whose audio starts late.
     """
 
     index: int
     name: str
-    seconds: float
+    seconds: Seconds
     result: Whole | None
     error: AudioError | None = None
+    note: str = ""
+    silent: bool = False
+    begins: Seconds = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +95,7 @@ class WindowJob(Generic[Part, Whole]):
         batch: samples per batch; a single window may have more.
         hop: samples from window to window; None is the default overlap.
         readers: threads that decode.
+        silence: gives the result for a silent recording; None joins its parts as for any other.
     """
 
     compute: Callable[[Sequence[Tensor]], Sequence[Part]]
@@ -85,6 +105,7 @@ class WindowJob(Generic[Part, Whole]):
     batch: int
     hop: int | None = None
     readers: int = READERS
+    silence: Callable[[], Whole] | None = None
 
 
 @dataclass(eq=False)
@@ -92,7 +113,8 @@ class _Recording(Generic[Part]):
     """A recording while its windows come and go."""
 
     index: int
-    name: str
+    stream: AudioStream
+    level: Level = field(default_factory=Level)
     spans: list[Span] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
     error: AudioError | None = None
@@ -109,35 +131,71 @@ def run(audio: Iterable[Audio | AudioStream], job: WindowJob[Part, Whole]) -> It
         first += len(portion)
 
 
+def opened(item: Audio | AudioStream, index: int, rate: int, hold: bool = True) -> AudioStream:
+    """Return a recording to be read in blocks; for the arguments see `slap.audio.recordings.source`.
+
+    Raises:
+        AudioError: it cannot be opened, whatever the reason.
+    """
+    if isinstance(item, AudioStream):
+        return item
+    with Guard(name_of(item, index), "cannot be read"):
+        return source(item, index, rate, hold)
+
+
+def blocks_of(stream: AudioStream, level: Level) -> Iterator[Tensor]:
+    """Yield the blocks of a recording, (n_i,) each, and measure its level.
+
+    Raises:
+        AudioError: it cannot be read, whatever the reason.
+    """
+    with Guard(stream.name, "cannot be read"):
+        for block in stream.blocks():
+            if len(block):
+                level.add(block)
+            yield block
+
+
+def note_of(stream: AudioStream, level: Level) -> str:
+    """Return a word about a recording that was read to its end; empty if there is nothing to say."""
+    silence = f"it is silent ({level}; below {SILENT:g} dBFS nothing is heard)" if level.silent else ""
+    return "; ".join(filter(None, [silence, stream.about.note]))
+
+
 def _portion(
     audio: Sequence[Audio | AudioStream], first: int, job: WindowJob[Part, Whole]
 ) -> Iterator[StreamItem[Whole]]:
-    found: list[tuple[_Recording[Part], AudioStream]] = []
+    found: list[_Recording[Part]] = []
+    shared: set[int] = set()  # open files of the user
     most_open = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
     with ExitStack() as files:
         for index, item in enumerate(audio, first):
+            name = item.name if isinstance(item, AudioStream) else name_of(item, index)
             try:
-                stream = _opened(item, index, job.rate, hold=len(found) < most_open)
+                _check_open_file(item, name, shared)
+                stream = opened(item, index, job.rate, hold=len(found) < most_open)
             except AudioError as error:
-                yield StreamItem(index, name_of(item, index), 0.0, None, error)
+                yield StreamItem(index, name, 0.0, None, error)
             else:
                 files.callback(stream.close)
-                found.append((_Recording(index, stream.name), stream))
-        yield from _results(sorted(found, key=lambda pair: pair[1].samples), job)
+                found.append(_Recording(index, stream))
+        yield from _results(sorted(found, key=lambda recording: recording.stream.samples), job)
 
 
-def _opened(item: Audio | AudioStream, index: int, rate: int, hold: bool) -> AudioStream:
-    return item if isinstance(item, AudioStream) else source(item, index, rate, hold)
+def _check_open_file(item: Audio | AudioStream, name: str, shared: set[int]) -> None:
+    """Refuse a file that was passed open twice, in which two threads would seek; the others are noted."""
+    file = open_file(item)
+    if file is not None and id(file) in shared:
+        raise AudioError(f"{name} is the same open file as another recording; open it twice, or pass its path")
+    shared.add(id(file))
 
 
-def _results(
-    found: Sequence[tuple[_Recording[Part], AudioStream]], job: WindowJob[Part, Whole]
-) -> Iterator[StreamItem[Whole]]:
+def _results(found: Sequence[_Recording[Part]], job: WindowJob[Part, Whole]) -> Iterator[StreamItem[Whole]]:
     waiting: list[tuple[_Recording[Part], Tensor]] = []
     read: list[_Recording[Part]] = []
-    sources = [partial(_windows, stream, job) for _, stream in found]
+    sources = [partial(_windows, recording, job) for recording in found]
     with closing(read_ahead(sources, job.readers, job.batch, _size)) as ahead:
-        for (recording, _), windows in zip(found, ahead, strict=True):
+        for recording, windows in zip(found, ahead, strict=True):
             try:
                 for place, clip in windows:
                     if waiting and sum(len(other) for _, other in waiting) + len(clip) > job.batch:
@@ -152,8 +210,8 @@ def _results(
         yield from _flush(waiting, read, job)
 
 
-def _windows(stream: AudioStream, job: WindowJob[Part, Whole]) -> Iterator[Window]:
-    return cut(stream.blocks(), job.window, job.hop or hop_of(job.window))
+def _windows(recording: _Recording[Part], job: WindowJob[Part, Whole]) -> Iterator[Window]:
+    return cut(blocks_of(recording.stream, recording.level), job.window, job.hop or hop_of(job.window))
 
 
 def _size(window: Window) -> int:
@@ -176,27 +234,40 @@ def _flush(
 
 
 def _finished(recording: _Recording[Part], job: WindowJob[Part, Whole]) -> StreamItem[Whole]:
-    error = recording.error
+    error, name = recording.error, recording.stream.name
     if error is None and not recording.spans:
-        error = AudioError(f"{recording.name} holds no samples")
+        error = AudioError(f"{name} holds no samples", "empty")
     if error is not None:
-        return StreamItem(recording.index, recording.name, 0.0, None, error)
+        return StreamItem(recording.index, name, 0.0, None, error)
+    silent = recording.level.silent
     seconds = recording.spans[-1][1] / job.rate
-    return StreamItem(recording.index, recording.name, seconds, job.join(recording.parts, recording.spans))
+    try:
+        whole = job.join(recording.parts, recording.spans) if job.silence is None or not silent else job.silence()
+    except NotFiniteError as fault:
+        return StreamItem(recording.index, name, seconds, None, NotFiniteError(f"{name} {fault}"))
+    note = note_of(recording.stream, recording.level)
+    return StreamItem(recording.index, name, seconds, whole, None, note, silent, recording.stream.about.begins)
 
 
-def in_order(items: Iterable[StreamItem[Whole]], count: int) -> list[Whole]:
-    """Return the results of `count` recordings in the order in which they were passed.
+def in_order(items: Iterable[StreamItem[Whole]]) -> list[StreamItem[Whole]]:
+    """Return the items in the order in which the recordings were passed, and log their notes as warnings.
 
     Raises:
-        AudioError: the first of `items` that could not be used.
+        AudioError: the first one that could not be used.
     """
-    results: list[Whole | None] = [None] * count
+    found = []
     for item in items:
-        if item.result is None:
-            raise item.error or AssertionError("neither result nor error")
-        results[item.index] = item.result
-    return results  # type: ignore[return-value]  # all are there by now
+        if item.error is not None:
+            raise item.error
+        if item.note:
+            log.warning("%s: %s", item.name, item.note)
+        found.append(item)
+    return sorted(found, key=lambda item: item.index)
+
+
+def results(items: Iterable[StreamItem[Whole]]) -> list[Whole]:
+    """Return the results of items that have no error."""
+    return [item.result for item in items if item.result is not None]
 
 
 # -- embeddings -------------------------------------------------------------------------------------------------------
@@ -214,15 +285,28 @@ def embed(
         window: likewise.
         batch: likewise.
     """
-    for item in run(audio, WindowJob(lambda clips: list(encode(clips)), joined, rate, window, batch)):
-        if item.result is not None and not bool(item.result.isfinite().all()):
-            error = AudioError(f"{item.name} has an embedding that is not finite; are the model's weights whole?")
-            yield replace(item, seconds=0.0, result=None, error=error)
-        else:
-            yield item
+    return run(audio, WindowJob(lambda clips: list(encode(clips)), joined, rate, window, batch))
 
 
 def joined(parts: list[Tensor], spans: list[Span]) -> Tensor:
-    """Merge the embeddings of a recording's windows into the recording's, (E,)."""
+    """Merge the embeddings of a recording's windows into the recording's, (E,).
+
+    Raises:
+        NotFiniteError: it is not finite.
+    """
     owner = torch.zeros(len(spans), dtype=torch.int64)
-    return merge(torch.stack(parts), owner, torch.tensor(window_weights(spans)))[0]
+    whole = merge(torch.stack(parts), owner, torch.tensor(window_weights(spans)))[0]
+    if not bool(whole.any()):  # NaN is true
+        raise NotFiniteError("has an embedding of zeros, which is no direction; are the model's weights whole?")
+    return require_finite(whole, "an embedding")
+
+
+def require_finite(values: Tensor, what: str) -> Tensor:
+    """Return what a model gives for a recording.
+
+    Raises:
+        NotFiniteError: it is not finite; `_finished` adds the recording's name.
+    """
+    if not bool(values.isfinite().all()):
+        raise NotFiniteError(f"has {what} that is not finite; are the model's weights whole?")
+    return values

@@ -10,25 +10,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from slap.audio.reader import AudioError, blocks
+from slap.audio.reader import AudioError
 from slap.audio.scan import Found, content_hash
-from slap.audio.sources import AudioStream
-
-
-class NotIndexedError(AudioError):
-    """A file that cannot be indexed.
-
-    Attributes:
-        bad_reason: as the index keeps it.
-
-    Args:
-        reason: `absent`, `unreadable`, `empty` or `silent`.
-        detail: the message for a person who is to mend it.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.bad_reason = reason
+from slap.audio.sources import About, AudioStream, Segment
 
 
 class KnownContentError(AudioError):
@@ -60,20 +44,21 @@ class Contents:
             file: the file.
             anew: decode it even if its content is known.
         """
-        return AudioStream(file.name, 0, lambda: self._blocks(file, anew))
+        about = About()
+        return AudioStream(file.name, 0, lambda: self._blocks(file, anew, about), about=about)
 
-    def _blocks(self, file: Found, anew: bool) -> Iterator[Tensor]:
+    def _blocks(self, file: Found, anew: bool, about: About) -> Iterator[Tensor]:
         if file.name != file.path:
-            raise NotIndexedError("unreadable", "its name is not UTF-8; rename it")
-        if file.size == 0:
-            raise NotIndexedError("empty", "it has no bytes")
+            raise AudioError("its name is not UTF-8; rename it", "unreadable")
         path, claim = self.folder / file.path, object()
+        if file.size == 0 and path.exists():
+            raise AudioError("it has no bytes", "empty")
         try:
             content = self.hashes[file.name] = content_hash(path)
             if self._claims.setdefault(content, claim) is not claim and not anew:
                 raise KnownContentError(f"{path} has the content of another file")
-            yield from blocks(path, self.rate)
+            yield from Segment(str(path)).blocks(self.rate, about)
         except FileNotFoundError as error:
-            raise NotIndexedError("absent", "it was removed while it was to be read") from error
+            raise AudioError("it is a link to nothing, or was removed while it was to be read", "absent") from error
         except OSError as error:
-            raise NotIndexedError("unreadable", str(error)) from error
+            raise AudioError(str(error), "unreadable") from error

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from slap.audio.reader import AudioError
 from slap.core.errors import UserError
 from slap.inference.load import load
 from slap.inference.model import Model
+from slap.inference.stream import in_order, results
 from slap.search.metadata import Metadata
 from slap.search.store import Store, WindowMatch, WindowRow
 
@@ -31,9 +33,9 @@ class Hit:
         score: cosine of the window and the query.
         id: names the file without its path.
         path: below the indexed folder.
-        start: of the window, seconds.
+        start: of the window, seconds on the clock of a player.
         end: likewise.
-        duration: of the file, seconds.
+        duration: the end of the file, likewise.
     """
 
     rank: int
@@ -93,8 +95,16 @@ class Index:
         return self._search(self.model.embed_text(list(queries)), top, exact)
 
     def audio(self, queries: Sequence[str | Path], top: int = 10, exact: bool = False) -> list[list[Hit]]:
-        """Find for each audio file the files whose sound is nearest, as `text` does."""
-        return self._search(self.model.embed_audio(list(queries)), top, exact)
+        """Find for each audio file the files whose sound is nearest, as `text` does.
+
+        Raises:
+            AudioError: a file cannot be used, or is silent.
+        """
+        found = in_order(self.model.stream(queries))
+        silent = [item for item in found if item.silent]
+        if silent:
+            raise AudioError(f"{silent[0].name}: {silent[0].note}, so there is nothing to search for", "silent")
+        return [self.nearest(row.numpy(), top, exact) for row in results(found)]
 
     def like(self, file: str, start: float, top: int = 10) -> list[Hit]:
         """Find the files that sound like a window of a file of the index, without this file.

@@ -47,7 +47,11 @@ class State(NamedTuple):
 
 
 class WindowRow(NamedTuple):
-    """A window of a file. `file` is its id, and `vector`, (E,), its embedding."""
+    """A window of a file. `file` is its id, and `vector`, (E,), its embedding.
+
+    `start` and `end` of the window, and `duration`, the end of the file, are seconds on the clock of a player: in a
+    video whose audio starts late they count from the begin of the video.
+    """
 
     file: str
     path: str

@@ -9,18 +9,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from slap.audio.scan import Found, file_id, scan
+from slap.audio.level import Level
+from slap.audio.scan import Found, PassedOver, file_id, scan
 from slap.core.errors import UserError
 from slap.inference.embedder import BATCH_SECONDS
 from slap.inference.model import Model
 from slap.inference.stream import READERS, Span, StreamItem, WindowJob, run
-from slap.search.contents import Contents, KnownContentError, NotIndexedError
+from slap.search.contents import Contents, KnownContentError
 from slap.search.metadata import Metadata
 from slap.search.store import AT_ONCE, BadRow, State, Store, WindowRow
 
@@ -58,6 +60,8 @@ class UpdateReport:
         unchanged: files that were neither read nor embedded.
         seconds: seconds of audio that was embedded.
         bad: all files that could not be indexed, in this update or before.
+        notes: paths of files that were indexed in this update, with words about them.
+        passed: the files and folders of the folder that are no audio.
     """
 
     added: int = 0
@@ -68,6 +72,8 @@ class UpdateReport:
     unchanged: int = 0
     seconds: float = 0.0
     bad: list[BadRow] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    passed: PassedOver = field(default_factory=PassedOver)
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -120,11 +126,13 @@ class Update:
         self.store, self.metadata, self.model = store, metadata, model
         self.progress = progress
         self.known, self.bad = store.files(), store.bad_files()
-        files = list(scan(Path(metadata.folder)))
+        passed = PassedOver()
+        files = list(scan(Path(metadata.folder), passed.add))
         if not files:
-            raise UserError(f"{metadata.folder} holds no audio files; nothing was changed")
+            others = f", only {passed}" if passed else ""
+            raise UserError(f"{metadata.folder} holds no audio files{others}; nothing was changed")
         self.plan = compare(files, self.known, self.bad, retry)
-        self.report = UpdateReport(unchanged=self.plan.same)
+        self.report = UpdateReport(unchanged=self.plan.same, passed=passed)
         self._job = _job(model, metadata, workers)
         known = {state.hash for state in self.known.values()}
         self._contents = Contents(Path(metadata.folder), model.sample_rate, known)
@@ -164,18 +172,17 @@ class Update:
     def _finish(self, file: Found, item: StreamItem[Segments]) -> None:
         """Note the windows of a file, or why it has none."""
         if item.result is None:
-            reason = item.error.bad_reason if isinstance(item.error, NotIndexedError) else "unreadable"
-            self._note(file, [], (reason, str(item.error)))
+            self._note(file, [], (item.error.reason if item.error else "unreadable", str(item.error)))
         elif not item.result:
-            self._note(file, [], ("silent", f"all of its {item.seconds:.2f} s are digital silence"))
+            self._note(file, [], ("silent", item.note if item.silent else "all of its windows are silent"))
         else:
             rows = [
                 WindowRow(
                     file=file_id(file.path),
                     path=file.path,
-                    duration=item.seconds,
-                    start=start,
-                    end=end,
+                    duration=item.begins + item.seconds,
+                    start=item.begins + start,
+                    end=item.begins + end,
                     size=file.size,
                     mtime_ns=file.mtime_ns,
                     hash=self._contents.hashes[file.name],
@@ -185,6 +192,8 @@ class Update:
                 for start, end, vector in item.result
             ]
             self.report.seconds += item.seconds
+            if item.note:
+                self.report.notes.append((file.name, item.note))
             if file.path in self.known:
                 self.report.changed += 1
             else:
@@ -229,16 +238,17 @@ class Update:
 
 
 def _job(model: Model, metadata: Metadata, workers: int) -> WindowJob[Tensor | None, Segments]:
-    """Make the job that embeds the windows of files; windows that are silent all through are left out."""
+    """Make the job that embeds the windows of files; windows that are silent, see `slap.audio.level`, are left out."""
     rate = model.sample_rate
 
     def embed(clips: Sequence[Tensor]) -> list[Tensor | None]:
-        heard = [clip for clip in clips if clip.any()]
+        loud = [not Level().add(clip).silent for clip in clips]
+        heard = list(compress(clips, loud))
         found = model.backend.encode_audio(heard) if heard else torch.empty(0, model.embedding_dim)
         if not bool(found.isfinite().all()):
             raise UserError(f"{metadata.model} gives embeddings that are not finite; are the model's weights whole?")
         rows = iter(found)
-        return [next(rows) if clip.any() else None for clip in clips]
+        return [next(rows) if one else None for one in loud]
 
     def segments(parts: list[Tensor | None], spans: list[Span]) -> Segments:
         pairs = zip(spans, parts, strict=True)

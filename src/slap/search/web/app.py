@@ -1,6 +1,7 @@
 """The search page and what it asks: an application of Starlette, without sockets, and without paths of files.
 
-Files are named by ids of the index alone, and given only while they are what was indexed.
+Files are named by ids of the index alone, and given only while they are what was indexed; messages name them by their
+path below the indexed folder. All times are on the clock of a player.
 """
 
 from __future__ import annotations
@@ -12,25 +13,23 @@ import re
 import sys
 import threading
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-import soundfile
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from slap.audio.reader import AudioError
-from slap.inference.backend import Localizer
-from slap.inference.model import Model
+from slap.audio.reader import AudioFile
+from slap.core.errors import UserError
 from slap.inference.spectrogram import segment_png
 from slap.search.query import Hit, Index
 from slap.search.store import WindowRow
+from slap.search.web.locate import locate
 from slap.search.web.media import media, media_response
 
 LONGEST_QUERY = 500
@@ -137,16 +136,18 @@ class _Pages:
         row, text = self._window(request), _text(request)
         with self._open(row) as file, self._model:
             try:
-                return JSONResponse(asdict(locate(self.index.model, file, text, row.start, row.end)))
-            except (soundfile.LibsndfileError, AudioError) as error:
+                with AudioFile(file, row.path) as sound:
+                    return JSONResponse(asdict(locate(self.index.model, sound, text, row.start, row.end)))
+            except UserError as error:
                 raise HTTPException(415, f"this file cannot be read: {error}") from error
 
     def audio(self, request: Request) -> Response:
         """Give a file, or a part of it, as a browser plays it."""
-        file = self._open(self._window(request))
+        row = self._window(request)
+        file = self._open(row)
         try:
-            found = media(file)
-        except (soundfile.LibsndfileError, ValueError) as error:
+            found = media(file, row.path, row.duration)
+        except UserError as error:
             file.close()
             raise HTTPException(415, f"this file cannot be played: {error}") from error
         return media_response(found, request)
@@ -158,8 +159,9 @@ class _Pages:
         end = _number(request, "end", row.duration, 0, row.duration)
         with self._open(row) as file:
             try:
-                body = segment_png(file, start, end)
-            except (soundfile.LibsndfileError, ValueError) as error:
+                with AudioFile(file, row.path) as sound:
+                    body = segment_png(sound, start, end)
+            except UserError as error:
                 raise HTTPException(415, f"there is no picture of this: {error}") from error
         return Response(body, media_type="image/png", headers={"Cache-Control": "private, max-age=600"})
 
@@ -227,60 +229,3 @@ def _number(request: Request, name: str, default: float, least: float, most: flo
     if not least <= value <= most:
         raise HTTPException(400, f"{name} must be a number from {least:g} to {most:g}")
     return value
-
-
-# -- where in a window a text is heard --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Located:
-    """A part of a file.
-
-    Attributes:
-        start: seconds.
-        end: seconds.
-        similarity: to the text over the whole window, at equal steps; empty where the model gives none.
-    """
-
-    start: float
-    end: float
-    similarity: list[float]
-
-
-def locate(model: Model, file: BinaryIO, text: str, start: float, end: float) -> Located:
-    """Find the part of a window where a text is heard best: the strongest event of the similarity over time.
-
-    It is the window itself for models without dense features, and where the similarity hardly changes within it.
-
-    Args:
-        model: compares.
-        file: an open audio file.
-        text: the description of the sound.
-        start: of the window, seconds.
-        end: likewise.
-
-    Raises:
-        AudioError: the window cannot be used.
-    """
-    if not _localizes(model):
-        return Located(start, end, [])
-    frames = model.frames(_read(file, start, end), text)
-    curve = [round(value, 4) for value in frames.similarity[:, 0].tolist()]
-    best = max(frames.events(), key=lambda event: event.score, default=None)
-    if best is None:
-        return Located(start, end, curve)
-    return Located(start + best.onset, min(start + best.offset, end), curve)
-
-
-def _localizes(model: Model) -> bool:
-    try:
-        return isinstance(model.backend, Localizer)
-    except ValueError:  # its audio encoder does not say what time its patches stand for
-        return False
-
-
-def _read(file: BinaryIO, start: float, end: float) -> tuple[np.ndarray, int]:
-    with soundfile.SoundFile(file) as sound:
-        rate = int(sound.samplerate)
-        sound.seek(min(round(start * rate), sound.frames))
-        return sound.read(round((end - start) * rate), dtype="float32", always_2d=True), rate

@@ -1,5 +1,9 @@
 """Audio files as a browser plays them: as they are, or as 16-bit WAV made on the fly; whole or in parts.
 
+Files that browsers play by themselves are given as they are, if the reader of audio files is sure of their length, so
+that a browser finds the same times in them. Every other file, such as a video, is decoded where it is asked for, on the
+clock of a player: the silence before audio that starts late is a part of it.
+
 T samples, C channels.
 """
 
@@ -9,29 +13,31 @@ import os
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 import numpy as np
-import soundfile
+import torch
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
+from torch import Tensor
 
+from slap.audio.player_clock import on_clock
+from slap.audio.reader import AudioError, AudioFile
 from slap.core.errors import UserError
+from slap.core.units import Seconds
+from slap.search.web.playable import playable
 
 CHUNK = 1 << 16
-"""Bytes, or samples, that are sent at once."""
+"""Bytes that are sent at once."""
 
-_PCM = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT")
-PLAYED = {
-    **{(container, coding): "audio/wav" for container in ("WAV", "WAVEX") for coding in _PCM},
-    ("OGG", "VORBIS"): "audio/ogg",
-    ("OGG", "OPUS"): "audio/ogg",
-    ("MP3", "MPEG_LAYER_III"): "audio/mpeg",
-}
-"""Containers and codings, in soundfile's names, that browsers play by themselves. FLAC is not among them: Chromium 156
-stops with `demuxer seek failed` when one seeks in a FLAC file without a seek table, such as soundfile writes."""
+BLOCK: Seconds = 1.0
+"""Length of what is decoded at once."""
+
+SAME: Seconds = 0.05
+"""Time by which the length of a file that is given as it is may differ from the indexed one."""
 
 WAV_HEADER = 44
 LARGEST = 2**32 - 1
@@ -74,68 +80,93 @@ class Original:
 class Transcoded:
     """A file as 16-bit WAV, of one channel or two, decoded where it is read.
 
+    Args:
+        file: the open file.
+        sound: reads it.
+        duration: its end on the clock of a player.
+
     Raises:
-        ValueError: it is too long for a WAV file.
+        UserError: it is too long for a WAV file.
     """
 
     mime = "audio/wav"
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.sound = file, soundfile.SoundFile(file)
-        sound = self.sound
-        self.channels = 2 if sound.channels == 2 else 1
-        self.size = WAV_HEADER + 2 * self.channels * sound.frames
+    def __init__(self, file: BinaryIO, sound: AudioFile, duration: Seconds) -> None:
+        self.file, self.sound = file, sound
+        self.rate = sound.header.rate
+        self.channels = 2 if sound.header.channels == 2 else 1
+        self.frames = round(duration * self.rate)
+        self.size = WAV_HEADER + 2 * self.channels * self.frames
         if self.size > LARGEST:
-            raise UserError(f"{sound.frames / sound.samplerate / 3600:.1f} h are too long to be played in a browser")
+            raise UserError(f"{duration / 3600:.1f} h are too long to be played in a browser")
 
     def read(self, start: int, stop: int) -> Iterator[bytes]:
         """Yield the bytes from `start` up to `stop`; parts that cannot be decoded are silent."""
         if start < WAV_HEADER:
             yield self._header()[start:stop]
         frame = 2 * self.channels
-        first, last = max(start - WAV_HEADER, 0), stop - WAV_HEADER
-        at = first // frame
-        while at * frame < last:
-            count = min(CHUNK, -(-last // frame) - at)
-            data = self._samples(at, count).tobytes()
-            yield data[max(first - at * frame, 0) : last - at * frame]
-            at += count
+        first, wanted = max(start - WAV_HEADER, 0), stop - WAV_HEADER
+        at = first // frame * frame
+        for data in self._data(at // frame) if first < wanted else ():
+            if at >= wanted:
+                return
+            yield data[max(first - at, 0) : wanted - at]
+            at += len(data)
+        at = max(at, first)
+        while at < wanted:
+            yield bytes(min(CHUNK, wanted - at))
+            at += CHUNK
 
     def close(self) -> None:
         """Close the file."""
         self.sound.close()
         self.file.close()
 
-    def _samples(self, at: int, count: int) -> np.ndarray:
-        """(count, C) int16."""
-        self.sound.seek(at)
-        samples = self.sound.read(count, dtype="float32", always_2d=True)
-        if self.channels == 1:
-            samples = samples.mean(axis=1, keepdims=True)
-        filled = np.zeros((count, self.channels), dtype=np.float32)
-        filled[: len(samples)] = np.nan_to_num(samples)
-        return np.rint(filled.clip(-1, 1) * 32767).astype("<i2")
+    def _data(self, frame: int) -> Iterator[bytes]:
+        """Yield the frames from one on, up to the end or to what cannot be decoded."""
+        left = self.frames - frame
+        mix = _stereo if self.channels == 2 else None
+        with suppress(AudioError):
+            for block in on_clock(self.sound, self.rate, frame / self.rate, None, BLOCK, mix):
+                samples = block.reshape(self.channels, -1)[:, :left].T.numpy()
+                left -= len(samples)
+                yield np.rint(samples.clip(-1, 1) * 32767).astype("<i2").tobytes()
 
     def _header(self) -> bytes:
-        rate, frame = self.sound.samplerate, 2 * self.channels
-        form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, self.channels, rate, rate * frame, frame, 16)
+        frame = 2 * self.channels
+        form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, self.channels, self.rate, self.rate * frame, frame, 16)
         data = struct.pack("<4sI", b"data", self.size - WAV_HEADER)
         return struct.pack("<4sI4s", b"RIFF", self.size - 8, b"WAVE") + form + data
 
 
-def media(file: BinaryIO) -> Original | Transcoded:
+def _stereo(block: np.ndarray) -> Tensor:
+    """Return both channels of a block, (n, 2), each by itself, (2, n)."""
+    return torch.from_numpy(np.ascontiguousarray(block.T))
+
+
+def media(file: BinaryIO, name: str, duration: Seconds) -> Original | Transcoded:
     """Prepare an open audio file for a browser.
 
+    Args:
+        file: the file.
+        name: of the file, for messages.
+        duration: its end on the clock of a player, as it was indexed.
+
     Raises:
-        soundfile.LibsndfileError: it is no audio.
-        ValueError: it is too long.
+        AudioError: it is no audio.
+        UserError: it is too long.
     """
-    with soundfile.SoundFile(file) as sound:
-        mime = PLAYED.get((sound.format, sound.subtype))
-    file.seek(0)
-    if mime is None:
-        return Transcoded(file)
-    return Original(file, mime, os.fstat(file.fileno()).st_size)
+    mime = playable(file)
+    sound = AudioFile(file, name)
+    header = sound.header
+    if mime and header.exact and not sound.begins and abs(header.duration - duration) <= SAME:
+        sound.close()
+        return Original(file, mime, os.fstat(file.fileno()).st_size)
+    try:
+        return Transcoded(file, sound, duration)
+    except UserError:
+        sound.close()
+        raise
 
 
 def media_response(found: Media, request: Request) -> Response:

@@ -1,0 +1,116 @@
+"""From the channels of a recording to one: their mean, or the loudest of them where the mean would cancel them.
+
+n frames, C channels.
+
+The rule (our choice) is one for training and use. Samples are the mean of the channels, so a sound in one of the six
+channels of 5.1 is 15.6 dB softer than the same sound in all of them; nothing else is done about levels. Where channels
+cancel each other, such as stereo of opposite phase, the mean is silence or a residue although the recording is loud:
+then the loudest channel is taken for the whole segment that is read.
+
+The first 30 seconds of the segment, from the first frame in which anything is heard, decide: channels cancel if the
+power of their sum is below 1 % of the sum of their powers (independent channels, or sound in one of them: 100 %). So
+the result depends on the samples of the segment alone, not on the blocks in which they come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slap.audio.level import SILENT
+from slap.core.units import Seconds
+
+CANCELLED = 0.01
+"""The power of the sum over the sum of the powers below which channels cancel."""
+
+DECIDING: Seconds = 30.0
+"""Length of what decides."""
+
+COMPARED = 1 << 14
+"""Frames, evenly spaced, whose powers are compared, at least; all of a shorter segment. So it costs next to nothing."""
+
+MOST_HELD = 1 << 26
+"""Bytes of what decides, at most: a file may have hundreds of channels at a rate of radio."""
+
+HEARD = 10 ** (SILENT / 20)
+"""The sample above which a frame is heard."""
+
+PIECE = 4096
+"""Frames that are looked at together for the first one that is heard."""
+
+Mix = Callable[[np.ndarray], Tensor]
+"""From a block, (n, C) float32, to the samples to use, (n,) or (C, n)."""
+
+
+def mixed(blocks: Iterable[np.ndarray], rate: int) -> Iterator[Tensor]:
+    """Yield the one channel, (n_i,) float32, of a segment that comes in blocks, (n_i, C) float32.
+
+    Blocks are held back until there is enough to decide.
+
+    Args:
+        blocks: consecutive frames of the segment, of one number of channels.
+        rate: Hz.
+    """
+    rest = iter(blocks)
+    for block in rest:
+        if block.shape[1] == 1 or (lead := first_heard(block)) == len(block):
+            yield average(block)
+            continue
+        stop = lead + min(round(DECIDING * rate), MOST_HELD // (4 * block.shape[1]))
+        held = _held(block, rest, stop)
+        channel = _loudest((held[0] if len(held) == 1 else np.concatenate(held))[lead:stop])
+        if channel is None:
+            yield from map(average, chain(held, rest))
+            return
+        if lead:
+            yield average(block[:lead])
+        for part in chain([block[lead:]], held[1:], rest):
+            yield torch.from_numpy(np.ascontiguousarray(part[:, channel]))
+
+
+def mix(frames: np.ndarray, rate: int) -> Tensor:
+    """Return the one channel, (n,), of a whole segment, (n, C) float32; see `mixed`."""
+    return torch.cat(list(mixed([frames], rate)))
+
+
+def average(block: np.ndarray) -> Tensor:
+    """Return the mean of the channels, (n,), of a block, (n, C) float32."""
+    mean = block[:, 0]
+    if block.shape[1] > 1:
+        mean = mean.copy()
+        for channel in range(1, block.shape[1]):
+            mean += block[:, channel]
+        mean /= block.shape[1]
+    return torch.from_numpy(mean)
+
+
+def first_heard(block: np.ndarray) -> int:
+    """Return the number of the first frame of a block, (n, C), in which anything is heard; n if there is none."""
+    for start in range(0, len(block), PIECE):
+        loud = (np.abs(block[start : start + PIECE]) > HEARD).any(1)
+        if loud.any():
+            return start + int(loud.argmax())
+    return len(block)
+
+
+def _held(block: np.ndarray, rest: Iterator[np.ndarray], needed: int) -> list[np.ndarray]:
+    """Return a block and as many of the next ones as make a number of frames."""
+    held, count = [block], len(block)
+    while count < needed and (following := next(rest, None)) is not None:
+        held.append(following)
+        count += len(following)
+    return held
+
+
+def _loudest(frames: np.ndarray) -> int | None:
+    """Return the loudest channel of frames, (n, C), that cancel in their mean; None if they do not."""
+    compared = np.ascontiguousarray(frames[:: max(len(frames) // COMPARED, 1)])
+    mean = average(compared)
+    together, apart = frames.shape[1] ** 2 * float(mean @ mean), float(np.vdot(compared, compared))
+    if not together < CANCELLED * apart:  # NaN, too, is for the mean to show
+        return None
+    return int(np.square(compared, dtype=np.float64).sum(0).argmax())
