@@ -128,11 +128,11 @@ def _flac(read_at: ReadAt, size: int) -> Claim:
         return UNSURE
     number = _coded((frames - 1) // block)
     tail = read_at(max(size - (largest or 1 << 16) - 1024, 0), size)
-    at = tail.rfind(number)
-    while at >= 4 and (tail[at - 4] != 0xFF or tail[at - 3] != 0xF8):
-        at = tail.rfind(number, 0, at + len(number) - 1)
-    alone = size > LOOKED_THROUGH or b"fLaC" not in read_at(4, size)
-    return Claim(at >= 4 and alone, frames)
+    at = tail.rfind(b"\xff\xf8")
+    while at >= 0 and tail[at + 4 : at + 4 + len(number)] != number:
+        at = tail.rfind(b"\xff\xf8", 0, at)
+    alone = size > LOOKED_THROUGH or read_at(12, size).find(b"fLaC" + about[:8]) < 0  # a long needle is found soonest
+    return Claim(at >= 0 and alone, frames)
 
 
 def _coded(number: int) -> bytes:

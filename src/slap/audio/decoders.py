@@ -185,7 +185,8 @@ def opened(source: str | Path | BinaryIO, name: str | None = None) -> Decoder:
 
 def name_of(source: str | Path | BinaryIO) -> str:
     """Return the name of a file for messages."""
-    return str(source) if isinstance(source, str | Path) else "memory"
+    name = source if isinstance(source, str | Path) else getattr(source, "name", None)
+    return str(name) if isinstance(name, str | Path) else "memory"
 
 
 def _check_plain(path: str) -> None:

@@ -250,7 +250,7 @@ class AudioFile:
         first = samples_in(start, own)
         if self.header.exact and start:
             self.span(rate, start)
-        decoded = self._decoded(first, None, size)
+        decoded = self._decoded(first, self.header.frames if self.header.exact else None, size)
         begin = list(islice(decoded, 2))
 
         def count(frames: int) -> int:
@@ -317,6 +317,8 @@ class AudioFile:
         if at or self._begun:
             self._seek(at)
         self._begun = True
+        if stop is not None and stop >= self.header.frames:
+            self.note = self.header.note
         while stop is None or at < stop:
             wanted = size if stop is None else min(size, stop - at)
             block = self._read(wanted, at)

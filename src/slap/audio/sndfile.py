@@ -6,7 +6,6 @@ T frames, C channels.
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from typing import BinaryIO
 
 import numpy as np
@@ -58,7 +57,7 @@ class SndFile:
         self.sure = self._sure(container, self._file.subtype)
         self.lossy = container in ("MP3", "OGG")
         self.declared: int | None = self._declared(container)
-        self._lead = LEAD * self.samplerate if self._file.subtype == "OPUS" else 0
+        self._lead = LEAD * self.samplerate if container == "OGG" and self._file.subtype == "OPUS" else 0
         self._silent = container in ("CAF", "RF64")  # whose log does not say that the data ends too early
         self._at = 0
         self._second: FfmpegFile | None = None
@@ -131,6 +130,8 @@ class SndFile:
     def read(self, frames: int) -> np.ndarray:
         """Decode (frames, C) float32 from here on, fewer where the file ends."""
         wanted = min(frames, max(self.frames - self._at, 0))
+        if not wanted and self._second is None:
+            return np.zeros((0, self.channels), np.float32)
         block = self._read_first(wanted) if self._second is None else self._second.read(frames)
         self._at += len(block)
         if len(block) < wanted and self._second is None:
@@ -141,9 +142,10 @@ class SndFile:
 
     def _read_first(self, frames: int) -> np.ndarray:
         """Decode by libsndfile, nothing where it fails: it loses its place in some valid FLAC."""
-        block = np.zeros((0, self.channels), np.float32)
-        with suppress(soundfile.SoundFileError):
-            block = self._file.read(frames, dtype="float32", always_2d=True)
+        try:
+            block: np.ndarray = self._file.read(frames, dtype="float32", always_2d=True)
+        except soundfile.SoundFileError:
+            return np.zeros((0, self.channels), np.float32)
         return block
 
     def length(self) -> int:
