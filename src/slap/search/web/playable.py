@@ -24,7 +24,7 @@ def playable(file: BinaryIO) -> str | None:
 
     Example:
         >>> import io
-        >>> playable(io.BytesIO(b"OggS" + bytes(22) + b"\\x01\\x13OpusHead")), playable(io.BytesIO(b"fLaC"))
+        >>> playable(io.BytesIO(b"OggS" + bytes(22) + b"\x01\x13OpusHead")), playable(io.BytesIO(b"fLaC"))
         ('audio/ogg', None)
     """
     file.seek(0)
