@@ -85,7 +85,7 @@ def test_captioning(tmp_path, tiny_checkpoint):
 
 def test_wavcaps(tmp_path, tiny_checkpoint):
     manifests = prepared(tmp_path, "wavcaps")
-    others = prepared(tmp_path, "speechcommands")
+    others = prepared(tmp_path / "others", "speechcommands")
     options = [f"--data.manifests={manifests}", "--data.held_out=0.3", "--model.objectives={contrastive: 1.0}"]
     out = tmp_path / "run"
     fit = ["fit", "--recipe", "wavcaps", f"--trainer.out={out}", f"--model.start={tiny_checkpoint}"]
