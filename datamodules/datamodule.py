@@ -25,7 +25,7 @@ from slap.datamodules.labels import Labels
 from slap.datamodules.loader import Loader
 from slap.datamodules.manifests.collection import MonoCuts
 from slap.datamodules.manifests.columns import check_columns
-from slap.datamodules.manifests.data_root import Folders
+from slap.datamodules.manifests.data_root import Folders, RemoteRoots
 from slap.datamodules.manifests.read import captions_of
 from slap.datamodules.options import Batching, Captions, Limits, Mixture
 from slap.datamodules.overlap.warn import warn_of_overlap
@@ -105,6 +105,9 @@ class AudioTextData(LightningDataModule):
             times for the copies. A clip that would take more is bad, and nothing is allocated for it.
         data_root: folders that the audio of all manifests must lie in; default: those of the environment variable
             SLAP_DATA_ROOT, or any.
+        remote_roots: addresses below which shards may be read from object stores and web servers, such as
+            s3://bucket/prefix or https://host/path; default: those of the environment variable SLAP_REMOTE_ROOTS, with
+            spaces between them, or none.
         columns: columns of your tables whose names are not the known ones, e.g. {audio: filepath, caption: title}; null
             as the column says that the tables have none, e.g. {start: null}. For all tables that are given, but not for
             cuts and shards, which have no columns.
@@ -149,6 +152,7 @@ class AudioTextData(LightningDataModule):
         max_bad: float = 0.05,
         max_decoded: float = LARGEST / MEGABYTE,
         data_root: Folders | None = None,
+        remote_roots: RemoteRoots | None = None,
         columns: Mapping[str, str | None] | None = None,
         in_memory: bool = False,
         disjoint: bool = False,
@@ -161,7 +165,7 @@ class AudioTextData(LightningDataModule):
         self.batching = Batching(max_duration, max_clips, num_buckets, min_clip, max_clip, window)
         self.mixture = Mixture(groups["train"], repeats, weights, temperature, epoch_clips, balance)
         self.caption_options = Captions(caption_fields, text_augment, prompts)
-        self.limits = Limits(max_bad, max_decoded, data_root)
+        self.limits = Limits(max_bad, max_decoded, data_root, remote_roots)
         check_columns(columns or {})
         self.transforms = (*augmentations(augment or {}), *transforms)
         self.in_memory, self.disjoint, self.num_workers, self.seed = in_memory, disjoint, num_workers, seed

@@ -81,10 +81,11 @@ class CheckedSource(AudioSource):
     def _content(self) -> str | BytesIO:
         """Return the path to open, or the content of a member of a tar file or of memory."""
         if isinstance(self.source, TarMember):
-            if self.source.size > self.largest:
-                raise AudioError(f"{self.source.size / MEGABYTE:.0f} MB of a tar file", "too_large", self.source.source)
+            member = self.source.located()
+            if member.size > self.largest:
+                raise AudioError(f"{member.size / MEGABYTE:.0f} MB of a tar file", "too_large", self.source.source)
             try:
-                return BytesIO(self.source.read())
+                return BytesIO(member.read())
             except OSError as error:
                 reason: Reason = "absent" if isinstance(error, FileNotFoundError) else "truncated"
                 raise AudioError(str(error), reason, self.source.source) from error
@@ -164,13 +165,17 @@ def checked_source(source: AudioSource, recording: Recording, largest: int = LAR
 def _is_plain(source: AudioSource) -> bool:
     """Tell if a source reads a file or a member of a tar file, or makes all channels of a segment of one one."""
     if not isinstance(source, MixedDownSource):
-        return type(source) in (AudioSource, TarMember)
+        return _in_file(source)
     cut = source.source
     if not isinstance(cut, MonoCut | MultiCut) or cut.recording.transforms:
         return False
     inner, *others = cut.recording.sources
     channels = cut.channel if isinstance(cut, MultiCut) else [cut.channel]
-    return not others and type(inner) in (AudioSource, TarMember) and inner.channels == channels
+    return not others and _in_file(inner) and inner.channels == channels
+
+
+def _in_file(source: AudioSource) -> bool:
+    return type(source) is AudioSource or isinstance(source, TarMember)
 
 
 def _first_resample(recording: Recording) -> Resample | None:

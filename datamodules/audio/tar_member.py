@@ -33,6 +33,10 @@ class TarMember(AudioSource):
         """Decode (channels, T) float32, a segment of the audio, its offset and duration in seconds."""
         return AudioSource("memory", self.channels, self.read()).load_audio(offset, duration, **options)
 
+    def located(self) -> TarMember:
+        """Return the member where it lies on this machine; one that lies elsewhere is fetched."""
+        return self
+
     def read(self) -> bytes:
         """Read the member's content; the file is opened for each, so that any process may read.
 

@@ -19,7 +19,7 @@ from slap.datamodules.audio.decode import LARGEST
 from slap.datamodules.audio.load import decoded_if_good, files_read, mono
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.columns import Columns
-from slap.datamodules.manifests.data_root import Folders
+from slap.datamodules.manifests.data_root import Folders, RemoteRoots
 from slap.datamodules.manifests.read import read_manifest
 from slap.datamodules.manifests.safe_cuts import tracks_of
 from slap.datamodules.manifests.sequence import Clips, ClipSubset, ConcatClips, repeated
@@ -61,6 +61,7 @@ def read_manifests(
     bad: list[BadClip],
     data_root: Folders | None = None,
     columns: Columns | None = None,
+    remote_roots: RemoteRoots | None = None,
 ) -> list[Clips]:
     """Return the clips of each manifest.
 
@@ -70,12 +71,13 @@ def read_manifests(
         bad: a list to which the bad clips are appended; they are left out.
         data_root: folders below which audio must lie; see `slap.datamodules.manifests.data_root`.
         columns: columns of tables whose names are not the known ones, see `read_manifest`.
+        remote_roots: addresses below which shards may be read from other machines; see there.
 
     Raises:
         ManifestError: a manifest cannot be used, or an id names different audio in two of them: clips of equal id
             count as the same clip in the losses and the metrics.
     """
-    parts = [read_manifest(path, max_bad, bad, data_root, columns) for path in paths]
+    parts = [read_manifest(path, max_bad, bad, data_root, columns, remote_roots) for path in paths]
     if len({path.resolve() for path in paths}) > 1:
         joined = ConcatClips(parts)
         for first, second in repeated(joined.keys):

@@ -9,11 +9,14 @@ from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from lhotse.cut import Cut
 from lhotse.utils import compute_num_samples
+
+if TYPE_CHECKING:
+    from slap.datamodules.remote.store import RemoteFile
 
 
 class Clips(Sequence[Cut]):
@@ -27,6 +30,7 @@ class Clips(Sequence[Cut]):
         tasks: the zero-shot tasks for which any clip has a label, in alphabetical order.
         parts: first clips of the parts that lie together in storage, ascending from 0, with n at the end. Reading is
             fast as long as it stays within few parts. None if the order of reading does not matter.
+        remote: True if audio of some clips lies elsewhere, see `shard`.
     """
 
     durations: np.ndarray
@@ -34,6 +38,7 @@ class Clips(Sequence[Cut]):
     lasting: np.ndarray
     tasks: tuple[str, ...]
     parts: np.ndarray | None = None
+    remote: bool = False
 
     def __len__(self) -> int:
         """Return the number of clips, n."""
@@ -64,6 +69,10 @@ class Clips(Sequence[Cut]):
     @abstractmethod
     def origins(self) -> np.ndarray:
         """Return (m, 2) int64, for each known origin of a clip its fingerprint and the number of the clip."""
+
+    def shard(self, number: int) -> RemoteFile | None:  # noqa: ARG002
+        """Return the file elsewhere that holds the audio of a clip; None if it lies on this machine."""
+        return None
 
     def customs(self) -> Iterator[Mapping[str, Any]]:
         """Yield the custom fields of each clip, in order; where possible without making the cuts."""
@@ -136,12 +145,17 @@ class ClipSubset(Clips):
         self.clips, self.numbers = clips, numbers
         self.durations, self.keys, self.tasks = clips.durations[numbers], clips.keys[numbers], clips.tasks
         self.lasting = self.keys if clips.lasting is clips.keys else clips.lasting[numbers]
+        self.remote = clips.remote
         if clips.parts is not None:
             self.parts = np.unique([*np.searchsorted(numbers, clips.parts), len(numbers)])
 
     def cut(self, number: int) -> Cut:
         """Return the clip of a number."""
         return self.clips.cut(int(self.numbers[number]))
+
+    def shard(self, number: int) -> RemoteFile | None:
+        """Return the file elsewhere that holds the audio of a clip, if there is one."""
+        return self.clips.shard(int(self.numbers[number]))
 
     def customs(self) -> Iterator[Mapping[str, Any]]:
         """Yield the custom fields of the clips, after one pass over all clips of the other sequence."""
@@ -176,11 +190,17 @@ class ConcatClips(Clips):
         same = all(clips.lasting is clips.keys for clips in sources)
         self.lasting = self.keys if same else concatenated([clips.lasting for clips in sources], np.int64)
         self.tasks = tuple(sorted({task for clips in sources for task in clips.tasks}))
+        self.remote = any(clips.remote for clips in sources)
 
     def cut(self, number: int) -> Cut:
         """Return the clip of a number."""
         source = bisect_right(self.firsts, number) - 1
         return self.sources[source].cut(number - self.firsts[source])
+
+    def shard(self, number: int) -> RemoteFile | None:
+        """Return the file elsewhere that holds the audio of a clip, if there is one."""
+        source = bisect_right(self.firsts, number) - 1
+        return self.sources[source].shard(number - self.firsts[source])
 
     def customs(self) -> Iterator[Mapping[str, Any]]:
         """Yield the custom fields of all sequences, one after the other."""
