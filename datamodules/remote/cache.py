@@ -5,8 +5,8 @@
 
 A process that fetches a file holds an exclusive lock on it, and others wait for it instead of fetching it too. One that
 reads a copy holds a shared lock on it, so that it is not removed meanwhile. The system releases the locks of a process
-that ends, however it ends. When the cache is full, copies are removed, those that were not read for longest first; those
-in use stay, even if the cache then becomes larger than it should.
+that ends, however it ends. When the cache is full, copies are removed, those that were not read for longest first;
+those in use stay, even if the cache then becomes larger than it should.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def local_copy(url: str | Path, remote_roots: RemoteRoots | None = None) -> Path
     """Return a file on disk with the content of a file elsewhere, fetched now unless the cache has it.
 
     The server is asked once per call for size and version, so a file that has changed is fetched again. The copy is not
-    removed before this process has asked for `slap.datamodules.remote.uses.HELD` others, or has ended; open it soon, and do not change it.
+    removed before this process has asked for several others (`slap.datamodules.remote.uses.HELD`), or has ended.
 
     Args:
         url: address of the file: s3://, gs://, https:// or http://.

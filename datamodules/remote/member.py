@@ -46,7 +46,7 @@ class RemoteMember(TarMember):
         except RemoteError as error:
             raise AudioError(str(error), error.reason, self.source) from error
         try:
-            name, offset, size = self._place(path)
+            _, offset, size = self._place(path)
         except ManifestError as error:
             raise AudioError(str(error).replace(str(path), self.source), "truncated", self.source) from error
         return TarMember("memory", self.channels, str(path), offset=offset, size=size)

@@ -117,7 +117,7 @@ def _translated(url: str, error: Exception) -> RemoteError | TransientError:
     if isinstance(error, PermissionError) or type(error).__name__ in LACKING:
         return RemoteError(
             f"{url} may not be read ({said}); give credentials in the environment (AWS_PROFILE, or AWS_ACCESS_KEY_ID "
-            "and AWS_SECRET_ACCESS_KEY; GOOGLE_APPLICATION_CREDENTIALS for gs://), or FSSPEC_S3_ANON=true if the bucket "
-            "is public"
+            "and AWS_SECRET_ACCESS_KEY; GOOGLE_APPLICATION_CREDENTIALS for gs://), or FSSPEC_S3_ANON=true for a public "
+            "bucket"
         )
     return TransientError(said)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from os.path import basename
+from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from slap.datamodules.remote.address import WEB, masked
@@ -33,7 +33,7 @@ class RemoteFile:
     @property
     def name(self) -> str:
         """Last part of the address."""
-        return basename(urlsplit(self.url).path)
+        return PurePosixPath(urlsplit(self.url).path).name
 
     def __str__(self) -> str:
         return masked(self.url)
