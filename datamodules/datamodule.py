@@ -5,7 +5,7 @@ A batch holds B clips with C captions; see `slap.core.batch.Batch`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,12 @@ from slap.datamodules.manifests.data_root import Folders, RemoteRoots
 from slap.datamodules.manifests.read import captions_of
 from slap.datamodules.options import Batching, Captions, Limits, Mixture
 from slap.datamodules.overlap.warn import warn_of_overlap
+from slap.datamodules.remote.ahead import Ahead, warn_of_cache
 from slap.datamodules.sampling.eval_windows import segments_of
 from slap.datamodules.sampling.mixture import Manifests, NamedManifests
 from slap.datamodules.sampling.position import Position, basis, position_in, state
 from slap.datamodules.sampling.replacement import Replacements
-from slap.datamodules.sampling.sampler import EvaluationSampler, TrainSampler
+from slap.datamodules.sampling.sampler import BatchRequest, EvaluationSampler, TrainSampler
 from slap.datamodules.splits import Splits
 
 PROMPT = "This is a sound of {label}."
@@ -324,8 +325,22 @@ class AudioTextData(LightningDataModule):
     ) -> Loader:
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         before = self._splits.bad.get(stage, ())
-        self._loaders.append(Loader(dataset, sampler, self.bad_clips, stage, before, self.num_workers, on_gpu))
+        requests = self._fetching_ahead(dataset, sampler, stage)
+        self._loaders.append(
+            Loader(dataset, sampler, self.bad_clips, stage, before, self.num_workers, on_gpu, requests)
+        )
         return self._loaders[-1]
+
+    def _fetching_ahead(
+        self, dataset: TrainDataset | EvaluationDataset, sampler: TrainSampler | EvaluationSampler, split: str
+    ) -> Iterable[BatchRequest]:
+        """Return the sampler, or if clips lie elsewhere its requests, whose shards are fetched before their turn."""
+        clips = self._splits.clips(split)
+        if not clips.remote or self.in_memory:
+            return sampler
+        if split != "train":
+            warn_of_cache(filter(None, map(clips.shard, range(len(clips)))), split)
+        return Ahead(sampler, lambda request: set(filter(None, map(clips.shard, dataset.numbers(request)))))
 
     def _needed(self, stage: str | None) -> list[str]:
         """Return the splits that a stage reads; None stands for all that have manifests."""

@@ -64,8 +64,8 @@ def make_room(path: Path, size: int) -> None:
     limit = cache_bytes()
     if size > limit:
         raise RemoteError(
-            f"{path.name} has {size / GIGABYTE:.2f} GB, but the cache {path.parent} may take {limit / GIGABYTE:.2f}; "
-            "raise SLAP_REMOTE_CACHE_GB"
+            f"{path.name} has {size / GIGABYTE:.2f} GB, more than the {limit / GIGABYTE:.2f} GB that the cache "
+            f"{path.parent} may take; raise SLAP_REMOTE_CACHE_GB"
         )
     with (path.parent / LOCK).open("a+b") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
