@@ -17,7 +17,7 @@ WEB = ("https", "http")
 SCHEMES = (*OBJECT_STORES, *WEB)
 _BEGIN = re.compile(rf"({'|'.join(SCHEMES)}):/+", re.IGNORECASE)
 _USER = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/?#\s@]+@", re.IGNORECASE)
-_QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*:/[^\s?#'\"]*)\?[^\s#'\")>]*", re.IGNORECASE)
+_QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*:/[^\s?#'\"]*)\?(?:[^\s#'\")>]*[^\s#'\")>:;,.])?", re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}
 
 

@@ -118,7 +118,7 @@ def fetched(file: RemoteFile) -> RemoteFile:
     try:
         with locked(path.with_name(path.name + PART), path) as part:
             if part is not None:
-                make_room(path, file.size)
+                make_room(file, path)
                 started = time.perf_counter()
                 download(file, part)
                 Path(part.name).replace(path)

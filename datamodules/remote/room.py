@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import IO
 
 from slap.datamodules.remote.errors import RemoteError
 from slap.datamodules.remote.settings import GIGABYTE, cache_bytes
+from slap.datamodules.remote.store import RemoteFile
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,9 @@ PART = ".part"
 
 LOCK = "lock"
 
+POLL = 0.05
+"""Seconds between two looks whether another process has fetched a file."""
+
 
 @contextmanager
 def locked(part: Path, whole: Path) -> Iterator[IO[bytes] | None]:
@@ -30,7 +35,9 @@ def locked(part: Path, whole: Path) -> Iterator[IO[bytes] | None]:
     part.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with part.open("a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            # No blocking call: when the file is complete, those who use it hold locks on it for as long as they like.
+            while is_named(file, part) and not _exclusive(file):
+                time.sleep(POLL)
             if not is_named(file, part):  # it was completed, or removed, while this process waited
                 if not whole.exists():
                     continue
@@ -51,26 +58,26 @@ def is_named(file: IO[bytes], path: Path) -> bool:
         return False
 
 
-def make_room(path: Path, size: int) -> None:
-    """Remove copies until another one fits into the cache.
+def make_room(file: RemoteFile, path: Path) -> None:
+    """Remove copies until that of another file fits into the cache.
 
     Args:
-        path: its place; its partial file may be there.
-        size: bytes that it will have.
+        file: the file.
+        path: the place of its copy; a part of it may be there.
 
     Raises:
         RemoteError: it is larger than the whole cache may be.
     """
     limit = cache_bytes()
-    if size > limit:
+    if file.size > limit:
         raise RemoteError(
-            f"{path.name} has {size / GIGABYTE:.2f} GB, more than the {limit / GIGABYTE:.2f} GB that the cache "
+            f"{file} has {file.size / GIGABYTE:.3g} GB, more than the {limit / GIGABYTE:.3g} GB that the cache "
             f"{path.parent} may take; raise SLAP_REMOTE_CACHE_GB"
         )
     with (path.parent / LOCK).open("a+b") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         others = [other for other in _copies(path.parent) if other[0].name.removesuffix(PART) != path.name]
-        total = size + sum(taken for _, taken, _ in others)
+        total = file.size + sum(taken for _, taken, _ in others)
         for other, taken, _ in sorted(others, key=lambda known: known[2]):
             if total <= limit:
                 return
@@ -79,7 +86,7 @@ def make_room(path: Path, size: int) -> None:
                 log.info("removed %s from the cache", other.name)
     if total > limit:
         log.warning(
-            "the cache %s takes %.2f GB, more than its limit of %.2f GB, since all files in it are in use; raise "
+            "the cache %s takes %.3g GB, more than its limit of %.3g GB, since all files in it are in use; raise "
             "SLAP_REMOTE_CACHE_GB, or make smaller shards",
             path.parent,
             total / GIGABYTE,
@@ -100,12 +107,17 @@ def _copies(folder: Path) -> list[tuple[Path, int, int]]:
 
 def _removed(path: Path) -> bool:
     """Remove a copy, and return True, unless a process uses it."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        if not _exclusive(file):
+            return False
+        path.unlink()
+    return True
+
+
+def _exclusive(file: IO[bytes]) -> bool:
+    """Lock a file for this process alone, and return True, unless another process has a lock on it."""
     try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
-    except FileNotFoundError:
-        return True
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
