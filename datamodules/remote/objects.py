@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from slap.core.errors import MissingDependencyError
+from slap.core.errors import MissingDependencyError, UserError
 from slap.datamodules.remote.address import joined
 from slap.datamodules.remote.errors import RemoteChangedError, RemoteError, RemoteMissingError, TransientError
 from slap.datamodules.remote.settings import timeout
@@ -49,12 +49,13 @@ class ObjectStore(Store):
     def _pieces(self, file: RemoteFile, start: int) -> Iterator[bytes]:
         system = _system(file.url)
         while start < file.size:
+            end = min(start + RANGE, file.size)
             with _Faults(file.url):
-                piece = system.cat_file(_key(file.url), start=start, end=min(start + RANGE, file.size))
-            if not piece:
+                piece = system.cat_file(_key(file.url), start=start, end=end)
+            start += len(piece)
+            if start != end:
                 raise RemoteChangedError(f"{file.url} ends after {start} of the {file.size} bytes that it had before")
             yield piece
-            start += len(piece)
         # Ranges of two objects would not fit together, so the last question is whether it is still the same one.
         now = self.look(file.url, file.roots)
         if (now.size, now.version) != (file.size, file.version):
@@ -102,7 +103,7 @@ class _Faults:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None or isinstance(error, RemoteError) or not isinstance(error, Exception):
+        if error is None or isinstance(error, UserError) or not isinstance(error, Exception):
             return
         raise _translated(self.url, error) from error
 

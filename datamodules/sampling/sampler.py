@@ -36,7 +36,8 @@ class TrainSampler:
     to the open batch of its bucket; a batch that is full is next. The clips that are left in open batches at the end,
     together with those of the last full batches, are distributed anew, over batches of nearly equal length. So each
     clip comes once per epoch, no batch is tiny, and all processes get equally many batches. (A batch is repeated only
-    if fewer clips are left than there are processes.)
+    if fewer clips are left than there are processes.) With storage in parts each process keeps what is left of its own
+    segment, so that it reads no parts of others, unless one has too little left for as many batches as others make.
 
     Packed batches have no padding for buckets to save. Buckets give each batch clips of similar length, so that length
     does not tell clips apart, and fill the budget more evenly; `num_buckets=1` mixes all lengths.
@@ -104,19 +105,37 @@ class TrainSampler:
         steps = max(min(len(batches) for batches in ranks) - 1, 0)
         for step in range(steps):
             yield [batches[step] for batches in ranks]
-        rest += [batch for batches in ranks for batch in batches[steps:]]
-        yield from self._last(epoch, np.concatenate(rest))
+        kept = [batches[steps:] for batches in ranks]
+        if 1 < len(rest) == size:  # storage in parts: the rest of a process lies where it has read anyway
+            apart = self._last_apart(
+                epoch, [np.concatenate([own, *more]) for own, more in zip(rest, kept, strict=True)]
+            )
+            if apart is not None:
+                yield from apart
+                return
+        yield from self._last(epoch, np.concatenate([*rest, *(batch for batches in kept for batch in batches)]))
 
     def _last(self, epoch: int, occurrences: np.ndarray) -> Iterator[list[np.ndarray]]:
         size = self.world_size
-        shared = balanced_batches(
-            self._samples[occurrences % len(self._samples)], self.max_samples, self.max_clips, multiple=size
-        )
-        last = [occurrences[places] for places in shared]
+        last = self._balanced(occurrences, size)
         last += [last[i % len(last)] for i in range(-len(last) % size)]
         order = generator("last batches", self.seed, epoch).permutation(len(last))
         for i in range(0, len(last), size):
             yield [last[place] for place in order[i : i + size]]
+
+    def _last_apart(self, epoch: int, rests: list[np.ndarray]) -> list[list[np.ndarray]] | None:
+        """Return the last steps with the rest of each process in its own batches; None if that is not possible."""
+        count = max(len(self._balanced(rest, 1)) for rest in rests)
+        ranks = [self._balanced(rest, count) for rest in rests]
+        if any(len(batches) != count for batches in ranks):  # a process has fewer clips than others have batches
+            return None
+        order = generator("last batches", self.seed, epoch).permutation(count)
+        return [[batches[place] for batches in ranks] for place in order]
+
+    def _balanced(self, occurrences: np.ndarray, multiple: int) -> list[np.ndarray]:
+        samples = self._samples[occurrences % len(self._samples)]
+        batches = balanced_batches(samples, self.max_samples, self.max_clips, multiple)
+        return [occurrences[places] for places in batches]
 
     @property
     def _samples(self) -> np.ndarray:

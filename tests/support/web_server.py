@@ -52,10 +52,10 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_) -> None:
         pass
 
-    def do_HEAD(self) -> None:  # noqa: N802
+    def do_HEAD(self) -> None:
         self.answer(body=False)
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self.answer(body=True)
 
     def answer(self, body: bool) -> None:
@@ -75,7 +75,9 @@ class Handler(BaseHTTPRequestHandler):
         file = web.folder / path.strip("/")
         if file.is_dir() and web.index:
             names = [f'<a href="{one.name}">{one.name}</a>' for one in sorted(file.iterdir())]
-            return self.content(("<a href='../'>up</a><a href='http://elsewhere/x.tar'>x</a>" + "".join(names)).encode())
+            return self.content(
+                ("<a href='../'>up</a><a href='http://elsewhere/x.tar'>x</a>" + "".join(names)).encode()
+            )
         if not file.is_file():
             return self.short(404)
         data = file.read_bytes()

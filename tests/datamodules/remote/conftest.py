@@ -39,9 +39,12 @@ def s3_server():
     server.start()
     host, port = server.get_host_and_port()
     url = f"http://{host}:{port}"
-    yield boto3.client(
-        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="me", aws_secret_access_key="geheim"
-    ), url
+    yield (
+        boto3.client(
+            "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="me", aws_secret_access_key="geheim"
+        ),
+        url,
+    )
     server.stop()
 
 

@@ -190,7 +190,9 @@ time.sleep(60)
 def test_a_file_that_the_cache_cannot_hold(web, monkeypatch):
     monkeypatch.setenv("SLAP_REMOTE_CACHE_GB", "0.001")
     write(web, "a.tar", 2 * MB)
-    with pytest.raises(RemoteError, match=r"/a\.tar has 0\.0021 GB, more than the 0\.001 GB that the cache .*SLAP_REMOTE"):
+    with pytest.raises(
+        RemoteError, match=r"/a\.tar has 0\.0021 GB, more than the 0\.001 GB that the cache .*SLAP_REMOTE"
+    ):
         local_copy(f"{web.url}/a.tar", web.url)
     monkeypatch.setenv("SLAP_REMOTE_CACHE_GB", "many")
     write(web, "b.tar", 10)
@@ -201,7 +203,9 @@ def test_a_file_that_the_cache_cannot_hold(web, monkeypatch):
 def test_a_full_disk_is_told(web, monkeypatch):
     write(web, "a.tar", 1000)
     monkeypatch.setattr(cache, "download", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(RemoteError, match=r"cannot be kept in the cache .*No space left.*SLAP_REMOTE_CACHE names another"):
+    with pytest.raises(
+        RemoteError, match=r"cannot be kept in the cache .*No space left.*SLAP_REMOTE_CACHE names another"
+    ):
         local_copy(f"{web.url}/a.tar", web.url)
 
 

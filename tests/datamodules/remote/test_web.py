@@ -1,4 +1,4 @@
-"""Web servers: redirections, passwords, refusals, index pages; what is wrong is said with the address, without secrets."""
+"""Web servers: redirections, passwords, refusals, index pages; messages have the address, without its secrets."""
 
 import base64
 
@@ -25,7 +25,9 @@ def test_a_redirection_below_a_root_is_followed(web):
     assert local_copy(f"{web.url}/data/a.tar", f"{web.url}/data").read_bytes() == b"content"
 
 
-@pytest.mark.parametrize("target", ["/other/real.tar", "data/../../other/real.tar", "file:///etc/passwd", "https://x@y/z"])
+@pytest.mark.parametrize(
+    "target", ["/other/real.tar", "data/../../other/real.tar", "file:///etc/passwd", "https://x@y/z"]
+)
 def test_a_redirection_out_of_the_roots_is_refused(web, target):
     put(web, "other/real.tar")
     web.moved["/data/a.tar"] = target
@@ -62,7 +64,8 @@ def test_faults_that_pass_are_tried_again(web):
 
 
 @pytest.mark.parametrize(
-    ("status", "said"), [(401, r"may not be read .*~/\.netrc"), (400, "cannot be read"), (410, "no such file on the server")]
+    ("status", "said"),
+    [(401, r"may not be read .*~/\.netrc"), (400, "cannot be read"), (410, "no such file on the server")],
 )
 def test_faults_that_stay_are_not(web, status, said):
     url = put(web)
