@@ -90,21 +90,21 @@ def resolved_remote_roots(roots: RemoteRoots | None = None) -> tuple[str, ...]:
     return tuple(address(root) for root in named)
 
 
-def refuse_other_machines(url: str, roots: Sequence[str], where: str) -> None:
+def refuse_other_machines(url: str, roots: Sequence[str], where: str = "") -> None:
     """Refuse an address that does not lie below a remote root.
 
     Args:
         url: the address, as `slap.datamodules.remote.address.address` returns it.
         roots: remote roots, as `resolved_remote_roots` returns them; without any, everything is refused.
-        where: source of the address, for the message.
+        where: begin of the message, if another address led to this one.
 
     Raises:
         ManifestError: the address lies elsewhere.
     """
     if any(lies_below(url, root) for root in roots):
         return
-    allowed = f"below {' or '.join(roots)} alone" if roots else "from no other machine"
+    allowed = f"only what lies below {' or '.join(roots)}" if roots else "nothing"
     raise ManifestError(
-        f"{where}: {masked(url)} is refused: files are read {allowed}; if you trust that place, name it, or a folder "
-        f"above it, with --data.remote_roots, or in the environment variable {REMOTE_VARIABLE}"
+        f"{where}{': ' if where else ''}{masked(url)} is refused: {allowed} is read from other machines. If you trust "
+        f"that place, name it, or a folder above it, with --data.remote_roots or in the environment variable {REMOTE_VARIABLE}"
     )

@@ -86,7 +86,7 @@ def found(url: str | Path, roots: Sequence[str]) -> RemoteFile:
         ManifestError: as `local_copy`.
     """
     name = address(url)
-    refuse_other_machines(name, roots, "a file")
+    refuse_other_machines(name, roots)
     return look(name, tuple(roots))
 
 

@@ -48,7 +48,7 @@ def remote_shards(url: str, roots: tuple[str, ...]) -> list[RemoteShard]:
     Raises:
         ManifestError: nothing may be read there, there are no shards, or one lacks its cuts or its audio.
     """
-    refuse_other_machines(url, roots, "a Shar folder")
+    refuse_other_machines(url, roots)
     if "?" in url:
         raise UserError(f"{masked(url)}: the address of a Shar folder has no query; its files would not have it")
     ranged = _RANGE.fullmatch(url)

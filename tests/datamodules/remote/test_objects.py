@@ -43,7 +43,7 @@ def test_a_fetch_goes_on_where_it_was(s3, monkeypatch):
 
 def test_another_bucket_is_refused(s3):
     s3.put_object(Bucket="sounds", Key="b.tar", Body=b"x")
-    with pytest.raises(ManifestError, match=r"s3://sounds/b\.tar is refused: files are read below s3://sound alone"):
+    with pytest.raises(ManifestError, match=r"s3://sounds/b\.tar is refused: only what lies below s3://sound is read"):
         local_copy("s3://sounds/b.tar", "s3://sound")
 
 

@@ -101,9 +101,9 @@ def test_shards_by_their_numbers(served, web, packed):
 
 
 def test_nothing_is_read_unless_it_is_asked_for(served, web):
-    with pytest.raises(ManifestError, match=r"/train is refused: files are read from no other machine"):
+    with pytest.raises(ManifestError, match=r"/train is refused: nothing is read from other machines"):
         read_manifest(served)
-    with pytest.raises(ManifestError, match="is refused: files are read below"):
+    with pytest.raises(ManifestError, match="is refused: only what lies below"):
         read_manifest(served, remote_roots=f"{web.url}/trai")
     assert not web.log
 
