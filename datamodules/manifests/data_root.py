@@ -106,5 +106,6 @@ def refuse_other_machines(url: str, roots: Sequence[str], where: str = "") -> No
     allowed = f"only what lies below {' or '.join(roots)}" if roots else "nothing"
     raise ManifestError(
         f"{where}{': ' if where else ''}{masked(url)} is refused: {allowed} is read from other machines. If you trust "
-        f"that place, name it, or a folder above it, with --data.remote_roots or in the environment variable {REMOTE_VARIABLE}"
+        f"that place, name it, or a folder above it, with --data.remote_roots or in the environment variable "
+        f"{REMOTE_VARIABLE}"
     )

@@ -70,13 +70,17 @@ def local_copies(urls: Iterable[str | Path], remote_roots: RemoteRoots | None = 
     with ThreadPoolExecutor(ahead, "fetch") as pool:
         try:
             for url in urls:
-                waiting.append(pool.submit(lambda url=url: fetched(found(url, roots))))
+                waiting.append(pool.submit(_found_and_fetched, url, roots))
                 if len(waiting) > ahead:
                     yield copy_of(waiting.pop(0).result())
             while waiting:
                 yield copy_of(waiting.pop(0).result())
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _found_and_fetched(url: str | Path, roots: Sequence[str]) -> RemoteFile:
+    return fetched(found(url, roots))
 
 
 def found(url: str | Path, roots: Sequence[str]) -> RemoteFile:

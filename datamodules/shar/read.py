@@ -158,8 +158,9 @@ def cut_in_tar(record: Record, member: TarMember, where: str) -> Cut:
     """
     channels = _filled(record, where)
     cut = cut_of(record, Path(), where)
+    member.channels = channels
     for track in tracks_of(cut):
-        track.recording.sources = [replace(member, channels=channels)]
+        track.recording.sources = [member]
     cut.custom = {"labels": {}, **kept(cut.custom), "where": where}
     return cut
 
