@@ -291,7 +291,7 @@ class AudioTextData(LightningDataModule):
             self.transforms,
             sizes.max_clip,
             self.seed,
-            Replacements(lengths, self.seed),
+            Replacements(lengths, self.seed, clips.near if clips.remote else None),
             self.limits.largest,
             self._splits.firsts["train"],
             self.caption_options.sampler(),

