@@ -6,6 +6,7 @@ GOOGLE_APPLICATION_CREDENTIALS, ..., and fsspec's own, such as FSSPEC_S3_ANON=tr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -72,6 +73,7 @@ def _system(url: str) -> Any:
         MissingDependencyError: fsspec, or its part for this kind of store, is not installed.
     """
     scheme = urlsplit(url).scheme
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # gRPC, which survives no fork
     try:
         import fsspec
 
@@ -113,7 +115,8 @@ def _translated(url: str, error: Exception) -> RemoteError | TransientError:
     said = f"{type(error).__name__}: {error}"
     if isinstance(error, FileNotFoundError):
         bucket = urlsplit(url).netloc
-        gone = f"there is no bucket {bucket!r}" if "bucket" in str(error).lower() else "there is no such object"
+        no_bucket = "bucket does not exist" in str(error)
+        gone = f"there is no bucket {bucket!r}" if no_bucket else f"there is no such object in the bucket {bucket!r}"
         return RemoteMissingError(f"{url}: {gone} ({said}); check the address")
     if isinstance(error, PermissionError) or type(error).__name__ in LACKING:
         return RemoteError(

@@ -2,8 +2,10 @@
 
 import sys
 
+import fsspec
 import pytest
 
+import gcs_server
 from slap.core.errors import MissingDependencyError
 from slap.datamodules import ManifestError
 from slap.datamodules.remote import objects
@@ -66,8 +68,12 @@ def test_an_object_that_is_shorter_by_now(s3):
 
 
 def test_what_does_not_exist_is_named(s3):
-    with pytest.raises(RemoteMissingError, match=r"s3://sounds/none\.tar: there is no such object.*check the address"):
+    with pytest.raises(
+        RemoteMissingError, match=r"s3://sounds/none\.tar: there is no such object in .*'sounds'.*check"
+    ):
         local_copy("s3://sounds/none.tar", ROOT)
+    with pytest.raises(RemoteMissingError, match=r"there is no such object in the bucket 'sounds'"):
+        local_copy("s3://sounds/bucket.tar", ROOT)
     with pytest.raises(RemoteMissingError, match=r"s3://nowhere/a: there is no bucket 'nowhere'"):
         store_of("s3://nowhere/a").files("s3://nowhere/a", ("s3://nowhere",))
 
@@ -76,8 +82,6 @@ def test_without_credentials_it_is_said_where_they_go(s3, monkeypatch):
     s3.put_object(Bucket="sounds", Key="b.tar", Body=b"x")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    import fsspec
-
     fsspec.filesystem("s3").clear_instance_cache()
     with pytest.raises(RemoteError, match=r"s3://sounds/b\.tar may not be read .*AWS_PROFILE.*FSSPEC_S3_ANON"):
         local_copy("s3://sounds/b.tar", ROOT)
@@ -86,13 +90,31 @@ def test_without_credentials_it_is_said_where_they_go(s3, monkeypatch):
 def test_a_server_that_is_not_there(s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    import fsspec
-
     fsspec.filesystem("s3").clear_instance_cache()
     with pytest.raises(RemoteError, match=r"s3://sounds/b\.tar cannot be read: .*attempts: 3") as caught:
         local_copy("s3://sounds/b.tar", ROOT)
     assert "geheim" not in str(caught.value)
     fsspec.filesystem("s3").clear_instance_cache()
+
+
+@pytest.mark.slow  # the import of gcsfs
+def test_google_cloud_storage(monkeypatch):
+    content = bytes(range(256)) * 400
+    with gcs_server.serving({"sounds/v1/cuts.tar": content, "sounds/v1/other": b"x", "sounds/v2/b.tar": b"y"}) as url:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
+        monkeypatch.setattr(objects, "RANGE", 30_000)
+        assert local_copy("gs://sounds/v1/cuts.tar", "gs://sounds/v1").read_bytes() == content
+        listed = store_of("gs://sounds/v1").files("gs://sounds/v1", ("gs://sounds",))
+        assert [(file.url, file.size) for file in listed] == [
+            ("gs://sounds/v1/cuts.tar", len(content)),
+            ("gs://sounds/v1/other", 1),
+        ]
+        with pytest.raises(RemoteMissingError, match=r"gs://sounds/none\.tar: there is no such object"):
+            local_copy("gs://sounds/none.tar", "gs://sounds")
+        with pytest.raises(ManifestError, match="is refused"):
+            local_copy("gs://sounds/v2/b.tar", "gs://sounds/v1")
+        fsspec.filesystem("gs").clear_instance_cache()
 
 
 def test_a_missing_library_is_named(monkeypatch):

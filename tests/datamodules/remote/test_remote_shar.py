@@ -109,11 +109,12 @@ def test_nothing_is_read_unless_it_is_asked_for(served, web):
     assert not web.log
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_epoch_is_that_of_the_shards_on_disk(served, packed, workers):
     assert same(epoch(data_of(served, num_workers=workers)), epoch(data_of(packed)))
 
 
+@pytest.mark.slow
 def test_an_epoch_from_a_bucket_with_workers(stored, packed):
     assert same(epoch(data_of(stored, num_workers=2)), epoch(data_of(packed)))
 
