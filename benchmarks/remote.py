@@ -36,7 +36,8 @@ ABOUT = """`python benchmarks/remote.py --workers 0 2 --update`
 
 An epoch of the loader over the same FLAC shards, in turns; medians of the rounds. The servers run on the same cores, so
 "fetched" has their work in it too. "kept" is an epoch with all shards in the cache: what reading costs beside a
-folder on disk."""
+folder on disk. On a machine that does other things too, the processor time, known without workers alone, is steadier
+than the rate; it has no work of the servers in it."""
 
 
 def main() -> None:
@@ -84,15 +85,19 @@ def packed(folder: Path, clips: int, size: int) -> Path:
 def measured(places: dict[str, str], workers: int, rounds: int) -> list[dict[str, Any]]:
     """Measure all places in turns."""
     times: dict[tuple[str, str], list[float]] = {}
+    busy: dict[tuple[str, str], list[float]] = {}
     for _ in range(rounds):
         for place, manifest in places.items():
             shutil.rmtree(os.environ["SLAP_REMOTE_CACHE"], ignore_errors=True)
             for cache in ("",) if place == "disk" else ("fetched", "kept"):
+                begun = time.process_time()
                 seconds, elapsed = epoch(manifest, workers)
                 times.setdefault((place, cache), []).append(elapsed)
+                busy.setdefault((place, cache), []).append(time.process_time() - begun)
     disk = statistics.median(times["disk", ""])
     size = sum(path.stat().st_size for path in Path(places["disk"]).iterdir()) / 1e6
     rows = []
+    clips = round(seconds / SECONDS)
     for (place, cache), each in times.items():
         median = statistics.median(each)
         rows.append(
@@ -100,10 +105,11 @@ def measured(places: dict[str, str], workers: int, rounds: int) -> list[dict[str
                 "shards": place,
                 "cache": cache,
                 "workers": workers,
-                "clips/s": seconds / SECONDS / median,
+                "clips/s": clips / median,
                 "audio s/s": seconds / median,
                 "MB/s": size / median,
                 "of the rate on disk, %": 100 * disk / median,
+                "processor time, ms per clip": "" if workers else 1e3 * statistics.median(busy[place, cache]) / clips,
             }
         )
     return rows
