@@ -66,9 +66,7 @@ class Splits:
         if split not in self._read:
             bad = self.bad.setdefault(split, [])
             paths, limits = self.manifests[split].paths, self.limits
-            parts = read_manifests(
-                paths, limits.max_bad, bad, limits.data_root, self.columns, limits.remote_roots
-            )
+            parts = read_manifests(paths, limits.max_bad, bad, limits.data_root, self.columns, limits.remote_roots)
             self.report(split, bad)
             if split == "train":
                 parts = self._trained_on(parts)
