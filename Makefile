@@ -13,7 +13,7 @@ BIN := .venv/bin
 
 demo: .venv/installed
 	$(BIN)/slap fit --recipe demo --trainer.overwrite true
-	$(BIN)/slap test --recipe demo --ckpt_path best
+	$(BIN)/slap test --recipe demo
 
 # One thread per process: the tests are many small computations, and two processes share two cores. The tests of a file
 # run in one process, so that what its fixtures train or start is made once.

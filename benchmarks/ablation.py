@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from slap.evaluation.probes.protocol import LinearProbing
+from slap.metrics.runs import half_width
 
 HELD_OUT = ((1, "george"), (2, "jackson"), (3, "lucas"), (4, "theo"))
 """Which fold of the sounds goes with which speaker of the digits: any pairing would do."""
@@ -59,7 +61,8 @@ JUDGES = {"zeroshot": "zero-shot", "probe": "linear probe"}
 STRENGTH = 1.0
 """C of the linear probe, set beforehand: nothing is tuned on what is judged."""
 
-SAMPLES = 5000
+SHARED = 1 / (len(HELD_OUT) - 1)
+"""Clips that a run is tested on per clip that it is trained on, as in any cross-validation."""
 
 
 @dataclass(frozen=True)
@@ -209,32 +212,10 @@ def collected(out: Path) -> dict[Run, dict[str, Any]]:
     return {Run(**content["run"]): content for content in read}
 
 
-def hits(content: dict[str, Any], task: str, judge: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return which clips of a run are right, (B,), and the recording of each, (B,), whose clips are drawn together."""
+def hits(content: dict[str, Any], task: str, judge: str) -> float:
+    """Return the share of a run's clips that are right."""
     part = content["tasks"][task]
-    # "esc10/1-100032-A": take A of recording 100032. Digits are a recording each.
-    sources = [clip.rsplit("-", 1)[0] if task == "sound" else clip for clip in part["ids"]]
-    right = np.equal(part["truth"], part[judge]).astype(float)
-    return right, np.unique(sources, return_inverse=True)[1]
-
-
-def drawn(rights: Sequence[np.ndarray], groups: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
-    """(SAMPLES,) mean of what was right in %, with runs drawn, and of each the recordings.
-
-    Args:
-        rights: of each of R runs what was right, (B,), or a difference of two variants.
-        groups: (B,) likewise, which clips are drawn together.
-        seed: the same one draws the same runs and recordings.
-    """
-    rng = np.random.default_rng(seed)
-    sums, counts = [], []
-    for right, group in zip(rights, groups, strict=True):
-        number = int(group.max()) + 1
-        weight = rng.multinomial(number, np.full(number, 1 / number), SAMPLES)
-        sums.append(weight @ np.bincount(group, right))
-        counts.append(weight @ np.bincount(group))
-    runs = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), SAMPLES)
-    return 100 * (runs * np.stack(sums, 1)).sum(1) / (runs * np.stack(counts, 1)).sum(1)
+    return float(np.equal(part["truth"], part[judge]).mean())
 
 
 def table(runs: Mapping[Run, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -247,26 +228,23 @@ def table(runs: Mapping[Run, dict[str, Any]]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"variant": TITLES[variant], "runs": len(mine)}
         for task in TASKS:
             for judge, title in JUDGES.items():
-                rights, groups = zip(*(hits(runs[run], task, judge) for run in mine), strict=True)
-                row[f"{task}, {title}"] = _interval(np.concatenate(rights), drawn(rights, groups))
+                row[f"{task}, {title}"] = _interval([hits(runs[run], task, judge) for run in mine])
                 whole = [run for run in mine if replace(run, variant="all") in runs]
-                pairs = [
-                    (hits(runs[run], task, judge), hits(runs[replace(run, variant="all")], task, judge))
-                    for run in whole
-                ]
-                if variant != "all" and pairs:
-                    less = [this[0] - full[0] for this, full in pairs]
-                    row[f"{task}, {title}, less all"] = _interval(
-                        np.concatenate(less), drawn(less, [this[1] for this, _ in pairs]), "+"
-                    )
+                if variant != "all" and whole:
+                    pairs = [(runs[run], runs[replace(run, variant="all")]) for run in whole]
+                    less = [hits(this, task, judge) - hits(full, task, judge) for this, full in pairs]
+                    row[f"{task}, {title}, less all"] = _interval(less, "+")
         rows.append(row)
     names = list(dict.fromkeys(name for row in rows for name in row))
     return [{name: row.get(name, "") for name in names} for row in rows]
 
 
-def _interval(right: np.ndarray, samples: np.ndarray, sign: str = "") -> str:
-    low, high = np.quantile(samples, [0.025, 0.975])
-    return f"{100 * right.mean():{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
+def _interval(values: Sequence[float], sign: str = "") -> str:
+    """Write the mean over runs in %, with Nadeau and Bengio's 95 % interval: any two runs share training clips."""
+    mean, half = 100 * fmean(values), 100 * half_width(torch.tensor(values), SHARED)
+    low, high = mean - half, mean + half
+    low, high = (low, high) if sign else (max(low, 0.0), min(high, 100.0))
+    return f"{mean:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
 
 
 def draw(runs: Mapping[Run, dict[str, Any]], variant: str, path: Path) -> None:
@@ -303,7 +281,7 @@ def report(arguments: argparse.Namespace) -> None:
     about = (
         f"`python benchmarks/ablation.py --root ../shared/data --steps {steps}`: {len(runs)} runs from scratch on\n"
         f"{devices}; `--accelerator` and `--precision` choose. Accuracy in %, with 95 % intervals\n"
-        f"from {SAMPLES} draws of runs and of the recordings in each.\n\n"
+        "over runs: Student's t with Nadeau and Bengio's correction, since any two runs share training clips.\n\n"
         "Each run holds out a fold of ESC-10 (80 clips; folds 1 to 4) and a speaker of the digits (500 recordings;\n"
         "four speakers), and has a seed of its own. The linear probe learns from the embeddings of what the model was\n"
         "trained on. `less all`: the difference to the model with all parts, on the same seeds and recordings."

@@ -28,6 +28,8 @@ from results import keep
 from torch.utils.data import DataLoader, Dataset
 from torchaudio.transforms import Resample
 
+from slap.audio.scan import scan
+
 RATE = 16000
 FORMATS = {"wav": "PCM_16", "flac": "PCM_16", "ogg": "VORBIS"}
 ABOUT = """`python benchmarks/loader.py --audio ... --short ... --update`
@@ -83,7 +85,7 @@ def sources(audio: Path | None, most: int) -> Any:
             walk = np.cumsum(rng.normal(size=5 * 44100))
             yield 0.9 * walk / np.abs(walk).max(), 44100
         return
-    files = sorted(path for path in audio.rglob("*") if path.suffix.lower() in (".wav", ".flac", ".ogg", ".mp3"))
+    files = [audio / found.path for found in scan(audio)]
     for path in files[:: max(len(files) // most, 1)][:most]:
         yield soundfile.read(path, dtype="float32")
 

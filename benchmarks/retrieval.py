@@ -16,7 +16,7 @@ from results import keep
 from torch.nn.functional import normalize
 
 from slap.metrics.retrieval import retrieval_metrics
-from slap.metrics.retrieval_ranks import caption_ranks, text_to_audio_ranks
+from slap.metrics.retrieval_ranks import right_ranks
 
 ABOUT = """`python benchmarks/retrieval.py`: ranks of all captions and clips in both directions, and all figures with
 their bootstrap intervals. `peak_mb`: the most memory beyond the embeddings; `matrix_mb`: what all scores would take."""
@@ -35,8 +35,9 @@ def measure(clips: int, each: int, width: int, ranks_alone: bool) -> dict[str, A
     Path("/proc/self/clear_refs").write_text("5")  # Linux forgets the peak so far, which making the embeddings left
     before = memory("VmRSS")
     begun = time.perf_counter()
-    ranks = text_to_audio_ranks(audio, text, clip)
-    caption_ranks(audio, text, clip)
+    every = torch.arange(len(text))
+    ranks = right_ranks(text, audio, every, clip)
+    right_ranks(audio, text, clip, every)
     result: dict[str, Any] = {"clips": clips, "captions": len(clip), "width": width}
     result["ranks_s"] = time.perf_counter() - begun
     result["all_s"] = "none"

@@ -21,16 +21,21 @@ from slap.datamodules.augment import augmentations
 from slap.datamodules.bad_clips import BadClipLog
 from slap.datamodules.captions.augment import AugmentSpec
 from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset
+from slap.datamodules.huggingface.stream_loader import StreamLoader
+from slap.datamodules.huggingface.training import StreamedTraining, basis_of, continue_at, stream_among
 from slap.datamodules.labels import Labels
+from slap.datamodules.learnable import check_learnable
 from slap.datamodules.loader import Loader
 from slap.datamodules.manifests.collection import MonoCuts
 from slap.datamodules.manifests.columns import check_columns
 from slap.datamodules.manifests.data_root import Folders, RemoteRoots
+from slap.datamodules.manifests.hashes import hashed
 from slap.datamodules.manifests.read import captions_of
-from slap.datamodules.options import Batching, Captions, Limits, Mixture
+from slap.datamodules.options import Batching, Captions, Limits, Mixture, Unlabelled
 from slap.datamodules.overlap.warn import warn_of_overlap
 from slap.datamodules.remote.ahead import Ahead, warn_of_cache
 from slap.datamodules.sampling.eval_windows import segments_of
+from slap.datamodules.sampling.mixed import MixedSampler
 from slap.datamodules.sampling.mixture import Manifests, NamedManifests
 from slap.datamodules.sampling.position import Position, basis, position_in, state
 from slap.datamodules.sampling.replacement import Replacements
@@ -39,9 +44,6 @@ from slap.datamodules.splits import Splits
 
 PROMPT = "This is a sound of {label}."
 """The prompt of a zero-shot task that is given none."""
-
-STAGES = {"fit": "train", "validate": "val", "test": "test", "predict": "test"}
-"""The split that each stage cannot do without."""
 
 
 class AudioTextData(LightningDataModule):
@@ -67,13 +69,24 @@ class AudioTextData(LightningDataModule):
     a new order, and an epoch goes on where the last one stopped. So clips of a source that is small for its share come
     several times per epoch; of one that is large only some do, and other ones in the next epoch.
 
+    Clips without captions train the objectives that learn from audio alone, such as `masked_distillation`; the others
+    learn from the captioned clips of each batch as if there were no other. `unlabelled` names such clips, and
+    `unlabelled_share` says how much of every batch they fill; without `train` they are all there is.
+
     Args:
         train: a manifest to train on, several, or a mapping from names of sources to their manifests.
         val: manifests for validation, likewise; may be left out.
         test: manifests for `test` and `predict`, likewise.
+        unlabelled: audio to train on without captions: manifests of any kind, whose captions are not read, or folders
+            of audio files.
+        unlabelled_share: share of the seconds of every training batch that `unlabelled` fills beside `train`, above 0
+            and below 1. An epoch is one of `train`; the next epoch goes on in `unlabelled` where it stopped.
+        empty_captions: take clips of `train` whose caption is empty as clips without captions, not as bad ones.
         max_duration: seconds of audio per batch, per process, before augmentation. Never exceeded, and nothing is
             padded, so this decides the cost of a batch.
         max_clips: largest number of clips per batch, per process; default: any number.
+        min_clips: least number of clips per training batch, per process. Length classes that cannot hold so many within
+            `max_duration` are joined with shorter ones.
         num_buckets: number of length classes that training batches are made from; 1 mixes all lengths.
         repeats: number of times that the clips of each training manifest come in an epoch: one number per manifest, or
             one for all. Each time, caption, crop and augmentation are drawn anew.
@@ -115,6 +128,7 @@ class AudioTextData(LightningDataModule):
         in_memory: decode and resample all audio once and keep it, 64 kB per second of audio at 16 kHz, per process.
         disjoint: refuse clips of `test` that are in `val` or in `train` too: what selects the checkpoint, or is
             learned, may not test it.
+        stream_batches: number of batches per epoch, per process, where `train` is a stream, which has no length.
         num_workers: loading processes per training process; 0 loads between training steps.
         seed: seed of the order of clips, of captions, crops and augmentation.
 
@@ -122,6 +136,8 @@ class AudioTextData(LightningDataModule):
         manifests: paths of the manifests by split.
         restart_changed: whether a run that is continued with other data begins its epoch anew, instead of stopping.
         bad_clips: log of the bad clips met so far.
+        own_captions_only: whether evaluation takes a caption's own clip alone for right, as published retrieval
+            benchmarks do, and not every clip with the same caption, as training does.
 
     Raises:
         ValueError: an argument is out of range, or a clip does not fit into a batch.
@@ -134,8 +150,14 @@ class AudioTextData(LightningDataModule):
         val: Manifests = (),
         test: Manifests = (),
         *,
+        unlabelled: Sequence[str | Path]
+        | str
+        | Path = (),  # a list first: the command line takes it for text otherwise
+        unlabelled_share: float = 0.5,
+        empty_captions: bool = False,
         max_duration: Seconds = 200.0,
         max_clips: int | None = None,
+        min_clips: int = 1,
         num_buckets: int = 10,
         repeats: int | Sequence[int] = (1,),
         weights: Mapping[str, float] | None = None,
@@ -157,13 +179,15 @@ class AudioTextData(LightningDataModule):
         columns: Mapping[str, str | None] | None = None,
         in_memory: bool = False,
         disjoint: bool = False,
+        stream_batches: int = 1000,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        others = Unlabelled(NamedManifests.of(unlabelled), unlabelled_share, empty_captions)
         groups = {"train": NamedManifests.of(train), "val": NamedManifests.of(val), "test": NamedManifests.of(test)}
         self.manifests = {split: list(group.paths) for split, group in groups.items()}
-        self.batching = Batching(max_duration, max_clips, num_buckets, min_clip, max_clip, window)
+        self.batching = Batching(max_duration, max_clips, num_buckets, min_clip, max_clip, window, min_clips)
         self.mixture = Mixture(groups["train"], repeats, weights, temperature, epoch_clips, balance)
         self.caption_options = Captions(caption_fields, text_augment, prompts)
         self.limits = Limits(max_bad, max_decoded, data_root, remote_roots)
@@ -175,9 +199,16 @@ class AudioTextData(LightningDataModule):
             self.val_dataloader = None  # type: ignore[method-assign, assignment]
         self.bad_clips = BadClipLog(max_bad)
         self.restart_changed = False
-        self._splits = Splits(groups, self.batching, self.mixture, self.limits, self._report, columns)
+        self.own_captions_only = False
+        self._splits = Splits(groups, self.batching, self.mixture, others, self.limits, self._report, columns)
+        self._stream: StreamedTraining | None = None
+        source = stream_among(self.mixture, others, in_memory, stream_batches)
+        if source is not None:
+            sampled, captioned = self.caption_options.sampler(), not empty_captions
+            own = columns, self.batching, self.limits, sampled, self.transforms, captioned, seed
+            self._stream = StreamedTraining(source, *own, stream_batches, num_workers)
         self._connection: tuple[int, Tokenize] | None = None
-        self._loaders: list[Loader] = []
+        self._loaders: list[Loader | StreamLoader] = []
         self._position = Position()
         self._basis: dict[str, Any] = {}  # what the position depends on
         self._saved: dict[str, Any] = {}  # by the checkpoint that is continued
@@ -196,7 +227,7 @@ class AudioTextData(LightningDataModule):
         if self.trainer is not None and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.bad_clips.out = Path(self.trainer.default_root_dir)
             self.bad_clips.waiting = stage == "fit"
-        for split in self._needed(stage):
+        for split in self._splits.needed(stage, self._stream is not None):
             self._splits.clips(split)
             if self.in_memory:
                 self._mono_cuts(split)
@@ -206,7 +237,9 @@ class AudioTextData(LightningDataModule):
             self._splits.check_disjoint()
         if stage == "fit":
             self._position, self._saved = Position(), {}
-            self._splits.check_fields(self.caption_options.caption_fields)
+            if self._stream is None:
+                self._splits.check_fields(self.caption_options.caption_fields)
+                check_learnable(self._splits.clips("train"), self.trainer and self.trainer.lightning_module)
             if self._process()[0] == 0:
                 train, val, test = map(self._splits.by_manifest, ("train", "val", "test"))
                 warn_of_overlap(train, [*val, *test])
@@ -221,11 +254,21 @@ class AudioTextData(LightningDataModule):
 
     def captions(self) -> Iterator[str]:
         """Yield the captions of the training manifests, each once, lazily; a tokenizer learns from them."""
+        if self._stream is not None:
+            return self._stream.captions()
         return captions_of(self._splits.clips("train"))
 
     def labels(self, task: str) -> Labels:
         """Return the labels of a task that each training clip has; a classification head learns its classes so."""
+        if self._stream is not None:
+            raise UserError(
+                f"{self._stream.source.text} is a stream, whose classes are not known; name them: `classes`"
+            )
         return self._splits.labels(task)
+
+    def provenance(self, split: str) -> list[dict[str, str]]:
+        """Return the path and the SHA-256 of each manifest of a split, for the record of an evaluation."""
+        return hashed(self.manifests[split])
 
     @property
     def window(self) -> Seconds:
@@ -235,7 +278,7 @@ class AudioTextData(LightningDataModule):
     @property
     def source_names(self) -> dict[str, tuple[str, ...]]:
         """By split the names of its sources, in the order in which batches number them; none without names."""
-        return {split: group.names for split, group in self._splits.manifests.items()}
+        return {split: self._splits.source_names(split) for split in self.manifests}
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -260,25 +303,28 @@ class AudioTextData(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the data up to which training has come, and what it depends on, as plain data."""
-        return state(self._position, self._basis) if self._basis else {}
+        if not self._basis:
+            return {}
+        streams = [loader for loader in self._loaders if isinstance(loader, StreamLoader)]
+        known = state(self._position, self._basis)
+        return known | {"streams": streams[-1].states(*self.place)} if streams else known
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a checkpoint says; the next training loader looks whether the data are the same."""
         self._saved = dict(state_dict)
 
-    def train_dataloader(self) -> Loader:
+    def train_dataloader(self) -> Loader | StreamLoader:
         """Return the batches of one training epoch; Lightning sets the number of the epoch.
 
         Raises:
             ValueError: a checkpoint is continued with other data, and `restart_changed` is not set.
         """
+        if self._stream is not None:
+            return self._stream_loader(self._stream)
         sample_rate, tokenize = self._model()
         clips, sizes = self._splits.clips("train"), self.batching
         lengths = sizes.train_lengths(clips, sample_rate)
-        budget, process = round(sizes.max_duration * sample_rate), self._process()
-        sampler = TrainSampler(
-            lengths, budget, sizes.max_clips, sizes.num_buckets, self.seed, *process, self._splits.sources
-        )
+        sampler = self._splits.train_sampler(lengths, sample_rate, self.seed, self._process())
         self._basis = basis(clips.lasting, sampler)
         if self._saved:
             self._position = position_in(self._saved, self._basis, self.restart_changed)
@@ -297,6 +343,15 @@ class AudioTextData(LightningDataModule):
             self.caption_options.sampler(),
         )
         return self._loader(dataset, sampler, "train")
+
+    def _stream_loader(self, stream: StreamedTraining) -> StreamLoader:
+        loader = stream.loader(self._model(), self._process(), self.bad_clips, self._on_gpu())
+        self._basis = basis_of(loader)
+        if self._saved:
+            self._position = continue_at(loader, self._saved, self._basis, self.restart_changed)
+            self._saved = {}
+        self._loaders.append(loader)
+        return loader
 
     def val_dataloader(self) -> Loader:
         """Return the validation clips, each once. The attribute is None if there is no such manifest."""
@@ -321,18 +376,22 @@ class AudioTextData(LightningDataModule):
         return self._loader(dataset, sampler, split)
 
     def _loader(
-        self, dataset: TrainDataset | EvaluationDataset, sampler: TrainSampler | EvaluationSampler, stage: str
+        self,
+        dataset: TrainDataset | EvaluationDataset,
+        sampler: TrainSampler | MixedSampler | EvaluationSampler,
+        stage: str,
     ) -> Loader:
-        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         before = self._splits.bad.get(stage, ())
         requests = self._fetching_ahead(dataset, sampler, stage)
-        self._loaders.append(
-            Loader(dataset, sampler, self.bad_clips, stage, before, self.num_workers, on_gpu, requests)
-        )
-        return self._loaders[-1]
+        loader = Loader(dataset, sampler, self.bad_clips, stage, before, self.num_workers, self._on_gpu(), requests)
+        self._loaders.append(loader)
+        return loader
 
     def _fetching_ahead(
-        self, dataset: TrainDataset | EvaluationDataset, sampler: TrainSampler | EvaluationSampler, split: str
+        self,
+        dataset: TrainDataset | EvaluationDataset,
+        sampler: TrainSampler | MixedSampler | EvaluationSampler,
+        split: str,
     ) -> Iterable[BatchRequest]:
         """Return the sampler, or if clips lie elsewhere its requests, whose shards are fetched before their turn."""
         clips = self._splits.clips(split)
@@ -342,15 +401,8 @@ class AudioTextData(LightningDataModule):
             warn_of_cache(filter(None, map(clips.shard, range(len(clips)))), split)
         return Ahead(sampler, lambda request: set(filter(None, map(clips.shard, dataset.numbers(request)))))
 
-    def _needed(self, stage: str | None) -> list[str]:
-        """Return the splits that a stage reads; None stands for all that have manifests."""
-        given = {split for split, paths in self.manifests.items() if paths}
-        if stage is None:
-            return sorted(given)
-        needed = STAGES[stage]
-        if needed not in given:
-            raise UserError(f"{stage} needs a manifest: give AudioTextData({needed}=...)")
-        return sorted({needed, "val"} if stage == "fit" else {needed})
+    def _on_gpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     def _mono_cuts(self, split: str) -> MonoCuts:
         return self._splits.mono_cuts(split, self._model()[0], self.in_memory)

@@ -98,7 +98,10 @@ class EvaluationDataset(Dataset[Batch]):
 
 @dataclass
 class TrainDataset(Dataset[Batch]):
-    """Clips for training: one caption drawn at random, long clips cropped at random, then transformed.
+    """Clips for training: one caption drawn at random, if there is any, long clips cropped at random, then transformed.
+
+    In a batch the clips without captions come last, and are transformed by themselves: the caption of a mixture with
+    one of them would describe a part of it.
 
     All that is random depends on the seed, the epoch and the clip's place in the corpus alone, so it does not change
     with the number of workers, the number of processes or the other clips of a batch. A clip that cannot be used is
@@ -108,9 +111,9 @@ class TrainDataset(Dataset[Batch]):
         cuts: mono cuts at the model's sample rate; each occurrence of a clip is drawn for separately.
         tokenize: captions to token ids, (M,).
         tasks: the zero-shot tasks whose labels every batch has.
-        transforms: applied in order to the cuts of a batch, each with one caption and its audio in memory. Each cut's
-            custom field `draw` is a text that is different for each clip and epoch, from which transforms seed their
-            random choices.
+        transforms: applied in order to the cuts of a batch, each with one caption and its audio in memory. The caption
+            of a clip without any is empty, and dropped afterwards. Each cut's custom field `draw` is a text that is
+            different for each clip and epoch, from which transforms seed their random choices.
         max_clip: longer clips are cropped to this, at a random place.
         seed: seed of all that is random.
         replacements: replacements of bad clips; None replaces none.
@@ -136,10 +139,9 @@ class TrainDataset(Dataset[Batch]):
         good = [clip for clip in found if clip is not None]
         read = len(good)
         known = {cut.id: captions for cut, _, captions in good}
-        clips: list[Loaded] = [(cut, samples) for cut, samples, _ in good]
-        if self.transforms and good:
-            clips = self._transformed(clips, bad)
-        return batch_of(clips, self.tokenize, self.tasks, known, bad, read)
+        captioned = self._transformed([(cut, samples) for cut, samples, captions in good if captions], bad)
+        others = self._transformed([(cut, samples) for cut, samples, captions in good if not captions], bad)
+        return batch_of(captioned + others, self.tokenize, self.tasks, known, bad, read, uncaptioned=len(others))
 
     def numbers(self, request: BatchRequest) -> set[int]:
         """Return the numbers of the clips that a request names."""
@@ -168,7 +170,9 @@ class TrainDataset(Dataset[Batch]):
 
     def _drawn(self, cut: MonoCut, draw: str, source: int) -> MonoCut:
         rng = random.Random(draw)
-        text, about = self.captions.augmented(self.captions.draw(cut, rng), draw)
+        text, about = "", dict[str, str]()
+        if cut.supervisions:
+            text, about = self.captions.augmented(self.captions.draw(cut, rng), draw)
         if self.max_clip is not None and cut.duration > self.max_clip:
             start = rng.uniform(0, cut.duration - self.max_clip)
             cut = cut.truncate(offset=start, duration=self.max_clip, preserve_id=True)
@@ -177,7 +181,9 @@ class TrainDataset(Dataset[Batch]):
         custom = {**(cut.custom or {}), "draw": draw, "source": source}
         return fastcopy(cut, supervisions=[supervision], custom=custom)
 
-    def _transformed(self, clips: Sequence[Loaded], bad: list[BadClip]) -> list[Loaded]:
+    def _transformed(self, clips: list[Loaded], bad: list[BadClip]) -> list[Loaded]:
+        if not self.transforms or not clips:
+            return clips
         cuts = CutSet([with_samples(cut, samples) for cut, samples in clips])
         for transform in self.transforms:
             cuts = transform(cuts)
@@ -194,6 +200,16 @@ def custom_of(cut: Cut) -> dict[str, Any]:
     """Return the custom fields of a clip; a mix has those of the clip that it began with."""
     first = next(tracks_of(cut), None)
     return (first and first.custom) or {}
+
+
+def origin_of(custom: Mapping[str, Any]) -> str:
+    """Return what a clip was cut from, as one text, from its custom field `origin` {site: id}; "" if it has none.
+
+    Example:
+        >>> origin_of({"origin": {"freesound": "100032"}})
+        'freesound 100032'
+    """
+    return ", ".join(f"{site} {name}" for site, name in sorted((custom.get("origin") or {}).items()))
 
 
 def tags_of(cuts: Sequence[Cut]) -> dict[str, tuple[dict[str, float] | None, ...]]:
@@ -225,6 +241,7 @@ def batch_of(
     bad: Sequence[BadClip] = (),
     read: int | None = None,
     spans: Sequence[Span] = (),
+    uncaptioned: int = 0,
 ) -> Batch:
     """Pack clips with all captions that they have.
 
@@ -239,19 +256,22 @@ def batch_of(
         read: number of clips that were read for the batch, if not B.
         spans: the span of each segment in its clip, in an evaluation. A segment that begins later than its clip needs
             no caption.
+        uncaptioned: number of the last clips, which have no captions.
 
     Raises:
         ValueError: clips were read and none is left, or one has no caption: a transform lost them.
     """
     cuts = [cut for cut, _ in clips]
-    captions = [[supervision.text for supervision in cut.supervisions] for cut in cuts]
+    supervisions = [cut.supervisions for cut in cuts[: len(cuts) - uncaptioned]] + [[]] * uncaptioned
+    captions = [[supervision.text for supervision in group] for group in supervisions]
     if not cuts and (bad or not read):
         return Batch.without_clips(bad)
-    lost = [] if spans else [cut.id for cut, texts in zip(cuts, captions, strict=True) if not texts]
+    needy = [] if spans else cuts[: len(cuts) - uncaptioned]
+    lost = [cut.id for cut, texts in zip(needy, captions, strict=False) if not texts]
     if not cuts or lost:
         raise UserError(f"after the transforms {f'clips {lost} have no caption' if lost else 'no clip is left'}")
     texts = [text for group in captions for text in group]
-    originals = [[original_text(supervision) for supervision in cut.supervisions] for cut in cuts]
+    originals = [[original_text(supervision) for supervision in group] for group in supervisions]
     labels = [(cut.custom or {}).get("labels", {}) for cut in cuts]
     others = [(known or {}).get(cut.id, ()) for cut in cuts]
     pairs = [
@@ -273,5 +293,6 @@ def batch_of(
         spans=tuple(spans),
         bad=tuple(bad),
         source=torch.tensor([custom_of(cut).get("source", 0) for cut in cuts]),
+        origins=tuple(origin_of(custom_of(cut)) for cut in cuts) if spans else (),
         read=len(cuts) if read is None else read,
     )

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from slap.core.bad_clip import BadClip
 from slap.core.batch import Batch
 from slap.datamodules.bad_clips import BadClipLog
+from slap.datamodules.sampling.mixed import MixedSampler
 from slap.datamodules.sampling.sampler import BatchRequest, EvaluationSampler, TrainSampler
 from slap.datamodules.workers import freeze_gc, unfreeze_gc
 
@@ -53,7 +54,7 @@ class Loader:
     def __init__(
         self,
         dataset: Dataset[Batch],
-        sampler: TrainSampler | EvaluationSampler,
+        sampler: TrainSampler | MixedSampler | EvaluationSampler,
         bad_clips: BadClipLog,
         stage: str,
         before: Sequence[BadClip] = (),
@@ -84,7 +85,7 @@ class Loader:
                 num_workers=self.num_workers,
                 pin_memory=self.pin_memory,
                 persistent_workers=self.num_workers > 0,
-                worker_init_fn=_as_long_as_needed,
+                worker_init_fn=as_long_as_needed,
                 generator=torch.Generator(),  # its own: how often it is asked depends on workers and validations
             )
         if self.stage == "train":
@@ -109,7 +110,7 @@ class Loader:
         self._loader = None
 
 
-def _as_long_as_needed(worker: int) -> None:
+def as_long_as_needed(worker: int) -> None:
     """Ignore signals that are the main process's, but end with it; a second SIGTERM, sent to this worker, ends it."""
     del worker
     Thread(target=_end_without, args=(os.getppid(),), daemon=True, name="watch-parent").start()

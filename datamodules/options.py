@@ -21,6 +21,7 @@ from slap.datamodules.manifests.collection import every_source, sources_of
 from slap.datamodules.manifests.data_root import Folders, RemoteRoots
 from slap.datamodules.manifests.sequence import Clips
 from slap.datamodules.sampling.epoch import Source
+from slap.datamodules.sampling.mixed import split_budget
 from slap.datamodules.sampling.mixture import NamedManifests, balanced, mixed_epoch, shares
 
 MOST_DECODED = 1e12
@@ -41,12 +42,18 @@ class Batching:
     min_clip: Seconds = 0.0
     max_clip: Seconds | None = 30.0
     window: Seconds | None = None
+    min_clips: int = 1
 
     def __post_init__(self) -> None:
         if self.max_duration <= 0 or (self.max_clips is not None and self.max_clips < 1) or self.num_buckets < 1:
             raise UserError(
                 f"max_duration must be above 0 seconds, max_clips and num_buckets at least 1; "
                 f"got max_duration={self.max_duration}, max_clips={self.max_clips}, num_buckets={self.num_buckets}"
+            )
+        if not 1 <= self.min_clips <= (self.max_clips or self.min_clips):
+            raise UserError(
+                f"min_clips is a number of clips from 1 to max_clips; got min_clips={self.min_clips}, "
+                f"max_clips={self.max_clips}"
             )
         if self.max_clip is not None and not self.min_clip < self.max_clip <= self.max_duration:
             raise UserError(
@@ -135,6 +142,38 @@ class Mixture:
         if self.epoch_clips is not None and self.epoch_clips < len(names):
             raise UserError(f"epoch_clips must be at least the {len(names)} sources, got {self.epoch_clips}")
         shares(dict.fromkeys(names, 1), self.weights, self.temperature)  # checks the numbers
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Training clips without captions, and their share of every batch.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    manifests: NamedManifests
+    share: float = 0.5
+    empty_captions: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise UserError(f"unlabelled_share is a share of the seconds of a batch, between 0 and 1; got {self.share}")
+
+    def budgets(self, batching: Batching) -> list[tuple[Seconds, int | None]]:
+        """Return the seconds and clips of a batch for clips with captions, and for those without.
+
+        Raises:
+            ValueError: a clip would not fit into its share.
+        """
+        parts = split_budget(batching.max_duration, batching.max_clips, self.share)
+        least = min(seconds for seconds, _ in parts)
+        if batching.max_clip is not None and batching.max_clip > least:
+            raise UserError(
+                f"max_clip={batching.max_clip} s does not fit into {least:g} s, the smaller part of max_duration="
+                f"{batching.max_duration} s with unlabelled_share={self.share}; raise max_duration or lower max_clip"
+            )
+        return parts
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,10 @@ sizes are our choice.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -16,6 +20,7 @@ from torch import Tensor, nn
 from slap.core.errors import UserError
 from slap.core.packed import Layout, Packed
 from slap.core.registry import register
+from slap.encoders import logmel as front_end
 from slap.encoders.audio_transformer_export import AudioTransformerGraph
 from slap.encoders.logmel import LogMel
 from slap.encoders.sizes import Size
@@ -26,6 +31,9 @@ from slap.nn.stack import compile_blocks, run_blocks
 
 PATCH = 16
 """Frames per patch, and mel bands per patch."""
+
+FILLS = ("silence", "mean")
+LEVELS = ("fixed", "rms", "rms_feature")
 
 
 @register("transformer")
@@ -48,16 +56,24 @@ class AudioTransformer(AudioEncoder):
         mask_from: least duration of clips with SpecAugment, in seconds.
         row_embedding: add to each patch a learned vector of its row (of 16 mel bands). Rotary positions give only the
             distance of patches, and norms without biases remove a patch's level; with this vector, a block knows from
-            the first step which bands are loud. Not in the paper (our choice for small corpora, see docs/log.md).
+            the first step which bands are loud. Not in the paper; default: for all sizes but `base` (our choice, see
+            docs/log.md).
+        fill: value of the frames that complete the last patch of a clip, at most 150 ms: `silence`, or `mean`, as in
+            models that were trained before this option.
+        level: what the encoder hears of a clip's loudness: `fixed` leaves it in the spectrogram, `rms` brings each clip
+            to the same level, and `rms_feature` adds the level to each patch as a feature of its own. A window of a
+            longer clip has its own level.
         checkpointing: recompute blocks in the backward pass instead of keeping their activations.
         compile: compile each block with `torch.compile`, see `slap.nn.stack`. The `compile` of `SLAP` does so for all
             parts of a model.
 
     Raises:
-        ValueError: an unknown size, or bands that are no multiple of 16.
+        ValueError: an unknown size, `fill` or `level`, or bands that are no multiple of 16.
     """
 
     sample_rate = 16_000
+    any_patches = True
+    older = MappingProxyType({"row_embedding": False, "fill": "mean"})
 
     def __init__(
         self,
@@ -68,7 +84,9 @@ class AudioTransformer(AudioEncoder):
         mask_bands: int = 16,
         mask_share: float = 0.15,
         mask_from: float = 0.0,
-        row_embedding: bool = False,
+        row_embedding: bool | None = None,
+        fill: str = "silence",
+        level: str = "fixed",
         checkpointing: bool = False,
         compile: bool = False,  # noqa: A002 - the name that torch.nn.Module uses
     ) -> None:
@@ -76,17 +94,25 @@ class AudioTransformer(AudioEncoder):
         shape = Size.of(size)
         if bands % PATCH or bands <= 0:
             raise UserError(f"bands must be a multiple of {PATCH}, the height of a patch; got {bands}")
+        if fill not in FILLS or level not in LEVELS:
+            raise UserError(
+                f"fill must be one of {', '.join(FILLS)}, and level one of {', '.join(LEVELS)}; "
+                f"got fill={fill!r}, level={level!r}"
+            )
         self.width = shape.width
+        self.fill, self.level = fill, level
         self.rows = bands // PATCH
         self.head_width = shape.width // shape.heads
         self.checkpointing = checkpointing
-        self.logmel = LogMel(self.sample_rate, bands=bands)
+        self.logmel = LogMel(self.sample_rate, bands=bands, equalize=level != "fixed")
         self.step = PATCH * self.logmel.hop / self.sample_rate
         self.augment = SpecAugment(
             mask_bands, mask_share, shortest=round(mask_from * self.sample_rate / self.logmel.hop)
         )
         self.embed = linear(PATCH * PATCH, shape.width)
-        self.row_embedding = nn.Parameter(torch.randn(self.rows, shape.width)) if row_embedding else None
+        with_rows = size != "base" if row_embedding is None else row_embedding
+        self.row_embedding = nn.Parameter(torch.randn(self.rows, shape.width)) if with_rows else None
+        self.level_embedding = nn.Parameter(torch.zeros(shape.width)) if level == "rms_feature" else None
         self.mask_token = nn.Parameter(torch.randn(shape.width) * 0.02)
         self.blocks = nn.ModuleList(
             Block(shape.width, shape.heads, shape.hidden, window if i % (local + 1) < local else None)
@@ -99,7 +125,8 @@ class AudioTransformer(AudioEncoder):
     def patchify(self, audio: Packed) -> Packed:
         """Turn waveforms, (N,), into patches, (N', 16 x 16), with (time, frequency) positions.
 
-        The frames of a clip are padded to whole patches with the mean, 0: at most 150 ms.
+        The frames of a clip are filled up to whole patches, see `fill`. With the level as a feature, it is one more
+        column, (N', 16 x 16 + 1).
         """
         frames = self.augment(self.logmel(audio))
         columns = tuple(-(-size // PATCH) for size in frames.sizes)
@@ -107,13 +134,15 @@ class AudioTransformer(AudioEncoder):
         lengths = (frames.lengths + (PATCH - 1)) // PATCH
         steps = Layout(lengths, columns)
         # Each clip's frames move up by the padding of the clips before it.
-        filled = frames.values.new_zeros(steps.total * PATCH, frames.values.shape[1])
+        filled = frames.values.new_full((steps.total * PATCH, frames.values.shape[1]), self._filling())
         place = (steps.cu_seqlens[:-1].long() * PATCH)[frames.item] + frames.index
         filled[place] = frames.values
         patches = rearrange(filled, "(n t) (rows f) -> (n rows) (t f)", t=PATCH, rows=self.rows)
         row = torch.arange(self.rows, device=device)
         positions = torch.stack([steps.index.repeat_interleave(self.rows), row.repeat(steps.total)], 1)
         layout = Layout(lengths * self.rows, tuple(n * self.rows for n in columns))
+        if self.level_embedding is not None:
+            patches = torch.cat([patches, front_end.level(front_end.mean_square(audio))[layout.item, None]], 1)
         return Packed(patches, layout.lengths, positions, layout)
 
     def forward(self, patches: Packed, hidden: Tensor | None = None) -> Packed:
@@ -121,7 +150,10 @@ class AudioTransformer(AudioEncoder):
 
         The paper masks patches without saying how; replacing them allows comparing their outputs to the teacher's.
         """
-        x = self.embed(patches.values)
+        values = patches.values.to(self.embed.weight.dtype)
+        x = self.embed(values[:, : PATCH * PATCH])
+        if self.level_embedding is not None:
+            x = x + values[:, PATCH * PATCH :] * self.level_embedding.to(x.dtype)
         if hidden is not None:
             x = torch.where(hidden[:, None], self.mask_token.to(x.dtype), x)
         assert patches.positions is not None
@@ -133,6 +165,20 @@ class AudioTransformer(AudioEncoder):
 
     def graph(self) -> AudioTransformerGraph:
         """Return this encoder for one waveform, (T,) to (N, D)."""
+        added = self.row_embedding, self.level_embedding
         return AudioTransformerGraph(
-            self.logmel, self.embed, self.row_embedding, self.blocks, self.norm, self.head_width, PATCH
+            self.logmel, self.embed, *added, self.blocks, self.norm, self.head_width, PATCH, self._filling()
         )
+
+    def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments with those whose defaults have changed or depend on others, as they are here."""
+        return {**options, "row_embedding": self.row_embedding is not None, "fill": self.fill}
+
+    def adopt(self, values: Mapping[str, Any]) -> None:
+        """Take over `fill` and the absence of `row_embedding`."""
+        self.fill = values.get("fill", self.fill)
+        if not values.get("row_embedding", True):
+            self.row_embedding = None
+
+    def _filling(self) -> float:
+        return self.logmel.silence if self.fill == "silence" else 0.0

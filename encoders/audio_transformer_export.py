@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from slap.encoders.logmel import LogMel
+from slap.encoders.logmel import QUIETEST, LogMel, gain, level
 from slap.nn import single_clip
 from slap.nn.layers import Block, rotary
 
@@ -21,10 +21,12 @@ class AudioTransformerGraph(nn.Module):
         logmel: the front-end.
         embed: the projection of patches to width D.
         row_embedding: (rows, D), added to the patches of each row, or None.
+        level_embedding: (D,), added to all patches in proportion to the clip's level, or None.
         blocks: the blocks of the transformer.
         norm: the norm after them.
         head_width: width of an attention head.
         patch: frames per patch, and mel bands per patch.
+        filling: value of the frames that complete the last patch.
     """
 
     def __init__(
@@ -32,23 +34,27 @@ class AudioTransformerGraph(nn.Module):
         logmel: LogMel,
         embed: nn.Module,
         row_embedding: nn.Parameter | None,
+        level_embedding: nn.Parameter | None,
         blocks: nn.ModuleList,
         norm: nn.Module,
         head_width: int,
         patch: int,
+        filling: float,
     ) -> None:
         super().__init__()
         self.logmel, self.embed, self.blocks, self.norm = logmel, embed, blocks, norm
-        self.row_embedding = row_embedding
-        self.head_width, self.patch = head_width, patch
+        self.row_embedding, self.level_embedding = row_embedding, level_embedding
+        self.head_width, self.patch, self.filling = head_width, patch, filling
 
     def forward(self, audio: Tensor) -> Tensor:
         """Encode a waveform, (T,) float32, as dense features, (N, D)."""
         frames = self.frames(audio)
         steps, rows = (frames.shape[0] + self.patch - 1) // self.patch, frames.shape[1] // self.patch
-        filled = pad(frames, (0, 0, 0, self.patch - 1))[: steps * self.patch]
+        filled = pad(frames, (0, 0, 0, self.patch - 1), value=self.filling)[: steps * self.patch]
         patches = filled.reshape(steps, self.patch, rows, self.patch).transpose(1, 2)
         x = self.embed(patches.reshape(steps * rows, self.patch * self.patch))
+        if self.level_embedding is not None:
+            x = x + level(self.mean_square(audio)) * self.level_embedding
         place = torch.arange(x.shape[0], device=x.device)
         if self.row_embedding is not None:
             x = x + self.row_embedding[place % rows]
@@ -66,4 +72,11 @@ class AudioTransformerGraph(nn.Module):
         place = (place + last).remainder((2 * last).clamp(min=1)) - last  # reflected as often as it takes
         waves = audio.float()[torch.minimum(place.abs(), last)]
         power = self.logmel.mel(waves.unfold(0, self.logmel.fft, self.logmel.hop))
-        return (torch.log(power + self.logmel.floor) - self.logmel.mean) / self.logmel.scale
+        if self.logmel.equalize:
+            power = power * gain(self.mean_square(audio))
+        return self.logmel.normalized(power)
+
+    @staticmethod
+    def mean_square(audio: Tensor) -> Tensor:
+        """Compute the mean square of a waveform, (T,) -> 0-dimensional, as `slap.encoders.logmel.mean_square`."""
+        return audio.double().square().mean().clamp(min=QUIETEST).float()

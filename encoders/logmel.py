@@ -5,18 +5,27 @@ B clips, N samples, T frames of all clips, F mel bands, S samples of a window.
 
 from __future__ import annotations
 
+from math import log
+
 import torch
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
 from slap.core.errors import UserError
 from slap.core.packed import Layout, Packed
+from slap.nn.precision import FullPrecision
+
+TARGET = 0.05**2
+"""Mean square that equalized clips have: -26 dBFS, as usual for speech (our choice)."""
+
+QUIETEST = 1e-10
+"""Mean square below which clips count as if they had it: -100 dBFS, below the noise of 16-bit audio."""
 
 CHUNK = 16_384
 """Maximal number of frames per Fourier transform, which limits the memory for long batches."""
 
 
-class LogMel(nn.Module):
+class LogMel(FullPrecision):
     """Log-mel spectrogram, equal to `torchaudio.transforms.MelSpectrogram` (centered, reflecting) of each clip.
 
     A clip of n samples has 1 + n // hop frames. Clips shorter than half a window are reflected more than once, which
@@ -32,7 +41,8 @@ class LogMel(nn.Module):
         floor: term added to the power before the logarithm (our choice; near the noise of 16-bit audio).
         mean: term subtracted from the logarithm.
         scale: divisor of the logarithm, so that typical audio has values around -1 to 1 (our choice: it is fixed, so
-            that a clip does not depend on its batch and keeps its loudness).
+            that a clip does not depend on its batch).
+        equalize: bring each clip to the level `TARGET`, so that its loudness is no cue.
     """
 
     def __init__(
@@ -45,6 +55,7 @@ class LogMel(nn.Module):
         floor: float = 1e-6,
         mean: float = -6.0,
         scale: float = 5.0,
+        equalize: bool = False,
     ) -> None:
         super().__init__()
         self.hop = hop
@@ -52,6 +63,7 @@ class LogMel(nn.Module):
         self.floor = floor
         self.mean = mean
         self.scale = scale
+        self.equalize = equalize
         margin = fft - window
         hann = nn.functional.pad(torch.hann_window(window), (margin // 2, margin - margin // 2))
         self.register_buffer("hann", hann, persistent=False)
@@ -67,7 +79,18 @@ class LogMel(nn.Module):
             ValueError: a clip has no samples.
         """
         power = self.power(audio)
-        return power.replace((torch.log(power.values + self.floor) - self.mean) / self.scale)
+        if self.equalize:
+            power = power.replace(power.values * gain(mean_square(audio))[power.item, None])
+        return power.replace(self.normalized(power.values))
+
+    def normalized(self, power: Tensor) -> Tensor:
+        """Turn mel power, (T, F), into the normalized logarithm."""
+        return (torch.log(power + self.floor) - self.mean) / self.scale
+
+    @property
+    def silence(self) -> float:
+        """The value of all bands in digital silence."""
+        return (log(self.floor) - self.mean) / self.scale
 
     @torch.autocast("cuda", enabled=False)
     @torch.autocast("cpu", enabled=False)
@@ -89,6 +112,23 @@ class LogMel(nn.Module):
         """Turn windows of samples, (T, fft), into frames of mel power, (T, F)."""
         spectrum = torch.view_as_real(torch.fft.rfft(windows * self.hann))
         return spectrum.square().sum(-1) @ self.bank
+
+
+def mean_square(audio: Packed) -> Tensor:
+    """Compute the mean square of each clip's samples, (N,) -> (B,) float32, at least `QUIETEST`."""
+    squares = audio.values.double().square()  # so that the sum does not depend on its order
+    sums = squares.new_zeros(len(audio)).index_add_(0, audio.item, squares)
+    return (sums / audio.lengths).clamp(min=QUIETEST).float()
+
+
+def gain(square: Tensor) -> Tensor:
+    """Return the factor on the power of clips that brings them to `TARGET`, from their mean squares, (B,) each."""
+    return TARGET / square
+
+
+def level(square: Tensor) -> Tensor:
+    """Return the levels of clips relative to `TARGET`, in units of 20 dB, from their mean squares, (B,) each."""
+    return torch.log10(square / TARGET) / 2
 
 
 def _reflected(layout: Layout, margin: int) -> Tensor:

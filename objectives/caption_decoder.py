@@ -190,4 +190,8 @@ class Decoder(nn.Module):
         return self.embedding(tokens) * self.embedding.embedding_dim**0.5
 
     def _logits(self, x: Tensor) -> Tensor:
-        return self.norm(x) @ self.embedding.weight.T
+        """Compute logits, (M, D) -> (M, V), in at least float32: bfloat16 keeps three digits of them."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = self.norm(x)
+            precise = torch.promote_types(x.dtype, torch.float32)
+            return x.to(precise) @ self.embedding.weight.to(precise).T

@@ -31,7 +31,7 @@ def greedy(decoder: Decoder, context: Packed, bos: int, eos: int, max_length: in
     lengths = torch.ones_like(context.lengths)
     done = torch.zeros_like(lengths, dtype=torch.bool)
     while tokens.shape[1] < max_length and not bool(done.all()):
-        following = decoder.step(tokens[:, -1], cache).argmax(1)
+        following = _ranked(decoder.step(tokens[:, -1], cache), eos).argmax(1)
         tokens = torch.cat([tokens, following[:, None]], 1)
         lengths = lengths + ~done
         done = done | (following == eos)
@@ -69,7 +69,7 @@ def beam_search(
     length = torch.zeros(clips, beam, dtype=torch.int64, device=device)
     done = torch.zeros(clips, beam, dtype=torch.bool, device=device)
     while tokens.shape[1] < max_length and not bool(done.all()):
-        score, parent, following = _extend(decoder.step(tokens[:, -1], cache), score, done, eos)
+        score, parent, following = _extend(_ranked(decoder.step(tokens[:, -1], cache), eos), score, done, eos)
         rows = (first + parent).flatten()
         cache.select(rows)
         tokens = torch.cat([tokens[rows], following.view(-1, 1)], 1)
@@ -105,11 +105,20 @@ def nucleus(
     lengths = torch.ones_like(context.lengths)
     done = torch.zeros_like(lengths, dtype=torch.bool)
     while tokens.shape[1] <= draws.shape[1] and not bool(done.all()):
-        following = _drawn(decoder.step(tokens[:, -1], cache), draws[:, tokens.shape[1] - 1], top_p, temperature)
+        logits = _ranked(decoder.step(tokens[:, -1], cache), eos)
+        following = _drawn(logits, draws[:, tokens.shape[1] - 1], top_p, temperature)
         tokens = torch.cat([tokens, following[:, None]], 1)
         lengths = lengths + ~done
         done = done | (following == eos)
     return _pack(tokens, lengths)
+
+
+def _ranked(logits: Tensor, eos: int) -> Tensor:
+    """Let tokens whose logits are not finite rank last; where none is finite, the caption ends. (B, V) -> (B, V)."""
+    finite = logits.isfinite()
+    logits = logits.masked_fill(~finite, -torch.inf)
+    logits[:, eos] = logits[:, eos].masked_fill(~finite.any(1), 0.0)
+    return logits
 
 
 def _drawn(logits: Tensor, draws: Tensor, top_p: float, temperature: float) -> Tensor:

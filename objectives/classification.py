@@ -46,6 +46,8 @@ class Classification(Objective, Classifier):
         ValueError: an argument is out of range, or there are fewer than two classes.
     """
 
+    uses_text = False
+
     def __init__(
         self,
         task: str = "label",
@@ -114,7 +116,7 @@ class Classification(Objective, Classifier):
             losses = self._losses(scores, targets.to(scores.dtype))
         views.note(losses.masked_fill(~known, torch.nan))
         # As `global_mean` of the clips with labels, without waiting for the device to count them.
-        right = (scores.detach().argmax(1) == targets.argmax(1)) & known
+        right = (scores.detach().argmax(1) == targets.argmax(1)) & known & scores.isfinite().all(1)
         hits, count = all_sum(torch.stack([right.sum(), known.sum()]))
         loss = losses.masked_fill(~known, 0.0).sum() * world_size() / count.clamp(min=1)
         return loss, {} if self.multi_label else {"accuracy": hits / count.clamp(min=1)}

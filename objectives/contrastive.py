@@ -18,20 +18,22 @@ from slap.core.registry import register
 from slap.model.contracts import Objective
 from slap.model.views import Views, by_clip, student_view
 from slap.nn.chunking import checkpointed_chunks
-from slap.objectives.positive_pairs import positives
+from slap.nn.precision import FullPrecision
+from slap.objectives.positive_pairs import negatives, positives
 
 MAX_SCALE = 100.0
 """Largest scale of the logits, as in CLIP (arXiv 2103.00020), where it keeps training stable."""
 
 
 @register("contrastive")
-class Contrastive(Objective):
+class Contrastive(FullPrecision, Objective):
     """Symmetric contrastive loss with several positives (paper: L_CLAP; CLIP, arXiv 2103.00020).
 
     The paper does not say how it treats captions that clips share, or several captions of a clip. It is our choice that
     all of them are positives, see `positives`, with equal probabilities as their target, see `cross_entropy`.
 
-    The cap on the scale acts in the forward pass, so the gradient is exact: 0 beyond the cap, where the scale stays.
+    The cap on the scale acts on the parameter, after each optimizer step and after loading, as in CLIP. So the scale
+    comes down again when the loss asks for it.
 
     Args:
         temperature: initial temperature; the logits are cosines divided by it. The logarithm of its inverse is learned.
@@ -56,12 +58,15 @@ class Contrastive(Objective):
         return {"audio": getattr(views, self.view).embedding, "text": views.text.embedding}
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the average of the mean over the global clips and that over the global captions; logs the scale."""
+        """Compute the average of the mean over the global clips and that over the global captions.
+
+        It logs the scale, and the mean number of negatives of a clip.
+        """
         batch, found = views.batch, views.per_clip(self)
         audio, text, pairs = found["audio"], found["text"], gather(batch.pairs)
         all_audio, all_text = gather(audio), gather(text)
         clips, captions = gather(batch.clip_key), gather(batch.caption_key)
-        scale = self.log_scale.exp().clamp(max=MAX_SCALE)
+        scale = self.log_scale.exp()
 
         def of_clips(audio: Tensor, keys: Tensor) -> Tensor:
             return cross_entropy(scale * audio @ all_text.T, positives(keys, captions, pairs))
@@ -74,11 +79,16 @@ class Contrastive(Objective):
             text_to_audio = checkpointed_chunks(of_captions, [text, batch.caption_key], views.chunks)
         views.note((audio_to_text + by_clip(text_to_audio, batch.clip, len(batch)).nan_to_num(0.0)) / 2)
         loss = (global_mean(audio_to_text) + global_mean(text_to_audio)) / 2
-        return loss, {"scale": scale.detach()}
+        against = negatives(batch.clip_key, clips, captions, pairs, views.chunks)
+        return loss, {"scale": scale.detach(), "negatives": against}
+
+    def constrain(self) -> None:
+        """Keep the scale at or below its cap."""
+        self.log_scale.clamp_(max=log(MAX_SCALE))
 
     def calibration(self) -> Calibration:
         """Return the probabilities of texts to belong to a clip: a softmax with the learned scale."""
-        return Calibration("softmax", float(self.log_scale.detach().exp().clamp(max=MAX_SCALE)))
+        return Calibration("softmax", float(self.log_scale.detach().exp()))
 
 
 def cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:

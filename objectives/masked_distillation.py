@@ -21,6 +21,7 @@ from slap.model.views import Views, by_clip
 from slap.nn.chunking import checkpointed_chunks
 from slap.nn.layers import linear
 from slap.objectives.head_sizes import width_of
+from slap.objectives.patch_predictor import Predictor
 from slap.objectives.sinkhorn import assign, balance
 
 SAMPLE = 1024
@@ -61,12 +62,16 @@ class MaskedDistillation(Objective):
         teacher_temperature: divides the teacher's cosines; lower, so that the targets are sharper than the predictions
             (both as in SwAV).
         iterations: of Sinkhorn-Knopp.
+        drop: leave hidden patches out of the student's encoder, instead of replacing them by a token, as in MAE (arXiv
+            2111.06377): it computes fewer patches. A small predictor then fills them in for this loss alone.
+        predictor_layers: with `drop`, number of blocks of the predictor.
 
     Raises:
         ValueError: an argument is out of range.
     """
 
     uses_teacher = True
+    uses_text = False
 
     def __init__(
         self,
@@ -76,6 +81,8 @@ class MaskedDistillation(Objective):
         student_temperature: float = 0.1,
         teacher_temperature: float = 0.05,
         iterations: int = 3,
+        drop: bool = False,
+        predictor_layers: int = 2,
     ) -> None:
         super().__init__()
         if prototypes < 2:
@@ -90,6 +97,7 @@ class MaskedDistillation(Objective):
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
         self.iterations = iterations
+        self.drop, self.predictor_layers = drop, predictor_layers
 
     def setup(self, model: ModelParts) -> None:
         """Build the head, and let the teacher follow it.
@@ -105,6 +113,7 @@ class MaskedDistillation(Objective):
         hidden = width_of(width, 8 / 3) if self.hidden is None else self.hidden
         bottleneck = width_of(width, 1 / 3) if self.bottleneck is None else self.bottleneck
         self.head = PrototypeHead(width, hidden, bottleneck, self.prototypes)
+        self.predictor = Predictor(width, self.predictor_layers) if self.drop else None
         assert model.teacher is not None  # the model makes one for every objective that declares `uses_teacher`
         model.teacher.track(self.head)
 
@@ -117,7 +126,14 @@ class MaskedDistillation(Objective):
         """Compute the student's prediction for each hidden patch, (n, d)."""
         rows = views.hidden_rows
         # No row is hidden twice, so the gradient of this selection needs no sorting, unlike that of indexing.
-        return {"student": self.head.embed(views.masked.tokens.values.index_select(0, rows))}
+        return {"student": self.head.embed(self._student(views).index_select(0, rows))}
+
+    def _student(self, views: Views) -> Tensor:
+        """Return the student's output for all patches, (N, D)."""
+        if self.predictor is None:
+            return views.masked.tokens.values
+        predicted: Tensor = self.predictor(views.visible.tokens, views.patches, views.hidden)
+        return predicted
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the mean over the hidden patches of all processes, 0 if there are none; logs signs of a collapse."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from slap.core.distributed import all_sum
+
 
 def positives(clips: Tensor, captions: Tensor, pairs: Tensor) -> Tensor:
     """Find the pairs of a clip and a caption that a loss must not push apart.
@@ -38,6 +40,21 @@ def positives(clips: Tensor, captions: Tensor, pairs: Tensor) -> Tensor:
     known = torch.zeros(len(clips) + 1, len(captions) + 1, dtype=torch.bool, device=clips.device)
     known[clip_of_pair, caption_of_pair] = known.new_ones(())  # True would come from the host, and be waited for
     return known[clip][:, caption]
+
+
+def negatives(own: Tensor, clips: Tensor, captions: Tensor, pairs: Tensor, chunks: int) -> Tensor:
+    """Return the mean number of captions that are no positives of a clip, over the global batch, 0-dimensional.
+
+    Args:
+        own: (n,) int64 keys of the clips of this process.
+        clips: (B,) int64 keys of clips of all processes.
+        captions: (C,) int64 keys of captions of all processes.
+        pairs: as for `positives`.
+        chunks: number of parts of `own` to compute one after the other.
+    """
+    known = [positives(chunk, captions, pairs).sum() for chunk in own.tensor_split(chunks)]
+    found = torch.stack(known).sum()
+    return len(captions) - all_sum(found).float() / max(len(clips), 1)
 
 
 def _places(own: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,11 +19,12 @@ from slap.core.registry import register
 from slap.model.contracts import Objective
 from slap.model.views import Views, student_view
 from slap.nn.chunking import checkpointed_chunks
-from slap.objectives.positive_pairs import positives
+from slap.nn.precision import FullPrecision
+from slap.objectives.positive_pairs import negatives, positives
 
 
 @register("sigmoid")
-class Sigmoid(Objective):
+class Sigmoid(FullPrecision, Objective):
     """Pairwise sigmoid loss (SigLIP, arXiv 2303.15343), an alternative to `contrastive`.
 
     SigLIP has one caption per image. It is our choice that captions shared by several clips, and all captions of one
@@ -51,7 +52,7 @@ class Sigmoid(Objective):
         return {"audio": getattr(views, self.view).embedding, "text": views.text.embedding}
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the sum over all pairs, divided by the global number of clips; logs scale and bias."""
+        """Compute the sum over all pairs, divided by the global number of clips; logs scale, bias and negatives."""
         batch, found = views.batch, views.per_clip(self)
         audio, all_text, pairs = found["audio"], gather(found["text"]), gather(batch.pairs)
         captions, scale = gather(batch.caption_key), self.log_scale.exp()
@@ -63,7 +64,8 @@ class Sigmoid(Objective):
             losses = checkpointed_chunks(of_clips, [audio, batch.clip_key], views.chunks)
         views.note(losses)
         loss = global_mean(losses)
-        return loss, {"scale": scale.detach(), "bias": self.bias.detach().clone()}
+        against = negatives(batch.clip_key, gather(batch.clip_key), captions, pairs, views.chunks)
+        return loss, {"scale": scale.detach(), "bias": self.bias.detach().clone(), "negatives": against}
 
     def calibration(self) -> Calibration:
         """Return the probability that a text belongs to a clip: a sigmoid with the learned scale and bias."""

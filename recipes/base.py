@@ -41,20 +41,20 @@ def model(
 
 
 def data(
-    train: Sequence[str] | Mapping[str, str | Sequence[str]],
-    val: Sequence[str] | Mapping[str, str | Sequence[str]] = (),
-    test: Sequence[str] | Mapping[str, str | Sequence[str]] = (),
+    train: Sequence[str] | Mapping[str, str | Sequence[str]] | str = (),
+    val: Sequence[str] | Mapping[str, str | Sequence[str]] | str = (),
+    test: Sequence[str] | Mapping[str, str | Sequence[str]] | str = (),
     max_duration: float = 600.0,
     num_buckets: int = 30,
     window: float | None = 30.0,
     num_workers: int = 4,
     **options: Any,
 ) -> AudioTextData:
-    """Read your manifests: CSV or JSON lines with `audio,caption`, or Lhotse CutSets.
+    """Read your manifests: CSV or JSON lines with `audio,caption`, Lhotse CutSets, shards, or Hugging Face data sets.
 
     Args:
         train: manifests to train on, or a mapping from names of sources to their manifests. `all.csv#fold=1,2` takes
-            some folds of a manifest alone.
+            some folds of a manifest alone. It may be left out where `unlabelled` is given.
         val: manifests for validation during training, or a mapping from names of sources to their manifests.
         test: manifests for `slap test`, or a mapping from names of sources to their manifests.
         max_duration: seconds of audio per batch, per process. The paper has 2,048 clips per step over all processes.

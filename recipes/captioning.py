@@ -72,7 +72,9 @@ def data(
     if corpus is not None:
         splits = manifests_of(corpus, manifests)
         train, val, test = splits["train"], splits["val"], splits["test"]
-    return finetune.data(train=train, val=val, test=test, max_duration=max_duration, **options)
+    made = finetune.data(train=train, val=val, test=test, max_duration=max_duration, **options)
+    made.own_captions_only = corpus is not None  # as the published protocols have it
+    return made
 
 
 def trainer(

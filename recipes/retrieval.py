@@ -41,9 +41,11 @@ def data(
         **options: any other option of `finetune.data`.
     """
     splits = manifests_of(corpus, manifests)
-    return finetune.data(
+    made = finetune.data(
         train=splits["train"], val=splits["val"], test=splits["test"], max_duration=max_duration, **options
     )
+    made.own_captions_only = True  # as the published protocol has it
+    return made
 
 
 def trainer(

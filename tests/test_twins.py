@@ -17,12 +17,13 @@ from lhotse.cut import Cut
 
 from slap.audio.reader import AudioError
 from slap.audio.recordings import source
-from slap.audio.scan import READ, SUFFIXES, scan
+from slap.audio.scan import SUFFIXES, scan
 from slap.audio.sources import Segment
 from slap.cli.inputs import inputs
 from slap.core.packed import Packed
 from slap.datamodules import AudioTextData, Clip, read_manifest, write_cuts, write_manifest
 from slap.datamodules.audio.load import DecodeError, load, mono, segment
+from slap.datamodules.augment.sound_bank import SoundBank
 from slap.datamodules.corpora.own_folder import Folder
 from slap.datamodules.corpora.youtube import Downloads
 
@@ -38,7 +39,7 @@ FAULTS = {
     "folder": "unreadable",
     "pipe": "unreadable",
     "text": "unreadable",
-    "nothing": "unreadable",
+    "nothing": "empty",
     "no samples": "empty",
     "slow": "wrong_rate",
     "nan": "not_finite",
@@ -299,7 +300,8 @@ def test_one_list_of_suffixes(tmp_path: Path) -> None:
     downloads = Downloads(tmp_path)
     assert {str(downloads.named(Path(path).stem)) for path in scanned} == scanned
     assert {item.id for item in inputs([str(tmp_path)])} == scanned
-    assert set(READ) < set(SUFFIXES)
+    bank = SoundBank(tmp_path)
+    assert {str(path) for path in bank._found} == scanned
 
 
 def cuts_of(folder: Path) -> Iterator[Cut]:
@@ -340,4 +342,4 @@ def test_a_manifest_through_the_data_module_and_through_the_command_line(tmp_pat
     for name, found in used.items():
         other = trained[name]
         assert found == other if isinstance(found, str) or isinstance(other, str) else torch.equal(found, other), name
-    assert {found for found in used.values() if isinstance(found, str)} == {"not_finite", "wrong_duration", "absent"}
+    assert {found for found in used.values() if isinstance(found, str)} == {"not_finite", "truncated", "absent"}

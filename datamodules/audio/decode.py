@@ -28,7 +28,7 @@ from slap.audio.reader import AudioError, AudioFile, samples_in
 from slap.audio.resample import KEPT, MAKING, filter_bytes, ratio, resample
 from slap.core.bad_clip import Reason
 from slap.core.units import Seconds
-from slap.datamodules.audio.tar_member import TarMember
+from slap.datamodules.audio.stored import StoredAudio
 
 MEGABYTE = 1 << 20
 LARGEST = 1024 * MEGABYTE
@@ -79,13 +79,15 @@ class CheckedSource(AudioSource):
         return samples.reshape(-1, samples.shape[-1]).numpy()
 
     def _content(self) -> str | BytesIO:
-        """Return the path to open, or the content of a member of a tar file or of memory."""
-        if isinstance(self.source, TarMember):
-            member = self.source.located()
-            if member.size > self.largest:
-                raise AudioError(f"{member.size / MEGABYTE:.0f} MB of a tar file", "too_large", self.source.source)
+        """Return the path to open, or the content of memory, or of what is stored in a tar file or a table."""
+        if isinstance(self.source, StoredAudio):
+            stored = self.source.located()
+            if stored.size > self.largest:
+                raise AudioError(
+                    f"{stored.size / MEGABYTE:.0f} MB in {self.source.source}", "too_large", self.source.source
+                )
             try:
-                return BytesIO(member.read())
+                return BytesIO(stored.read())
             except OSError as error:
                 reason: Reason = "absent" if isinstance(error, FileNotFoundError) else "truncated"
                 raise AudioError(str(error), reason, self.source.source) from error
@@ -151,7 +153,7 @@ def checked_source(source: AudioSource, recording: Recording, largest: int = LAR
     return CheckedSource(
         type=inner.type,
         channels=source.channels,
-        source=inner if isinstance(inner, TarMember) else inner.source,
+        source=inner if isinstance(inner, StoredAudio) else inner.source,
         rate=rate,
         length=length,
         largest=largest,
@@ -163,19 +165,15 @@ def checked_source(source: AudioSource, recording: Recording, largest: int = LAR
 
 
 def _is_plain(source: AudioSource) -> bool:
-    """Tell if a source reads a file or a member of a tar file, or makes all channels of a segment of one one."""
+    """Tell if a source reads a file, or one that is stored elsewhere, or makes all channels of a segment of one one."""
     if not isinstance(source, MixedDownSource):
-        return _in_file(source)
+        return type(source) is AudioSource or isinstance(source, StoredAudio)
     cut = source.source
     if not isinstance(cut, MonoCut | MultiCut) or cut.recording.transforms:
         return False
     inner, *others = cut.recording.sources
     channels = cut.channel if isinstance(cut, MultiCut) else [cut.channel]
-    return not others and _in_file(inner) and inner.channels == channels
-
-
-def _in_file(source: AudioSource) -> bool:
-    return type(source) is AudioSource or isinstance(source, TarMember)
+    return not others and (type(inner) is AudioSource or isinstance(inner, StoredAudio)) and inner.channels == channels
 
 
 def _first_resample(recording: Recording) -> Resample | None:

@@ -6,11 +6,8 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-import numpy as np
-from lhotse import AudioSource
-
+from slap.datamodules.audio.stored import StoredAudio
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.shar.tar import BoundedInfo
 
@@ -18,24 +15,15 @@ HEADER = tarfile.BLOCKSIZE  # bytes before a member's content, which describe it
 
 
 @dataclass
-class TarMember(AudioSource):
+class TarMember(StoredAudio):
     """A source that is a member of a tar file; `source` is the path of that file.
 
     Args:
-        offset: of the member's content in the tar file, in bytes.
-        size: of the content, in bytes.
+        size: of the member's content, in bytes.
+        offset: of the content in the tar file, in bytes.
     """
 
     offset: int = 0
-    size: int = 0
-
-    def load_audio(self, offset: float = 0.0, duration: float | None = None, **options: Any) -> np.ndarray:
-        """Decode (channels, T) float32, a segment of the audio, its offset and duration in seconds."""
-        return AudioSource("memory", self.channels, self.read()).load_audio(offset, duration, **options)
-
-    def located(self) -> TarMember:
-        """Return the member where it lies on this machine; one that lies elsewhere is fetched."""
-        return self
 
     def read(self) -> bytes:
         """Read the member's content; the file is opened for each, so that any process may read.
@@ -60,7 +48,7 @@ def _size(header: bytes) -> int | None:
 
 
 def tar_members(path: Path) -> Iterator[tarfile.TarInfo]:
-    """Yield the members of a tar file in their order; only headers are read.
+    """Yield the members of a tar file in their order, but for folders; only headers are read.
 
     Raises:
         ManifestError: one is no plain file, has a name that points outside, or does not lie in the file as a whole.
@@ -69,6 +57,8 @@ def tar_members(path: Path) -> Iterator[tarfile.TarInfo]:
     try:
         with tarfile.open(path, "r:", tarinfo=BoundedInfo) as tar:
             for member in tar:
+                if member.isdir():
+                    continue
                 if not member.isreg() or member.issparse():
                     raise ManifestError(f"{path}: the member {member.name!r} is no plain file, which is refused")
                 refuse_outside(member.name, str(path))

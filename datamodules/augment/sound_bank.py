@@ -13,7 +13,7 @@ from lhotse import AudioSource, MonoCut, MultiCut, Recording
 from lhotse.cut import Cut
 
 from slap.audio.reader import AudioError, header
-from slap.audio.scan import READ, is_audio
+from slap.audio.scan import SUFFIXES, PassedOver, scan
 from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.datamodules.audio.load import decoded, mono
@@ -41,15 +41,17 @@ class SoundBank:
     def __init__(self, source: str | Path) -> None:
         self.source = Path(source)
         self._found: list[Path] | Clips
+        passed = PassedOver()
         if self.source.is_dir():
-            self._found = sorted(path for path in self.source.rglob("*") if is_audio(path.name, READ))
+            self._found = sorted(self.source / file.path for file in scan(self.source, passed.add))
         elif self.source.is_file():
             self._found = read_manifest(self.source)
         else:
             raise UserError(f"there is no folder and no manifest {self.source}; name one that holds sounds")
         if not len(self._found):
-            endings = ", ".join(f".{suffix}" for suffix in READ)
-            raise UserError(f"there is no audio in {self.source}; files that end in {endings} are read")
+            others = f", only {passed}" if passed else ""
+            endings = ", ".join(f".{suffix}" for suffix in SUFFIXES)
+            raise UserError(f"there is no audio in {self.source}{others}; files that end in {endings} are read")
 
     def draw(self, rng: random.Random, rate: int, longest: Seconds | None = None) -> MonoCut:
         """Return a random sound in memory, mono.

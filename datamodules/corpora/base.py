@@ -92,17 +92,5 @@ def words(label: str) -> str:
     return " ".join(label.replace("_", " ").split())
 
 
-def templated(template: str, labels: str | Sequence[str]) -> str:
-    """Return a caption for a clip that has labels only, from a template with the place `{label}`.
-
-    Example:
-        >>> templated("the sound of {label}", ["dog", "rain", "wind"])
-        'the sound of dog, rain and wind'
-    """
-    labels = [labels] if isinstance(labels, str) else list(labels)
-    listed = " and ".join(filter(None, [", ".join(labels[:-1]), labels[-1]]))
-    return template.format(label=listed)
-
-
 # Reserved names are options of `slap prepare` itself.
 add_kind("corpus", Corpus, plural="corpora", reserved={"corpus", "out", "splits", "workers", "overwrite", "plugins"})

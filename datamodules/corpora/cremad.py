@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from slap.core.registry import register
-from slap.datamodules.corpora.base import Corpus, templated
+from slap.datamodules.captions.template import templated
+from slap.datamodules.corpora.base import Corpus
 from slap.datamodules.corpora.csv_lists import rows
 from slap.datamodules.manifests.clip import Clip, ManifestError
 
@@ -87,6 +88,7 @@ class CREMAD(Corpus):
                 labels=labels if self.labels == "all" else {"cremad": labels["cremad"]},
                 corpus="cremad",
                 split=split,
+                origin={"speaker": f"cremad {name[:4]}"},
             )
 
     def classes(self) -> Mapping[str, Sequence[str]]:

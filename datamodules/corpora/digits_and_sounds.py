@@ -129,7 +129,9 @@ def sounds(folder: Path, held_out_fold: int) -> Iterator[tuple[Clip, bool]]:
             raise UserError(f"{path} is not named like '001 - Dog bark/1-100032-A.ogg' (class, fold, source, take)")
         sound = name.lower()
         captions = [template.format(sound=sound) for template in SOUND_CAPTIONS]
-        yield Clip(f"esc10/{path.stem}", path, captions, {"sound": sound}), int(fold) == held_out_fold
+        source = {"freesound": path.stem.split("-")[1]} if path.stem.count("-") > 1 else {}
+        clip = Clip(f"esc10/{path.stem}", path, captions, {"sound": sound}, origin=source)
+        yield clip, int(fold) == held_out_fold
 
 
 def _write_manifests(root: Path, folder: Path, fold: int, speaker: str | None) -> tuple[list[Path], Path]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from slap.core.registry import register
-from slap.datamodules.corpora.base import Corpus, templated
+from slap.datamodules.captions.template import templated
+from slap.datamodules.corpora.base import Corpus
 from slap.datamodules.manifests.clip import Clip
 
 TEMPLATE = "a {label} song"

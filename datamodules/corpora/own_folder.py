@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from slap.audio.scan import is_audio
+from slap.audio.scan import scan
 from slap.core.errors import UserError
 from slap.core.registry import register
-from slap.datamodules.corpora.base import Corpus, templated, words
+from slap.datamodules.captions.template import templated
+from slap.datamodules.corpora.base import Corpus, words
 from slap.datamodules.manifests.clip import Clip
 
 
@@ -20,7 +20,7 @@ class Folder(Corpus):
 
     `ROOT/dog/1.wav` and `ROOT/dog/july/2.wav` have the label "dog"; with the layout `split/label`,
     `ROOT/train/dog/1.wav` has that label in the split "train". Underscores in a folder's name are spaces in the label.
-    Hidden files and files that are no audio are ignored.
+    Hidden files, links to folders and files with the suffix of no audio are left out, and counted in the report.
 
     Args:
         root: folder of the recordings.
@@ -52,8 +52,8 @@ class Folder(Corpus):
     def clips(self, split: str) -> Iterator[Clip]:
         """Yield the audio files of a split, in the order of their paths."""
         top = self.root if self.layout == "label" else self.root / split
-        for path in _files(top):
-            below = path.relative_to(top)
+        for found in scan(top, lambda reason, path: self.leave_out(f"passed over: {reason}", path)):
+            path, below = top / found.path, PurePosixPath(found.path)
             if len(below.parts) < 2:
                 self.leave_out("not in a folder named after its label", str(path))
                 continue
@@ -67,12 +67,3 @@ class Folder(Corpus):
                 corpus=self.name,
                 split=split,
             )
-
-
-def _files(top: Path) -> Iterator[Path]:
-    """Yield the audio files below a folder, in an order that depends on their names only."""
-    for place, folders, files in os.walk(top):
-        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-        for file in sorted(files):
-            if is_audio(file):
-                yield Path(place, file)

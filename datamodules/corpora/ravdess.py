@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from slap.core.registry import register
-from slap.datamodules.corpora.base import Corpus, templated
+from slap.datamodules.captions.template import templated
+from slap.datamodules.corpora.base import Corpus
 from slap.datamodules.manifests.clip import Clip
 
 TEMPLATES = {"speech": "a person is talking, feeling {label}", "song": "a person is singing, feeling {label}"}
@@ -62,6 +63,7 @@ class RAVDESS(Corpus):
                 labels=labels if self.labels == "all" else {"ravdess": labels["ravdess"]},
                 corpus="ravdess",
                 split=split,
+                origin={"speaker": f"ravdess {labels['ravdess_actor']}"},
             )
 
     def classes(self) -> Mapping[str, Sequence[str]]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from slap.core.registry import register
-from slap.datamodules.corpora.base import Corpus, templated
+from slap.datamodules.captions.template import templated
+from slap.datamodules.corpora.base import Corpus
 from slap.datamodules.manifests.clip import Clip, ManifestError
 
 TEMPLATE = "a person says {label}"
@@ -54,6 +55,7 @@ class SpeechCommands(Corpus):
                 labels={"speechcommands": word},
                 corpus="speechcommands",
                 split=split,
+                origin={"speaker": f"speechcommands {name.split('/')[1].split('_')[0]}"},
             )
 
     def classes(self) -> Mapping[str, Sequence[str]]:

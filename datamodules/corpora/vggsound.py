@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from slap.core.registry import register
-from slap.datamodules.corpora.base import Corpus, templated, words
+from slap.datamodules.captions.template import templated
+from slap.datamodules.corpora.base import Corpus, words
 from slap.datamodules.corpora.csv_lists import rows
 from slap.datamodules.corpora.youtube import Downloads
 from slap.datamodules.manifests.clip import Clip, ManifestError

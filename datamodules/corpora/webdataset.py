@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slap.audio.scan import READ
+from slap.audio.scan import SUFFIXES
 from slap.core.errors import UserError
 from slap.core.registry import register
-from slap.datamodules.corpora.base import Corpus, templated
+from slap.datamodules.corpora.base import Corpus
 from slap.datamodules.manifests.clip import Clip, ManifestError
 from slap.datamodules.shar.tar import MOST_TEXT, TarMemberError, check, members, unpack
+from slap.datamodules.webdataset.samples import captions_of, described, split_name, tars_in
 
 log = logging.getLogger(__name__)
-
-TARS = (".tar", ".tar.gz", ".tgz")
-
-TEMPLATE = "the sounds of {label}"
-"""Template of the captions of clips with tags only, as LAION itself uses it."""
 
 
 @register("webdataset")
@@ -56,12 +51,12 @@ class WebDataset(Corpus):
     ) -> None:
         super().__init__(root)
         self.rename, self.most_bytes, self.name = dict(rename or {}), most_bytes, name or self.root.name
-        folders = [path for path in sorted(self.root.iterdir()) if path.is_dir() and _tars(path)]
+        folders = [path for path in sorted(self.root.iterdir()) if path.is_dir() and tars_in(path)]
         if unknown := self.rename.keys() - {folder.name for folder in folders}:
             there = ", ".join(folder.name for folder in folders) or "none"
             raise UserError(f"rename names the split {', '.join(sorted(unknown))}, but there are {there}")
         self.folders = {self.rename.get(folder.name, folder.name): folder for folder in folders}
-        if _tars(self.root):
+        if tars_in(self.root):
             self.folders["all"] = self.root
         if not self.folders:
             raise FileNotFoundError(f"there is no tar file in {self.root}, nor in folders in it")
@@ -93,7 +88,7 @@ class WebDataset(Corpus):
         """
         if self.out is None:
             raise UserError("a WebDataset has to be unpacked: set `out`, the folder to unpack to")
-        for tar in _tars(self.folders[split]):
+        for tar in tars_in(self.folders[split]):
             folder = self.out / "audio" / split / tar.name.partition(".")[0]
             try:
                 yield from self._clips(tar, split, folder)
@@ -105,8 +100,8 @@ class WebDataset(Corpus):
         texts: dict[str, dict[str, Any]] = {}  # of samples whose audio has not come yet
         seen: set[str] = set()
         for member, content in members(tar):
-            key, suffix = _split(member.name)
-            if member.isdir() or (suffix not in READ and suffix != "json"):
+            key, suffix = split_name(member.name)
+            if member.isdir() or (suffix not in SUFFIXES and suffix != "json"):
                 continue
             where = f"{tar.name}: {member.name}"
             if member.name in seen:
@@ -117,7 +112,7 @@ class WebDataset(Corpus):
                 check(member, MOST_TEXT if suffix == "json" else self.most_bytes)
                 assert content is not None
                 if suffix == "json":
-                    texts[key] = _described(content.read())
+                    texts[key] = described(content.read())
                 elif key not in audio:
                     audio[key] = folder / f"{key}.{suffix}"
                     unpack(content, member.size, audio[key])
@@ -132,42 +127,8 @@ class WebDataset(Corpus):
             self.leave_out("JSON without audio", f"{tar.name}: {key}")
 
     def _clip(self, name: str, path: Path, about: dict[str, Any], split: str) -> Iterator[Clip]:
-        captions, tags = _texts(about.get("text")), _texts(about.get("tag"))
-        fields = ["caption"] * len(captions)
-        if not captions and tags:
-            captions, fields = [templated(TEMPLATE, tags)], ["tags"]
+        captions, fields = captions_of(about)
         if captions:
             yield Clip(f"{self.name}/{name}", path, captions, fields=fields, corpus=self.name, split=split)
         else:
             self.leave_out("neither text nor tags", name)
-
-
-def _tars(folder: Path) -> list[Path]:
-    """Return the tar files of a folder, 2.tar before 10.tar."""
-    found = (path for path in folder.iterdir() if path.name.endswith(TARS) and not path.name.startswith("."))
-    return sorted(
-        found, key=lambda path: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
-    )
-
-
-def _split(name: str) -> tuple[str, str]:
-    """Split a member's name at the first dot of its file name into key and suffix."""
-    folder, _, file = name.removeprefix("./").rpartition("/")
-    key, _, suffix = file.partition(".")
-    return f"{folder}/{key}" if folder else key, suffix.lower()
-
-
-def _described(raw: bytes) -> dict[str, Any]:
-    try:
-        about = json.loads(raw)
-    except ValueError as error:  # not UTF-8 is one too
-        raise ManifestError("not JSON") from error
-    if not isinstance(about, dict):
-        raise ManifestError("JSON, but no object")
-    return about
-
-
-def _texts(value: Any) -> list[str]:
-    """Return the texts of a list, or one text, that are not empty, each once."""
-    values = value if isinstance(value, list) else [value]
-    return list(dict.fromkeys(text.strip() for text in values if isinstance(text, str) and text.strip()))

@@ -27,7 +27,7 @@ class Clip:
     Args:
         id: name of the clip; clips of equal id are the same clip in every manifest.
         audio: path of the audio file.
-        captions: at least one, none of them empty.
+        captions: none of them empty. A clip without any trains those objectives only that learn from audio alone.
         labels: label of the clip for each zero-shot task that it belongs to.
         start: begin of the clip in the file, seconds.
         duration: duration of the clip, seconds; None is up to the end of the file.
@@ -66,8 +66,8 @@ class Clip:
             raise TypeError(f"captions must be a sequence of texts, got the text {self.captions!r}")
         if not self.id or not str(self.audio):
             raise UserError(f"id and audio may not be empty, got id={self.id!r}, audio={str(self.audio)!r}")
-        if not self.captions or not all(caption.strip() for caption in self.captions):
-            raise UserError(f"a clip needs captions, none of them empty; got {list(self.captions)!r}")
+        if not all(caption.strip() for caption in self.captions):
+            raise UserError(f"captions are texts, none of them empty; got {list(self.captions)!r}")
         if isinstance(self.fields, str) or any(isinstance(tags, str) for tags in self.tags.values()):
             raise TypeError(f"fields and tags must be sequences of texts, got {self.fields!r} and {self.tags!r}")
         if self.fields and len(self.fields) != len(self.captions):

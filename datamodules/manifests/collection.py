@@ -61,6 +61,7 @@ def read_manifests(
     bad: list[BadClip],
     data_root: Folders | None = None,
     columns: Columns | None = None,
+    captioned: bool = True,
     remote_roots: RemoteRoots | None = None,
 ) -> list[Clips]:
     """Return the clips of each manifest.
@@ -71,22 +72,32 @@ def read_manifests(
         bad: a list to which the bad clips are appended; they are left out.
         data_root: folders below which audio must lie; see `slap.datamodules.manifests.data_root`.
         columns: columns of tables whose names are not the known ones, see `read_manifest`.
+        captioned: every clip needs a caption.
         remote_roots: addresses below which shards may be read from other machines; see there.
 
     Raises:
         ManifestError: a manifest cannot be used, or an id names different audio in two of them: clips of equal id
             count as the same clip in the losses and the metrics.
     """
-    parts = [read_manifest(path, max_bad, bad, data_root, columns, remote_roots) for path in paths]
+    parts = [read_manifest(path, max_bad, bad, data_root, columns, captioned, remote_roots) for path in paths]
     if len({path.resolve() for path in paths}) > 1:
-        joined = ConcatClips(parts)
-        for first, second in repeated(joined.keys):
-            known, cut = joined.cut(first), joined.cut(second)
-            if known.id == cut.id and _place(known) != _place(cut):
-                raise ManifestError(
-                    f"{cut.where}: the id {cut.id!r} names other audio in {known.where}; give them different ids"
-                )
+        refuse_other_audio(parts)
     return parts
+
+
+def refuse_other_audio(parts: Sequence[Clips]) -> None:
+    """Refuse clips of one id and different audio.
+
+    Raises:
+        ManifestError: there are such clips; names both.
+    """
+    joined = ConcatClips(parts)
+    for first, second in repeated(joined.keys):
+        known, cut = joined.cut(first), joined.cut(second)
+        if known.id == cut.id and _place(known) != _place(cut):
+            raise ManifestError(
+                f"{cut.where}: the id {cut.id!r} names other audio in {known.where}; give them different ids"
+            )
 
 
 def check_lengths(clips: Clips, max_duration: Seconds, remedy: str) -> None:

@@ -20,12 +20,13 @@ SEPARATORS = (",", ";", "\t", "|")
 SAID = re.compile(r'"?sep=(.)"?[,;\t|]*\s*', re.IGNORECASE)
 
 
-def csv_records(path: Path, names: ColumnNames) -> Iterator[tuple[int, Record]]:
+def csv_records(path: Path, names: ColumnNames, captioned: bool = True) -> Iterator[tuple[int, Record]]:
     """Yield the rows of a table as {known name: cell}, without empty cells, each with the number of its last line.
 
     Args:
         path: path of the table; with the ending .tsv, tabs separate its cells.
         names: known names of its columns.
+        captioned: refuse a table without any column of captions or labels.
 
     Raises:
         ManifestError: the header names no audio, or the text is no table; names the line.
@@ -41,7 +42,7 @@ def csv_records(path: Path, names: ColumnNames) -> Iterator[tuple[int, Record]]:
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
     try:
         columns = [name.strip() for name in next(reader, [])]
-        known = _known(path, reader.line_num + skipped, columns, names)
+        known = _known(path, reader.line_num + skipped, columns, names, captioned)
         for cells in reader:
             if any(map(str.strip, cells)):
                 line = reader.line_num + skipped
@@ -65,7 +66,7 @@ def _cells(header: str, separator: str) -> list[str]:
         return []
 
 
-def _known(path: Path, line: int, columns: list[str], names: ColumnNames) -> dict[int, str]:
+def _known(path: Path, line: int, columns: list[str], names: ColumnNames, captioned: bool) -> dict[int, str]:
     """Return the known names of columns by their numbers."""
     where = f"{path}, line {line}"
     named = [name for name in columns if name]
@@ -74,7 +75,7 @@ def _known(path: Path, line: int, columns: list[str], names: ColumnNames) -> dic
     known = names.of(tuple(named), where)
     names.finish(named)
     captions = [name for name in known.values() if name.partition("_")[0] in ("caption", "label", "tags")]
-    if "audio" not in known.values() or not captions:
+    if "audio" not in known.values() or (captioned and not captions):
         raise ManifestError(
             f"{where}: the columns `audio` and `caption` (or caption_1, caption_2, ..., or labels in `label` or "
             f"`tags`) are needed; this file has {', '.join(named) or 'none'}. Rename them, or say which they are, e.g. "

@@ -19,7 +19,7 @@ import tempfile
 import zlib
 from array import array
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice, repeat
 from pathlib import Path
 from typing import IO, Any
@@ -28,11 +28,12 @@ from zipfile import BadZipFile
 import numpy as np
 from lhotse.cut import Cut
 
+from slap.core.bad_clip import BadClip
 from slap.core.files import FileStamp, atomic_write
 from slap.datamodules.manifests.lines import raw_lines
 from slap.datamodules.manifests.sequence import key_of, origin_keys
 
-VERSION = 2
+VERSION = 3
 LINES = 64  # per block: gzip looks back 32 kB, so larger blocks would hardly be smaller
 LARGEST = 1 << 19  # bytes of text in a gzip member that serves as a block
 SMALL = 2000  # cuts; of fewer ones, no file is kept: reading them takes a fraction of a second
@@ -61,6 +62,8 @@ class CutIndex:
         gzipped: True if each block is a gzip member.
         data: the bytes of the file, if they are in memory only.
         parts: the numbers of the first cuts of shards, ascending from 0, and n; None without shards.
+        uncaptioned: (m,) int64, the numbers of the cuts without captions.
+        bad: clips that the file holds and that cannot be used.
     """
 
     durations: np.ndarray
@@ -74,6 +77,8 @@ class CutIndex:
     gzipped: bool
     data: bytes | None = None
     parts: np.ndarray | None = None
+    uncaptioned: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    bad: tuple[BadClip, ...] = ()
 
     def read(self, block: int) -> bytes:
         """Read the text of a block. The file is opened for each, so that any process may read.
@@ -104,6 +109,7 @@ def make_index(
         sizes: the number of lines of each block.
     """
     durations, keys, origins, tasks = array("d"), array("q"), array("q"), set[str]()
+    uncaptioned = array("q")
     firsts, numbers, offsets = [0], [1], [0]
     lines = iter(lines)
     for block in map(list, (islice(lines, size) for size in sizes)):
@@ -111,6 +117,8 @@ def make_index(
             break
         for cut in (cut for _, cut in block if cut is not None):
             origins.extend(part for key in origin_keys(cut) for part in (key, len(keys)))
+            if not cut.supervisions:
+                uncaptioned.append(len(keys))
             durations.append(cut.duration)
             keys.append(key_of(cut.id))
             tasks.update((cut.custom or {}).get("labels", {}))
@@ -130,6 +138,7 @@ def make_index(
         offsets=np.array(offsets, np.int64),
         path=path,
         gzipped=path.suffix != ".jsonl",
+        uncaptioned=np.frombuffer(uncaptioned, np.int64),
     )
 
 
@@ -153,18 +162,19 @@ def index_file(path: Path, decode: Callable[[bytes, Path, int], Cut]) -> CutInde
     return make_index(lines, path, lambda _: next(ends), [size for _, size in found])
 
 
-def index_copy(path: Path, lines: Lines) -> CutIndex:
+def index_copy(path: Path, lines: Lines, keep: bool = False) -> CutIndex:
     """Index lines that no file holds in blocks: they are copied to `NAME.blocks`, or to memory if they are few.
 
     Args:
         path: path of the manifest.
         lines: the lines, consumed once.
+        keep: write them to the file even if they are few.
     """
     target = _beside(path, "blocks")
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as copy:
         index = make_index(lines, target, member_writer(copy))
         copy.seek(0)
-        if len(index.keys) > SMALL:
+        if keep or len(index.keys) > SMALL:
             try:
                 with atomic_write(target, "wb") as file:
                     shutil.copyfileobj(copy, file)
@@ -211,11 +221,11 @@ def save_index(path: Path, index: CutIndex) -> None:
     """Write an index beside its manifest; if it cannot be written, log a warning."""
     stamp = FileStamp.of(path)
     known = {"version": VERSION, "tasks": index.tasks, "size": stamp.size, "time": stamp.mtime_ns}
-    known |= {"digest": _digest(path), "copied": index.path != path}
+    known |= {"digest": _digest(path), "copied": index.path != path, "bad": [asdict(clip) for clip in index.bad]}
     try:
         known["blocks"] = index.path.stat().st_size
         about = np.frombuffer(json.dumps(known).encode(), dtype=np.uint8)
-        names = ("durations", "keys", "origins", "firsts", "lines", "offsets", "parts")
+        names = ("durations", "keys", "origins", "firsts", "lines", "offsets", "parts", "uncaptioned")
         arrays = {name: getattr(index, name) for name in names if getattr(index, name) is not None}
         with atomic_write(_beside(path, "index"), "wb") as file:
             np.savez(file, about=about, **arrays)
@@ -232,7 +242,8 @@ def load_index(path: Path) -> CutIndex | None:
         if known["version"] != VERSION or not _same(path, known):
             return None
         blocks = _beside(path, "blocks") if known["copied"] else path
-        index = CutIndex(**arrays, tasks=tuple(known["tasks"]), path=blocks, gzipped=blocks.suffix != ".jsonl")
+        about: dict[str, Any] = {"tasks": tuple(known["tasks"]), "bad": tuple(BadClip(**clip) for clip in known["bad"])}
+        index = CutIndex(**arrays, **about, path=blocks, gzipped=blocks.suffix != ".jsonl")
         fits = blocks.stat().st_size == known["blocks"] == index.offsets[-1]
         fits = fits and len(index.firsts) == len(index.offsets) == len(index.lines) + 1
         fits = fits and index.firsts[-1] == len(index.durations) == len(index.keys)
@@ -251,7 +262,12 @@ def _same(path: Path, known: dict[str, Any]) -> bool:
 
 
 def _digest(path: Path) -> str:
-    """Return a hash of a file's content; of a folder's listing, with the sizes and times of its files."""
+    """Return a hash of a file's content; of a folder's listing, with the sizes and times of its files.
+
+    Of a tar file size and time alone count, since it may hold gigabytes.
+    """
+    if path.suffix == ".tar":
+        return str(FileStamp.of(path))
     if path.is_dir():
         listing = [(file.name, *FileStamp.of(file)) for file in sorted(path.iterdir())]
         return hashlib.blake2b(json.dumps(listing).encode(), digest_size=16).hexdigest()

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from lhotse.cut import Cut, MixedCut
-from lhotse.utils import fastcopy
 
 from slap.core.errors import UserError
 from slap.core.files import atomic_write
@@ -62,7 +61,7 @@ class CutManifest(Clips):
     def __init__(self, path: Path, index: CutIndex, decode: Decode | None = None) -> None:
         self.path, self.cut_index, self._decode = path, index, decode
         self.durations, self.keys, self.tasks, self.parts = index.durations, index.keys, index.tasks, index.parts
-        self.lasting = self.keys
+        self.lasting, self.uncaptioned = self.keys, index.uncaptioned
         self._blocks: OrderedDict[int, list[tuple[int, Cut | bytes]]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -121,7 +120,12 @@ class CutManifest(Clips):
 
 
 def decoded_cut(
-    line: bytes, path: Path, number: int, roots: Sequence[str] = (), dropped: dict[str, None] | None = None
+    line: bytes,
+    path: Path,
+    number: int,
+    roots: Sequence[str] = (),
+    dropped: dict[str, None] | None = None,
+    captioned: bool = True,
 ) -> Cut:
     """Decode and check the cut on a line of a manifest.
 
@@ -131,18 +135,22 @@ def decoded_cut(
         number: number of the line.
         roots: folders below which its audio must lie, if there are any.
         dropped: gets the names of its custom fields that are dropped.
+        captioned: refuse a cut without captions.
 
     Raises:
         ManifestError: the line holds no cut, or one that is not allowed; names file and line.
     """
     where = f"{path}, line {number}"
     # Bytes of a caption that are not UTF-8 make the clip bad when it is loaded, and stop nothing here.
-    cut = cut_of(record_of(line, path, number, errors="surrogateescape"), path.parent, where, roots, dropped)
+    record = record_of(line, path, number, errors="surrogateescape")
+    cut = cut_of(record, path.parent, where, roots, dropped, captioned)
     custom = {"labels": {}, **kept(cut.custom), "where": where}
     # A mix has no custom fields of its own, so it becomes one track.
     if isinstance(cut, MixedCut):
-        return fastcopy(mixed_down(cut), custom=custom)
+        cut = mixed_down(cut)
     cut.custom = custom
+    if not any(part.text for part in cut.supervisions):
+        cut.supervisions = []
     return cut
 
 
@@ -179,37 +187,43 @@ def write_cuts(path: str | Path, cuts: Iterable[Cut]) -> Path:
     return path
 
 
-def open_cuts(path: Path, roots: Sequence[str] = ()) -> CutManifest:
+def open_cuts(path: Path, roots: Sequence[str] = (), captioned: bool = True) -> CutManifest:
     """Open a manifest of cuts by its index, which is made if there is none that fits.
 
     Args:
         path: path of the manifest.
         roots: folders below which audio must lie, see `slap.datamodules.manifests.data_root`. With an index, that is
             checked when a cut is decoded.
+        captioned: refuse cuts without captions.
 
     Raises:
         ManifestError: the manifest has a fault, found when it was indexed.
     """
-    decode = partial(decoded_cut, roots=tuple(roots)) if roots else None
-    return open_indexed(path, decode, partial(_indexed, path, tuple(roots)))
+    lenient = partial(decoded_cut, roots=tuple(roots), captioned=False)
+    decode = lenient if roots or not captioned else None
+    clips = open_indexed(path, decode, partial(_indexed, path, lenient))
+    if captioned:
+        refuse_uncaptioned(clips)
+    return clips
 
 
-def _indexed(path: Path, roots: Sequence[str]) -> CutIndex:
+def _indexed(path: Path, decode: Callable[..., Cut]) -> CutIndex:
     """Index a manifest, and list the custom fields that are ignored in it."""
     dropped: dict[str, None] = {}
-    index = index_file(path, partial(decoded_cut, roots=roots, dropped=dropped))
+    index = index_file(path, partial(decode, dropped=dropped))
     if dropped:
         list_ignored(path, tuple(dropped), "custom fields", tuple(FIELDS))
     return index
 
 
-def open_indexed(path: Path, decode: Decode | None, make: Callable[[], CutIndex]) -> CutManifest:
+def open_indexed(path: Path, decode: Decode | None, make: Callable[[], CutIndex], keep: bool = False) -> CutManifest:
     """Open a manifest by its index.
 
     Args:
         path: path of the manifest.
         decode: decoder of lines, see `CutManifest`.
-        make: makes the index if there is none that fits; it is kept beside the manifest unless that is small.
+        make: makes the index if there is none that fits.
+        keep: keep the index beside the manifest even if that is small.
 
     Raises:
         ManifestError: two cuts have the same id, or `make` found another fault.
@@ -219,9 +233,23 @@ def open_indexed(path: Path, decode: Decode | None, make: Callable[[], CutIndex]
         return CutManifest(path, index, decode)
     clips = CutManifest(path, make(), decode)
     refuse_repeated(clips)
-    if len(clips) > SMALL:
+    if keep or len(clips) > SMALL:
         save_index(path, clips.cut_index)
     return clips
+
+
+def refuse_uncaptioned(clips: CutManifest) -> None:
+    """Refuse a manifest that has cuts without captions.
+
+    Raises:
+        ManifestError: there are such cuts; names the first.
+    """
+    for number in clips.uncaptioned[:1].tolist():
+        cut = clips.cut(number)  # a strict decoder refuses it here
+        raise ManifestError(
+            f"{cut.custom['where']}: clip {cut.id!r} has no caption, as {len(clips.uncaptioned)} of {len(clips)}; "
+            "audio without captions trains as `unlabelled`"
+        )
 
 
 def refuse_repeated(clips: Clips) -> None:

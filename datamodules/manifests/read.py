@@ -17,6 +17,9 @@ Four kinds are read. In the first two, a row is an audio file with its caption.
   files are allowed as sources. See `slap.datamodules.manifests.safe_cuts` for the other fields that are kept.
 - a folder in Lhotse's Shar format, cuts and audio in shards, as `slap pack` writes it; see
   `slap.datamodules.shar.read`. It may lie in an object store or on a web server, see `slap.datamodules.remote.shards`.
+- tar files in the WebDataset format: a folder of them, or `shards/{000..099}.tar`; see
+  `slap.datamodules.webdataset.read`.
+- a Hugging Face data set, `hf:data/clips?split=train`; see `slap.datamodules.huggingface.source`.
 
 Other names of times are known (`start_time`, `begin`, `onset`, `end_time`, `stop`), and `offset` is the end beside an
 `onset` and else the start. Columns with names of their own are given in `columns`. Any other column is ignored and
@@ -48,9 +51,11 @@ from lhotse.cut import Cut
 
 from slap.audio.decoders import ROUNDING, measure
 from slap.audio.errors import AudioError
+from slap.audio.scan import scan
 from slap.core.bad_clip import BadClip
 from slap.core.units import Seconds
 from slap.datamodules.bad_clips import RowError, check_manifest
+from slap.datamodules.huggingface.source import is_huggingface
 from slap.datamodules.manifests.clip import Clip, ManifestError, write_manifest
 from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.cuts import open_cuts, write_cuts
@@ -68,7 +73,7 @@ from slap.datamodules.manifests.sequence import ClipNames, Clips, InMemoryClips
 from slap.datamodules.manifests.tables import CSV_SUFFIXES, SUFFIXES, clips_of, is_table, records_of
 from slap.datamodules.remote.address import address, is_remote
 from slap.datamodules.remote.clips import open_remote_shar
-from slap.datamodules.shar.read import open_shar
+from slap.datamodules.shar.read import SHARD, open_shar
 
 __all__ = ["Clip", "ManifestError", "captions_of", "read_manifest", "write_cuts", "write_manifest"]
 
@@ -81,6 +86,7 @@ def read_manifest(
     bad: list[BadClip] | None = None,
     data_root: Folders | None = None,
     columns: Columns | None = None,
+    captioned: bool = True,
     remote_roots: RemoteRoots | None = None,
 ) -> Clips:
     """Read a manifest of any kind; the docstring of this module describes the kinds.
@@ -89,13 +95,15 @@ def read_manifest(
     the file, or its caption is empty or no text) are left out.
 
     Args:
-        path: ends in .csv, .tsv, .jsonl or .jsonl.gz, or is a folder of shards, or the address of one; a filter such as
-            `#fold=1,2` may follow, see `slap.datamodules.manifests.filters`.
+        path: ends in .csv, .tsv, .jsonl or .jsonl.gz, or names a folder of shards, also by its address, tar files or a
+            Hugging Face data set; a filter such as `#fold=1,2` may follow, see `slap.datamodules.manifests.filters`.
         max_bad: largest share of bad clips, 0 to 1.
         bad: a list to which the bad clips are appended.
         data_root: folders below which audio must lie; see `slap.datamodules.manifests.data_root`.
         columns: columns of a table whose names are not the known ones, {known name: column}; None as the column says
             that there is none. Cuts and shards have no columns.
+        captioned: every clip needs a caption; one without is bad. Otherwise it has none, and a folder of audio files is
+            a manifest too.
         remote_roots: addresses below which shards may be read from other machines; see
             `slap.datamodules.manifests.data_root`.
 
@@ -110,9 +118,9 @@ def read_manifest(
     path, wanted = split_filter(Path(path))
     found: list[BadClip] = []
     if is_remote(path):
-        clips: Clips = open_remote_shar(address(path), resolved_remote_roots(remote_roots))
+        clips: Clips = open_remote_shar(address(path), resolved_remote_roots(remote_roots), captioned)
     else:
-        clips = open_shar(path) if path.is_dir() else _file(path, found, resolved_roots(data_root), columns)
+        clips = _opened(path, found, resolved_roots(data_root), columns, captioned)
     check_manifest(path, found, len(clips), max_bad)
     if bad is not None:
         bad += found
@@ -122,28 +130,50 @@ def read_manifest(
     return filtered(clips, wanted, path) if wanted else clips
 
 
-def read_names(path: str | Path, columns: Columns | None = None) -> Clips | ClipNames:
+def read_names(path: str | Path, columns: Columns | None = None, captioned: bool = True) -> Clips | ClipNames:
     """Read the names of the clips of a manifest; of a table without a filter, no audio file is opened.
 
     Args:
         path: as of `read_manifest`.
         columns: as of `read_manifest`.
+        captioned: as of `read_manifest`.
 
     Raises:
         ManifestError: as `read_manifest`.
     """
     table, wanted = split_filter(Path(path))
     if wanted or not table.is_file() or not is_table(table.name) or _holds_cuts(table):
-        return read_manifest(path, max_bad=1.0, columns=columns)
-    return ClipNames([(clip.id, clip.origin) for _, clip in clips_of(table, records_of(table, columns), [])])
+        return read_manifest(path, max_bad=1.0, columns=columns, captioned=captioned)
+    rows = clips_of(table, records_of(table, columns, captioned), [], captioned=captioned)
+    return ClipNames([(clip.id, clip.origin) for _, clip in rows])
 
 
-def _file(path: Path, bad: list[BadClip], roots: Sequence[str], columns: Columns | None) -> Clips:
+def _opened(path: Path, bad: list[BadClip], roots: Sequence[str], columns: Columns | None, captioned: bool) -> Clips:
+    if is_huggingface(path):
+        from slap.datamodules.huggingface.read import open_rows  # makes its cuts by this module
+
+        return open_rows(path, bad, columns, roots, captioned)
+    is_shar = path.is_dir() and any(SHARD.fullmatch(file.name) for file in path.iterdir())
+    if not is_shar:
+        from slap.datamodules.webdataset.read import is_tars, open_tars  # makes its cuts by this module
+
+        if is_tars(path):
+            return open_tars(path, bad, captioned)
+    if not path.is_dir():
+        return _file(path, bad, roots, columns, captioned)
+    if not captioned and not is_shar:
+        return open_folder(path, bad, roots)
+    return open_shar(path, captioned)
+
+
+def _file(path: Path, bad: list[BadClip], roots: Sequence[str], columns: Columns | None, captioned: bool) -> Clips:
     if not is_table(path.name):
         raise ManifestError(f"{path}: the name of a manifest ends in {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise ManifestError(f"{path}: there is no such manifest")
-    return open_cuts(path, roots) if _holds_cuts(path) else _table(path, records_of(path, columns), bad, roots)
+    if _holds_cuts(path):
+        return open_cuts(path, roots, captioned)
+    return _table(path, records_of(path, columns, captioned), bad, roots, captioned)
 
 
 def _holds_cuts(path: Path) -> bool:
@@ -159,18 +189,34 @@ def captions_of(cuts: Iterable[Cut]) -> Iterator[str]:
             yield supervision.text
 
 
-def _table(path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip], roots: Sequence[str]) -> Clips:
+def open_folder(folder: Path, bad: list[BadClip], roots: Sequence[str] = ()) -> Clips:
+    """Open the audio files below a folder, in the order of their names, as clips without captions."""
+    cuts, names = [], []
+    for found in scan(folder):
+        audio = os.path.realpath(folder / found.path)
+        refuse_elsewhere(audio, roots, str(folder))
+        try:
+            cuts.append(checked_cut(Clip(audio, audio, ()), _recording(audio), audio))
+            names.append(found.path)
+        except RowError as error:
+            bad.append(error.bad)
+    return InMemoryClips(cuts, names)
+
+
+def _table(
+    path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip], roots: Sequence[str], captioned: bool
+) -> Clips:
     recordings: dict[str, Recording | AudioError] = {}  # clips of one long file share its header
     cuts, names = [], []
     folder = os.path.realpath(path.parent) + os.sep
-    for line, clip in clips_of(path, records, bad):
+    for line, clip in clips_of(path, records, bad, captioned=captioned):
         where = f"{path}, line {line}"
         audio = str(clip.audio)
         refuse_elsewhere(audio, roots, where)
         if audio not in recordings:
             recordings[audio] = _recording(audio)
         try:
-            cuts.append(_cut(clip, recordings[audio], where))
+            cuts.append(checked_cut(clip, recordings[audio], where))
             names.append(clip.id.removeprefix(folder))
         except RowError as error:
             bad.append(error.bad)
@@ -187,7 +233,12 @@ def _recording(audio: str) -> Recording | AudioError:
     return Recording(audio, [source], found.rate, found.frames, found.duration)
 
 
-def _cut(clip: Clip, recording: Recording | AudioError, where: str) -> Cut:
+def checked_cut(clip: Clip, recording: Recording | AudioError, where: str) -> Cut:
+    """Return the cut of a clip.
+
+    Raises:
+        RowError: its recording cannot be read, or the clip lies outside of it.
+    """
     if isinstance(recording, AudioError):
         hint = "; relative paths start from the manifest's folder" if recording.reason == "absent" else ""
         raise RowError(BadClip(clip.id, recording.reason, str(recording) + hint, recording.file, where))

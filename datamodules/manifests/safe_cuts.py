@@ -22,7 +22,7 @@ from lhotse.cut import Cut, MixedCut, MonoCut, MultiCut
 from lhotse.cut.set import deserialize_cut
 
 from slap.audio.decoders import RATES
-from slap.datamodules.audio.tar_member import TarMember
+from slap.datamodules.audio.stored import StoredAudio
 from slap.datamodules.captions.validate import NO_TEXT, quoted
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.data_root import refuse_elsewhere
@@ -56,7 +56,12 @@ def is_cut(record: Record) -> bool:
 
 
 def cut_of(
-    record: Record, folder: Path, where: str, roots: Sequence[str] = (), dropped: dict[str, None] | None = None
+    record: Record,
+    folder: Path,
+    where: str,
+    roots: Sequence[str] = (),
+    dropped: dict[str, None] | None = None,
+    captioned: bool = True,
 ) -> Cut:
     """Return the cut that a record describes, its paths resolved, with captions as the texts of its supervisions.
 
@@ -68,6 +73,7 @@ def cut_of(
         where: file and line, for messages.
         roots: folders below which its files must lie, if any; see `slap.datamodules.manifests.data_root`.
         dropped: gets the names of its custom fields that are dropped.
+        captioned: refuse a cut without captions.
 
     Raises:
         ManifestError: the cut has no audio or no caption, a field has the wrong type, or a source is not allowed.
@@ -80,7 +86,7 @@ def cut_of(
             dropped |= dict.fromkeys(name for name in record.get("custom") or () if name not in FIELDS)
         strip(record)
         cut = deserialize_cut(record)
-        check_cut(cut, where)
+        check_cut(cut, where, captioned)
         return _resolved(cut, str(folder), where, roots)
     except ManifestError:
         raise
@@ -88,8 +94,13 @@ def cut_of(
         raise ManifestError(f"{where}: this is not a Lhotse cut: {type(error).__name__}: {error}") from error
 
 
-def check_cut(cut: Cut, where: str) -> None:
+def check_cut(cut: Cut, where: str, captioned: bool = True) -> None:
     """Refuse a cut that training could not use.
+
+    Args:
+        cut: cut to check.
+        where: file and line, for messages.
+        captioned: refuse a cut without captions.
 
     Raises:
         ManifestError: the cut has no audio, no positive duration or no caption, or a field has the wrong type.
@@ -104,7 +115,8 @@ def check_cut(cut: Cut, where: str) -> None:
         _check_recording(track.recording, where)
     if not 0 < cut.duration <= LONGEST or not all(track.start >= 0 for track in tracks_of(cut)):
         raise ManifestError(f"{where}: cut {cut.id!r} lasts {cut.duration} s; it must be a positive, finite time")
-    if not cut.supervisions or not all((part.text or "").strip() for part in cut.supervisions):
+    texts = [bool((part.text or "").strip()) for part in cut.supervisions]
+    if (captioned or any(texts)) and not (texts and all(texts)):
         raise ManifestError(f"{where}: cut {cut.id!r} needs supervisions, each with a caption as its `text`")
     custom = cut.custom or {}
     for name, (fits, wanted) in FIELDS.items():
@@ -163,7 +175,7 @@ def _texts(value: Any, kind: type) -> bool:
 def files_of(cut: Cut) -> list[str]:
     """Return the paths of the files that a cut reads."""
     sources = (source for track in tracks_of(cut) for source in track.recording.sources)
-    return [source.source for source in sources if source.type == "file" or isinstance(source, TarMember)]
+    return [source.source for source in sources if source.type == "file" or isinstance(source, StoredAudio)]
 
 
 def refuse_commands(value: Any, where: str) -> None:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from lhotse.cut import Cut
-from lhotse.utils import compute_num_samples
+from lhotse.utils import compute_num_samples, fastcopy
+
+from slap.core.bad_clip import BadClip
 
 if TYPE_CHECKING:
     from slap.datamodules.remote.store import RemoteFile
@@ -30,6 +32,7 @@ class Clips(Sequence[Cut]):
         tasks: the zero-shot tasks for which any clip has a label, in alphabetical order.
         parts: first clips of the parts that lie together in storage, ascending from 0, with n at the end. Reading is
             fast as long as it stays within few parts. None if the order of reading does not matter.
+        uncaptioned: (m,) int64, ascending, the numbers of the clips without captions.
         remote: True if audio of some clips lies elsewhere, see `shard`.
     """
 
@@ -38,6 +41,7 @@ class Clips(Sequence[Cut]):
     lasting: np.ndarray
     tasks: tuple[str, ...]
     parts: np.ndarray | None = None
+    uncaptioned: np.ndarray = np.empty(0, np.int64)
     remote: bool = False
 
     def __len__(self) -> int:
@@ -126,6 +130,7 @@ class InMemoryClips(Clips):
         self.keys = np.array([key_of(cut.id) for cut in cuts], dtype=np.int64)
         self.lasting = self.keys if names is None else np.array([key_of(name) for name in names], dtype=np.int64)
         self.tasks = tuple(sorted({task for cut in cuts for task in cut.custom.get("labels", {})}))
+        self.uncaptioned = np.array([i for i, cut in enumerate(cuts) if not cut.supervisions], dtype=np.int64)
 
     def cut(self, number: int) -> Cut:
         """Return the clip of a number."""
@@ -152,6 +157,8 @@ class ClipSubset(Clips):
         self.remote = clips.remote
         if clips.parts is not None:
             self.parts = np.unique([*np.searchsorted(numbers, clips.parts), len(numbers)])
+        if len(clips.uncaptioned):
+            self.uncaptioned = np.flatnonzero(np.isin(numbers, clips.uncaptioned))
 
     def cut(self, number: int) -> Cut:
         """Return the clip of a number."""
@@ -182,6 +189,40 @@ class ClipSubset(Clips):
         return moved[moved[:, 1] >= 0]
 
 
+class UncaptionedClips(Clips):
+    """Other clips without their captions.
+
+    Args:
+        clips: the other clips.
+    """
+
+    def __init__(self, clips: Clips) -> None:
+        self.clips = clips
+        self.durations, self.keys, self.tasks, self.parts = clips.durations, clips.keys, clips.tasks, clips.parts
+        self.lasting, self.remote = clips.lasting, clips.remote
+        self.uncaptioned = np.arange(len(clips))
+
+    def cut(self, number: int) -> Cut:
+        """Return the clip of a number."""
+        return fastcopy(self.clips.cut(number), supervisions=[])
+
+    def shard(self, number: int) -> RemoteFile | None:
+        """Return the file elsewhere that holds the audio of a clip, if there is one."""
+        return self.clips.shard(number)
+
+    def near(self, number: int) -> range | None:
+        """Return the clips near a clip."""
+        return self.clips.near(number)
+
+    def customs(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the custom fields of each clip."""
+        return self.clips.customs()
+
+    def origins(self) -> np.ndarray:
+        """Return the origins of the clips."""
+        return self.clips.origins()
+
+
 class ConcatClips(Clips):
     """Clips of several sequences, one after the other.
 
@@ -199,6 +240,9 @@ class ConcatClips(Clips):
         same = all(clips.lasting is clips.keys for clips in sources)
         self.lasting = self.keys if same else concatenated([clips.lasting for clips in sources], np.int64)
         self.tasks = tuple(sorted({task for clips in sources for task in clips.tasks}))
+        self.uncaptioned = concatenated(
+            [clips.uncaptioned + first for clips, first in zip(sources, self.firsts, strict=False)], np.int64
+        )
         self.remote = any(clips.remote for clips in sources)
 
     def cut(self, number: int) -> Cut:
@@ -229,6 +273,22 @@ class ConcatClips(Clips):
             clips.origins() + np.array([0, first]) for clips, first in zip(self.sources, self.firsts, strict=False)
         ]
         return np.concatenate([np.empty((0, 2), np.int64), *parts])
+
+
+def without_uncaptioned(clips: Clips, bad: list[BadClip], detail: str = "the clip has no caption") -> Clips:
+    """Return the clips that have captions, and append the others to a list of bad clips.
+
+    Args:
+        clips: clips, each with its place as the custom field `where`.
+        bad: the list.
+        detail: message about a clip without captions.
+    """
+    if not len(clips.uncaptioned):
+        return clips
+    for number in clips.uncaptioned.tolist():
+        cut = clips.cut(number)
+        bad.append(BadClip(cut.id, "caption", detail, cut.custom["where"], cut.custom["where"]))
+    return ClipSubset(clips, np.setdiff1d(np.arange(len(clips)), clips.uncaptioned))
 
 
 def concatenated(arrays: Sequence[np.ndarray], kind: type) -> np.ndarray:

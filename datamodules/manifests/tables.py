@@ -53,21 +53,22 @@ def is_table(name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
     return name.lower().endswith(suffixes)
 
 
-def records_of(path: Path, columns: Columns | None = None) -> Iterator[tuple[int, Record]]:
+def records_of(path: Path, columns: Columns | None = None, captioned: bool = True) -> Iterator[tuple[int, Record]]:
     """Yield the rows of a table by the known names of its columns, each with the number of its last line.
 
     Args:
         path: path of the table, of any kind.
         columns: columns of the table that have a name of their own, see `slap.datamodules.manifests.columns`.
+        captioned: refuse a CSV without any column of captions or labels.
 
     Raises:
         ManifestError: the table cannot be read, or a column is missing or unclear; names the line.
     """
     names = ColumnNames(path, columns)
     if is_table(path.name, CSV_SUFFIXES):
-        for line, record in csv_records(path, names):
-            captioned = any(map(CAPTION.fullmatch, names.read))
-            yield line, record if captioned else _with_template(record)
+        for line, record in csv_records(path, names, captioned):
+            described = any(map(CAPTION.fullmatch, names.read))
+            yield line, record if described else with_template(record)
         return
     for line, record in json_records(path):
         where = f"{path}, line {line}"
@@ -86,7 +87,7 @@ def records_of(path: Path, columns: Columns | None = None) -> Iterator[tuple[int
     names.finish()
 
 
-def _with_template(record: Record) -> Record:
+def with_template(record: Record) -> Record:
     """Return a row with a caption that is made of its labels; a row without labels stays as it is."""
     try:
         found = [*_labels(record).values(), *(tag for tags in _tags(record).values() for tag in tags)]
@@ -98,7 +99,11 @@ def _with_template(record: Record) -> Record:
 
 
 def clips_of(
-    path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip], root: Path | None = None
+    path: Path,
+    records: Iterable[tuple[int, Record]],
+    bad: list[BadClip],
+    root: Path | None = None,
+    captioned: bool = True,
 ) -> list[tuple[int, Clip]]:
     """Return the clips that records describe, in the order of their first records, each with the line of that record.
 
@@ -110,6 +115,7 @@ def clips_of(
         records: records, each with its line.
         bad: a list to which clips are appended whose caption is empty or no text.
         root: folder from which ids of files below it start; None is the root of the file system.
+        captioned: every clip needs a caption; otherwise an empty one is none.
 
     Raises:
         ManifestError: a record has another fault; names the line.
@@ -119,9 +125,10 @@ def clips_of(
     missing: list[int] = []  # lines
     for line, record in records:
         try:
-            _check_text(record)
+            check_text(record)
             missing += [line] * _count_missing(record)
-            clip = _clip(record, files)
+            audio = files.find(_text(record, "audio"))
+            clip = clip_of(record, audio, files.name(audio), captioned)
             if clip.id in clips:
                 first, known = clips[clip.id]
                 clips[clip.id] = first, _merge(known, clip, first, files)
@@ -155,7 +162,7 @@ def _count_missing(record: Record) -> int:
     return count
 
 
-def _check_text(record: Record) -> None:
+def check_text(record: Record) -> None:
     """Refuse a row if any text in it is not UTF-8 or has the character NUL."""
     for name, value in record.items():
         for text in _texts(value):
@@ -179,13 +186,24 @@ def _writable(value: Any) -> str:
     return value[:80].encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""
 
 
-def _clip(record: Record, files: AudioFiles) -> Clip:
-    audio = files.find(_text(record, "audio"))
+def clip_of(record: Record, audio: str, name: str, captioned: bool = True) -> Clip:
+    """Return the clip that a record describes.
+
+    Args:
+        record: record; its `audio` is not read.
+        audio: path of the audio, or where it is stored.
+        name: id of the audio; that of a clip without `id` has its segment too.
+        captioned: the clip needs a caption; otherwise an empty one is none.
+
+    Raises:
+        CaptionError: the caption is empty or no text.
+        ValueError, TypeError: another value cannot be used.
+    """
     start, duration = _segment(record)
     segment = f"@{start}" + (f"+{duration}" if duration is not None else "") if start or duration is not None else ""
-    name = _text(record, "id") if "id" in record else files.name(audio) + segment
+    name = _text(record, "id") if "id" in record else name + segment
     about: dict[str, Any] = {"tags": _tags(record), "fold": _fold(record), **_origin(record)}
-    captions, fields = _captions(record)
+    captions, fields = _captions(record, captioned)
     return Clip(name, audio, captions, _labels(record), start, duration, fields=fields, **about)
 
 
@@ -232,7 +250,7 @@ def _fields(clip: Clip) -> tuple[str, ...]:
     return tuple(clip.fields) or (FIELD,) * len(clip.captions)
 
 
-def _captions(record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _captions(record: Record, captioned: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the captions of a record, and the field of each, or nothing if all have the field `caption`."""
     found: list[str] = []
     fields: list[str] = []
@@ -243,7 +261,7 @@ def _captions(record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
         values = value if isinstance(value, list) else [value]
         own = _fields_of(record, len(values)) if name == "caption" else [match["field"] or FIELD] * len(values)
         for caption, field in zip(values, own, strict=True):
-            if says_missing(caption):
+            if says_missing(caption) or (not captioned and isinstance(caption, str) and not caption.strip()):
                 continue
             if not isinstance(caption, str) or not caption.strip():
                 raise CaptionError(f"`{name}` must be text that is not empty, got {repr(value)[:80]}")
@@ -251,12 +269,12 @@ def _captions(record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
                 raise CaptionError(f"`{name}` is no caption: {fault}")
             found.append(caption.strip())
             fields.append(field)
-    if not found:
+    if captioned and not found:
         raise CaptionError(
             "the caption is empty; each row needs one, in `caption` or in caption_1, caption_2, ... (NaN, null, None "
             "and n/a count as empty)"
         )
-    return tuple(found), tuple(fields) if set(fields) != {FIELD} else ()
+    return tuple(found), tuple(fields) if set(fields) - {FIELD} else ()
 
 
 def _fields_of(record: Record, count: int) -> list[str]:

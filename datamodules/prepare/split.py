@@ -99,7 +99,7 @@ def _no_text(clip: Clip) -> str | None:
     for text in named:
         if NO_TEXT.search(text) or "\0" in text:
             return f"{quoted(clip.id)}: {quoted(text)} is no text"
-    fault = next(filter(None, map(text_error, clip.captions)), None)
+    fault = next(filter(None, map(text_error, clip.captions)), None if clip.captions else "it has none")
     return fault and f"{clip.id}: a caption is none: {fault}"
 
 

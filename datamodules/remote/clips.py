@@ -21,7 +21,7 @@ from lhotse.cut import Cut
 from slap.core.files import atomic_write
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.cut_index import CutIndex, index_copy
-from slap.datamodules.manifests.cuts import CutManifest, Decode, open_indexed
+from slap.datamodules.manifests.cuts import CutManifest, Decode, open_indexed, refuse_uncaptioned
 from slap.datamodules.manifests.lines import json_records
 from slap.datamodules.remote.cache import copy_of, fetched
 from slap.datamodules.remote.member import RemoteMember
@@ -61,12 +61,13 @@ class RemoteClips(CutManifest):
         return range(self._firsts[max(shard - 1, 0)], self._firsts[min(shard + 2, len(self.shards))])
 
 
-def open_remote_shar(url: str, roots: tuple[str, ...]) -> RemoteClips:
+def open_remote_shar(url: str, roots: tuple[str, ...], captioned: bool = True) -> RemoteClips:
     """Open the clips of a Shar folder elsewhere, in the order of its shards.
 
     Args:
         url: address of the folder, as `slap.datamodules.remote.shards` describes it.
         roots: the remote roots.
+        captioned: refuse clips without captions.
 
     Raises:
         ManifestError: nothing may be read there, there is no Shar folder, or a cut is not allowed.
@@ -75,7 +76,10 @@ def open_remote_shar(url: str, roots: tuple[str, ...]) -> RemoteClips:
     decode = partial(decoded_remote, shards=shards)
     listing = _listing(shards)
     opened = open_indexed(listing, decode, lambda: _index(listing, shards, decode))
-    return RemoteClips(listing, opened.cut_index, decode, shards)
+    clips = RemoteClips(listing, opened.cut_index, decode, shards)
+    if captioned:
+        refuse_uncaptioned(clips)
+    return clips
 
 
 def _listing(shards: Sequence[RemoteShard]) -> Path:

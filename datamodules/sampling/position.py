@@ -8,6 +8,7 @@ n clips.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from slap.core.errors import UserError
+from slap.datamodules.sampling.mixed import MixedSampler
 from slap.datamodules.sampling.sampler import TrainSampler
 
 VERSION = 1
@@ -28,8 +30,13 @@ NAMES = {
     "num_buckets": "num_buckets",
     "max_samples": "the budget of a batch, max_duration, in samples",
     "max_clips": "max_clips",
+    "min_clips": "min_clips",
     "seed": "seed",
     "world_size": "the number of processes",
+    "stream": "the stream, with its columns",
+    "stream_batches": "stream_batches",
+    "workers": "num_workers (at least 1), by which a stream is divided",
+    "unlabelled": "the clips of `unlabelled`, or their share (a digest)",
 }
 """Properties that the position depends on, in the words of a message."""
 
@@ -47,13 +54,17 @@ class Position:
     batches: int = 0
 
 
-def basis(keys: np.ndarray, sampler: TrainSampler) -> dict[str, Any]:
+def basis(keys: np.ndarray, sampler: TrainSampler | MixedSampler) -> dict[str, Any]:
     """Return the properties that the batches of an epoch depend on, as plain data.
 
     Args:
         keys: (n,) int64, fingerprints of the clips' lasting names.
         sampler: makes the batches.
     """
+    if isinstance(sampler, MixedSampler):
+        count = len(sampler.captioned.lengths)
+        others = json.dumps(basis(keys[count:], sampler.others)).encode()
+        return {**basis(keys[:count], sampler.captioned), "unlabelled": blake2b(others, digest_size=8).hexdigest()}
     lengths = np.asarray(sampler.lengths)
     parts = [(source.first, source.size, source.repeats, source.taken) for source in sampler.sources]
     arrays = [(source.parts, source.weights) for source in sampler.sources]
@@ -68,6 +79,7 @@ def basis(keys: np.ndarray, sampler: TrainSampler) -> dict[str, Any]:
         "max_clips": sampler.max_clips,
         "seed": sampler.seed,
         "world_size": sampler.world_size,
+        **({"min_clips": sampler.min_clips} if sampler.min_clips > 1 else {}),
     }
 
 

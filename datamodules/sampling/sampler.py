@@ -11,7 +11,8 @@ from itertools import islice
 
 import numpy as np
 
-from slap.datamodules.sampling.batching import balanced_batches, bucket_bounds, fill
+from slap.core.errors import UserError
+from slap.datamodules.sampling.batching import balanced_batches, bucket_bounds, dealt_batches, fill, widened
 from slap.datamodules.sampling.epoch import Source, generator, streams
 
 
@@ -49,12 +50,16 @@ class TrainSampler:
         lengths: (n,) lengths of the clips, in samples.
         max_samples: budget of a batch; no clip is longer.
         max_clips: largest number of clips per batch; None is any number.
-        num_buckets: number of length classes.
+        num_buckets: number of length classes; fewer are made where `min_clips` asks for it.
         seed: seed of the order; each epoch has its own order.
         rank: rank of this process.
         world_size: R.
         sources: parts of the manifests in an epoch; default: each clip once, in any order.
         epoch: the epoch that the next iteration gives.
+        min_clips: least number of clips per batch.
+
+    Raises:
+        ValueError: the budget does not hold so many clips, or there are not as many for each process.
     """
 
     lengths: Sequence[int] | np.ndarray
@@ -66,11 +71,14 @@ class TrainSampler:
     world_size: int = 1
     sources: Sequence[Source] = ()
     epoch: int = 0
+    min_clips: int = 1
 
     def __post_init__(self) -> None:
         self.lengths = np.asarray(self.lengths, dtype=np.int64)
         self.sources = tuple(self.sources) or (Source(0, len(self.lengths)),)
         self._bounds = bucket_bounds(self.lengths, self.num_buckets)
+        if self.min_clips > 1:
+            self._bounds = widened(self.lengths, self._bounds, self.max_samples, self.min_clips)
         self._begin = (0, 0)
 
     def begin_at(self, epoch: int, batches: int) -> None:
@@ -85,57 +93,77 @@ class TrainSampler:
     def __iter__(self) -> Iterator[BatchRequest]:
         epoch = self.epoch
         begin = self._begin[1] if epoch == self._begin[0] else 0
-        for step in islice(self._steps(epoch), begin, None):
+        for step in islice(self.steps(epoch), begin, None):
             yield BatchRequest(epoch, tuple(step[self.rank].tolist()))
 
-    def _steps(self, epoch: int) -> Iterator[list[np.ndarray]]:
+    def steps(self, epoch: int) -> Iterator[list[np.ndarray]]:
         """Yield the batches of all processes, step by step, as occurrences."""
         size = self.world_size
         ranks: list[list[np.ndarray]] = []
         rest: list[np.ndarray] = []
         for stream in streams(self.sources, self._samples, self.seed, epoch, size):
-            full, left = fill(
-                self._samples[stream % len(self._samples)], self._bounds, self.max_samples, self.max_clips
-            )
+            samples = self._samples[stream % len(self._samples)]
+            full, left = fill(samples, self._bounds, self.max_samples, self.max_clips, self.min_clips)
             ranks.append([stream[places] for places in full])
             rest.append(stream[left])
         if len(ranks) == 1:  # one stream, dealt out
             ranks = [ranks[0][rank::size] for rank in range(size)]
-        # The last step's worth is kept back, to mix with the rest.
-        steps = max(min(len(batches) for batches in ranks) - 1, 0)
-        for step in range(steps):
-            yield [batches[step] for batches in ranks]
-        kept = [batches[steps:] for batches in ranks]
-        if 1 < len(rest) == size:  # storage in parts: the rest of a process lies where it has read anyway
-            apart = self._last_apart(
-                epoch, [np.concatenate([own, *more]) for own, more in zip(rest, kept, strict=True)]
-            )
+        if 1 < len(rest) == size and self.min_clips <= 1:  # storage in parts
+            apart = self._apart(epoch, ranks, rest)
             if apart is not None:
                 yield from apart
                 return
-        yield from self._last(epoch, np.concatenate([*rest, *(batch for batches in kept for batch in batches)]))
-
-    def _last(self, epoch: int, occurrences: np.ndarray) -> Iterator[list[np.ndarray]]:
-        size = self.world_size
-        last = self._balanced(occurrences, size)
+        steps, last = self._divided(ranks, rest)
+        for step in range(steps):
+            yield [batches[step] for batches in ranks]
         last += [last[i % len(last)] for i in range(-len(last) % size)]
         order = generator("last batches", self.seed, epoch).permutation(len(last))
         for i in range(0, len(last), size):
             yield [last[place] for place in order[i : i + size]]
 
-    def _last_apart(self, epoch: int, rests: list[np.ndarray]) -> list[list[np.ndarray]] | None:
-        """Return the last steps with the rest of each process in its own batches; None if that is not possible."""
-        count = max(len(self._balanced(rest, 1)) for rest in rests)
-        ranks = [self._balanced(rest, count) for rest in rests]
-        if any(len(batches) != count for batches in ranks):  # a process has fewer clips than others have batches
+    def _apart(
+        self, epoch: int, ranks: list[list[np.ndarray]], rest: list[np.ndarray]
+    ) -> list[list[np.ndarray]] | None:
+        """Return the steps of storage in parts, with the rest of each process in batches of its own.
+
+        Returns:
+            None if that is not possible: one process has fewer clips left than others make batches of theirs.
+        """
+        steps = max(min(len(batches) for batches in ranks) - 1, 0)
+        rests = [np.concatenate([own, *batches[steps:]]) for own, batches in zip(rest, ranks, strict=True)]
+        count = max(len(self._balanced(own, 1)) for own in rests)
+        last = [self._balanced(own, count) for own in rests]
+        if any(len(batches) != count for batches in last):
             return None
         order = generator("last batches", self.seed, epoch).permutation(count)
-        return [[batches[place] for batches in ranks] for place in order]
+        first = [[batches[step] for batches in ranks] for step in range(steps)]
+        return first + [[batches[place] for batches in last] for place in order]
 
     def _balanced(self, occurrences: np.ndarray, multiple: int) -> list[np.ndarray]:
         samples = self._samples[occurrences % len(self._samples)]
         batches = balanced_batches(samples, self.max_samples, self.max_clips, multiple)
         return [occurrences[places] for places in batches]
+
+    def _divided(self, ranks: list[list[np.ndarray]], rest: list[np.ndarray]) -> tuple[int, list[np.ndarray]]:
+        """Return the number of steps that stay as they are, and the batches that are made of all other clips.
+
+        The last step's worth of batches is kept back, to mix with the rest; with `min_clips`, as many as it takes.
+        """
+        full = min(len(batches) for batches in ranks)
+        for steps in range(max(full - 1, 0), -1, -1):
+            occurrences = np.concatenate(rest + [batch for batches in ranks for batch in batches[steps:]])
+            samples = self._samples[occurrences % len(self._samples)]
+            limits = self.max_samples, self.max_clips
+            if self.min_clips > 1:
+                shared = dealt_batches(samples, *limits, self.min_clips, multiple=self.world_size)
+            else:
+                shared = balanced_batches(samples, *limits, multiple=self.world_size)
+            if shared is not None:
+                return steps, [occurrences[places] for places in shared]
+        raise UserError(
+            f"the {len(occurrences)} clips of an epoch make no batches of at least min_clips={self.min_clips} for each "
+            f"of {self.world_size} processes; take a smaller min_clips or a larger max_duration"
+        )
 
     @property
     def _samples(self) -> np.ndarray:

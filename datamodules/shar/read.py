@@ -24,7 +24,7 @@ from slap.datamodules.audio.tar_member import TarMember, tar_members
 from slap.datamodules.captions.validate import NO_TEXT
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.cut_index import CutIndex, index_copy
-from slap.datamodules.manifests.cuts import CutManifest, open_indexed
+from slap.datamodules.manifests.cuts import CutManifest, open_indexed, refuse_uncaptioned
 from slap.datamodules.manifests.lines import Record, json_records
 from slap.datamodules.manifests.safe_cuts import cut_of, kept, tracks_of
 from slap.datamodules.shar.tar import MOST_TEXT
@@ -36,14 +36,21 @@ JOURNAL = "packing.json"
 """A file in an unfinished folder, with the manifest and the settings that it is made with."""
 
 
-def open_shar(folder: Path) -> CutManifest:
+def open_shar(folder: Path, captioned: bool = True) -> CutManifest:
     """Open the clips of a Shar folder, in the order of its shards.
+
+    Args:
+        folder: path of the folder.
+        captioned: refuse clips without captions.
 
     Raises:
         ManifestError: the folder holds no Shar, a shard is cut off or does not fit its cuts, or a cut is not allowed.
     """
     shards = shards_of(folder)
-    return open_indexed(folder, decoded_member, lambda: _index(folder, shards))
+    clips = open_indexed(folder, decoded_member, lambda: _index(folder, shards))
+    if captioned:
+        refuse_uncaptioned(clips)
+    return clips
 
 
 def _index(folder: Path, shards: list[tuple[Path, Path]]) -> CutIndex:
@@ -157,11 +164,13 @@ def cut_in_tar(record: Record, member: TarMember, where: str) -> Cut:
         ManifestError: it is no cut, or one that is not allowed.
     """
     channels = _filled(record, where)
-    cut = cut_of(record, Path(), where)
+    cut = cut_of(record, Path(), where, captioned=False)
     member.channels = channels
     for track in tracks_of(cut):
         track.recording.sources = [member]
     cut.custom = {"labels": {}, **kept(cut.custom), "where": where}
+    if not any(part.text for part in cut.supervisions):
+        cut.supervisions = []
     return cut
 
 

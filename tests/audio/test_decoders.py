@@ -280,9 +280,18 @@ def test_files_that_are_open_stay_open(tmp_path: Path) -> None:
             assert torch.equal(part, file.read(RATE, 0.0, 2.0))
 
 
+def test_a_file_that_was_measured_can_be_read(tmp_path: Path) -> None:
+    FILES["aac.m4a"](tmp_path / "aac.m4a")
+    with AudioFile(tmp_path / "aac.m4a") as file:
+        assert not file.header.exact
+        file.measure()
+        assert file.header.exact
+        assert file.read(file.header.rate).shape == (file.header.frames,)
+
+
 def test_a_process_that_reads_wav_imports_no_ffmpeg(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", chirp(1), RATE)
-    code = f"import sys; from slap.audio.reader import read; read({str(tmp_path / 'a.wav')!r}, 8000)\n"
+    code = f"import sys; from slap.audio.decoders import opened; opened({str(tmp_path / 'a.wav')!r}).read(100)\n"
     code += "print('av' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 

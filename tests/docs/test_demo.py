@@ -48,7 +48,8 @@ def test_every_objective_is_trained_and_logged(run):
 
 
 def test_it_is_tested_beside_chance(run):
-    results = json.loads((run / "results.json").read_text())
+    (path,) = run.glob("test/*/results.json")
+    results = json.loads(path.read_text())["metrics"]
     directions = {f"{way}_R@{k}" for way in ("t2a", "a2t") for k in (1, 5, 10)}
     directions |= {"t2a_mAP@10", "a2t_mAP@10", "a2t_mAP@10_found"}
     assert set(results) == directions | {"zeroshot_event", "zeroshot_order", "zeroshot_duration"}
@@ -64,7 +65,9 @@ def test_the_folder_holds_checkpoints_plots_and_captions(run):
         "recall.png",
         "recall_by_duration.png",
     }
-    assert names >= plots | {"best.ckpt", "last.ckpt", "curves.png", "report.md", "corpus"}
-    report = (run / "report.md").read_text()
+    assert names >= {"best.ckpt", "last.ckpt", "curves.png", "test", "corpus"}
+    (folder,) = (run / "test").iterdir()
+    assert {path.name for path in folder.iterdir()} == plots | {"report.md", "results.json"}
+    report = (folder / "report.md").read_text()
     assert "written by the model" in report
     assert report.count("| test-000") >= 4

@@ -26,7 +26,7 @@ BRITISH = re.compile(
     r"generalis|quantis|randomis|analys(?=e[sd]?\b|ing)|centre|metre\b|licence|catalogue|grey\b|learnt|whilst)\w*)",
     re.IGNORECASE,
 )
-KEPT = {"colours", "neighbours", "licence"}
+KEPT = {"colours", "neighbours", "licence", "unlabelled", "unlabelled_share"}
 """Names of options that stay as they are."""
 
 

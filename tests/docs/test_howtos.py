@@ -21,7 +21,7 @@ from slap.testing.tiny import tiny_checkpoint
 @pytest.fixture
 def checkpoint(folder):
     (folder / "runs/mine").mkdir(parents=True)
-    tiny_checkpoint(folder / "runs/mine/best.ckpt")
+    tiny_checkpoint(folder / "runs/mine/best.ckpt", ema=True)
     return folder / "runs/mine/best.ckpt"
 
 
@@ -33,7 +33,18 @@ def test_fine_tuning_on_pairs_and_on_labels(folder, checkpoint, capsys, page):
         with_ids = [f"id,{rows[0]}", *(f"{name}{n},{row}" for n, row in enumerate(rows[1:]))]
         (folder / f"{name}.csv").write_text("\n".join(with_ids) + "\n")
     fit, test = commands_of_first_block(f"docs/howto/{page}.md")
-    assert main([*fit[1:], "--trainer.max_steps=1", "--trainer.accelerator=cpu", "--data.num_workers=0"]) == 0
+    assert (
+        main(
+            [
+                *fit[1:],
+                "--trainer.max_steps=1",
+                "--model.warmup_steps=0",
+                "--trainer.accelerator=cpu",
+                "--data.num_workers=0",
+            ]
+        )
+        == 0
+    )
     assert main(test[1:]) == 0
     expected = {"finetune": "text to audio, R@1", "classification": "classification, accuracy"}
     assert expected[page] in capsys.readouterr().out
@@ -51,11 +62,30 @@ def test_the_mixture_trains(folder):
                 clip = {"audio": row["audio"], "caption": row["caption"], "caption_tags": "tags"}
                 file.write(json.dumps(clip) + "\n")
     options = [*pages.SMALL, *pages.TINY, "--model.objectives={contrastive: 1.0}", "--trainer.max_steps=2"]
+    options.append("--model.warmup_steps=1")
     assert main(["fit", "--recipe", "base", *options, "--trainer.log_every_n_steps=1", *fit[4:]]) == 0
     with (folder / "runs/mixture/metrics.csv").open() as file:
         logged = set(csv.DictReader(file).fieldnames or ())
     assert {f"train/contrastive/{name}" for name in ("wavcaps", "audiocaps", "clotho")} <= logged
     assert {"val/audiocaps/t2a_R@10", "val/clotho/t2a_R@10", "val/t2a_R@10"} <= logged
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")  # the run on audio alone has none
+def test_audio_without_captions(folder):
+    """Beside pairs, and alone before them."""
+    page = pages.Page("docs/howto/unlabelled.md")
+    (folder / "recordings").mkdir()
+    for n in range(3):
+        sound = np.random.default_rng(n).uniform(-0.5, 0.5, 16_000)
+        soundfile.write(folder / "recordings" / f"{n}.wav", sound, 16_000)
+        soundfile.write(folder / f"val{n}.wav", sound, 16_000)
+    (folder / "val.csv").write_text("audio,caption\n" + "\n".join(f"val{n}.wav,sound {n}" for n in range(3)))
+    options = [*pages.TINY, "--trainer.max_steps=1", "--trainer.accelerator=cpu", "--data.num_workers=0"]
+    options += ["--data.max_clip=4"]
+    both, alone, tuned = page.commands("slap fit")
+    for command in (both, alone):
+        assert main([*command[1:], *pages.SMALL, *options]) == 0
+    assert main([*tuned[1:], *(option for option in options if option.startswith(("--trainer", "--data")))]) == 0
 
 
 def test_the_augmentations(folder):
@@ -104,3 +134,10 @@ def test_exporting(folder, checkpoint):
         words = [word for word in command[1:] if word not in ("--onnx", "--torch")]  # see test_graphs.py
         assert main(words) == 0, command
     assert slap.load(folder / "with_graphs").max_seconds == slap.load(checkpoint).max_seconds
+
+
+def test_using_a_model(folder, checkpoint, capsys):
+    names: dict = {}
+    for block in pages.Page("docs/howto/use.md").blocks("python"):
+        exec(compile(block, "use.md", "exec"), names)
+    assert capsys.readouterr().out == "left out: there is no file clips/nowhere.wav\n"

@@ -34,7 +34,7 @@ def fit():
 
 
 def test_training_on_a_csv_and_testing_the_run(folder, capsys, fit):
-    assert main([*fit, "--model.objectives={contrastive: 1.0}", "--trainer.max_steps=2"]) == 0
+    assert main([*fit, "--model.objectives={contrastive: 1.0}", "--trainer.max_steps=2", "--model.warmup_steps=1"]) == 0
     assert (folder / "runs/mine/config.yaml").is_file()
     (test,) = README.commands("slap test --config runs/mine/")
     assert main(test[1:]) == 0
@@ -55,7 +55,7 @@ def test_using_the_trained_model(folder, capsys, fit):
     """The run of the README with a captioning objective, then everything that its section on use shows."""
     decoder = "{weight: 0.5, layers: 1, heads: 2, width: 32, hidden: 64}"
     objectives = f"--model.objectives={{contrastive: 1.0, captioning: {decoder}}}"
-    assert main([*fit, objectives, "--trainer.max_steps=1"]) == 0
+    assert main([*fit, objectives, "--trainer.max_steps=1", "--model.warmup_steps=0"]) == 0
     assert torch.load("runs/mine/best.ckpt", weights_only=True)["max_seconds"] == 8.0
     use = pages.Page("README.md", "Use a trained model")
     exec(compile(use.blocks("python")[0], "README.md", "exec"), {})
@@ -108,6 +108,7 @@ def test_the_loss_trains_from_the_command_line(folder, monkeypatch):
     (folder / "my_losses.py").write_text(source)
     (fit,) = [command for command in README.commands("slap fit") if "my_losses" in command]
     demo = ["--data.train=36", "--data.val=36", "--data.test=36", "--trainer.max_steps=1", "--trainer.accelerator=cpu"]
+    demo.append("--model.warmup_steps=0")
     try:
         assert main([*fit[1:], *demo]) == 0
     finally:

@@ -13,7 +13,7 @@ from slap.cli.main import main
 FOLDER = "docs/tutorials"
 CORPUS = ["--data.train=40", "--data.val=36", "--data.test=60"]
 DATA = ["--data.num_workers=0"]
-FIT = ["--trainer.max_steps=2", "--trainer.val_check_interval=2", "--trainer.accelerator=cpu"]
+FIT = ["--trainer.max_steps=2", "--model.warmup_steps=1", "--trainer.val_check_interval=2", "--trainer.accelerator=cpu"]
 QUIET = ["--trainer.enable_progress_bar=false"]
 
 SMALLER = {
@@ -66,7 +66,8 @@ def test_the_tutorials_run(tmp_path, monkeypatch):
                 except Exception:
                     pytest.fail(f"{page}.md, block {number}:\n{content}\n{traceback.format_exc()}")
     finally:
-        sys.modules.pop("my_losses", None)
+        for name in ("my_losses", "my_crops"):
+            sys.modules.pop(name, None)
     assert (tmp_path / "runs/spread/last.ckpt").is_file()
 
 

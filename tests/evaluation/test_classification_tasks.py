@@ -14,9 +14,9 @@ from slap.metrics.average_precision import (
     samples_of,
     weighted_average_precision,
 )
-from slap.metrics.bootstrap import mean_over_folds
 from slap.metrics.classification import classification_metrics
 from slap.metrics.median_rank import median_rank
+from slap.metrics.runs import mean_over_folds
 from table_model import table_model
 
 BARE = PromptBook({"bare": PromptSet("bare", "", Wording(("{label}",)), {})}, "bare")
@@ -54,9 +54,10 @@ def test_a_mean_over_folds_is_not_the_pooled_one():
     result = classified(["dog", "dog", "cat", "cat"], ["dog", "dog", "dog", "bird"], [1, 2, 2, 2])
     assert result.metrics["accuracy"].value == pytest.approx(100 * (1 + 1 / 3) / 2)
     assert result.metrics["accuracy_pooled"].value == 50.0
-    assert result.metrics["accuracy"].low == pytest.approx(100 / 3)  # fold 2 twice
+    # The one clip of fold 1 is right in every draw; of the three of fold 2 none to all are.
+    assert result.metrics["accuracy"].low == pytest.approx(50)
     assert result.metrics["accuracy"].high == pytest.approx(100)
-    assert "interval over folds" in result.definitions["accuracy"]
+    assert result.metrics["accuracy"].over == "clips within folds"
     assert result.settings["folds"] == 2
     with pytest.raises(ValueError, match="1 of the clips have no fold"):
         classification_metrics(torch.eye(2), torch.tensor([0, 0]), ["a", "b"], folds=[1, None])
@@ -145,7 +146,10 @@ def test_median_rank_draws_clips_with_all_their_captions():
 
 
 def test_mean_over_folds():
-    result = mean_over_folds(torch.tensor([0.5, 0.7]), 10.0, 40)
-    assert (result.value, result.low, result.high) == pytest.approx((60, 50, 70))
-    with pytest.raises(ValueError, match="no folds"):
-        mean_over_folds(torch.tensor([]), 10.0, 0)
+    """Nadeau and Bengio: t(2) x sqrt((1/3 + 1/2) x variance); a bootstrap of these folds went from 50 to 70."""
+    result = mean_over_folds(torch.tensor([0.5, 0.6, 0.7]), 10.0, 40)
+    half = 100 * 4.302653 * (0.01 * (1 / 3 + 1 / 2)) ** 0.5
+    assert (result.value, result.low, result.high) == pytest.approx((60, 60 - half, 60 + half))
+    assert (result.over, result.count) == ("folds", 40)
+    with pytest.raises(ValueError, match="takes two or more; got 1"):
+        mean_over_folds(torch.tensor([0.5]), 10.0, 0)

@@ -23,6 +23,7 @@ from slap.cli.main import main
 from slap.core.registry import register
 from slap.evaluation.callback import Evaluate, as_model
 from slap.evaluation.evaluated_model import Embeddings
+from slap.evaluation.monitor import refuse_published
 from slap.evaluation.tasks.base import Task, result_of
 from slap.metrics.bootstrap import MetricValue
 from slap.metrics.captioning import ptb as java_tools
@@ -87,12 +88,12 @@ def quick_runs(fast_reports):
         yield
 
 
-def fit(manifest, out, callbacks=(), max_steps=4, **options):
+def fit(manifest, out, callbacks=(), max_steps=4, test=(), **options):
     torch.manual_seed(0)
     model = base.model(NANO, {**NANO, "vocab_size": 300}, OBJECTIVES, embedding_dim=16, lr=1e-3, warmup_steps=0)
     files = [str(manifest)]
     sizes = {"max_duration": 1.5, "num_buckets": 2, "min_clip": 0.1, "max_clip": 1.0, "window": 1.0}
-    data = base.data(train=files, val=files, num_workers=0, **sizes)
+    data = base.data(train=files, val=files, test=[str(test)] if test else [], num_workers=0, **sizes)
     options = {**QUIET, "log_every_n_steps": 1, "val_check_interval": 2, **options}
     trainer = base.trainer(str(out), max_steps, callbacks=list(callbacks), **options)
     with warnings.catch_warnings():
@@ -181,6 +182,25 @@ def test_every_second_validation_and_the_last(manifest, tmp_path):
     assert mine == {"validations": 6}
 
 
+@pytest.mark.parametrize("place", ["same path", "other path"])
+def test_clips_of_the_test_may_not_select(manifest, tmp_path, place):
+    """The page on captioning taught it: Evaluate on test.csv, whose metric was the monitor."""
+    path = manifest
+    if place == "other path":
+        path = tmp_path / "copy.csv"
+        rows = manifest.read_text().replace("\n", f"\n{manifest.parent}/")
+        path.write_text(rows)
+    with pytest.raises(ValueError, match="would select the checkpoint by clips that the run is tested on: 6 of 6"):
+        fit(manifest, tmp_path / "run", [evaluating(path)], test=manifest, monitor="eval/retrieval/mine/t2a_R@1")
+    assert not (tmp_path / "run" / "best.ckpt").exists()
+
+
+def test_a_published_test_may_not_select():
+    with pytest.raises(ValueError, match="by the published test of clotho, whose metrics are then too high"):
+        refuse_published("eval/retrieval/clotho/t2a_R@1", "clotho")
+    refuse_published("eval/retrieval/mine/t2a_R@1", "mine")
+
+
 def test_modes_come_back_also_after_an_error():
     model = tiny_model()
     model.audio.mix.eval()
@@ -249,7 +269,7 @@ def test_from_the_command_line(manifest, tmp_path, capsys):
         "--trainer.monitor=eval/retrieval/mine/t2a_R@1",
     ]
     quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
-    steps = ["--trainer.max_steps=2", "--model.embedding_dim=16", "--trainer.num_sanity_val_steps=0"]
+    steps = ["--trainer.max_steps=2", "--model.embedding_dim=16", "--model.warmup_steps=1"]
     objectives = ["--model.objectives={contrastive: 1.0}"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

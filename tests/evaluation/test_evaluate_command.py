@@ -388,7 +388,7 @@ def test_a_file_of_something_else_is_not_overwritten(model, mine, capsys):
     (mine / "r.json").write_text('{"precious": 1}')
     assert main(["evaluate", str(model), "--tasks", "paper", "--data", ".", "--out", "r.json"]) == 2
     assert (
-        "r.json is not of the schema slap-evaluation/1; name another file, or give --overwrite"
+        "r.json is not of the schema slap-evaluation/2; name another file, or give --overwrite"
         in capsys.readouterr().err
     )
     assert (mine / "r.json").read_text() == '{"precious": 1}'

@@ -30,7 +30,7 @@ def test_results_are_a_mapping_rows_and_a_table(folder):
     assert results.metrics == dict(results)
     assert len(results.to_dict()) == len(results) == 12
     first = results.to_dict()[0]
-    assert list(first) == ["task", "data", "metric", "value", "low", "high", "chance", "count"]
+    assert list(first) == ["task", "data", "metric", "value", "low", "high", "chance", "count", "best", "over"]
     assert (first["task"], first["data"], first["metric"]) == ("retrieval", "mine", "t2a_R@1")
     assert results["zeroshot/mine/label/accuracy"].chance == 50.0
     lines = str(results).splitlines()

@@ -15,7 +15,7 @@ from slap.core.packed import Packed
 from slap.datamodules.manifests.sequence import samples_of
 from slap.datamodules.sampling.eval_windows import segments_of
 from slap.datamodules.sampling.sampler import EvaluationSampler, TrainSampler
-from slap.model.views import random_mask
+from slap.model.masks import random_mask
 
 HOUR = 3600
 

@@ -72,12 +72,21 @@ def network(exported):
 
 @pytest.mark.parametrize(
     "options",
-    [{"local": 0}, {"bands": 32}, {"row_embedding": True}],
+    [
+        {"local": 0},
+        {"bands": 32},
+        {"row_embedding": False},
+        {"fill": "mean"},
+        {"level": "rms"},
+        {"level": "rms_feature"},
+    ],
     ids=lambda options: next(iter(options)),
 )
 def test_one_clip_by_itself_is_the_packed_encoder(options):
     audio = {"name": "transformer", "size": "nano", "window": 6, **options}
     network = SLAP(audio=audio, text={"name": "transformer", "size": "nano", "vocab_size": 300}).eval()
+    if network.audio.level_embedding is not None:
+        torch.nn.init.ones_(network.audio.level_embedding)
     side = Side(network.audio.graph(), network.audio_pool)
     for clip in sounds():
         with torch.no_grad():

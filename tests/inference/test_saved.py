@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,8 @@ def test_the_files_are_for_everyone(original, model):
     assert (original / "tokenizer.model").read_bytes() == model.backend.network.text.tokenizer.proto
     config = json.loads((original / "config.json").read_text())
     assert config["model_type"] == "slap"
-    assert config["arguments"]["audio"] == {"name": "transformer", "size": "nano"}
+    kept = {"row_embedding": True, "fill": "silence"}  # whatever later versions do by default
+    assert config["arguments"]["audio"] == {"name": "transformer", "size": "nano", **kept}
     assert "audio_pool.query" in load_file(original / "model.safetensors")
 
 
@@ -101,7 +103,12 @@ def test_the_card_of_a_run_has_its_data_and_figures_but_no_paths(tmp_path, model
     options = {"recipe": "base", "data": {"train": ["/home/me/secret/train.csv"]}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(options))
     result = {"value": 24.04, "low": 19.0, "high": 29.0, "chance": 0.3, "count": 300}
-    (tmp_path / "results.json").write_text(json.dumps({"t2a_R@1": result}))
+    checkpoint = tmp_path / "best.ckpt"
+    checkpoint.write_bytes(b"weights")
+    for name, content in (("test-1-best", b"weights"), ("test-1-last", b"others")):  # of another checkpoint
+        (tmp_path / "test" / name).mkdir(parents=True)
+        record = {"model": {"sha256": sha256(content).hexdigest()}, "metrics": {"t2a_R@1": result}}
+        (tmp_path / "test" / name / "results.json").write_text(json.dumps(record))
     card = Card.of_run(tmp_path / "best.ckpt", 500)
     model.save_pretrained(tmp_path / "out", card)
     text = (tmp_path / "out" / "README.md").read_text()

@@ -35,8 +35,6 @@ def test_a_class_that_no_clip_has_does_not_count():
         mean_average_precision(scores, torch.zeros(5, 3, dtype=torch.bool))
 
 
-def test_nan_and_shapes_are_errors():
-    with pytest.raises(ValueError, match="clip 1 for class 0"):
-        average_precision(torch.tensor([[0.0], [float("nan")]]), torch.ones(2, 1, dtype=torch.bool))
+def test_shapes_that_differ_are_an_error():
     with pytest.raises(ValueError, match=r"\[2\] and \[2, 1\]"):
         average_precision(torch.zeros(2), torch.ones(2, 1, dtype=torch.bool))

@@ -120,15 +120,20 @@ def test_windows_are_merged_and_a_clip_with_a_bad_one_does_not_count():
     assert metric.bad == {("bad", "line 3", "truncated"), ("b", "line 2", "caption")}
 
 
-def test_equal_captions_tie_whatever_the_rounding_of_their_embeddings():
+@pytest.mark.parametrize(("own_only", "expected", "best"), [(False, 100, 100), (True, 0, 50)])
+def test_a_caption_of_two_clips_whatever_the_rounding_of_its_embeddings(own_only, expected, best):
     """Two clips share a caption, whose embeddings in two batches differ by rounding errors."""
     text = normalize(torch.tensor([[1.0, 1.0]]), dim=1)
     for nudge in (1e-6, -1e-6):
-        metric = RetrievalMetric()
+        metric = RetrievalMetric(own_only=own_only)
         key = torch.tensor([7])
         metric.update(torch.eye(2)[:1], text, torch.tensor([0]), ["a"], caption_key=key)
         metric.update(torch.eye(2)[1:], text + nudge, torch.tensor([0]), ["b"], caption_key=key)
-        assert metric.compute()["a2t_R@1"] == 0  # an equal score counts as better than the right one
+        assert (
+            metric.compute()["t2a_R@1"] == expected
+        )  # by the published rule the other clip ties, and counts as better
+        assert metric.results["t2a_R@1"].best == best
+        assert metric.compute()["a2t_R@1"] == expected
 
 
 def test_in_a_collection_and_again_after_a_reset():

@@ -6,9 +6,22 @@ from torchmetrics.retrieval import RetrievalHitRate
 
 from slap.metrics.bootstrap import mean_over_clips
 from slap.metrics.retrieval import average_precision_at, chance_average_precision, chance_recall
-from slap.metrics.retrieval_ranks import audio_to_text_ranks, caption_ranks, text_to_audio_ranks
+from slap.metrics.retrieval_ranks import first_ranks, right_ranks
 
 CLIPS, EACH = 3, 5
+
+
+def text_to_audio_ranks(audio, text, clip):
+    return right_ranks(text, audio, torch.arange(len(text)), clip)
+
+
+def caption_ranks(audio, text, clip):
+    order = clip.argsort(stable=True)
+    return right_ranks(audio, text, clip[order], order)[order.argsort()]
+
+
+def audio_to_text_ranks(audio, text, clip):
+    return first_ranks(caption_ranks(audio, text, clip), clip, len(audio))
 
 
 @pytest.fixture

@@ -76,6 +76,22 @@ def test_masked_views_and_objectives_of_others_too():
     compare(model, batch, views_of(model, [batch], 3), 1e-10)
 
 
+def test_dropped_patches_and_blocks_of_them():
+    torch.manual_seed(0)
+    nano = {"name": "transformer", "size": "nano"}
+    objectives = {
+        "contrastive": {"view": "visible"},
+        "masked_distillation": {"drop": True, "prototypes": 8, "hidden": 16, "bottleneck": 8, "predictor_layers": 1},
+    }
+    model = SLAP(nano, {**nano, "vocab_size": 300}, objectives, embedding_dim=16, mask_block=2, pool_duration=True)
+    model.text.prepare(["a dog barks", "rain falls", "two birds sing", "an owl hoots"])
+    batch = tiny_batch(model, [0.5, 1.2, 0.1, 2.0])
+    model = model.double().eval()
+    compare(model, batch, views_of(model, [batch], 3), 1e-6)
+    found, _, _ = gradients(model, views_of(model, [batch], 3))
+    assert found["objectives.masked_distillation.predictor.token"].abs().sum() > 0
+
+
 def test_several_batches_are_one():
     """Also where one of them has no clips, and the captions of a clip do not stand together."""
     model = make_model()

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from slap.core.packed import Packed
-from slap.model.views import Views, random_mask
+from slap.model.masks import random_mask
+from slap.model.views import Views
 from slap.testing import tiny_batch, tiny_model
 from slap.testing.tiny import CAPTIONS
 from small_plugins import BUILT_IN, small

@@ -11,6 +11,7 @@ import torch
 from fake_views import FakeViews, make_batch
 from slap.core.decoding import Decoding, draws
 from slap.core.packed import Packed
+from slap.objectives.caption_decoder import Decoder
 from slap.objectives.caption_generation import _drawn, beam_search
 from slap.objectives.captioning import Captioning
 
@@ -318,3 +319,25 @@ def test_settings_name_what_has_an_effect():
     assert Decoding(9, 4, 0.5).settings() == {"method": "beam", "max_length": 9, "beam": 4, "length_penalty": 0.5}
     drawn = Decoding(9, top_p=0.9, seed=2).settings()
     assert drawn == {"method": "nucleus", "max_length": 9, "top_p": 0.9, "temperature": 1.0, "seed": 2}
+
+
+@pytest.mark.parametrize("options", [{}, {"beam": 3}, {"top_p": 0.9}], ids=["greedy", "beam", "nucleus"])
+def test_a_token_whose_logit_is_not_a_number_is_never_taken(options, monkeypatch):
+    """argmax, topk and sort take NaN for the largest."""
+    objective, audio = make_objective(), make_audio([5, 3])
+    step = Decoder.step
+
+    def spoiled(self, tokens, cache, never=4):
+        logits = step(self, tokens, cache)
+        logits[:, never] = float("nan")
+        return logits
+
+    monkeypatch.setattr(Decoder, "step", spoiled)
+    decoding = Decoding(max_length=12, **options)
+    drawn = draws([torch.rand(4), torch.rand(5)], decoding)
+    found = objective.generate(audio, decoding, drawn)
+    assert 4 not in found.values.tolist()
+    assert len(found.values) > 4
+    monkeypatch.setattr(Decoder, "step", lambda self, tokens, cache: step(self, tokens, cache) * float("nan"))
+    found = objective.generate(audio, decoding, drawn)
+    assert found.values.tolist() == [BOS, EOS] * 2  # without any number the caption ends

@@ -61,7 +61,7 @@ def are_positives(batch, i, j):
 
 def slow_contrastive(views, log_scale):
     audio, text, batch = views.full.embedding, views.text.embedding, views.batch
-    scale = torch.minimum(log_scale.exp(), torch.tensor(100.0))
+    scale = log_scale.exp()
     logits = torch.stack([torch.stack([scale * (a * t).sum() for t in text]) for a in audio])
 
     def side(logits, positive):
@@ -119,6 +119,9 @@ def test_contrastive_is_its_formula(case):
         [views.full.embedding, views.text.embedding, objective.log_scale],
     )
     assert extras["scale"].item() == pytest.approx(1 / 0.07)
+    batch = views.batch
+    wrong = [not are_positives(batch, i, j) for i in range(len(batch)) for j in range(len(batch.caption_key))]
+    assert extras["negatives"].item() == pytest.approx(sum(wrong) / len(batch))
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -137,21 +140,47 @@ def test_one_positive_a_row_is_the_loss_of_clip():
     torch.testing.assert_close(ours, torch_cross_entropy(logits, torch.arange(6)))
 
 
-def test_scale_begins_at_the_inverse_temperature_and_stops_at_100():
+def test_scale_begins_at_the_inverse_temperature_and_comes_back_to_its_cap():
     views = make_views(*CASES["nothing shared"])
     objective = Contrastive()
     assert objective.log_scale.item() == pytest.approx(log(1 / 0.07))
     objective.double()
-    objective(views)[0].backward()
-    assert objective.log_scale.grad.item() != 0
     for beyond in (log(100) + 0.01, 10.0):
-        objective.log_scale.data.fill_(beyond)
-        objective.log_scale.grad = None
+        state = {"log_scale": torch.tensor(beyond)}
+        objective.load_state_dict(state)  # as of a run that stepped over the cap
+        assert objective(views)[1]["scale"].item() == pytest.approx(100)
+        assert objective.calibration().scale == pytest.approx(100)
+        objective(views)[0].backward()
+        assert objective.log_scale.grad.item() != 0
+
+
+def test_the_scale_comes_down_from_its_cap_when_half_of_the_pairs_are_wrong():
+    """It stayed at its cap for ever: `clamp` in the loss has no gradient there."""
+    same = normalize(torch.randn(64, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64), dim=1)
+    views = make_views(range(64), range(64), range(64), width=16)
+    views.full.embedding, views.text.embedding = same, torch.cat([same[:32], same[32:].roll(1, 0)])
+    objective = Contrastive(0.01).double()
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=0.02, weight_decay=0.0)
+    scales = []
+    with torch.no_grad():
+        objective.log_scale += 0.001  # one overshoot
+    for _ in range(20):
         loss, extras = objective(views)
+        optimizer.zero_grad()
         loss.backward()
-        assert extras["scale"].item() == pytest.approx(100)
-        assert objective.log_scale.grad.item() == 0
-        torch.testing.assert_close(loss, slow_contrastive(views, torch.tensor(log(100), dtype=torch.float64)))
+        optimizer.step()
+        with torch.no_grad():
+            objective.constrain()
+        scales.append(extras["scale"].item())
+    assert scales[-1] < 80 < scales[0]
+
+
+def test_no_step_ends_above_the_cap():
+    objective = Contrastive(0.01)
+    with torch.no_grad():
+        objective.log_scale += 1
+        objective.constrain()
+    assert objective.log_scale.item() == pytest.approx(log(100))
 
 
 @pytest.mark.parametrize("objective", [Contrastive(0.01), Sigmoid(100.0)])

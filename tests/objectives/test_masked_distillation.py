@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from fake_views import FakeViews
+from slap import SLAP
 from slap.core.packed import Packed
 from slap.model.ema import EMATeacher
 from slap.objectives.masked_distillation import MaskedDistillation, PrototypeHead, collapse_signs, tally_of
 from slap.objectives.sinkhorn import sinkhorn
+from slap.testing import check_objective
+from slap.testing.tiny import CAPTIONS
 
 WIDTH, PROTOTYPES = 6, 5
 
@@ -240,3 +243,13 @@ def test_a_model_that_hides_nothing_is_refused():
     model = SimpleNamespace(audio=SimpleNamespace(width=WIDTH), teacher=EMATeacher(), mask_ratio=0.0)
     with pytest.raises(ValueError, match=r"mask_ratio is 0\.0, set it above 0"):
         MaskedDistillation().setup(model)
+
+
+def test_dropping_hidden_patches_keeps_the_contract():
+    torch.manual_seed(0)
+    nano = {"name": "transformer", "size": "nano"}
+    model = SLAP(nano, {**nano, "vocab_size": 320})
+    model.text.prepare(CAPTIONS)
+    check_objective(MaskedDistillation(8, 16, 8, drop=True, predictor_layers=1), model)
+    with pytest.raises(AssertionError, match="TinyAudio does not take a part of a clip's patches"):
+        check_objective(MaskedDistillation(8, 16, 8, drop=True))

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from slap import Batch, Packed
 from slap.core.batch import fingerprint
-from slap.model.views import hidden_sizes
+from slap.model.masks import hidden_sizes
 from slap.testing.tiny import tiny_batch, tiny_model
 
 SECONDS = (0.31, 0.05, 0.5, 0.12, 0.2, 0.33, 0.011, 0.27)
@@ -55,7 +55,7 @@ def choose(model, clips):
     )
 
 
-def the_first(patches, ratio):
+def the_first(patches, ratio, block=0):
     """In place of a random mask, one that does not depend on the batch."""
     return patches.index < hidden_sizes(patches.lengths, ratio)[patches.item]
 

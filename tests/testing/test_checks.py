@@ -1,5 +1,7 @@
 """The contract checks find each broken promise, and say which it is."""
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -19,6 +21,24 @@ def test_honest_plugins_pass_and_stay_as_they_are():
     check_text_encoder(TinyText())
     check_objective(Spread())
     check_objective(Spread(), tiny_model())
+
+
+class Memory(Objective):
+    """A running mean of the clips, as a state that checkpoints hold."""
+
+    def setup(self, model):
+        self.register_buffer("mean", torch.zeros(model.embedding_dim))
+
+    def forward(self, views):
+        clips = views.full.embedding
+        loss = (clips @ self.mean.clone()).mean() + clips[0, 0]
+        if self.training:
+            self.mean.lerp_(clips.detach().mean(0), 0.1)
+        return loss
+
+
+def test_an_objective_may_have_a_state_that_checkpoints_hold():
+    check_objective(Memory())
 
 
 class Spread(Objective):
@@ -202,6 +222,45 @@ class Vector(Objective):
         return views.full.embedding.mean(1)
 
 
+class Mute(Objective):
+    def forward(self, views):
+        views.full.embedding.mean()
+
+
+class Aloof(Objective):
+    def forward(self, views):
+        return views.full.embedding.mean().detach()
+
+
+class Blind(Objective):
+    def forward(self, views):
+        return views.audio_full.embedding.mean()
+
+
+class Hasty(Objective):
+    def __init__(self):
+        self.temperature = 0.1
+
+    def forward(self, views):
+        return views.full.embedding.mean()
+
+
+class Boost(Objective):
+    def setup(self, model):
+        self.head = nn.Linear(model.embedding_dim, 1)
+
+    def lr_scale(self, name):
+        return None
+
+    def forward(self, views):
+        return self.head(views.full.embedding).mean()
+
+
+class Dicey(Objective):
+    def forward(self, views):
+        return views.full.embedding.mean() * time.perf_counter_ns()
+
+
 class Fragile(Objective):
     def forward(self, views):
         return views.full.embedding.std(0).mean()  # not a number for one clip
@@ -256,13 +315,22 @@ class Chatty(Objective):
 @pytest.mark.parametrize(
     ("objective", "sentence"),
     [
-        (Vector, "gives a finite scalar .* its shape is|grad can be implicitly created only for scalar outputs"),
+        (
+            Vector,
+            r"returns a scalar loss .* \(Vector\) returned a tensor of shape \(4,\); its `forward` returns the loss",
+        ),
+        (Mute, r"returns a scalar loss .* \(Mute\) returned a NoneType; its `forward` returns the loss"),
+        (Aloof, "returns a scalar loss .* returned a loss without gradient, detached"),
+        (Blind, "reads `views.audio_full`, which does not exist; .*valid are: .*full, .*masked, .*teacher, .*text"),
+        (Hasty, r"sets itself up on any model; but .*Hasty cannot be used: its `__init__` must begin with `super\(\)"),
+        (Boost, r"scales the learning rate of each of its parameters .* got \{'head.weight': None"),
         (Fragile, "gives a finite scalar for a batch of one clip, .* it is nan"),
         (Bossy, "without the trainer's help; .* asks the trainer for `max_steps`|not attached to a `Trainer`"),
         (Choosy, r"reads the same views whatever the data, .* it reads \['hidden', 'masked', 'masked.embedding'\]"),
         (Pupil, "the model keeps no teacher: set `uses_teacher = True`"),
         (Greedy, "registers no part of the model as its own"),
-        (Restless, "gives the same loss for the same batch and random numbers"),
+        (Restless, "gives the same loss after the model's state is saved and loaded"),
+        (Dicey, "gives the same loss for the same batch, random numbers and state"),
         (Lazy, "finite gradient; but these get none: unused"),
         (Chatty, "gives scalars to log, by name"),
     ],

@@ -33,6 +33,7 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 QUICK = [
     *("--trainer.max_steps=2", "--trainer.val_check_interval=1", "--trainer.num_sanity_val_steps=0"),
     *("--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--data.num_workers=0"),
+    "--model.warmup_steps=0",
 ]
 
 
@@ -45,10 +46,11 @@ def prepared(tmp_path, corpus, *options):
 
 def tuned(recipe, out, start, *options):
     """Train, select and test; return the metrics of the test."""
-    fit = ["fit", "--recipe", recipe, f"--trainer.out={out}", f"--model.start={start}", "--model.warmup_steps=0"]
+    fit = ["fit", "--recipe", recipe, f"--trainer.out={out}", f"--model.start={start}"]
     assert main([*fit, *QUICK, *options]) == 0
     assert main(["test", "--config", f"{out}/config.yaml", "--ckpt_path", "best"]) == 0
-    return json.loads((out / "results.json").read_text())
+    (results,) = out.glob("test/*/results.json")
+    return json.loads(results.read_text())["metrics"]
 
 
 @pytest.mark.parametrize("corpus", ["audiocaps", "clotho"])
@@ -75,7 +77,8 @@ def test_captioning(tmp_path, tiny_checkpoint):
     with (out / "metrics.csv").open() as file:
         losses = [float(row["val/captioning"]) for row in csv.DictReader(file) if row["val/captioning"]]
     assert len(losses) == 2
-    assert "## Captions" in (out / "report.md").read_text()
+    (report,) = out.glob("test/*/report.md")
+    assert "## Captions" in report.read_text()
     monitored = next(value for name, value in content["callbacks"].items() if "BestCheckpoint" in name)
     assert float(monitored["best_model_score"]) == pytest.approx(min(losses), rel=1e-5)
 
@@ -102,7 +105,7 @@ def test_speech_commands_with_mixup(tmp_path, tiny_checkpoint):
     assert (found["classification_accuracy"]["count"], found["classification_accuracy"]["chance"]) == (8, 25.0)
     content = torch.load(tmp_path / "run" / "best.ckpt", weights_only=True)
     assert content["hyper_parameters"]["objectives"]["classification"]["classes"] == ["down", "no", "up", "yes"]
-    assert (tmp_path / "run" / "confusion_classification.png").is_file()
+    assert list((tmp_path / "run" / "test").glob("*/confusion_classification.png"))
     (panel,) = [p for p in panels(read_metrics(tmp_path / "run" / "metrics.csv"), {}) if p.unit == "%"]
     assert panel.title == "classification, accuracy, validation"
     assert len(panel.curves["classification_accuracy"]) == 2
@@ -292,10 +295,10 @@ def load_corpora():
 
 
 def test_the_mean_over_folds():
-    figure = lambda value: {"f": {"value": value, "chance": 10.0, "count": 4}}  # noqa: E731
+    figure = lambda value: {"f": {"value": value, "chance": 10.0, "count": 4, "best": 100.0}}  # noqa: E731
     found = summary({1: figure(50.0), 2: figure(100.0), 3: figure(75.0)})["f"]
     assert (found.value, found.chance, found.count) == (75.0, 10.0, 12)
-    assert 50.0 <= found.low <= 75.0 <= found.high <= 100.0
+    assert (found.low, found.high, found.over) == (0.0, 100.0, "folds")  # t of two degrees of freedom: 75 +- 98
     with pytest.raises(ValueError, match="fold 2 has the metrics g, another one f"):
         summary({1: figure(1.0), 2: {"g": figure(1.0)["f"]}})
 

@@ -19,7 +19,8 @@ import torch.distributed as dist
 from launch import launch
 from slap import Objective
 from slap.datamodules import AudioTextData, Clip, write_manifest
-from slap.model.views import Views, hidden_sizes
+from slap.model.masks import hidden_sizes
+from slap.model.views import Views
 from slap.testing import tiny_batch, tiny_model
 from slap.training.callbacks.learning_curves import read_metrics
 from slap.training.callbacks.loss_logger import LossLogger

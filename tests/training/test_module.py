@@ -8,9 +8,10 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
-from slap import SLAP, Batch, Objective, Packed
+from slap import SLAP, Batch, Objective, Packed, register
 from slap.core.batch import fingerprint
 from slap.nn.tokenizer import train_tokenizer
+from slap.training.half_precision import HalfWeights
 
 AUDIO = {"name": "transformer", "size": "nano"}
 TEXT = {"name": "transformer", "size": "nano", "vocab_size": 300}
@@ -91,7 +92,7 @@ def test_the_loss_is_the_weighted_sum(batch):
 
 @no_trainer
 def test_each_view_is_computed_once_and_only_when_read(batch, monkeypatch):
-    model = SLAP(AUDIO, TEXT, {"a": Reads("full"), "b": Reads("full", "masked"), "c": TeacherReads("teacher")})
+    model = SLAP(AUDIO, TEXT, {"a": Reads("full"), "b": Reads("full", "masked"), "c": TeacherReads("full", "teacher")})
     calls = {"student": 0, "teacher": 0, "text": 0, "patchify": 0}
 
     def count(module, name):
@@ -115,7 +116,7 @@ def test_objectives_that_choose_the_masked_view_save_the_full_pass(batch):
     model.audio.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs)))
     model.training_step(batch, 0).backward()
     assert passes == [2]  # one pass, and it was given what to hide
-    with pytest.raises(ValueError, match="view must be one of full, masked; got 'teacher'"):
+    with pytest.raises(ValueError, match="view must be one of full, masked, visible; got 'teacher'"):
         SLAP(AUDIO, TEXT, {"contrastive": {"view": "teacher"}})
 
 
@@ -148,6 +149,54 @@ def test_a_step_leaves_no_tensors_for_the_collector(batch, micro_clips):
         gc.garbage.clear()
         gc.enable()
     assert not left
+
+
+class Returns(Objective):
+    def __init__(self, output):
+        super().__init__()
+        self.output = output
+
+    def forward(self, views):
+        return self.output
+
+
+class Typo(Objective):
+    def forward(self, views):
+        return views.ful.embedding.mean()
+
+
+class Unborn(Objective):
+    def __init__(self):
+        self.head = torch.nn.Linear(2, 2)
+
+    def forward(self, views):
+        return self.head.weight.sum()
+
+
+@no_trainer
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        (Returns(None), r"objective 'mine' \(Returns\) returned a NoneType; its `forward` returns the loss, a 0-dim"),
+        (Returns(torch.ones(2, requires_grad=True)), r"returned a tensor of shape \(2,\)"),
+        (Returns(torch.ones(())), "returned a loss without gradient, detached"),
+        (Returns((torch.ones((), requires_grad=True), torch.ones(()))), "a loss with a Tensor beside it"),
+        (Typo(), r"objective 'mine' \(Typo\) reads `views.ful`, which does not exist; did you mean 'full'"),
+    ],
+)
+def test_an_objective_that_gives_no_loss_is_named(batch, objective, message):
+    with pytest.raises(ValueError, match=message):
+        SLAP(AUDIO, TEXT, {"mine": objective}).training_step(batch, 0)
+
+
+def test_a_plugin_that_forgets_its_base_class_is_told_the_line():
+    with pytest.raises(AttributeError, match=r"before Module.__init__"):
+        Unborn()
+    register("unborn")(Unborn)
+    with pytest.raises(
+        ValueError, match=r"objective 'unborn' cannot be made: its `__init__` must begin with `super\(\)"
+    ):
+        SLAP(AUDIO, TEXT, {"unborn": 1.0})
 
 
 @no_trainer
@@ -192,8 +241,20 @@ def test_fit_logs_what_it_promises_and_validates(tmp_path):
     assert logged["val/zeroshot_animal"] in (0.0, 50.0, 100.0)
 
 
+def test_half_precision_trains_all_objectives_and_keeps_the_averages_in_full(tmp_path):
+    small = {"layers": 1, "width": 64, "heads": 2, "hidden": 64}
+    objectives = {"contrastive": 1.0, "captioning": small, "masked_distillation": {"prototypes": 8}}
+    model = SLAP(AUDIO, TEXT, objectives, warmup_steps=0)
+    trainer = quiet_trainer(tmp_path, plugins=[HalfWeights("bf16-true")], limit_val_batches=0, log_every_n_steps=1)
+    trainer.fit(model, datamodule=Data())
+    assert all(torch.isfinite(trainer.callback_metrics[f"train/{name}"]) for name in objectives)
+    assert model.audio.embed.weight.dtype == torch.bfloat16
+    assert {p.dtype for p in model.teacher.parameters()} == {torch.float32}
+    assert model.objectives["contrastive"].log_scale.dtype == torch.float32
+
+
 def test_a_checkpoint_brings_back_the_model_with_its_tokenizer(tmp_path):
-    model = SLAP(AUDIO, TEXT, {"contrastive": 1.0, "masked_distillation": 1.0})
+    model = SLAP(AUDIO, TEXT, {"contrastive": 1.0, "masked_distillation": 1.0}, warmup_steps=0)
     trainer = quiet_trainer(tmp_path)
     trainer.fit(model, datamodule=Data())
     trainer.save_checkpoint(tmp_path / "model.ckpt")
@@ -210,7 +271,7 @@ def test_a_checkpoint_brings_back_the_model_with_its_tokenizer(tmp_path):
 def test_a_checkpoint_loads_where_the_files_it_was_made_from_are_gone(tmp_path):
     words = tmp_path / "words.model"
     train_tokenizer(CAPTIONS, 300).save(words)
-    model = SLAP(AUDIO, TEXT | {"tokenizer": str(words)})
+    model = SLAP(AUDIO, TEXT | {"tokenizer": str(words)}, warmup_steps=0)
     trainer = quiet_trainer(tmp_path)
     trainer.fit(model, datamodule=Data())
     trainer.save_checkpoint(tmp_path / "model.ckpt")
@@ -220,7 +281,7 @@ def test_a_checkpoint_loads_where_the_files_it_was_made_from_are_gone(tmp_path):
 
 
 def test_a_checkpoint_of_an_instance_says_what_to_pass(tmp_path):
-    model = SLAP(AUDIO, TEXT, {"mine": Constant(1.0)})
+    model = SLAP(AUDIO, TEXT, {"mine": Constant(1.0)}, warmup_steps=0)
     trainer = quiet_trainer(tmp_path)
     trainer.fit(model, datamodule=Data())
     trainer.save_checkpoint(tmp_path / "model.ckpt")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from slap.model.contracts import Encoder
+from slap.model.contracts import Encoder, Objective
 from slap.training.optim import parameter_groups, warmup_cosine
 
 
@@ -34,6 +34,25 @@ def test_groups_by_decay_and_learning_rate():
     assert {key: [id(p) for p in params] for key, params in groups.items()} == {
         key: [id(p) for p in params] for key, params in expected.items()
     }
+
+
+class Head(Objective):
+    def __init__(self):
+        super().__init__()
+        self.out, self.scale = nn.Linear(4, 2, bias=False), nn.Parameter(torch.ones(()))
+
+    def lr_scale(self, name):
+        return 10.0 if name.startswith("out") else 1.0
+
+    def forward(self, views):
+        return self.scale * self.out.weight.sum()
+
+
+def test_an_objective_has_learning_rates_of_its_own():
+    model = nn.ModuleDict({"encoder": Half(), "objective": Head()})
+    rates = {id(p): group["lr"] for group in parameter_groups(model, 0.1, 0.0, 0.5) for p in group["params"]}
+    assert rates[id(model["objective"].out.weight)] == pytest.approx(1.0)
+    assert rates[id(model["objective"].scale)] == pytest.approx(0.1)
 
 
 def test_the_learning_rate_rises_linearly_and_ends_at_zero():

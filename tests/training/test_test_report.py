@@ -17,6 +17,7 @@ from slap.metrics.tables import metrics_markdown, metrics_text
 from slap.testing.tiny import tiny_batch, tiny_model
 from slap.training.callbacks.test_report import ReportWriter, Sample, captioned, median_ranks, write
 from slap.training.held_out import HeldOutMetrics
+from slap.training.test_record import Provenance
 
 RESULTS = {
     "t2a_R@1": MetricValue(62.5, 56.25, 68.75, 0.3125, 320),
@@ -25,6 +26,10 @@ RESULTS = {
     "a2t_R@10": MetricValue(0.0, 0.0, 1.5, 3.125, 300),
     "zeroshot_order": MetricValue(75.0, 64.0, 86.0, 8.3333, 108),
 }
+
+
+NEW = Provenance({"path": None, "sha256": None, "step": 0})
+"""What is tested without a checkpoint."""
 
 
 def evaluated():
@@ -38,12 +43,12 @@ def evaluated():
 
 def test_table():
     assert metrics_text(RESULTS).splitlines() == [
-        "metric                           value     95 % interval    chance     count",
-        "text to audio, R@1                62.5      56.2 to 68.8       0.3       320",
-        "text to audio, R@10              100.0     99.0 to 100.0       3.1       320",
-        "audio to text, R@1                60.0      50.0 to 70.0       0.3       300",
-        "audio to text, R@10                0.0        0.0 to 1.5       3.1       300",
-        "zero-shot, order                  75.0      64.0 to 86.0       8.3       108",
+        "metric                         value     95 % interval  chance    best   count",
+        "text to audio, R@1              62.5      56.2 to 68.8     0.3   100.0     320",
+        "text to audio, R@10            100.0     99.0 to 100.0     3.1   100.0     320",
+        "audio to text, R@1              60.0      50.0 to 70.0     0.3   100.0     300",
+        "audio to text, R@10              0.0        0.0 to 1.5     3.1   100.0     300",
+        "zero-shot, order                75.0      64.0 to 86.0     8.3   100.0     108",
     ]
 
 
@@ -61,9 +66,9 @@ def test_median_ranks_are_a_line():
 
 def test_table_fits_a_terminal_and_shows_metrics_it_does_not_know():
     lines = metrics_text(
-        {"zeroshot_speaker_number": MetricValue(100, 100, 100, 100, 1_000_000), "mAP": RESULTS["a2t_R@1"]}
+        {"zeroshot_speaker_number": MetricValue(100, 100, 100, 100, 100_000), "mAP": RESULTS["a2t_R@1"]}
     )
-    assert {len(line) for line in lines.splitlines()} == {76}
+    assert {len(line) for line in lines.splitlines()} == {78}
     assert lines.splitlines()[2].startswith("mAP  ")
     wide = metrics_text({"zeroshot_" + "x" * 40: RESULTS["a2t_R@1"]}).splitlines()
     assert len(wide[0]) == len(wide[1])  # columns stay in line
@@ -71,9 +76,9 @@ def test_table_fits_a_terminal_and_shows_metrics_it_does_not_know():
 
 def test_markdown():
     assert metrics_markdown({"t2a_R@1": RESULTS["t2a_R@1"]}).splitlines() == [
-        "| metric | value | 95 % interval | chance | count |",
-        "|---|---:|---:|---:|---:|",
-        "| text to audio, R@1 | 62.5 | 56.2 to 68.8 | 0.3 | 320 |",
+        "| metric | value | 95 % interval | chance | best | count |",
+        "|---|---:|---:|---:|---:|---:|",
+        "| text to audio, R@1 | 62.5 | 56.2 to 68.8 | 0.3 | 100.0 | 320 |",
     ]
 
 
@@ -111,7 +116,7 @@ def test_confusions_are_shares_of_the_true_class():
 
 
 def test_files(tmp_path):
-    write(tmp_path / "run", evaluated(), [Sample("clip-1", "a bell | a buzz", "a bell")])
+    write(tmp_path / "run", evaluated(), NEW, [Sample("clip-1", "a bell | a buzz", "a bell")])
     plots = ["confusion_order.png", "recall.png", "recall_by_duration.png"]
     found = sorted(path.name for path in (tmp_path / "run").iterdir())
     assert found == [plots[0], "recall.png", "recall_by_duration.png", "report.md", "results.json"]
@@ -119,7 +124,7 @@ def test_files(tmp_path):
         pixels = matplotlib.image.imread(tmp_path / "run" / name)
         assert min(pixels.shape[:2]) > 200
         assert len(np.unique(pixels.reshape(-1, 4), axis=0)) > 50  # more than a blank sheet
-    saved = json.loads((tmp_path / "run/results.json").read_text())
+    saved = json.loads((tmp_path / "run/results.json").read_text())["metrics"]
     assert {name: MetricValue(**result) for name, result in saved.items()} == RESULTS
     report = (tmp_path / "run/report.md").read_text()
     assert metrics_markdown(RESULTS) in report
@@ -128,7 +133,7 @@ def test_files(tmp_path):
 
 
 def test_no_samples_no_heading(tmp_path):
-    write(tmp_path, evaluated())
+    write(tmp_path, evaluated(), NEW)
     assert "Captions" not in (tmp_path / "report.md").read_text()
 
 
@@ -181,6 +186,8 @@ def test_callback_reports_after_a_test_run(tmp_path, capsys):
     trainer.test(Judged(), DataLoader(batches, batch_size=None), verbose=False)
     printed = capsys.readouterr().out
     assert metrics_text(RESULTS) in printed
-    assert f"More in {tmp_path / 'report.md'}" in printed
-    assert (tmp_path / "recall.png").is_file()
-    assert metrics_markdown(RESULTS) in (tmp_path / "report.md").read_text()
+    folder = tmp_path / "test" / "clips-none"
+    assert f"More in {folder / 'report.md'}" in printed
+    assert "The model is untrained: no checkpoint was loaded." in printed
+    assert (folder / "recall.png").is_file()
+    assert metrics_markdown(RESULTS) in (folder / "report.md").read_text()

@@ -8,7 +8,9 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 import toy_recipe as recipe
+from slap.testing import TinyAudio, TinyText
 from slap.training.callbacks.learning_curves import draw, panels, read_metrics
+from slap.training.module import SLAP
 from slap.training.trainer import trainer
 
 pytestmark = pytest.mark.usefixtures("fast_reports")
@@ -98,9 +100,33 @@ def test_best_is_of_the_best_validation_and_last_of_the_last_step(mode, best, tm
     assert len(list(tmp_path.glob("*.ckpt"))) == 3
 
 
-def test_an_unknown_metric_to_monitor_fails_at_the_first_validation(tmp_path):
+def test_an_unknown_metric_to_monitor_fails_before_the_first_step(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"monitor is 'val/t2a_R@3'.* did you mean 'val/t2a_R@\d+'\? valid are: .*val/a2t"
+    ):
+        fit(tmp_path, max_steps=2, monitor="val/t2a_R@3", num_sanity_val_steps=2)
+    assert not list(tmp_path.glob("*.ckpt"))
+
+
+@pytest.mark.parametrize("monitor", ["val/t2a_R@10", "val/zeroshot_parity", "train/loss"])
+def test_a_metric_that_is_logged_passes_the_check(tmp_path, monitor):
+    fit(tmp_path, max_steps=2, monitor=monitor, num_sanity_val_steps=2)
+    assert (tmp_path / "best.ckpt").exists()
+
+
+def test_last_is_saved_whatever_goes_wrong_with_best(tmp_path):
     with pytest.raises(Exception, match=r"monitor='val/nothing'.*could not find.*'val/t2a_R@1'"):
-        fit(tmp_path, max_steps=2, monitor="val/nothing")
+        fit(tmp_path, max_steps=2, monitor="val/nothing")  # no trial validation, which would find it
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
+
+
+def test_a_warmup_must_end_before_the_training(tmp_path):
+    made = recipe.trainer(str(tmp_path), max_steps=4, **QUIET)
+    model = SLAP(TinyAudio(), TinyText(), {"contrastive": 1.0}, warmup_steps=4)
+    with pytest.raises(ValueError, match=r"warmup_steps=4 does not end before max_steps=4.*--model.warmup_steps 0"):
+        made.fit(model, datamodule=recipe.data())
+    trial = recipe.trainer(str(tmp_path), fast_dev_run=True, **QUIET)
+    trial.fit(SLAP(TinyAudio(), TinyText(), {"contrastive": 1.0}), datamodule=recipe.data())
 
 
 def test_a_folder_that_holds_a_run_is_left_alone(tmp_path):
@@ -171,7 +197,8 @@ def test_the_picture_has_a_panel_for_everything_that_matters(tmp_path):
     ]
     assert [*drawn["text to audio, validation"].curves] == ["R@1", "R@5", "R@10"]
     assert drawn["zero-shot accuracy, validation"].chance == {"parity": 50.0}
-    assert drawn["text to audio, validation"].chance["R@1"] == pytest.approx(100 / 12)
+    # Of twelve clips three have the same caption, and each of them is right for it.
+    assert drawn["text to audio, validation"].chance["R@1"] == pytest.approx(100 * 3 / 12)
 
 
 def test_the_picture_is_one(tmp_path):

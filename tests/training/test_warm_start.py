@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 import slap
-from slap import SLAP
+from slap import SLAP, Packed
 from slap.recipes import finetune
-from slap.testing.tiny import tiny_checkpoint
+from slap.testing.tiny import CAPTIONS, tiny_checkpoint
 from slap.training.optim import depths, parameter_groups
 from slap.training.warm_start import WarmStart
 
@@ -133,3 +133,31 @@ def test_depths_of_layers_in_stages_and_of_none():
     assert names[1:4] == ["layers.0.blocks.0.weight", "layers.0.down.weight", "layers.0.down.bias"]
     assert depths(swin) == [5, 4, 3, 3, 2, 1, 1, 0]
     assert depths(nn.Linear(2, 2)) == [0, 0]
+
+
+def test_an_older_checkpoint_keeps_the_options_of_its_time(tmp_path):
+    """Before `fill` and a default of `row_embedding` by size, a checkpoint did not name them."""
+    torch.manual_seed(0)
+    older = {"name": "transformer", "size": "nano", "fill": "mean", "row_embedding": False}
+    text = {"name": "transformer", "size": "nano", "vocab_size": 320}
+    made = SLAP(older, text, ema=True).eval()
+    made.text.prepare(CAPTIONS)
+    content = {"hyper_parameters": dict(made.hparams), "state_dict": made.state_dict()}
+    content["pytorch-lightning_version"] = "2.6.6"
+    made.on_save_checkpoint(content)
+    for name in ("fill", "row_embedding"):
+        del content["hyper_parameters"]["audio"][name]
+    torch.save(content, tmp_path / "older.ckpt")
+    clip = torch.rand(9_000, generator=torch.Generator().manual_seed(0)) - 0.5
+    expected = made.embed_audio(Packed.pack([clip])).detach()
+    used = slap.load(tmp_path / "older.ckpt", "cpu")
+    torch.testing.assert_close(used.embed_audio(clip), expected, rtol=0, atol=1e-5)
+    used.save_pretrained(tmp_path / "out", allow_collapsed=True)
+    torch.testing.assert_close(slap.load(tmp_path / "out", "cpu").embed_audio(clip), expected, rtol=0, atol=1e-5)
+    start = WarmStart.read(tmp_path / "older.ckpt")
+    tuned = SLAP(**start.arguments({"contrastive": 1.0}))
+    start.fill(tuned)
+    again = SLAP.load_from_checkpoint(tmp_path / "older.ckpt", weights_only=True)
+    for model in (tuned, again):
+        torch.testing.assert_close(model.eval().embed_audio(Packed.pack([clip])).detach(), expected, rtol=0, atol=1e-5)
+    assert again.portable(dict(again.hparams))["audio"] == older

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 ReadAt = Callable[[int, int], bytes]
 """From a place in a file and a number of bytes to these bytes, fewer at its end."""
@@ -24,13 +25,29 @@ RESERVOIR = 256
 LOOKED_THROUGH = 1 << 22
 """Bytes of a file of FLAC or Ogg up to which it is looked through for others that were joined to it."""
 
+UNKNOWN = 0x7FFFF000
+"""Bytes of a WAV, or of its data, from which on the size is that of a stream, whose length was not known."""
+
+ENDLESS = 1 << 62
+"""Bytes of the data of a CAF from which on its size is not known, too."""
+
+ASF = b"\x30\x26\xb2\x75"
+ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+"""First bytes of ASF, and those of what it says of itself."""
+
+MOST_CHUNKS = 32
+"""Chunks before that of the data, at most."""
+
+CHUNKED = (b"RIFF", b"RF64", b"caff", ASF)
+"""First bytes of files that say how many bytes they have."""
+
 DELAY = 529
 """Samples by which the decoder of MP3 is late."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What the header of a file claims.
+    """The length that the header of a file claims, and its trustworthiness.
 
     Attributes:
         sure: the bytes of the file bear it out, so libsndfile reads the whole file.
@@ -63,7 +80,41 @@ def examined(read_at: ReadAt, size: int) -> Claim:
         return _ogg(read_at, size)
     if head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0"):
         return _mp3(read_at, size)
+    if head in CHUNKED:
+        return Claim(True, broken_off=_chunks(read_at, head) > size)
     return SURE
+
+
+def _chunks(read_at: ReadAt, head: bytes) -> int:
+    """Return the bytes that a file of chunks says to have, up to the end of its data; 0 if it does not know."""
+    if head == ASF:
+        return _asf(read_at)
+    if head == b"caff":
+        return _end_of_data(read_at, 8, 8, "big")
+    if head == b"RF64":
+        return int.from_bytes(read_at(20, 8), "little") + 8
+    if read_at(8, 4) == b"AVI ":
+        return int.from_bytes(read_at(4, 4), "little") + 8
+    return _end_of_data(read_at, 12, 4, "little")
+
+
+def _end_of_data(read_at: ReadAt, at: int, width: int, order: Literal["big", "little"]) -> int:
+    """Return where the chunk of the data ends, of chunks that begin at a place and have sizes of some bytes."""
+    for _ in range(MOST_CHUNKS):
+        chunk = read_at(at, 4 + width)
+        said = int.from_bytes(chunk[4:], order)
+        if chunk[:4] == b"data":
+            return at + 4 + width + said if said < (UNKNOWN if width == 4 else ENDLESS) else 0
+        at += 4 + width + said + (said & 1 if width == 4 else 0)
+    return 0
+
+
+def _asf(read_at: ReadAt) -> int:
+    """Return the bytes that ASF says to have, unless it was written to a pipe."""
+    head = read_at(0, 1 << 13)
+    at = head.find(ASF_PROPERTIES)
+    piped = at < 0 or len(head) < at + 92 or head[at + 88] & 1
+    return 0 if piped else int.from_bytes(head[at + 40 : at + 48], "little")
 
 
 def _flac(read_at: ReadAt, size: int) -> Claim:

@@ -60,7 +60,7 @@ class Decoder(Protocol):
 
     @property
     def broken_off(self) -> bool:
-        """Whether the file was found to end within its stream."""
+        """True if the file was found to end within its stream."""
 
     @property
     def damaged(self) -> int:
@@ -113,14 +113,19 @@ def header(source: str | Path | BinaryIO) -> Header:
         return header_of(file)
 
 
-def measure(source: str | Path | BinaryIO) -> Header:
+def measure(source: str | Path | BinaryIO, name: str | None = None) -> Header:
     """Read the header of an audio file, with the true length: where the header is not sure of it, the file is decoded.
+
+    Args:
+        source: a path, or an open file that can be sought.
+        name: of the file, for messages; None is the path.
 
     Raises:
         AudioError: as `header`, or nothing of it can be decoded.
     """
-    with closing(opened(source)) as file:
-        return measured(file, name_of(source))
+    name = name or name_of(source)
+    with closing(opened(source, name)) as file:
+        return measured(file, name)
 
 
 def measured(file: Decoder, name: str) -> Header:
@@ -214,7 +219,7 @@ def _decoder(source: str | BinaryIO, name: str) -> Decoder:
         if claim.sure:
             with suppress(RuntimeError, TypeError):  # then FFmpeg says what is wrong; TypeError: no header, by the name
                 first = SndFile(source, claim)
-                if first.frames > 0:
+                if first.frames > 0 and first.sure:
                     return first
                 first.close()
         return FfmpegFile(source, claim)

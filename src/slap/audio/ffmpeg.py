@@ -11,6 +11,7 @@ T frames, C channels.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
@@ -33,8 +34,14 @@ FORMATS = (
 
 UNKNOWN = "no format of sound is found in it; wav, flac, mp3, ogg, opus, m4a, webm, wma and most others are read"
 
-DECLARING = ("aiff", "ape", "asf", "au", "avi", "caf", "flac", "flv", "matroska", "mov", "tak", "tta", "w64", "wv")
+DECLARING = ("aiff", "ape", "au", "avi", "caf", "flac", "mov", "tak", "tta", "w64", "wv")
 """Containers whose header declares the length; of others FFmpeg estimates it, or takes it from the end of the file."""
+
+COMMON = ("flv", "matroska")
+"""Containers whose header declares one length for all that is in them."""
+
+TIME = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
+"""The time of a tag of Matroska that gives the length of one track."""
 
 NEAR = 10
 """Seconds up to which all before a place is decoded too: decoders of AAC and AC-3 draw random noise as they go on."""
@@ -69,6 +76,8 @@ class FfmpegFile:
         self._bytes: BinaryIO = Path(source).open("rb") if isinstance(source, str) else source  # noqa: SIM115
         self._owned = isinstance(source, str)
         self._container: Any = None
+        self.samplerate = self.channels = 0
+        self._first: Seconds | None = None  # time of the first frame
         try:
             self.broken_off = claim.broken_off
             self._start()
@@ -96,14 +105,16 @@ class FfmpegFile:
             raise UserError("FFmpeg has no decoder for its sound")
         context.thread_count = 1
         self.lossy = not context.codec.lossless
-        self.samplerate: int = context.sample_rate
-        self.layout = context.layout  # that of the context follows what it decodes
-        self.channels: int = self.layout.nb_channels
+        if not self.samplerate:
+            self._take(context)
         self.damaged = 0
         self._at = 0
-        self._first_time: Seconds | None = None
         self._blocks = self._decoded(packets_of(container, self._stream))
         self._held: list[np.ndarray] = []
+
+    def _take(self, sound: Any) -> None:
+        """Take rate and channels from the first frame, and until then from the container, which may mean later ones."""
+        self.samplerate, self.layout, self.channels = sound.sample_rate, sound.layout, sound.layout.nb_channels
 
     def _hint(self) -> int:
         """Return T by the header, or as FFmpeg estimates it; 0 if neither is known."""
@@ -113,23 +124,33 @@ class FfmpegFile:
         return round(ticks * unit * self.samplerate) if ticks else 0
 
     def _declared(self) -> int | None:
-        declaring = self._container.format.name.split(",")[0] in DECLARING and self.frames > 0
-        return self.frames if declaring else None
+        """Return T as the header declares it; None where it does not, or only for sound and pictures together."""
+        container, own = self._container.format.name.split(",")[0], self._stream.duration
+        if container not in COMMON:
+            return self.frames if container in DECLARING and own else None
+        tag = TIME.fullmatch(self._stream.metadata.get("DURATION", ""))
+        if tag:
+            hours, minutes, seconds = map(Fraction, tag.groups())
+            end = hours * 3600 + minutes * 60 + seconds
+        elif own or sum(not _is_cover(stream) for stream in self._container.streams) > 1:  # its own is an estimate
+            return None
+        else:
+            end = Fraction(self._container.duration or 0, 1_000_000)
+        return round((end - Fraction(self._first or 0)) * self.samplerate) if end else None
 
     def _begins(self) -> Seconds:
         """Return the time of the first sample after the first picture, if there are pictures."""
         videos = [video for video in self._container.streams.video if not _is_cover(video)]
         times = [float(video.start_time * video.time_base) for video in videos if video.start_time is not None]
-        if not times or self._first_time is None:
-            return 0.0
-        return max(self._first_time - min(times), 0.0)
+        return max((self._first or 0.0) - min(times), 0.0) if times else 0.0
 
     def _decoded(self, packets: Iterator[Any], frames: Sequence[Any] = ()) -> Iterator[np.ndarray]:
         """Yield (n, C) float32 of some frames that are decoded, and of the packets after them."""
         convert = _Converter(self)
         for frame in chain(frames, self._frames(packets)):
-            if self._first_time is None:
-                self._first_time = frame.time
+            if self._first is None:
+                self._first = frame.time or 0.0
+                self._take(frame)
             yield from convert(frame)
         yield from convert(None)
 
@@ -284,8 +305,8 @@ def _samples(frame: Any) -> np.ndarray:
     return np.ascontiguousarray((samples - (scale if kind.startswith("u") else 0)) / scale, np.float32)
 
 
-def _is_cover(video: Any) -> bool:
-    """Tell if a stream of pictures is the cover of a piece of music."""
+def _is_cover(stream: Any) -> bool:
+    """Tell if a stream is the cover of a piece of music."""
     from av.stream import Disposition
 
-    return bool(video.disposition & Disposition.attached_pic)
+    return bool(stream.disposition & Disposition.attached_pic)

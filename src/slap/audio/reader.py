@@ -133,21 +133,24 @@ class AudioFile:
         samples = max(samples_in(duration, rate), 1)
         # As many as give these samples, also where each becomes several.
         frames = max(samples_after(samples, rate, own), (samples - 1) * own // rate + 1)
-        if not self.header.exact and (whole or duration > 0):
-            return Span(first, frames, samples)
+        if not self.header.exact:  # the manifest's length, which is rounded to a sample of its rate
+            total = 0 if self._expected is None else samples_in(self._expected + 0.5 / rate, own)
         # Times are rounded, e.g. to another rate; the last frames of a file belong to the segment that ends there.
         if abs(first + frames - total) <= ROUNDING * own and first < total:
             frames = total - first
+        if not self.header.exact and (whole or duration > 0):
+            return Span(first, frames, samples)
         slack = max(self._slack(frames), self._lossy_tolerance())
         if duration <= 0 or first + frames - total > max(slack * own, 2):
             raise self._outside(start, start + duration, total)
         return Span(first, frames, samples)
 
     def _outside(self, start: Seconds, stop: Seconds, total: int) -> AudioError:
+        note = self.header.note
         return AudioError(
             f"the segment from {start:.3f} to {stop:.3f} s does not lie in {self.name}, which lasts "
-            f"{total / self.header.rate:.3f} s",
-            "wrong_duration",
+            f"{total / self.header.rate:.3f} s{note and ': ' + note}",
+            "truncated" if note else "wrong_duration",
             self.name,
         )
 
@@ -161,7 +164,13 @@ class AudioFile:
         """
         self._expected = expected
         found = self.header.duration
-        if self.header.exact and abs(found - expected) > self._tolerance(expected):
+        if not self.header.exact:
+            return
+        tolerance = self._tolerance(expected)
+        if self.header.note and found < expected - tolerance:
+            detail = f"{self.name} is not whole, {self.header.note}; the manifest says {expected:.3f} s"
+            raise AudioError(detail, "truncated", self.name)
+        if abs(found - expected) > tolerance:
             raise self._differs(f"lasts {found:.3f} s", expected)
 
     def _differs(self, found: str, expected: Seconds) -> AudioError:
@@ -170,7 +179,7 @@ class AudioFile:
     def measure(self) -> None:
         """Make the header exact, by decoding the file if need be."""
         if not self.header.exact:
-            self.header = measured(self._file, self.name)
+            self.header, self._begun = measured(self._file, self.name), True
 
     def check_size(self, span: Span, rate: int, largest: int) -> None:
         """Refuse a segment that takes too much memory to be read as a whole.
@@ -276,7 +285,7 @@ class AudioFile:
         if not missing:
             return
         if at == span.start:
-            raise self._outside(at / own, stop / own, at if self._file.seek(0) else 0)
+            raise self._beyond_the_end(at, stop)
         beyond = max(stop - self.header.frames, 0) if self.header.exact else 0
         cut_short = self.header.exact or self.note
         slack = max(min(self._slack(span.frames), ESTIMATE), 0 if cut_short else self._lossy_tolerance())
@@ -288,6 +297,10 @@ class AudioFile:
                 self.name,
             )
         yield np.zeros((missing, self.header.channels), np.float32)
+
+    def _beyond_the_end(self, start: int, stop: int) -> AudioError:
+        self.measure()
+        return self._outside(start / self.header.rate, stop / self.header.rate, self.header.frames)
 
     def _check_end(self, at: int, expected: Seconds) -> None:
         """Refuse a file that goes on where it should end, once it was read up to there."""
@@ -305,9 +318,11 @@ class AudioFile:
             self._seek(at)
         self._begun = True
         while stop is None or at < stop:
-            block = self._read(size if stop is None else min(size, stop - at), at)
+            wanted = size if stop is None else min(size, stop - at)
+            block = self._read(wanted, at)
+            if len(block) < wanted:
+                self.note = note_of(self._file, at + len(block))
             if not len(block):
-                self.note = note_of(self._file, at)
                 return
             yield block
             at += len(block)

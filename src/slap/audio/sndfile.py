@@ -12,18 +12,18 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from slap.audio.claims import Claim
+from slap.audio.claims import UNKNOWN, Claim
 from slap.audio.ffmpeg import FfmpegFile
 from slap.core.units import Seconds
-
-UNKNOWN = 0x7FFFF000
-"""Bytes of a WAV's data from which on the size is that of a stream, whose length was not known."""
 
 _CUT_SHORT = re.compile(r"^ *(?:data|SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 """The line of libsndfile's log about the data of a file that ends too early."""
 
 LEAD = 1
 """Seconds of Opus that are decoded before a place."""
+
+OPUS_RATE = 48_000
+"""Hz at which Opus is decoded, whatever was encoded."""
 
 FAR = 10
 """Seconds from which on FFmpeg finds a place in a file in which libsndfile would have to begin at the first frame."""
@@ -39,6 +39,9 @@ class SndFile:
         source: a path, or an open file, which is read from its beginning.
         claim: of its header.
 
+    Attributes:
+        sure: libsndfile gives the samples that other players give.
+
     Raises:
         Exception: whatever soundfile raises.
     """
@@ -52,9 +55,11 @@ class SndFile:
         self._reach = claim.reach if self._file.can_seek() else 0
         self.frames, self.samplerate, self.channels = self._file.frames, self._file.samplerate, self._file.channels
         container = self._file.format
+        self.sure = self._sure(container, self._file.subtype)
         self.lossy = container in ("MP3", "OGG")
         self.declared: int | None = self._declared(container)
         self._lead = LEAD * self.samplerate if self._file.subtype == "OPUS" else 0
+        self._silent = container in ("CAF", "RF64")  # whose log does not say that the data ends too early
         self._at = 0
         self._second: FfmpegFile | None = None
 
@@ -63,10 +68,18 @@ class SndFile:
             self._source.seek(0)
         return _Unsought(self._source)
 
+    def _sure(self, container: str, coding: str) -> bool:
+        """Tell if libsndfile gives the samples that other players give, in their order of channels."""
+        if coding == "OPUS" and self.samplerate != OPUS_RATE:  # the rate that was encoded, to which it resamples
+            return False
+        if container == "OGG" and self.channels > 2:  # in the order of Vorbis
+            return False
+        return coding != "MPEG_LAYER_III" or container == "MP3"
+
     @property
     def broken_off(self) -> bool:
-        """Whether the file ends within its stream."""
-        return self._second.broken_off if self._second else False
+        """True if the file was found to end within its stream."""
+        return self._second.broken_off if self._second else self._silent and self._claim.broken_off
 
     @property
     def damaged(self) -> int:

@@ -26,6 +26,7 @@ from slap.cli.options import (
     add_decoding,
     add_dtype,
     add_model,
+    add_weights,
     as_records,
     decoding,
     load,
@@ -41,6 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_decoding(parser)
     add_batch(parser)
     add_dtype(parser)
+    add_weights(parser)
     add_common(parser)
 
 

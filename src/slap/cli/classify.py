@@ -29,6 +29,7 @@ from slap.cli.options import (
     add_common,
     add_dtype,
     add_model,
+    add_weights,
     as_records,
     load,
     plain,
@@ -67,6 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top", type=int, default=1, metavar="N", help="labels to show per file (default: 1)")
     add_batch(parser)
     add_dtype(parser)
+    add_weights(parser)
     add_common(parser)
 
 

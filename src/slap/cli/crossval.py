@@ -21,11 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slap.core.errors import UserError
+from slap.core.files import atomic_write
 
 if TYPE_CHECKING:
     from slap.metrics.bootstrap import MetricValue
 
-RESULTS, CONFIG = "results.json", "config.yaml"
+RESULTS, CONFIG = "fold.json", "config.yaml"
+"""The metrics of a fold, and what it was run with."""
+
 ARGUMENTS = "crossval_arguments.json"
 """What the folds of a folder are trained with: other options would make another table."""
 
@@ -90,6 +93,8 @@ def crossval(folds: Sequence[int], out: Path, options: Sequence[str], slap: Slap
         if not status:
             best = "best" if (folder / "best.ckpt").is_file() else "last"  # the last, without a fold for validation
             status = slap(["test", "--config", str(folder / CONFIG), "--ckpt_path", best])
+        if not status:
+            _keep(folder)
         if status:
             print(f"fold {fold} failed with status {status}; the same command goes on from here", file=sys.stderr)
             return status
@@ -104,7 +109,7 @@ def crossval(folds: Sequence[int], out: Path, options: Sequence[str], slap: Slap
 
 
 def summary(results: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str, MetricValue]:
-    """Compute the mean over folds of each metric, with its 95 % interval over folds.
+    """Compute the mean over folds of each metric, with Nadeau and Bengio's 95 % interval over folds.
 
     Args:
         results: metrics of each fold, as `slap test` writes them.
@@ -114,7 +119,7 @@ def summary(results: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str,
     """
     import torch
 
-    from slap.metrics.bootstrap import mean_over_folds
+    from slap.metrics.runs import mean_over_folds
 
     names = list(next(iter(results.values())))
     for fold, found in results.items():
@@ -124,8 +129,8 @@ def summary(results: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str,
     for name in names:
         own = [results[fold][name] for fold in sorted(results)]
         values = torch.tensor([result["value"] / 100 for result in own], dtype=torch.float64)
-        chance = sum(result["chance"] for result in own) / len(own)
-        together[name] = mean_over_folds(values, chance, sum(result["count"] for result in own))
+        chance, best = (sum(result[key] for result in own) / len(own) for key in ("chance", "best"))
+        together[name] = mean_over_folds(values, chance, sum(result["count"] for result in own), best)
     return together
 
 
@@ -136,13 +141,13 @@ def table(results: Mapping[int, Mapping[str, Mapping[str, Any]]], together: Mapp
         >>> from slap.metrics.bootstrap import MetricValue
         >>> folds = {1: {"classification_accuracy": {"value": 80.0}}, 2: {"classification_accuracy": {"value": 90.0}}}
         >>> print(table(folds, {"classification_accuracy": MetricValue(85.0, 80.0, 90.0, 10.0, 160)}))
-        | metric | mean over folds | 95 % interval over folds | chance | clips | fold 1 | fold 2 |
-        |---|---:|---:|---:|---:|---:|---:|
-        | classification, accuracy | 85.0 | 80.0 to 90.0 | 10.0 | 160 | 80.0 | 90.0 |
+        | metric | mean over folds | 95 % interval over folds | chance | best | clips | fold 1 | fold 2 |
+        |---|---:|---:|---:|---:|---:|---:|---:|
+        | classification, accuracy | 85.0 | 80.0 to 90.0 | 10.0 | 100.0 | 160 | 80.0 | 90.0 |
     """
     from slap.metrics.tables import cells, markdown_table, readable
 
-    heads = ["metric", "mean over folds", "95 % interval over folds", "chance", "clips"]
+    heads = ["metric", "mean over folds", "95 % interval over folds", "chance", "best", "clips"]
     heads += [f"fold {fold}" for fold in results]
     rows = [
         [readable(name), *cells(mean), *(f"{found[name]['value']:.1f}" for found in results.values())]
@@ -165,6 +170,14 @@ def _claim(out: Path, options: Sequence[str]) -> None:
         return
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(list(options)) + "\n", encoding="utf-8")
+
+
+def _keep(folder: Path) -> None:
+    """Keep the metrics of a fold's test apart from tests on other clips, which the folder may hold too."""
+    newest = max(folder.glob("test/*/results.json"), key=lambda path: path.stat().st_mtime_ns)
+    metrics = json.loads(newest.read_text(encoding="utf-8"))["metrics"]
+    with atomic_write(folder / RESULTS) as file:
+        file.write(json.dumps(metrics, indent=2) + "\n")
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

@@ -23,7 +23,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slap.cli.options import PATHS, add_batch, add_columns, add_common, add_dtype, add_model, as_records, load, tell
+from slap.cli.options import (
+    PATHS,
+    add_batch,
+    add_columns,
+    add_common,
+    add_dtype,
+    add_model,
+    add_weights,
+    as_records,
+    load,
+    tell,
+)
 from slap.core.errors import MissingDependencyError, UserError
 
 if TYPE_CHECKING:
@@ -51,6 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_batch(parser)
     add_dtype(parser)
+    add_weights(parser)
     add_common(parser)
 
 

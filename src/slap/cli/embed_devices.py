@@ -43,7 +43,9 @@ class PortionEmbedder(LightningModule):
 
     def on_predict_start(self) -> None:
         """Load the model onto the device."""
-        self.model = load(self.arguments.model, self.device, self.arguments.trust, self.arguments.dtype)
+        self.model = load(
+            self.arguments.model, self.device, self.arguments.trust, self.arguments.dtype, self.arguments.weights
+        )
 
     def predict_step(self, batch: tuple[int, int], batch_idx: int) -> int:
         """Embed one portion; rows go to the disk, and only their number back to the trainer."""
@@ -77,7 +79,7 @@ def embed_on_devices(arguments: argparse.Namespace, items: list[Input]) -> tuple
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    model = load(arguments.model, "cpu", arguments.trust, arguments.dtype)
+    model = load(arguments.model, "cpu", arguments.trust, arguments.dtype, arguments.weights)
     rank, world = trainer.global_rank, trainer.world_size
     table = EmbeddingTable(arguments.out, model.name, model.embedding_dim, rank)
     if trainer.is_global_zero:

@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slap.cli.options import DONE, SOME_FAILED, add_batch, add_columns, add_common
+from slap.cli.options import DONE, SOME_FAILED, add_batch, add_columns, add_common, add_weights
 from slap.core.errors import UserError
 from slap.datamodules.overlap import WAYS
 
@@ -86,6 +86,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-plots", action="store_true", help="draw no plots")
     parser.add_argument("--list", action="store_true", help="list tasks, benchmarks and prompt sets, and stop")
     add_batch(parser)
+    add_weights(parser)
     add_common(parser)
 
 
@@ -132,6 +133,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         device=arguments.device,
         trust=arguments.trust,
+        weights=arguments.weights,
         progress=bar,
         say=lambda line: print(f"slap: {line}", file=sys.stderr),
     )

@@ -21,7 +21,7 @@ import argparse
 import json
 from pathlib import Path
 
-from slap.cli.options import add_common, load
+from slap.cli.options import add_common, add_weights, load
 from slap.core.errors import UserError
 
 
@@ -44,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--torch", action="store_true", help="also write audio.pt2 and text.pt2, for torch.export.load")
     parser.add_argument("--allow-collapsed", action="store_true", help="save the model even if it is collapsed")
     parser.add_argument("--overwrite", action="store_true", help="replace the model in the folder OUT")
+    add_weights(parser)
     add_common(parser)
 
 

@@ -17,7 +17,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from slap.cli.options import add_common, add_dtype, add_model, load, plain, tell
+from slap.cli.options import add_common, add_dtype, add_model, add_weights, load, plain, tell
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             f"--{name}", type=float, default=default, metavar="X", help=f"{help_} (default: %(default)g)"
         )
     add_dtype(parser)
+    add_weights(parser)
     add_common(parser)
 
 

@@ -130,6 +130,7 @@ def as_json(report: UpdateReport, store: Store) -> dict[str, Any]:
         "files": len(store.files()),
         "windows": len(store),
         "approximate": store.approximate,
+        "passed_over": dict(report.passed.counts),
         "bad": [{"path": row.path, "reason": row.reason, "detail": row.detail} for row in report.bad],
         "notes": [{"path": path, "note": note} for path, note in report.notes],
     }
@@ -150,6 +151,8 @@ def as_text(index: Path, report: UpdateReport, store: Store, metadata: Metadata)
         f"{index}: {len(store.files())} files in {len(store)} windows of up to {metadata.window:g} s, {kind}",
         f"{changes}; {report.unchanged} as they were; {report.seconds / 60:.1f} min of audio embedded",
     ]
+    if report.passed:
+        lines.append(f"passed over: {report.passed}")
     if report.bad:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
         lines.append(f"not indexed: {reasons}")

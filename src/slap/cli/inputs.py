@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import glob
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from slap.audio.scan import scan
+from slap.audio.scan import PassedOver, scan
 from slap.audio.sources import Input, Segment
+from slap.cli.options import printable
 from slap.core.bad_clip import BadClip
 from slap.core.errors import UserError
 from slap.datamodules.manifests.columns import Columns
@@ -50,8 +52,11 @@ def _named(path: str, failed: list[tuple[str, str]], columns: Columns | None) ->
     if not _can_be_looked_at(path):
         yield _file(path)
     elif Path(path).is_dir():
-        for file in scan(Path(path)):
+        passed = PassedOver()
+        for file in scan(Path(path), passed.add):
             yield _file(str(Path(path) / file.path))
+        if passed:
+            print(printable(f"slap: passed over in {path}: {passed}"), file=sys.stderr)
     elif is_table(path):
         yield from _manifest(path, failed, columns)
     elif Path(path).exists():

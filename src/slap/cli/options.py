@@ -42,7 +42,8 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust",
         action="store_true",
-        help="load a saved model even if its checksum is wrong or its files are links to elsewhere",
+        help="load a model even if its checksum is wrong, its weights are not finite or its files are links to "
+        "elsewhere",
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
@@ -76,6 +77,17 @@ def columns_from_text(text: str) -> dict[str, str | None]:
     except (yaml.YAMLError, UserError) as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return content
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add --weights."""
+    parser.add_argument(
+        "--weights",
+        choices=("raw", "ema"),
+        default="raw",
+        help="weights of a checkpoint: raw as they were trained, or ema, their exponential moving averages "
+        "(default: raw)",
+    )
 
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
@@ -160,7 +172,8 @@ def load(arguments: argparse.Namespace) -> Model:
     from slap.core.registry import load_plugins
 
     load_plugins(arguments.plugins)
-    return slap.load(arguments.model, arguments.device, arguments.trust, getattr(arguments, "dtype", None))
+    dtype = getattr(arguments, "dtype", None)
+    return slap.load(arguments.model, arguments.device, arguments.trust, dtype, arguments.weights)
 
 
 def plain(options: Sequence[str] | None, what: str) -> list[str]:

@@ -21,11 +21,14 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from slap.cli.recipe_checkpoint import HELP, named, to_evaluate
 from slap.cli.recipe_source import CONFIG, built_in, module_of
+from slap.core.checkpoint_file import provenance
 from slap.core.errors import UserError, suggest
 from slap.core.registry import found_module
+from slap.model.network import Weights
 from slap.training.callbacks.test_report import ReportWriter
-from slap.training.checkpoint.io import BEST, LAST
+from slap.training.checkpoint.io import BEST
 from slap.training.checkpoint.last import find_last
 from slap.training.checkpoint.run_folder import RunFolder
 from slap.training.module import SLAP
@@ -148,9 +151,10 @@ class RecipeCLI(LightningCLI):
         """Add what is no argument of the recipe's functions."""
         parser.add_argument("--recipe", type=str, help="a built-in recipe, the path of a .py file, or a module")
         parser.add_argument("--plugins", type=list[str], default=[], help="modules or .py files to import before")
-        what = "continue the run of" if self.command == "fit" else "load the weights of"
-        help_ = f"{what} this checkpoint: a path, or `best` or `last` of the run's folder"
-        parser.add_argument("--ckpt_path", type=str | None, default=None, help=help_)
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help=HELP[self.command == "fit"])
+        if self.command != "fit":
+            help_ = "weights of the checkpoint: raw as they were trained, or ema, their exponential moving averages"
+            parser.add_argument("--weights", type=Weights, default="raw", help=help_)
         for target, source in self.recipe.links.items():
             parser.link_arguments(source, target)
 
@@ -165,6 +169,7 @@ class RecipeCLI(LightningCLI):
         """Run the command."""
         path = self._checkpoint(self.config["ckpt_path"], Path(self.trainer.default_root_dir))
         step = getattr(self.trainer, self.command)
+        self.model.weights_in_use = self.config.get("weights", "raw")
         if any(isinstance(callback, ReportWriter) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
             step = partial(step, verbose=False) if self.command == "test" else step  # it prints a better table
         try:
@@ -178,7 +183,7 @@ class RecipeCLI(LightningCLI):
         if self.command == "fit" and self.trainer.is_global_zero:
             self._tell_outcome()
         if self.command == "predict":
-            _save_predictions(result, self.trainer)
+            _save_predictions(result, self.trainer, None if path is None else provenance(Path(path)))
 
     def _tell_outcome(self) -> None:
         """Print the metrics and the files of the run, and the next command."""
@@ -189,24 +194,22 @@ class RecipeCLI(LightningCLI):
             print(f"next: slap test --config {shlex.quote(str(out / CONFIG))} --ckpt_path best")
 
     def _checkpoint(self, asked: str | None, out: Path) -> str | None:
-        if asked == "last":
-            found = find_last(out)
-            if found is None and self.command == "fit":
-                self._begin_anew(out)
-                return None
-            asked = str(found or out / LAST)
-        if asked is None:
+        if self.command != "fit":
+            manifests = getattr(self.datamodule, "manifests", {})
+            found = to_evaluate(self.command, asked, out, manifests, self._say)
+            return None if found is None else str(found)
+        if asked == "last" and find_last(out) is None:
+            self._begin_anew(out)
             return None
-        path = out / BEST if asked == "best" else Path(asked)
-        if not path.is_file():
-            there = ", ".join(str(found) for found in sorted(path.parent.glob("*.ckpt")))
-            beside = f"beside it there are {there}" if there else f"{path.parent} holds no checkpoint (.ckpt)"
-            raise FileNotFoundError(f"there is no checkpoint {path}; {beside}")
-        return str(path)
+        return None if asked is None else str(named(asked, out))
+
+    def _say(self, line: str) -> None:
+        if self.trainer.is_global_zero:
+            print(f"slap: {line}", file=sys.stderr)
 
     def _begin_anew(self, out: Path) -> None:
         """Let `--ckpt_path last` begin a run too: a folder with logs and no checkpoint is overwritten."""
-        print(f"slap: {out} holds no checkpoint to continue from, so training begins", file=sys.stderr)
+        self._say(f"{out} holds no checkpoint to continue from, so training begins")
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunFolder):
                 callback.overwrite = True
@@ -223,13 +226,13 @@ def _with_options(message: str, options: list[str]) -> str:
     return f"{message}; {suggest(wrong, alike or [name for name in names if '.' not in name])}"
 
 
-def _save_predictions(batches: list[dict[str, Any]], trainer: Trainer) -> None:
-    """Write ids and embeddings, (B, E), of all clips whose first window this process saw."""
+def _save_predictions(batches: list[dict[str, Any]], trainer: Trainer, checkpoint: dict[str, Any] | None) -> None:
+    """Write ids and embeddings, (B, E), of all clips whose first window this process saw, and their checkpoint."""
     process = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
     path = Path(trainer.default_root_dir) / f"predictions{process}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
     ids, embeddings = whole_clips(batches, windows_elsewhere(batches))
-    torch.save({"ids": ids, "embeddings": embeddings}, path)
+    torch.save({"ids": ids, "embeddings": embeddings, "checkpoint": checkpoint}, path)
     print(f"wrote {path}")
 
 

@@ -27,6 +27,7 @@ PARTS = ("model", "data", "trainer")
 
 COMMON = (
     *(f"--{name}" for name in ("help", "config", "print_config", "seed_everything", "recipe", "plugins", "ckpt_path")),
+    "--weights",
     *(f"--{part}" for part in PARTS),
 )
 """Options of every recipe; those of its functions follow a dot, as in `--model.lr`."""

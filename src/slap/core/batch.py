@@ -50,6 +50,8 @@ class Batch(PickledAsBytes):
             whole clips.
         bad: clips of this batch that could not be used.
         source: (B,) int64, the index of each clip's source, where the data module names several. Default: 0.
+        origins: what each of the B clips was cut from (a recording, a video, a speaker), "" where that is not known;
+            clips of one origin are no independent observations. Empty: of none it is known.
         read: number of clips that were read for the batch, including those that transforms combined. Default: B.
         clip_index: the values of `clip` on the host, where they are known without waiting for a GPU. Default: copied
             from `clip`.
@@ -68,6 +70,7 @@ class Batch(PickledAsBytes):
     spans: tuple[tuple[int, int], ...] = ()
     bad: tuple[BadClip, ...] = ()
     source: Tensor = None  # type: ignore[assignment]  # never None once made
+    origins: tuple[str, ...] = ()
     read: int = None  # type: ignore[assignment]  # never None once made
     clip_index: tuple[int, ...] = None  # type: ignore[assignment]  # never None once made
 

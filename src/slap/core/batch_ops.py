@@ -9,11 +9,14 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, chain, pairwise
+from typing import TypeVar
 
 import torch
 
 from slap.core.batch import Batch
 from slap.core.packed import Layout, Packed
+
+T = TypeVar("T")
 
 
 def concat(batches: Sequence[Batch]) -> Batch:
@@ -37,6 +40,7 @@ def concat(batches: Sequence[Batch]) -> Batch:
         spans=tuple(chain.from_iterable(batch.spans for batch in batches)),
         bad=tuple(chain.from_iterable(batch.bad for batch in batches)),
         source=torch.cat([batch.source for batch in batches]),
+        origins=tuple(chain.from_iterable(batch.origins for batch in batches)),
         read=sum(batch.read for batch in batches),
         clip_index=tuple(i + start for batch, start in zip(batches, starts, strict=False) for i in batch.clip_index),
     )
@@ -123,3 +127,54 @@ def even_sizes(clips: int, most: int, least: int = 1) -> list[int]:
     """
     parts = max(-(-clips // most), least, 1)
     return [clips // parts + (i < clips % parts) for i in range(parts)]
+
+
+def take_clips(batch: Batch, clips: Sequence[int]) -> Batch:
+    """Return some clips of a batch, which all its captions belong to.
+
+    Args:
+        batch: B clips, C captions.
+        clips: numbers of the clips, ascending.
+    """
+    place = {clip: number for number, clip in enumerate(clips)}
+    device = batch.clip_key.device
+    rows = torch.tensor(clips, dtype=torch.int64).to(device, non_blocking=True)
+    owner = tuple(place[clip] for clip in batch.clip_index)
+    return replace(
+        batch,
+        audio=batch.audio.take(clips),
+        clip=torch.tensor(owner, dtype=torch.int64).to(device, non_blocking=True),
+        clip_index=owner,
+        clip_key=batch.clip_key[rows],
+        ids=_chosen(batch.ids, clips),
+        labels={task: _chosen(names, clips) for task, names in batch.labels.items()},
+        tags={task: _chosen(names, clips) for task, names in batch.tags.items()},
+        spans=_chosen(batch.spans, clips),
+        source=batch.source[rows],
+    )
+
+
+def without_captions(batch: Batch, clips: Sequence[int]) -> Batch:
+    """Return a batch in which some clips have no captions.
+
+    Args:
+        batch: B clips, C captions.
+        clips: numbers of the clips that lose theirs.
+    """
+    kept = [number for number, clip in enumerate(batch.clip_index) if clip not in clips]
+    rows = torch.tensor(kept, dtype=torch.int64, device=batch.clip.device)
+    pairs = torch.isin(batch.pairs[:, 0], batch.clip_key[list(clips)], invert=True)
+    return replace(
+        batch,
+        text=batch.text.take(kept),
+        clip=batch.clip[rows],
+        clip_index=tuple(batch.clip_index[number] for number in kept),
+        caption_key=batch.caption_key[rows],
+        captions=_chosen(batch.captions, kept),
+        pairs=batch.pairs[pairs],
+    )
+
+
+def _chosen(values: Sequence[T], numbers: Sequence[int]) -> tuple[T, ...]:
+    """Return the values with these numbers; none where a batch has none."""
+    return tuple(values[number] for number in numbers) if values else ()

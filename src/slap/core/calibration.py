@@ -58,10 +58,13 @@ class Calibration:
             truth: (n,) int64, the right label of each clip.
 
         Raises:
-            ValueError: there are no clips, or fewer than two labels.
+            ValueError: there are no clips, fewer than two labels, or cosines that are not finite.
         """
         if cosines.dim() != 2 or cosines.shape[0] < 1 or cosines.shape[1] < 2:
             raise UserError(f"a scale is fitted to cosines of clips and 2 or more labels; got {tuple(cosines.shape)}")
+        bad = int((~cosines.isfinite()).any(1).sum())
+        if bad:
+            raise UserError(f"{bad} of {len(cosines)} clips have cosines that are not finite; no scale fits them")
         # The loss is convex in the scale: a ternary search over its logarithm finds the minimum.
         low, high = (torch.tensor(edge, dtype=torch.float64).log() for edge in SCALES)
         for _ in range(60):

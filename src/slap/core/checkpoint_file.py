@@ -18,7 +18,7 @@ from typing import IO, Any
 import torch
 
 from slap.core.errors import UserError
-from slap.core.files import atomic_write
+from slap.core.files import atomic_write, sha256_of
 
 DIRECTORY = 0x10
 """The attribute that marks a member of a zip archive as a folder, of which torch reads no bytes."""
@@ -108,6 +108,11 @@ def is_good(path: Path) -> bool:
     except (DamagedCheckpointError, FileNotFoundError):
         return False
     return _steps(path) >= 0
+
+
+def provenance(path: Path) -> dict[str, Any]:
+    """Return the path, the SHA-256 and the step of a checkpoint, as plain data for the record of an evaluation."""
+    return {"path": str(path), "sha256": sha256_of(path), "step": _steps(path)}
 
 
 def newest_good(folder: Path) -> Path | None:

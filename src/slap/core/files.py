@@ -102,6 +102,12 @@ class FileStamp(NamedTuple):
         return cls(status.st_size, status.st_mtime_ns)
 
 
+def sha256_of(path: Path) -> str:
+    """Compute the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def digest(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
     """Compute a model's SHA-256, in hexadecimal: of arguments, and of the names, shapes, types and bytes of weights.
 

@@ -235,3 +235,28 @@ class Packed(PickledAsBytes):
     def index(self) -> Tensor:
         """(N,) int64, the place of each row within its item."""
         return self.layout.index
+
+
+def random_crops(audio: Packed, share: float) -> Packed:
+    """Return a part of each item at a random place, e.g. of waveforms for a view of an objective's own.
+
+    Args:
+        audio: (N,) or (N, ...), B items.
+        share: length of the part, as a share of the item, above 0 to 1; at least one row.
+
+    Raises:
+        ValueError: the share is out of range.
+
+    Example:
+        >>> random_crops(Packed.pack([torch.zeros(100), torch.zeros(1)]), 0.5).sizes
+        (50, 1)
+    """
+    if not 0 < share <= 1:
+        raise UserError(f"share must be above 0 and up to 1, got {share}")
+    sizes = tuple(max(round(size * share), 1) for size in audio.sizes)
+    lengths = torch.tensor(sizes, dtype=torch.int32).to(audio.lengths.device, non_blocking=True)
+    layout = Layout(lengths, sizes)
+    room = audio.lengths - lengths
+    start = (torch.rand(len(sizes), device=lengths.device) * (room + 1)).long().clamp(max=room.long())
+    rows = (audio.cu_seqlens[:-1].long() + start)[layout.item] + layout.index
+    return Packed(audio.values[rows], lengths, None if audio.positions is None else audio.positions[rows], layout)

@@ -1,20 +1,18 @@
 """`slap evaluate` during training: a callback that evaluates the model as it is, by the same tasks.
 
-In Python `base.trainer(callbacks=[Evaluate(["retrieval/mine"], manifest=["mine=test.csv"])])`; on the command line
-`--trainer.callbacks+=slap.evaluation.callback.Evaluate --trainer.callbacks.tasks '[retrieval/clotho]'
---trainer.callbacks.data '[corpora]' --trainer.monitor eval/retrieval/clotho/t2a_R@10`.
+In Python `base.trainer(callbacks=[Evaluate(["retrieval/mine"], manifest=["mine=val.csv"])])`; on the command line
+`--trainer.callbacks+=slap.evaluation.callback.Evaluate --trainer.callbacks.tasks '[retrieval/mine]'
+--trainer.callbacks.manifest '[mine=val.csv]' --trainer.monitor eval/retrieval/mine/t2a_R@10`.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -28,14 +26,15 @@ from slap.core.registry import plugins
 from slap.datamodules.datamodule import AudioTextData
 from slap.evaluation.evaluated_model import EvaluatedModel
 from slap.evaluation.locate import Locator, sources_from_words
+from slap.evaluation.monitor import refuse_published, refuse_tested
 from slap.evaluation.plan import EvalRow, checked_options, make_task, options_from_words, rows_of
 from slap.evaluation.prompts import PromptBook
 from slap.evaluation.record import model_record
 from slap.evaluation.runner import EvaluationRun, Located, quiet
 from slap.evaluation.tasks.base import UnavailableError
 from slap.inference.model import Model
-from slap.inference.network_backend import DEFAULT_MAX_SECONDS, NetworkBackend
-from slap.inference.rebuild import for_use
+from slap.inference.network_backend import NetworkBackend
+from slap.training.live import evaluating, used_as
 from slap.training.module import SLAP
 
 T = TypeVar("T")
@@ -50,7 +49,8 @@ PATIENCE = timedelta(days=1)
 class Evaluate(Callback):
     """Evaluates the model after validations, and logs each metric as `eval/<task>/<data set>/<metric>`.
 
-    These metrics can be the trainer's `monitor`. The words are those of `slap evaluate`, and the record that it would
+    These metrics can be the trainer's `monitor`, but for those of a published benchmark or of clips that the run is
+    tested on, which may select nothing. The words are those of `slap evaluate`, and the record that it would
     write for a checkpoint of that step stands in the folder `evaluations` of the run, a file per step. Training goes on
     as if nothing had happened: modes and random numbers are restored.
 
@@ -103,6 +103,10 @@ class Evaluate(Callback):
         self._located: dict[EvalRow, Located] = {}
         self._group: Any = None
 
+    def logs(self) -> list[str]:
+        """Return the beginnings of the names of its metrics, see `slap.training.checkpoint.run_folder`."""
+        return [f"eval/{row.task}/{row.dataset}/" for row in self.rows]
+
     @property
     def state_key(self) -> str:
         """Key that distinguishes several such callbacks in a checkpoint."""
@@ -120,7 +124,8 @@ class Evaluate(Callback):
         """Find the data of all rows, so that what is missing is known before training.
 
         Raises:
-            ValueError: there is no data for a row that was named, or for any; or the model is sharded.
+            ValueError: there is no data for a row that was named, or for any; the model is sharded; or clips that the
+                run is tested on would select a checkpoint.
         """
         del pl_module
         if isinstance(trainer.strategy, DeepSpeedStrategy | FSDPStrategy | ModelParallelStrategy):
@@ -133,6 +138,19 @@ class Evaluate(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         train = [Path(path) for path in data.manifests["train"]] if isinstance(data, AudioTextData) else []
         self._first_only(lambda: self._find_data(Path(trainer.default_root_dir), train))
+        monitors = [str(monitor) for part in trainer.callbacks if (monitor := getattr(part, "monitor", None))]  # type: ignore[attr-defined]
+        self._first_only(lambda: self._check(monitors, data))
+
+    def _check(self, monitors: Sequence[str], data: Any) -> None:
+        """Refuse to select by what is reported."""
+        own = {f"{row.task}/{located.clips.name}": located for row, located in self._located.items()}
+        for monitor in monitors:
+            located = own.get(monitor.removeprefix("eval/").rpartition("/")[0])
+            if located is None or not monitor.startswith("eval/"):
+                continue
+            refuse_published(monitor, located.clips.name)
+            if isinstance(data, AudioTextData):
+                refuse_tested(monitor, located.clips.part("test").clips, data)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate, if it is time, and log the metrics on all processes.
@@ -234,28 +252,6 @@ def as_model(module: SLAP) -> Iterator[Model]:
     Raises:
         ValueError: a model whose encoders read files, see `slap.inference.rebuild.for_use`.
     """
-    key = module.CHECKPOINT_HYPER_PARAMS_KEY
-    checkpoint = {key: dict(module.hparams)}
-    module.on_save_checkpoint(checkpoint)  # which makes arguments portable
-    arguments, absent = for_use(checkpoint[key])
-    modes = [(part, part.training) for part in module.modules()]
-    with _same_random_numbers(module.device):
-        module.eval()
-        try:
-            yield Model(NetworkBackend(module, arguments, module.max_seconds or DEFAULT_MAX_SECONDS, absent, lent=True))
-        finally:
-            for part, mode in modes:
-                part.training = mode
-
-
-@contextmanager
-def _same_random_numbers(device: torch.device) -> Iterator[None]:
-    """Restore Python's, NumPy's and torch's random number generators, on the CPU and on the device, afterwards."""
-    plain, numpys = random.getstate(), np.random.get_state()
-    try:
-        # Of this device alone: to ask the others for their state would begin to use them.
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            yield
-    finally:
-        random.setstate(plain)
-        np.random.set_state(numpys)
+    arguments, seconds, absent = used_as(module)
+    with evaluating(module):
+        yield Model(NetworkBackend(module, arguments, seconds, absent, lent=True))

@@ -208,6 +208,7 @@ def clips_of_benchmark(corpora: Corpora, dataset: Dataset, learns: bool) -> tupl
         warnings=tuple(warnings),
         about=dataset.about,
         prompts=dataset.prompts,
+        own_captions_only=True,
     )
     return data, manifests
 
@@ -226,6 +227,7 @@ def clips_of(
         columns: columns of a table whose names are not the known ones, see `read_manifest`.
     """
     from slap.datamodules.captions.sample import captions_to_evaluate
+    from slap.datamodules.dataset import custom_of, origin_of
     from slap.datamodules.manifests.read import read_manifest
 
     bad: list[BadClip] = []
@@ -240,7 +242,8 @@ def clips_of(
         if labels is None:
             without["without label"] += 1
         else:
-            found.append(EvalClip(cut.id, _audio(cut, manifest), captions, labels, custom.get("fold"), part))
+            audio, origin = _audio(cut, manifest), origin_of(custom_of(cut))
+            found.append(EvalClip(cut.id, audio, captions, labels, custom.get("fold"), part, origin))
     if part == "test":
         lost.update(without)
     return found

@@ -30,6 +30,7 @@ class EvalClip:
         labels: one of the set's classes, or, in a multi-label set, any number of them.
         fold: of the set's folds, where it has folds.
         part: its use; tasks that learn nothing use "test" alone.
+        origin: what it was cut from, as one text; "" if that is not known. Intervals are over origins.
     """
 
     id: str
@@ -38,6 +39,7 @@ class EvalClip:
     labels: tuple[str, ...] = ()
     fold: int | None = None
     part: Part = "test"
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class EvalSet:
         warnings: what a reader of the metrics must know.
         about: which variant of a data set this is, in words.
         prompts: the data set whose prompts are used; "" is this one.
+        own_captions_only: whether a caption's own clip alone is right for it, as the data set's protocol says, see
+            `slap.metrics.retrieval_pairs`.
     """
 
     name: str
@@ -69,6 +73,7 @@ class EvalSet:
     warnings: tuple[str, ...] = ()
     about: str = ""
     prompts: str = ""
+    own_captions_only: bool = False
 
     def part(self, name: Part) -> EvalSet:
         """Return the set with the clips of one part alone."""
@@ -82,6 +87,10 @@ class EvalSet:
     def ids(self, rows: Sequence[int]) -> list[str]:
         """Return the ids of some clips, by their numbers."""
         return [self.clips[row].id for row in rows]
+
+    def origins(self, rows: Sequence[int]) -> list[str]:
+        """Return the origins of some clips, by their numbers."""
+        return [self.clips[row].origin for row in rows]
 
     def truth(self, rows: Sequence[int]) -> Tensor:
         """Return the classes that some clips have, (n, K) bool.

@@ -23,6 +23,7 @@ from slap.evaluation.runner import EvaluationRun, quiet
 from slap.inference.embedder import BATCH_SECONDS
 from slap.inference.load import load
 from slap.inference.model import Model
+from slap.model.network import Weights
 
 
 def evaluate(
@@ -78,6 +79,7 @@ def run(
     workers: int = 0,
     device: str | None = None,
     trust: bool = False,
+    weights: Weights = "raw",
     progress: Progress = silent,
     say: Callable[[str], None] = quiet,
 ) -> EvaluationResults:
@@ -103,6 +105,7 @@ def run(
         workers: processes that read headers of corpora in their official layouts.
         device: device of the model, e.g. "cuda:1". Default: a GPU if there is one.
         trust: whether to load a saved model whose checksum or links are wrong.
+        weights: the weights of a checkpoint, "raw" or "ema", see `slap.load`.
         progress: makes progress bars.
         say: receives a line for each event.
 
@@ -125,7 +128,7 @@ def run(
         manifests = [Path(name) for name in train] or training_manifests(Path(path))
         columns = training_columns(Path(path)) if columns is None else columns
         locator = Locator(sources, known_tasks, work, manifests, overlap_by, workers, columns)
-        loaded = model if isinstance(model, Model) else load(model, device=device, trust=trust)
+        loaded = model if isinstance(model, Model) else load(model, device=device, trust=trust, weights=weights)
         store = None if out is None else EmbeddingCache(work / "embeddings", loaded.name, loaded.embedding_dim)
         if overwrite:
             shutil.rmtree(work / "rows", ignore_errors=True)

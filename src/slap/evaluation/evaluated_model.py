@@ -19,6 +19,7 @@ from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.prompts import PromptBook
 from slap.inference.embedder import BATCH_SECONDS
 from slap.inference.model import Model
+from slap.inference.stream import NotFiniteError
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +28,7 @@ class Embeddings:
 
     Attributes:
         rows: the number in the set of each, n, upwards.
-        embeddings: (n, E) float32 on the CPU, rows of length 1.
+        embeddings: (n, E) float32 on the CPU, rows of length 1; NaN where the model's is not finite, which ranks last.
         seconds: of each.
         failed: ids of the other clips, with the reason.
     """
@@ -84,8 +85,12 @@ class EvaluatedModel:
         try:
             for done in self.model.stream([data.clips[row].audio for row in todo], self.batch_seconds):
                 key = keys[todo[done.index]]
-                usable = done.result is not None
-                self._known[key] = (done.seconds, done.result) if usable else str(done.error)  # type: ignore[assignment]
+                if done.result is not None:
+                    self._known[key] = done.seconds, done.result
+                elif isinstance(done.error, NotFiniteError):  # a fault of the model, not of the clip
+                    self._known[key] = done.seconds, torch.full((self.model.embedding_dim,), torch.nan)
+                else:
+                    self._known[key] = str(done.error)
                 if self.store is not None and stamp(key[0]):  # what has no stamp may be another one next time
                     self.store.add(key, self._known[key])
                 bar.update()
@@ -95,12 +100,12 @@ class EvaluatedModel:
                 self.store.flush()
 
     def text(self, texts: Sequence[str], progress: Progress, what: str = "text") -> Tensor:
-        """Embed texts, (n, E), each different text once."""
+        """Embed texts, (n, E), each different text once; what is not finite stays so."""
         unique = list(dict.fromkeys(texts))
         bar = progress(len(unique), what, "texts")
         parts = []
         for start in range(0, len(unique), TEXTS):
-            parts.append(self.model.embed_text(unique[start : start + TEXTS]))
+            parts.append(self.model.encode_texts(unique[start : start + TEXTS]))
             bar.update(len(parts[-1]))
         bar.close()
         place = {text: row for row, text in enumerate(unique)}

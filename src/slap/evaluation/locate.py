@@ -9,6 +9,7 @@ from typing import get_args
 
 from slap.core.errors import UserError
 from slap.datamodules.manifests.columns import Columns
+from slap.datamodules.manifests.hashes import hashed
 from slap.datamodules.overlap import WAYS
 from slap.evaluation.benchmarks import datasets
 from slap.evaluation.data import Corpora, NoDataError, clips_of_benchmark, clips_of_manifests
@@ -171,7 +172,7 @@ class Locator:
                 found, paths = clips_of_benchmark(self._corpora, datasets()[row.dataset], task.learns)
         except NoDataError as error:
             raise UnavailableError(str(error)) from error
-        return found, self._overlap(tuple(paths))
+        return Located(found, hashed(paths), self._overlap(tuple(paths)))
 
     def _overlap(self, paths: tuple[Path, ...]) -> list[str]:
         if paths not in self._warnings:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from slap.core.checkpoint_file import provenance
 from slap.core.errors import UserError
 from slap.evaluation.published import published
 from slap.evaluation.tasks.base import TaskResult
 from slap.inference.model import Model
 
-SCHEMA = "slap-evaluation/1"
+SCHEMA = "slap-evaluation/2"
 """Schema of the file; another number means that a key of the same name changed its meaning."""
 
 NAMED = 50
@@ -65,26 +64,8 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-PACKAGES = (
-    *("slap-audio", "torch", "torchaudio", "lhotse", "numpy", "soundfile", "sentencepiece", "transformers"),
-    *("scikit-learn", "pycocoevalcap", "sentence-transformers", "av"),
-)
-"""Packages that metrics can depend on."""
-
-
-def software() -> dict[str, str]:
-    """Return the versions of Python and of those packages that are installed."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def model_record(model: Model, path: str) -> dict[str, Any]:
-    """Describe a model: a hash of its content, where it was, and its kind.
+    """Describe a model: a hash of its content, where it was, and its kind; of a checkpoint, its step and SHA-256.
 
     Args:
         model: the model.
@@ -93,10 +74,12 @@ def model_record(model: Model, path: str) -> dict[str, Any]:
     backend = model.backend
     holder = backend if hasattr(backend, "device") else getattr(backend, "model", None)  # readers of others' models
     device = getattr(holder, "device", None)
+    file = Path(path)
     return {
-        "path": path,
+        **(provenance(file) if file.suffix == ".ckpt" and file.is_file() else {"path": path}),
         "hash": model.name,
         "kind": type(backend).__name__,
+        "weights": getattr(backend, "weights", "raw"),
         "sample_rate": model.sample_rate,
         "max_seconds": model.max_seconds,
         "embedding_dim": model.embedding_dim,

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slap.metrics.tables import escape_markdown, markdown_table, text_table
+from slap.metrics.tables import escape_markdown, legend, markdown_table, text_table
 
 Record = Mapping[str, Any]
 
-HEADINGS = ("task", "data set", "metric", "value", "95 % interval", "chance", "paper", "clips")
+HEADINGS = ("task", "data set", "metric", "value", "95 % interval", "chance", "best", "paper", "clips")
 
-NOTE = (
-    "Values in percent, but for ranks; 95 % bootstrap intervals over clips, or over folds where the value is a mean "
-    "over folds; chance is what guessing reaches; paper: as published, pretrained / fine-tuned; clips: evaluated of "
-    "the published list."
-)
+
+def note(record: Record) -> str:
+    """Write what the columns of the table mean."""
+    kinds = {metric["over"] for result in record["results"] for metric in result["metrics"].values()}
+    return (
+        f"{legend(kinds)} paper: as published, pretrained / fine-tuned; clips: evaluated of the published list. What "
+        "each interval is over stands with its definition."
+    )
 
 
 def rows(record: Record) -> list[tuple[str, ...]]:
@@ -31,6 +34,7 @@ def rows(record: Record) -> list[tuple[str, ...]]:
                     f"{metric['value']:.1f}",
                     f"{metric['low']:.1f} to {metric['high']:.1f}",
                     "-" if metric["chance"] is None else f"{metric['chance']:.1f}",
+                    "-" if metric["best"] is None else f"{metric['best']:.1f}",
                     _published(result["paper"].get(name, {})),
                     _clips(result["counts"]),
                 )
@@ -66,7 +70,7 @@ def markdown(record: Record) -> str:
     """Write the table, and beneath it the settings of each result."""
     lines = [f"# Evaluation of {record['model']['path']}", "", _about_model(record), ""]
     cells = [[escape_markdown(cell).replace("_", "\\_") for cell in row] for row in rows(record)]
-    lines += [markdown_table(HEADINGS, cells, left=3), "", NOTE]
+    lines += [markdown_table(HEADINGS, cells, left=3), "", note(record)]
     for title, key in (("Not run", "skipped"), ("Failed", "failed")):
         if record[key]:
             lines += ["", f"## {title}", ""]
@@ -75,8 +79,12 @@ def markdown(record: Record) -> str:
     for result in record["results"]:
         lines += ["", f"### {result['task']}, {result['dataset']} ({result['split']})", ""]
         lines += [f"- **{warning}**" for warning in result["warnings"]]
-        lines += [f"- {name}: {text}" for name, text in result["definitions"].items()]
+        lines += [
+            f"- {name}: {text}; interval over {result['metrics'][name]['over']}"
+            for name, text in result["definitions"].items()
+        ]
         lines += [f"- {line}" for line in settings(result)]
+        lines += [f"- manifest {file['path']}: sha256 {file['sha256']}" for file in result["manifests"]]
         lines += [f"- ids: sha256 {result['ids_sha256']}"]
         lines += ["", *(f"![{plot}]({plot})" for plot in result.get("plot_files", []))]
     lines += ["", "## Software", "", ", ".join(f"{name} {number}" for name, number in record["software"].items())]
@@ -118,13 +126,14 @@ def _about_model(record: Record) -> str:
     return (
         f"Model {model['hash']} ({model['kind']}, {model['sample_rate']} Hz, up to {model['max_seconds']:g} s at once, "
         f"{model['embedding_dim']} dimensions)."
+        + (f" Step {model['step']}, checkpoint's sha256 {model['sha256']}." if "step" in model else "")
     )
 
 
 def latex(record: Record) -> str:
     """Write the table for LaTeX, with the package booktabs."""
     head = " & ".join(_tex(cell) for cell in HEADINGS)
-    lines = [r"\begin{tabular}{lllrrrrr}", r"\toprule", rf"{head} \\", r"\midrule"]
+    lines = [r"\begin{tabular}{lllrrrrrr}", r"\toprule", rf"{head} \\", r"\midrule"]
     previous = ""
     for row in rows(record):
         if previous and row[0] != previous:
@@ -132,7 +141,7 @@ def latex(record: Record) -> str:
         previous = row[0]
         lines.append(rf"{' & '.join(_tex(cell) for cell in row)} \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    comment = "".join(f"% {line}\n" for line in (f"model {record['model']['hash']}", NOTE))
+    comment = "".join(f"% {line}\n" for line in (f"model {record['model']['hash']}", note(record)))
     return comment + "\n".join(lines) + "\n"
 
 

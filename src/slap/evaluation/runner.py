@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slap.core.progress import Progress
+from slap.core.software import software
 from slap.evaluation import record as records
 from slap.evaluation import report
 from slap.evaluation.embedding_cache import stamp
@@ -19,8 +20,20 @@ from slap.evaluation.plan import EvalRow
 from slap.evaluation.tasks.base import Task, TaskResult, UnavailableError
 from slap.metrics.captioning.ptb import ToolFailedError
 
-Located = tuple[EvalSet, Sequence[str]]
-"""Clips of a row, and warnings about overlap with training data."""
+
+@dataclass(frozen=True)
+class Located:
+    """The data of a row.
+
+    Attributes:
+        clips: the clips.
+        manifests: the manifests of the test clips, each with its SHA-256.
+        warnings: warnings about overlap with training data.
+    """
+
+    clips: EvalSet
+    manifests: Sequence[Mapping[str, str]] = ()
+    warnings: Sequence[str] = ()
 
 
 def quiet(line: str) -> None:
@@ -73,7 +86,7 @@ class EvaluationRun:
         record: dict[str, Any] = {
             "schema": records.SCHEMA,
             "model": self.model,
-            "software": records.software(),
+            "software": software(),
             "results": [],
             "skipped": [],
             "failed": [],
@@ -92,7 +105,8 @@ class EvaluationRun:
 
     def _row(self, row: EvalRow, before: Mapping[str, Any]) -> dict[str, Any]:
         task = self.task(row.task)
-        data, warnings = self.locate(row)
+        located = self.locate(row)
+        data, warnings = located.clips, located.warnings
         key = self._key(row, data, warnings)
         known = before.get(key) or self._kept(key)
         if known and self._is_whole(known):
@@ -105,6 +119,7 @@ class EvaluationRun:
         for warning in result.warnings:
             self.say(f"{row}: {warning}")
         done = {**records.as_record(result), "key": key, "options": dict(self.options.get(row.task, {}))}
+        done |= {"manifests": [dict(manifest) for manifest in located.manifests]}
         done |= {"plot_files": self._plots(result), "files": self._files(result)}
         if self.kept is not None:
             self.kept.mkdir(parents=True, exist_ok=True)
@@ -133,13 +148,23 @@ class EvaluationRun:
 
     def _key(self, row: EvalRow, data: EvalSet, warnings: Sequence[str]) -> str:
         """Return a hash of what the metrics of a row depend on."""
-        clips = [(clip.id, str(clip.audio), stamp(str(clip.audio)), clip.captions, clip.labels) for clip in data.clips]
+        clips = [
+            (clip.id, str(clip.audio), stamp(str(clip.audio)), clip.captions, clip.labels, clip.origin)
+            for clip in data.clips
+        ]
         parts = [clip.part for clip in data.clips]
         folds = [clip.fold for clip in data.clips]
         prompts = self.subject.prompts.current
         name = data.worded_as
         wording = prompts.record(name) if prompts.general or name in prompts.own else {}
-        settings = [str(row), self.model["hash"], dict(self.options.get(row.task, {})), wording, records.software()]
+        settings = [
+            records.SCHEMA,
+            str(row),
+            self.model["hash"],
+            dict(self.options.get(row.task, {})),
+            wording,
+            software(),
+        ]
         of_list = [data.classes, data.official, dict(data.lost), [*data.warnings, *warnings]]
         content = json.dumps([settings, clips, parts, folds, of_list], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from slap.inference.embedder import Embedder
-from slap.inference.stream import results
+from slap.inference.stream import NotFiniteError
 
 NEARLY_IDENTICAL = 0.95
 """Collapsed is a model to which even the two most different inputs are closer than this cosine. Random models of all
@@ -50,8 +50,8 @@ def sounds(rate: int) -> list[Tensor]:
 def complaint(model: Embedder) -> str | None:
     """Say what is collapsed about a model; None if it tells inputs apart."""
     sides = {
-        "sounds": torch.stack(results(model.stream(sounds(model.sample_rate)))),
-        "texts": model.embed_text(TEXTS),
+        "sounds": _of_sounds(model),
+        "texts": model.encode_texts(TEXTS).nan_to_num(0.0),
     }
     for what, embeddings in sides.items():
         dead = int((embeddings.norm(dim=1) < 0.5).sum())
@@ -61,3 +61,15 @@ def complaint(model: Embedder) -> str | None:
         if least > NEARLY_IDENTICAL:
             return f"even the most different of {len(embeddings)} varied {what} have a cosine of {least:.4f}"
     return None
+
+
+def _of_sounds(model: Embedder) -> Tensor:
+    """Embed the sounds, (n, E); those without a finite embedding as zeros."""
+    made = sounds(model.sample_rate)
+    found = torch.zeros(len(made), model.embedding_dim)
+    for done in model.stream(made):
+        if done.result is not None:
+            found[done.index] = done.result
+        elif not isinstance(done.error, NotFiniteError):
+            raise done.error or AssertionError("neither result nor error")
+    return found

@@ -15,6 +15,7 @@ from slap.core.errors import UserError
 from slap.inference.backend import AudioTextModel
 from slap.inference.jobs import samples_of
 from slap.inference.stream import StreamItem, embed, in_order, results
+from slap.metrics.finite import sound_rows
 
 BATCH_SECONDS = 120.0
 """Seconds of audio per batch; more is faster on a GPU, less takes less memory."""
@@ -95,10 +96,21 @@ class Embedder:
         """Embed texts: (m, E) float32 on the CPU, rows of length 1.
 
         Raises:
-            ValueError: an empty text.
+            ValueError: an empty text, or one whose embedding is not finite.
             TypeError: something else than text.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
+        found = self.encode_texts(texts)
+        bad = [text for text, sound in zip(texts, sound_rows(found).tolist(), strict=True) if not sound]
+        if bad:
+            raise UserError(
+                f"{len(bad)} of {len(texts)} texts have an embedding that is not finite, or zeros, e.g. {bad[0]!r}; "
+                "are the model's weights whole?"
+            )
+        return found
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Embed texts as `embed_text` does, but leave numbers that are not finite to the caller, as evaluation does."""
         for i, text in enumerate(texts):
             if not isinstance(text, str):
                 raise TypeError(f"text {i} is a {type(text).__name__}, not a str")

@@ -15,7 +15,8 @@ from slap.core.errors import UserError
 from slap.core.windows import window_weights
 from slap.inference.backend import AudioTextModel, Captioner, Labeler
 from slap.inference.scores import Label
-from slap.inference.stream import Span, WindowJob, joined
+from slap.inference.stream import Span, WindowJob, joined, require_finite
+from slap.metrics.finite import last_unless_finite
 from slap.model.contracts import Classifier
 
 Described = tuple[str, Tensor]
@@ -44,11 +45,11 @@ def caption_job(backend: AudioTextModel, decoding: Decoding, batch_seconds: floa
         return list(zip(texts, embeddings, strict=True))
 
     def nearest(parts: list[Described], spans: list[Span]) -> str:
+        whole = joined([embedding for _, embedding in parts], spans)
         if len(parts) == 1:
             return parts[0][0]
         texts = [text or " " for text, _ in parts]
-        whole = joined([embedding for _, embedding in parts], spans)
-        return parts[int((backend.encode_text(texts) @ whole).argmax())][0]
+        return parts[int(last_unless_finite(backend.encode_text(texts) @ whole).argmax())][0]
 
     sizes = samples_of(backend, batch_seconds)
     return WindowJob(describe, nearest, backend.sample_rate, *sizes, silence=str)
@@ -79,6 +80,7 @@ def label_job(backend: AudioTextModel, head: str | None, batch_seconds: float) -
     def whole(parts: list[Tensor], spans: list[Span]) -> list[Label]:
         weights = torch.tensor(window_weights(spans), dtype=torch.float64)
         scores = (weights[:, None] * torch.stack(parts).double()).sum(0) / weights.sum()
+        require_finite(scores, "a score of a class")
         chances = scores.sigmoid() if chosen.multi_label else scores.softmax(0)
         found = [Label(name, chance) for name, chance in zip(chosen.classes, chances.tolist(), strict=True)]
         return sorted(found, key=lambda one: one.probability, reverse=True)

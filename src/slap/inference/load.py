@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from slap.core.checkpoint_file import read
 from slap.core.errors import UserError
@@ -17,7 +18,8 @@ from slap.inference.backend import AudioTextModel
 from slap.inference.model import Model
 from slap.inference.network_backend import DEFAULT_MAX_SECONDS, NetworkBackend
 from slap.inference.rebuild import build, cast, for_use
-from slap.model.network import MAX_SECONDS
+from slap.model.finite_weights import require_finite
+from slap.model.network import MAX_SECONDS, Weights, chosen_state
 
 READERS = "slap.models"
 """Entry-point group of readers of third-party folders: modules with `recognizes(folder)` and `load(folder, device)`,
@@ -34,6 +36,7 @@ def load(
     device: str | torch.device | None = None,
     trust: bool = False,
     dtype: str | torch.dtype | None = None,
+    weights: Weights = "raw",
 ) -> Model:
     """Load a trained model, ready for use.
 
@@ -41,14 +44,17 @@ def load(
         path: a checkpoint that training wrote (`.ckpt`), a folder that `slap export` wrote, or a folder of another
             library for which a reader is installed.
         device: the device that it computes on; default: the first GPU if there is one, else the CPU.
-        trust: take files from places and with endings that are refused otherwise. Nothing is unpickled all the same.
+        trust: take files from places and with endings, and weights that are not finite, which are refused otherwise.
+            Nothing is unpickled all the same.
         dtype: the precision of weights and encoders: "float32" or "bfloat16"; default: as they were
             saved. Processors with bfloat16 instructions (AMX, AVX-512 BF16) and GPUs are several times faster in it.
             Embeddings differ by about a hundredth of their length, so the model has another name.
+        weights: the weights of a checkpoint: "raw" as they were trained, or "ema", their exponential moving averages
+            over the last part of the training. A folder of `slap export` holds one of them.
 
     Raises:
-        UserError: there is nothing, an address on the net, a file of another kind, a model that cannot be rebuilt, or
-            another `dtype`; says why.
+        UserError: there is nothing, an address on the net, a file of another kind, a model that cannot be rebuilt,
+            another `dtype`, or a model without the averages that `weights` asks for; says why.
     """
     wanted = _dtype(dtype)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(path)):
@@ -60,7 +66,9 @@ def load(
             f"there is no model {path}, neither file nor folder; a checkpoint of training (runs/mine/best.ckpt) or a "
             "folder that `slap export` wrote is loaded, and slap.Model.from_pretrained loads from the Hugging Face hub"
         )
-    model = _from_folder(found, place, trust) if found.is_dir() else _from_file(found, place, trust)
+    if found.is_dir() and weights != "raw":
+        raise UserError(f"{path} is a folder with one set of weights; `weights` selects those of a checkpoint (.ckpt)")
+    model = _from_folder(found, place, trust) if found.is_dir() else _from_file(found, place, trust, weights)
     model = model if wanted is None else _in(wanted, model)
     half = isinstance(model.backend, NetworkBackend) and model.backend.dtype == torch.bfloat16
     if half and place.type == "cpu" and not computes_bfloat16():
@@ -87,22 +95,34 @@ def _in(dtype: torch.dtype, model: Model) -> Model:
     return model
 
 
-def _from_file(path: Path, device: torch.device, trust: bool) -> Model:
+def _from_file(path: Path, device: torch.device, trust: bool, weights: Weights) -> Model:
     if path.suffix != ".ckpt" and not trust:
         raise UserError(f"{path} is no checkpoint (.ckpt) and no folder that `slap export` wrote; these are loaded")
-    return Model(checkpoint(path, device))
+    return Model(checkpoint(path, device, weights, trust))
 
 
-def checkpoint(path: Path, device: torch.device) -> NetworkBackend:
+def checkpoint(path: Path, device: torch.device, weights: Weights = "raw", trust: bool = False) -> NetworkBackend:
     """Load the model of a checkpoint that training wrote.
 
+    Args:
+        path: of the checkpoint.
+        device: the device that it computes on.
+        weights: those as they were trained, "raw", or their averages, "ema".
+        trust: take weights that are not finite, too.
+
     Raises:
-        ValueError: it is damaged, of something else, or would run code.
+        ValueError: it is damaged, of something else, would run code, has weights that are not finite, or lacks the
+            weights that are asked for.
     """
     content = read_checkpoint(path)
     arguments, absent = for_use(content["hyper_parameters"])
-    network = build(arguments, content["state_dict"]).to(device)
-    return NetworkBackend(network, arguments, content.get(MAX_SECONDS, DEFAULT_MAX_SECONDS), absent)
+    state = chosen_state(content, weights, path)
+    try:
+        network = build(arguments, state, trust=trust).to(device)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    seconds = content.get(MAX_SECONDS, DEFAULT_MAX_SECONDS)
+    return NetworkBackend(network, arguments, seconds, absent, weights=weights)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -124,5 +144,8 @@ def _from_folder(folder: Path, device: torch.device, trust: bool) -> Model:
         reader = entry.load()
         if reader.recognizes(folder):
             backend: AudioTextModel = reader.load(folder, device)
+            for part in vars(backend).values():
+                if isinstance(part, nn.Module) and not trust:
+                    require_finite(part, part.state_dict(), f"get {folder} again (trust=True loads it anyway)")
             return Model(backend)
     raise UserError(f"{folder} holds no model that is known here: no folder of `slap export`, nor of another library")

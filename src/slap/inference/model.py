@@ -32,7 +32,7 @@ from slap.inference.jobs import caption_job, label_job, no_captions, samples_of
 from slap.inference.model_card import Card
 from slap.inference.saved_model import read, save
 from slap.inference.scores import Label, Score, ranked
-from slap.inference.stream import StreamItem, blocks_of, in_order, note_of, opened, results, run
+from slap.inference.stream import StreamItem, blocks_of, in_order, note_of, opened, require_finite, results, run
 from slap.metrics.zero_shot import class_embeddings, class_prompts
 
 PROMPTS = ("This is a sound of {label}.",)
@@ -227,7 +227,7 @@ class Model(Embedder):
         directions, step = self.embed_text(words), round(hop * rate)
 
         def similar(clip: Tensor) -> Tensor:
-            return backend.encode_frames(clip, step) @ directions.T
+            return require_finite(backend.encode_frames(clip, step) @ directions.T, "a similarity")
 
         window, width = samples_of(backend, 0)[0], backend.frame_samples
         stream, level = opened(next(recordings([audio], channels=channels)), 0, rate), Level()

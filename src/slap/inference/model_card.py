@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from slap.core.files import read_yaml
+from slap.core.files import read_yaml, sha256_of
 from slap.inference.network_backend import NetworkBackend
 
 NOT_STATED = "not stated"
@@ -25,7 +25,8 @@ class Card:
         licence: of the weights, an identifier of the hub's such as `apache-2.0`.
         data: the training data, a line each.
         steps: optimizer steps that it was trained for.
-        results: by metric `value`, `low`, `high`, `chance` and `count`, in percent, as `slap test` writes them.
+        results: by metric `value`, `low`, `high`, `chance` and `count`, in percent, as `slap test` writes them; with
+            several test sets, the names begin with the set's.
     """
 
     name: str = "A SLAP model"
@@ -38,7 +39,7 @@ class Card:
     def of_run(cls, checkpoint: Path, steps: int | None, licence: str = NOT_STATED) -> Card:
         """Collect the facts about a checkpoint from its run's folder; of paths, only the file's name is taken."""
         folder = checkpoint.resolve().parent
-        return cls(folder.name, licence, _data(folder / "config.yaml"), steps, _results(folder / "results.json"))
+        return cls(folder.name, licence, _data(folder / "config.yaml"), steps, _results(checkpoint.resolve()))
 
 
 def _data(config: Path) -> list[str]:
@@ -51,8 +52,15 @@ def _data(config: Path) -> list[str]:
     return lines + [f"`{Path(str(path)).name}`" for path in paths]
 
 
-def _results(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _results(checkpoint: Path) -> dict[str, Any]:
+    """Return the metrics of this very checkpoint among those that `slap test` left in the run's folder."""
+    files = sorted(checkpoint.parent.glob("test/*/results.json"))
+    records = {file.parent.name: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    known = sha256_of(checkpoint) if records and checkpoint.is_file() else None
+    own = {name: record["metrics"] for name, record in records.items() if record["model"]["sha256"] == known}
+    if len(own) == 1:
+        return dict(next(iter(own.values())))
+    return {f"{name}: {metric}": result for name, metrics in own.items() for metric, result in metrics.items()}
 
 
 def write_card(backend: NetworkBackend, card: Card) -> str:
@@ -66,11 +74,13 @@ def write_card(backend: NetworkBackend, card: Card) -> str:
         "text encoder": f"`{json.dumps(arguments['text'])}`, {_millions(network.text)}",
         "objectives kept": ", ".join(f"`{name}`" for name in arguments["objectives"]) or "none",
         "shared dimension": str(backend.embedding_dim),
-        "sample rate": f"{backend.sample_rate} Hz, mono; other audio is resampled and averaged",
+        "sample rate": f"{backend.sample_rate} Hz, mono; other audio is resampled, and its channels become one",
         "longest clip in one pass": f"{backend.max_seconds:g} s; longer audio goes in overlapping windows",
         "training steps": NOT_STATED if card.steps is None else str(card.steps),
         "licence of the weights": card.licence,
     }
+    if backend.weights == "ema":
+        rows["weights"] = "exponential moving averages of those that were trained"
     table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
     data = "\n".join(f"- {line}" for line in card.data) or "Not stated."
     return "\n\n".join(

@@ -18,9 +18,8 @@ from slap.core.errors import UserError
 from slap.core.files import digest
 from slap.core.packed import Packed
 from slap.inference.frames import frame_count
-from slap.inference.rebuild import Calibrated, Writes
-from slap.model.contracts import Classifier
-from slap.model.network import Network
+from slap.model.contracts import Calibrated, Classifier, Writes
+from slap.model.network import Network, Weights
 from slap.model.views import View
 from slap.nn.linear import prepack
 
@@ -44,6 +43,7 @@ class NetworkBackend:
         max_seconds: the longest clip of its training.
         absent: objectives that it was trained with, but which are not in use, by name with the reason.
         lent: leave modes and gradients of `network` to its owner, who has set it to evaluation.
+        weights: the weights of its checkpoint that it has, for reports.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class NetworkBackend:
         max_seconds: float = DEFAULT_MAX_SECONDS,
         absent: Mapping[str, str] | None = None,
         lent: bool = False,
+        weights: Weights = "raw",
     ) -> None:
         self.network = network if lent else network.eval().requires_grad_(False)
         if not lent:
@@ -60,15 +61,16 @@ class NetworkBackend:
         self.arguments = dict(arguments)
         self.max_seconds = max_seconds
         self.absent = dict(absent or {})
+        self.weights = weights
         self.sample_rate = network.audio.sample_rate
         self.embedding_dim = network.embedding_dim
 
     @cached_property
     def name(self) -> str:
         """The first 16 digits of `digest`."""
-        return digest(self.arguments, self._state_in_use())[:16]
+        return digest(self.arguments, self.state_in_use())[:16]
 
-    def _state_in_use(self) -> dict[str, Tensor]:
+    def state_in_use(self) -> dict[str, Tensor]:
         """Return the weights that loading keeps: without those of objectives that only training needs."""
         objectives = self.network.objectives
         unused = {f"objectives.{name}." for name in objectives if name not in self.arguments["objectives"]}
@@ -112,7 +114,8 @@ class NetworkBackend:
         dense = self._dense(passes)
         assert dense.positions is not None
         near, shift, time = neighborhoods(dense, dense.positions[:, 0].long())
-        embeddings = self.network.audio_pool(near).float().cpu()
+        # A part of a clip is no short clip: where pooling hears durations, it hears that of the whole.
+        embeddings = self.network.audio_pool(near, dense.lengths[shift]).float().cpu()
         frame = (time * (step // hop) + shift).cpu()
         count = frame_count(len(clip), hop, step)
         frames = torch.empty(count, self.embedding_dim)

@@ -7,41 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from slap.core.calibration import Calibration
-from slap.core.decoding import GREEDY, Decoding
 from slap.core.errors import UserError
-from slap.core.packed import Packed
 from slap.core.registry import plugins
-from slap.model.contracts import Classifier
+from slap.model.contracts import AudioEncoder, Calibrated, Classifier, TextEncoder, Writes
+from slap.model.finite_weights import require_finite
 from slap.model.network import Network
+from slap.model.specs import as_saved
 
 ARGUMENTS = ("audio", "text", "embedding_dim")
 """The hyperparameters of a checkpoint that the network in use depends on, beside its objectives."""
 
+POOL_DURATION = "pool_duration"
+"""Another one, which checkpoints may lack."""
+
 DRAWS = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "erfinv_", "mul_", "add_", "clamp_"}
 """The operations that draw first weights."""
-
-
-@runtime_checkable
-class Calibrated(Protocol):
-    """An objective that learns how cosines become probabilities."""
-
-    def calibration(self) -> Calibration:
-        """Return the rule that it learned."""
-
-
-@runtime_checkable
-class Writes(Protocol):
-    """An objective that learns to write captions."""
-
-    def generate(self, audio: Packed, decoding: Decoding = GREEDY, draws: Tensor | None = None) -> Packed:
-        """Write the tokens of a caption for each clip, from dense features; for `draws` see `slap.core.decoding`."""
 
 
 def for_use(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -67,7 +53,10 @@ def for_use(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str
             absent[name] = "it was an instance, which a checkpoint cannot hold"
         else:
             kept[name] = spec
-    return {**{key: arguments[key] for key in ARGUMENTS}, "objectives": kept}, absent
+    used = {key: arguments[key] for key in ARGUMENTS}
+    if arguments.get(POOL_DURATION):  # named where it is, so that models without have the names that they had
+        used[POOL_DURATION] = True
+    return {**used, "objectives": kept}, absent
 
 
 def _check_arguments(arguments: Any) -> None:
@@ -92,19 +81,22 @@ def _refuse_sources(kind: str, spec: Any) -> None:
             raise UserError(f"the model's {kind} names {named}; a saved model brings everything with it")
 
 
-def build(arguments: Mapping[str, Any], state: Mapping[str, Tensor], take: bool = False) -> Network:
+def build(
+    arguments: Mapping[str, Any], state: Mapping[str, Tensor], take: bool = False, trust: bool = False
+) -> Network:
     """Make the network of plain arguments, and fill it with a state; further entries of the state are ignored.
 
     Args:
         arguments: from `for_use`.
         state: of the whole model or of the network in use alone.
         take: have the network keep these very tensors where their types are its own, which spares a copy.
+        trust: take weights that are not finite, too.
 
     Raises:
-        ValueError: an unknown plug-in or argument, or a state that lacks weights or has others.
+        ValueError: an unknown plug-in or argument, or a state that lacks weights, has others, or is not finite.
     """
     with uninitialized():
-        network = Network(**arguments)
+        network = Network(**_as_saved(arguments))
     wanted = network.state_dict()
     missing = sorted(set(wanted) - set(state))
     shapes = [
@@ -114,9 +106,18 @@ def build(arguments: Mapping[str, Any], state: Mapping[str, Tensor], take: bool 
     ]
     if missing or shapes:
         raise UserError(f"the weights do not fit the model: missing are {missing or 'none'}; of other shape: {shapes}")
+    if not trust:
+        hint = "take another checkpoint of the run (trust=True loads it anyway)"
+        require_finite(network, {name: state[name] for name in wanted}, hint)
     own = all(state[name].dtype == value.dtype for name, value in wanted.items())
     network.load_state_dict({name: state[name] for name in wanted}, assign=take and own)
     return network
+
+
+def _as_saved(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with those that a model lacks by its age."""
+    sides = {"audio": AudioEncoder, "text": TextEncoder}
+    return {**arguments, **{side: as_saved(kind, arguments[side]) for side, kind in sides.items()}}
 
 
 def cast(network: Network, dtype: torch.dtype) -> Network:

@@ -57,7 +57,7 @@ def save(
     if not isinstance(backend, NetworkBackend):
         raise TypeError(f"only SLAP's own models are saved in this format, not a {type(backend).__name__}")
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in backend.network.state_dict().items()}
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in backend.state_in_use().items()}
     if not state.get(TOKENIZER_STATE, torch.ones(1)).numel():  # an encoder that has no tokenizer yet
         del state[TOKENIZER_STATE]
     config = {
@@ -67,6 +67,7 @@ def save(
         "arguments": backend.arguments,
         "max_seconds": backend.max_seconds,
         "absent": backend.absent,
+        "weights": backend.weights,
         "calibration": None if calibration in (None, backend.calibration) else asdict(calibration),
         "checksum": digest(backend.arguments, state),
     }
@@ -102,7 +103,7 @@ def read(
     Args:
         folder: what `save` wrote.
         device: the device that it computes on.
-        trust: take files that are links to elsewhere, and weights whose checksum is wrong.
+        trust: take files that are links to elsewhere, and weights whose checksum is wrong or that are not finite.
         root: links may lead anywhere below; default: the folder.
 
     Raises:
@@ -122,8 +123,9 @@ def read(
         )
     state.setdefault(TOKENIZER_STATE, torch.empty(0, dtype=torch.uint8))
     arguments, absent = for_use(config["arguments"])
-    network = build(arguments, state, take=True)
-    backend = NetworkBackend(network.to(device), arguments, config["max_seconds"], {**config["absent"], **absent})
+    network = build(arguments, state, take=True, trust=trust)
+    absent, weights = {**config["absent"], **absent}, config.get("weights", "raw")
+    backend = NetworkBackend(network.to(device), arguments, config["max_seconds"], absent, weights=weights)
     return backend, None if config["calibration"] is None else Calibration(**config["calibration"])
 
 

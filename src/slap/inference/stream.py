@@ -17,7 +17,7 @@ import logging
 import resource
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Generic, TypeVar
@@ -54,6 +54,10 @@ Whole = TypeVar("Whole")
 """The result for a recording, made of the parts."""
 
 
+class NotFiniteError(AudioError):
+    """A recording that can be read, for which the model gives numbers that are not finite, or no embedding."""
+
+
 @dataclass(frozen=True, eq=False)
 class StreamItem(Generic[Whole]):
     """The result for one recording, or the error.
@@ -61,7 +65,7 @@ class StreamItem(Generic[Whole]):
     Attributes:
         index: its place among the recordings that were passed.
         name: its path, or `recording <index>`.
-        seconds: its duration; 0 if it could not be used.
+        seconds: its duration; 0 if it could not be read.
         result: the result; None if it could not be used.
         error: the reason why it could not be used.
         note: a word about a recording that was used: it is silent, or was cut short; empty if there is none.
@@ -237,7 +241,10 @@ def _finished(recording: _Recording[Part], job: WindowJob[Part, Whole]) -> Strea
         return StreamItem(recording.index, name, 0.0, None, error)
     silent = recording.level.silent
     seconds = recording.spans[-1][1] / job.rate
-    whole = job.join(recording.parts, recording.spans) if job.silence is None or not silent else job.silence()
+    try:
+        whole = job.join(recording.parts, recording.spans) if job.silence is None or not silent else job.silence()
+    except NotFiniteError as fault:
+        return StreamItem(recording.index, name, seconds, None, NotFiniteError(f"{name} {fault}"))
     note = note_of(recording.stream, recording.level)
     return StreamItem(recording.index, name, seconds, whole, None, note, silent, recording.stream.about.begins)
 
@@ -278,15 +285,28 @@ def embed(
         window: likewise.
         batch: likewise.
     """
-    for item in run(audio, WindowJob(lambda clips: list(encode(clips)), joined, rate, window, batch)):
-        if item.result is not None and not bool(item.result.isfinite().all()):
-            error = AudioError(f"{item.name} has an embedding that is not finite; are the model's weights whole?")
-            yield replace(item, seconds=0.0, result=None, error=error)
-        else:
-            yield item
+    return run(audio, WindowJob(lambda clips: list(encode(clips)), joined, rate, window, batch))
 
 
 def joined(parts: list[Tensor], spans: list[Span]) -> Tensor:
-    """Merge the embeddings of a recording's windows into the recording's, (E,)."""
+    """Merge the embeddings of a recording's windows into the recording's, (E,).
+
+    Raises:
+        NotFiniteError: it is not finite.
+    """
     owner = torch.zeros(len(spans), dtype=torch.int64)
-    return merge(torch.stack(parts), owner, torch.tensor(window_weights(spans)))[0]
+    whole = merge(torch.stack(parts), owner, torch.tensor(window_weights(spans)))[0]
+    if not bool(whole.any()):  # NaN is true
+        raise NotFiniteError("has an embedding of zeros, which is no direction; are the model's weights whole?")
+    return require_finite(whole, "an embedding")
+
+
+def require_finite(values: Tensor, what: str) -> Tensor:
+    """Return what a model gives for a recording.
+
+    Raises:
+        NotFiniteError: it is not finite; `_finished` adds the recording's name.
+    """
+    if not bool(values.isfinite().all()):
+        raise NotFiniteError(f"has {what} that is not finite; are the model's weights whole?")
+    return values

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from slap.core.errors import UserError
 from slap.metrics import bootstrap
-from slap.metrics.bootstrap import MetricValue, order_of, percentile_interval, times_drawn
+from slap.metrics.bootstrap import MetricValue, kind_of, order_of, percentile_interval, times_drawn, units_of
+from slap.metrics.finite import last_unless_finite
 
 MAX_SCORES = 2_000_000_000
 """Scores that the bootstrap of an mAP goes through at most; large sets get fewer samples, see `samples_of`."""
@@ -25,17 +26,18 @@ def average_precision(scores: Tensor, truth: Tensor) -> Tensor:
     """Compute the area under each class's precision-recall steps, as scikit-learn's `average_precision_score`.
 
     Only the order of a class's scores counts, so cosines, logits of any size and probabilities do; a sigmoid in single
-    precision would tie large logits, as torchmetrics' does. Equal scores are one step.
+    precision would tie large logits, as torchmetrics' does. Equal scores are one step; one that is not finite ranks
+    last.
 
     Args:
-        scores: (n, K), any numbers but NaN.
+        scores: (n, K), any numbers.
         truth: (n, K) bool, the classes that each clip has.
 
     Returns:
         (K,) float64, 0 to 1; NaN for a class that no clip has.
 
     Raises:
-        ValueError: the shapes differ, or a score is NaN.
+        ValueError: the shapes differ.
 
     Example:
         >>> average_precision(torch.tensor([[900.0], [901.0], [-3.0]]), torch.tensor([[True], [False], [True]]))
@@ -43,9 +45,7 @@ def average_precision(scores: Tensor, truth: Tensor) -> Tensor:
     """
     if scores.shape != truth.shape or scores.dim() != 2:
         raise UserError(f"scores and truth must be (clips, classes); got {[*scores.shape]} and {[*truth.shape]}")
-    if scores.isnan().any():
-        clip, label = scores.isnan().nonzero()[0].tolist()
-        raise UserError(f"the score of clip {clip} for class {label} is not a number")
+    scores = last_unless_finite(scores)
     return torch.stack([_of_class(scores[:, k], truth[:, k].bool()) for k in range(scores.shape[1])])
 
 
@@ -60,7 +60,11 @@ def _of_class(scores: Tensor, truth: Tensor) -> Tensor:
 
 
 def mean_average_precision(
-    scores: Tensor, truth: Tensor, ids: Sequence[str] | None = None, seed: int = 0
+    scores: Tensor,
+    truth: Tensor,
+    ids: Sequence[str] | None = None,
+    seed: int = 0,
+    origins: Sequence[str] | None = None,
 ) -> tuple[MetricValue, Tensor]:
     """Compute macro mAP in percent, with its interval over clips, and the average precision of each class.
 
@@ -71,6 +75,7 @@ def mean_average_precision(
         truth: (n, K) bool.
         ids: n ids of the clips, which are put in their order. Default: the clips are in that order.
         seed: seed of the bootstrap.
+        origins: the origin of each clip, over which the interval is, see `slap.metrics.bootstrap.units_of`.
 
     Returns:
         The metric, and (K,) float64, 0 to 1, NaN for a class that no clip has.
@@ -78,16 +83,17 @@ def mean_average_precision(
     Raises:
         ValueError: no clip has any class; or as `average_precision`.
     """
-    if ids is not None:
-        order = order_of(ids)
-        scores, truth = scores[order], truth[order]
+    scores = last_unless_finite(scores)
+    order = torch.arange(len(scores)) if ids is None else order_of(ids)
+    unit = units_of(origins, order)
+    scores, truth = scores[order], truth[order]
     each = average_precision(scores, truth)
     if each.isnan().all():
         raise UserError("no clip has any of the classes, so there is nothing to average")
     known = (~each.isnan()).nonzero().flatten().tolist()
 
     def means(drawn: Tensor) -> Tensor:
-        times = times_drawn(drawn, torch.float32).T.contiguous()
+        times = times_drawn(drawn, torch.float32).T[unit].contiguous()
         sums, counts = torch.zeros(len(drawn), dtype=torch.float64), torch.zeros(len(drawn), dtype=torch.float64)
         for k in known:
             found = weighted_average_precision(scores[:, k], truth[:, k], times)
@@ -95,9 +101,9 @@ def mean_average_precision(
             counts += ~found.isnan()
         return sums / counts
 
-    low, high = percentile_interval(means, len(scores), seed, samples_of(*scores.shape))
-    value = each.nanmean().item()
-    return MetricValue(100 * value, 100 * low, 100 * high, 100 * chance_map(truth), len(scores)), each
+    low, high = percentile_interval(means, int(unit.max()) + 1, seed, samples_of(*scores.shape), len(scores))
+    value, chance = each.nanmean().item(), 100 * chance_map(truth)
+    return MetricValue(100 * value, 100 * low, 100 * high, chance, len(scores), over=kind_of(unit)), each
 
 
 def samples_of(clips: int, classes: int) -> int:

@@ -1,9 +1,13 @@
-"""Bootstrap confidence intervals: the one resampling behind every metric.
+"""Bootstrap confidence intervals of one model over the clips that it is evaluated on.
 
-n clips, C queries, F folds, S bootstrap samples.
+n clips, C queries, U units, F folds, S bootstrap samples.
 
-Clips are drawn by number, and their numbers follow the order of their ids. So the same clips have the same interval
-whatever the order they came in, whatever their number of processes, and whichever command computes the metric.
+What is drawn is a unit: all clips of one origin (a recording, a video, a speaker), or a clip that shares it with none.
+Units are drawn by number, and their numbers follow the order of the clips' ids. So the same clips have the same
+interval whatever the order they came in, whatever their number of processes, and whichever command computes the metric.
+
+Such an interval says what other clips of the same kind would change. It says nothing about another seed, machine or
+training run; `slap.metrics.runs` has the interval over these.
 """
 
 from __future__ import annotations
@@ -35,6 +39,9 @@ class MetricValue:
         high: upper end of its 95 % confidence interval.
         chance: the value that guessing reaches.
         count: queries or clips behind the value.
+        best: the best value that any model can reach on these clips; None where it is not known.
+        over: the kind of thing that the interval is over: `clips`, `origins` (each with all its clips), either of them
+            `within folds`, `folds`, each with a training run of its own, or `runs`.
     """
 
     value: float
@@ -42,6 +49,8 @@ class MetricValue:
     high: float
     chance: float
     count: int
+    best: float | None = 100.0
+    over: str = "clips"
 
 
 def order_of(ids: Sequence[str]) -> Tensor:
@@ -54,70 +63,137 @@ def order_of(ids: Sequence[str]) -> Tensor:
     return torch.tensor(sorted(range(len(ids)), key=lambda row: (ids[row], row)), dtype=torch.int64)
 
 
-def percentile_interval(
-    statistic: Callable[[Tensor], Tensor], clips: int, seed: int = 0, samples: int | None = None, width: int = 1
-) -> tuple[float, float]:
-    """Compute the 95 % percentile bootstrap interval of a statistic of clips.
+def units_of(origins: Sequence[str] | None, order: Tensor) -> Tensor:
+    """Number the units of clips in an order, (n,) int64, from 0 as they first come.
 
     Args:
-        statistic: takes the drawn clips, (s, n) int64, for some of the samples, and returns the statistic of each
+        origins: what each of the n clips was cut from, "" for one that shares it with no other; None for all such.
+        order: (n,) int64, from `order_of`.
+
+    Example:
+        >>> units_of(["b", "", "b", ""], torch.tensor([1, 0, 2, 3])).tolist()
+        [0, 1, 1, 2]
+    """
+    if origins is None:
+        return torch.arange(len(order))
+    known: dict[str | int, int] = {}
+    return torch.tensor([known.setdefault(origins[row] or row, len(known)) for row in order.tolist()])
+
+
+def kind_of(unit: Tensor) -> str:
+    """Return the word for the units of clips, (n,): `clips` where each is one of its own, else `origins`."""
+    return "clips" if len(unit.unique()) == len(unit) else "origins"
+
+
+def percentile_interval(
+    statistic: Callable[[Tensor], Tensor], units: int, seed: int = 0, samples: int | None = None, width: int = 1
+) -> tuple[float, float]:
+    """Compute the 95 % percentile bootstrap interval of a statistic of units.
+
+    Args:
+        statistic: takes the drawn units, (s, U) int64, for some of the samples, and returns the statistic of each
             sample, (s,). Samples in which it is NaN are left out.
-        clips: n; the clips are numbered in the order of their ids, see `order_of`.
+        units: U; they are numbered in the order of the clips' ids, see `order_of`.
         seed: seed of the bootstrap.
         samples: S. Default: `SAMPLES`.
-        width: numbers that the statistic holds per sample, where they are more than n.
+        width: numbers that the statistic holds per sample, where they are more than U.
     """
+    return _middle(_drawn(statistic, units, seed, samples, width))
+
+
+def _drawn(
+    statistic: Callable[[Tensor], Tensor], units: int, seed: int, samples: int | None = None, width: int = 1
+) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     found = []
-    for part in torch.arange(samples or SAMPLES).split(max(1, DRAWS_IN_MEMORY // max(clips, width))):
-        found.append(statistic(torch.randint(clips, (len(part), clips), generator=generator)))
-    low, high = torch.cat(found).double().nanquantile(QUANTILES).tolist()
+    for part in torch.arange(samples or SAMPLES).split(max(1, DRAWS_IN_MEMORY // max(units, width))):
+        found.append(statistic(torch.randint(units, (len(part), units), generator=generator)))
+    return torch.cat(found).double()
+
+
+def _middle(samples: Tensor) -> tuple[float, float]:
+    low, high = samples.nanquantile(QUANTILES).tolist()
     return low, high
 
 
 def times_drawn(drawn: Tensor, dtype: torch.dtype = torch.int64) -> Tensor:
-    """Count the times that each clip is in each sample: (s, n) int64 to (s, n)."""
+    """Count the times that each unit is in each sample: (s, U) int64 to (s, U)."""
     ones = torch.ones_like(drawn, dtype=dtype)
     return torch.zeros_like(ones).scatter_add_(1, drawn, ones)
 
 
-def mean_over_clips(values: Tensor, clip: Tensor, chance: float, seed: int = 0) -> MetricValue:
-    """Compute the mean over queries, in percent, with its interval over clips.
+def mean_over_clips(
+    values: Tensor, unit: Tensor, chance: float, seed: int = 0, best: float = 1.0, over: str = "clips"
+) -> MetricValue:
+    """Compute the mean over queries, in percent, with its interval over units.
 
-    Clips are drawn with all their queries: five captions of one clip are not five independent observations.
+    Units are drawn with all their queries: five captions of one clip are not five independent observations, and
+    neither are ten clips of one recording.
 
     Args:
         values: (C,) hits as bool, or numbers from 0 to 1, one per query.
-        clip: (C,) int64, the clip of each query; clips are numbered from 0 without gaps, in the order of their ids.
+        unit: (C,) int64, the unit of each query, counted from 0 without gaps, in the order of the clips' ids.
         chance: the value that guessing reaches, in percent.
         seed: seed of the bootstrap.
+        best: the best value that can be reached, 0 to 1.
+        over: the word for the units, see `MetricValue`.
 
     Raises:
         ValueError: there are no queries.
     """
     if not len(values):
         raise UserError("no queries to average over")
-    clips = int(clip.max()) + 1
-    sums = torch.zeros(clips, dtype=torch.float64).index_add_(0, clip, values.double())
-    counts = torch.zeros(clips, dtype=torch.float64).index_add_(0, clip, torch.ones(len(values), dtype=torch.float64))
-    low, high = percentile_interval(lambda drawn: sums[drawn].sum(1) / counts[drawn].sum(1), clips, seed)
-    return MetricValue(100 * values.double().mean().item(), 100 * low, 100 * high, chance, len(values))
+    value = values.double().mean().item()
+    low, high = _middle(_means(values, unit, seed))
+    low, high = _never_of_no_width(value, low, high, int(unit.max()) + 1)
+    return MetricValue(100 * value, 100 * low, 100 * high, chance, len(values), 100 * best, over)
 
 
-def mean_over_folds(values: Tensor, chance: float, count: int, seed: int = 0) -> MetricValue:
-    """Compute the mean over folds, in percent, with its interval over folds.
+def mean_within_folds(values: Tensor, unit: Tensor, fold: Tensor, chance: float, seed: int = 0) -> MetricValue:
+    """Compute the mean over folds of one model's means, in percent, with its interval over units within the folds.
+
+    The model is the same in all folds, so they differ by their clips alone: units are drawn within each fold.
 
     Args:
-        values: (F,) values from 0 to 1, in the order of the folds' numbers.
+        values: (n,) hits as bool, or numbers from 0 to 1, one per clip.
+        unit: (n,) int64, the unit of each clip, numbered in the order of the clips' ids.
+        fold: (n,) int64, the number of each clip's fold.
         chance: the value that guessing reaches, in percent.
-        count: clips of all folds.
         seed: seed of the bootstrap.
 
     Raises:
-        ValueError: there are no folds.
+        ValueError: there are no clips.
     """
     if not len(values):
-        raise UserError("no folds to average over")
-    values = values.double()
-    low, high = percentile_interval(lambda drawn: values[drawn].mean(1), len(values), seed)
-    return MetricValue(100 * values.mean().item(), 100 * low, 100 * high, chance, count)
+        raise UserError("no queries to average over")
+    samples, means, units = torch.zeros(SAMPLES, dtype=torch.float64), [], 0
+    numbers = fold.unique()
+    for place, number in enumerate(numbers):
+        own, kin = values[fold == number], unit[fold == number].unique(return_inverse=True)[1]
+        means.append(own.double().mean())
+        samples += _means(own, kin, seed + place) / len(numbers)
+        units += int(kin.max()) + 1
+    value = torch.stack(means).mean().item()
+    low, high = _never_of_no_width(value, *_middle(samples), units)
+    return MetricValue(100 * value, 100 * low, 100 * high, chance, len(values), over=f"{kind_of(unit)} within folds")
+
+
+def _means(values: Tensor, unit: Tensor, seed: int) -> Tensor:
+    """Return the means over the queries of drawn units, (S,)."""
+    units = int(unit.max()) + 1
+    sums = torch.zeros(units, dtype=torch.float64).index_add_(0, unit, values.double())
+    counts = torch.zeros(units, dtype=torch.float64).index_add_(0, unit, torch.ones(len(values), dtype=torch.float64))
+    return _drawn(lambda drawn: sums[drawn].sum(1) / counts[drawn].sum(1), units, seed)
+
+
+def _never_of_no_width(value: float, low: float, high: float, units: int) -> tuple[float, float]:
+    """Return an interval; where all values are 0, or all 1, no draw differs, and Clopper and Pearson's takes its place.
+
+    Of n units without a hit, a share of up to 1 - 0.025 ** (1 / n) is not excluded.
+    """
+    unseen = 1 - 0.025 ** (1 / units)
+    if value == low == high == 0:
+        return 0.0, unseen
+    if value == low == high == 1:
+        return 1 - unseen, 1.0
+    return low, high

@@ -12,19 +12,18 @@ import torch
 from torch import Tensor
 
 from slap.core.errors import UserError
-from slap.metrics.bootstrap import MetricValue, mean_over_clips, mean_over_folds, order_of
+from slap.metrics.bootstrap import MetricValue, kind_of, mean_over_clips, mean_within_folds, order_of, units_of
 from slap.metrics.confusion import Confusion, count_confusions
+from slap.metrics.finite import best_class, finite_rows
+from slap.metrics.runs import mean_over_folds
 
-OVER_FOLDS = {
-    "accuracy": "mean over the folds' accuracies; interval over folds",
-    "accuracy_pooled": "share of clips whose nearest class is theirs, all clips together; interval over clips",
-}
-POOLED = {"accuracy": OVER_FOLDS["accuracy_pooled"]}
+POOLED = {"accuracy": "share of clips whose best class is theirs, all clips together"}
+OVER_FOLDS = {"accuracy": "mean over the folds' accuracies", "accuracy_pooled": POOLED["accuracy"]}
 MAP = {
     "mAP": "macro mean over classes of average precision (area under the precision-recall steps), but for classes "
     "that no clip has"
 }
-"""How each metric is computed, in words: with folds, without them, and of clips with several labels."""
+"""How each metric is computed, in words: without folds, with them, and of clips with several labels."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,14 @@ class ClassificationResult:
         metrics: `accuracy`; with folds the mean over them, and `accuracy_pooled`. In percent.
         confusion: the confusion matrix.
         hits: (n,) bool, the clips that are classified right, in the order in which they were given.
+        lost: the numbers of the clips with a score that is not finite; it ranks last, and without any other the clip
+            counts as wrong.
     """
 
     metrics: dict[str, MetricValue]
     confusion: Confusion
     hits: Tensor
+    lost: tuple[int, ...] = ()
 
 
 def classification_metrics(
@@ -48,6 +50,8 @@ def classification_metrics(
     classes: Sequence[str],
     ids: Sequence[str] | None = None,
     folds: Sequence[int | None] | None = None,
+    origins: Sequence[str] | None = None,
+    learned: bool = False,
 ) -> ClassificationResult:
     """Compute accuracy: the share of clips whose highest score is that of their class.
 
@@ -57,6 +61,9 @@ def classification_metrics(
         classes: names of the K classes.
         ids: n ids of the clips, which are put in their order. Default: the clips are in that order.
         folds: n numbers of folds, where the protocol is a mean over folds.
+        origins: the origin of each clip, over which intervals are, see `slap.metrics.bootstrap.units_of`.
+        learned: whether each fold was scored by what was learned from the others, so that folds differ by more than
+            their clips; then there is no interval for fewer than two folds.
 
     Raises:
         ValueError: a clip has no fold, or there are no clips.
@@ -67,20 +74,29 @@ def classification_metrics(
         >>> round(result.metrics["accuracy"].value, 1), result.confusion.counts.tolist()
         (66.7, [[1, 0], [1, 1]])
     """
-    predicted = scores.argmax(1)
+    predicted = best_class(scores)
     hits = predicted == truth
     order = torch.arange(len(hits)) if ids is None else order_of(ids)
-    pooled = mean_over_clips(hits[order], torch.arange(len(hits)), 100 / len(classes))
-    metrics = {"accuracy": pooled} if folds is None else {"accuracy": _over_folds(hits, folds, 100 / len(classes))}
+    unit = units_of(origins, order)
+    chance = 100 / len(classes)
+    pooled = mean_over_clips(hits[order], unit, chance, over=kind_of(unit))
+    metrics = {"accuracy": pooled}
     if folds is not None:
-        metrics["accuracy_pooled"] = pooled
-    return ClassificationResult(metrics, count_confusions(truth, predicted, classes), hits)
+        fold = _numbers(folds)[order]
+        make = _learned if learned else mean_within_folds
+        metrics = {"accuracy": make(hits[order], unit, fold, chance), "accuracy_pooled": pooled}
+    lost = (~finite_rows(scores)).nonzero().flatten().tolist()
+    return ClassificationResult(metrics, count_confusions(truth, predicted, classes), hits, tuple(lost))
 
 
-def _over_folds(hits: Tensor, folds: Sequence[int | None], chance: float) -> MetricValue:
+def _learned(hits: Tensor, unit: Tensor, fold: Tensor, chance: float) -> MetricValue:
+    del unit  # a fold counts by its mean alone
+    values = torch.stack([hits[fold == number].double().mean() for number in fold.unique()])
+    return mean_over_folds(values, chance, len(hits))
+
+
+def _numbers(folds: Sequence[int | None]) -> Tensor:
     numbers = [fold for fold in folds if fold is not None]
     if len(numbers) < len(folds):
         raise UserError(f"{len(folds) - len(numbers)} of the clips have no fold, but the protocol is a mean over folds")
-    fold = torch.tensor(numbers)
-    values = torch.stack([hits[fold == number].double().mean() for number in fold.unique()])
-    return mean_over_folds(values, chance, len(hits))
+    return torch.tensor(numbers)

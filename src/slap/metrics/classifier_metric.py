@@ -18,6 +18,7 @@ from slap.metrics.average_precision import mean_average_precision
 from slap.metrics.classification import classification_metrics
 from slap.metrics.clip_states import ClipMetric, Span
 from slap.metrics.confusion import Confusion
+from slap.metrics.finite import finite_rows
 
 
 class NoLabelsError(UserError):
@@ -60,6 +61,7 @@ class ClassifierMetric(ClipMetric):
         spans: Sequence[Span] | None = None,
         known: Tensor | None = None,
         bad: Sequence[BadClip] = (),
+        origins: Sequence[str] | None = None,
     ) -> None:
         """Add a batch.
 
@@ -70,8 +72,9 @@ class ClassifierMetric(ClipMetric):
             spans: the samples of its clip that each row covers. Default: rows are whole clips.
             known: (R,) bool, rows with a label. Default: all have one.
             bad: clips that could not be used.
+            origins: what each row's clip was cut from, see `slap.metrics.bootstrap.units_of`.
         """
-        self._keep_rows(ids, spans, None, bad)
+        self._keep_rows(ids, spans, None, bad, origins)
         self._keep_numbers("scores", scores)
         self._keep_numbers("targets", targets)
         self._keep_numbers("known", torch.ones(len(ids)) if known is None else known)
@@ -83,16 +86,17 @@ class ClassifierMetric(ClipMetric):
             NoLabelsError: no clip has a label.
             ValueError: no clip counts.
         """
-        scores, targets, ids = self._clips()
+        scores, targets, ids, origins = self._clips()
+        self.not_finite = {ids[row] for row in (~finite_rows(scores)).nonzero().flatten().tolist()}
         if self.multi_label:
-            self.results = {"mAP": mean_average_precision(scores, targets > 0, ids)[0]}
+            self.results = {"mAP": mean_average_precision(scores, targets > 0, ids, origins=origins)[0]}
         else:
-            found = classification_metrics(scores, targets.argmax(1), self.classes, ids)
+            found = classification_metrics(scores, targets.argmax(1), self.classes, ids, origins=origins)
             self.results, self.confusion = found.metrics, found.confusion
         return self._values()
 
-    def _clips(self) -> tuple[Tensor, Tensor, list[str]]:
-        """Return scores and targets, (n, K) each, and ids of the clips with a label."""
+    def _clips(self) -> tuple[Tensor, Tensor, list[str], list[str]]:
+        """Return scores and targets, (n, K) each, ids and origins of the clips with a label."""
         ids, spans, rows = self._rows()
         known = self._numbers("known").tolist()
         scores, targets = (self._numbers(name).view(len(ids), -1) for name in ("scores", "targets"))
@@ -109,4 +113,5 @@ class ClassifierMetric(ClipMetric):
             own = scores[[found[span] for span in places]]
             means.append((weights[:, None] * own).sum(0) / weights.sum() if len(places) > 1 else own[0])
             first.append(found[places[0]])
-        return torch.stack(means), targets[first], [*windows]
+        origins = self._texts("origins")
+        return torch.stack(means), targets[first], [*windows], [origins[row] for row in first]

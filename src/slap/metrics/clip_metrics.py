@@ -23,6 +23,7 @@ from slap.metrics.bootstrap import MetricValue, order_of
 from slap.metrics.classification import classification_metrics
 from slap.metrics.clip_states import ClipMetric, NoClipsError, Span
 from slap.metrics.confusion import Confusion
+from slap.metrics.finite import cosines, sound_rows
 from slap.metrics.retrieval import retrieval_metrics
 from slap.metrics.zero_shot import class_embeddings, class_prompts
 
@@ -50,6 +51,11 @@ class EmbeddingMetric(ClipMetric):
         first, last = ([rows[places[i]] for i in order.tolist()] for places in (merged.first, merged.last))
         return ids, spans, Merged(first, last, merged.embeddings[order])
 
+    def _origins(self, rows: Sequence[int]) -> list[str]:
+        """Return the origins of the clips of some rows."""
+        found = self._texts("origins")
+        return [found[row] for row in rows]
+
     def _by_group(self, compute: Callable[[int | None], dict[str, Any]]) -> dict[str, Any]:
         """Compute all clips together, and then each group that has any."""
         found = compute(None)
@@ -66,6 +72,7 @@ class RetrievalMetric(EmbeddingMetric):
 
     Args:
         groups: names of groups of clips, see `EmbeddingMetric`.
+        own_only: whether a caption's own clip alone is right for it, see `slap.metrics.retrieval_pairs`.
         **options: of `torchmetrics.Metric`.
 
     Attributes:
@@ -82,8 +89,9 @@ class RetrievalMetric(EmbeddingMetric):
         25.0
     """
 
-    def __init__(self, groups: Sequence[str] = (), **options: Any) -> None:
+    def __init__(self, groups: Sequence[str] = (), own_only: bool = False, **options: Any) -> None:
         super().__init__(groups, **options)
+        self.own_only = own_only
         self._add_numbers("text", torch.float32)
         self._add_numbers("captions", torch.int64)
         self._add_numbers("keys", torch.int64)
@@ -100,6 +108,7 @@ class RetrievalMetric(EmbeddingMetric):
         group: Tensor | None = None,
         bad: Sequence[BadClip] = (),
         caption_key: Tensor | None = None,
+        origins: Sequence[str] | None = None,
     ) -> None:
         """Add a batch.
 
@@ -111,14 +120,14 @@ class RetrievalMetric(EmbeddingMetric):
             spans: the samples of its clip that each row covers. Default: rows are whole clips.
             group: (R,) int64, the number of each row's group. Default: 0.
             bad: clips that could not be used.
-            caption_key: (C,) int64, equal for captions of equal text. Several clips may share a caption, whose
-                embeddings in several batches differ by rounding errors: then the first one stands for all, so that
-                equal captions tie. Default: all captions differ.
+            caption_key: (C,) int64, equal for captions of equal text, which several clips may share: then the first
+                embedding stands for all, see `retrieval_metrics`. Default: all captions differ.
+            origins: what each row's clip was cut from, see `slap.metrics.bootstrap.units_of`.
 
         Raises:
             ValueError: some captions have a key and others, of this or another batch, have none.
         """
-        self._keep_rows(ids, spans, group, bad)
+        self._keep_rows(ids, spans, group, bad, origins)
         if caption_key is not None:
             self._keep_numbers("keys", caption_key[clip.argsort(stable=True)])
         order = clip.argsort(stable=True)
@@ -132,36 +141,38 @@ class RetrievalMetric(EmbeddingMetric):
         Raises:
             ValueError: no clip counts, or none has a caption.
         """
+        self.not_finite = set()
         self.results = self._by_group(self._of_group)
         return self._values()
 
     def _of_group(self, group: int | None) -> dict[str, MetricValue]:
         ids, spans, clips = self._merged(group)
         names = [ids[row] for row in clips.first]
-        captions, clip = self._captions(clips.first)
+        captions, clip, key = self._captions(clips.first)
         text = self._numbers("text").view(-1, clips.embeddings.shape[1])[captions]
-        found = retrieval_metrics(clips.embeddings, text, clip, names)
+        origins = self._origins(clips.first)
+        found = retrieval_metrics(clips.embeddings, text, clip, names, key, self.own_only, origins)
+        lost = [*(~sound_rows(clips.embeddings)).nonzero().flatten(), *clip[~sound_rows(text)]]
+        self.not_finite |= {names[int(row)] for row in lost}
         if group is None:
             self.audio_ranks = found.audio_ranks
             self.lengths = [spans[clips.last[i]][1] for i in found.clips.tolist()]
         return found.metrics
 
-    def _captions(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Number each caption of some rows among all captions, and find its place among the rows: (C,) and (C,)."""
+    def _captions(self, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Number each caption of some rows among all captions, and find its place among the rows, and its key."""
         sizes = self._numbers("captions")
         own, starts = sizes[list(rows)], (sizes.cumsum(0) - sizes)[list(rows)]
         clip = torch.arange(len(rows)).repeat_interleave(own)
         captions = starts[clip] + torch.arange(len(clip)) - (own.cumsum(0) - own)[clip]
         keys = self._numbers("keys")
         if not len(keys):
-            return captions, clip
+            return captions, clip, None
         if len(keys) != int(sizes.sum()):
             raise UserError(
                 f"{len(keys)} of {int(sizes.sum())} captions have a caption_key; give all of them one, or none"
             )
-        _, kind = keys[captions].unique(return_inverse=True)
-        first = torch.full_like(kind, len(kind)).scatter_reduce(0, kind, torch.arange(len(kind)), "amin")
-        return captions[first[kind]], clip
+        return captions, clip, keys[captions]
 
 
 class ZeroShotMetric(EmbeddingMetric):
@@ -207,6 +218,7 @@ class ZeroShotMetric(EmbeddingMetric):
         spans: Sequence[Span] | None = None,
         group: Tensor | None = None,
         bad: Sequence[BadClip] = (),
+        origins: Sequence[str] | None = None,
     ) -> None:
         """Add a batch; rows without any label are left out.
 
@@ -217,13 +229,15 @@ class ZeroShotMetric(EmbeddingMetric):
             spans: the samples of its clip that each row covers. Default: rows are whole clips.
             group: (R,) int64, the number of each row's group. Default: 0.
             bad: clips that could not be used.
+            origins: what each row's clip was cut from, see `slap.metrics.bootstrap.units_of`.
         """
         own = [
             {task: names[row] for task, names in labels.items() if names[row] is not None} for row in range(len(ids))
         ]
         rows = [row for row, found in enumerate(own) if found]
         spans = None if spans is None else [spans[row] for row in rows]
-        self._keep_rows([ids[row] for row in rows], spans, None if group is None else group[rows], bad)
+        origins = None if origins is None else [origins[row] for row in rows]
+        self._keep_rows([ids[row] for row in rows], spans, None if group is None else group[rows], bad, origins)
         self._keep_numbers("audio", audio[rows])
         self._keep_text("labels", [json.dumps(own[row]) for row in rows])
 
@@ -233,7 +247,7 @@ class ZeroShotMetric(EmbeddingMetric):
         Raises:
             ValueError: a task without a prompt.
         """
-        self.confusions = {}
+        self.confusions, self.not_finite = {}, set()
         try:
             self.results = self._by_group(self._of_group)
         except NoClipsError:
@@ -255,7 +269,12 @@ class ZeroShotMetric(EmbeddingMetric):
             truth = torch.tensor([classes.index(labels[row][task]) for row in rows])
             vectors = class_embeddings(class_prompts(classes, [self.prompts[task]]), self.embed).float().cpu()
             named = [ids[clips.first[row]] for row in rows]
-            result = classification_metrics(clips.embeddings[rows] @ vectors.T, truth, classes, named)
+            scores, origins = (
+                cosines(clips.embeddings[rows], vectors),
+                self._origins([clips.first[row] for row in rows]),
+            )
+            result = classification_metrics(scores, truth, classes, named, origins=origins)
+            self.not_finite |= {named[row] for row in result.lost}
             found[f"zeroshot_{task}"] = result.metrics["accuracy"]
             if group is None:
                 self.confusions[task] = result.confusion

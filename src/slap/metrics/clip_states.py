@@ -39,6 +39,8 @@ class ClipMetric(Metric):
     Attributes:
         results: each metric with its confidence interval, chance and count, of the last `compute`.
         bad: clips that could not be used, as (id, place in the manifest, reason), of the last `compute`.
+        not_finite: ids of the clips for which, or for a caption of which, the model gave numbers that are not finite,
+            of the last `compute`. They rank last.
     """
 
     is_differentiable = False
@@ -50,8 +52,10 @@ class ClipMetric(Metric):
         super().__init__(**options)
         self.results: dict[str, MetricValue] = {}
         self.bad: set[tuple[str, str, str]] = set()
+        self.not_finite: set[str] = set()
         self._dtypes: dict[str, torch.dtype] = {}
         self._add_text("ids")
+        self._add_text("origins")
         self._add_numbers("spans", torch.int64)
         self._add_numbers("group", torch.int64)
         self._add_text("bad_clips")
@@ -86,16 +90,23 @@ class ClipMetric(Metric):
         return [raw[a:b].decode("utf-8", "surrogatepass") for a, b in zip([0, *ends], ends, strict=False)]
 
     def _keep_rows(
-        self, ids: Sequence[str], spans: Sequence[Span] | None, group: Tensor | None, bad: Sequence[BadClip]
+        self,
+        ids: Sequence[str],
+        spans: Sequence[Span] | None,
+        group: Tensor | None,
+        bad: Sequence[BadClip],
+        origins: Sequence[str] | None,
     ) -> None:
-        """Keep the ids and spans of rows, and the clips that could not be used.
+        """Keep the ids, spans and origins of rows, and the clips that could not be used.
 
         Raises:
-            ValueError: there is not one span for each row.
+            ValueError: there is not one span, or one origin, for each row.
         """
-        if spans is not None and len(spans) != len(ids):
-            raise UserError(f"each row needs a span; got {len(ids)} rows and {len(spans)} spans")
+        for values, word in ((spans, "span"), (origins, "origin")):
+            if values is not None and len(values) != len(ids):
+                raise UserError(f"each row needs a {word}; got {len(ids)} rows and {len(values)} {word}s")
         self._keep_text("ids", ids)
+        self._keep_text("origins", [""] * len(ids) if origins is None else origins)
         self._keep_numbers("spans", torch.tensor(list(spans) if spans else [(0, 1)] * len(ids)))
         self._keep_numbers("group", torch.zeros(len(ids)) if group is None else group)
         self._keep_text("bad_clips", [part for clip in bad for part in (clip.id, clip.where, clip.reason)])

@@ -16,10 +16,17 @@ class Confusion:
     Attributes:
         classes: names of the K classes.
         counts: (K, K) int64, clips by true class and predicted class.
+        without: (K,) int64, clips by true class that have no predicted class, since no score of them is finite.
     """
 
     classes: tuple[str, ...]
     counts: Tensor
+    without: Tensor | None = None
+
+    @property
+    def clips(self) -> Tensor:
+        """Clips of each class, (K,) int64."""
+        return self.counts.sum(1) if self.without is None else self.counts.sum(1) + self.without
 
 
 def count_confusions(truth: Tensor, predicted: Tensor, classes: Sequence[str]) -> Confusion:
@@ -27,7 +34,7 @@ def count_confusions(truth: Tensor, predicted: Tensor, classes: Sequence[str]) -
 
     Args:
         truth: (n,) int64, the class of each clip.
-        predicted: (n,) int64.
+        predicted: (n,) int64; -1 for none.
         classes: names of the K classes.
 
     Example:
@@ -35,5 +42,6 @@ def count_confusions(truth: Tensor, predicted: Tensor, classes: Sequence[str]) -
         [[1, 1], [0, 1]]
     """
     counts = torch.zeros(len(classes), len(classes), dtype=torch.int64)
-    counts.index_put_((truth, predicted), torch.ones_like(truth), accumulate=True)
-    return Confusion(tuple(classes), counts)
+    known = predicted >= 0
+    counts.index_put_((truth[known], predicted[known]), torch.ones_like(truth[known]), accumulate=True)
+    return Confusion(tuple(classes), counts, truth[~known].bincount(minlength=len(classes)))

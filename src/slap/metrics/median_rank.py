@@ -1,6 +1,6 @@
 """Median ranks of retrieval, with confidence intervals and chance.
 
-B clips, C captions, Q clips with a caption, S bootstrap samples.
+C captions, Q clips with a caption, S bootstrap samples.
 """
 
 from __future__ import annotations
@@ -12,31 +12,18 @@ from slap.core.errors import UserError
 from slap.metrics.bootstrap import MetricValue, percentile_interval, times_drawn
 
 
-def median_ranks(text_ranks: Tensor, audio_ranks: Tensor, clip: Tensor, clips: int) -> dict[str, MetricValue]:
-    """Compute `t2a_median_rank`, over captions, and `a2t_median_rank`, over clips; ranks from 1, not in percent.
-
-    Args:
-        text_ranks: (C,) int64, for each caption the rank of its clip, from 0.
-        audio_ranks: (Q,) int64, for each clip with a caption the best rank of its captions, from 0.
-        clip: (C,) int64, the clip of each caption; clips are numbered in the order of their ids.
-        clips: B.
-    """
-    _, place = clip.unique(return_inverse=True)
-    best = chance_best_rank(len(clip), place.bincount())
-    return {
-        "t2a_median_rank": median_rank(text_ranks, place, (clips + 1) / 2),
-        "a2t_median_rank": median_rank(audio_ranks, torch.arange(len(audio_ranks)), best),
-    }
-
-
-def median_rank(ranks: Tensor, clip: Tensor, chance: float, seed: int = 0) -> MetricValue:
-    """Compute the median rank, from 1, with its interval over clips; neither is in percent.
+def median_rank(
+    ranks: Tensor, unit: Tensor, chance: float, seed: int = 0, best: Tensor | None = None, over: str = "clips"
+) -> MetricValue:
+    """Compute the median rank, from 1, with its interval over units; neither is in percent.
 
     Args:
         ranks: (C,) int64, from 0.
-        clip: (C,) int64, the clip of each rank, counted from 0 without gaps; a clip is drawn with all its ranks.
+        unit: (C,) int64, the unit of each rank, counted from 0 without gaps; a unit is drawn with all its ranks.
         chance: the median that guessing reaches.
         seed: seed of the bootstrap.
+        best: (C,) int64, the least ranks that can be reached, from 0. Default: all 0.
+        over: the word for the units, see `slap.metrics.bootstrap.MetricValue`.
 
     Raises:
         ValueError: there are no ranks.
@@ -44,14 +31,19 @@ def median_rank(ranks: Tensor, clip: Tensor, chance: float, seed: int = 0) -> Me
     if not len(ranks):
         raise UserError("no ranks to take the median of")
     order = ranks.argsort(stable=True)
-    ranks, clip = ranks[order].double() + 1, clip[order]
+    values, unit = ranks[order].double() + 1, unit[order]
 
     def medians(drawn: Tensor) -> Tensor:
-        return _weighted_median(ranks, times_drawn(drawn)[:, clip])
+        return _weighted_median(values, times_drawn(drawn)[:, unit])
 
-    low, high = percentile_interval(medians, int(clip.max()) + 1, seed, width=len(ranks))
-    value = float(_weighted_median(ranks, torch.ones(1, len(ranks), dtype=torch.int64)))
-    return MetricValue(value, low, high, chance, len(ranks))
+    low, high = percentile_interval(medians, int(unit.max()) + 1, seed, width=len(ranks))
+    least = 1.0 if best is None else _median(best)
+    return MetricValue(_median(ranks), low, high, chance, len(ranks), least, over)
+
+
+def _median(ranks: Tensor) -> float:
+    """Return the median of ranks, (C,) int64, counted from 1."""
+    return float(_weighted_median(ranks.sort().values.double() + 1, torch.ones(1, len(ranks), dtype=torch.int64)))
 
 
 def _weighted_median(values: Tensor, times: Tensor) -> Tensor:

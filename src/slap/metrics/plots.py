@@ -105,7 +105,7 @@ def draw_confusion(confusion: Confusion, title: str) -> Figure:
         title: title of the plot.
     """
     classes, counts = confusion.classes, confusion.counts
-    shares = 100 * counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
+    shares = 100 * counts.double() / confusion.clips[:, None].clamp(min=1)
     named = len(classes) <= NAMED
     longest = max(len(name) for name in classes) if named else 0
     side = max((0.42 if len(classes) <= NUMBERED else 0.2) * len(classes), 1.6) if named else 10  # inches of the matrix

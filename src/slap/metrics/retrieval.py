@@ -14,9 +14,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from slap.metrics.bootstrap import MetricValue, mean_over_clips, order_of
-from slap.metrics.median_rank import median_ranks
-from slap.metrics.retrieval_ranks import caption_ranks, text_to_audio_ranks
+from slap.metrics.bootstrap import MetricValue, kind_of, mean_over_clips, order_of, units_of
+from slap.metrics.median_rank import chance_best_rank, median_rank
+from slap.metrics.retrieval_pairs import first_places, pairs_of
+from slap.metrics.retrieval_ranks import first_ranks, right_ranks
 
 CUTOFFS = (1, 5, 10)
 
@@ -27,16 +28,16 @@ DIVISORS: dict[str, DivideBy] = {"mAP@10": "all", "mAP@10_found": "found"}
 """The divisor of audio-to-text average precision under each of the two metrics that are published as mAP@10."""
 
 DEFINITIONS = {
-    **{f"t2a_R@{k}": f"share of captions whose clip is among the {k} nearest clips" for k in CUTOFFS},
-    **{f"a2t_R@{k}": f"share of clips with one of their captions among the {k} nearest captions" for k in CUTOFFS},
-    "t2a_mAP@10": "mean over captions of 1 / rank of their clip, 0 beyond rank 10",
-    "a2t_mAP@10": "mean over clips of the sum over their captions within rank 10 of i / rank_i, divided by all "
-    "captions of the clip",
-    "a2t_mAP@10_found": "the same, divided by the captions found within rank 10",
-    "t2a_median_rank": "median over captions of the rank of their clip, from 1",
-    "a2t_median_rank": "median over clips of the best rank of their captions, from 1",
+    **{f"t2a_R@{k}": f"share of captions with a right clip among the {k} nearest clips" for k in CUTOFFS},
+    **{f"a2t_R@{k}": f"share of clips with a right caption among the {k} nearest captions" for k in CUTOFFS},
+    "t2a_mAP@10": "mean over captions of 1 / rank of their nearest right clip, 0 beyond rank 10",
+    "a2t_mAP@10": "mean over clips of the sum over their right captions within rank 10 of i / rank_i, divided by all "
+    "right captions of the clip",
+    "a2t_mAP@10_found": "the same, divided by the right captions found within rank 10",
+    "t2a_median_rank": "median over captions of the rank of their nearest right clip, from 1",
+    "a2t_median_rank": "median over clips of the best rank of their right captions, from 1",
 }
-"""How each metric is computed, in words."""
+"""How each metric is computed, in words; `slap.metrics.retrieval_pairs.RIGHT` says what is right."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,27 @@ class RetrievalResult:
     audio_ranks: Tensor
 
 
-def retrieval_metrics(audio: Tensor, text: Tensor, clip: Tensor, ids: Sequence[str] | None = None) -> RetrievalResult:
-    """Compute recall, mAP@10 and median ranks in both directions, with intervals over clips and chance.
+def retrieval_metrics(
+    audio: Tensor,
+    text: Tensor,
+    clip: Tensor,
+    ids: Sequence[str] | None = None,
+    caption: Tensor | None = None,
+    own_only: bool = False,
+    origins: Sequence[str] | None = None,
+) -> RetrievalResult:
+    """Compute recall, mAP@10 and median ranks in both directions, with intervals, chance and the best that is possible.
 
     Args:
         audio: (B, E) embeddings of clips.
-        text: (C, E) embeddings of captions; a clip may have any number of captions, also none.
+        text: (C, E) embeddings of captions; a clip may have any number of captions, also none. Of equal captions the
+            first one's stands for all.
         clip: (C,) int64, the clip of each caption.
         ids: B ids of the clips, which are put in their order, so that the result does not depend on the order in which
             they are given. Default: the clips are in that order.
+        caption: (C,) int64, equal for equal captions. Default: all captions differ.
+        own_only: whether a caption's own clip alone is right for it, see `slap.metrics.retrieval_pairs`.
+        origins: the origin of each of the B clips, over which intervals are, see `units_of`.
 
     Example:
         >>> audio, text = torch.eye(3), torch.eye(3)[[0, 0, 1, 1]]
@@ -71,40 +84,101 @@ def retrieval_metrics(audio: Tensor, text: Tensor, clip: Tensor, ids: Sequence[s
         (75.0, 33.3)
     """
     order = torch.arange(len(audio)) if ids is None else order_of(ids)
-    if ids is not None:
-        audio, text, clip = _in_order(audio, text, clip, order)
-    clips, captions = len(audio), len(text)
-    text_ranks = text_to_audio_ranks(audio, text, clip)
-    captioned, place = clip.unique(return_inverse=True)  # a clip without caption is no query
-    ranks = caption_ranks(audio[captioned], text, place)
-    # Of equal captions of a clip the first counts, so the least rank is that of `audio_to_text_ranks`.
-    best = torch.full((len(captioned),), captions).scatter_reduce(0, place, ranks, "amin")
-    queries = torch.arange(len(captioned))
-    sizes, frequency = place.bincount().unique(return_counts=True)
-    each = list(zip(sizes.tolist(), (frequency / frequency.sum()).tolist(), strict=True))
-    metrics: dict[str, MetricValue] = {}
+    unit = units_of(origins, order)
+    caption = torch.arange(len(text)) if caption is None else caption
+    audio, text, clip, caption = _in_order(audio, text, clip, caption, order)
+    pairs = pairs_of(clip, _renumbered(caption), len(audio), own_only)
+    text = text if torch.equal(pairs.text, torch.arange(len(text))) else text[pairs.text]
+    of_text = first_ranks(right_ranks(text, audio, pairs.text_query, pairs.clip), pairs.text_query, len(text))
+    text_ranks = of_text[pairs.of_caption]
+    queries = audio if len(pairs.captioned) == len(audio) else audio[pairs.captioned]  # one without caption is none
+    ranks = right_ranks(queries, text, pairs.audio_query, pairs.item)
+    of_captions, of_clips = (unit[rows].unique(return_inverse=True)[1] for rows in (clip, pairs.captioned))
+    units = _Units(of_captions, of_clips, kind_of(unit))
+    right = pairs.text_query.bincount()[pairs.of_caption]
+    metrics = _of_text(text_ranks, pairs.best_text_ranks, right, len(audio), units)
+    metrics |= _of_audio(ranks, pairs.best_pair_ranks, pairs.audio_query, len(text), units)
+    names = [name for name in DEFINITIONS if name in metrics]
+    best = first_ranks(ranks, pairs.audio_query, len(queries))
+    return RetrievalResult({name: metrics[name] for name in names}, order[pairs.captioned], best)
+
+
+@dataclass(frozen=True)
+class _Units:
+    """The units of the C captions and of the Q clips with a caption, each counted from 0, and the word for them."""
+
+    text: Tensor
+    audio: Tensor
+    kind: str
+
+
+def _of_text(ranks: Tensor, ideal: Tensor, right: Tensor, clips: int, units: _Units) -> dict[str, MetricValue]:
+    """Compute the metrics of text to audio from the ranks of captions, (C,), and numbers of right clips, (C,)."""
+    kinds = _shares(right)
+    found = {}
     for k in CUTOFFS:
-        metrics[f"t2a_R@{k}"] = mean_over_clips(text_ranks < k, place, chance_recall(k, clips, 1))
+        chance = sum(share * chance_recall(k, clips, size) for size, share in kinds)
+        best = (ideal < k).double().mean().item()
+        found[f"t2a_R@{k}"] = mean_over_clips(ranks < k, units.text, chance, best=best, over=units.kind)
+    chance = sum(share * chance_reciprocal_rank(10, clips, size) for size, share in kinds)
+    values, best = _reciprocal(ranks, 10), _reciprocal(ideal, 10).mean().item()
+    found["t2a_mAP@10"] = mean_over_clips(values, units.text, chance, best=best, over=units.kind)
+    middle = (clips + 1) / 2 if int(right.max()) == 1 else chance_best_rank(clips, right)
+    found["t2a_median_rank"] = median_rank(ranks, units.text, middle, best=ideal, over=units.kind)
+    return found
+
+
+def _of_audio(
+    pair_ranks: Tensor, ideal_ranks: Tensor, query: Tensor, captions: int, units: _Units
+) -> dict[str, MetricValue]:
+    """Compute the metrics of audio to text from the ranks of right captions, (P,), of each query, (P,)."""
+    sizes = query.bincount()
+    first, ideal = (first_ranks(ranks, query, len(sizes)) for ranks in (pair_ranks, ideal_ranks))
+    kinds = _shares(sizes)
+    found = {}
     for k in CUTOFFS:
-        chance = sum(share * chance_recall(k, captions, size) for size, share in each)
-        metrics[f"a2t_R@{k}"] = mean_over_clips(best < k, queries, chance)
-    precision = average_precision_at(10, text_ranks, torch.arange(captions))
-    metrics["t2a_mAP@10"] = mean_over_clips(precision, place, chance_average_precision(10, clips, 1))
+        chance = sum(share * chance_recall(k, captions, size) for size, share in kinds)
+        best = (ideal < k).double().mean().item()
+        found[f"a2t_R@{k}"] = mean_over_clips(first < k, units.audio, chance, best=best, over=units.kind)
     for name, divide_by in DIVISORS.items():
-        chance = sum(share * chance_average_precision(10, captions, size, divide_by) for size, share in each)
-        metrics[f"a2t_{name}"] = mean_over_clips(average_precision_at(10, ranks, place, divide_by), queries, chance)
-    metrics |= median_ranks(text_ranks, best, clip, clips)
-    return RetrievalResult(metrics, order[captioned], best)
+        chance = sum(share * chance_average_precision(10, captions, size, divide_by) for size, share in kinds)
+        values, most = (average_precision_at(10, ranks, query, divide_by) for ranks in (pair_ranks, ideal_ranks))
+        if divide_by == "found":  # a model may find the first alone
+            most = torch.maximum(most, _reciprocal(ideal, 10))
+        best = most.mean().item()
+        found[f"a2t_{name}"] = mean_over_clips(values, units.audio, chance, best=best, over=units.kind)
+    middle = chance_best_rank(captions, sizes)
+    found["a2t_median_rank"] = median_rank(first, units.audio, middle, best=ideal, over=units.kind)
+    return found
 
 
-def _in_order(audio: Tensor, text: Tensor, clip: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _shares(sizes: Tensor) -> list[tuple[int, float]]:
+    """Return each number among (n,) int64 with its share."""
+    numbers, times = sizes.unique(return_counts=True)
+    return list(zip(numbers.tolist(), (times / times.sum()).tolist(), strict=True))
+
+
+def _reciprocal(ranks: Tensor, k: int) -> Tensor:
+    """Return 1 / rank from 1, 0 from rank k on: (n,) int64 -> (n,) float64."""
+    return torch.where(ranks < k, 1 / (ranks.double() + 1), 0.0)
+
+
+def _renumbered(caption: Tensor) -> Tensor:
+    """Number captions, (C,) int64, from 0 without gaps in the order of their first places."""
+    number = caption.unique(return_inverse=True)[1]
+    return first_places(number).argsort().argsort()[number]
+
+
+def _in_order(
+    audio: Tensor, text: Tensor, clip: Tensor, caption: Tensor, order: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Put clips in an order, and captions in that of their clips; nothing is copied where they are in it already."""
     if not torch.equal(order, torch.arange(len(order))):
         audio, clip = audio[order], order.argsort()[clip]
     captions = clip.argsort(stable=True)
     if not torch.equal(captions, torch.arange(len(captions))):
-        text, clip = text[captions], clip[captions]
-    return audio, text, clip
+        text, clip, caption = text[captions], clip[captions], caption[captions]
+    return audio, text, clip, caption
 
 
 def average_precision_at(k: int, ranks: Tensor, query: Tensor, divide_by: DivideBy = "all") -> Tensor:
@@ -157,3 +231,9 @@ def chance_recall(k: int, items: int, right: int) -> float:
     """Compute the chance, in percent, that one of `right` items is among the first k of `items` in random order."""
     k = min(k, items)
     return 100 * (1 - comb(items - right, k) / comb(items, k))
+
+
+def chance_reciprocal_rank(k: int, items: int, right: int) -> float:
+    """Compute the mean over random orders of 1 / rank of the first of `right` items, 0 beyond rank k, in percent."""
+    reached = [0.0, *(chance_recall(rank, items, right) for rank in range(1, min(k, items) + 1))]
+    return sum((reached[rank] - reached[rank - 1]) / rank for rank in range(1, len(reached)))

@@ -1,6 +1,10 @@
-"""Ranks of the right clip or caption among all, in bounded memory.
+"""Ranks of right items among all, in bounded memory.
 
-B clips, C captions, E shared dimension.
+n queries, m items, P pairs of a query and an item that is right for it, E shared dimension.
+
+The rule of ties: a wrong item that scores the same as a right one, up to `TIE`, counts as better (the pessimistic
+rank), so that a collapsed model, which gives everything the same embedding, does not look perfect. Right items are not
+compared with each other. What is not finite ranks last.
 """
 
 from __future__ import annotations
@@ -8,112 +12,81 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from slap.metrics.finite import sound_rows
+
 CHUNK = 1024
 """Queries compared at once, ..."""
 
 SCORES = 1 << 22
 """... fewer where they would have more scores than this together: 16 MB, and a few times that for comparing them."""
 
-
-def text_to_audio_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
-    """Rank the clip of each caption among all clips, from 0.
-
-    A clip that scores the same as the right one counts as better, so that a collapsed model, which gives everything
-    the same embedding, does not look perfect.
-
-    Args:
-        audio: (B, E) embeddings of clips.
-        text: (C, E) embeddings of captions.
-        clip: (C,) int64, the clip of each caption.
-
-    Returns:
-        (C,) int64.
-    """
-    ranks = torch.empty_like(clip)
-    size = _queries(len(audio))
-    room = audio.new_empty(min(size, len(text)), len(audio))
-    for start in range(0, len(text), size):
-        scores = _product(text[start : start + size], audio, room)
-        right = scores.gather(1, clip[start : start + size, None])
-        ranks[start : start + size] = _ones(scores.ge_(right)) - 1
-    return ranks
+TIE = 1e-5
+"""Cosines that differ by less are equal. The same clip or text in two batches differs by some 1e-7 of rounding, so no
+rank depends on the batches; in a retrieval set, hardly two different ones are so near."""
 
 
-def audio_to_text_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
-    """Rank the best caption of each clip among all captions, from 0; equal scores count as better.
+def right_ranks(queries: Tensor, items: Tensor, query: Tensor, item: Tensor) -> Tensor:
+    """Rank each right item among all items in the order of its query, from 0.
+
+    The rank is the number of wrong items that do not score lower, and of right ones of the query that stand before it.
 
     Args:
-        audio: (B, E) embeddings of clips; every clip has a caption.
-        text: (C, E) embeddings of captions.
-        clip: (C,) int64, the clip of each caption.
+        queries: (n, E) embeddings.
+        items: (m, E) embeddings.
+        query: (P,) int64, the query of each pair, ascending; a pair comes once.
+        item: (P,) int64, the right item of each pair.
 
     Returns:
-        (B,) int64.
+        (P,) int64. The ranks of a query differ; its first right item is the least of them.
+
+    Example:
+        >>> right_ranks(torch.eye(2), torch.eye(2), torch.tensor([0, 1]), torch.tensor([0, 1])).tolist()
+        [0, 0]
     """
-    ranks = torch.empty(len(audio), dtype=torch.int64, device=clip.device)
-    size = _queries(len(text))
-    room = audio.new_empty(min(size, len(audio)), len(text))
-    for start in range(0, len(audio), size):
-        scores = _product(audio[start : start + size], text, room)
-        own = clip == torch.arange(start, start + len(scores), device=clip.device)[:, None]
-        best = scores.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
-        ranks[start : start + size] = _ones(scores.ge_(best).masked_fill_(own, 0))
-    return ranks
+    wrong, value = torch.empty_like(query), queries.new_empty(len(query))
+    size = max(1, min(CHUNK, SCORES // max(len(items), 1)))
+    room, more = (queries.new_empty(min(size, len(queries)), len(items)) for _ in range(2))
+    lost_queries, lost_items = ~sound_rows(queries), (~sound_rows(items)).nonzero().squeeze(1)
+    ends = torch.searchsorted(query, torch.arange(0, len(queries) + size, size, device=query.device)).tolist()
+    for number, start in enumerate(range(0, len(queries), size)):
+        scores = torch.mm(queries[start : start + size], items.T, out=room[: len(queries[start : start + size])])
+        scores[lost_queries[start : start + size]] = -torch.inf
+        scores[:, lost_items] = -torch.inf
+        own = slice(ends[number], ends[number + 1])
+        row, column = query[own] - start, item[own]
+        value[own] = scores[row, column]
+        scores[row, column] = torch.nan  # which no comparison holds for: only wrong items are counted
+        wrong[own] = _not_below(scores, value[own] - TIE, row, more)
+    return wrong + _place(query, value)
 
 
-def caption_ranks(audio: Tensor, text: Tensor, clip: Tensor) -> Tensor:
-    """Rank each caption among all captions with its own clip as the query, from 0.
-
-    A caption of another clip that scores the same counts as better; equal ones of the same clip stand in their order.
-
-    Args:
-        audio: (B, E) embeddings of clips.
-        text: (C, E) embeddings of captions.
-        clip: (C,) int64, the clip of each caption.
-
-    Returns:
-        (C,) int64.
-    """
-    ranks = torch.empty_like(clip)
-    size = _queries(len(text))
-    room, more = (audio.new_empty(min(size, len(audio)), len(text)) for _ in range(2))
-    for start in range(0, len(audio), size):
-        scores = _product(audio[start : start + size], text, room)
-        own = ((clip >= start) & (clip < start + len(scores))).nonzero().squeeze(1)
-        query = clip[own] - start
-        ranks[own] = _not_below(scores, scores[query, own], query, more) - 1
-    # Equal captions of a clip have the rank of the last of them by now.
-    key = clip * len(text) + ranks
-    order = key.argsort(stable=True)
-    _, alike = key[order].unique_consecutive(return_counts=True)
-    ranks[order] -= alike.cumsum(0).repeat_interleave(alike) - 1 - torch.arange(len(key), device=key.device)
-    return ranks
+def first_ranks(ranks: Tensor, query: Tensor, count: int) -> Tensor:
+    """Return the rank of the first right item of each query, (count,) int64, from the ranks of pairs, (P,)."""
+    far = torch.full((count,), torch.iinfo(torch.int64).max, dtype=torch.int64, device=ranks.device)
+    return far.scatter_reduce(0, query, ranks, "amin")
 
 
-def _queries(items: int) -> int:
-    """Return the number of queries that are compared with so many items at once."""
-    return max(1, min(CHUNK, SCORES // max(items, 1)))
-
-
-def _product(queries: Tensor, items: Tensor, room: Tensor) -> Tensor:
-    """Compute scores, (n, m), in memory that is there: blocks of this size that come and go would scatter it."""
-    return torch.mm(queries, items.T, out=room[: len(queries)])
+def _place(query: Tensor, value: Tensor) -> Tensor:
+    """Number the right items of each query by their scores, the highest first, from 0: (P,), (P,) -> (P,)."""
+    order = value.argsort(descending=True, stable=True)
+    order = order[query[order].argsort(stable=True)]
+    sizes = query.bincount()
+    place = torch.empty_like(query)
+    place[order] = torch.arange(len(query), device=query.device) - (sizes.cumsum(0) - sizes)[query[order]]
+    return place
 
 
 def _not_below(scores: Tensor, values: Tensor, row: Tensor, room: Tensor) -> Tensor:
-    """Count the entries of a row that are not below a value: (B, C), (n,), (n,) int64, room for (B, C) -> (n,)."""
-    counts = torch.empty_like(row)
-    for start in range(0, len(row), len(room)):
-        part = slice(start, start + len(room))
-        wanted = values[part, None]
-        counts[part] = _ones(torch.index_select(scores, 0, row[part], out=room[: len(wanted)]).ge_(wanted))
-    return counts
-
-
-def _ones(marks: Tensor) -> Tensor:
-    """Count the entries of each row that are 1, where the others are 0: (n, m) -> (n,) int64.
+    """Count the entries of a row that are not below a value: (n, m), (k,), (k,) int64, room for (n, m) -> (k,).
 
     Marks take the place of scores, since torch takes eight bytes an entry to add up booleans. Single precision counts
     exactly up to 2^24; beyond it the sum is one in double precision.
     """
-    return marks.sum(1, dtype=torch.float64 if marks.shape[1] > 1 << 24 else None).long()
+    counts = torch.empty_like(row)
+    exact = torch.float64 if scores.shape[1] > 1 << 24 else None
+    for start in range(0, len(row), len(room)):
+        part = slice(start, start + len(room))
+        wanted = values[part, None]
+        marks = torch.index_select(scores, 0, row[part], out=room[: len(wanted)]).ge_(wanted)
+        counts[part] = marks.sum(1, dtype=exact).long()
+    return counts

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from slap.core.batch import Batch
+from slap.core.calibration import Calibration
+from slap.core.decoding import GREEDY, Decoding
 from slap.core.packed import Packed
 from slap.core.registry import add_kind
 from slap.model.views import View, ViewedModel, Views
@@ -25,10 +27,13 @@ class Encoder(nn.Module, ABC):
     Attributes:
         width: D, the width of the dense output.
         sources: names of its arguments that say where files or hubs are; saved models may not hold any, see `portable`.
+        older: arguments that a saved model may lack, since they or their defaults are newer, with the values that it
+            then has. `portable` must give them from now on, and `adopt` take them.
     """
 
     width: int
     sources: ClassVar[tuple[str, ...]] = ()
+    older: ClassVar[Mapping[str, Any]] = {}
 
     def lr_scale(self, name: str) -> float:
         """Return the factor on the learning rate of one parameter, e.g. below 1 for pretrained layers.
@@ -58,6 +63,14 @@ class Encoder(nn.Module, ABC):
         """
         return dict(options)
 
+    def adopt(self, values: Mapping[str, Any]) -> None:
+        """Change arguments to those of an older model whose weights are about to be loaded.
+
+        Args:
+            values: some of `older`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has `older` arguments, but no `adopt`: {dict(values)}")
+
 
 class AudioEncoder(Encoder):
     """Base of encoders that turn waveforms of any duration into dense features.
@@ -67,10 +80,13 @@ class AudioEncoder(Encoder):
         sample_rate: of its waveforms, in Hz; the data module resamples to it.
         step: seconds from one time coordinate of its patches (`positions[:, 0]`) to the next; None if patches have no
             time. Similarity over time needs it, see `slap.inference.frames`.
+        any_patches: whether `forward` takes any subset of a clip's patches, by their positions, see
+            `slap.model.views.Views.visible`.
     """
 
     sample_rate: int
     step: float | None = None
+    any_patches: bool = False
 
     @abstractmethod
     def patchify(self, audio: Packed) -> Packed:
@@ -162,9 +178,16 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         uses_teacher: set it to have the model keep an EMA teacher; reading `views.teacher` is an error otherwise.
+        uses_text: set it to False for an objective that learns from audio alone. It then sees all clips of a batch;
+            others see those with captions only, which may be none (`slap.model.captioned`).
     """
 
     uses_teacher: bool = False
+    uses_text: bool = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_load_state_dict_post_hook(_constrain)
 
     def setup(self, model: ModelParts) -> None:
         """Build heads that depend on the model. Runs once, before the optimizer and the strategy see the model."""
@@ -183,6 +206,22 @@ class Objective(nn.Module, ABC):
             options: the arguments of its constructor, and its weight.
         """
         return dict(options)
+
+    def lr_scale(self, name: str) -> float:
+        """Return the factor on the learning rate of one parameter, e.g. above 1 for a head that begins at random.
+
+        Args:
+            name: the parameter's name as `self.named_parameters()` gives it.
+        """
+        del name
+        return 1.0
+
+    def constrain(self) -> None:
+        """Move parameters that have a limited range back into it, in place, e.g. a temperature.
+
+        It runs after each optimizer step and after weights were loaded. A limit in `forward` would not do: beyond it
+        the gradient is 0, so that a parameter that has passed it once never comes back.
+        """
 
     @abstractmethod
     def forward(self, views: Views) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
@@ -228,6 +267,13 @@ class Objective(nn.Module, ABC):
         return None
 
 
+def _constrain(objective: nn.Module, incompatible: Any) -> None:
+    del incompatible
+    assert isinstance(objective, Objective)
+    with torch.no_grad():
+        objective.constrain()
+
+
 class Classifier:
     """Mix-in beside `Objective` for objectives whose head classifies clips, so that training can evaluate the head.
 
@@ -250,6 +296,22 @@ class Classifier:
     @abstractmethod
     def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the share of each class in each clip, (B, K), and which clips have labels of the task, (B,) bool."""
+
+
+@runtime_checkable
+class Calibrated(Protocol):
+    """An objective that learns how cosines become probabilities."""
+
+    def calibration(self) -> Calibration:
+        """Return the rule that it learned."""
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """An objective that learns to write captions."""
+
+    def generate(self, audio: Packed, decoding: Decoding = GREEDY, draws: Tensor | None = None) -> Packed:
+        """Write the tokens of a caption for each clip, from dense features; for `draws` see `slap.core.decoding`."""
 
 
 add_kind("audio encoder", AudioEncoder, reserved={"name"})

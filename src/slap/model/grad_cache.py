@@ -19,9 +19,11 @@ from torch.utils.checkpoint import checkpoint
 
 from slap.core.batch import Batch
 from slap.core.batch_ops import concat, concat_packed, even_sizes, sort_captions, split
-from slap.core.packed import Layout, Packed
+from slap.core.packed import Packed
+from slap.model.captioned import SeenBy
 from slap.model.contracts import ModelParts, Objective
-from slap.model.views import PerClip, View, Views, random_mask
+from slap.model.masks import random_mask, shown
+from slap.model.views import PerClip, View, Views
 
 Tensors = Mapping[str, Tensor]
 
@@ -66,7 +68,7 @@ class CachedViews(Views):
 
     @property
     def outline(self) -> Packed:
-        """The layout of all patches, without their values, (N, 0)."""
+        """The layout and the positions of all patches, without their values, (N, 0)."""
         return self._parts.outline
 
     @cached_property
@@ -95,6 +97,11 @@ class CachedViews(Views):
         return _CachedView(self._parts, "masked")
 
     @cached_property
+    def visible(self) -> View:
+        """The audio encoder on the patches that are not `hidden`, without the others."""
+        return _CachedView(self._parts, "visible")
+
+    @cached_property
     def teacher(self) -> View:
         """The EMA teacher on all patches, without gradient."""
         return _CachedView(self._parts, "teacher")
@@ -104,18 +111,21 @@ class CachedViews(Views):
         """The text encoder on all captions."""
         return _CachedView(self._parts, "text")
 
-    def per_clip(self, objective: PerClip) -> Tensors:
-        """Return what an objective computes of each clip alone, concatenated over the parts."""
+    def per_clip_of(self, objective: PerClip, seen: Views) -> Tensors:
+        """Return what an objective computes of each clip that it sees alone, concatenated over the parts."""
+        del seen  # each part finds the clips that the objective sees by itself
         if self._per_clip is None:
             self._per_clip = self._all_per_clip()
         return next(self._per_clip[name] for name, own in self._objectives.items() if own is objective)
 
     def _all_per_clip(self) -> dict[str, dict[str, Tensor]]:
         def no_grad(part: Views) -> Tensors:
-            return _flat({name: own.per_clip_no_grad(part) for name, own in self._objectives.items()})
+            seen = SeenBy(part)
+            return _flat({name: own.per_clip_no_grad(seen.of(own)) for name, own in self._objectives.items()})
 
         def with_grad(part: Views) -> Tensors:
-            return _flat({name: own.per_clip(part) for name, own in self._objectives.items()})
+            seen = SeenBy(part)
+            return _flat({name: own.per_clip(seen.of(own)) for name, own in self._objectives.items()})
 
         _ = self.hidden  # random numbers are drawn in the order of a batch in one part
         found = {**self._parts.each(no_grad, recompute=False), **self._parts.each(with_grad)}
@@ -153,16 +163,13 @@ class _Parts:
 
     @cached_property
     def outline(self) -> Packed:
-        """The layout of all patches, without their values, (N, 0)."""
-        layouts = [part.patches.layout for part in self.views]
-        lengths = torch.cat([layout.lengths for layout in layouts])
-        layout = Layout(lengths, tuple(size for layout in layouts for size in layout.sizes))
-        return Packed(torch.empty(layout.total, 0, device=lengths.device), lengths, layout=layout)
+        """The layout and the positions of all patches, without their values, (N, 0)."""
+        return concat_packed([part.patches.replace(part.patches.values.flatten(1)[:, :0]) for part in self.views])
 
     @cached_property
     def hidden(self) -> Tensor:
         """(N,) bool: the patches that the masked view hides, the same as for a batch in one part."""
-        return random_mask(self.outline, self.model.mask_ratio)
+        return random_mask(self.outline, self.model.mask_ratio, self.model.mask_block)
 
     def hidden_in(self, index: int) -> Tensor:
         """Return `hidden` of one part."""
@@ -224,11 +231,10 @@ class _CachedView(View):
         found = self._parts.each(values, recompute=self._name != "teacher")["tokens"]
         if self._name == "text":
             return self._parts.text.replace(found)
-        patches = self._parts.outline
-        positions = [part.patches.positions for part in self._parts.views]
-        known = [value for value in positions if value is not None]
-        all_positions = torch.cat(known) if len(known) == len(positions) else None
-        return Packed(found, patches.lengths, all_positions, patches.layout)
+        outline = self._parts.outline
+        if self._name == "visible":
+            outline = shown(outline, self._parts.hidden, self._parts.model.mask_ratio)
+        return outline.replace(found)
 
     @cached_property
     def embedding(self) -> Tensor:

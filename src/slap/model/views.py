@@ -5,8 +5,9 @@ B clips, C captions, N audio patches, M text tokens, D an encoder's width, E the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,7 @@ from slap.core.batch import Batch
 from slap.core.errors import UserError
 from slap.core.packed import Layout, Packed
 from slap.model.ema import EMATeacher
+from slap.model.masks import hidden_sizes, random_mask, shown
 
 
 class ViewedModel(Protocol):
@@ -23,9 +25,11 @@ class ViewedModel(Protocol):
 
     Attributes:
         mask_ratio: share of patches that the masked view hides.
+        mask_block: time steps of a block that is hidden as a whole; 0 hides single patches.
     """
 
     mask_ratio: float
+    mask_block: int
 
     @property
     def audio(self) -> Any:
@@ -36,7 +40,7 @@ class ViewedModel(Protocol):
         """The text encoder."""
 
     @property
-    def audio_pool(self) -> nn.Module:
+    def audio_pool(self) -> Any:
         """The pooling of audio, which gives (B, E)."""
 
     @property
@@ -73,7 +77,7 @@ class View:
 
 
 class NoItems(View):
-    """The view of a batch without clips: it has no rows, but the same modules make it as make any other view.
+    """The view of a batch without clips, or without captions: no rows, but the same modules make it as any other view.
 
     A process whose clips are all bad still takes part in what the processes do together, e.g. in adding up gradients.
     So the encoder runs on a stand-in, whose rows are then dropped: gradients are 0, not absent.
@@ -121,7 +125,11 @@ class Views:
 
     def per_clip(self, objective: PerClip) -> Mapping[str, Tensor]:
         """Return what an objective computes of each clip alone, in its `per_clip_no_grad` and its `per_clip`."""
-        return objective.compute_per_clip(self)
+        return self.per_clip_of(objective, self)
+
+    def per_clip_of(self, objective: PerClip, seen: Views) -> Mapping[str, Tensor]:
+        """Return the same for an objective that sees only some clips of the batch, those of `seen`."""
+        return objective.compute_per_clip(seen)
 
     @cached_property
     def patches(self) -> Packed:
@@ -137,7 +145,12 @@ class Views:
     def _patches(self) -> Packed:
         """The patches to compute: those of the batch, or of a stand-in where it has no clip."""
         with torch.no_grad():
-            return self._model.audio.patchify(self.batch.audio if len(self.batch) else silence(self.batch.audio))
+            return self._model.audio.patchify(self._waveforms)
+
+    @property
+    def _waveforms(self) -> Packed:
+        """The waveforms to compute: those of the batch, or of a stand-in where it has no clip."""
+        return self.batch.audio if len(self.batch) else silence(self.batch.audio)
 
     @property
     def patch_count(self) -> int:
@@ -147,7 +160,7 @@ class Views:
     @cached_property
     def hidden(self) -> Tensor:
         """(N,) bool: the patches that the masked view hides, a random share `model.mask_ratio` of each clip."""
-        return random_mask(self.patches, self._model.mask_ratio)
+        return random_mask(self.patches, self._model.mask_ratio, self._model.mask_block)
 
     @cached_property
     def hidden_rows(self) -> Tensor:
@@ -170,8 +183,41 @@ class Views:
         return self._view(self._model.audio(self._patches, hidden), self._model.audio_pool)
 
     @cached_property
+    def visible(self) -> View:
+        """The audio encoder on the patches that are not `hidden`, without the others: fewer tokens, in less time.
+
+        Its `tokens` are those patches alone, with their positions. Rows that `hidden_rows` lists are not among them.
+
+        Raises:
+            ValueError: the audio encoder does not take a part of a clip's patches.
+        """
+        if not self._model.audio.any_patches:
+            raise UserError(
+                f"the audio encoder {type(self._model.audio).__name__} does not take a part of a clip's patches "
+                "(its attribute `any_patches`), so hidden ones cannot be dropped: replace them (the view `masked`)"
+            )
+        if not len(self.batch):
+            return self.full
+        tokens = self._model.audio(shown(self._patches, self.hidden, self._model.mask_ratio))
+        return self._view(tokens, partial(self._model.audio_pool, lengths=self._patches.lengths))
+
+    def of_audio(self, change: Callable[[Packed], Packed]) -> View:
+        """Encode changed waveforms of the clips: a view of an objective's own, e.g. of random crops.
+
+        Each call is a pass of the audio encoder. Within `per_clip` it runs for one part of a large batch after the
+        other, as the other views do.
+
+        Args:
+            change: gives waveforms, (N',), from those of the clips, (N,): one for each, at least one sample long, see
+                `slap.core.packed.random_crops`.
+        """
+        with torch.no_grad():
+            patches = self._model.audio.patchify(change(self._waveforms))
+        return self._view(self._model.audio(patches), self._model.audio_pool)
+
+    @cached_property
     def teacher(self) -> View:
-        """The EMA teacher on all patches, without gradient.
+        """The EMA teacher on all patches, without SpecAugment and without gradient.
 
         Raises:
             RuntimeError: no objective of the model declares `uses_teacher`.
@@ -182,9 +228,14 @@ class Views:
                 "views.teacher was read, but the model keeps no teacher: "
                 "set `uses_teacher = True` on the objective that reads it"
             )
-        with torch.no_grad():
-            pool = teacher.copy_of(self._model.audio_pool)
-            return self._view(teacher.copy_of(self._model.audio)(self._patches), torch.no_grad()(pool))
+        audio: Any = teacher.copy_of(self._model.audio)
+        pool: Any = teacher.copy_of(self._model.audio_pool)
+        with torch.no_grad(), _precision_of(self._model.audio):
+            # The student's patches are augmented in training, so the teacher makes its own.
+            patches = audio.patchify(self._waveforms) if self._model.audio.training else self._patches
+            tokens = audio(patches)
+        # Its heads are in full precision.
+        return self._view(tokens.replace(tokens.values.to(pool.query.dtype)), torch.no_grad()(pool))
 
     def teacher_of(self, module: nn.Module) -> nn.Module:
         """Return the EMA copy of a head that an objective gave to `model.teacher.track` in its `setup`."""
@@ -196,8 +247,16 @@ class Views:
     def text(self) -> View:
         """The text encoder on all captions."""
         text, encoder = self.batch.text, self._model.text
-        tokens = encoder(text if len(self.batch) else wordless(text, encoder.bos, encoder.eos))
-        return self._view(tokens, self._model.text_pool)
+        tokens = encoder(text if len(text) else wordless(text, encoder.bos, encoder.eos))
+        return (View if len(text) else NoItems)(tokens, self._model.text_pool)
+
+
+def _precision_of(module: nn.Module) -> AbstractContextManager[Any]:
+    """Return a context in which full-precision weights compute in the precision of a module that is cast to a lower."""
+    parameter = next(module.parameters())
+    if parameter.dtype in (torch.bfloat16, torch.float16):
+        return torch.autocast(parameter.device.type, parameter.dtype)
+    return nullcontext()
 
 
 def nothing_of(items: Packed) -> Packed:
@@ -241,7 +300,7 @@ def by_clip(losses: Tensor, clip: Tensor, clips: int) -> Tensor:
     return sums / losses.new_zeros(clips).index_add_(0, clip, torch.ones_like(losses))
 
 
-STUDENT_VIEWS = ("full", "masked")
+STUDENT_VIEWS = ("full", "masked", "visible")
 
 
 def student_view(name: str) -> str:
@@ -253,34 +312,3 @@ def student_view(name: str) -> str:
     if name not in STUDENT_VIEWS:
         raise UserError(f"view must be one of {', '.join(STUDENT_VIEWS)}; got {name!r}")
     return name
-
-
-def random_mask(patches: Packed, ratio: float) -> Tensor:
-    """Hide a random share of each clip's patches.
-
-    The paper hides "a random half" without saying how; we draw single patches, without replacement.
-
-    Args:
-        patches: packed, N rows.
-        ratio: share to hide, 0 to 1. Of each clip round(ratio x patches) are hidden, but never all of its patches.
-
-    Returns:
-        (N,) bool, True where hidden.
-    """
-    noise = torch.rand(len(patches.values), device=patches.values.device)
-    # Sorted by clip, then by noise: a row's place in its clip is then a random rank.
-    order = torch.argsort(patches.item + noise.double())
-    rank = torch.empty_like(order)
-    rank[order] = patches.index  # the sort moves rows only within their clip, so places line up
-    return rank < hidden_sizes(patches.lengths, ratio)[patches.item]
-
-
-def hidden_sizes(lengths: Tensor | Sequence[int], ratio: float) -> Tensor:
-    """Return the number of patches that `random_mask` hides of each clip, (B,) int64.
-
-    Args:
-        lengths: (B,) patches of each clip.
-        ratio: see `random_mask`.
-    """
-    lengths = torch.as_tensor(lengths, dtype=torch.int32)
-    return torch.minimum((lengths * ratio).round().long(), lengths.long() - 1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, scaled_dot_product_attention
 
 from slap.nn.layers import Block, CrossAttention, Rotation, SelfAttention, rotate
-from slap.nn.pooling import AttentionPooling
+from slap.nn.pooling import AttentionPooling, log_features
 
 
 def block(layer: Block, x: Tensor, rotation: Rotation) -> Tensor:
@@ -37,6 +37,8 @@ def cross_attention(layer: CrossAttention, x: Tensor, context: Tensor) -> Tensor
 def pool(layer: AttentionPooling, x: Tensor) -> Tensor:
     """Apply an `AttentionPooling` to (N, D), which gives (E,)."""
     pooled = cross_attention(layer.attention, layer.query, layer.context_norm(x))
+    if layer.duration is not None:
+        pooled = pooled + layer.duration(log_features(torch.ones_like(x[:, 0]).sum()[None]))
     pooled = pooled + layer.feed_forward(layer.norm(pooled))
     return normalize(layer.project(pooled).float(), dim=-1)[0]
 

@@ -50,15 +50,15 @@ class Contents:
     def _blocks(self, file: Found, anew: bool, about: About) -> Iterator[Tensor]:
         if file.name != file.path:
             raise AudioError("its name is not UTF-8; rename it", "unreadable")
-        if file.size == 0:
-            raise AudioError("it has no bytes", "empty")
         path, claim = self.folder / file.path, object()
+        if file.size == 0 and path.exists():
+            raise AudioError("it has no bytes", "empty")
         try:
             content = self.hashes[file.name] = content_hash(path)
             if self._claims.setdefault(content, claim) is not claim and not anew:
                 raise KnownContentError(f"{path} has the content of another file")
             yield from Segment(str(path)).blocks(self.rate, about)
         except FileNotFoundError as error:
-            raise AudioError("it was removed while it was to be read", "absent") from error
+            raise AudioError("it is a link to nothing, or was removed while it was to be read", "absent") from error
         except OSError as error:
             raise AudioError(str(error), "unreadable") from error

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from slap.audio.level import Level
-from slap.audio.scan import Found, file_id, scan
+from slap.audio.scan import Found, PassedOver, file_id, scan
 from slap.core.errors import UserError
 from slap.inference.embedder import BATCH_SECONDS
 from slap.inference.model import Model
@@ -61,6 +61,7 @@ class UpdateReport:
         seconds: seconds of audio that was embedded.
         bad: all files that could not be indexed, in this update or before.
         notes: paths of files that were indexed in this update, with words about them.
+        passed: the files and folders of the folder that are no audio.
     """
 
     added: int = 0
@@ -72,6 +73,7 @@ class UpdateReport:
     seconds: float = 0.0
     bad: list[BadRow] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
+    passed: PassedOver = field(default_factory=PassedOver)
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -124,11 +126,13 @@ class Update:
         self.store, self.metadata, self.model = store, metadata, model
         self.progress = progress
         self.known, self.bad = store.files(), store.bad_files()
-        files = list(scan(Path(metadata.folder)))
+        passed = PassedOver()
+        files = list(scan(Path(metadata.folder), passed.add))
         if not files:
-            raise UserError(f"{metadata.folder} holds no audio files; nothing was changed")
+            others = f", only {passed}" if passed else ""
+            raise UserError(f"{metadata.folder} holds no audio files{others}; nothing was changed")
         self.plan = compare(files, self.known, self.bad, retry)
-        self.report = UpdateReport(unchanged=self.plan.same)
+        self.report = UpdateReport(unchanged=self.plan.same, passed=passed)
         self._job = _job(model, metadata, workers)
         known = {state.hash for state in self.known.values()}
         self._contents = Contents(Path(metadata.folder), model.sample_rate, known)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from slap.core.packed import Packed
 from slap.model.contracts import AudioEncoder, Encoder, TextEncoder
-from slap.model.views import random_mask
+from slap.model.masks import random_mask
 from slap.testing.checks import TWINS, assert_finite, close, copied, gradients, pickled, promise, restored, same
 from slap.testing.tiny import CAPTIONS
 

@@ -12,15 +12,18 @@ import torch
 from torch import Tensor
 
 from slap.core.batch import Batch
+from slap.core.batch_ops import without_captions
+from slap.model.captioned import SeenBy
 from slap.model.contracts import Objective
 from slap.model.views import Views
 from slap.testing.checks import TWINS, assert_finite, gradients, promise, restored
 from slap.testing.tiny import tiny_batch, tiny_model
 from slap.training.module import SLAP
+from slap.training.step import loss_of
 
 NAME = "checked"
 
-VIEWS = ("full", "masked", "teacher", "text")
+VIEWS = ("full", "masked", "visible", "teacher", "text")
 
 LABELS = ("bark", "rain")
 """Labels of the clips of training and of batches, alternating, for any task."""
@@ -30,7 +33,8 @@ def check_objective(objective: Objective, model: SLAP | None = None) -> None:
     """Check that an objective keeps its contract.
 
     Args:
-        objective: an objective, before `setup`. If it learns from labels, clips have two, for any task.
+        objective: an objective, before `setup`. If it learns from labels, clips have two, for any task. A state must be
+            in buffers, which checkpoints hold.
         model: a model whose encoders the objective is tested with; its text encoder must be prepared. Default: tiny
             encoders.
 
@@ -51,17 +55,23 @@ def check_objective(objective: Objective, model: SLAP | None = None) -> None:
     _keeps_to_itself(objective, made)
     batches = {name: _labeled(batch, clips.asked) for name, batch in _batches(made).items()}
     usual = batches["of four clips"]
-    with promise(objective, "gives the same loss for the same batch and random numbers"):
-        expected = _loss(made, usual)[0]
-        assert torch.equal(_loss(made, usual)[0], expected), "it does not"
+    with promise(objective, "returns a scalar loss with a gradient, from views that exist"):
+        _loss(made, usual)  # an objective may have a state, which is another from here on
+    with promise(objective, "gives the same loss for the same batch, random numbers and state"):
+        expected = _loss(deepcopy(made), usual)[0]
+        assert torch.equal(_loss(deepcopy(made), usual)[0], expected), "it does not"
     with promise(objective, "gives the same loss after the model's state is saved and loaded"):
         assert torch.equal(_loss(restored(make(), made), usual)[0], expected), "it does not"
     for how, twin in TWINS.items():
         with promise(objective, f"gives the same loss after the model is {how}"):
             assert torch.equal(_loss(twin(made), usual)[0], expected), "it does not"
+    with promise(objective, "scales the learning rate of each of its parameters by a number from 0 up"):
+        mine = made.objectives[NAME]
+        assert isinstance(mine, Objective)
+        scales = {name: mine.lr_scale(name) for name, _ in mine.named_parameters()}
+        assert all(isinstance(scale, float | int) and scale >= 0 for scale in scales.values()), f"got {scales}"
     with promise(objective, "gives every trainable parameter of its own a finite gradient"):
         loss = _loss(made, usual)[0]
-        assert loss.requires_grad, "the loss has none"
         assert_finite(gradients(made.objectives[NAME], loss))
     made._trainer = _Forbidden()  # type: ignore[assignment]
     _losses(objective, made, batches)
@@ -76,6 +86,7 @@ def _batches(model: SLAP) -> dict[str, Batch]:
         "of one clip of one sample": tiny_batch(model, [0.0]),
         "of clips with two captions": tiny_batch(model, captions_per_clip=2),
         "of clips that share captions": tiny_batch(model, [0.1] * 7),
+        "of clips of which two have no captions": without_captions(four, [1, 3]),
         "of silence": replace(four, audio=four.audio.replace(torch.zeros_like(four.audio.values))),
         "of one clip twice": replace(tiny_batch(model, [0.3, 0.3]), clip_key=torch.zeros(2, dtype=torch.int64)),
     }
@@ -102,7 +113,6 @@ def _losses(objective: Objective, model: SLAP, batches: dict[str, Batch]) -> Non
     for name, batch in batches.items():
         with promise(objective, f"gives a finite scalar for a batch {name}, without the trainer's help"):
             loss, extras, read = _loss(model, batch)
-            assert loss.shape == (), f"its shape is {tuple(loss.shape)}"
             assert loss.isfinite(), f"it is {loss.item()}"
             found = gradients(model, loss)
             assert all(grad is None or grad.isfinite().all() for grad in found.values()), "a gradient is not finite"
@@ -119,8 +129,8 @@ def _loss(model: SLAP, batch: Batch) -> tuple[Tensor, dict[str, Tensor], set[str
     """Compute the loss, the scalars to log, and the names of the views that were read."""
     torch.manual_seed(0)
     views = Views(model, batch)
-    output = model.objectives[NAME](views)
-    loss, extras = output if isinstance(output, tuple) else (output, {})
+    objective = model.objectives[NAME]
+    loss, extras = loss_of(NAME, objective, SeenBy(views).of(objective))  # type: ignore[arg-type]
     read = {name for name in (*VIEWS, "hidden") if name in views.__dict__}
     read |= {f"{name}.embedding" for name in VIEWS if name in read and "embedding" in getattr(views, name).__dict__}
     return loss, extras, read

@@ -152,6 +152,7 @@ def tiny_checkpoint(
     objectives: Mapping[str, ObjectiveSpec] | None = None,
     max_seconds: float | None = 2.0,
     seed: int = 0,
+    ema: bool = False,
 ) -> SLAP:
     """Write a checkpoint as training does, of a small random model with registered encoders, and return the model.
 
@@ -160,6 +161,7 @@ def tiny_checkpoint(
         objectives: as `SLAP` takes them. Default: contrastive, and captioning with one layer.
         max_seconds: the duration of the longest training clip that the checkpoint states, in seconds.
         seed: random seed of the weights.
+        ema: keep averages of the weights, too.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -170,6 +172,7 @@ def tiny_checkpoint(
             text={**nano, "vocab_size": 320},
             objectives=objectives or {"contrastive": 1.0, "captioning": {"weight": 0.5, **decoder}},
             embedding_dim=WIDTH,
+            ema=ema,
         )
     model.text.prepare(CAPTIONS)
     model.max_seconds = max_seconds

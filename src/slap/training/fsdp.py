@@ -24,6 +24,7 @@ from slap.core.checkpoint_file import read
 from slap.core.errors import UserError
 from slap.core.packed import Packed
 from slap.core.sharded_tensors import is_shard
+from slap.model.contracts import Objective
 from slap.model.network import Network
 
 FSDP2 = "fsdp2"
@@ -144,7 +145,8 @@ def _parts(model: Network) -> Iterator[nn.Module]:
     for objective in model.objectives.values():
         yield from objective.children()
     if model.teacher is not None:
-        yield from model.teacher.copies
+        for copy in model.teacher.copies:  # of an objective, the parts that the objective itself has spread
+            yield from copy.children() if isinstance(copy, Objective) else [copy]
 
 
 def _blocks(part: nn.Module) -> Iterator[nn.Module]:

@@ -34,6 +34,7 @@ class HeldOutMetrics:
         durations: of each clip with a caption, in the order of ids.
         audio_ranks: (Q,) int64, the best rank of the captions of each of these clips, from 0.
         left_out: by reason, the number of clips that could not be used.
+        not_finite: ids of the clips for which the model gave numbers that are not finite; they rank last.
     """
 
     def __init__(self) -> None:
@@ -43,6 +44,7 @@ class HeldOutMetrics:
         self.durations: list[Seconds] = []
         self.audio_ranks = torch.empty(0, dtype=torch.int64)
         self.left_out: dict[str, int] = {}
+        self.not_finite: tuple[str, ...] = ()
         self._start()
 
     def _start(self) -> None:
@@ -55,6 +57,7 @@ class HeldOutMetrics:
         self._sample_rate = sample_rate
         audio, group = audio.detach().float().cpu(), batch.source.cpu()
         rows: dict[str, Any] = {"ids": batch.ids, "spans": _spans(batch), "group": group, "bad": batch.bad}
+        rows["origins"] = batch.origins or None
         self._retrieval.update(audio, text, batch.clip, caption_key=batch.caption_key, **rows)
         self._zero_shot.update(audio, batch.labels, **rows)
 
@@ -71,7 +74,7 @@ class HeldOutMetrics:
         for name, classifier in classifiers.items():
             targets, known = classifier.targets(batch)
             metric = self._classifier(name, classifier)
-            metric.update(scores[name], targets, batch.ids, _spans(batch), known, batch.bad)
+            metric.update(scores[name], targets, batch.ids, _spans(batch), known, batch.bad, batch.origins or None)
 
     def compute(
         self,
@@ -80,6 +83,7 @@ class HeldOutMetrics:
         sources: Sequence[str] = (),
         classifiers: Mapping[str, Classifier] | None = None,
         embeddings: bool = True,
+        own_only: bool = False,
     ) -> dict[str, MetricValue]:
         """Compute all metrics from the batches of all processes.
 
@@ -93,6 +97,7 @@ class HeldOutMetrics:
                 `<source>/<metric>`, as if its clips were all.
             classifiers: by name.
             embeddings: whether there are metrics of embeddings; a model of classifiers alone has none.
+            own_only: whether a caption's own clip alone is right for it, see `slap.metrics.retrieval_pairs`.
 
         Raises:
             ValueError: nothing was collected, a task has no prompt, or no clip has a label for a classifier.
@@ -101,6 +106,7 @@ class HeldOutMetrics:
         metrics: list[ClipMetric] = []
         try:
             if embeddings:
+                self._retrieval.own_only = own_only
                 metrics += self._embeddings(prompts, embed, sources)
             for name, classifier in (classifiers or {}).items():
                 metrics.append(self._classification(name, classifier))
@@ -108,6 +114,7 @@ class HeldOutMetrics:
             self._start()
         counts = Counter(reason for _, _, reason in set().union(*(metric.bad for metric in metrics)))
         self.left_out = {reason: counts[reason] for reason in REASONS if counts[reason]}
+        self.not_finite = tuple(sorted(set().union(*(metric.not_finite for metric in metrics))))
         return self.results
 
     def _embeddings(

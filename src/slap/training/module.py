@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from slap.core.batch import Batch
+from slap.inference.model import Model
 from slap.model.grad_cache import views_of
 from slap.model.specs import EncoderSpec, ObjectiveSpec, describe
 from slap.training import optim, step
@@ -31,8 +32,14 @@ class SLAP(LightningNetwork):
             default: `contrastive`.
         embedding_dim: E, the dimension that audio and text share (not in the paper; our choice).
         mask_ratio: share of patches that the masked view hides (the paper: 0.5).
+        mask_block: time steps (160 ms of the encoder `transformer`) of a block of patches that the masked view hides as
+            a whole, in all bands; 0 hides single patches (our choice; the paper does not say).
+        pool_duration: let the pooled embedding of audio depend on the clip's duration, which nothing else in it does
+            (not in the paper). A window of a longer recording counts with its own duration.
         ema_momentum: momentum of the EMA teacher at the first and the last optimizer step (the paper: 0.994 to 1,
             cosine).
+        ema: keep exponential moving averages of the weights, by this momentum, even if no objective needs the teacher.
+            `--weights ema` of the commands, and `slap.load(weights="ema")`, use them.
         lr: learning rate after warm-up (the paper: 1e-4).
         weight_decay: weight decay of linear layers (not in the paper; our choice).
         betas: the two decay rates of AdamW's moments (the paper names no optimizer; our choice).
@@ -63,7 +70,10 @@ class SLAP(LightningNetwork):
         objectives: Mapping[str, ObjectiveSpec] | None = None,
         embedding_dim: int = 512,
         mask_ratio: float = 0.5,
+        mask_block: int = 0,
+        pool_duration: bool = False,
         ema_momentum: tuple[float, float] = (0.994, 1.0),
+        ema: bool = False,
         lr: float = 1e-4,
         weight_decay: float = 0.05,
         betas: tuple[float, float] = (0.9, 0.98),
@@ -77,8 +87,10 @@ class SLAP(LightningNetwork):
         objectives = {"contrastive": 1.0} if objectives is None else objectives
         lr_scales = lr_scales or {}
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        check_arguments(objectives, layer_decay, micro_clips)
-        super().__init__(audio, text, objectives, embedding_dim, mask_ratio, ema_momentum)
+        check_arguments(objectives, layer_decay, micro_clips, mask_block)
+        super().__init__(
+            audio, text, objectives, embedding_dim, mask_ratio, ema_momentum, ema, mask_block, pool_duration
+        )
         self.save_hyperparameters(describe(arguments))
         optim.freeze(self, freeze)
         self.loss_logger = LossLogger([*self.objectives])
@@ -112,10 +124,20 @@ class SLAP(LightningNetwork):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Update the parameters, then the teacher; neither where the gradient is not finite."""
         super().optimizer_step(*args, **kwargs)
+        step.constrain(self)
         self.loss_logger.log_sources(self)
         if self.teacher is not None:
             bad = None if self.last_step is None else self.last_step.nonfinite
             self.teacher.update(self.trainer.global_step / self.trainer.max_steps, bad)
+
+    def as_model(self) -> Model:
+        """Return this network as a `Model`, which embeds files and texts, classifies and writes captions.
+
+        It has these very weights, so it changes as training goes on; the network itself stays as it is.
+        """
+        from slap.training.live import LiveBackend  # training itself needs nothing of it
+
+        return Model(LiveBackend(self))
 
     def configure_optimizers(self) -> Any:
         """Return AdamW with linear warm-up and cosine decay."""

@@ -24,12 +24,14 @@ def configure(module: LightningModule) -> dict[str, Any]:
     """Return AdamW, and its schedule of linear warm-up and cosine decay to 0 at the trainer's `max_steps`.
 
     Raises:
-        ValueError: the trainer has no `max_steps`, which the schedules of learning rate and teacher need.
+        ValueError: the trainer has no `max_steps`, which the schedules of learning rate and teacher need, or the
+            warm-up does not end before it.
     """
     total = module.trainer.max_steps
     if total < 1:
         raise UserError(f"the schedules need the number of steps: set the trainer's max_steps, which is {total}")
     hparams = module.hparams
+    _check_warmup(hparams["warmup_steps"], total, bool(module.trainer.fast_dev_run))  # type: ignore[attr-defined]
     speeds = hparams["layer_decay"], hparams["lr_scales"]
     groups = parameter_groups(module, hparams["lr"], hparams["weight_decay"], *speeds)
     # One kernel for all parameters. Not with a gradient scaler: the fused optimizer unscales by itself, after
@@ -38,6 +40,15 @@ def configure(module: LightningModule) -> dict[str, Any]:
     optimizer = AdamW(groups, betas=tuple(hparams["betas"]), eps=1e-6, fused=fused or None)
     schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, hparams["warmup_steps"], total))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _check_warmup(warmup: int, total: int, trial: bool) -> None:
+    """Refuse a warm-up that lasts for the whole training; a trial of a few steps may have one."""
+    if warmup >= total and not trial:
+        raise UserError(
+            f"warmup_steps={warmup} does not end before max_steps={total}, so the learning rate would never come down "
+            f"from its rise; make max_steps larger, or warmup_steps smaller, e.g. --model.warmup_steps {total // 10}"
+        )
 
 
 def clip_gradients(
@@ -77,7 +88,7 @@ def parameter_groups(
     with FSDP2 continues without, and the other way round.
 
     Args:
-        model: a module that may hold `Encoder`s, whose `lr_scale` multiplies `lr`.
+        model: a module that may hold encoders and objectives, whose `lr_scale` multiplies `lr`.
         lr: the learning rate of parameters to which no factor applies.
         weight_decay: the decay of the parameters that decay.
         layer_decay: the factor on the learning rate from each layer of an encoder to the one below it, see `depths`.
@@ -89,8 +100,8 @@ def parameter_groups(
     scales = {
         id(parameter): module.lr_scale(name) * layer_decay**depth
         for module in model.modules()
-        if isinstance(module, Encoder)
-        for (name, parameter), depth in zip(module.named_parameters(), depths(module), strict=True)
+        if isinstance(module, Encoder | Objective)
+        for (name, parameter), depth in zip(module.named_parameters(), _depths(module), strict=True)
     }
     given = lr_scales or {}
     further = {id(parameter): given[start] for start in sorted(given, key=len) for parameter in beginning(model, start)}
@@ -110,6 +121,11 @@ def parameter_groups(
         group = groups.setdefault(key, {"params": [], "lr": rate, "weight_decay": decay})
         group["params"].append(parameter)
     return [groups[key] for key in sorted(groups, key=lambda key: (-key[0], -key[1], key[2]))]
+
+
+def _depths(module: nn.Module) -> list[int]:
+    """Return `depths` of an encoder, 0 for each parameter of an objective."""
+    return depths(module) if isinstance(module, Encoder) else [0 for _ in module.parameters()]
 
 
 def depths(encoder: nn.Module) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isnan
+from math import isfinite
 from pathlib import Path
 
 from lightning.pytorch import Trainer
@@ -39,7 +39,7 @@ def metrics_table(series: Mapping[str, Series], monitor: str, mode: str) -> list
     found = {name: values for name, values in series.items() if name.startswith(VALIDATION)}
     # The metrics of single sources stay in the log, unless one of them decides.
     names = [name for name in sorted(found) if name.count("/") == 1 or name == monitor]
-    decisive = {step: value for step, value in found.get(monitor, {}).items() if not isnan(value)}
+    decisive = {step: value for step, value in found.get(monitor, {}).items() if isfinite(value)}
     if not decisive:
         return []
     best = (max if mode == "max" else min)(sorted(decisive), key=lambda step: decisive[step])

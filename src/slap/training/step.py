@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from slap.core.distributed import all_sum, world_size
+from slap.core.errors import UserError, suggest
+from slap.model.captioned import SeenBy
+from slap.model.contracts import Objective
 from slap.model.network import Network
 from slap.model.views import Views
 from slap.training.nonfinite import BufferSnapshot, nan_unless_finite, skip_step
@@ -30,6 +33,7 @@ class StepOutput:
         extras: by objective, the other numbers that it gave to log.
         by_clip: the loss of each clip, (B,), by objectives that note it; NaN where a clip has none.
         patches: the number of patches that the audio encoder made.
+        clips: the number of clips of all processes.
         kept: the model's buffers as they were before the step.
         nonfinite: 0-dimensional bool, whether the step was skipped; None before that is known.
     """
@@ -40,6 +44,7 @@ class StepOutput:
     extras: dict[str, Mapping[str, Tensor]]
     by_clip: dict[str, Tensor]
     patches: int
+    clips: Tensor
     kept: BufferSnapshot
     nonfinite: Tensor | None = field(default=None)
 
@@ -73,23 +78,77 @@ def compute(model: Network, views: Views) -> tuple[Tensor, StepOutput]:
     shares: list[Tensor] = []
     extras: dict[str, Mapping[str, Tensor]] = {}
     by_clip: dict[str, Tensor] = {}
+    seen = SeenBy(views)
     for name, objective in model.objectives.items():
-        loss, extras[name] = _with_extras(objective(views))
+        loss, extras[name] = loss_of(name, objective, seen.of(objective))  # type: ignore[arg-type]
         total = total + model.weights[name] * loss
         shares.append(loss.detach())
         noted = views.noted()
         if noted is not None:
             by_clip[name] = noted
     losses = torch.stack([share.to(total.dtype) for share in shares])
+    clips = torch.full((1,), len(views.batch), dtype=losses.dtype, device=losses.device)
     if world_size() > 1:
-        losses = all_sum(losses) / world_size()
+        together = all_sum(torch.cat([losses, clips]))
+        losses, clips = together[:-1] / world_size(), together[-1:]
     by_name = dict(zip(model.objectives, losses.unbind(), strict=True))
     loss = torch.zeros_like(losses[0])
     for name, value in by_name.items():
         loss = loss + model.weights[name] * value
-    output = StepOutput(views.batch.ids, loss, by_name, extras, by_clip, views.patch_count, kept)
+    output = StepOutput(views.batch.ids, loss, by_name, extras, by_clip, views.patch_count, clips[0], kept)
     return nan_unless_finite(total), output
 
 
-def _with_extras(output: Tensor | tuple[Tensor, dict[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
-    return output if isinstance(output, tuple) else (output, {})
+@torch.no_grad()
+def constrain(model: Network) -> None:
+    """Move the parameters of objectives back into their ranges, after an optimizer step."""
+    for objective in model.objectives.values():
+        assert isinstance(objective, Objective)
+        objective.constrain()
+
+
+def loss_of(name: str, objective: nn.Module, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the loss of an objective, a scalar, and its scalars to log.
+
+    Args:
+        name: the objective's name, for messages.
+        objective: the objective.
+        views: the views of a batch.
+
+    Raises:
+        ValueError: the objective reads a view that does not exist, or it returns something else than a loss that has a
+            gradient.
+    """
+    try:
+        output = objective(views)
+    except AttributeError as error:
+        if isinstance(error.obj, Views) and error.name:
+            valid = sorted(member for member in dir(Views) if not member.startswith("_"))
+            raise UserError(
+                f"objective {name!r} ({type(objective).__name__}) reads `views.{error.name}`, which does not exist; "
+                f"{suggest(error.name, valid)}"
+            ) from error
+        raise
+    loss, extras = output if isinstance(output, tuple) and len(output) == 2 else (output, {})
+    fault = _fault(loss, extras)
+    if fault:
+        raise UserError(
+            f"objective {name!r} ({type(objective).__name__}) returned {fault}; its `forward` returns the loss, a "
+            "0-dimensional tensor with a gradient, alone or in a tuple with a dict of scalars to log by name"
+        )
+    return loss, extras
+
+
+def _fault(loss: Any, extras: Any) -> str:
+    """Describe what makes the output of an objective no loss; "" if it is one."""
+    if not isinstance(loss, Tensor):
+        return f"a {type(loss).__name__}"
+    if loss.dim():
+        return f"a tensor of shape {tuple(loss.shape)}"
+    if not loss.is_floating_point():
+        return f"a tensor of {loss.dtype}"
+    if not isinstance(extras, dict):
+        return f"a loss with a {type(extras).__name__} beside it"
+    if torch.is_grad_enabled() and not loss.requires_grad:
+        return "a loss without gradient, detached from all parameters"
+    return ""

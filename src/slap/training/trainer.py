@@ -48,6 +48,7 @@ from slap.training.checkpoint.last import LastCheckpoint
 from slap.training.checkpoint.resume import ChangedData, ExactResume
 from slap.training.checkpoint.run_folder import AppendingCSVLogger, BestCheckpoint, RunFolder
 from slap.training.epoch_loop import EpochLoop
+from slap.training.half_precision import HALF, HalfWeights
 from slap.training.processes.consensus import Consensus
 from slap.training.processes.fail_fast import FailFast
 from slap.training.processes.graceful_stop import GracefulStop
@@ -128,7 +129,8 @@ def trainer(
     if enable_model_summary and not any(isinstance(callback, ModelSummary) for callback in callbacks or []):
         own.append(ParameterSummary())
     if enable_checkpointing and not fast_dev_run:
-        own += [BestCheckpoint(out, monitor, mode), LastCheckpoint(out, resume, stop, save_every)]
+        last = LastCheckpoint(out, resume, stop, save_every)
+        own += [BestCheckpoint(out, monitor, mode, last.save), last]
     with _without_advertisements():
         made = Trainer(
             default_root_dir=out,
@@ -145,7 +147,7 @@ def trainer(
             enable_model_summary=False,  # for Lightning's own
             fast_dev_run=fast_dev_run,
             use_distributed_sampler=False,  # the data module's sampler splits the work itself
-            plugins=_with_files(options.pop("plugins", None), async_save),
+            plugins=_with_files(options.pop("plugins", None), async_save) + _half(options),
             **options,
         )
     EpochLoop.put_into(made)
@@ -173,6 +175,11 @@ def _with_files(plugins: Any, async_save: bool) -> list[Any]:
     if any(isinstance(plugin, CheckpointIO) for plugin in given):
         return given
     return [*given, AsyncCheckpointFiles() if async_save else CheckpointFiles()]
+
+
+def _half(options: dict[str, Any]) -> list[Any]:
+    """Return the plug-in of a half precision, which then is no option of Lightning's any more."""
+    return [HalfWeights(options.pop("precision"))] if options.get("precision") in HALF else []
 
 
 def _check(options: dict[str, Any]) -> None:

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from slap.core.errors import UserError
 from slap.inference.load import load
 from slap.inference.network_backend import NetworkBackend
-from slap.model.contracts import Classifier
+from slap.inference.rebuild import POOL_DURATION
+from slap.model.contracts import AudioEncoder, Classifier, TextEncoder
 from slap.model.network import Network
-from slap.model.specs import INSTANCE, EncoderSpec, ObjectiveSpec
+from slap.model.specs import INSTANCE, EncoderSpec, ObjectiveSpec, as_saved
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class WarmStart:
         audio: EncoderSpec | None = None,
         text: EncoderSpec | None = None,
     ) -> dict[str, Any]:
-        """Return the arguments `audio`, `text`, `embedding_dim` and `objectives` of a `SLAP` that begins as this model.
+        """Return the arguments of a `SLAP` that begins as this model: its encoders, its pooling and `objectives`.
 
         Args:
             objectives: the objectives of the new training. One that this model has too keeps the arguments that it was
@@ -83,7 +84,7 @@ class WarmStart:
         return {
             "audio": self._changed("audio", audio),
             "text": self._changed("text", text),
-            "embedding_dim": self.made_with["embedding_dim"],
+            **{name: self.made_with[name] for name in ("embedding_dim", POOL_DURATION) if name in self.made_with},
             "objectives": {name: _with_known(spec, known.get(name)) for name, spec in objectives.items()},
         }
 
@@ -131,7 +132,8 @@ class WarmStart:
     def _changed(self, side: str, changes: EncoderSpec | None) -> EncoderSpec:
         if isinstance(changes, nn.Module):
             raise UserError(f"the {side} encoder is that of {self.path}; give arguments to change, not an encoder")
-        trained, other = _in_full(self.made_with[side]), _in_full(changes or {})
+        kind = AudioEncoder if side == "audio" else TextEncoder
+        trained, other = _in_full(as_saved(kind, self.made_with[side])), _in_full(changes or {})
         if other.get("name", trained["name"]) != trained["name"]:
             raise UserError(
                 f"the {side} encoder of {self.path} is {trained['name']!r}; asked for was {other['name']!r}. "

@@ -13,7 +13,8 @@ import pytest
 from slap.cli.main import main
 from slap.core.registry import arguments, find, plugins
 from slap.datamodules import ManifestError, read_manifest
-from slap.datamodules.corpora.base import Corpus, templated, words
+from slap.datamodules.captions.template import templated
+from slap.datamodules.corpora.base import Corpus, words
 
 CORPORA = {name: found for name, found in plugins("corpus").items() if not name.startswith(("toy_", "doctest_"))}
 

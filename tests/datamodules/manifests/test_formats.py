@@ -110,7 +110,7 @@ def test_of_a_long_file_only_the_stretch_is_decoded(tmp_path: Path, name: str, m
         monkeypatch.setattr(kind, method, counting)
     cut = cut_of(tmp_path / f"a.{name}", rate=rate)
     assert cut.duration == pytest.approx(seconds, abs=0.2)
-    assert not decoded  # the header alone
+    assert sum(decoded) <= (4 * rate if name == "m4a" else 0)  # its end, or the header alone
     for start in (0.6 * seconds, 0.1 * seconds):
         decoded.clear()
         part = cut.truncate(offset=start, duration=2.0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from slap.datamodules.sampling import epoch as epoch_module
-from slap.datamodules.sampling.batching import balanced_batches, bucket_bounds, fill
+from slap.datamodules.sampling.batching import balanced_batches, bucket_bounds, fill, widened
 from slap.datamodules.sampling.epoch import Source
 from slap.datamodules.sampling.sampler import BatchRequest, EvaluationSampler, TrainSampler
 
@@ -196,7 +196,7 @@ def test_a_million_clips_within_the_cap_in_seconds() -> None:
     assert time.perf_counter() - started < 10
     assert sizes[list(first.clips)].sum() <= 200 * 16000
     seen = np.zeros(len(sizes), dtype=np.int8)
-    for step in sampler._steps(0):
+    for step in sampler.steps(0):
         for batch in step:
             assert sizes[batch].sum() <= 200 * 16000
             seen[batch] += 1
@@ -245,3 +245,56 @@ def test_sources_advance_alike_and_repeats_are_occurrences_of_their_own() -> Non
         for rank in ranks:
             half = [occurrence % 1000 < 600 for request in rank[: len(rank) // 2] for occurrence in request.clips]
             assert sum(half) / len(half) == pytest.approx(1 / 3, abs=0.05)
+
+
+FLOORS = [
+    (3000, 30.0, 200.0, 24, None),
+    (3000, 30.0, 200.0, 24, 60),
+    (900, 10.0, 100.0, 16, 40),
+    (900, 10.0, 30.0, 6, None),
+    (40, 2.0, 40.0, 8, None),
+]
+
+
+@pytest.mark.parametrize(("count", "longest", "budget", "least", "most"), FLOORS)
+@pytest.mark.parametrize("buckets", [1, 4, 30])
+@pytest.mark.parametrize("world", [1, 3])
+def test_no_batch_has_fewer_clips_than_the_floor(count, longest, budget, least, most, buckets, world):
+    sizes = lengths(count, longest)
+    for number in range(3):
+        options = {"max_clips": most, "num_buckets": buckets, "min_clips": least, "number": number}
+        ranks = epoch(sizes, budget, world=world, **options)
+        requests = list(chain.from_iterable(ranks))
+        clips = [len(request.clips) for request in requests]
+        assert min(clips) >= least
+        assert max(clips) <= (most or count)
+        assert max(sum(sizes[i] for i in request.clips) for request in requests) <= budget * RATE
+        assert Counter(chain.from_iterable(request.clips for request in requests)) == Counter(range(count))
+        assert len({len(rank) for rank in ranks}) == 1
+
+
+def test_a_floor_joins_only_the_buckets_that_need_it():
+    sizes = np.array(lengths(5000, 30.0))
+    bounds = bucket_bounds(sizes, 30)
+    joined = widened(sizes, bounds, 200 * RATE, 20)
+    assert 1 < len(joined) < len(bounds)
+    assert set(joined) <= set(bounds)
+    assert list(joined[:8]) == list(bounds[:8])  # short clips keep their classes
+    without = [len(request.clips) for request in epoch(sizes.tolist(), 200.0, num_buckets=30)[0]]
+    floored = [len(request.clips) for request in epoch(sizes.tolist(), 200.0, num_buckets=30, min_clips=20)[0]]
+    assert min(without) < 10
+    assert min(floored) >= 20
+
+
+def test_a_floor_that_does_not_fit_says_what_would():
+    sizes = lengths(1000, 30.0)
+    with pytest.raises(
+        ValueError, match=r"min_clips=80 clips do not fit into a batch.* min_clips of at most (\d+)"
+    ) as caught:
+        epoch(sizes, 100.0, min_clips=80)
+    most = int(str(caught.value).rsplit(" ", 1)[1])
+    assert min(len(request.clips) for request in epoch(sizes, 100.0, min_clips=most)[0]) >= most
+    with pytest.raises(
+        ValueError, match=r"the 10 clips of an epoch make no batches of at least min_clips=4 for each of 3"
+    ):
+        epoch([100] * 10, 10.0, world=3, min_clips=4)

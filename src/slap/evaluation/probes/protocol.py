@@ -17,6 +17,7 @@ from slap.core.errors import UserError
 from slap.evaluation.probes.knn import neighbor_scores
 from slap.evaluation.probes.logistic import Logistic, fit_logistic
 from slap.metrics.average_precision import average_precision
+from slap.metrics.finite import best_class, finite_rows
 
 INNER_FOLDS = 5
 """Folds of the training clips where there are neither validation clips nor folds (our choice)."""
@@ -97,7 +98,7 @@ def quality(scores: Tensor, truth: Tensor, multilabel: bool) -> float:
     """Compute the metric that selects a setting: accuracy, or macro mAP, 0 to 1."""
     if multilabel:
         return average_precision(scores, truth).nanmean().nan_to_num(0.0).item()
-    return (scores.argmax(1) == truth.int().argmax(1)).double().mean().item()
+    return (best_class(scores) == truth.int().argmax(1)).double().mean().item()
 
 
 def probe_parts(
@@ -121,10 +122,10 @@ def probe_parts(
     if not len(val):
         groups = stratified(truth[train], INNER_FOLDS)
         chosen = choose(probe, features[train], truth[train], groups, multilabel)
-        scores = probe.scores(features[train], truth[train], features[test], [chosen], multilabel)[chosen]
+        scores = learned(probe, features[train], truth[train], features[test], [chosen], multilabel)[chosen]
         return ProbeResult(test, scores, chosen, f"{INNER_FOLDS} folds of the training clips")
     asked = torch.cat([val, test])
-    found = probe.scores(features[train], truth[train], features[asked], probe.settings, multilabel)
+    found = learned(probe, features[train], truth[train], features[asked], probe.settings, multilabel)
     best = {key: quality(value[: len(val)], truth[val], multilabel) for key, value in found.items()}
     chosen = max(probe.settings, key=lambda setting: best[setting])
     return ProbeResult(test, found[chosen][len(val) :], chosen, "validation", best)
@@ -154,7 +155,7 @@ def probe_folds(
         inside = fold != number
         groups = fold[inside] if len(numbers) > 2 else stratified(truth[inside], INNER_FOLDS)
         setting = choose(probe, features[inside], truth[inside], groups, multilabel)
-        found = probe.scores(features[inside], truth[inside], features[~inside], [setting], multilabel)
+        found = learned(probe, features[inside], truth[inside], features[~inside], [setting], multilabel)
         scores[~inside] = found[setting].to(scores)
         chosen[number] = setting
     return ProbeResult(torch.arange(len(truth)), scores, chosen, "the other folds, each in turn")
@@ -174,10 +175,32 @@ def choose(probe: Probe, features: Tensor, truth: Tensor, groups: Tensor, multil
         return probe.settings[0]
     total = dict.fromkeys(probe.settings, 0.0)
     for inside in _leaving_out(groups):
-        found = probe.scores(features[inside], truth[inside], features[~inside], probe.settings, multilabel)
+        found = learned(probe, features[inside], truth[inside], features[~inside], probe.settings, multilabel)
         for setting, scores in found.items():
             total[setting] += quality(scores, truth[~inside], multilabel)
     return max(probe.settings, key=lambda setting: total[setting])
+
+
+def learned(
+    probe: Probe, features: Tensor, truth: Tensor, queries: Tensor, settings: Sequence[Any], multilabel: bool
+) -> dict[Any, Tensor]:
+    """Score queries as the probe does: without clips to learn from that are not finite, and with NaN for such queries.
+
+    Raises:
+        ValueError: no clip to learn from is finite.
+    """
+    sound, known = finite_rows(features), finite_rows(queries)
+    if not bool(sound.any()):
+        raise UserError(f"none of the {len(features)} clips to learn from has finite features")
+    found = probe.scores(features[sound], truth[sound], queries[known], settings, multilabel)
+    return {setting: _spread(scores, known) for setting, scores in found.items()}
+
+
+def _spread(scores: Tensor, known: Tensor) -> Tensor:
+    """Return scores of the known queries, and NaN for the others: (k, K) and (m,) bool -> (m, K)."""
+    whole = scores.new_full((len(known), scores.shape[1]), torch.nan)
+    whole[known] = scores
+    return whole
 
 
 def stratified(truth: Tensor, count: int) -> Tensor:

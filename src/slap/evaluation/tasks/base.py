@@ -26,6 +26,7 @@ from slap.core.progress import Progress
 from slap.core.registry import add_kind
 from slap.evaluation.eval_set import EvalSet, hash_of_ids
 from slap.metrics.bootstrap import MetricValue
+from slap.metrics.finite import finite_rows, not_finite_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -143,9 +144,14 @@ def result_of(
         settings={**(settings or {}), **subject.handling(features)},
         counts=counts,
         ids_sha256=hash_of_ids(evaluated),
-        warnings=[*data.warnings, *_shortfall(counts)],
+        warnings=[*data.warnings, *_shortfall(counts), *_not_finite(data, features)],
         failed=failed,
     )
+
+
+def _not_finite(data: EvalSet, features: Embeddings) -> Sequence[str]:
+    bad = (~finite_rows(features.embeddings)).nonzero().flatten().tolist()
+    return [not_finite_line(data.clips[features.rows[i]].id for i in bad)] if bad else []
 
 
 def _shortfall(counts: Mapping[str, Any]) -> Sequence[str]:

@@ -19,9 +19,11 @@ from slap.core.registry import register
 from slap.evaluation.eval_set import EvalClip, EvalSet
 from slap.evaluation.evaluated_model import Embeddings, EvaluatedModel
 from slap.evaluation.tasks.base import Task, TaskResult, UnavailableError, result_of
+from slap.inference.stream import NotFiniteError
 from slap.metrics.bootstrap import MetricValue, order_of
 from slap.metrics.captioning import CaptionMetrics, caption_result, caption_tools
 from slap.metrics.captioning.scores import CaptionScore
+from slap.metrics.finite import not_finite_line
 
 TITLES = {
     **{f"bleu_{n}": f"BLEU-{n}" for n in (1, 2, 3, 4)},
@@ -55,12 +57,16 @@ OTHER = "chance: the captions of other clips of the set, half of the set away"
 
 @dataclass
 class _Written:
-    """Rows of the clips with a caption, the captions, durations, and the clips that cannot be used."""
+    """Rows of the clips with a caption, the captions, durations, and the clips that cannot be used, or got no caption.
+
+    The model's output for the last is not finite.
+    """
 
     rows: list[int]
     captions: list[str]
     seconds: list[float]
     failed: list[tuple[str, str]]
+    lost: list[str]
 
 
 @register("captioning")
@@ -118,7 +124,8 @@ class CaptioningTask(Task):
         ids = [clip.id for clip in clips]
         others = _of_others(written.captions, ids)
         scores, guesses = tools.scores_and_guesses(written.captions, others, references)
-        metrics = {TITLES[name]: caption_result(scores[name], guesses[name], ids) for name in scores}
+        origins = [clip.origin for clip in clips]
+        metrics = {TITLES[name]: caption_result(scores[name], guesses[name], ids, origins=origins) for name in scores}
         result = self._result(subject, data, written, metrics, tools)
         result.files["captions.jsonl"] = captions_file(clips, written.captions, scores)
         return result
@@ -126,18 +133,21 @@ class CaptioningTask(Task):
     def _write(self, subject: EvaluatedModel, test: EvalSet, progress: Progress) -> _Written:
         rows = [row for row, clip in enumerate(test.clips) if clip.captions]
         found: dict[int, tuple[str, float]] = {}
-        failed = []
+        failed, lost = [], []
         bar = progress(len(rows), f"{test.name}: captions", "clips")
         audio = [test.clips[row].audio for row in rows]
         for done in subject.model.stream_captions(audio, self.decoding, subject.batch_seconds):
-            if done.result is None:
-                failed.append((test.clips[rows[done.index]].id, str(done.error)))
-            else:
+            if done.result is not None:
                 found[rows[done.index]] = done.result, done.seconds
+            elif isinstance(done.error, NotFiniteError):  # a fault of the model: an empty caption scores worst
+                found[rows[done.index]] = "", done.seconds
+                lost.append(test.clips[rows[done.index]].id)
+            else:
+                failed.append((test.clips[rows[done.index]].id, str(done.error)))
             bar.update()
         bar.close()
         used = sorted(found)
-        return _Written(used, [found[row][0] for row in used], [found[row][1] for row in used], failed)
+        return _Written(used, [found[row][0] for row in used], [found[row][1] for row in used], failed, lost)
 
     def _result(
         self,
@@ -152,6 +162,8 @@ class CaptioningTask(Task):
         result = result_of("captioning", subject, data.part("test"), features, metrics, IN_WORDS, settings)
         result.settings["windowing"] = {**result.settings["windowing"], "rule": WINDOWS}
         result.warnings += missing_in_words(tools)
+        if written.lost:
+            result.warnings.append(not_finite_line(written.lost))
         return result
 
 

@@ -28,6 +28,7 @@ def classified(
     features: Embeddings,
     scores: Tensor,
     settings: Mapping[str, Any],
+    learned: bool = False,
 ) -> TaskResult:
     """Make the result of a task that scored classes: accuracy, or mAP where clips may have several labels.
 
@@ -38,13 +39,15 @@ def classified(
         features: the n clips that were scored.
         scores: (n, K).
         settings: what the metrics depend on.
+        learned: whether each fold was scored by what was learned from the others.
 
     Raises:
         ValueError: a clip has no fold in a set with folds, or no clip has any class.
     """
     truth = data.truth(features.rows)
-    make = _with_tags if data.multilabel else _with_labels
-    return make(task, model, data, features, scores, truth, settings)
+    if data.multilabel:
+        return _with_tags(task, model, data, features, scores, truth, settings)
+    return _with_labels(task, model, data, features, scores, truth, settings, learned)
 
 
 def _with_tags(
@@ -56,7 +59,8 @@ def _with_tags(
     truth: Tensor,
     settings: Mapping[str, Any],
 ) -> TaskResult:
-    value, each = mean_average_precision(scores, truth, data.ids(features.rows))
+    origins = data.origins(features.rows)
+    value, each = mean_average_precision(scores, truth, data.ids(features.rows), origins=origins)
     settings = {**settings, "bootstrap_samples": samples_of(*scores.shape)}
     result = result_of(task, model, data, features, {"mAP": value}, MAP, settings)
     absent = int(each.isnan().sum())
@@ -78,10 +82,12 @@ def _with_labels(
     scores: Tensor,
     truth: Tensor,
     settings: Mapping[str, Any],
+    learned: bool,
 ) -> TaskResult:
     ids = data.ids(features.rows)
     folds = [data.clips[row].fold for row in features.rows] if data.folds else None
-    found = classification_metrics(scores, truth.int().argmax(1), data.classes, ids, folds)
+    place, origins = truth.int().argmax(1), data.origins(features.rows)
+    found = classification_metrics(scores, place, data.classes, ids, folds, origins, learned)
     definitions = POOLED if folds is None else OVER_FOLDS
     result = result_of(task, model, data, features, found.metrics, definitions, settings)
     _add_classes(result, found.confusion, found.metrics["accuracy"])
@@ -94,7 +100,7 @@ def _with_labels(
 
 def _add_classes(result: TaskResult, confusion: Confusion, accuracy: MetricValue) -> None:
     """Give a result of single-label classification its metrics and plots by class."""
-    right, clips = confusion.counts.diagonal(), confusion.counts.sum(1)
+    right, clips = confusion.counts.diagonal(), confusion.clips
     wrong, other = (confusion.counts - right.diag()).max(1)
     columns = (confusion.classes, right.tolist(), clips.tolist(), wrong.tolist(), other.tolist())
     for name, hits, count, times, index in zip(*columns, strict=True):

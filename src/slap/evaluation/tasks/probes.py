@@ -24,6 +24,7 @@ from slap.evaluation.probes.protocol import (
 )
 from slap.evaluation.tasks.base import Task, TaskResult
 from slap.evaluation.tasks.classification import classified
+from slap.metrics.finite import finite_rows, not_finite_line
 
 
 @register("linear_probe")
@@ -105,7 +106,12 @@ def _probe(
         "chosen_out_of": list(probe.settings),
         "classes": len(data.classes),
     }
-    return classified(name, subject, data, _those(features, probed), probed.scores, settings)
+    result = classified(name, subject, data, _those(features, probed), probed.scores, settings, folds is not None)
+    sound = finite_rows(features.embeddings).tolist()
+    lost = [clip.id for clip, finite in zip(clips, sound, strict=True) if not finite and clip.part != "test"]
+    if lost:
+        result.warnings.append(f"{not_finite_line(lost, 'clips to learn from')}; nothing was learned from them")
+    return result
 
 
 def _those(features: Embeddings, probed: ProbeResult) -> Embeddings:

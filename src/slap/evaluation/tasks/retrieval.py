@@ -16,8 +16,11 @@ from slap.core.registry import register
 from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.evaluated_model import EvaluatedModel
 from slap.evaluation.tasks.base import Task, TaskResult, result_of
+from slap.metrics.finite import not_finite_line, sound_rows
 from slap.metrics.plots import draw_recall, draw_recall_by_duration
 from slap.metrics.retrieval import DEFINITIONS, retrieval_metrics
+from slap.metrics.retrieval_pairs import RIGHT
+from slap.metrics.retrieval_ranks import TIE
 
 
 @register("retrieval")
@@ -39,16 +42,24 @@ class Retrieval(Task):
         clip = torch.arange(len(captions)).repeat_interleave(torch.tensor([len(part) for part in captions]).long())
         if not len(clip):
             raise UserError(f"no clip of {data.name} has captions and audio that can be used")
-        text = subject.text([text for part in captions for text in part], progress, f"{data.name}: captions")
-        found = retrieval_metrics(features.embeddings, text, clip, test.ids(features.rows))
+        words = [text for part in captions for text in part]
+        text = subject.text(words, progress, f"{data.name}: captions")
+        place = {caption: number for number, caption in enumerate(dict.fromkeys(words))}
+        ids, key = test.ids(features.rows), torch.tensor([place[caption] for caption in words])
+        origins, own_only = test.origins(features.rows), data.own_captions_only
+        found = retrieval_metrics(features.embeddings, text, clip, ids, key, own_only, origins)
         settings = {
             "captions_per_clip": _range([len(part) for part in captions]),
             "captions": len(clip),
             "captions_of_several_clips": shared_captions(captions),
             "text": "captions as they are published",
-            "ties": "an equal score counts as better than the right one",
+            "right": RIGHT[own_only],
+            "ties": f"a wrong item whose cosine is the same, to {TIE:g}, counts as better than the right one",
         }
         result = result_of("retrieval", subject, data, features, found.metrics, DEFINITIONS, settings)
+        lost = [words[row] for row in (~sound_rows(text)).nonzero().flatten().tolist()]
+        if lost:
+            result.warnings.append(not_finite_line(set(lost), "captions"))
         seconds = [features.seconds[row] for row in found.clips.tolist()]
         title = f"{data.name}: audio to text R@10 by duration"
         result.plots["recall.png"] = partial(draw_recall, found.metrics, f"{data.name}: retrieval")
@@ -57,7 +68,7 @@ class Retrieval(Task):
 
 
 def shared_captions(captions: Sequence[Sequence[str]]) -> int:
-    """Count the captions that some other clip has too, word for word: text-to-audio R@1 cannot find all of them.
+    """Count the captions that some other clip has too, word for word.
 
     Args:
         captions: the captions of each clip.

@@ -17,6 +17,7 @@ from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.evaluated_model import EvaluatedModel
 from slap.evaluation.tasks.base import Task, TaskResult
 from slap.evaluation.tasks.classification import classified
+from slap.metrics.finite import cosines
 from slap.metrics.zero_shot import class_embeddings
 
 
@@ -42,7 +43,7 @@ class ZeroShot(Task):
         if not features.rows:
             raise UserError(f"no clip of {data.name} can be used")
         embed: Callable[[list[str]], Tensor] = lambda texts: subject.text(texts, progress, f"{data.name}: prompts")  # noqa: E731
-        scores = features.embeddings @ class_embeddings(groups, embed).T
+        scores = cosines(features.embeddings, class_embeddings(groups, embed))
         settings: dict[str, Any] = {"prompts": prompts.record(data.worded_as), "classes": len(data.classes)}
         if data.folds and not data.multilabel:
             settings["folds"] = len({test.clips[row].fold for row in features.rows})

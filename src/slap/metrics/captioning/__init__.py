@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slap.metrics.bootstrap import MetricValue, order_of, percentile_interval, times_drawn
+from slap.metrics.bootstrap import MetricValue, kind_of, order_of, percentile_interval, times_drawn, units_of
 from slap.metrics.captioning.cider import cider_d
 from slap.metrics.captioning.fense import Fense, find_fense
 from slap.metrics.captioning.plain_tokens import plain_tokenize
@@ -139,7 +139,11 @@ def _had(find: Callable[[], Any], missing: dict[str, str], *names: str) -> Any:
 
 
 def caption_result(
-    score: CaptionScore, guess: CaptionScore, ids: Sequence[str] | None = None, seed: int = 0
+    score: CaptionScore,
+    guess: CaptionScore,
+    ids: Sequence[str] | None = None,
+    seed: int = 0,
+    origins: Sequence[str] | None = None,
 ) -> MetricValue:
     """Compute a metric times 100, with its 95 % bootstrap interval over clips.
 
@@ -151,15 +155,22 @@ def caption_result(
         guess: the metric of captions that were written for other clips: the value that guessing reaches.
         ids: G ids of the clips, which are put in their order. Default: the clips are in that order.
         seed: seed of the bootstrap.
+        origins: the origin of each clip, over which the interval is, see `slap.metrics.bootstrap.units_of`.
     """
     clips = len(score.clips)
     each = torch.tensor(score.clips, dtype=torch.float64)[:, None] if score.totals is None else score.totals.each
-    if ids is not None:
-        each = each[order_of(ids)]
+    order = torch.arange(clips) if ids is None else order_of(ids)
+    unit = units_of(origins, order)
+    sums = torch.zeros(int(unit.max()) + 1, each.shape[1], dtype=torch.float64).index_add_(
+        0, unit, each[order].double()
+    )
+    sizes = unit.bincount().double()
 
     def values(drawn: Tensor) -> Tensor:
-        total = times_drawn(drawn, torch.float64) @ each
-        return total[:, 0] / clips if score.totals is None else score.totals.value(total)
+        times = times_drawn(drawn, torch.float64)
+        total = times @ sums
+        return total[:, 0] / (times @ sizes) if score.totals is None else score.totals.value(total)
 
-    low, high = percentile_interval(values, clips, seed)
-    return MetricValue(100 * score.corpus, 100 * low, 100 * high, 100 * guess.corpus, clips)
+    low, high = percentile_interval(values, len(sums), seed)
+    value, chance = 100 * score.corpus, 100 * guess.corpus
+    return MetricValue(value, 100 * low, 100 * high, chance, clips, None, kind_of(unit))

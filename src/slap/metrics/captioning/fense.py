@@ -110,7 +110,7 @@ class Fense:
         cosines = (ours[clip] * theirs).sum(1).double()
         sums = torch.zeros(len(written), dtype=torch.float64).index_add_(0, clip, cosines)
         alike = sums / clip.bincount(minlength=len(written))
-        broken = self.error_probabilities(written) > THRESHOLD
+        broken = ~(self.error_probabilities(written) <= THRESHOLD)  # of NaN neither holds
         return torch.where(broken, alike * (1 - PENALTY), alike).tolist()
 
     @torch.no_grad()

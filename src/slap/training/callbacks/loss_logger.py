@@ -49,6 +49,7 @@ class LossLogger:
             module.log(f"train/weight/{name}", _on_device(module, module.weights[name]), batch_size=clips)
             for extra, value in output.extras[name].items():
                 module.log(f"train/{name}/{extra}", value.detach(), batch_size=clips)
+        module.log("train/clips", output.clips.float(), batch_size=1)  # of all processes: what a step learns from
         # Lightning reads back what is for its progress bar at every step, drawn or not; for GPUs see
         # `slap.training.callbacks.progress_bar`.
         module.log("train/loss", output.loss, prog_bar=module.device.type == "cpu", batch_size=clips)

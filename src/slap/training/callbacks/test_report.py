@@ -1,4 +1,6 @@
-"""Report of a test run: a table on the terminal, and `report.md`, `results.json` and plots in the run's folder.
+"""Report of a test run: a table on the terminal, and `report.md`, `results.json` and plots in a folder of its own.
+
+The folder is `test/SET-HASH-CHECKPOINT` in that of the run, so no other test set or checkpoint overwrites it.
 
 B clips.
 """
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +18,19 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from slap.core.bad_clip import BAD_CLIPS
 from slap.core.batch import Batch
+from slap.core.files import atomic_write
+from slap.metrics.finite import not_finite_line
 from slap.metrics.plots import draw_confusion, draw_recall, draw_recall_by_duration
-from slap.metrics.tables import ACCURACY, escape_markdown, markdown_table, metrics_markdown, metrics_text, readable
+from slap.metrics.tables import (
+    ACCURACY,
+    escape_markdown,
+    legend,
+    markdown_table,
+    metrics_markdown,
+    metrics_text,
+    readable,
+)
+from slap.training.test_record import FOLDER, Provenance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,9 +85,20 @@ class ReportWriter(Callback):
         """Print and write."""
         if trainer.is_global_zero:
             evaluation: HeldOutMetrics = pl_module.evaluation  # type: ignore[assignment]
-            write(Path(trainer.default_root_dir), evaluation, self._samples)
-            lines = [metrics_text(evaluation.results), *median_ranks(evaluation), *left_out(evaluation)]
-            print("\n" + "\n\n".join(lines) + f"\n\nMore in {Path(trainer.default_root_dir) / 'report.md'}")
+            tested = Provenance.by(trainer)
+            folder = Path(trainer.default_root_dir) / FOLDER / tested.name
+            write(folder, evaluation, tested, self._samples)
+            lines = [metrics_text(evaluation.results), *notes(evaluation, tested)]
+            print("\n" + "\n\n".join(lines) + f"\n\nMore in {folder / 'report.md'}")
+
+
+def notes(evaluation: HeldOutMetrics, tested: Provenance) -> list[str]:
+    """Write what stands beneath the table: what was tested, the median ranks, and what a reader must know."""
+    lines = [tested.in_words(), *(f"Warning: {warning}." for warning in tested.warnings)]
+    lines += [*median_ranks(evaluation), *left_out(evaluation)]
+    if evaluation.not_finite:
+        lines.append(f"Warning: {not_finite_line(evaluation.not_finite)}.")
+    return lines
 
 
 def median_ranks(evaluation: HeldOutMetrics) -> list[str]:
@@ -95,26 +119,32 @@ def left_out(evaluation: HeldOutMetrics) -> list[str]:
     return [f"Clips left out, since they could not be used: {reasons}; see {BAD_CLIPS}."]
 
 
-def write(folder: Path, evaluation: HeldOutMetrics, samples: Sequence[Sample] = ()) -> None:
+def write(folder: Path, evaluation: HeldOutMetrics, tested: Provenance, samples: Sequence[Sample] = ()) -> None:
     """Write `report.md`, `results.json` and the plots.
 
     Args:
         folder: the folder to write into; made if it is not there.
         evaluation: the metrics, after `compute`.
+        tested: the model and the manifests.
         samples: captions to show.
     """
     folder.mkdir(parents=True, exist_ok=True)
     plots = _plots(evaluation)
     for name, figure in plots.items():
         figure.savefig(folder / name)
-    results = {name: asdict(result) for name, result in evaluation.results.items()}
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    parts = ["# Held-out clips", metrics_markdown(evaluation.results), _NOTE]
-    parts += [*median_ranks(evaluation), *left_out(evaluation)]
+    record = tested.record(evaluation)
+    with atomic_write(folder / "results.json") as file:
+        file.write(json.dumps(record, indent=2) + "\n")
+    kinds = [result.over for result in (evaluation.results | evaluation.median_ranks).values()]
+    parts = ["# Held-out clips", metrics_markdown(evaluation.results), legend(kinds)]
+    parts += [*notes(evaluation, tested), record["right"][0].upper() + record["right"][1:] + "."]
+    parts += ["\n".join(f"- manifest {file['path']}: sha256 {file['sha256']}" for file in tested.manifests)]
+    parts += [", ".join(f"{name} {number}" for name, number in record["software"].items())]
     parts += ["\n".join(f"![{name}]({name})" for name in plots)]
     if samples:
         parts += ["## Captions", _sample_table(samples)]
-    (folder / "report.md").write_text("\n\n".join(parts) + "\n")
+    with atomic_write(folder / "report.md") as file:
+        file.write("\n\n".join(filter(None, parts)) + "\n")
 
 
 def captioned(model: SLAP, batch: Batch, count: int) -> list[Sample]:
@@ -136,9 +166,6 @@ def captioned(model: SLAP, batch: Batch, count: int) -> list[Sample]:
     tokens = writer.generate(model.audio(model.audio.patchify(audio)))
     written = model.text.detokenize(tokens)
     return [Sample(batch.ids[i], first[i], caption) for i, caption in zip(clips, written, strict=True)]
-
-
-_NOTE = "Values in percent; 95 % bootstrap intervals over clips; chance is what guessing reaches."
 
 
 def _plots(evaluation: HeldOutMetrics) -> dict[str, Figure]:

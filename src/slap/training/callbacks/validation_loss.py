@@ -12,8 +12,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from slap.core.batch import Batch
+from slap.model.captioned import SeenBy
 from slap.model.network import Network
 from slap.model.views import Views
+from slap.training.step import loss_of
 
 
 class ValidationLoss(Callback):
@@ -44,10 +46,9 @@ class ValidationLoss(Callback):
     ) -> None:
         """Compute the losses of one batch."""
         assert isinstance(pl_module, Network)
-        views = Views(pl_module, batch)
+        seen = SeenBy(Views(pl_module, batch))
         for name, objective in pl_module.objectives.items():
-            output = objective(views)
-            loss = output[0] if isinstance(output, tuple) else output
+            loss, _ = loss_of(name, objective, seen.of(objective))  # type: ignore[arg-type]
             self._sums[name] = self._sums.get(name, 0.0) + float(loss) * len(batch)
         self._clips += len(batch)
 

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import csv
+import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
+import torch
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from torch import Tensor
 
 from slap.core.bad_clip import BAD_CLIPS
+from slap.core.errors import UserError, suggest
 from slap.core.files import atomic_write
+from slap.model.finite_weights import has_finite_weights
 from slap.training.callbacks.loss_monitor import WATCH_FILES
 from slap.training.checkpoint.io import BEST, LAST, PREVIOUS
+
+log = logging.getLogger(__name__)
 
 METRICS = "metrics.csv"
 
@@ -91,13 +100,18 @@ def _whole(row: str, header: str) -> bool:
 class BestCheckpoint(ModelCheckpoint):
     """Saves `best.ckpt` after each validation that beats those before it.
 
+    A metric that is not finite beats nothing, and a model whose weights are not finite is never the best.
+
     Args:
         out: the run's folder.
         monitor: the metric that decides.
         mode: whether `max` or `min` of it is best.
+        save_last: saves the training as it is. It runs before an error of this callback ends the run, so that no step
+            is lost by it.
     """
 
-    def __init__(self, out: str, monitor: str, mode: str) -> None:
+    def __init__(self, out: str, monitor: str, mode: str, save_last: Callable[[Trainer], None]) -> None:
+        self._save_last = save_last
         super().__init__(
             Path(out).absolute(),
             "best",
@@ -112,6 +126,70 @@ class BestCheckpoint(ModelCheckpoint):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
             super().setup(trainer, pl_module, stage)
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Return whether this validation is the best so far."""
+        if current is None or not trainer.strategy.reduce_boolean_decision(bool(torch.as_tensor(current).isfinite())):
+            if current is not None:
+                log.warning("step %d is not the best: %s is %s", trainer.global_step, self.monitor, float(current))
+            return False
+        if not super().check_monitor_top_k(trainer, current):
+            return False
+        sound = trainer.strategy.reduce_boolean_decision(has_finite_weights(trainer.lightning_module))
+        if not sound:
+            log.warning("step %d is not the best: weights of the model are not finite", trainer.global_step)
+        return sound
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look for the metric among those of the trial validation that comes before the first step.
+
+        Raises:
+            ValueError: no validation of this run logs it.
+        """
+        logged = sorted(trainer.callback_metrics)
+        if self.monitor is None or self.monitor in logged or not logged or self._comes_later(trainer, pl_module):
+            return
+        raise UserError(
+            f"monitor is {self.monitor!r}, which no validation of this run logs, so there would be no {BEST}; "
+            f"{suggest(self.monitor, logged)}. If a callback of yours logs it later, set num_sanity_val_steps=0 "
+            "(--trainer.num_sanity_val_steps 0), which skips this check"
+        )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save as the parent does; if that fails, save the training before the error ends it."""
+        try:
+            super().on_validation_end(trainer, pl_module)
+        except Exception:
+            self._save_last(trainer)
+            raise
+
+    def _comes_later(self, trainer: Trainer, module: LightningModule) -> bool:
+        """Return whether the metric may be of clips that the first batches lack, of training, or of a callback."""
+        assert self.monitor is not None
+        starts = ["train/"]
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            starts += callback.logs() if isinstance(callback, LogsLater) else []
+        tasks = getattr(trainer.datamodule, "prompts", {})  # type: ignore[attr-defined]
+        starts += [f"val/zeroshot_{task}" for task in tasks]
+        if isinstance(module, HasSources):
+            starts += [f"val/{source}/" for source in module.sources("val")]
+        return self.monitor.startswith(tuple(starts))
+
+
+@runtime_checkable
+class LogsLater(Protocol):
+    """A callback that logs metrics after validations, but not after the trial validation before training."""
+
+    def logs(self) -> list[str]:
+        """Return the beginnings of the metrics' names."""
+
+
+@runtime_checkable
+class HasSources(Protocol):
+    """A module whose clips come from sources with names, for each of which there are metrics."""
+
+    def sources(self, split: str) -> tuple[str, ...]:
+        """Return the names of the sources of a split."""
 
 
 class AppendingCSVLogger(CSVLogger):

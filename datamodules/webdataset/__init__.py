@@ -1,0 +1,1 @@
+"""WebDataset: tar files of audio with captions beside it, read where they lie."""
