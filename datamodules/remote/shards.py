@@ -53,8 +53,8 @@ def remote_shards(url: str, roots: tuple[str, ...]) -> list[RemoteShard]:
         raise UserError(f"{masked(url)}: the address of a Shar folder has no query; its files would not have it")
     if url.endswith(".tar"):
         raise ManifestError(
-            f"{url}: tar files in the WebDataset format are read from this machine alone; of other machines Shar folders "
-            "are read, as `slap pack` writes them from such tar files too"
+            f"{url}: tar files in the WebDataset format are read from this machine alone; of other machines Shar "
+            "folders are read, as `slap pack` writes them from such tar files too"
         )
     ranged = _RANGE.fullmatch(url)
     if ranged:
