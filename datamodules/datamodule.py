@@ -136,6 +136,7 @@ class AudioTextData(LightningDataModule):
         manifests: paths of the manifests by split.
         restart_changed: whether a run that is continued with other data begins its epoch anew, instead of stopping.
         bad_clips: log of the bad clips met so far.
+        columns: as given.
         own_captions_only: whether evaluation takes a caption's own clip alone for right, as published retrieval
             benchmarks do, and not every clip with the same caption, as training does.
 
@@ -199,7 +200,7 @@ class AudioTextData(LightningDataModule):
             self.val_dataloader = None  # type: ignore[method-assign, assignment]
         self.bad_clips = BadClipLog(max_bad)
         self.restart_changed = False
-        self.own_captions_only = False
+        self.own_captions_only, self.columns = False, columns
         self._splits = Splits(groups, self.batching, self.mixture, others, self.limits, self._report, columns)
         self._stream: StreamedTraining | None = None
         source = stream_among(self.mixture, others, in_memory, stream_batches)

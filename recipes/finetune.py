@@ -59,7 +59,7 @@ def model(
 
 
 def data(max_duration: float = 320.0, num_buckets: int = 10, **options: Any) -> AudioTextData:
-    """Read your manifests; no clip may be in `val` and in `test`.
+    """Read your manifests; no clip of `test` may be in `val` or in `train`.
 
     Args:
         max_duration: seconds of audio per batch, per process.

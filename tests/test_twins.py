@@ -15,7 +15,7 @@ import torch
 from lhotse import AudioSource, Recording, SupervisionSegment
 from lhotse.cut import Cut
 
-from slap.audio.reader import AudioError
+from slap.audio.reader import AudioError, AudioFile
 from slap.audio.recordings import source
 from slap.audio.scan import SUFFIXES, scan
 from slap.audio.sources import Segment
@@ -227,6 +227,26 @@ def test_files_that_were_cut_short(tmp_path: Path, suffix: str, kept: float) -> 
         assert error.square().sum() <= (0.05 if suffix == "opus" else 1e-3) * found.square().sum()
     # A manifest that was made before.
     assert in_training(cut) == in_use(segment(cut, "m.jsonl")) in ("truncated", "unreadable", "wrong_duration")
+
+
+@pytest.mark.parametrize("off", [-0.5, -0.3, 0.3, 0.5])
+@pytest.mark.parametrize("suffix", ["mp3", "ogg"])
+def test_lossy_files_whose_manifest_is_half_a_second_off(tmp_path: Path, suffix: str, off: float) -> None:
+    """Take them as Lhotse takes them, with zeros for what is not there."""
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, noise(5 * RATE), RATE)
+    whole = AudioFile(path).read(RATE)
+    samples = len(whole) + round(off * RATE)
+    cut = Recording("a", [AudioSource("file", [0], str(path))], RATE, samples, samples / RATE).to_cut()
+    assert cut.load_audio().shape == (1, samples)
+    trained, used = in_training(cut), in_use(segment(cut, "m.jsonl"))
+    torch.testing.assert_close(
+        trained, whole[:samples] if off < 0 else torch.nn.functional.pad(whole, (0, samples - len(whole)))
+    )
+    assert torch.equal(trained, used)
+    further = len(whole) + round(0.7 * RATE)
+    cut = Recording("a", [AudioSource("file", [0], str(path))], RATE, further, further / RATE).to_cut()
+    assert in_training(cut) == in_use(segment(cut, "m.jsonl")) == "wrong_duration"
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (44_100, 2), (44_101, 1)])

@@ -33,9 +33,9 @@ from slap.datamodules.bad_clips import RowError
 from slap.datamodules.huggingface.rows import RowReader, undecoded
 from slap.datamodules.huggingface.source import Source
 from slap.datamodules.manifests.clip import Clip, ManifestError
+from slap.datamodules.manifests.clip_cut import checked_cut
 from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.data_root import refuse_elsewhere
-from slap.datamodules.manifests.read import checked_cut
 from slap.datamodules.manifests.sequence import Clips, key_of, origin_keys, without_uncaptioned
 from slap.datamodules.manifests.tables import check_text, clip_of
 

@@ -34,9 +34,9 @@ from slap.datamodules.dataset import TrainDataset
 from slap.datamodules.huggingface.rows import RowReader, undecoded
 from slap.datamodules.huggingface.source import Source
 from slap.datamodules.manifests.clip import ManifestError
+from slap.datamodules.manifests.clip_cut import checked_cut
 from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.data_root import refuse_elsewhere
-from slap.datamodules.manifests.read import checked_cut
 from slap.datamodules.manifests.tables import CaptionError, check_text, clip_of
 from slap.datamodules.options import Batching
 from slap.datamodules.sampling.sampler import BatchRequest, TrainSampler

@@ -46,17 +46,18 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
+from lhotse import AudioSource, Recording
 from lhotse.cut import Cut
 
-from slap.audio.decoders import ROUNDING, measure
+from slap.audio.decoders import measure
 from slap.audio.errors import AudioError
 from slap.audio.scan import scan
 from slap.core.bad_clip import BadClip
-from slap.core.units import Seconds
 from slap.datamodules.bad_clips import RowError, check_manifest
+from slap.datamodules.huggingface.read import open_rows
 from slap.datamodules.huggingface.source import is_huggingface
 from slap.datamodules.manifests.clip import Clip, ManifestError, write_manifest
+from slap.datamodules.manifests.clip_cut import checked_cut
 from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.cuts import open_cuts, write_cuts
 from slap.datamodules.manifests.data_root import (
@@ -74,6 +75,7 @@ from slap.datamodules.manifests.tables import CSV_SUFFIXES, SUFFIXES, clips_of, 
 from slap.datamodules.remote.address import address, is_remote
 from slap.datamodules.remote.clips import open_remote_shar
 from slap.datamodules.shar.read import SHARD, open_shar
+from slap.datamodules.webdataset.read import is_tars, open_tars
 
 __all__ = ["Clip", "ManifestError", "captions_of", "read_manifest", "write_cuts", "write_manifest"]
 
@@ -150,15 +152,10 @@ def read_names(path: str | Path, columns: Columns | None = None, captioned: bool
 
 def _opened(path: Path, bad: list[BadClip], roots: Sequence[str], columns: Columns | None, captioned: bool) -> Clips:
     if is_huggingface(path):
-        from slap.datamodules.huggingface.read import open_rows  # makes its cuts by this module
-
         return open_rows(path, bad, columns, roots, captioned)
     is_shar = path.is_dir() and any(SHARD.fullmatch(file.name) for file in path.iterdir())
-    if not is_shar:
-        from slap.datamodules.webdataset.read import is_tars, open_tars  # makes its cuts by this module
-
-        if is_tars(path):
-            return open_tars(path, bad, captioned)
+    if not is_shar and is_tars(path):
+        return open_tars(path, bad, captioned)
     if not path.is_dir():
         return _file(path, bad, roots, columns, captioned)
     if not captioned and not is_shar:
@@ -231,41 +228,3 @@ def _recording(audio: str) -> Recording | AudioError:
         return error
     source = AudioSource("file", list(range(found.channels)), audio)
     return Recording(audio, [source], found.rate, found.frames, found.duration)
-
-
-def checked_cut(clip: Clip, recording: Recording | AudioError, where: str) -> Cut:
-    """Return the cut of a clip.
-
-    Raises:
-        RowError: its recording cannot be read, or the clip lies outside of it.
-    """
-    if isinstance(recording, AudioError):
-        hint = "; relative paths start from the manifest's folder" if recording.reason == "absent" else ""
-        raise RowError(BadClip(clip.id, recording.reason, str(recording) + hint, recording.file, where))
-    duration = recording.duration - clip.start if clip.duration is None else clip.duration
-    if duration <= 0 or clip.start + duration > recording.duration + ROUNDING:
-        detail = (
-            f"the clip from {clip.start} to {clip.start + max(duration, 0)} s lies outside of the file, "
-            f"which lasts {recording.duration:.3f} s; without `duration` a clip goes on to the end"
-        )
-        raise RowError(BadClip(clip.id, "wrong_duration", detail, recording.id, where))
-    cut = cut_of_clip(clip, recording, min(duration, recording.duration - clip.start))
-    cut.custom = {"labels": {}, **cut.custom, "where": where}
-    return cut
-
-
-def cut_of_clip(clip: Clip, recording: Recording, duration: Seconds) -> MonoCut | MultiCut:
-    """Make the cut of a clip: captions are supervisions, and everything else custom fields."""
-    channels = recording.channel_ids
-    kind, channel = (MonoCut, channels[0]) if len(channels) == 1 else (MultiCut, channels)
-    supervisions = [
-        SupervisionSegment(
-            f"{clip.id}-{n}", recording.id, 0.0, duration, channel, text, custom={"field": field} if field else None
-        )
-        for n, (text, field) in enumerate(zip(clip.captions, clip.fields or [""] * len(clip.captions), strict=True))
-    ]
-    tags = {task: list(tags) for task, tags in clip.tags.items()}
-    custom = {"labels": dict(clip.labels), "tags": tags, "corpus": clip.corpus, "split": clip.split, "fold": clip.fold}
-    custom["origin"] = dict(clip.origin)
-    stated = {name: value for name, value in custom.items() if value not in ({}, "", None)}
-    return kind(clip.id, clip.start, duration, channel, supervisions, None, recording, stated)

@@ -19,7 +19,8 @@ from slap.datamodules.captions.validate import NO_TEXT, quoted, text_error
 from slap.datamodules.corpora.base import Corpus
 from slap.datamodules.manifests.audio_files import Spellings
 from slap.datamodules.manifests.clip import Clip, ManifestError
-from slap.datamodules.manifests.read import cut_of_clip, write_cuts
+from slap.datamodules.manifests.clip_cut import cut_of_clip
+from slap.datamodules.manifests.read import write_cuts
 from slap.datamodules.manifests.safe_cuts import check_cut
 from slap.datamodules.prepare.headers import Fault, read_header, read_headers
 from slap.datamodules.prepare.report import Findings, Record

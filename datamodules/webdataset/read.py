@@ -32,10 +32,10 @@ from slap.core.errors import UserError
 from slap.datamodules.audio.decode import LARGEST, MEGABYTE
 from slap.datamodules.audio.tar_member import TarMember, tar_members
 from slap.datamodules.manifests.clip import Clip, ManifestError
+from slap.datamodules.manifests.clip_cut import cut_of_clip
 from slap.datamodules.manifests.cut_index import CutIndex, index_copy
 from slap.datamodules.manifests.cuts import CutManifest, open_indexed
 from slap.datamodules.manifests.lines import Record
-from slap.datamodules.manifests.read import cut_of_clip
 from slap.datamodules.manifests.sequence import Clips, ConcatClips, without_uncaptioned
 from slap.datamodules.manifests.tables import check_text, clip_of
 from slap.datamodules.shar.tar import MOST_TEXT

@@ -112,6 +112,35 @@ def test_inputs_by_folder_glob_file_and_manifest(sounds):
     assert Path(one.audio.path).resolve() == (sounds / "b.flac").resolve()
 
 
+def test_inputs_of_a_table_with_columns_of_its_own(sounds):
+    Path("own.csv").write_text("\ufefffilepath;title;from\r\nsounds/b.flac;rain;0.5\r\n;;\r\n", encoding="utf-16")
+    (one,) = inputs(["own.csv"], columns={"audio": "filepath", "caption": "title", "start": "from"})
+    assert (Path(one.audio.path).name, one.audio.start) == ("b.flac", 0.5)
+
+
+def test_columns_of_a_table_on_the_command_line(model, sounds, capsys):
+    Path("own.csv").write_text("filepath;title\nsounds/a.wav;rain\n")
+    command = ["classify", str(model), "own.csv", "--labels", "a", "b"]
+    assert main([*command, "--columns", "{audio: filepath, caption: title}"]) == 0
+    assert "a.wav\t" in capsys.readouterr().out
+    assert main(command) == 2
+    assert "columns '{audio: filepath}'" in capsys.readouterr().err
+    for wrong, message in (("audio", "a mapping is written as"), ("{audoi: x}", "did you mean 'audio'"), ("{a", "")):
+        with pytest.raises(SystemExit):
+            main([*command, "--columns", wrong])
+        assert message in capsys.readouterr().err
+
+
+def test_files_of_labels(model, sounds, capsys):
+    Path("labels.txt").write_bytes("\ufeffdog\r\nrain\r\n".encode("utf-16"))
+    Path("labels.csv").write_text("dog\nrain\n")
+    assert main(["classify", str(model), "sounds/a.wav", "--labels", "labels.txt", "--top", "2", "--json"]) == 0
+    (clip,) = json.loads(capsys.readouterr().out)["clips"]
+    assert {label["label"] for label in clip["labels"]} == {"dog", "rain"}
+    assert main(["classify", str(model), "sounds/a.wav", "--labels", "labels.csv"]) == 2
+    assert "labels.csv is a file, and files with one of the labels per line end in .txt" in capsys.readouterr().err
+
+
 def test_rows_of_a_manifest_that_cannot_be_used_are_told(model, sounds, capsys):
     """They vanished without a word, with exit status 0."""
     Path("some.csv").write_text("audio,caption\nsounds/a.wav,a dog\nsounds/nowhere.wav,rain\n")

@@ -175,6 +175,27 @@ def test_validation_clips_may_not_test(folder):
             wrong.setup(stage)
 
 
+def test_training_clips_may_not_test(folder):
+    """One file under two paths, in a table that is not read before training, was no leak."""
+    (folder / "lists").mkdir()
+    (folder / "lists" / "test.csv").write_text("audio,caption\n../30.wav,x\n../1.wav,y\n")
+    (folder / "train.csv").write_text("audio,caption\n./1.wav,y\n2.wav,z\n")
+    data = AudioTextData(train=folder / "train.csv", test=folder / "lists" / "test.csv", disjoint=True)
+    data.connect(RATE, tokenize)
+    with pytest.raises(ValueError, match=r"1 of the 2 test clips are training clips too, e.g. '.*/1.wav'"):
+        data.setup("fit")
+
+
+def test_clips_of_a_table_to_test_on_that_are_trained_on_are_told(folder, caplog):
+    (folder / "test.csv").write_text("audio,caption\n1.wav,y\n2.wav,z\n")
+    (folder / "train.csv").write_text("audio,caption\n./1.wav,y\n")
+    data = AudioTextData(train=folder / "train.csv", test=folder / "test.csv")
+    data.connect(RATE, tokenize)
+    data.setup("fit")
+    assert "of the 2 clips in" in caplog.text
+    assert "1 have the id and 0 the origin of a training clip" in caplog.text
+
+
 # -- classes that come equally often ----------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from slap.evaluation.benchmarks import datasets
-from slap.evaluation.prompts import PromptBook, parse
+from slap.evaluation.prompts import PromptBook, Wording, parse
 
 
 @pytest.mark.parametrize(
@@ -123,3 +123,12 @@ def test_names_that_are_not_there_or_taken(tmp_path):
         PromptBook.built_in("laion", [tmp_path / "mine.toml"])
     with pytest.raises(ValueError, match="the prompt set 'maeb' has no prompts for esc50, only for ravdess"):
         PromptBook.built_in("maeb").current.wording("esc50")
+
+
+def test_labels_that_no_clip_has_are_told(caplog):
+    wording = Wording(("{label}!",), words={"thunderstrom": "a storm"})
+    with pytest.raises(ValueError, match=r"words for 'thunderstrom', which is no label; did you mean 'thunderstorm'\?"):
+        wording.of(["cat", "thunderstorm"])
+    wording = Wording(("{label}!",), words={"cow": "cattle", "dog": "hound"})
+    assert wording.of(["cat", "dog"]) == [["cat!"], ["hound!"]]
+    assert "no clip has a label of these for which there are prompts: cow" in caplog.text

@@ -118,7 +118,6 @@ def test_views_of_some_clips():
             read = [views.full.tokens.values.sum(), views.full.embedding.sum(), views.text.embedding.sum()]
             read += [views.masked.tokens.values[views.hidden].sum(), views.teacher.tokens.values.sum()]
             read += [views.masked.tokens.values[views.hidden_rows].sum(), views.patches.values.sum()]
-            read += [views.visible.tokens.values.sum()]
             return sum(read), {"rows": torch.tensor(float(len(views.hidden))), "clips": torch.tensor(len(views.batch))}
 
     torch.manual_seed(0)
@@ -130,6 +129,17 @@ def test_views_of_some_clips():
         torch.testing.assert_close(again, loss, rtol=1e-10, atol=0)
         assert_equal(found, expected)
         assert seen.extras == logs.extras
+
+
+def test_the_view_without_hidden_patches_is_that_of_the_clips_with_captions():
+    model = make_model(["contrastive"])
+    model.audio.any_patches = True
+    batch = without_captions(choose(model, range(8)), SILENT)
+    every = Views(model, batch)
+    some = SeenBy(every).of(model.objectives["contrastive"])
+    captioned = sorted(set(batch.clip_index))
+    assert torch.equal(some.visible.tokens.values, every.visible.tokens.take(captioned).values)
+    assert torch.equal(some.visible.embedding, every.visible.embedding[captioned])
 
 
 def test_a_batch_with_all_captions_is_seen_as_it_is():

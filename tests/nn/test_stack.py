@@ -43,7 +43,7 @@ pytestmark = [
 def model(**options):
     torch.manual_seed(0)
     audio = {**NANO, "mask_bands": 0, "mask_share": 0.0, **options}
-    return SLAP(audio=audio, text={**NANO, "vocab_size": 300}, objectives=OBJECTIVES, embedding_dim=32)
+    return SLAP(audio=audio, text={**NANO, "vocab_size": 300}, objectives=OBJECTIVES, embedding_dim=32, warmup_steps=0)
 
 
 def batch(seed, clips):
@@ -114,7 +114,7 @@ def test_rows_are_padded_to_a_bucket_and_the_padding_is_dropped():
 
 def test_a_model_compiles_all_its_blocks_teacher_and_decoder_too():
     net = model()
-    assert compile_blocks(net, backend="eager") == 3 + 3 + 3 + 1  # audio, text, teacher, decoder
+    assert compile_blocks(net, backend="eager") == 2 * (3 + 3 + 1)  # audio, text, decoder, and the teacher's copies
     assert all(part._compiled_call_impl for part in net.modules() if getattr(part, "compiles", False))
 
 

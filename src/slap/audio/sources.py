@@ -97,6 +97,8 @@ class Segment:
         """
         file, about = AudioFile(self.path), About()
         try:
+            if self.whole is not None:
+                file.check_length(self.whole)
             samples = file.span(rate, self.start, self._seconds).samples
         except AudioError:
             file.close()

@@ -56,7 +56,8 @@ def refuse_tested(monitor: str, evaluated: Sequence[EvalClip], data: AudioTextDa
     Raises:
         ValueError: a clip is in both.
     """
-    found = [clip for path in data.manifests["test"] for clip in clips_of(path, "captions", "", "test", Counter())]
+    parts = [clips_of(path, "captions", "", "test", Counter(), data.columns) for path in data.manifests["test"]]
+    found = [clip for part in parts for clip in part]
     ids, audio = {clip.id for clip in found}, {_place(clip) for clip in found}
     shared = [clip.id for clip in evaluated if clip.id in ids or _place(clip) in audio]
     if shared:

@@ -244,3 +244,11 @@ def test_augmentations_by_name_and_path(tmp_path, monkeypatch):
         text_augmentation({"name": "my_texts.whisper", "share": 1})
     with pytest.raises(ModuleNotFoundError):
         text_augmentation("no_such_module.function")
+
+
+def test_a_field_that_no_clip_has_is_refused(folder):
+    data = module(folder, caption_fields={"caption": 0.5, "tegs": 0.5})
+    with pytest.raises(
+        ValueError, match=r"caption_fields names 'tegs', but none of the \d+ clips .* did you mean 'tags'"
+    ):
+        data.setup("fit")

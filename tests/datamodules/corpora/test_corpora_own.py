@@ -120,3 +120,44 @@ def test_folders_may_have_splits_above_the_labels(tmp_path):
     made = tools.prepare("folder", tmp_path / "pets", tmp_path / "out", "--layout", "split/label")
     labels = {split: [cut.custom["labels"]["label"] for cut in clips.values()] for split, clips in made.clips.items()}
     assert labels == {"test": ["dog"], "train": ["cat", "dog"]}
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_nothing_of_a_table_is_lost(mine, tmp_path, kind):
+    """Fields of captions and origins vanished, and captions made of labels became real ones."""
+    records = [
+        {"audio": "clips/a.wav", "caption": "one", "caption_tags": "beep", "label": "x", "youtube": "abc", "fold": "1"},
+        {"audio": "./clips/../clips/a.wav", "caption": "two"},
+    ]
+    if kind == "jsonl":
+        records[1]["origin"] = {"bbc": "7"}
+        text = "\n".join(map(json.dumps, records))
+    else:
+        text = "\n".join([",".join(records[0]), ",".join(records[0].values()), "./clips/../clips/a.wav,two,,,,"])
+    (mine / f"train.{kind}").write_text(text)
+    made = tools.prepare(kind, mine, tmp_path / "out")
+    (cut,) = made.clips["train"].values()
+    assert cut.id == "mine/clips/a.wav"
+    assert tools.captions(cut) == [("one", "caption"), ("beep", "tags"), ("two", "caption")]
+    assert (cut.custom["origin"]["youtube"], cut.custom["fold"], cut.custom["labels"]) == ("abc", 1, {"label": "x"})
+
+
+def test_captions_made_of_labels_are_known_as_such(mine, tmp_path):
+    (mine / "train.csv").write_text("audio,label\nclips/a.wav,beep\n")
+    made = tools.prepare("csv", mine, tmp_path / "out")
+    assert tools.captions(made.clips["train"]["mine/clips/a.wav"]) == [("the sound of beep", "template")]
+
+
+def test_columns_of_your_own(mine, tmp_path, capsys):
+    (mine / "train.tsv").write_text("filepath\ttitle\nclips/a.wav\tone\n")
+    made = tools.prepare("csv", mine, tmp_path / "out", "--columns", "{audio: filepath, caption: title}")
+    assert tools.captions(made.clips["train"]["mine/clips/a.wav"]) == [("one", "caption")]
+    assert main(["prepare", "csv", str(mine), str(tmp_path / "none")]) == 2
+    assert "this file has filepath, title. Rename them, or say which they are" in capsys.readouterr().err
+
+
+def test_a_file_elsewhere_is_named_by_its_path(mine, tmp_path):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "train.csv").write_text("audio,caption\n../mine/clips/a.wav,one\n")
+    (clip,) = CSV(tmp_path / "lists").clips("train")
+    assert clip.id == f"lists{mine}/clips/a.wav"

@@ -13,7 +13,8 @@ from lhotse import Recording
 from slap.cli.main import main
 from slap.datamodules import AudioTextData
 from slap.datamodules.manifests.clip import Clip, ManifestError
-from slap.datamodules.manifests.read import cut_of_clip, read_manifest, write_cuts
+from slap.datamodules.manifests.clip_cut import cut_of_clip
+from slap.datamodules.manifests.read import read_manifest, write_cuts
 from slap.datamodules.overlap import search as overlap_search
 from slap.datamodules.overlap.search import search
 from slap.datamodules.overlap.warn import shared_by_name, warn_of_overlap
