@@ -5,7 +5,7 @@ A batch holds B clips with C captions; see `slap.core.batch.Batch`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,18 @@ from slap.datamodules.learnable import check_learnable
 from slap.datamodules.loader import Loader
 from slap.datamodules.manifests.collection import MonoCuts
 from slap.datamodules.manifests.columns import check_columns
-from slap.datamodules.manifests.data_root import Folders
+from slap.datamodules.manifests.data_root import Folders, RemoteRoots
 from slap.datamodules.manifests.hashes import hashed
 from slap.datamodules.manifests.read import captions_of
 from slap.datamodules.options import Batching, Captions, Limits, Mixture, Unlabelled
 from slap.datamodules.overlap.warn import warn_of_overlap
+from slap.datamodules.remote.ahead import Ahead, warn_of_cache
 from slap.datamodules.sampling.eval_windows import segments_of
 from slap.datamodules.sampling.mixed import MixedSampler
 from slap.datamodules.sampling.mixture import Manifests, NamedManifests
 from slap.datamodules.sampling.position import Position, basis, position_in, state
 from slap.datamodules.sampling.replacement import Replacements
-from slap.datamodules.sampling.sampler import EvaluationSampler, TrainSampler
+from slap.datamodules.sampling.sampler import BatchRequest, EvaluationSampler, TrainSampler
 from slap.datamodules.splits import Splits
 
 PROMPT = "This is a sound of {label}."
@@ -118,6 +119,9 @@ class AudioTextData(LightningDataModule):
             times for the copies. A clip that would take more is bad, and nothing is allocated for it.
         data_root: folders that the audio of all manifests must lie in; default: those of the environment variable
             SLAP_DATA_ROOT, or any.
+        remote_roots: addresses below which shards may be read from object stores and web servers, such as
+            s3://bucket/prefix or https://host/path; default: those of the environment variable SLAP_REMOTE_ROOTS, with
+            spaces between them, or none.
         columns: columns of your tables whose names are not the known ones, e.g. {audio: filepath, caption: title}; null
             as the column says that the tables have none, e.g. {start: null}. For all tables that are given, but not for
             cuts and shards, which have no columns.
@@ -172,6 +176,7 @@ class AudioTextData(LightningDataModule):
         max_bad: float = 0.05,
         max_decoded: float = LARGEST / MEGABYTE,
         data_root: Folders | None = None,
+        remote_roots: RemoteRoots | None = None,
         columns: Mapping[str, str | None] | None = None,
         in_memory: bool = False,
         disjoint: bool = False,
@@ -186,7 +191,7 @@ class AudioTextData(LightningDataModule):
         self.batching = Batching(max_duration, max_clips, num_buckets, min_clip, max_clip, window, min_clips)
         self.mixture = Mixture(groups["train"], repeats, weights, temperature, epoch_clips, balance)
         self.caption_options = Captions(caption_fields, text_augment, prompts)
-        self.limits = Limits(max_bad, max_decoded, data_root)
+        self.limits = Limits(max_bad, max_decoded, data_root, remote_roots)
         check_columns(columns or {})
         self.transforms = (*augmentations(augment or {}), *transforms)
         self.in_memory, self.disjoint, self.num_workers, self.seed = in_memory, disjoint, num_workers, seed
@@ -333,7 +338,7 @@ class AudioTextData(LightningDataModule):
             self.transforms,
             sizes.max_clip,
             self.seed,
-            Replacements(lengths, self.seed),
+            Replacements(lengths, self.seed, clips.near if clips.remote else None),
             self.limits.largest,
             self._splits.firsts["train"],
             self.caption_options.sampler(),
@@ -378,9 +383,24 @@ class AudioTextData(LightningDataModule):
         stage: str,
     ) -> Loader:
         before = self._splits.bad.get(stage, ())
-        loader = Loader(dataset, sampler, self.bad_clips, stage, before, self.num_workers, self._on_gpu())
+        requests = self._fetching_ahead(dataset, sampler, stage)
+        loader = Loader(dataset, sampler, self.bad_clips, stage, before, self.num_workers, self._on_gpu(), requests)
         self._loaders.append(loader)
         return loader
+
+    def _fetching_ahead(
+        self,
+        dataset: TrainDataset | EvaluationDataset,
+        sampler: TrainSampler | MixedSampler | EvaluationSampler,
+        split: str,
+    ) -> Iterable[BatchRequest]:
+        """Return the sampler, or if clips lie elsewhere its requests, whose shards are fetched before their turn."""
+        clips = self._splits.clips(split)
+        if not clips.remote or self.in_memory:
+            return sampler
+        if split != "train":
+            warn_of_cache(filter(None, map(clips.shard, range(len(clips)))), split)
+        return Ahead(sampler, lambda request: set(filter(None, map(clips.shard, dataset.numbers(request)))))
 
     def _on_gpu(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

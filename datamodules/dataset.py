@@ -74,6 +74,10 @@ class EvaluationDataset(Dataset[Batch]):
                 bad.append(error.bad)
         return batch_of(good, self.tokenize, self.tasks, bad=bad, spans=spans)
 
+    def numbers(self, request: BatchRequest) -> set[int]:
+        """Return the numbers of the clips that a request names."""
+        return {int(self.segments.clip[number]) for number in request.clips}
+
     def _segment(self, number: int) -> Loaded:
         clip = int(self.segments.clip[number])
         whole = self.cuts[clip]
@@ -138,6 +142,10 @@ class TrainDataset(Dataset[Batch]):
         captioned = self._transformed([(cut, samples) for cut, samples, captions in good if captions], bad)
         others = self._transformed([(cut, samples) for cut, samples, captions in good if not captions], bad)
         return batch_of(captioned + others, self.tokenize, self.tasks, known, bad, read, uncaptioned=len(others))
+
+    def numbers(self, request: BatchRequest) -> set[int]:
+        """Return the numbers of the clips that a request names."""
+        return {occurrence % len(self.cuts) for occurrence in request.clips}
 
     def _usable(self, epoch: int, index: int, bad: list[BadClip]) -> tuple[MonoCut, Tensor, list[str]] | None:
         """Draw a clip, with its samples and all its captions; another one if it is bad, None if all are."""

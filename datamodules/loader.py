@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from threading import Thread
 from time import perf_counter, sleep
 from types import FrameType
@@ -17,7 +17,7 @@ from slap.core.bad_clip import BadClip
 from slap.core.batch import Batch
 from slap.datamodules.bad_clips import BadClipLog
 from slap.datamodules.sampling.mixed import MixedSampler
-from slap.datamodules.sampling.sampler import EvaluationSampler, TrainSampler
+from slap.datamodules.sampling.sampler import BatchRequest, EvaluationSampler, TrainSampler
 from slap.datamodules.workers import freeze_gc, unfreeze_gc
 
 LOOK = 2.0
@@ -43,6 +43,7 @@ class Loader:
         before: clips of the manifests that were left out already; evaluations report them.
         num_workers: number of loading processes; 0 loads in this one.
         pin_memory: put batches into page-locked memory, which makes copies to a GPU faster.
+        requests: the requests of the sampler, if the workers are to get them from something that passes them on.
 
     Attributes:
         waited: seconds that the consumer has waited for batches so far.
@@ -59,6 +60,7 @@ class Loader:
         before: Sequence[BadClip] = (),
         num_workers: int = 0,
         pin_memory: bool = False,
+        requests: Iterable[BatchRequest] | None = None,
     ) -> None:
         self.dataset = dataset
         self.sampler = sampler
@@ -67,6 +69,7 @@ class Loader:
         self.before = before
         self.num_workers = num_workers
         self.pin_memory = pin_memory
+        self.requests = sampler if requests is None else requests
         self.waited = 0.0
         self._loader: DataLoader[Any] | None = None
 
@@ -78,7 +81,7 @@ class Loader:
             self._loader = DataLoader(
                 self.dataset,
                 batch_size=None,
-                sampler=self.sampler,
+                sampler=self.requests,
                 num_workers=self.num_workers,
                 pin_memory=self.pin_memory,
                 persistent_workers=self.num_workers > 0,

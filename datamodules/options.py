@@ -18,7 +18,7 @@ from slap.datamodules.captions.augment import AugmentSpec, text_augmentation
 from slap.datamodules.captions.sample import CaptionSampler
 from slap.datamodules.labels import Labels, balancing
 from slap.datamodules.manifests.collection import every_source, sources_of
-from slap.datamodules.manifests.data_root import Folders
+from slap.datamodules.manifests.data_root import Folders, RemoteRoots
 from slap.datamodules.manifests.sequence import Clips
 from slap.datamodules.sampling.epoch import Source
 from slap.datamodules.sampling.mixed import split_budget
@@ -220,6 +220,7 @@ class Limits:
     max_bad: float = 0.05
     max_decoded: float = LARGEST / MEGABYTE
     data_root: Folders | None = None
+    remote_roots: RemoteRoots | None = None
 
     def __post_init__(self) -> None:
         check_share(self.max_bad)

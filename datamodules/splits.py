@@ -98,7 +98,10 @@ class Splits:
         return self._read[split]
 
     def _read_manifests(self, paths: Sequence[Path], bad: list[BadClip], captioned: bool) -> list[Clips]:
-        return read_manifests(paths, self.limits.max_bad, bad, self.limits.data_root, self.columns, captioned)
+        limits = self.limits
+        return read_manifests(
+            paths, limits.max_bad, bad, limits.data_root, self.columns, captioned, limits.remote_roots
+        )
 
     def _without_captions(self, parts: list[Clips], bad: list[BadClip]) -> list[Clips]:
         """Return the clips of the manifests of `unlabelled`, and settle what comes of them."""

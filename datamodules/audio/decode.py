@@ -81,12 +81,13 @@ class CheckedSource(AudioSource):
     def _content(self) -> str | BytesIO:
         """Return the path to open, or the content of memory, or of what is stored in a tar file or a table."""
         if isinstance(self.source, StoredAudio):
-            if self.source.size > self.largest:
+            stored = self.source.located()
+            if stored.size > self.largest:
                 raise AudioError(
-                    f"{self.source.size / MEGABYTE:.0f} MB in {self.source.source}", "too_large", self.source.source
+                    f"{stored.size / MEGABYTE:.0f} MB in {self.source.source}", "too_large", self.source.source
                 )
             try:
-                return BytesIO(self.source.read())
+                return BytesIO(stored.read())
             except OSError as error:
                 reason: Reason = "absent" if isinstance(error, FileNotFoundError) else "truncated"
                 raise AudioError(str(error), reason, self.source.source) from error

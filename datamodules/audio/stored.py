@@ -20,6 +20,10 @@ class StoredAudio(AudioSource):
 
     size: int = 0
 
+    def located(self) -> StoredAudio:
+        """Return the source where it can be read; what lies on another machine is fetched."""
+        return self
+
     @abstractmethod
     def read(self) -> bytes:
         """Read the bytes of the audio file; any process may.

@@ -19,7 +19,7 @@ from slap.datamodules.audio.decode import LARGEST
 from slap.datamodules.audio.load import decoded_if_good, files_read, mono
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.columns import Columns
-from slap.datamodules.manifests.data_root import Folders
+from slap.datamodules.manifests.data_root import Folders, RemoteRoots
 from slap.datamodules.manifests.read import read_manifest
 from slap.datamodules.manifests.safe_cuts import tracks_of
 from slap.datamodules.manifests.sequence import Clips, ClipSubset, ConcatClips, repeated
@@ -62,6 +62,7 @@ def read_manifests(
     data_root: Folders | None = None,
     columns: Columns | None = None,
     captioned: bool = True,
+    remote_roots: RemoteRoots | None = None,
 ) -> list[Clips]:
     """Return the clips of each manifest.
 
@@ -72,12 +73,13 @@ def read_manifests(
         data_root: folders below which audio must lie; see `slap.datamodules.manifests.data_root`.
         columns: columns of tables whose names are not the known ones, see `read_manifest`.
         captioned: every clip needs a caption.
+        remote_roots: addresses below which shards may be read from other machines; see there.
 
     Raises:
         ManifestError: a manifest cannot be used, or an id names different audio in two of them: clips of equal id
             count as the same clip in the losses and the metrics.
     """
-    parts = [read_manifest(path, max_bad, bad, data_root, columns, captioned) for path in paths]
+    parts = [read_manifest(path, max_bad, bad, data_root, columns, captioned, remote_roots) for path in paths]
     if len({path.resolve() for path in paths}) > 1:
         refuse_other_audio(parts)
     return parts

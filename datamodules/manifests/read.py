@@ -16,7 +16,7 @@ Four kinds are read. In the first two, a row is an audio file with its caption.
   caption, and the custom field `labels` maps tasks to labels. A cut keeps the channels that it names. Only plain
   files are allowed as sources. See `slap.datamodules.manifests.safe_cuts` for the other fields that are kept.
 - a folder in Lhotse's Shar format, cuts and audio in shards, as `slap pack` writes it; see
-  `slap.datamodules.shar.read`.
+  `slap.datamodules.shar.read`. It may lie in an object store or on a web server, see `slap.datamodules.remote.shards`.
 - tar files in the WebDataset format: a folder of them, or `shards/{000..099}.tar`; see
   `slap.datamodules.webdataset.read`.
 - a Hugging Face data set, `hf:data/clips?split=train`; see `slap.datamodules.huggingface.source`.
@@ -60,12 +60,20 @@ from slap.datamodules.manifests.clip import Clip, ManifestError, write_manifest
 from slap.datamodules.manifests.clip_cut import checked_cut
 from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.cuts import open_cuts, write_cuts
-from slap.datamodules.manifests.data_root import Folders, refuse_elsewhere, resolved_roots
+from slap.datamodules.manifests.data_root import (
+    Folders,
+    RemoteRoots,
+    refuse_elsewhere,
+    resolved_remote_roots,
+    resolved_roots,
+)
 from slap.datamodules.manifests.filters import filtered, split_filter
 from slap.datamodules.manifests.lines import Record, json_records
 from slap.datamodules.manifests.safe_cuts import is_cut
 from slap.datamodules.manifests.sequence import ClipNames, Clips, InMemoryClips
 from slap.datamodules.manifests.tables import CSV_SUFFIXES, SUFFIXES, clips_of, is_table, records_of
+from slap.datamodules.remote.address import address, is_remote
+from slap.datamodules.remote.clips import open_remote_shar
 from slap.datamodules.shar.read import SHARD, open_shar
 from slap.datamodules.webdataset.read import is_tars, open_tars
 
@@ -81,6 +89,7 @@ def read_manifest(
     data_root: Folders | None = None,
     columns: Columns | None = None,
     captioned: bool = True,
+    remote_roots: RemoteRoots | None = None,
 ) -> Clips:
     """Read a manifest of any kind; the docstring of this module describes the kinds.
 
@@ -88,8 +97,8 @@ def read_manifest(
     the file, or its caption is empty or no text) are left out.
 
     Args:
-        path: ends in .csv, .tsv, .jsonl or .jsonl.gz, or names a folder of shards, tar files or a Hugging Face data
-            set; a filter such as `#fold=1,2` may follow, see `slap.datamodules.manifests.filters`.
+        path: ends in .csv, .tsv, .jsonl or .jsonl.gz, or names a folder of shards, also by its address, tar files or a
+            Hugging Face data set; a filter such as `#fold=1,2` may follow, see `slap.datamodules.manifests.filters`.
         max_bad: largest share of bad clips, 0 to 1.
         bad: a list to which the bad clips are appended.
         data_root: folders below which audio must lie; see `slap.datamodules.manifests.data_root`.
@@ -97,6 +106,8 @@ def read_manifest(
             that there is none. Cuts and shards have no columns.
         captioned: every clip needs a caption; one without is bad. Otherwise it has none, and a folder of audio files is
             a manifest too.
+        remote_roots: addresses below which shards may be read from other machines; see
+            `slap.datamodules.manifests.data_root`.
 
     Returns:
         A sequence with one cut per clip: its captions as the texts of its supervisions, the custom field `labels` (task
@@ -108,7 +119,10 @@ def read_manifest(
     """
     path, wanted = split_filter(Path(path))
     found: list[BadClip] = []
-    clips = _opened(path, found, resolved_roots(data_root), columns, captioned)
+    if is_remote(path):
+        clips: Clips = open_remote_shar(address(path), resolved_remote_roots(remote_roots), captioned)
+    else:
+        clips = _opened(path, found, resolved_roots(data_root), columns, captioned)
     check_manifest(path, found, len(clips), max_bad)
     if bad is not None:
         bad += found

@@ -27,6 +27,7 @@ from slap.datamodules.captions.validate import NO_TEXT, quoted
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.data_root import refuse_elsewhere
 from slap.datamodules.manifests.lines import Record
+from slap.datamodules.remote.address import masked
 
 NO_CUT = (AssertionError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
 """The errors that Lhotse raises for a record that is no cut."""
@@ -190,11 +191,13 @@ def refuse_commands(value: Any, where: str) -> None:
         source = value.get("source")
         if "source" in value and value.get("type") not in SOURCES:
             raise ManifestError(
-                f"{where}: a recording source of type {value.get('type')!r} ({source!r}) is refused, "
+                f"{where}: a recording source of type {value.get('type')!r} ({masked(repr(source))}) is refused, "
                 f"since it may run commands or fetch from a network; accepted are {' and '.join(SOURCES)}"
             )
         if isinstance(source, str) and _runs(source):
-            raise ManifestError(f"{where}: the source {quoted(source)} is refused: it must be the path of a file")
+            raise ManifestError(
+                f"{where}: the source {quoted(masked(source))} is refused: it must be the path of a file"
+            )
         for part in value.values():
             refuse_commands(part, where)
 

@@ -9,13 +9,16 @@ from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from lhotse.cut import Cut
 from lhotse.utils import compute_num_samples, fastcopy
 
 from slap.core.bad_clip import BadClip
+
+if TYPE_CHECKING:
+    from slap.datamodules.remote.store import RemoteFile
 
 
 class Clips(Sequence[Cut]):
@@ -30,6 +33,7 @@ class Clips(Sequence[Cut]):
         parts: first clips of the parts that lie together in storage, ascending from 0, with n at the end. Reading is
             fast as long as it stays within few parts. None if the order of reading does not matter.
         uncaptioned: (m,) int64, ascending, the numbers of the clips without captions.
+        remote: True if audio of some clips lies elsewhere, see `shard`.
     """
 
     durations: np.ndarray
@@ -38,6 +42,7 @@ class Clips(Sequence[Cut]):
     tasks: tuple[str, ...]
     parts: np.ndarray | None = None
     uncaptioned: np.ndarray = np.empty(0, np.int64)
+    remote: bool = False
 
     def __len__(self) -> int:
         """Return the number of clips, n."""
@@ -68,6 +73,14 @@ class Clips(Sequence[Cut]):
     @abstractmethod
     def origins(self) -> np.ndarray:
         """Return (m, 2) int64, for each known origin of a clip its fingerprint and the number of the clip."""
+
+    def shard(self, number: int) -> RemoteFile | None:  # noqa: ARG002
+        """Return the file elsewhere that holds the audio of a clip; None if it lies on this machine."""
+        return None
+
+    def near(self, number: int) -> range | None:  # noqa: ARG002
+        """Return the clips in the shard of a clip and in the two beside it; None if its audio is on this machine."""
+        return None
 
     def customs(self) -> Iterator[Mapping[str, Any]]:
         """Yield the custom fields of each clip, in order; where possible without making the cuts."""
@@ -141,6 +154,7 @@ class ClipSubset(Clips):
         self.clips, self.numbers = clips, numbers
         self.durations, self.keys, self.tasks = clips.durations[numbers], clips.keys[numbers], clips.tasks
         self.lasting = self.keys if clips.lasting is clips.keys else clips.lasting[numbers]
+        self.remote = clips.remote
         if clips.parts is not None:
             self.parts = np.unique([*np.searchsorted(numbers, clips.parts), len(numbers)])
         if len(clips.uncaptioned):
@@ -149,6 +163,15 @@ class ClipSubset(Clips):
     def cut(self, number: int) -> Cut:
         """Return the clip of a number."""
         return self.clips.cut(int(self.numbers[number]))
+
+    def shard(self, number: int) -> RemoteFile | None:
+        """Return the file elsewhere that holds the audio of a clip, if there is one."""
+        return self.clips.shard(int(self.numbers[number]))
+
+    def near(self, number: int) -> range | None:
+        """Return the clips near a clip that are in the subset, for a subset in ascending order."""
+        near = self.clips.near(int(self.numbers[number]))
+        return None if near is None else range(*np.searchsorted(self.numbers, [near.start, near.stop]).tolist())
 
     def customs(self) -> Iterator[Mapping[str, Any]]:
         """Yield the custom fields of the clips, after one pass over all clips of the other sequence."""
@@ -176,12 +199,20 @@ class UncaptionedClips(Clips):
     def __init__(self, clips: Clips) -> None:
         self.clips = clips
         self.durations, self.keys, self.tasks, self.parts = clips.durations, clips.keys, clips.tasks, clips.parts
-        self.lasting = clips.lasting
+        self.lasting, self.remote = clips.lasting, clips.remote
         self.uncaptioned = np.arange(len(clips))
 
     def cut(self, number: int) -> Cut:
         """Return the clip of a number."""
         return fastcopy(self.clips.cut(number), supervisions=[])
+
+    def shard(self, number: int) -> RemoteFile | None:
+        """Return the file elsewhere that holds the audio of a clip, if there is one."""
+        return self.clips.shard(number)
+
+    def near(self, number: int) -> range | None:
+        """Return the clips near a clip."""
+        return self.clips.near(number)
 
     def customs(self) -> Iterator[Mapping[str, Any]]:
         """Yield the custom fields of each clip."""
@@ -212,11 +243,24 @@ class ConcatClips(Clips):
         self.uncaptioned = concatenated(
             [clips.uncaptioned + first for clips, first in zip(sources, self.firsts, strict=False)], np.int64
         )
+        self.remote = any(clips.remote for clips in sources)
 
     def cut(self, number: int) -> Cut:
         """Return the clip of a number."""
         source = bisect_right(self.firsts, number) - 1
         return self.sources[source].cut(number - self.firsts[source])
+
+    def shard(self, number: int) -> RemoteFile | None:
+        """Return the file elsewhere that holds the audio of a clip, if there is one."""
+        source = bisect_right(self.firsts, number) - 1
+        return self.sources[source].shard(number - self.firsts[source])
+
+    def near(self, number: int) -> range | None:
+        """Return the clips near a clip, which are in the same sequence."""
+        source = bisect_right(self.firsts, number) - 1
+        first = self.firsts[source]
+        near = self.sources[source].near(number - first)
+        return None if near is None else range(near.start + first, near.stop + first)
 
     def customs(self) -> Iterator[Mapping[str, Any]]:
         """Yield the custom fields of all sequences, one after the other."""

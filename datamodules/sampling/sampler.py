@@ -37,7 +37,8 @@ class TrainSampler:
     to the open batch of its bucket; a batch that is full is next. The clips that are left in open batches at the end,
     together with those of the last full batches, are distributed anew, over batches of nearly equal length. So each
     clip comes once per epoch, no batch is tiny, and all processes get equally many batches. (A batch is repeated only
-    if fewer clips are left than there are processes.)
+    if fewer clips are left than there are processes.) With storage in parts each process keeps what is left of its own
+    segment, so that it reads no parts of others, unless one has too little left for as many batches as others make.
 
     Packed batches have no padding for buckets to save. Buckets give each batch clips of similar length, so that length
     does not tell clips apart, and fill the budget more evenly; `num_buckets=1` mixes all lengths.
@@ -107,6 +108,11 @@ class TrainSampler:
             rest.append(stream[left])
         if len(ranks) == 1:  # one stream, dealt out
             ranks = [ranks[0][rank::size] for rank in range(size)]
+        if 1 < len(rest) == size and self.min_clips <= 1:  # storage in parts
+            apart = self._apart(epoch, ranks, rest)
+            if apart is not None:
+                yield from apart
+                return
         steps, last = self._divided(ranks, rest)
         for step in range(steps):
             yield [batches[step] for batches in ranks]
@@ -114,6 +120,29 @@ class TrainSampler:
         order = generator("last batches", self.seed, epoch).permutation(len(last))
         for i in range(0, len(last), size):
             yield [last[place] for place in order[i : i + size]]
+
+    def _apart(
+        self, epoch: int, ranks: list[list[np.ndarray]], rest: list[np.ndarray]
+    ) -> list[list[np.ndarray]] | None:
+        """Return the steps of storage in parts, with the rest of each process in batches of its own.
+
+        Returns:
+            None if that is not possible: one process has fewer clips left than others make batches of theirs.
+        """
+        steps = max(min(len(batches) for batches in ranks) - 1, 0)
+        rests = [np.concatenate([own, *batches[steps:]]) for own, batches in zip(rest, ranks, strict=True)]
+        count = max(len(self._balanced(own, 1)) for own in rests)
+        last = [self._balanced(own, count) for own in rests]
+        if any(len(batches) != count for batches in last):
+            return None
+        order = generator("last batches", self.seed, epoch).permutation(count)
+        first = [[batches[step] for batches in ranks] for step in range(steps)]
+        return first + [[batches[place] for batches in last] for place in order]
+
+    def _balanced(self, occurrences: np.ndarray, multiple: int) -> list[np.ndarray]:
+        samples = self._samples[occurrences % len(self._samples)]
+        batches = balanced_batches(samples, self.max_samples, self.max_clips, multiple)
+        return [occurrences[places] for places in batches]
 
     def _divided(self, ranks: list[list[np.ndarray]], rest: list[np.ndarray]) -> tuple[int, list[np.ndarray]]:
         """Return the number of steps that stay as they are, and the batches that are made of all other clips.

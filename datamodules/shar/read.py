@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,20 +74,30 @@ def shards_of(folder: Path) -> list[tuple[Path, Path]]:
     """
     if (folder / JOURNAL).exists():
         raise ManifestError(f"{folder} is not complete; give the same command of `slap pack` again, and it continues")
-    found: dict[str, dict[str, Path]] = {"cuts": {}, "recording": {}}
-    for path in sorted(folder.iterdir()):
-        named = SHARD.fullmatch(path.name)
+    pairs = pairs_of([path.name for path in folder.iterdir()], str(folder))
+    return [(folder / cuts, folder / audio) for cuts, audio in pairs]
+
+
+def pairs_of(names: Iterable[str], folder: str) -> list[tuple[str, str]]:
+    """Return the names of the files of each shard, of its cuts and of its audio, among the names of a folder's files.
+
+    Raises:
+        ManifestError: there are no shards, or one lacks its cuts or its audio.
+    """
+    found: dict[str, dict[str, str]] = {"cuts": {}, "recording": {}}
+    for name in sorted(names):
+        named = SHARD.fullmatch(name)
         if named:
-            found[named["field"]][named["number"] or ""] = path
+            found[named["field"]][named["number"] or ""] = name
     cuts, audio = found["cuts"], found["recording"]
     if not cuts:
         raise ManifestError(
             f"{folder} is no Shar folder: it holds no cuts.*.jsonl.gz with recording.*.tar; `slap pack` makes one"
         )
     if cuts.keys() != audio.keys():
-        lost = [str((cuts.get(number) or audio[number]).name) for number in sorted(cuts.keys() ^ audio.keys())]
+        lost = [cuts.get(number) or audio[number] for number in sorted(cuts.keys() ^ audio.keys())]
         raise ManifestError(f"{folder}: shards that lack their cuts or their recording: {', '.join(lost)}")
-    return [(path, audio[number]) for number, path in cuts.items()]
+    return [(name, audio[number]) for number, name in cuts.items()]
 
 
 def _lines(cuts: Path, audio: Path) -> Iterator[bytes]:
@@ -105,11 +115,16 @@ def _lines(cuts: Path, audio: Path) -> Iterator[bytes]:
             raise ManifestError(f"{where}: cut {record.get('id')!r} has no recording")
         place = {"cuts": cuts.name, "line": number, "tar": audio.name, "offset": data.offset_data, "size": data.size}
         record["recording"] = _about(audio, about.offset_data, about.size)
-        text = json.dumps([place, record], ensure_ascii=False)
-        # Bytes that are not UTF-8 make the clip bad when it is loaded, and stop nothing here.
-        yield (json.dumps([place, record]) if NO_TEXT.search(text) else text).encode() + b"\n"
+        yield index_line(place, record)
     if next(members, None) is not None:
         raise ManifestError(f"{cuts} was cut off: {audio} holds audio beyond its last cut")
+
+
+def index_line(place: dict[str, Any], record: Record) -> bytes:
+    """Return the line of the index for a cut: where it and its audio lie, and its record."""
+    text = json.dumps([place, record], ensure_ascii=False)
+    # Bytes that are not UTF-8 make the clip bad when it is loaded, and stop nothing here.
+    return (json.dumps([place, record]) if NO_TEXT.search(text) else text).encode() + b"\n"
 
 
 def _about(audio: Path, offset: int, size: int) -> Any:
@@ -130,14 +145,29 @@ def decoded_member(line: bytes, folder: Path, number: int) -> Cut:  # noqa: ARG0
     """
     place, record = json.loads(line)
     where = f"{folder / place['cuts']}, line {place['line']}"
-    channels = _filled(record, where)
-    cut = cut_of(record, folder, where, captioned=False)
     for name in (place["cuts"], place["tar"]):
         if Path(name).name != name:
             raise ManifestError(f"{where}: the file {name!r} is not in the folder")
-    tar = str(folder / place["tar"])
+    member = TarMember("memory", [], str(folder / place["tar"]), offset=place["offset"], size=place["size"])
+    return cut_in_tar(record, member, where)
+
+
+def cut_in_tar(record: Record, member: TarMember, where: str) -> Cut:
+    """Return the cut that a record describes, with its audio in a tar file.
+
+    Args:
+        record: JSON object of the cut, with a placeholder for the audio; it is modified.
+        member: the audio; it gets the channels of the placeholder.
+        where: file and line, for messages.
+
+    Raises:
+        ManifestError: it is no cut, or one that is not allowed.
+    """
+    channels = _filled(record, where)
+    cut = cut_of(record, Path(), where, captioned=False)
+    member.channels = channels
     for track in tracks_of(cut):
-        track.recording.sources = [TarMember("memory", channels, tar, offset=place["offset"], size=place["size"])]
+        track.recording.sources = [member]
     cut.custom = {"labels": {}, **kept(cut.custom), "where": where}
     if not any(part.text for part in cut.supervisions):
         cut.supervisions = []

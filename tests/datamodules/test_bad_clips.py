@@ -172,6 +172,9 @@ def test_replacements_are_as_long_as_they_can_be_and_a_pure_function() -> None:
         copy = pickle.loads(pickle.dumps(replacements))
         assert [copy.of(2, index, i) for i in range(9)] == [replacements.of(2, index, i) for i in range(9)]
     assert Replacements([5, 5, 5]).of(0, 1, 0) in (0, 2)  # not longer, as long will do
+    near = Replacements([5, 5, 9, 5, 7, 5], near=lambda _: range(2, 5))
+    assert {near.of(0, 4, attempt) for attempt in range(20)} == {3}
+    assert {near.of(0, 3, attempt) for attempt in range(20)} == {0, 1, 5}  # the others of the range are longer
 
 
 def test_in_evaluation_they_are_left_out(folder: Path) -> None:

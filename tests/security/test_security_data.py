@@ -15,6 +15,7 @@ import soundfile
 from slap.datamodules import AudioTextData, ManifestError, read_manifest
 from slap.datamodules.audio.tar_member import tar_members
 from slap.datamodules.shar.tar import LONGEST_NAME, TarMemberError, check, members
+from web_server import serving
 
 RATE = 8000
 
@@ -218,3 +219,22 @@ def test_tar_names_that_would_fill_the_memory_are_refused(tmp_path: Path, kind: 
     for name in ("a.tar", "a.tar.gz"):
         with pytest.raises(tarfile.ReadError, match="which are refused"):
             list(members(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    "source", ["http://{host}/a.wav", "http://me:geheim@{host}/a.wav", "s3://bucket/a.wav?k=geheim"]
+)
+def test_manifests_name_no_other_machine(corpus: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even below a remote root: these are for what the user names."""
+    with serving(corpus / "data") as web:
+        monkeypatch.setenv("SLAP_REMOTE_ROOTS", f"{web.url} s3://bucket")
+        audio = source.format(host=web.url.removeprefix("http://"))
+        for kind in ("file", "url"):
+            (corpus / "data" / "m.jsonl").write_text(json.dumps(record({"type": kind, "source": audio})))
+            with pytest.raises(ManifestError, match="is refused") as caught:
+                read_manifest(corpus / "data" / "m.jsonl")
+            assert "geheim" not in str(caught.value)
+        (corpus / "data" / "m.csv").write_text(f"audio,caption\n{audio},x\n")
+        with pytest.raises(ManifestError):
+            read_manifest(corpus / "data" / "m.csv")
+        assert not web.log
