@@ -57,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     items = inputs(arguments.paths, failed, arguments.columns)
     model = load(arguments)
     captions: dict[int, str] = {}
+    silent: set[str] = set()
     notes: list[tuple[str, str]] = []
     stream = model.stream_captions([item.audio for item in items], how, arguments.batch_seconds)
     for done in tqdm(stream, total=len(items), unit=" clips", disable=None, file=sys.stderr):
@@ -64,6 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
             failed.append((items[done.index].id, str(done.error)))
         else:
             captions[done.index] = done.result
+        if done.silent:
+            silent.add(items[done.index].id)
         if done.note:
             notes.append((items[done.index].id, done.note))
     found = [(items[i].id, captions[i]) for i in sorted(captions)]
@@ -73,5 +76,5 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({"clips": clips, **told}, indent=2, ensure_ascii=False))
     else:
         for name, caption in found:
-            print(f"{name}\t{caption or '-'}")
+            print(f"{name}\t{'-' if name in silent else caption}")
     return tell(failed, notes)
