@@ -125,7 +125,18 @@ def test_the_commands_of_a_run_take_the_averages(tmp_path, monkeypatch, capsys):
         torch.testing.assert_close(found["ema"][:4], Views(model, batch).teacher.embedding, rtol=1e-4, atol=1e-5)
     for command in ("validate", "test"):
         assert main([command, "--recipe", "averaged.py", "--ckpt_path", "last", "--weights", "ema", *quiet]) == 0
-    without = ["test", "--recipe", "averaged.py", "--model.ema", "false", "--weights", "ema", *quiet]
+    without = [
+        "test",
+        "--recipe",
+        "averaged.py",
+        "--ckpt_path",
+        "none",
+        "--model.ema",
+        "false",
+        "--weights",
+        "ema",
+        *quiet,
+    ]
     assert main(without) == 2
     assert "set --model.ema true" in capsys.readouterr().err
 
