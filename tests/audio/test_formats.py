@@ -21,7 +21,10 @@ CONTAINERS = {
     **dict.fromkeys(("oga", "opus", "spx", "ogv"), "ogg"),
     **dict.fromkeys(("wma", "wmv"), "asf"),
     **dict.fromkeys(("mpg", "vob"), "mpeg"),
-    **{"aif": "aiff", "awb": "amr", "m2ts": "mpegts", "mp2": "mp3"},
+    "aif": "aiff",
+    "awb": "amr",
+    "m2ts": "mpegts",
+    "mp2": "mp3",
 }
 
 
@@ -55,7 +58,7 @@ def test_opus_has_48_khz_and_the_usual_order_of_channels(tmp_path: Path, channel
 
 def test_channels_of_vorbis_come_in_the_usual_order(tmp_path: Path) -> None:
     path = tmp_path / "a.ogg"
-    encode(path, noise(1, 44_100, 6) * 0.7 ** np.arange(6), 44_100, "libvorbis")
+    soundfile.write(path, noise(1, 44_100, 6) * 0.7 ** np.arange(6), 44_100)
     assert decibels(decode(path)[0], whole(path)[0]) > 60
 
 
@@ -72,7 +75,7 @@ def test_mp3_in_wav_is_read_whole(tmp_path: Path) -> None:
 def test_what_was_cut_off_is_told(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     if name == "a.wma":
-        encode(path, noise(3, 44_100), 44_100, "wmav2")
+        encode(path, noise(3, 44_100), 44_100, "wmav2", b="128k")
     else:
         soundfile.write(path, noise(3), RATE, format=name[2:].upper())
     assert whole(path)[1] == ""
