@@ -1,7 +1,7 @@
-r"""Audio files that a table names: found also where their names are spelled otherwise, and known by where they are.
+"""Audio files that a table names: found also where their names are spelled otherwise, and known by where they are.
 
 macOS writes `é` as two characters (NFD), most others as one (NFC); names differ in upper and lower case where a disk
-does not tell these apart; Windows separates folders by `\`.
+does not tell these apart; Windows separates folders by a backslash.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 LONGEST_WAIT = 30.0
 """Seconds between two attempts, at most."""
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 _RANDOM = random.SystemRandom()  # Python's own random numbers belong to training
 
@@ -33,7 +33,7 @@ def look(url: str, roots: tuple[str, ...]) -> RemoteFile:
     return attempted(url, lambda: store_of(url).look(url, roots))
 
 
-def attempted(url: str, action: Callable[[], Result], reached: Callable[[], int] = lambda: 0) -> Result:
+def attempted(url: str, action: Callable[[], T], reached: Callable[[], int] = lambda: 0) -> T:
     """Return the result of an action that is tried again, after longer and longer waits, where that makes sense.
 
     Args:
