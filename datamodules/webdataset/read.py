@@ -10,36 +10,20 @@ A clip is called `FOLDER/TAR/KEY`. Reading stays within few tar files at a time,
 
 from __future__ import annotations
 
-import json
 import logging
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
 from glob import glob
-from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
-from lhotse import Recording
-from lhotse.cut import Cut
 
-from slap.audio.decoders import measure
-from slap.audio.errors import AudioError
-from slap.audio.scan import is_audio
-from slap.core.bad_clip import BadClip, Reason
-from slap.core.errors import UserError
-from slap.datamodules.audio.decode import LARGEST, MEGABYTE
-from slap.datamodules.audio.tar_member import TarMember, tar_members
-from slap.datamodules.manifests.clip import Clip, ManifestError
-from slap.datamodules.manifests.clip_cut import cut_of_clip
-from slap.datamodules.manifests.cut_index import CutIndex, index_copy
-from slap.datamodules.manifests.cuts import CutManifest, open_indexed
-from slap.datamodules.manifests.lines import Record
+from slap.core.bad_clip import BadClip
+from slap.datamodules.audio.tar_member import TarMember
+from slap.datamodules.manifests.clip import ManifestError
+from slap.datamodules.manifests.cuts import CutManifest, open_indexed, refuse_repeated
 from slap.datamodules.manifests.sequence import Clips, ConcatClips, without_uncaptioned
-from slap.datamodules.manifests.tables import check_text, clip_of
-from slap.datamodules.shar.tar import MOST_TEXT
-from slap.datamodules.webdataset.samples import TARS, TEXTS, expanded, natural, record_of_sample, split_name, tars_in
+from slap.datamodules.webdataset.index import decoder_of, index_samples
+from slap.datamodules.webdataset.samples import TARS, expanded, natural, tars_in
 
 NO_CAPTION = "no caption: the sample has neither text in a .json, nor a .txt, nor a .cls that names a class"
 
@@ -51,6 +35,7 @@ class TarClips(ConcatClips):
 
     def __init__(self, tars: Sequence[CutManifest]) -> None:
         super().__init__(tars)
+        self.tars = tars
         self.parts = np.unique(self.firsts)
 
 
@@ -73,11 +58,31 @@ def open_tars(path: Path, bad: list[BadClip], captioned: bool = True) -> Clips:
     paths = _named(path)
     tars = []
     for number, tar in enumerate(paths, start=1):
-        tars.append(open_indexed(tar, decoded_sample, lambda tar=tar: _index(tar), keep=True))  # type: ignore[misc]
-        bad += tars[-1].cut_index.bad
+        tars.append(_opened(tar))
         log.info("%s: %d clips (tar file %d of %d)", tar, len(tars[-1]), number, len(paths))
-    clips = TarClips(tars)
+    return usable(TarClips(tars), bad, captioned)
+
+
+def usable(clips: TarClips, bad: list[BadClip], captioned: bool) -> Clips:
+    """Return the clips of tar files that can be used.
+
+    Args:
+        clips: all clips.
+        bad: a list to which the bad clips are appended.
+        captioned: clips without captions are bad.
+
+    Raises:
+        ManifestError: two clips have the same id, as in `{a/x,b/x}/000.tar`.
+    """
+    for tar in clips.tars:
+        bad += tar.cut_index.bad
+    refuse_repeated(clips)
     return without_uncaptioned(clips, bad, NO_CAPTION) if captioned else clips
+
+
+def _opened(tar: Path) -> CutManifest:
+    member, name = TarMember("memory", [], str(tar)), f"{tar.resolve().parent.name}/{tar.stem}"
+    return open_indexed(tar, decoder_of(member), lambda: index_samples(tar, tar, member, name), keep=True)
 
 
 def _named(path: Path) -> list[Path]:
@@ -91,112 +96,19 @@ def _named(path: Path) -> list[Path]:
             if not matching:
                 raise ManifestError(f"{path}: there is no tar file {name}")
             found += matching
-    for tar in found:
-        if tar.suffix != ".tar":
-            raise ManifestError(
-                f"{tar} is compressed, so its members cannot be read in place; decompress it (gunzip), or unpack the "
-                "corpus with `slap prepare webdataset`"
-            )
+    refuse_compressed(found)
     return found
 
 
-@dataclass
-class _Sample:
-    """A sample of a tar file: the member that is its audio, and those that describe it."""
-
-    audio: tuple[str, int, int] | None = None
-    texts: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-
-def _index(tar: Path) -> CutIndex:
-    bad: list[BadClip] = []
-
-    def lines() -> Iterator[tuple[bytes, Cut]]:
-        with tar.open("rb") as file:
-            for number, (key, sample) in enumerate(_samples(tar).items(), start=1):
-                record = _record(tar, file, key, sample, bad)
-                if record is not None:
-                    line = json.dumps(record).encode() + b"\n"
-                    yield line, decoded_sample(line, tar, number)
-
-    return replace(index_copy(tar, lines(), keep=True), bad=tuple(bad))
-
-
-def _samples(tar: Path) -> dict[str, _Sample]:
-    """Return the samples of a tar file that have audio, by key, in the order of their first members."""
-    samples: dict[str, _Sample] = {}
-    passed_over: Counter[str] = Counter()
-    for member in tar_members(tar):
-        key, suffix = split_name(member.name)
-        place = member.offset_data, member.size
-        if suffix in TEXTS:
-            samples.setdefault(key, _Sample()).texts.setdefault(suffix, place)
-        elif is_audio(f"name.{suffix}"):
-            sample = samples.setdefault(key, _Sample())
-            sample.audio = sample.audio or (member.name, *place)
-        else:
-            passed_over[suffix] += 1
-    if passed_over:
-        kinds = ", ".join(f"{count} .{suffix}" for suffix, count in passed_over.most_common())
-        log.info("%s: members passed over: %s", tar, kinds)
-    return {key: sample for key, sample in samples.items() if sample.audio is not None}
-
-
-def _record(tar: Path, file: IO[bytes], key: str, sample: _Sample, bad: list[BadClip]) -> Record | None:
-    """Return the line of the index for a sample; None if it is bad."""
-    assert sample.audio is not None
-    member, offset, size = sample.audio
-    name, where = f"{tar.resolve().parent.name}/{tar.stem}/{key}", f"{tar}: {member}"
-    try:
-        record = record_of_sample(_texts(file, sample))
-        check_text(record)
-        clip = clip_of(record, member, name, captioned=False)
-        if size > LARGEST:
-            raise AudioError(f"{size / MEGABYTE:.0f} MB", "too_large")
-        header = measure(BytesIO(_read(file, offset, size)), where)
-        about = {"rate": header.rate, "frames": header.frames, "channels": header.channels}
-    except (AudioError, UserError, TypeError) as error:
-        reason: Reason = error.reason if isinstance(error, AudioError) else "caption"
-        bad.append(BadClip(name, reason, str(error), where, where))
-        return None
-    described: dict[str, Any] = {
-        "captions": clip.captions,
-        "fields": clip.fields,
-        "labels": clip.labels,
-        "tags": clip.tags,
-    }
-    return {"id": name, "member": member, "offset": offset, "size": size, **about, **described}
-
-
-def _texts(file: IO[bytes], sample: _Sample) -> dict[str, bytes]:
-    found = {}
-    for suffix, (offset, size) in sample.texts.items():
-        if size > MOST_TEXT:
-            raise ManifestError(f"a .{suffix} of {size} bytes; at most {MOST_TEXT} are read")
-        found[suffix] = _read(file, offset, size)
-    return found
-
-
-def _read(file: IO[bytes], offset: int, size: int) -> bytes:
-    file.seek(offset)
-    return file.read(size)
-
-
-def decoded_sample(line: bytes, tar: Path, number: int) -> Cut:
-    """Return the cut on a line of the index, with its audio in the tar file.
+def refuse_compressed(names: Iterable[str | Path]) -> None:
+    """Refuse tar files that are compressed, by their names.
 
     Raises:
-        ManifestError: the line is damaged.
+        ManifestError: there are such files; names the first.
     """
-    try:
-        about = json.loads(line)
-        clip = Clip(about["id"], about["member"], about["captions"], about["labels"], tags=about["tags"])
-        clip = replace(clip, fields=about["fields"])
-        channels = list(range(about["channels"]))
-        source = TarMember("memory", channels, str(tar), offset=int(about["offset"]), size=int(about["size"]))
-        recording = Recording(clip.id, [source], about["rate"], about["frames"], about["frames"] / about["rate"])
-        cut = cut_of_clip(clip, recording, recording.duration)
-    except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
-        raise ManifestError(f"{tar}.blocks, line {number} is damaged; remove it: {error}") from error
-    cut.custom = {"labels": {}, **cut.custom, "where": f"{tar}: {clip.audio}"}
-    return cut
+    for name in map(str, names):
+        if not name.endswith(".tar"):
+            raise ManifestError(
+                f"{name} is compressed, so its members cannot be read in place; decompress it (gunzip), or unpack the "
+                "corpus with `slap prepare webdataset`"
+            )
