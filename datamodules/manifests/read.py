@@ -18,7 +18,7 @@ Four kinds are read. In the first two, a row is an audio file with its caption.
 - a folder in Lhotse's Shar format, cuts and audio in shards, as `slap pack` writes it; see
   `slap.datamodules.shar.read`. It may lie in an object store or on a web server, see `slap.datamodules.remote.shards`.
 - tar files in the WebDataset format: a folder of them, or `shards/{000..099}.tar`; see
-  `slap.datamodules.webdataset.read`.
+  `slap.datamodules.webdataset.read`. They may lie elsewhere too, see `slap.datamodules.remote.tars`.
 - a Hugging Face data set, `hf:data/clips?split=train`; see `slap.datamodules.huggingface.source`.
 
 Other names of times are known (`start_time`, `begin`, `onset`, `end_time`, `stop`), and `offset` is the end beside an
@@ -73,7 +73,7 @@ from slap.datamodules.manifests.safe_cuts import is_cut
 from slap.datamodules.manifests.sequence import ClipNames, Clips, InMemoryClips
 from slap.datamodules.manifests.tables import CSV_SUFFIXES, SUFFIXES, clips_of, is_table, records_of
 from slap.datamodules.remote.address import address, is_remote
-from slap.datamodules.remote.clips import open_remote_shar
+from slap.datamodules.remote.manifest import open_remote
 from slap.datamodules.shar.read import SHARD, open_shar
 from slap.datamodules.webdataset.read import is_tars, open_tars
 
@@ -120,7 +120,7 @@ def read_manifest(
     path, wanted = split_filter(Path(path))
     found: list[BadClip] = []
     if is_remote(path):
-        clips: Clips = open_remote_shar(address(path), resolved_remote_roots(remote_roots), captioned)
+        clips: Clips = open_remote(address(path), resolved_remote_roots(remote_roots), found, captioned)
     else:
         clips = _opened(path, found, resolved_roots(data_root), columns, captioned)
     check_manifest(path, found, len(clips), max_bad)

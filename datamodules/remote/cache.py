@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
@@ -66,11 +67,20 @@ def local_copies(urls: Iterable[str | Path], remote_roots: RemoteRoots | None = 
         ManifestError, RemoteError, MissingDependencyError: as `local_copy`, when the turn of the file comes.
     """
     roots = resolved_remote_roots(remote_roots)
-    waiting = []
+    return _fetched_ahead((partial(_found_and_fetched, url, roots) for url in urls), ahead)
+
+
+def copies_of(files: Iterable[RemoteFile], ahead: int = 2) -> Iterator[Path]:
+    """Yield the copies of several files that were looked at, as `local_copies`."""
+    return _fetched_ahead((partial(fetched, file) for file in files), ahead)
+
+
+def _fetched_ahead(jobs: Iterable[Callable[[], RemoteFile]], ahead: int) -> Iterator[Path]:
+    waiting: list[Future[RemoteFile]] = []
     with ThreadPoolExecutor(ahead, "fetch") as pool:
         try:
-            for url in urls:
-                waiting.append(pool.submit(_found_and_fetched, url, roots))
+            for job in jobs:
+                waiting.append(pool.submit(job))
                 if len(waiting) > ahead:
                     yield copy_of(waiting.pop(0).result())
             while waiting:

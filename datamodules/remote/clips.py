@@ -1,7 +1,6 @@
 """Clips of a Shar folder elsewhere: the cuts are read when it is opened, and a tar file when a clip in it is needed.
 
-An index of the cuts is kept in the folder `indexes` of the cache, under a name that is made of the names, sizes and
-versions of all shards: after a change of any it is made anew. It takes about 300 bytes per clip, and is never removed.
+An index of the cuts is kept, see `slap.datamodules.remote.indexes`.
 """
 
 from __future__ import annotations
@@ -12,21 +11,19 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 from lhotse.cut import Cut
 
-from slap.core.files import atomic_write
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.cut_index import CutIndex, index_copy
 from slap.datamodules.manifests.cuts import CutManifest, Decode, open_indexed, refuse_uncaptioned
 from slap.datamodules.manifests.lines import json_records
 from slap.datamodules.remote.cache import copy_of, fetched
-from slap.datamodules.remote.member import RemoteMember
-from slap.datamodules.remote.settings import cache_folder
-from slap.datamodules.remote.shards import RemoteShard, remote_shards
+from slap.datamodules.remote.indexes import listing_of
+from slap.datamodules.remote.member import RemoteSharMember
+from slap.datamodules.remote.shards import RemoteShard
 from slap.datamodules.remote.store import RemoteFile
 from slap.datamodules.shar.read import cut_in_tar, index_line
 
@@ -57,41 +54,37 @@ class RemoteClips(CutManifest):
 
     def near(self, number: int) -> range | None:
         """Return the clips in the shard of a clip and in the two beside it."""
-        shard = bisect_right(self._firsts, number) - 1
-        return range(self._firsts[max(shard - 1, 0)], self._firsts[min(shard + 2, len(self.shards))])
+        return neighbors(self._firsts, number)
 
 
-def open_remote_shar(url: str, roots: tuple[str, ...], captioned: bool = True) -> RemoteClips:
+def neighbors(firsts: Sequence[int], number: int) -> range:
+    """Return the clips in the shard of a clip and in the two beside it.
+
+    Args:
+        firsts: numbers of the first clips of the shards, ascending from 0, and the number of clips.
+        number: of the clip.
+    """
+    shard = bisect_right(firsts, number) - 1
+    return range(firsts[max(shard - 1, 0)], firsts[min(shard + 2, len(firsts) - 1)])
+
+
+def open_remote_shar(shards: Sequence[RemoteShard], captioned: bool = True) -> RemoteClips:
     """Open the clips of a Shar folder elsewhere, in the order of its shards.
 
     Args:
-        url: address of the folder, as `slap.datamodules.remote.shards` describes it.
-        roots: the remote roots.
+        shards: the shards, see `slap.datamodules.remote.shards`.
         captioned: refuse clips without captions.
 
     Raises:
-        ManifestError: nothing may be read there, there is no Shar folder, or a cut is not allowed.
+        ManifestError: a file of cuts cannot be fetched, or a cut is not allowed.
     """
-    shards = remote_shards(url, roots)
     decode = partial(decoded_remote, shards=shards)
-    listing = _listing(shards)
+    listing = listing_of([file for shard in shards for file in (shard.cuts, shard.audio)])
     opened = open_indexed(listing, decode, lambda: _index(listing, shards, decode))
     clips = RemoteClips(listing, opened.cut_index, decode, shards)
     if captioned:
         refuse_uncaptioned(clips)
     return clips
-
-
-def _listing(shards: Sequence[RemoteShard]) -> Path:
-    """Write the list of the shards, and return its path."""
-    files = [file for shard in shards for file in (shard.cuts, shard.audio)]
-    text = json.dumps([[str(file), file.size, file.version] for file in files], indent=0)
-    path = cache_folder() / "indexes" / f"{blake2b(text.encode(), digest_size=12).hexdigest()}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        with atomic_write(path) as file:
-            file.write(text)
-    return path
 
 
 def _index(listing: Path, shards: Sequence[RemoteShard], decode: Decode) -> CutIndex:
@@ -126,7 +119,7 @@ def decoded_remote(line: bytes, listing: Path, number: int, shards: Sequence[Rem
     """
     place, record = json.loads(line)
     shard = shards[place["shard"]]
-    member = RemoteMember(
+    member = RemoteSharMember(
         "memory", [], str(shard.audio), file=shard.audio, number=place["number"], clip=record.get("id", "")
     )
     return cut_in_tar(record, member, f"{shard.cuts}, line {place['line']}")

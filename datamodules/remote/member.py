@@ -26,11 +26,48 @@ class RemoteMember(TarMember):
 
     Args:
         file: the tar file.
+    """
+
+    file: RemoteFile | None = None
+
+    def located(self) -> TarMember:
+        """Return the member in the copy of its file on this machine, which is fetched if it has to be.
+
+        Raises:
+            AudioError: the file cannot be fetched.
+        """
+        return TarMember("memory", self.channels, str(self.copy()), offset=self.offset, size=self.size)
+
+    def copy(self) -> Path:
+        """Return the copy of the tar file on this machine.
+
+        Raises:
+            AudioError: the file cannot be fetched.
+        """
+        assert self.file is not None
+        try:
+            return copy_of(self.file)
+        except RemoteError as error:
+            raise AudioError(str(error), error.reason, self.source) from error
+
+    def read(self) -> bytes:
+        """Read the member's content.
+
+        Raises:
+            AudioError: as `located`.
+        """
+        return self.located().read()
+
+
+@dataclass
+class RemoteSharMember(RemoteMember):
+    """A source in a shard, whose place is known by the members of its tar file.
+
+    Args:
         number: of the clip in it, from 0; each clip has two members, audio and description.
         clip: id of the clip, which is the name of its members without their suffixes.
     """
 
-    file: RemoteFile | None = None
     number: int = 0
     clip: str = ""
 
@@ -40,24 +77,12 @@ class RemoteMember(TarMember):
         Raises:
             AudioError: the file cannot be fetched, is no tar file, or has other audio in the place of this clip's.
         """
-        assert self.file is not None
-        try:
-            path = copy_of(self.file)
-        except RemoteError as error:
-            raise AudioError(str(error), error.reason, self.source) from error
+        path = self.copy()
         try:
             _, offset, size = self._place(path)
         except ManifestError as error:
             raise AudioError(str(error).replace(str(path), self.source), "truncated", self.source) from error
         return TarMember("memory", self.channels, str(path), offset=offset, size=size)
-
-    def read(self) -> bytes:
-        """Read the member's content.
-
-        Raises:
-            AudioError: as `located`.
-        """
-        return self.located().read()
 
     def _place(self, path: Path) -> Place:
         places = places_in(path)
