@@ -111,7 +111,7 @@ def check_same_clips(url, root, tars, address):
     assert remote[7].custom["where"] == f"{address}/001.tar: é07.flac"
 
 
-@pytest.mark.parametrize("names", ["/{000..007}.tar", "/*.tar", "", "/{00{0,1,2,3},*[4-7]}.tar"])
+@pytest.mark.parametrize("names", ["/{000..007}.tar", "/*.tar", "", "/{000,001,*[23],004,00[5-7]*}.tar"])
 def test_clips_are_those_on_disk_from_the_web(served, tars, names):
     check_same_clips(f"{served}{names}", served, tars, served)
 
@@ -209,13 +209,13 @@ def test_each_process_fetches_the_tar_files_that_it_reads(served, web, tars):
     for rank in range(world):
         indexed(served)
         web.log.clear()
-        batches = epoch(data_of(f"{served}/{{000..007}}.tar", served, rank=rank, world=world))
-        names.update(name for batch in batches for name in batch.ids)
-        fetched.append({path for path, _ in web.asked("GET", ".tar")})
-        assert len(web.asked("GET", ".tar")) == len(fetched[-1])
+        ours = data_of(f"{served}/{{000..007}}.tar", served, rank=rank, world=world)
+        read = [name for batch in epoch(ours) for name in batch.ids]
+        names.update(read)
+        fetched.append(web.asked("GET", ".tar"))
+        assert sorted(fetched[-1]) == sorted({(f"/{name.rpartition('/')[0]}.tar", 0) for name in read})
     assert names == Counter(cut.id for cut in read_manifest(tars))
-    assert len(set().union(*fetched)) == TARS
-    assert sum(map(len, fetched)) <= TARS + world - 1  # neighbors share the tar file at which their segments meet
+    assert sum(map(len, fetched)) <= TARS + world  # neighbors share the tar files at which their segments meet
 
 
 def test_a_run_from_disk_goes_on_from_elsewhere(served, tars):
