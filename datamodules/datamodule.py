@@ -5,7 +5,7 @@ A batch holds B clips with C captions; see `slap.core.batch.Batch`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from slap.core.units import Seconds
 from slap.datamodules.audio.decode import LARGEST, MEGABYTE
 from slap.datamodules.augment import augmentations
 from slap.datamodules.bad_clips import BadClipLog
+from slap.datamodules.batches import evaluation_batches, train_batches
 from slap.datamodules.captions.augment import AugmentSpec
 from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset
 from slap.datamodules.huggingface.stream_loader import StreamLoader
-from slap.datamodules.huggingface.training import StreamedTraining, basis_of, continue_at, stream_among
+from slap.datamodules.huggingface.training import StreamedTraining
 from slap.datamodules.labels import Labels
 from slap.datamodules.learnable import check_learnable
 from slap.datamodules.loader import Loader
@@ -33,13 +34,11 @@ from slap.datamodules.manifests.hashes import hashed
 from slap.datamodules.manifests.read import captions_of
 from slap.datamodules.options import Batching, Captions, Limits, Mixture, Unlabelled
 from slap.datamodules.overlap.warn import warn_of_overlap
-from slap.datamodules.remote.ahead import Ahead, warn_of_cache
-from slap.datamodules.sampling.eval_windows import segments_of
+from slap.datamodules.remote.ahead import fetching_ahead
 from slap.datamodules.sampling.mixed import MixedSampler
 from slap.datamodules.sampling.mixture import Manifests, NamedManifests
-from slap.datamodules.sampling.position import Position, basis, position_in, state
-from slap.datamodules.sampling.replacement import Replacements
-from slap.datamodules.sampling.sampler import BatchRequest, EvaluationSampler, TrainSampler
+from slap.datamodules.sampling.position import Position, Progress, basis
+from slap.datamodules.sampling.sampler import EvaluationSampler, TrainSampler
 from slap.datamodules.splits import Splits
 
 PROMPT = "This is a sound of {label}."
@@ -202,17 +201,11 @@ class AudioTextData(LightningDataModule):
         self.restart_changed = False
         self.own_captions_only, self.columns = False, columns
         self._splits = Splits(groups, self.batching, self.mixture, others, self.limits, self._report, columns)
-        self._stream: StreamedTraining | None = None
-        source = stream_among(self.mixture, others, in_memory, stream_batches)
-        if source is not None:
-            sampled, captioned = self.caption_options.sampler(), not empty_captions
-            own = columns, self.batching, self.limits, sampled, self.transforms, captioned, seed
-            self._stream = StreamedTraining(source, *own, stream_batches, num_workers)
+        streamed = self.mixture, others, in_memory, columns, self.batching, self.limits, self.caption_options.sampler()
+        self._stream = StreamedTraining.among(*streamed, self.transforms, seed, stream_batches, num_workers)
         self._connection: tuple[int, Tokenize] | None = None
         self._loaders: list[Loader | StreamLoader] = []
-        self._position = Position()
-        self._basis: dict[str, Any] = {}  # what the position depends on
-        self._saved: dict[str, Any] = {}  # by the checkpoint that is continued
+        self._progress = Progress()
 
     def connect(self, sample_rate: int, tokenize: Tokenize) -> None:
         """Say what the model wants, where no trainer does.
@@ -237,7 +230,7 @@ class AudioTextData(LightningDataModule):
         if self.disjoint:
             self._splits.check_disjoint()
         if stage == "fit":
-            self._position, self._saved = Position(), {}
+            self._progress.reset()
             if self._stream is None:
                 self._splits.check_fields(self.caption_options.caption_fields)
                 check_learnable(self._splits.clips("train"), self.trainer and self.trainer.lightning_module)
@@ -289,7 +282,7 @@ class AudioTextData(LightningDataModule):
     @property
     def place(self) -> tuple[int, int]:
         """The epoch, and the batches of it that each process has trained on, or continues behind."""
-        return self._position.epoch, self._position.batches
+        return self._progress.position.epoch, self._progress.position.batches
 
     def commit(self, epoch: int, batches: int) -> None:
         """Take note that training has come so far: a checkpoint goes on from there.
@@ -300,19 +293,17 @@ class AudioTextData(LightningDataModule):
             epoch: counted from 0.
             batches: of it that each process has trained on.
         """
-        self._position = Position(epoch, batches)
+        self._progress.position = Position(epoch, batches)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the data up to which training has come, and what it depends on, as plain data."""
-        if not self._basis:
-            return {}
         streams = [loader for loader in self._loaders if isinstance(loader, StreamLoader)]
-        known = state(self._position, self._basis)
-        return known | {"streams": streams[-1].states(*self.place)} if streams else known
+        known = self._progress.state()
+        return known | {"streams": streams[-1].states(*self.place)} if known and streams else known
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a checkpoint says; the next training loader looks whether the data are the same."""
-        self._saved = dict(state_dict)
+        self._progress.saved = dict(state_dict)
 
     def train_dataloader(self) -> Loader | StreamLoader:
         """Return the batches of one training epoch; Lightning sets the number of the epoch.
@@ -321,38 +312,14 @@ class AudioTextData(LightningDataModule):
             ValueError: a checkpoint is continued with other data, and `restart_changed` is not set.
         """
         if self._stream is not None:
-            return self._stream_loader(self._stream)
-        sample_rate, tokenize = self._model()
-        clips, sizes = self._splits.clips("train"), self.batching
-        lengths = sizes.train_lengths(clips, sample_rate)
-        sampler = self._splits.train_sampler(lengths, sample_rate, self.seed, self._process())
-        self._basis = basis(clips.lasting, sampler)
-        if self._saved:
-            self._position = position_in(self._saved, self._basis, self.restart_changed)
-            self._saved = {}
-        sampler.begin_at(self._position.epoch, self._position.batches)
-        dataset = TrainDataset(
-            self._mono_cuts("train"),
-            tokenize,
-            clips.tasks,
-            self.transforms,
-            sizes.max_clip,
-            self.seed,
-            Replacements(lengths, self.seed, clips.near if clips.remote else None),
-            self.limits.largest,
-            self._splits.firsts["train"],
-            self.caption_options.sampler(),
-        )
+            own = self.bad_clips, self._on_gpu(), self._progress, self.restart_changed
+            self._loaders.append(self._stream.loader(self._model(), self._process(), *own))
+            return self._loaders[-1]
+        drawn = self.caption_options, self.transforms, self.seed
+        dataset, sampler = train_batches(self._splits, self._mono_cuts("train"), self._model(), self._process(), *drawn)
+        self._progress.begin(basis(self._splits.clips("train").lasting, sampler), self.restart_changed)
+        sampler.begin_at(*self.place)
         return self._loader(dataset, sampler, "train")
-
-    def _stream_loader(self, stream: StreamedTraining) -> StreamLoader:
-        loader = stream.loader(self._model(), self._process(), self.bad_clips, self._on_gpu())
-        self._basis = basis_of(loader)
-        if self._saved:
-            self._position = continue_at(loader, self._saved, self._basis, self.restart_changed)
-            self._saved = {}
-        self._loaders.append(loader)
-        return loader
 
     def val_dataloader(self) -> Loader:
         """Return the validation clips, each once. The attribute is None if there is no such manifest."""
@@ -367,40 +334,21 @@ class AudioTextData(LightningDataModule):
         return self._evaluation_loader("test")
 
     def _evaluation_loader(self, split: str) -> Loader:
-        sample_rate, tokenize = self._model()
-        clips, cuts = self._splits.clips(split), self._mono_cuts(split)
-        budget, window = (round(seconds * sample_rate) for seconds in (self.batching.max_duration, self.window))
-        segments = segments_of(clips.samples(sample_rate), window)
-        firsts = self._splits.firsts[split]
-        dataset = EvaluationDataset(cuts, tokenize, clips.tasks, segments, self.limits.largest, firsts)
-        sampler = EvaluationSampler(segments.lengths, budget, self.batching.max_clips, *self._process())
-        return self._loader(dataset, sampler, split)
+        cuts = self._mono_cuts(split)
+        made = evaluation_batches(self._splits, split, cuts, self._model(), self._process())
+        return self._loader(*made, split)
 
     def _loader(
         self,
         dataset: TrainDataset | EvaluationDataset,
         sampler: TrainSampler | MixedSampler | EvaluationSampler,
-        stage: str,
+        split: str,
     ) -> Loader:
-        before = self._splits.bad.get(stage, ())
-        requests = self._fetching_ahead(dataset, sampler, stage)
-        loader = Loader(dataset, sampler, self.bad_clips, stage, before, self.num_workers, self._on_gpu(), requests)
+        before, clips = self._splits.bad.get(split, ()), self._splits.clips(split)
+        requests = sampler if self.in_memory else fetching_ahead(sampler, clips, dataset.numbers, split)
+        loader = Loader(dataset, sampler, self.bad_clips, split, before, self.num_workers, self._on_gpu(), requests)
         self._loaders.append(loader)
         return loader
-
-    def _fetching_ahead(
-        self,
-        dataset: TrainDataset | EvaluationDataset,
-        sampler: TrainSampler | MixedSampler | EvaluationSampler,
-        split: str,
-    ) -> Iterable[BatchRequest]:
-        """Return the sampler, or if clips lie elsewhere its requests, whose shards are fetched before their turn."""
-        clips = self._splits.clips(split)
-        if not clips.remote or self.in_memory:
-            return sampler
-        if split != "train":
-            warn_of_cache(filter(None, map(clips.shard, range(len(clips)))), split)
-        return Ahead(sampler, lambda request: set(filter(None, map(clips.shard, dataset.numbers(request)))))
 
     def _on_gpu(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

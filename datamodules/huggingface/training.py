@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from slap.datamodules.huggingface.stream_loader import Places, StreamLoader
 from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.data_root import resolved_roots
 from slap.datamodules.options import Batching, Limits, Mixture, Unlabelled
-from slap.datamodules.sampling.position import Position, changes, position_in
+from slap.datamodules.sampling.position import Progress, changes
 from slap.datamodules.sampling.replacement import Replacements
 
 CAPTIONS = 100_000
@@ -56,20 +56,70 @@ class StreamedTraining:
     batches: int
     num_workers: int
 
+    @classmethod
+    def among(
+        cls,
+        mixture: Mixture,
+        others: Unlabelled,
+        in_memory: bool,
+        columns: Columns | None,
+        batching: Batching,
+        limits: Limits,
+        captions_drawn: CaptionSampler,
+        transforms: Sequence[Transform],
+        seed: int,
+        batches: int,
+        num_workers: int,
+    ) -> StreamedTraining | None:
+        """Return the training on a stream; None if the training manifests have random access.
+
+        Args:
+            mixture: the training manifests.
+            others: training clips without captions.
+            in_memory: decode all audio once and keep it.
+            columns: columns whose names are not the known ones.
+            batching: sizes of batches and clips.
+            limits: limits on bad clips and on reading.
+            captions_drawn: sampler of the captions.
+            transforms: transforms of training clips.
+            seed: seed of all that is random.
+            batches: batches per epoch, per process.
+            num_workers: loading processes per training process.
+
+        Raises:
+            ValueError: a stream with options that need random access, or beside other manifests.
+        """
+        source = _stream_among(mixture, others, in_memory, batches)
+        if source is None:
+            return None
+        own = columns, batching, limits, captions_drawn, transforms, not others.empty_captions, seed
+        return cls(source, *own, batches, num_workers)
+
     def captions(self) -> Iterator[str]:
         """Yield the captions of the first rows, from which a tokenizer learns."""
         return captions_in(self.source, self.columns, CAPTIONS)
 
     def loader(
-        self, connection: tuple[int, Tokenize], process: tuple[int, int], bad_clips: BadClipLog, pin_memory: bool
+        self,
+        connection: tuple[int, Tokenize],
+        process: tuple[int, int],
+        bad_clips: BadClipLog,
+        pin_memory: bool,
+        progress: Progress,
+        restart_changed: bool,
     ) -> StreamLoader:
-        """Return the batches of the stream, from its begin.
+        """Return the batches of the stream, from its begin or the place of a checkpoint.
 
         Args:
             connection: the model's sample rate and tokenizer.
             process: rank and world size.
             bad_clips: log of bad clips.
             pin_memory: put batches into page-locked memory.
+            progress: progress of training, which may go on from a checkpoint.
+            restart_changed: begin the interrupted epoch anew if the data have changed.
+
+        Raises:
+            ValueError: the stream or the options have changed, and the epoch shall not begin anew.
         """
         sample_rate, tokenize = connection
         make = partial(
@@ -77,10 +127,17 @@ class StreamedTraining:
         )
         roots = resolved_roots(self.limits.data_root)
         options = StreamOptions(self.source, self.columns, roots, self.batching, self.captioned, self.seed, make)
-        return StreamLoader(options, sample_rate, process, self.batches, bad_clips, self.num_workers, pin_memory)
+        loader = StreamLoader(options, sample_rate, process, self.batches, bad_clips, self.num_workers, pin_memory)
+        known = _basis(loader)
+        saved = progress.begin(known, restart_changed)
+        if saved:
+            same = not changes(saved["basis"], known)
+            places = Places.of(saved["streams"][process[0]]) if same else None
+            loader.go_on((progress.position.epoch, progress.position.batches), places)
+        return loader
 
 
-def stream_among(mixture: Mixture, others: Unlabelled, in_memory: bool, batches: int) -> Source | None:
+def _stream_among(mixture: Mixture, others: Unlabelled, in_memory: bool, batches: int) -> Source | None:
     """Return the stream to train on; None if the training manifests have random access.
 
     Raises:
@@ -133,7 +190,7 @@ class _Cyclic(list[MonoCut]):
         return super().__getitem__(occurrence % len(self))
 
 
-def basis_of(loader: StreamLoader) -> dict[str, Any]:
+def _basis(loader: StreamLoader) -> dict[str, Any]:
     """Return the properties that the batches of a stream depend on, as plain data."""
     options = loader.options
     sizes = options.batching
@@ -148,19 +205,3 @@ def basis_of(loader: StreamLoader) -> dict[str, Any]:
         "world_size": loader.process[1],
         "workers": max(loader.num_workers, 1),
     }
-
-
-def continue_at(
-    loader: StreamLoader, saved: Mapping[str, Any], known: Mapping[str, Any], restart_changed: bool
-) -> Position:
-    """Set a loader to the place of a checkpoint, and return the position in its epoch.
-
-    Raises:
-        ValueError: the stream or the options have changed, and the epoch shall not begin anew.
-    """
-    position = position_in(saved, known, restart_changed)
-    places = None
-    if not changes(saved["basis"], known):
-        places = Places.of(saved["streams"][loader.process[0]])
-    loader.go_on((position.epoch, position.batches), places)
-    return position

@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from threading import Thread
 
 from slap.core.errors import UserError
+from slap.datamodules.manifests.sequence import Clips
 from slap.datamodules.remote.cache import fetched
 from slap.datamodules.remote.settings import GIGABYTE, cache_bytes
 from slap.datamodules.remote.store import RemoteFile
@@ -79,6 +80,24 @@ def _fetch(queue: SimpleQueue[RemoteFile | None]) -> None:
             fetched(file)
         except UserError as error:
             log.info("not fetched ahead: %s", error)
+
+
+def fetching_ahead(
+    requests: Iterable[BatchRequest], clips: Clips, numbers: Callable[[BatchRequest], Iterable[int]], split: str
+) -> Iterable[BatchRequest]:
+    """Return the requests of a sampler; if clips lie elsewhere, their shards are fetched before their turn.
+
+    Args:
+        requests: the sampler.
+        clips: its clips.
+        numbers: returns the numbers of the clips of a request.
+        split: name of the split.
+    """
+    if not clips.remote:
+        return requests
+    if split != "train":
+        warn_of_cache(filter(None, map(clips.shard, range(len(clips)))), split)
+    return Ahead(requests, lambda request: set(filter(None, map(clips.shard, numbers(request)))))
 
 
 def warn_of_cache(shards: Iterable[RemoteFile], name: str) -> None:

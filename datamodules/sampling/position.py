@@ -54,6 +54,43 @@ class Position:
     batches: int = 0
 
 
+class Progress:
+    """Progress of training through its data, and that of a checkpoint to go on from.
+
+    Attributes:
+        position: position up to which training has come, or continues behind.
+        basis: the properties that the position depends on, see `basis`; empty before training.
+        saved: state of the checkpoint that is continued, until `begin`.
+    """
+
+    def __init__(self) -> None:
+        self.position, self.basis, self.saved = Position(), dict[str, Any](), dict[str, Any]()
+
+    def reset(self) -> None:
+        """Go back to the begin, without a checkpoint."""
+        self.position, self.saved = Position(), {}
+
+    def begin(self, known: dict[str, Any], restart_changed: bool) -> dict[str, Any]:
+        """Go on from the checkpoint, if there is one, and return its state.
+
+        Args:
+            known: the properties that the position depends on.
+            restart_changed: begin the interrupted epoch anew if the data have changed.
+
+        Raises:
+            ValueError: as `position_in`.
+        """
+        self.basis, saved = known, self.saved
+        if saved:
+            self.position = position_in(saved, known, restart_changed)
+            self.saved = {}
+        return saved
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps; nothing before training."""
+        return state(self.position, self.basis) if self.basis else {}
+
+
 def basis(keys: np.ndarray, sampler: TrainSampler | MixedSampler) -> dict[str, Any]:
     """Return the properties that the batches of an epoch depend on, as plain data.
 

@@ -1,6 +1,7 @@
 """Clips without captions in training: beside pairs with a share of every batch, alone, and within a manifest."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def module(folder: Path, train: str | None = "train.csv", **options) -> AudioTex
 
 def ids(batch: Batch) -> list[str]:
     """The paths below the folder of the corpus."""
-    return [name.partition("corpus0/")[2] for name in batch.ids]
+    return [re.sub(r".*/corpus\d+/", "", name) for name in batch.ids]
 
 
 def captioned(batch: Batch) -> set[str]:
