@@ -262,7 +262,7 @@ class AudioTextData(LightningDataModule):
 
     def provenance(self, split: str) -> list[dict[str, str]]:
         """Return the path and the SHA-256 of each manifest of a split, for the record of an evaluation."""
-        return hashed(self.manifests[split])
+        return hashed(self.manifests[split], self.limits.remote_roots)
 
     @property
     def window(self) -> Seconds:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 from slap.datamodules.audio.stored import StoredAudio
 from slap.datamodules.manifests.clip import ManifestError
@@ -24,6 +26,12 @@ class TarMember(StoredAudio):
     """
 
     offset: int = 0
+
+    def at(self, channels: list[int], offset: int, size: int) -> Self:
+        """Return another member of the same file."""
+        other = copy(self)
+        other.channels, other.offset, other.size = channels, offset, size
+        return other
 
     def read(self) -> bytes:
         """Read the member's content; the file is opened for each, so that any process may read.

@@ -36,9 +36,9 @@ class RemoteMember(TarMember):
         Raises:
             AudioError: the file cannot be fetched.
         """
-        return TarMember("memory", self.channels, str(self.copy()), offset=self.offset, size=self.size)
+        return TarMember("memory", self.channels, str(self.fetched()), offset=self.offset, size=self.size)
 
-    def copy(self) -> Path:
+    def fetched(self) -> Path:
         """Return the copy of the tar file on this machine.
 
         Raises:
@@ -77,7 +77,7 @@ class RemoteSharMember(RemoteMember):
         Raises:
             AudioError: the file cannot be fetched, is no tar file, or has other audio in the place of this clip's.
         """
-        path = self.copy()
+        path = self.fetched()
         try:
             _, offset, size = self._place(path)
         except ManifestError as error:

@@ -64,9 +64,13 @@ class RemoteTar(CutManifest):
 class RemoteTars(TarClips):
     """The clips of several tar files elsewhere."""
 
+    def __init__(self, tars: Sequence[RemoteTar]) -> None:
+        super().__init__(tars)
+        self._firsts = sorted(set(self.firsts))
+
     def near(self, number: int) -> range:
         """Return the clips in the tar file of a clip and in the two beside it."""
-        return neighbors(self.parts.tolist(), number)
+        return neighbors(self._firsts, number)
 
 
 def tars_listed(files: Iterable[RemoteFile], pattern: str = "*") -> list[RemoteFile]:

@@ -157,7 +157,7 @@ def decoded_sample(line: bytes, path: Path, number: int, tar: TarMember) -> Cut:
         clip = Clip(about["id"], about["member"], about["captions"], about["labels"], tags=about["tags"])
         clip = replace(clip, fields=about["fields"])
         channels = list(range(about["channels"]))
-        source = replace(tar, channels=channels, offset=int(about["offset"]), size=int(about["size"]))
+        source = tar.at(channels, int(about["offset"]), int(about["size"]))
         recording = Recording(clip.id, [source], about["rate"], about["frames"], about["frames"] / about["rate"])
         cut = cut_of_clip(clip, recording, recording.duration)
     except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:

@@ -55,7 +55,7 @@ def open_tars(path: Path, bad: list[BadClip], captioned: bool = True) -> Clips:
     Raises:
         ManifestError: there is no such file, or one is compressed, damaged or cut off.
     """
-    paths = _named(path)
+    paths = named_tars(path)
     tars = []
     for number, tar in enumerate(paths, start=1):
         tars.append(_opened(tar))
@@ -85,8 +85,12 @@ def _opened(tar: Path) -> CutManifest:
     return open_indexed(tar, decoder_of(member), lambda: index_samples(tar, tar, member, name), keep=True)
 
 
-def _named(path: Path) -> list[Path]:
-    """Return the tar files that a path or a pattern names."""
+def named_tars(path: Path) -> list[Path]:
+    """Return the tar files that a path or a pattern names.
+
+    Raises:
+        ManifestError: there are none, or one is compressed.
+    """
     if path.is_dir():
         found = tars_in(path)
     else:

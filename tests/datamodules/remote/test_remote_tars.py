@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import shutil
 import tarfile
 from collections import Counter
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from epochs import epoch, tokenize
 from slap.core.errors import UserError
 from slap.datamodules import AudioTextData, ManifestError, read_manifest
 from slap.datamodules.audio.load import DecodeError, load, mono
+from slap.datamodules.manifests.hashes import hashed
 from slap.datamodules.remote import cache
 from slap.datamodules.remote.uses import uses
 
@@ -84,10 +86,17 @@ def same(ours, theirs):
     )
 
 
-def indexed(served):
-    """Have the tar files indexed, and the cache without copies of them, as a machine long afterwards has it."""
-    read_manifest(f"{served}/{{000..007}}.tar", remote_roots=served)
-    forget_copies()
+@pytest.fixture
+def machine(served, tmp_path, monkeypatch):
+    """Give a function that goes on to a machine with the indexes of all tar files, and no copies of them."""
+
+    def another(number=0):
+        monkeypatch.setenv("SLAP_REMOTE_CACHE", str(tmp_path / "first"))
+        read_manifest(f"{served}/{{000..007}}.tar", remote_roots=served)
+        monkeypatch.setenv("SLAP_REMOTE_CACHE", str(tmp_path / f"machine {number}"))
+        shutil.copytree(tmp_path / "first" / "indexes", cache.cache_folder() / "indexes")
+
+    return another
 
 
 def forget_copies():
@@ -144,7 +153,7 @@ def test_nothing_is_fetched_unless_it_is_asked_for(served, web):
     assert not web.log
 
 
-def test_only_some_expansions_below_a_root_are_refused(served, web):
+def test_each_of_the_named_tar_files_must_lie_below_a_root(served, web):
     with pytest.raises(ManifestError, match=r"/other/000\.tar is refused: only what lies below"):
         read_manifest(f"{web.url}/{{train,other}}/000.tar", remote_roots=served)
     assert not web.asked("GET")
@@ -190,8 +199,8 @@ def test_a_cache_for_few_tar_files_suffices(served, tars, monkeypatch):
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_an_epoch_is_that_of_the_tar_files_on_disk(served, tars, workers):
-    indexed(served)
+def test_an_epoch_is_that_of_the_tar_files_on_disk(served, tars, machine, workers):
+    machine()
     ours = data_of(f"{served}/{{000..007}}.tar", served, num_workers=workers)
     assert same(epoch(ours), epoch(data_of(tars)))
     ours.teardown("fit")
@@ -204,10 +213,10 @@ def test_an_epoch_from_a_bucket_with_workers(stored, tars):
     ours.teardown("fit")
 
 
-def test_each_process_fetches_the_tar_files_that_it_reads(served, web, tars):
+def test_each_process_fetches_the_tar_files_that_it_reads(served, web, tars, machine):
     world, names, fetched = 4, Counter(), []
     for rank in range(world):
-        indexed(served)
+        machine(rank)
         web.log.clear()
         ours = data_of(f"{served}/{{000..007}}.tar", served, rank=rank, world=world)
         read = [name for batch in epoch(ours) for name in batch.ids]
@@ -234,8 +243,8 @@ def test_a_connection_that_breaks_changes_nothing(served, web, tars):
     assert same(epoch(data_of(f"{served}/{{000..007}}.tar", served)), epoch(data_of(tars)))
 
 
-def test_a_tar_file_that_is_given_up_costs_its_clips(served, web, tars, caplog):
-    indexed(served)
+def test_a_tar_file_that_is_given_up_costs_its_clips(served, web, tars, machine):
+    machine()
     web.breaks = {"/train/003.tar": [0] * 100}
     data = data_of(f"{served}/{{000..007}}.tar", served, max_bad=0.2)
     names = {name for batch in epoch(data) for name in batch.ids}
@@ -266,17 +275,16 @@ def test_a_tar_file_that_changes_after_it_was_opened_costs_its_clips(served, web
     assert len(load(mono(clips[20], RATE))) > 0
 
 
-def test_a_bad_tar_file_makes_its_process_fetch_few_others(served, web):
+def test_a_bad_tar_file_makes_its_process_fetch_few_others(served, web, machine):
     """A replacement from anywhere would fetch a whole tar file for each bad clip."""
     for rank in range(4):
-        indexed(served)
+        machine(rank)
         web.breaks = {"/train/003.tar": [0] * 100}
         web.log.clear()
         data = data_of(f"{served}/{{000..007}}.tar", served, rank=rank, world=4, max_bad=1.0)
         assert sum(len(batch) for batch in epoch(data)) >= 5
         assert len({path for path, _ in web.asked("GET", ".tar")}) <= 3 + 2
         web.breaks = {}
-        cache._failures.clear()
 
 
 def test_clips_near_each_other(served):
@@ -309,3 +317,13 @@ def test_tar_files_without_captions_are_unlabelled_audio(served, tars):
     )
     assert {f"train/{i // EACH:03d}/é{i:02d}" for i in range(20)} <= set(names)
     assert any(name.startswith("train/006/") for name in names)
+
+
+def test_the_hash_of_a_record_is_that_of_the_files_on_disk(served, web, tars):
+    """It was the hash of nothing, so all manifests elsewhere had the same."""
+    (known,) = hashed([tars])
+    for url in (served, f"{served}/{{000..007}}.tar"):
+        assert hashed([url], served) == [{"path": url, "sha256": known["sha256"]}]
+    assert hashed([f"{served}/{{000..006}}.tar"], served)[0]["sha256"] != known["sha256"]
+    assert data_of([], served, test=served).provenance("test")[0]["sha256"] == known["sha256"]
+    assert not web.asked("GET", ".tar")
