@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -36,6 +37,9 @@ from slap.datamodules.webdataset.samples import TARS, expanded, natural
 
 AHEAD = 3
 """Tar files that are fetched while one is indexed."""
+
+REPORT = 30.0
+"""Seconds between the lines that show the progress of indexing; by default, Python shows warnings alone."""
 
 log = logging.getLogger(__name__)
 
@@ -124,16 +128,19 @@ def open_remote_tars(files: Sequence[RemoteFile], bad: list[BadClip], captioned:
     new = dict.fromkeys(file for file in files if not _is_indexed(file))
     if new:
         size = sum(file.size for file in new) / GIGABYTE
-        log.info(
-            "%d of %d tar files are fetched to be indexed, which is done once: %.3g GB", len(new), len(files), size
+        log.warning(
+            "%d of %d tar files are fetched to be indexed, %.3g GB; the index is kept", len(new), len(files), size
         )
     copies = copies_of(new, AHEAD)
-    tars = []
+    tars, said = [], time.monotonic()
     for number, file in enumerate(files, start=1):
         if file in new:
             next(copies)
         tars.append(_opened(file))
-        log.info("%s: %d clips (tar file %d of %d)", file, len(tars[-1]), number, len(files))
+        late = time.monotonic() > said + REPORT
+        said = time.monotonic() if late else said
+        level = logging.WARNING if late else logging.INFO
+        log.log(level, "%s: %d clips (tar file %d of %d)", file, len(tars[-1]), number, len(files))
     return usable(RemoteTars(tars), bad, captioned)
 
 

@@ -168,8 +168,9 @@ def test_a_missing_tar_file_ends_the_run_at_once(served, web):
         read_manifest(f"{served}/x*.tar", remote_roots=served)
 
 
-def test_each_is_fetched_once_to_be_indexed(served, web, caplog):
-    with caplog.at_level(logging.INFO):
+def test_each_is_fetched_once_to_be_indexed(served, web, caplog, monkeypatch):
+    monkeypatch.setattr("slap.datamodules.remote.tars.REPORT", -1.0)
+    with caplog.at_level(logging.WARNING):
         read_manifest(f"{served}/{{000..007}}.tar", remote_roots=served)
     assert "8 of 8 tar files are fetched to be indexed" in caplog.text
     assert f"{served}/007.tar: 5 clips (tar file 8 of 8)" in caplog.text
