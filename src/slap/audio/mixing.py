@@ -58,18 +58,16 @@ def mixed(blocks: Iterable[np.ndarray], rate: int) -> Iterator[Tensor]:
             yield average(block)
             continue
         stop = lead + min(round(DECIDING * rate), MOST_HELD // (4 * block.shape[1]))
-        held = _held(block, rest, stop)
-        frames = block if len(held) == 1 else np.concatenate(held)
-        mean = average(frames)
-        channel = _loudest(frames[lead:stop], mean[lead:stop].numpy())
-        if channel is None:
-            yield from mean.split([len(part) for part in held])
-            yield from map(average, rest)
-            return
-        if lead:
-            yield mean[:lead]
-        for part in chain([block[lead:]], held[1:], rest):
-            yield torch.from_numpy(np.ascontiguousarray(part[:, channel]))
+        frames, rest = _first(block, rest, stop)
+        samples = _mean(frames)
+        channel = _loudest(frames[lead:stop], samples[lead:stop])
+        if channel is not None:
+            samples[lead:] = frames[lead:, channel]
+        for start in range(0, len(samples), len(block)):
+            yield torch.from_numpy(samples[start : start + len(block)])
+        for part in rest:
+            yield average(part) if channel is None else torch.from_numpy(np.ascontiguousarray(part[:, channel]))
+        return
 
 
 def mix(frames: np.ndarray, rate: int) -> Tensor:
@@ -79,14 +77,18 @@ def mix(frames: np.ndarray, rate: int) -> Tensor:
 
 def average(block: np.ndarray) -> Tensor:
     """Return the mean of the channels, (n,), of a block, (n, C) float32."""
+    return torch.from_numpy(_mean(block))
+
+
+def _mean(block: np.ndarray) -> np.ndarray:
     channels = block.shape[1]
     if channels == 1:
-        return torch.from_numpy(block[:, 0])
-    mean = block[:, 0] + block[:, 1]
+        return block[:, 0]
+    mean: np.ndarray = block[:, 0] + block[:, 1]
     for channel in range(2, channels):
         mean += block[:, channel]
     mean /= channels
-    return torch.from_numpy(mean)
+    return mean
 
 
 def first_heard(block: np.ndarray) -> int:
@@ -99,13 +101,15 @@ def first_heard(block: np.ndarray) -> int:
     return len(block)
 
 
-def _held(block: np.ndarray, rest: Iterator[np.ndarray], needed: int) -> list[np.ndarray]:
-    """Return a block and as many of the next ones as make a number of frames."""
-    held, count = [block], len(block)
-    while count < needed and (following := next(rest, None)) is not None:
-        held.append(following)
-        count += len(following)
-    return held
+def _first(block: np.ndarray, rest: Iterator[np.ndarray], count: int) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    """Return a block and of the next ones as much as makes a number of frames, and the blocks after that."""
+    held, missing = [block], count - len(block)
+    while missing > 0 and (following := next(rest, None)) is not None:
+        held.append(following[:missing])
+        if len(following) > missing:
+            rest = chain([following[missing:]], rest)
+        missing -= len(following)
+    return (block if len(held) == 1 else np.concatenate(held)), rest
 
 
 def _loudest(frames: np.ndarray, mean: np.ndarray) -> int | None:
