@@ -12,7 +12,8 @@ import torch
 from fuzz_tools import Rng, damaged, one_of, told
 from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
 
-from slap.audio.reader import LOUDEST, AudioError, header, read
+from slap.audio.arrays import LOUDEST
+from slap.audio.reader import AudioError, header, measure, read
 from slap.datamodules.audio.load import DecodeError, load, mono
 
 RATE = 16000
@@ -50,7 +51,7 @@ def bytes_of_audio(rng: Rng, folder: Path) -> None:
     path.write_bytes(damaged(raw, rng))
     used = _in_use(path)
     try:
-        found = header(path)
+        found = measure(path)
     except AudioError as error:
         told(error)
         return
