@@ -216,7 +216,8 @@ def raises(error: BaseException) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize(
-    ("target", "method"), [(soundfile.SoundFile, "__init__"), (soundfile.SoundFile, "buffer_read_into"), (SndFile, "seek")]
+    ("target", "method"),
+    [(soundfile.SoundFile, "__init__"), (soundfile.SoundFile, "buffer_read_into"), (SndFile, "seek")],
 )
 def test_whatever_a_decoder_raises_names_the_file(
     target: type, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
