@@ -20,13 +20,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import encode
 import long_clips
 import nearest
 import start
 import step
 from results import FIGURES, keep, table
 from rows import Row, add_options, check
+
+import encode
 
 HERE = Path(__file__).parent
 LAST, KEPT = HERE / "last.json", FIGURES / "bench.json"

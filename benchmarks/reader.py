@@ -54,9 +54,11 @@ class Case:
 
 
 CASES = (
+    Case("0.5 s", 0.5, 40, "whole"),
     Case("1 s", 1.0, 40, "whole"),
     Case("5 s", 5.0, 20, "whole"),
     Case("5 s, header", 5.0, 20, "header"),
+    Case("20 s", 20.0, 6, "whole"),
     Case("60 s", 60.0, 3, "whole"),
     Case("5 s out of 60 s", 60.0, 3, "segments"),
 )

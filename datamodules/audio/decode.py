@@ -24,8 +24,8 @@ from lhotse.cut import Cut, MixedCut
 from lhotse.utils import fastcopy
 
 from slap.audio.mixing import mix
-from slap.audio.reader import AudioError, AudioFile, samples_in
-from slap.audio.resample import KEPT, MAKING, filter_bytes, ratio, resample
+from slap.audio.reader import AudioError, AudioFile
+from slap.audio.resample import KEPT, MAKING, filter_bytes, ratio, resample, samples_in
 from slap.core.bad_clip import Reason
 from slap.core.units import Seconds
 from slap.datamodules.audio.stored import StoredAudio

@@ -16,8 +16,9 @@ from lhotse.cut import Cut, MixedCut
 from lhotse.utils import compute_num_samples
 from torch import Tensor
 
+from slap.audio.arrays import check_samples
 from slap.audio.level import SILENT, Level
-from slap.audio.reader import AudioError, check_samples
+from slap.audio.reader import AudioError
 from slap.audio.sources import Segment
 from slap.core.bad_clip import BadClip
 from slap.core.errors import UserError

@@ -15,7 +15,7 @@ import soundfile
 import torch
 
 from encode import decibels, decode, encode
-from slap.audio import ffmpeg, sndfile
+from slap.audio import claims, decoders, ffmpeg, sndfile
 from slap.audio.reader import AudioError, AudioFile, blocks, header, measure
 from slap.audio.sndfile import SndFile
 
@@ -216,7 +216,8 @@ def raises(error: BaseException) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize(
-    ("target", "method"), [(soundfile.SoundFile, "__init__"), (soundfile.SoundFile, "read"), (SndFile, "seek")]
+    ("target", "method"),
+    [(soundfile.SoundFile, "__init__"), (soundfile.SoundFile, "buffer_read_into"), (SndFile, "seek")],
 )
 def test_whatever_a_decoder_raises_names_the_file(
     target: type, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -301,3 +302,40 @@ def test_ffmpeg_may_open_no_format_that_names_other_files() -> None:
     assert set(ffmpeg.FORMATS) <= {part for name in names for part in name.split(",")}
     follow = {"concat", "hls", "dash", "image2", "image2pipe", "sdp", "rtsp", "srt", "webvtt", "lavfi", "ffmetadata"}
     assert not follow & set(ffmpeg.FORMATS)
+
+
+def test_a_file_that_is_changed_is_examined_again(tmp_path, monkeypatch):
+    path, once = tmp_path / "a.flac", chirp(1)
+    soundfile.write(path, once, RATE)
+    one = path.read_bytes()
+    monkeypatch.setattr(decoders, "SETTLED", -1)
+    looked = []
+    monkeypatch.setattr(decoders, "examined", lambda *asked: looked.append(1) or claims.examined(*asked))
+    assert [header(path).frames for _ in range(3)] == [RATE] * 3
+    assert len(looked) == 1
+    path.write_bytes(one * 2)
+    assert measure(path).frames > RATE
+    assert len(looked) == 2
+
+
+def test_a_file_of_a_moment_ago_is_examined_each_time(tmp_path, monkeypatch):
+    path = tmp_path / "a.wav"
+    looked = []
+    monkeypatch.setattr(decoders, "examined", lambda *asked: looked.append(1) or claims.examined(*asked))
+    soundfile.write(path, chirp(1), RATE)
+    for _ in range(2):
+        header(path)
+    assert len(looked) == 2
+
+
+def test_a_file_of_which_nothing_can_be_decoded_is_empty_with_and_without_a_duration(tmp_path):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, chirp(0.1), RATE)
+    content = bytearray(path.read_bytes())
+    first = content.index(b"\xff\xf8")
+    content[first + 7] ^= 0xFF  # the sum of the header of its one frame
+    path.write_bytes(content)
+    for duration in (None, 0.1):
+        with AudioFile(path) as file, pytest.raises(AudioError) as error:
+            file.read(RATE, duration=duration)
+        assert error.value.reason == "empty"

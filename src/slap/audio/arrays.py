@@ -14,7 +14,6 @@ from torch import Tensor
 from slap.audio.decoders import RATES
 from slap.audio.errors import AudioError
 from slap.audio.mixing import mix
-from slap.audio.reader import check_samples
 from slap.audio.resample import resample
 
 MOST_CHANNELS = 64
@@ -22,6 +21,9 @@ MOST_CHANNELS = 64
 
 STEREO = 2
 """Channels of an array, at most, that are taken for channels without being asked for."""
+
+LOUDEST = 100.0
+"""Float samples beyond this are no audio in -1 to 1, most likely integers that were converted without scaling."""
 
 READ = "samples may be floats in -1 to 1, int8, int16, int32 or uint8"
 
@@ -105,3 +107,29 @@ def _mono(samples: Tensor, rate: int, name: str, channels: bool) -> Tensor:
             "if each row is a recording"
         )
     return mix((samples.T if shape[0] <= shape[1] else samples).numpy(), rate)
+
+
+def check_samples(samples: Tensor, name: str, start: int = 0) -> None:
+    """Refuse samples that are not finite or far beyond -1 to 1.
+
+    Args:
+        samples: (..., n), with n above 0.
+        name: of the recording, for messages.
+        start: the number of the first sample.
+
+    Raises:
+        AudioError: there is one.
+    """
+    low, high = (float(extreme) for extreme in samples.aminmax())  # both NaN if any is
+    if low >= -LOUDEST and high <= LOUDEST:
+        return
+    finite = samples.isfinite()
+    if not bool(finite.all()):
+        first = tuple((~finite).nonzero()[0].tolist())
+        found = f"has a sample that is {samples[first]:.0f}, number {start + first[-1]}; all must be finite"
+    else:
+        found = (
+            f"has samples of up to {max(-low, high):.6g}; floats must lie in -1 to 1 (divide what were 16-bit integers "
+            "by 32768, or pass them as int16)"
+        )
+    raise AudioError(f"{name} {found}", "not_finite")

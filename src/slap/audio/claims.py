@@ -22,6 +22,9 @@ TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 RESERVOIR = 256
 """Bytes per frame of an MP3 from which on the few frames that libmpg123 reads before a place hold all that it needs."""
 
+BEGIN = 512
+"""Bytes at the beginning of a file that are read at once."""
+
 LOOKED_THROUGH = 1 << 22
 """Bytes of a file of FLAC or Ogg up to which it is looked through for others that were joined to it."""
 
@@ -54,12 +57,14 @@ class Claim:
         frames: T that the header declares; None if it does not, or only an estimate could.
         broken_off: the file ends within its stream.
         reach: number of the last frame at which libsndfile begins to read rightly; None if it may begin anywhere.
+        whole: the header of a WAV says where its data ends, and this lies within the file.
     """
 
     sure: bool
     frames: int | None = None
     broken_off: bool = False
     reach: int | None = None
+    whole: bool = False
 
 
 SURE = Claim(True)
@@ -73,6 +78,15 @@ def examined(read_at: ReadAt, size: int) -> Claim:
         read_at: reads the file.
         size: of the file, bytes.
     """
+    begin = read_at(0, BEGIN)
+
+    def near(at: int, count: int) -> bytes:
+        return begin[at : at + count] if at + count <= len(begin) else read_at(at, count)
+
+    return _examined(near, size)
+
+
+def _examined(read_at: ReadAt, size: int) -> Claim:
     head = read_at(0, 4)
     if head == b"fLaC":
         return _flac(read_at, size)
@@ -81,7 +95,8 @@ def examined(read_at: ReadAt, size: int) -> Claim:
     if head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0"):
         return _mp3(read_at, size)
     if head in CHUNKED:
-        return Claim(True, broken_off=_chunks(read_at, head) > size)
+        end = _chunks(read_at, head)
+        return Claim(True, broken_off=end > size, whole=head == b"RIFF" and 0 < end <= size)
     return SURE
 
 

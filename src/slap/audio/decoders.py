@@ -12,9 +12,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -35,6 +36,10 @@ ROUNDING: Seconds = 1e-3
 
 PADDING: Seconds = 0.1
 """Time by which a file's length may differ from what is declared: decoders disagree on the padding of encoders."""
+
+
+SETTLED = 2_000_000_000
+"""Nanoseconds after which a change of a file has another time than the one before, however coarse its clock is."""
 
 
 class Decoder(Protocol):
@@ -172,9 +177,8 @@ def opened(source: str | Path | BinaryIO, name: str | None = None) -> Decoder:
     """
     name = name or name_of(source)
     source = str(source) if isinstance(source, Path) else source
-    if isinstance(source, str):
-        _check_plain(source)
-    file = _decoder(source, name)
+    about = _check_plain(source) if isinstance(source, str) else None
+    file = _decoder(source, name, about)
     fault = _fault(file)
     if fault:
         file.close()
@@ -189,17 +193,21 @@ def name_of(source: str | Path | BinaryIO) -> str:
     return str(name) if isinstance(name, str | Path) else "memory"
 
 
-def _check_plain(path: str) -> None:
-    """Refuse pipes, devices and folders before they are opened: a pipe would wait for ever, a device never ends."""
+def _check_plain(path: str) -> os.stat_result:
+    """Return the facts about a file.
+
+    Pipes, devices and folders are refused before they are opened: a pipe would wait for ever, a device never ends.
+    """
     try:
-        mode = os.stat(path).st_mode  # noqa: PTH116  # Path takes twice the time, for every clip
+        about = os.stat(path)  # noqa: PTH116  # Path takes twice the time, for every clip
     except (OSError, ValueError) as error:  # ValueError: a name with NUL in it, which libsndfile would cut off there
         fault = FAULTS.get(getattr(error, "errno", None) or 0)
         if fault:
             raise AudioError(f"{path[:LONGEST]} cannot be opened: {fault}", "unreadable", path) from error
         raise AudioError(f"there is no file {path}", "absent", path) from error
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(about.st_mode):
         raise AudioError(f"{path} is no plain file", "unreadable", path)
+    return about
 
 
 LONGEST = 200
@@ -213,10 +221,10 @@ FAULTS = {
 """Faults of a path other than that there is no such file."""
 
 
-def _decoder(source: str | BinaryIO, name: str) -> Decoder:
+def _decoder(source: str | BinaryIO, name: str, about: os.stat_result | None) -> Decoder:
     """Open a file with libsndfile where it is sure of the length, else with FFmpeg."""
     with Guard(name):
-        claim = _claim(source, name)
+        claim = _claim(source, name, about)
         if claim.sure:
             with suppress(RuntimeError, TypeError):  # then FFmpeg says what is wrong; TypeError: no header, by the name
                 first = SndFile(source, claim)
@@ -226,10 +234,19 @@ def _decoder(source: str | BinaryIO, name: str) -> Decoder:
         return FfmpegFile(source, claim)
 
 
-def _claim(source: str | BinaryIO, name: str) -> Claim:
+def _claim(source: str | BinaryIO, name: str, about: os.stat_result | None) -> Claim:
     if not isinstance(source, str):
         return _checked(partial(_read_at, source), source.seek(0, os.SEEK_END), name)
-    file = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    assert about
+    settled = time.time_ns() - about.st_ctime_ns > SETTLED
+    look = _claim_of if settled else _claim_of.__wrapped__
+    return look(source, name, about.st_size, about.st_ctime_ns, about.st_ino)
+
+
+@lru_cache(maxsize=1 << 12)
+def _claim_of(path: str, name: str, *_: int) -> Claim:
+    """Examine a file of a size, changed at a time; what was found is kept for the next time that it is read."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return _checked(lambda at, size: os.pread(file, size, at), os.fstat(file).st_size, name)
     finally:

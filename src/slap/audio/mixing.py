@@ -30,9 +30,6 @@ CANCELLED = 0.01
 DECIDING: Seconds = 30.0
 """Length of what decides."""
 
-COMPARED = 1 << 14
-"""Frames, evenly spaced, whose powers are compared, at least; all of a shorter segment. So it costs next to nothing."""
-
 MOST_HELD = 1 << 26
 """Bytes of what decides, at most: a file may have hundreds of channels at a rate of radio."""
 
@@ -61,15 +58,16 @@ def mixed(blocks: Iterable[np.ndarray], rate: int) -> Iterator[Tensor]:
             yield average(block)
             continue
         stop = lead + min(round(DECIDING * rate), MOST_HELD // (4 * block.shape[1]))
-        held = _held(block, rest, stop)
-        channel = _loudest((held[0] if len(held) == 1 else np.concatenate(held))[lead:stop])
-        if channel is None:
-            yield from map(average, chain(held, rest))
-            return
-        if lead:
-            yield average(block[:lead])
-        for part in chain([block[lead:]], held[1:], rest):
-            yield torch.from_numpy(np.ascontiguousarray(part[:, channel]))
+        frames, rest = _first(block, rest, stop)
+        samples = _mean(frames)
+        channel = _loudest(frames[lead:stop], samples[lead:stop])
+        if channel is not None:
+            samples[lead:] = frames[lead:, channel]
+        for start in range(0, len(samples), len(block)):
+            yield torch.from_numpy(samples[start : start + len(block)])
+        for part in rest:
+            yield average(part) if channel is None else torch.from_numpy(np.ascontiguousarray(part[:, channel]))
+        return
 
 
 def mix(frames: np.ndarray, rate: int) -> Tensor:
@@ -79,38 +77,44 @@ def mix(frames: np.ndarray, rate: int) -> Tensor:
 
 def average(block: np.ndarray) -> Tensor:
     """Return the mean of the channels, (n,), of a block, (n, C) float32."""
-    mean = block[:, 0]
-    if block.shape[1] > 1:
-        mean = mean.copy()
-        for channel in range(1, block.shape[1]):
-            mean += block[:, channel]
-        mean /= block.shape[1]
-    return torch.from_numpy(mean)
+    return torch.from_numpy(_mean(block))
+
+
+def _mean(block: np.ndarray) -> np.ndarray:
+    channels = block.shape[1]
+    if channels == 1:
+        return block[:, 0]
+    mean: np.ndarray = block[:, 0] + block[:, 1]
+    for channel in range(2, channels):
+        mean += block[:, channel]
+    mean /= channels
+    return mean
 
 
 def first_heard(block: np.ndarray) -> int:
     """Return the number of the first frame of a block, (n, C), in which anything is heard; n if there is none."""
     for start in range(0, len(block), PIECE):
-        loud = (np.abs(block[start : start + PIECE]) > HEARD).any(1)
-        if loud.any():
-            return start + int(loud.argmax())
+        loud = np.abs(block[start : start + PIECE].reshape(-1)) > HEARD
+        first = int(loud.argmax())
+        if loud[first]:
+            return start + first // block.shape[1]
     return len(block)
 
 
-def _held(block: np.ndarray, rest: Iterator[np.ndarray], needed: int) -> list[np.ndarray]:
-    """Return a block and as many of the next ones as make a number of frames."""
-    held, count = [block], len(block)
-    while count < needed and (following := next(rest, None)) is not None:
-        held.append(following)
-        count += len(following)
-    return held
+def _first(block: np.ndarray, rest: Iterator[np.ndarray], count: int) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    """Return a block and of the next ones as much as makes a number of frames, and the blocks after that."""
+    held, missing = [block], count - len(block)
+    while missing > 0 and (following := next(rest, None)) is not None:
+        held.append(following[:missing])
+        if len(following) > missing:
+            rest = chain([following[missing:]], rest)
+        missing -= len(following)
+    return (block if len(held) == 1 else np.concatenate(held)), rest
 
 
-def _loudest(frames: np.ndarray) -> int | None:
-    """Return the loudest channel of frames, (n, C), that cancel in their mean; None if they do not."""
-    compared = np.ascontiguousarray(frames[:: max(len(frames) // COMPARED, 1)])
-    mean = average(compared)
-    together, apart = frames.shape[1] ** 2 * float(mean @ mean), float(np.vdot(compared, compared))
+def _loudest(frames: np.ndarray, mean: np.ndarray) -> int | None:
+    """Return the loudest channel of frames, (n, C), that cancel in their mean, (n,); None if they do not."""
+    together, apart = frames.shape[1] ** 2 * float(mean @ mean), float(np.vdot(frames, frames))
     if not together < CANCELLED * apart:  # NaN, too, is for the mean to show
         return None
-    return int(np.square(compared, dtype=np.float64).sum(0).argmax())
+    return int(np.square(frames, dtype=np.float64).sum(0).argmax())

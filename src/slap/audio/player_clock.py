@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from slap.audio.mixing import Mix
-from slap.audio.reader import BLOCK, AudioFile, samples_in
+from slap.audio.reader import BLOCK, AudioFile
+from slap.audio.resample import samples_in
 from slap.core.units import Seconds
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
-from math import floor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from slap.audio.arrays import check_samples
 from slap.audio.decoders import (
     PADDING,
     ROUNDING,
@@ -37,19 +37,16 @@ from slap.audio.decoders import (
 )
 from slap.audio.errors import AudioError, Guard
 from slap.audio.mixing import Mix, mixed
-from slap.audio.resample import resample, resampled, samples_after
+from slap.audio.resample import resample, resampled, samples_after, samples_in
 from slap.core.units import Seconds
 
-__all__ = ["AudioError", "AudioFile", "Header", "blocks", "check_samples", "header", "measure", "read"]
+__all__ = ["AudioError", "AudioFile", "Header", "blocks", "header", "measure", "read"]
 
 BLOCK: Seconds = 30.0
 """Length of a block; a segment up to one and a half of it is one block."""
 
 LARGEST_BLOCK = 1 << 26
 """Bytes of samples that are decoded at once: a small file may hold hundreds of channels at a rate of radio."""
-
-LOUDEST = 100.0
-"""Float samples beyond this are no audio in -1 to 1, most likely integers that were converted without scaling."""
 
 ESTIMATE: Seconds = 0.05
 """Time by which the data of an MP3 may end early: without a frame that counts the others, its length is an estimate."""
@@ -257,8 +254,7 @@ class AudioFile:
             return max(samples_in((first + frames) / own - start, rate), 1)
 
         if not begin:
-            where = f" from {start:.3f} s on" if start else ""
-            raise AudioError(f"{self.name} holds no samples{where}", "empty", self.name)
+            raise self._empty(start)
         frames, stream = sum(map(len, begin)), self._mixed(chain(begin, decoded), first, mix)
         if 2 * frames <= 3 * size:
             parts = list(stream)
@@ -285,7 +281,7 @@ class AudioFile:
         if not missing:
             return
         if at == span.start:
-            raise self._beyond_the_end(at, stop)
+            raise self._beyond_the_end(at, stop) if at else self._empty()
         beyond = max(stop - self.header.frames, 0) if self.header.exact else 0
         cut_short = self.header.exact or self.note
         slack = max(min(self._slack(span.frames), ESTIMATE), 0 if cut_short else self._lossy_tolerance())
@@ -297,6 +293,10 @@ class AudioFile:
                 self.name,
             )
         yield np.zeros((missing, self.header.channels), np.float32)
+
+    def _empty(self, start: Seconds = 0.0) -> AudioError:
+        where = f" from {start:.3f} s on" if start else ""
+        return AudioError(f"{self.name} holds no samples{where}", "empty", self.name)
 
     def _beyond_the_end(self, start: int, stop: int) -> AudioError:
         self.measure()
@@ -370,34 +370,3 @@ def blocks(
     """
     with AudioFile(path) as file:
         yield from file.blocks(rate, start, duration, seconds)
-
-
-def samples_in(seconds: Seconds, rate: int) -> int:
-    """Return the nearest number of samples of a time, halves rounded up, as Lhotse does."""
-    return floor(round(seconds * rate, 8) + 0.5)
-
-
-def check_samples(samples: Tensor, name: str, start: int = 0) -> None:
-    """Refuse samples that are not finite or far beyond -1 to 1.
-
-    Args:
-        samples: (..., n), with n above 0.
-        name: of the recording, for messages.
-        start: the number of the first sample.
-
-    Raises:
-        AudioError: there is one.
-    """
-    low, high = (float(extreme) for extreme in samples.aminmax())  # both NaN if any is
-    if low >= -LOUDEST and high <= LOUDEST:
-        return
-    finite = samples.isfinite()
-    if not bool(finite.all()):
-        first = tuple((~finite).nonzero()[0].tolist())
-        found = f"has a sample that is {samples[first]:.0f}, number {start + first[-1]}; all must be finite"
-    else:
-        found = (
-            f"has samples of up to {max(-low, high):.6g}; floats must lie in -1 to 1 (divide what were 16-bit integers "
-            "by 32768, or pass them as int16)"
-        )
-    raise AudioError(f"{name} {found}", "not_finite")

@@ -13,11 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cache
-from math import ceil, isqrt
+from math import ceil, floor, isqrt
 
 import torch
 from torch import Tensor
 from torchaudio.transforms import Resample
+
+from slap.core.units import Seconds
 
 WIDTH, ROLLOFF = 6, 0.99
 """Zero crossings of the filter, and the share of the band that it keeps; torchaudio's defaults."""
@@ -40,6 +42,11 @@ _filters: dict[tuple[int, int], Resample] = {}
 def samples_after(samples: int, rate: int, wanted: int) -> int:
     """Return T' of T samples: the nearest number, halves rounded up, and at least 1."""
     return max((2 * samples * wanted + rate) // (2 * rate), 1)
+
+
+def samples_in(seconds: Seconds, rate: int) -> int:
+    """Return the nearest number of samples of a time, halves rounded up, as Lhotse does."""
+    return floor(round(seconds * rate, 8) + 0.5)
 
 
 @cache

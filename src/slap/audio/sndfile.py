@@ -53,11 +53,11 @@ class SndFile:
         self._file = self._open()
         self._reach = claim.reach if self._file.can_seek() else 0
         self.frames, self.samplerate, self.channels = self._file.frames, self._file.samplerate, self._file.channels
-        container = self._file.format
-        self.sure = self._sure(container, self._file.subtype)
+        container, coding = self._file.format, self._file.subtype
+        self.sure = self._sure(container, coding)
         self.lossy = container in ("MP3", "OGG")
-        self.declared: int | None = self._declared(container)
-        self._lead = LEAD * self.samplerate if container == "OGG" and self._file.subtype == "OPUS" else 0
+        self.declared: int | None = self._declared() if container in LOGGED and not claim.whole else self.frames
+        self._lead = LEAD * self.samplerate if coding == "OPUS" else 0
         self._silent = container in ("CAF", "RF64")  # whose log does not say that the data ends too early
         self._at = 0
         self._second: FfmpegFile | None = None
@@ -85,9 +85,9 @@ class SndFile:
         """Number of packets that were passed over."""
         return self._second.damaged if self._second else 0
 
-    def _declared(self, container: str) -> int:
-        """Return T by the header; libsndfile's is that of the data that is there."""
-        short = _CUT_SHORT.search(self._file.extra_info) if container in LOGGED else None
+    def _declared(self) -> int:
+        """Return T by the header, of which libsndfile's log tells; its own is that of the data that is there."""
+        short = _CUT_SHORT.search(self._file.extra_info)
         if not short or int(short[1]) >= UNKNOWN or int(short[1]) <= int(short[2]):
             return self.frames
         return round(self.frames * int(short[1]) / max(int(short[2]), 1))
@@ -142,11 +142,12 @@ class SndFile:
 
     def _read_first(self, frames: int) -> np.ndarray:
         """Decode by libsndfile, nothing where it fails: it loses its place in some valid FLAC."""
+        block = np.empty((frames, self.channels), np.float32)
         try:
-            block: np.ndarray = self._file.read(frames, dtype="float32", always_2d=True)
+            count = self._file.buffer_read_into(block, "float32")  # in less time than by `read`
         except soundfile.SoundFileError:
-            return np.zeros((0, self.channels), np.float32)
-        return block
+            count = 0
+        return block[:count]
 
     def length(self) -> int:
         """Return T."""

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 from torch import Tensor
 
 from slap.audio.arrays import check_rate, from_array
-from slap.audio.reader import AudioError, AudioFile, samples_in
-from slap.audio.resample import samples_after
+from slap.audio.reader import AudioError, AudioFile
+from slap.audio.resample import samples_after, samples_in
 from slap.core.units import Seconds
 
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from slap.audio.player_clock import on_clock
-from slap.audio.reader import AudioFile, samples_in
+from slap.audio.reader import AudioFile
+from slap.audio.resample import samples_in
 from slap.core.errors import UserError
 from slap.core.units import Seconds
 
