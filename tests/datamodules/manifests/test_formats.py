@@ -138,12 +138,13 @@ def test_up_to_eight_channels_are_averaged(tmp_path: Path, channels: int) -> Non
         torch.testing.assert_close(load(cut_of(tmp_path / f"a.{name}")), mean, rtol=0, atol=1e-4)
 
 
-def test_opus_of_a_manifest_that_says_48_khz(tmp_path: Path) -> None:
-    """libsndfile reports the rate of an Opus encoder's input; other decoders always report 48 kHz."""
+@pytest.mark.parametrize("rate", [48_000, RATE])
+def test_opus_by_a_manifest_of_either_rate(tmp_path: Path, rate: int) -> None:
+    """libsndfile reports the rate of an Opus encoder's input; other decoders, and ours, always report 48 kHz."""
     write(tmp_path / "a.opus", sweep(4.0, RATE), RATE)
-    assert header(tmp_path / "a.opus").rate == RATE
+    assert header(tmp_path / "a.opus").rate == 48_000
     source = AudioSource("file", [0], str(tmp_path / "a.opus"))
-    recording = Recording("r", [source], 48000, 4 * 48000, 4.0)
+    recording = Recording("r", [source], rate, 4 * rate, 4.0)
     for cut in (recording.to_cut(), recording.to_cut().truncate(offset=1.0, duration=2.0)):
         audio = load(mono(cut, RATE))
         assert len(audio) == round(cut.duration * RATE)
