@@ -30,6 +30,8 @@ def embed(network: Network, patches: Packed) -> Tensor:
     places[real] = patches.positions
     rotation = rotary(places.flatten(0, 1), encoder.head_width)
     x = encoder.embed(values)
+    if encoder.row_embedding is not None:
+        x = x + encoder.row_embedding[places[..., 1]]
     for block in encoder.blocks:
         x = _block(block, x, rotation, _mask(real, block.attention.window))
     return network.audio_pool(patches.replace(encoder.norm(x)[real]))

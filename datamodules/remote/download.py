@@ -12,7 +12,8 @@ from typing import IO, TypeVar
 from slap.core.units import Seconds
 from slap.datamodules.remote.errors import RemoteChangedError, RemoteError, TransientError
 from slap.datamodules.remote.settings import tries
-from slap.datamodules.remote.store import RemoteFile, store_of
+from slap.datamodules.remote.store import RemoteFile
+from slap.datamodules.remote.stores import store_of
 
 log = logging.getLogger(__name__)
 

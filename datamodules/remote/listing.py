@@ -10,7 +10,8 @@ from slap.datamodules.remote.address import WEB
 from slap.datamodules.remote.cache import found
 from slap.datamodules.remote.download import attempted
 from slap.datamodules.remote.errors import RemoteMissingError
-from slap.datamodules.remote.store import RemoteFile, store_of
+from slap.datamodules.remote.store import RemoteFile
+from slap.datamodules.remote.stores import store_of
 
 ASKED = 16
 """Files that are asked for at the same time."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from slap.datamodules.remote.address import WEB, masked
+from slap.datamodules.remote.address import masked
 
 CHUNK = 1 << 20
 """Bytes that are written to disk at a time."""
@@ -72,18 +72,3 @@ class Store(ABC):
             RemoteError: there is no such folder, it cannot be listed, or it may not be read.
             TransientError: there was no answer.
         """
-
-
-def store_of(url: str) -> Store:
-    """Return the place in which a file or folder lies.
-
-    Raises:
-        MissingDependencyError: the library that reads from it is not installed.
-    """
-    if url.startswith(tuple(f"{scheme}:" for scheme in WEB)):
-        from slap.datamodules.remote.web import WebServer
-
-        return WebServer()
-    from slap.datamodules.remote.objects import ObjectStore
-
-    return ObjectStore()

@@ -85,7 +85,15 @@ def test_audio_without_captions(folder):
     both, alone, tuned = page.commands("slap fit")
     for command in (both, alone):
         assert main([*command[1:], *pages.SMALL, *options]) == 0
-    assert main([*tuned[1:], *(option for option in options if option.startswith(("--trainer", "--data", "--model.warmup")))]) == 0
+    assert (
+        main(
+            [
+                *tuned[1:],
+                *(option for option in options if option.startswith(("--trainer", "--data", "--model.warmup"))),
+            ]
+        )
+        == 0
+    )
 
 
 def test_the_augmentations(folder):

@@ -11,7 +11,7 @@ from slap.datamodules import ManifestError
 from slap.datamodules.remote import objects
 from slap.datamodules.remote.cache import copy_of, found, local_copy
 from slap.datamodules.remote.errors import RemoteChangedError, RemoteError, RemoteMissingError
-from slap.datamodules.remote.store import store_of
+from slap.datamodules.remote.stores import store_of
 
 ROOT = "s3://sounds"
 

@@ -8,7 +8,7 @@ from slap.datamodules.remote import web as module
 from slap.datamodules.remote.cache import local_copy
 from slap.datamodules.remote.download import look
 from slap.datamodules.remote.errors import RemoteError, RemoteMissingError
-from slap.datamodules.remote.store import store_of
+from slap.datamodules.remote.stores import store_of
 from web_server import serving
 
 
