@@ -101,7 +101,7 @@ def test_labels_and_lists_of_captions_and_segments(tmp_path: Path) -> None:
     assert [(clip.id, clip.reason) for clip in bad] == [("two", "caption")]
     assert read_manifest(f"hf:{tmp_path}/set", captioned=False).uncaptioned.tolist() == [1]
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the library leaves metadata.csv open
+
 @pytest.mark.filterwarnings("ignore:unclosed file.*metadata.csv:ResourceWarning")  # by datasets
 def test_a_folder_of_audio_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels from folders, or captions from metadata.csv; a file is the same clip as in any other manifest."""
