@@ -3,7 +3,7 @@
 n samples of a block.
 
 A recording is silent (our choice) if its level is below -70 dBFS: nothing that a person hears beside sound at usual
-levels. Dither and the residue of channels that cancel lie below -84 dBFS; the softest of 10,000 real clips of ESC-50,
+levels. Dither and the residue of channels that cancel lie below -84 dBFS; the softest of 7,800 real clips of ESC-50,
 UrbanSound8K, Speech Commands, RAVDESS and FSDD has -56 dBFS. The level is half of the difference between the largest
 and the smallest sample, so that a constant offset, which is not heard, does not count.
 """
