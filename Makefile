@@ -22,7 +22,7 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 test: .venv/installed
 	$(TEST) -m "not slow and not distributed" $(ARGS)
 
-# The rest: what takes more than ten seconds, and what starts several processes.
+# The rest: what takes more than some seven seconds, and what starts several processes.
 test-slow: .venv/installed
 	$(TEST) -m "slow or distributed" $(ARGS)
 

@@ -82,6 +82,7 @@ def test_ctrl_c_stops_as_sigterm_does(whole, clips, tmp_path):
     assert_same_run(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_killed_by_force_and_stopped_with_workers(whole, clips, tmp_path):
     """Programs, and other workers than the run without interruption: the stream does not depend on them."""
     settings = {**EVERY, "data.num_workers": 2, "trainer.save_every": 2, "trainer.async_save": "true"}
@@ -136,6 +137,7 @@ def test_other_data_are_refused_by_name_or_begin_the_epoch_anew(clips, tmp_path)
     assert len(first) == len(set(first)) == 50  # and the epoch is whole
 
 
+@pytest.mark.slow
 def test_one_command_begins_and_continues(clips, tmp_path, capsys):
     arguments = options(clips, tmp_path, **EVERY, **{"trainer.enable_checkpointing": "false"})
     assert in_process(arguments, {"batch": 2, "signal": signal.SIGTERM}, again=True) == 143

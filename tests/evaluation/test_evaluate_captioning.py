@@ -99,6 +99,7 @@ def test_clotho_without_java(model, corpora, tmp_path, no_java, capsys, monkeypa
     assert "done before" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.java
 def test_with_java_all_that_needs_no_download_comes(model, clips):
     result = CaptioningTask(beam=1, max_length=6).run(EvaluatedModel(slap.load(model)), clips, silent)

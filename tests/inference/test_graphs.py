@@ -122,6 +122,7 @@ def test_programs_run_without_the_library(exported, network, tmp_path):
         torch.testing.assert_close(found, embedded(network, clip), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_modernbert_as_a_graph(tmp_path):
     pytest.importorskip("transformers")
     network = SLAP(audio={"name": "transformer", "size": "nano"}, text=MODERNBERT, embedding_dim=16).eval()

@@ -374,6 +374,7 @@ print((between - before) / 1024, (resource.getrusage(resource.RUSAGE_SELF).ru_ma
 """
 
 
+@pytest.mark.slow
 def test_an_hour_takes_no_more_memory_than_minutes(tmp_path):
     rate, rng = 11_025, np.random.default_rng(0)
     block = rng.integers(-9000, 9000, 60 * rate).astype(np.int16)

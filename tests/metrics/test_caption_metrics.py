@@ -47,6 +47,7 @@ EXPECTED = {  # coco-caption's values: corpus, then each clip
 METRICS = CaptionMetrics("PTB", coco=True)
 
 
+@pytest.mark.slow
 @pytest.mark.java
 def test_reference_values():
     scores = METRICS.scores(WRITTEN, REFERENCES)

@@ -232,6 +232,7 @@ def test_the_sum_of_bleu_counts_gives_the_corpus_value():
         assert bleu_of((each.sum(0) + each[1])[None], n).item() == pytest.approx(twice, rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.java
 def test_meteors_formula_gives_what_its_program_gives():
     """Also where nothing matches, all does, there is nothing, or matches are stems, synonyms and paraphrases."""

@@ -180,6 +180,7 @@ def test_an_interrupted_update_says_so(folder, capsys, monkeypatch):
     assert "4 added" in run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
 
 
+@pytest.mark.slow
 def test_a_killed_update_goes_on_where_it_was(folder):
     """With kill -9, after the first commit."""
     rng = np.random.default_rng(1)

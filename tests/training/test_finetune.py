@@ -124,6 +124,7 @@ def test_audioset(size, tmp_path, tiny_checkpoint):
     assert "corpus" not in config["trainer"]  # --data.corpus says it
 
 
+@pytest.mark.slow
 def test_esc50_by_folds_in_one_table(tmp_path, tiny_checkpoint, capsys):
     manifests = prepared(tmp_path, "esc50")
     options = [

@@ -236,6 +236,7 @@ def interrupted(clips, after):
     return some
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_a_parallel_run_that_goes_on_later(root, tmp_path):
     beep(root / "x.wav", 0.1)
     lines = [f"x.wav 0.0{number:05} toy/{number}" for number in range(3000)]
