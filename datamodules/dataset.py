@@ -22,6 +22,7 @@ from slap.core.bad_clip import BadClip
 from slap.core.batch import Batch, fingerprint
 from slap.core.errors import UserError
 from slap.core.packed import Packed
+from slap.core.segments import phrases_of
 from slap.core.units import Seconds
 from slap.datamodules.audio.decode import LARGEST
 from slap.datamodules.audio.load import check_captions, check_not_silent, is_silent, load, with_samples
@@ -32,6 +33,7 @@ from slap.datamodules.sampling.eval_windows import Segments
 from slap.datamodules.sampling.mixture import source_of
 from slap.datamodules.sampling.replacement import Replacements
 from slap.datamodules.sampling.sampler import BatchRequest
+from slap.datamodules.segments import crop, packed_segments, with_segments_moved
 
 Transform = Callable[[CutSet], CutSet]
 Tokenize = Callable[[Sequence[str]], Packed]
@@ -86,7 +88,7 @@ class EvaluationDataset(Dataset[Batch]):
         cut = whole
         if stop - start < whole.num_samples:
             rate = whole.sampling_rate
-            cut = whole.truncate(offset=start / rate, duration=(stop - start) / rate, preserve_id=True)
+            cut = crop(whole, start / rate, (stop - start) / rate)
         captions = [] if start else captions_to_evaluate(cut)
         custom = {**(cut.custom or {}), "source": source_of(self.firsts, clip)}
         cut = fastcopy(cut, supervisions=captions, custom=custom)
@@ -113,7 +115,8 @@ class TrainDataset(Dataset[Batch]):
         tasks: the zero-shot tasks whose labels every batch has.
         transforms: applied in order to the cuts of a batch, each with one caption and its audio in memory. The caption
             of a clip without any is empty, and dropped afterwards. Each cut's custom field `draw` is a text that is
-            different for each clip and epoch, from which transforms seed their random choices.
+            different for each clip and epoch, from which transforms seed their random choices. One that changes times
+            must change those in the custom field `segments` alike, see `slap.datamodules.segments`.
         max_clip: longer clips are cropped to this, at a random place.
         seed: seed of all that is random.
         replacements: replacements of bad clips; None replaces none.
@@ -175,7 +178,7 @@ class TrainDataset(Dataset[Batch]):
             text, about = self.captions.augmented(self.captions.draw(cut, rng), draw)
         if self.max_clip is not None and cut.duration > self.max_clip:
             start = rng.uniform(0, cut.duration - self.max_clip)
-            cut = cut.truncate(offset=start, duration=self.max_clip, preserve_id=True)
+            cut = crop(cut, start, self.max_clip)
         # One that spans the whole clip, so that no crop loses it.
         supervision = SupervisionSegment(cut.id, cut.recording_id, 0.0, cut.duration, 0, text, custom=about)
         custom = {**(cut.custom or {}), "draw": draw, "source": source}
@@ -186,7 +189,7 @@ class TrainDataset(Dataset[Batch]):
             return clips
         cuts = CutSet([with_samples(cut, samples) for cut, samples in clips])
         for transform in self.transforms:
-            cuts = transform(cuts)
+            cuts = with_segments_moved(transform, cuts)
         made: list[Loaded] = []
         for cut in cuts:
             try:
@@ -247,7 +250,7 @@ def batch_of(
 
     Args:
         clips: B mono cuts with their samples; the texts of the cuts' supervisions are the captions, the custom fields
-            `labels` and `tags` the labels and `source` the number of the source.
+            `labels` and `tags` the labels, `source` the number of the source and `segments` the segments.
         tokenize: captions to token ids, (M,).
         tasks: the zero-shot tasks that the batch answers for, None where a clip has no label.
         known: by the clip's id, captions that describe it beside those it has here. They count only while it still
@@ -279,6 +282,9 @@ def batch_of(
         for cut, group, other in zip(cuts, originals, others, strict=True)
         for text in dict.fromkeys([*group, *(other if set(group) & set(other) else ())])
     ]
+    found = [packed_segments(cut) for cut in cuts]
+    segments = () if all(known is None for known in found) else tuple(found)
+    phrases = phrases_of(segments)
     return Batch(
         audio=Packed.pack([samples for _, samples in clips]),
         text=tokenize(texts) if texts else Packed(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int32)),
@@ -295,4 +301,6 @@ def batch_of(
         source=torch.tensor([custom_of(cut).get("source", 0) for cut in cuts]),
         origins=tuple(origin_of(custom_of(cut)) for cut in cuts) if spans else (),
         read=len(cuts) if read is None else read,
+        segments=segments,
+        phrases=tokenize(phrases) if phrases else None,
     )

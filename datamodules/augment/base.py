@@ -27,6 +27,8 @@ class RandomTransform:
 
     seed: int
     probability: float | None = None
+    moves_segments: ClassVar[bool] = True
+    """True for a transform that changes the times of segments as it changes those of the audio."""
     before_mix: ClassVar[bool] = False
     """True for a transform that could cut away one of the clips that the caption of a mix names."""
 

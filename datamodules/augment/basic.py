@@ -18,8 +18,10 @@ from lhotse import CutSet, MonoCut
 from lhotse.cut import Cut, MixedCut
 from lhotse.utils import fastcopy
 
+from slap.core.segments import Rows
 from slap.core.units import Seconds
 from slap.datamodules.augment.base import Decibels, RandomTransform
+from slap.datamodules.segments import crop, faster, segments_of, together, with_field
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class RandomSpeed(RandomTransform):
     def transform(self, cut: Cut, rng: random.Random) -> Cut:
         """Return the cut at another speed."""
         factor = rng.choice(self.factors)
-        return cut if factor == 1 else cut.perturb_speed(factor, affix_id=False)
+        return cut if factor == 1 else faster(cut, factor)
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Mix(RandomTransform):
 
     The second clip is not longer than the first, has another caption and lies wholly within the first, so that the
     caption stays true and the batch does not get longer. A clip for which there is no second one stays as it is.
-    The mix gets an id of its own and has no labels.
+    The mix gets an id of its own and has no labels. It has the segments of both clips, if both were annotated.
 
     Args:
         probability: probability that a clip is mixed with a second one.
@@ -132,7 +134,9 @@ class Mix(RandomTransform):
         offset = rng.randint(0, cut.num_samples - other.num_samples) / cut.sampling_rate
         caption = cut.supervisions[0].text.rstrip(" .") + self.joint + other.supervisions[0].text
         level = rng.uniform(self.low, self.high)
-        mixed = _with_caption(cut, caption).mix(_with_caption(other, None), offset_other_by=offset, snr=level)
+        segments = together([(segments_of(cut), 0.0), (segments_of(other), offset)])
+        first, second = _with_caption(cut, caption, segments), _with_caption(other, None, None)
+        mixed = first.mix(second, offset_other_by=offset, snr=level)
         return fastcopy(mixed, id=f"{cut.id}+{other.id}")
 
 
@@ -148,6 +152,11 @@ class Only:
     prefix: str
     transform: Callable[[CutSet], CutSet]
 
+    @property
+    def moves_segments(self) -> bool:
+        """True if the transform does."""
+        return getattr(self.transform, "moves_segments", False)
+
     def __call__(self, cuts: CutSet) -> CutSet:
         """Return the batch with the matching cuts transformed and the others as they are, in order."""
         batch = list(cuts)
@@ -159,7 +168,7 @@ class Only:
 def segment(cut: Cut, start: int, size: int) -> Cut:
     """Return the segment of a cut from sample `start` on, `size` samples long, with the same id."""
     rate = cut.sampling_rate
-    return cut.truncate(offset=start / rate, duration=size / rate, preserve_id=True)
+    return crop(cut, start / rate, size / rate)
 
 
 def unlabeled(cut: Cut) -> dict[str, object]:
@@ -173,6 +182,6 @@ def _fits(cut: Cut, other: Cut) -> bool:
     return bool(other.supervisions[0].text != cut.supervisions[0].text)
 
 
-def _with_caption(cut: MonoCut, caption: str | None) -> MonoCut:
+def _with_caption(cut: MonoCut, caption: str | None, segments: Rows | None) -> MonoCut:
     supervisions = [] if caption is None else [fastcopy(cut.supervisions[0], text=caption)]
-    return fastcopy(cut, supervisions=supervisions, custom=unlabeled(cut))
+    return fastcopy(cut, supervisions=supervisions, custom=with_field(unlabeled(cut), segments))

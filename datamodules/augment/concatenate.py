@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import accumulate
 
 from lhotse import CutSet, MonoCut
 from lhotse.cut import Cut, MixedCut
@@ -15,6 +16,7 @@ from slap.core.units import Seconds
 from slap.datamodules.audio.load import mixed_down
 from slap.datamodules.augment.base import RandomTransform
 from slap.datamodules.augment.basic import unlabeled
+from slap.datamodules.segments import segments_of, together, with_field
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Concatenate(RandomTransform):
 
     The clips that are joined are taken from the batch itself, each once, so that the batch gets fewer clips and not
     more audio: the budget of seconds stays a hard limit. Which clips are joined depends on the batch. The sequence gets
-    an id of its own and has no labels.
+    an id of its own and has no labels. It has the segments of all its clips, if all were annotated.
 
     Args:
         probability: probability that a clip that is not joined yet gets others after it.
@@ -74,7 +76,9 @@ class Concatenate(RandomTransform):
         text = self.joint.join([_caption(cut).rstrip(" .") for cut in cuts[:-1]] + [_caption(cuts[-1])])
         cut = fastcopy(mixed_down(sequence), id=">".join(cut.id for cut in cuts))
         supervision = fastcopy(cuts[0].supervisions[0], id=cut.id, start=0.0, duration=cut.duration, text=text)
-        return fastcopy(cut, supervisions=[supervision], custom=unlabeled(single[0]))
+        starts = accumulate((part.duration for part in single), initial=0.0)
+        segments = together((segments_of(part), start) for part, start in zip(cuts, starts, strict=False))
+        return fastcopy(cut, supervisions=[supervision], custom=with_field(unlabeled(single[0]), segments))
 
 
 def _caption(cut: Cut) -> str:

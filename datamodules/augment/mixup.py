@@ -14,9 +14,11 @@ from lhotse.cut import Cut
 from lhotse.utils import fastcopy
 from torch import Tensor
 
+from slap.core.segments import Rows, cropped
 from slap.datamodules.audio.load import load, mixed_down, with_samples
 from slap.datamodules.augment.base import RandomTransform
 from slap.datamodules.dataset import custom_of, tags_of
+from slap.datamodules.segments import segments_of, together, with_field
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Mixup(RandomTransform):
     A clip becomes `share` x itself + (1 - share) x another one, both without their mean; the share is drawn from a
     Beta distribution. The other clip is cut, or lies at a random place in silence, so that the clip keeps its length.
     Its labels become soft: those of each clip with its share, those of both with the sum (`Batch.tags`). Captions are
-    joined, that of the larger share first. The mix gets an id of its own.
+    joined, that of the larger share first. The mix gets an id of its own, and the segments of both clips where they are
+    heard in it, if both were annotated.
 
     Args:
         probability: probability that a clip is mixed (PSLA, arXiv 2102.01243: 0.5).
@@ -51,13 +54,15 @@ class Mixup(RandomTransform):
             return cut
         other = rng.choice(others)
         share = rng.betavariate(self.alpha, self.alpha)
-        samples = mixed(load(cut), load(other), share, rng.random())
+        waves, place = (load(cut), load(other)), rng.random()
+        samples = mixed(*waves, share, place)
         one = with_samples(mixed_down(cut), samples)
         texts = [cut.supervisions[0].text, other.supervisions[0].text]
         text = self.joint.join([texts[share < 0.5].rstrip(" ."), texts[share >= 0.5]])
         name = f"{cut.id}*{other.id}"
         supervision = fastcopy(cut.supervisions[0], id=name, text=text if len(set(texts)) > 1 else texts[0])
-        return fastcopy(one, id=name, supervisions=[supervision], custom=_custom(cut, other, share))
+        custom = with_field(_custom(cut, other, share), _segments(cut, other, _overlap(*waves, place)))
+        return fastcopy(one, id=name, supervisions=[supervision], custom=custom)
 
 
 def mixed(first: Tensor, second: Tensor, share: float, place: float) -> Tensor:
@@ -74,12 +79,24 @@ def mixed(first: Tensor, second: Tensor, share: float, place: float) -> Tensor:
         >>> mixed(torch.tensor([1.0, -1.0, 1.0, -1.0]), torch.tensor([2.0, -2.0]), 0.75, 1.0).tolist()
         [0.75, -0.75, 1.25, -1.25]
     """
-    size = min(len(first), len(second))
-    begins = [round(place * (len(wave) - size)) for wave in (first, second)]
+    size, begins = _overlap(first, second, place)
     result = share * (first - first.mean())
     part = second[begins[1] : begins[1] + size]
     result[begins[0] : begins[0] + size] += (1 - share) * (part - part.mean())
     return result
+
+
+def _overlap(first: Tensor, second: Tensor, place: float) -> tuple[int, list[int]]:
+    """Return the samples that two waveforms have in common, and where these begin in each."""
+    size = min(len(first), len(second))
+    return size, [round(place * (len(wave) - size)) for wave in (first, second)]
+
+
+def _segments(cut: Cut, other: Cut, overlap: tuple[int, list[int]]) -> Rows | None:
+    """Return the segments of a mix: those of the first clip, and those of the part of the second that is in it."""
+    (size, begins), rate, theirs = overlap, cut.sampling_rate, segments_of(other)
+    part = None if theirs is None else cropped(theirs, begins[1] / rate, size / rate)
+    return together([(segments_of(cut), 0.0), (part, begins[0] / rate)])
 
 
 def _custom(cut: Cut, other: Cut, share: float) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from slap.core.errors import UserError
 from slap.core.files import atomic_write
+from slap.core.segments import Rows, fault_of, plain
 from slap.core.units import Seconds
 
 
@@ -37,6 +38,8 @@ class Clip:
         fold: fold for cross-validation that the clip belongs to, in corpora with folds.
         origin: source of the audio, e.g. {"youtube": id} or {"freesound": id}, by which overlaps of corpora are found.
         fields: field of the corpus that each caption is from: "caption", "template", "tags", ...; or nothing.
+        segments: phrases with the time in which each is heard, seconds from the begin of the clip, see
+            `slap.core.segments`; None if the clip was not annotated so.
 
     Raises:
         TypeError: captions, or the tags of a task, are a single text instead of a sequence of texts.
@@ -60,6 +63,7 @@ class Clip:
     fold: int | None = None
     origin: Mapping[str, str] = field(default_factory=dict)
     fields: Sequence[str] = ()
+    segments: Rows | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.captions, str):
@@ -76,6 +80,8 @@ class Clip:
             raise UserError(f"start must be 0 or more seconds, got {self.start}")
         if self.duration is not None and not 0 < self.duration < float("inf"):
             raise UserError(f"duration must be more than 0 seconds, got {self.duration}")
+        if self.segments is not None and (fault := fault_of(self.segments)):
+            raise UserError(f"`segments`: {fault}")
 
 
 def write_manifest(path: str | Path, clips: Iterable[Clip]) -> Path:
@@ -122,5 +128,7 @@ def _record(clip: Clip, folder: Path) -> dict[str, Any]:
         record["tags"] = {task: list(tags) for task, tags in clip.tags.items()}
     if clip.fold is not None:
         record["fold"] = clip.fold
+    if clip.segments is not None:  # an empty list says that nothing is heard
+        record["segments"] = plain(clip.segments)
     rest = {"corpus": clip.corpus, "split": clip.split, "origin": dict(clip.origin), "fields": list(clip.fields)}
     return record | {name: value for name, value in rest.items() if value}

@@ -38,7 +38,16 @@ from slap.datamodules.manifests.cut_index import (
     save_index,
 )
 from slap.datamodules.manifests.lines import record_of
-from slap.datamodules.manifests.safe_cuts import FIELDS, check_cut, cut_of, kept, recordings, strip, tracks_of
+from slap.datamodules.manifests.safe_cuts import (
+    FIELDS,
+    check_cut,
+    cut_of,
+    kept,
+    recordings,
+    strip,
+    tracks_of,
+    with_segments_gathered,
+)
 from slap.datamodules.manifests.sequence import Clips, repeated
 
 REMEMBERED = 64  # blocks whose cuts are kept in memory
@@ -269,6 +278,7 @@ def _lines(path: Path, cuts: Iterable[Cut]) -> Iterator[tuple[bytes, Cut]]:
     folder = os.path.abspath(path.parent)  # noqa: PTH100  # links stay as they are written
     for number, cut in enumerate(cuts, start=1):
         where = f"{path}, line {number}"
+        cut = with_segments_gathered(cut, where)
         check_cut(cut, where)
         yield json.dumps(_record(cut, folder, where), ensure_ascii=False).encode() + b"\n", cut
 

@@ -8,13 +8,16 @@ Four kinds are read. In the first two, a row is an audio file with its caption.
   `caption`. Optional: `id`; `start` and either `end` or `duration`, in seconds, for a clip within a long file; `label`
   and `label_<task>` for the zero-shot tasks "label" and "<task>"; `tags` and `tags_<task>` where a clip may have
   several labels, as `dog;rain`; `fold`, a whole number, for cross-validation; `corpus`, `split`; `youtube` and
-  `freesound`, the ids of the source of the audio. An empty cell is a missing value, as is a caption that says NaN,
+  `freesound`, the ids of the source of the audio; `segments`, see below, as JSON. An empty cell is a missing value, as is a caption that says NaN,
   null, None or n/a. Without any column of captions, captions are made of the labels.
 - `.jsonl` with the same names as keys; `caption` may be a list, `fields` lists the field of each caption, `labels` is
   an object of task and label, `tags` a list or an object of task and list, and `origin` an object of site and id.
+  `segments` lists phrases with the time in which each is heard (strong labels), in seconds from the begin of the clip,
+  `[{"start": 0.5, "end": 1.2, "text": "a dog barks"}]`; an empty list says that none is, see `slap.core.segments`.
 - `.jsonl` of Lhotse cuts, as `write_cuts` or Lhotse's `CutSet.to_file` writes them: each supervision's `text` is a
   caption, and the custom field `labels` maps tasks to labels. A cut keeps the channels that it names. Only plain
-  files are allowed as sources. See `slap.datamodules.manifests.safe_cuts` for the other fields that are kept.
+  files are allowed as sources. A supervision with the custom field `segment: true` is a segment, with its own start and
+  duration. See `slap.datamodules.manifests.safe_cuts` for the other fields that are kept.
 - a folder in Lhotse's Shar format, cuts and audio in shards, as `slap pack` writes it; see
   `slap.datamodules.shar.read`. It may lie in an object store or on a web server, see `slap.datamodules.remote.shards`.
 - tar files in the WebDataset format: a folder of them, or `shards/{000..099}.tar`; see
@@ -180,10 +183,12 @@ def _holds_cuts(path: Path) -> bool:
 
 
 def captions_of(cuts: Iterable[Cut]) -> Iterator[str]:
-    """Yield all captions of cuts, in order."""
+    """Yield all captions of cuts, in order, those of each cut with the phrases of its segments after them."""
     for cut in cuts:
         for supervision in cut.supervisions:
             yield supervision.text
+        for segment in (cut.custom or {}).get("segments") or ():
+            yield segment["text"]
 
 
 def open_folder(folder: Path, bad: list[BadClip], roots: Sequence[str] = ()) -> Clips:

@@ -4,8 +4,13 @@ Lhotse executes a recording source of type `command`, and opens paths like `pipe
 come from anywhere, so every source that is not a plain file is refused before Lhotse sees it.
 
 Custom fields that are kept, all optional: `labels` {task: label} and `tags` {task: [label, ...]} for the zero-shot
-tasks, `corpus`, `split`, `fold`, and `origin` {site: id}, the source of the audio. A supervision keeps `field`, the
-field of the corpus that its caption is from. Other custom fields are dropped, since they may hold audio sources too.
+tasks, `corpus`, `split`, `fold`, `origin` {site: id}, the source of the audio, and `segments`, phrases with the time in
+which each is heard, see `slap.core.segments`. A supervision keeps `field`, the field of the corpus that its caption is
+from. Other custom fields are dropped, since they may hold audio sources too.
+
+A supervision with the custom field `segment` set to true is no caption but a segment: its text is the phrase, and its
+start and duration say when it is heard. All others are captions of the whole cut, whatever their times. The segments of
+a mix are those of its tracks, later by the tracks' offsets.
 """
 
 from __future__ import annotations
@@ -17,11 +22,13 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from lhotse import Recording
-from lhotse.cut import Cut, MixedCut, MonoCut, MultiCut
+from lhotse import Recording, SupervisionSegment
+from lhotse.cut import Cut, MixedCut, MonoCut, MultiCut, PaddingCut
 from lhotse.cut.set import deserialize_cut
+from lhotse.utils import fastcopy
 
 from slap.audio.decoders import RATES
+from slap.core.segments import FORM, cropped, fault_of, outside, plain, shifted
 from slap.datamodules.audio.stored import StoredAudio
 from slap.datamodules.captions.validate import NO_TEXT, quoted
 from slap.datamodules.manifests.clip import ManifestError
@@ -43,10 +50,14 @@ FIELDS = {
     "split": (lambda value: isinstance(value, str), "be text"),
     "fold": (lambda value: isinstance(value, int), "be a whole number"),
     "origin": (lambda value: _texts(value, str), "map sites to ids"),
+    "segments": (lambda value: not fault_of(value), f"be a list of {FORM}"),
 }
 """The custom fields that are kept: a check of the value, and the words for a message."""
 
-KEPT_OF_CAPTIONS = ("field",)
+SEGMENT = "segment"
+"""The custom field of a supervision that is a segment."""
+
+KEPT_OF_CAPTIONS = ("field", SEGMENT)
 CUTS = ("MonoCut", "MultiCut", "MixedCut")
 
 
@@ -85,7 +96,7 @@ def cut_of(
         if dropped is not None:
             dropped |= dict.fromkeys(name for name in record.get("custom") or () if name not in FIELDS)
         strip(record)
-        cut = deserialize_cut(record)
+        cut = with_segments_gathered(deserialize_cut(record), where)
         check_cut(cut, where, captioned)
         return _resolved(cut, str(folder), where, roots)
     except ManifestError:
@@ -125,6 +136,62 @@ def check_cut(cut: Cut, where: str, captioned: bool = True) -> None:
         written = json.dumps(custom[name], ensure_ascii=False) if name in custom else ""
         if NO_TEXT.search(written):
             raise ManifestError(f"{where}: the custom field `{name}` is not UTF-8 text: {quoted(written)}")
+
+
+def with_segments_gathered(cut: Cut, where: str) -> Cut:
+    """Return a cut whose segments are all in its custom field `segments`, none of them among its supervisions.
+
+    Args:
+        cut: a cut; it is not modified.
+        where: file and line, for messages.
+
+    Raises:
+        ManifestError: a track's custom field `segments`, or a supervision that is a segment, is malformed.
+    """
+    parts = list(cut.tracks) if isinstance(cut, MixedCut) else [cut]
+    own = [part.cut if isinstance(cut, MixedCut) else part for part in parts]
+    if not any(map(_has_segments, own)):
+        return cut
+    offsets = [part.offset if isinstance(cut, MixedCut) else 0.0 for part in parts]
+    found = [one for part, offset in zip(own, offsets, strict=True) for one in shifted(_segments(part, where), offset)]
+    stripped = [_without_segments(part) for part in own]
+    if isinstance(cut, MixedCut):
+        cut = fastcopy(cut, tracks=[fastcopy(a, cut=b) for a, b in zip(parts, stripped, strict=True)])
+    else:
+        cut = stripped[0]
+    first = next(tracks_of(cut))
+    first.custom = {**(first.custom or {}), "segments": cropped(found, 0.0, cut.duration)}
+    return cut
+
+
+def _is_segment(supervision: SupervisionSegment) -> bool:
+    return bool((supervision.custom or {}).get(SEGMENT))
+
+
+def _has_segments(cut: Any) -> bool:
+    own = (getattr(cut, "custom", None) or {}).get("segments") is not None
+    return own or any(map(_is_segment, cut.supervisions))
+
+
+def _segments(cut: Any, where: str) -> list[dict[str, Any]]:
+    """Return the segments of a cut that is no mix."""
+    own = (getattr(cut, "custom", None) or {}).get("segments") or []
+    if fault := fault_of(own) or outside(own, cut.duration):
+        raise ManifestError(f"{where}: the custom field `segments`: {fault}")
+    # A supervision may begin before its cut, or end after it.
+    marked = [part for part in cut.supervisions if _is_segment(part)]
+    if lost := [part.id for part in marked if not (part.text or "").strip() or part.duration <= 0]:
+        raise ManifestError(f"{where}: the supervision {lost[0]!r} is a segment without a text or a duration")
+    rows = [{"start": part.start, "end": part.start + part.duration, "text": part.text.strip()} for part in marked]
+    return [*plain(own), *cropped(rows, 0.0, cut.duration)]
+
+
+def _without_segments(cut: Any) -> Any:
+    if isinstance(cut, PaddingCut):
+        return cut
+    custom = {name: value for name, value in (cut.custom or {}).items() if name != "segments"}
+    captions = [part for part in cut.supervisions if not _is_segment(part)]
+    return fastcopy(cut, custom=custom or None, supervisions=captions)
 
 
 def _check_recording(recording: Recording, where: str) -> None:

@@ -5,6 +5,7 @@ Every error names the file and the line, numbered from 1.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from typing import Any
 
 from slap.core.bad_clip import BadClip
 from slap.core.errors import UserError
+from slap.core.segments import FORM, fault_of, plain
 from slap.datamodules.captions.validate import NO_TEXT, quoted, says_missing, text_error
 from slap.datamodules.manifests.audio_files import AudioFiles
 from slap.datamodules.manifests.clip import Clip, ManifestError
@@ -203,6 +205,7 @@ def clip_of(record: Record, audio: str, name: str, captioned: bool = True) -> Cl
     segment = f"@{start}" + (f"+{duration}" if duration is not None else "") if start or duration is not None else ""
     name = _text(record, "id") if "id" in record else name + segment
     about: dict[str, Any] = {"tags": _tags(record), "fold": _fold(record), **_origin(record)}
+    about["segments"] = _segments(record)
     captions, fields = _captions(record, captioned)
     return Clip(name, audio, captions, _labels(record), start, duration, fields=fields, **about)
 
@@ -240,10 +243,15 @@ def _merge(known: Clip, clip: Clip, line: int, files: AudioFiles) -> Clip:
         if before is not None and now is not None and before != now:
             raise UserError(f"clip {clip.id!r} has the {what} {now!r}, but on line {line} {before!r}")
     fields = () if not known.fields and not clip.fields else (*_fields(known), *_fields(clip))
+    if known.segments is not None and clip.segments is not None and known.segments != clip.segments:
+        raise UserError(f"clip {clip.id!r} has other `segments` than on line {line}; list all of them in one row")
+    segments = clip.segments if known.segments is None else known.segments
     captions = (*known.captions, *clip.captions)
     fold = clip.fold if known.fold is None else known.fold
     labels, tags = {**known.labels, **clip.labels}, {**known.tags, **clip.tags}
-    return replace(known, captions=captions, fields=fields, labels=labels, tags=tags, fold=fold)
+    return replace(
+        known, captions=captions, fields=fields, labels=labels, tags=tags, fold=fold, segments=segments
+    )
 
 
 def _fields(clip: Clip) -> tuple[str, ...]:
@@ -326,6 +334,21 @@ def _fold(record: Record) -> int | None:
     if fold is not None and (isinstance(fold, bool) or not isinstance(fold, int)):
         raise UserError(f"`fold` must be a whole number, got {fold!r}")
     return fold
+
+
+def _segments(record: Record) -> list[dict[str, Any]] | None:
+    """Return the segments of a record, from a list or, in a CSV, from its JSON text; None if it has no such column."""
+    value = record.get("segments")
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise UserError(f"`segments` must be a JSON list of {FORM}, got {value[:80]!r}: {error}") from error
+    if value is None:
+        return None
+    if fault := fault_of(value):
+        raise UserError(f"`segments`: {fault}")
+    return plain(value)
 
 
 def _origin(record: Record) -> dict[str, Any]:

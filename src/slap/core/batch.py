@@ -5,15 +5,17 @@ B clips, C captions of these clips, K pairs of a clip and a caption, N audio sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from slap.core.bad_clip import BadClip
 from slap.core.packed import Packed, PickledAsBytes
+from slap.core.segments import Segment
 
 
 def fingerprint(texts: Sequence[str]) -> Tensor:
@@ -22,7 +24,7 @@ def fingerprint(texts: Sequence[str]) -> Tensor:
     return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in digests], dtype=torch.int64)
 
 
-_TENSORS = ("audio", "text", "clip", "clip_key", "caption_key", "pairs", "source")
+_TENSORS = ("audio", "text", "clip", "clip_key", "caption_key", "pairs", "source", "phrases")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,10 @@ class Batch(PickledAsBytes):
         origins: what each of the B clips was cut from (a recording, a video, a speaker), "" where that is not known;
             clips of one origin are no independent observations. Empty: of none it is known.
         read: number of clips that were read for the batch, including those that transforms combined. Default: B.
+        segments: of each of the B clips when phrases are heard in it, None for a clip that was not annotated so, see
+            `slap.core.segments`. Empty where no clip of the batch was.
+        phrases: token ids of the different phrases of `segments`, in the order in which they first come there, see
+            `phrases_of`. None: there are no phrases.
         clip_index: the values of `clip` on the host, where they are known without waiting for a GPU. Default: copied
             from `clip`.
     """
@@ -73,6 +79,8 @@ class Batch(PickledAsBytes):
     origins: tuple[str, ...] = ()
     read: int = None  # type: ignore[assignment]  # never None once made
     clip_index: tuple[int, ...] = None  # type: ignore[assignment]  # never None once made
+    segments: tuple[tuple[Segment, ...] | None, ...] = ()
+    phrases: Packed | None = None
 
     def __post_init__(self) -> None:
         if self.read is None:
@@ -114,8 +122,12 @@ class Batch(PickledAsBytes):
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Move the batch to another device. The host does not wait for copies to a GPU, which orders its own work."""
         later = non_blocking or torch.device(device).type not in ("cpu", "mps")
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=later) for name in _TENSORS})
+        return replace(self, **{name: part.to(device, non_blocking=later) for name, part in self._tensors()})
 
     def pin_memory(self) -> Batch:
         """Copy the batch to page-locked memory."""
-        return replace(self, **{name: getattr(self, name).pin_memory() for name in _TENSORS})
+        return replace(self, **{name: part.pin_memory() for name, part in self._tensors()})
+
+    def _tensors(self) -> Iterator[tuple[str, Any]]:
+        found = ((name, getattr(self, name)) for name in _TENSORS)
+        return ((name, part) for name, part in found if part is not None)

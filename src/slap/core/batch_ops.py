@@ -9,12 +9,13 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, chain, pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from slap.core.batch import Batch
 from slap.core.packed import Layout, Packed
+from slap.core.segments import phrases_of
 
 T = TypeVar("T")
 
@@ -43,7 +44,33 @@ def concat(batches: Sequence[Batch]) -> Batch:
         origins=tuple(chain.from_iterable(batch.origins for batch in batches)),
         read=sum(batch.read for batch in batches),
         clip_index=tuple(i + start for batch, start in zip(batches, starts, strict=False) for i in batch.clip_index),
+        **_segments_of(batches),
     )
+
+
+def _segments_of(batches: Sequence[Batch]) -> dict[str, Any]:
+    """Return the segments of several batches, and the tokens of their different phrases."""
+    if not any(batch.segments for batch in batches):
+        return {}
+    segments = tuple(chain.from_iterable(batch.segments or (None,) * len(batch) for batch in batches))
+    parts = [batch for batch in batches if batch.phrases is not None]
+    if not parts:
+        return {"segments": segments}
+    names = list(chain.from_iterable(phrases_of(batch.segments) for batch in parts))
+    place = {text: number for number, text in reversed(list(enumerate(names)))}
+    tokens = concat_packed([batch.phrases for batch in parts if batch.phrases is not None])
+    return {"segments": segments, "phrases": tokens.take([place[text] for text in phrases_of(segments)])}
+
+
+def _segments_in(batch: Batch, clips: Sequence[int]) -> dict[str, Any]:
+    """Return the segments of some clips of a batch, and the tokens of their different phrases."""
+    segments = _chosen(batch.segments, clips)
+    if all(known is None for known in segments):
+        return {"segments": (), "phrases": None}
+    place = {text: number for number, text in enumerate(phrases_of(batch.segments))}
+    names = phrases_of(segments)
+    tokens = None if batch.phrases is None or not names else batch.phrases.take([place[text] for text in names])
+    return {"segments": segments, "phrases": tokens}
 
 
 def _labels(batch: Batch, task: str) -> Sequence[str | None]:
@@ -103,6 +130,7 @@ def split(batch: Batch, sizes: Sequence[int]) -> list[Batch]:
                 captions=batch.captions[captions],
                 source=batch.source[clips],
                 clip_index=tuple(clip - start for clip in owner[captions]),
+                **_segments_in(batch, range(start, stop)),
             )
         )
     return parts
@@ -151,6 +179,7 @@ def take_clips(batch: Batch, clips: Sequence[int]) -> Batch:
         tags={task: _chosen(names, clips) for task, names in batch.tags.items()},
         spans=_chosen(batch.spans, clips),
         source=batch.source[rows],
+        **_segments_in(batch, clips),
     )
 
 
