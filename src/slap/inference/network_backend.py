@@ -18,7 +18,7 @@ from slap.core.errors import UserError
 from slap.core.files import digest
 from slap.core.packed import Packed
 from slap.inference.frames import frame_count
-from slap.model.contracts import Calibrated, Classifier, Writes
+from slap.model.contracts import AlignsFrames, Calibrated, Classifier, Writes
 from slap.model.network import Network, Weights
 from slap.model.views import View
 from slap.nn.linear import prepack
@@ -112,15 +112,31 @@ class NetworkBackend:
             raise UserError(f"frames come every {step} samples or a whole fraction of it; got {hop}")
         passes = [clip[start:] for start in range(0, min(step, len(clip)), hop)]
         dense = self._dense(passes)
-        assert dense.positions is not None
-        near, shift, time = neighborhoods(dense, dense.positions[:, 0].long())
-        # A part of a clip is no short clip: where pooling hears durations, it hears that of the whole.
-        embeddings = self.network.audio_pool(near, dense.lengths[shift]).float().cpu()
+        embeddings, shift, time = self._frames(dense)
         frame = (time * (step // hop) + shift).cpu()
         count = frame_count(len(clip), hop, step)
         frames = torch.empty(count, self.embedding_dim)
         frames[frame[frame < count]] = embeddings[frame < count]
         return frames
+
+    def _frames(self, dense: Packed) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the embeddings of time steps, (F, E), the item of each, and its number in it, from (N, D) features."""
+        if self._aligner is not None:
+            embeddings, item, time = self._aligner.frames(dense)
+            return embeddings.float().cpu(), item, time
+        assert dense.positions is not None
+        near, item, time = neighborhoods(dense, dense.positions[:, 0].long())
+        # A part of a clip is no short clip: where pooling hears durations, it hears that of the whole.
+        return self.network.audio_pool(near, dense.lengths[item]).float().cpu(), item, time
+
+    @property
+    def _aligner(self) -> AlignsFrames | None:
+        return next((part for part in self.network.objectives.values() if isinstance(part, AlignsFrames)), None)
+
+    @property
+    def frame_calibration(self) -> Calibration | None:
+        """The probability that a text is heard in a frame; None if it was not trained for frames."""
+        return None if self._aligner is None else self._aligner.frame_calibration()
 
     @property
     def frame_samples(self) -> int:

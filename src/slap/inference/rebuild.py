@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from slap.core.errors import UserError
 from slap.core.registry import plugins
-from slap.model.contracts import AudioEncoder, Calibrated, Classifier, TextEncoder, Writes
+from slap.model.contracts import AlignsFrames, AudioEncoder, Calibrated, Classifier, TextEncoder, Writes
 from slap.model.finite_weights import require_finite
 from slap.model.network import Network
 from slap.model.specs import as_saved
@@ -33,7 +33,8 @@ DRAWS = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "erfinv_", 
 def for_use(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Select the arguments that a model's use depends on; return them, and the objectives left out with the reasons.
 
-    Kept are objectives that learn something of use after training: a calibration, to write captions, or to classify.
+    Kept are objectives that learn something of use after training: a calibration, to write captions, to classify, or
+    when something is heard.
 
     Raises:
         ValueError: they are no arguments of a model, or an encoder would be read from a file or a hub.
@@ -47,7 +48,7 @@ def for_use(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str
         plugin = known.get(name)
         if plugin is None:
             absent[name] = "it is not registered here; import the plug-in that defines it first"
-        elif not issubclass(plugin, Calibrated | Writes | Classifier):
+        elif not issubclass(plugin, Calibrated | Writes | Classifier | AlignsFrames):
             absent[name] = "only training needs it"
         elif isinstance(spec, str) or (isinstance(spec, Mapping) and "objective" in spec):
             absent[name] = "it was an instance, which a checkpoint cannot hold"

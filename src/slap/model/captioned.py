@@ -15,8 +15,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from slap.core.batch import Batch
 from slap.core.batch_ops import take_clips
 from slap.core.packed import Packed
+from slap.core.segments import phrases_of
 from slap.model.views import PerClip, View, Views
 
 
@@ -126,6 +128,24 @@ class CaptionedViews(Views):
     def text(self) -> View:
         """The text encoder on all captions."""
         return self._views.text
+
+    @cached_property
+    def phrases(self) -> View:
+        """The text encoder on the different phrases of the b clips' segments."""
+        return some_phrases(self._views.phrases, phrases_of(self._views.batch.segments), self.batch)
+
+
+def some_phrases(view: View, names: Sequence[str], batch: Batch) -> View:
+    """Return the view of the different phrases of a batch, from a view of phrases among which they are.
+
+    Args:
+        view: the view of all phrases; of equal ones the first is taken.
+        names: these phrases.
+        batch: the batch.
+    """
+    place = {text: number for number, text in reversed(list(enumerate(names)))}
+    chosen = [place[text] for text in phrases_of(batch.segments)]
+    return _SomeItems(view, chosen, torch.tensor(chosen, dtype=torch.int64).to(batch.clip_key.device, non_blocking=True))
 
 
 class _SomeItems(View):

@@ -314,6 +314,26 @@ class Writes(Protocol):
         """Write the tokens of a caption for each clip, from dense features; for `draws` see `slap.core.decoding`."""
 
 
+class AlignsFrames:
+    """Mix-in beside `Objective` for objectives that learn when in a clip a text is heard.
+
+    Similarity over time is theirs, see `slap.inference.frames`; its texts are embedded as captions are.
+    """
+
+    @abstractmethod
+    def frames(self, tokens: Packed) -> tuple[Tensor, Tensor, Tensor]:
+        """Embed the time steps of clips, from dense features, (N, D).
+
+        Returns:
+            For each of F time steps its embedding, (F, E), of length 1; the item, and the number of the step within it,
+            (F,) int64 each, in ascending order.
+        """
+
+    @abstractmethod
+    def frame_calibration(self) -> Calibration:
+        """Return the probability that a text is heard in a frame."""
+
+
 add_kind("audio encoder", AudioEncoder, reserved={"name"})
 add_kind("text encoder", TextEncoder, reserved={"name"})
 add_kind("objective", Objective, reserved={"weight", "objective"})

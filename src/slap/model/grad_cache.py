@@ -20,10 +20,11 @@ from torch.utils.checkpoint import checkpoint
 from slap.core.batch import Batch
 from slap.core.batch_ops import concat, concat_packed, even_sizes, sort_captions, split
 from slap.core.packed import Packed
-from slap.model.captioned import SeenBy
+from slap.core.segments import phrases_of
+from slap.model.captioned import SeenBy, some_phrases
 from slap.model.contracts import ModelParts, Objective
 from slap.model.masks import random_mask, shown
-from slap.model.views import PerClip, View, Views
+from slap.model.views import PerClip, View, Views, nothing_of
 
 Tensors = Mapping[str, Tensor]
 
@@ -110,6 +111,12 @@ class CachedViews(Views):
     def text(self) -> View:
         """The text encoder on all captions."""
         return _CachedView(self._parts, "text")
+
+    @cached_property
+    def phrases(self) -> View:
+        """The text encoder on the different phrases of the batch's segments."""
+        names = [text for part in self.parts for text in phrases_of(part.batch.segments)]
+        return some_phrases(_CachedView(self._parts, "phrases"), names, self.batch)
 
     def per_clip_of(self, objective: PerClip, seen: Views) -> Tensors:
         """Return what an objective computes of each clip that it sees alone, concatenated over the parts."""
@@ -231,6 +238,9 @@ class _CachedView(View):
         found = self._parts.each(values, recompute=self._name != "teacher")["tokens"]
         if self._name == "text":
             return self._parts.text.replace(found)
+        if self._name == "phrases":
+            own = [part.batch.phrases or nothing_of(part.batch.text) for part in self._parts.views]
+            return concat_packed(own).replace(found)
         outline = self._parts.outline
         if self._name == "visible":
             outline = shown(outline, self._parts.hidden, self._parts.model.mask_ratio)

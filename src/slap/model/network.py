@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from slap.core.errors import UserError
 from slap.core.packed import Packed
-from slap.model.contracts import AudioEncoder, Calibrated, Classifier, Objective, TextEncoder, Writes
+from slap.model.contracts import AlignsFrames, AudioEncoder, Calibrated, Classifier, Objective, TextEncoder, Writes
 from slap.model.ema import EMATeacher, averaged_state
 from slap.model.specs import INSTANCE, EncoderSpec, ObjectiveSpec, build_encoder, build_objectives, portable_spec
 from slap.nn.pooling import AttentionPooling
@@ -100,7 +100,8 @@ class Network(nn.Module):
             assert isinstance(objective, Objective)
             objective.setup(self)
         if self.teacher is not None:  # after the heads, whose places in checkpoints are older
-            used = [part for part in self.objectives.values() if isinstance(part, Calibrated | Writes | Classifier)]
+            kinds = (Calibrated, Writes, Classifier, AlignsFrames)
+            used = [part for part in self.objectives.values() if isinstance(part, kinds)]
             for part in (self.text, self.text_pool, *used):
                 self.teacher.track(part)
 

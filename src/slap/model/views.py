@@ -246,7 +246,15 @@ class Views:
     @cached_property
     def text(self) -> View:
         """The text encoder on all captions."""
-        text, encoder = self.batch.text, self._model.text
+        return self._of_text(self.batch.text)
+
+    @cached_property
+    def phrases(self) -> View:
+        """The text encoder on the different phrases of the batch's segments, see `Batch.phrases`."""
+        return self._of_text(nothing_of(self.batch.text) if self.batch.phrases is None else self.batch.phrases)
+
+    def _of_text(self, text: Packed) -> View:
+        encoder = self._model.text
         tokens = encoder(text if len(text) else wordless(text, encoder.bos, encoder.eos))
         return (View if len(text) else NoItems)(tokens, self._model.text_pool)
 

@@ -5,6 +5,7 @@ B clips, C captions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from slap.core.batch import Batch
 from slap.core.batch_ops import without_captions
+from slap.core.segments import Segment, phrases_of
 from slap.model.captioned import SeenBy
 from slap.model.contracts import Objective
 from slap.model.views import Views
@@ -23,7 +25,7 @@ from slap.training.step import loss_of
 
 NAME = "checked"
 
-VIEWS = ("full", "masked", "visible", "teacher", "text")
+VIEWS = ("full", "masked", "visible", "teacher", "text", "phrases")
 
 LABELS = ("bark", "rain")
 """Labels of the clips of training and of batches, alternating, for any task."""
@@ -79,9 +81,11 @@ def check_objective(objective: Objective, model: SLAP | None = None) -> None:
 
 def _batches(model: SLAP) -> dict[str, Batch]:
     """Make batches of all kinds that an objective must handle, the usual one first."""
-    four = tiny_batch(model)
+    four = with_segments(model, tiny_batch(model), [0.31, None, 0.5, 0.12])
     return {
         "of four clips": four,
+        "of clips without segments": replace(four, segments=(), phrases=None),
+        "of clips in which no phrase is heard": replace(four, segments=((), None, (), None), phrases=None),
         "of one clip": tiny_batch(model, [0.3]),
         "of one clip of one sample": tiny_batch(model, [0.0]),
         "of clips with two captions": tiny_batch(model, captions_per_clip=2),
@@ -90,6 +94,21 @@ def _batches(model: SLAP) -> dict[str, Batch]:
         "of silence": replace(four, audio=four.audio.replace(torch.zeros_like(four.audio.values))),
         "of one clip twice": replace(tiny_batch(model, [0.3, 0.3]), clip_key=torch.zeros(2, dtype=torch.int64)),
     }
+
+
+def with_segments(model: SLAP, batch: Batch, seconds: Sequence[float | None]) -> Batch:
+    """Return the batch with two phrases in each clip: one that all share throughout, and one of its own in its middle.
+
+    Args:
+        model: the model whose text encoder gives the tokens.
+        batch: B clips.
+        seconds: B durations; None for a clip that was not annotated.
+    """
+    segments = tuple(
+        None if end is None else (Segment(0.0, end, "a hum"), Segment(0.25 * end, 0.75 * end, f"sound {clip}"))
+        for clip, end in enumerate(seconds)
+    )
+    return replace(batch, segments=segments, phrases=model.text.tokenize(phrases_of(segments)))
 
 
 def _labeled(batch: Batch, tasks: set[str]) -> Batch:
