@@ -14,6 +14,7 @@ from typing import Any
 from slap.core.errors import UserError
 from slap.core.files import atomic_write
 from slap.core.units import Seconds
+from slap.datamodules.manifests.choices import checked_choices
 
 
 class ManifestError(UserError):
@@ -37,6 +38,8 @@ class Clip:
         fold: fold for cross-validation that the clip belongs to, in corpora with folds.
         origin: source of the audio, e.g. {"youtube": id} or {"freesound": id}, by which overlaps of corpora are found.
         fields: field of the corpus that each caption is from: "caption", "template", "tags", ...; or nothing.
+        choices: for each question about the clip its candidate captions, at least two different ones, the right one
+            first, e.g. {"order": ["a dog barks, then rain", "rain, then a dog barks"]}.
 
     Raises:
         TypeError: captions, or the tags of a task, are a single text instead of a sequence of texts.
@@ -60,6 +63,7 @@ class Clip:
     fold: int | None = None
     origin: Mapping[str, str] = field(default_factory=dict)
     fields: Sequence[str] = ()
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if isinstance(self.captions, str):
@@ -76,6 +80,7 @@ class Clip:
             raise UserError(f"start must be 0 or more seconds, got {self.start}")
         if self.duration is not None and not 0 < self.duration < float("inf"):
             raise UserError(f"duration must be more than 0 seconds, got {self.duration}")
+        checked_choices(dict(self.choices))
 
 
 def write_manifest(path: str | Path, clips: Iterable[Clip]) -> Path:
@@ -120,6 +125,8 @@ def _record(clip: Clip, folder: Path) -> dict[str, Any]:
         record["duration"] = clip.duration
     if clip.tags:
         record["tags"] = {task: list(tags) for task, tags in clip.tags.items()}
+    if clip.choices:
+        record["choices"] = {task: list(captions) for task, captions in clip.choices.items()}
     if clip.fold is not None:
         record["fold"] = clip.fold
     rest = {"corpus": clip.corpus, "split": clip.split, "origin": dict(clip.origin), "fields": list(clip.fields)}

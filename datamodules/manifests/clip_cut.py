@@ -47,5 +47,6 @@ def cut_of_clip(clip: Clip, recording: Recording, duration: Seconds) -> MonoCut 
     tags = {task: list(tags) for task, tags in clip.tags.items()}
     custom = {"labels": dict(clip.labels), "tags": tags, "corpus": clip.corpus, "split": clip.split, "fold": clip.fold}
     custom["origin"] = dict(clip.origin)
+    custom["choices"] = {task: list(captions) for task, captions in clip.choices.items()}
     stated = {name: value for name, value in custom.items() if value not in ({}, "", None)}
     return kind(clip.id, clip.start, duration, channel, supervisions, None, recording, stated)

@@ -25,6 +25,7 @@ Columns = Mapping[str, str | None]
 
 NAMES = (
     *("audio", "caption", "id", "start", "end", "duration", "label", "labels", "tags"),
+    "choices",
     *("fold", "corpus", "split", "fields", "origin", "youtube", "freesound"),
 )
 """The known names. `caption`, `label` and `tags` may go on with `_` and a number, a field or a task."""

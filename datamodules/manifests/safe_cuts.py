@@ -4,8 +4,9 @@ Lhotse executes a recording source of type `command`, and opens paths like `pipe
 come from anywhere, so every source that is not a plain file is refused before Lhotse sees it.
 
 Custom fields that are kept, all optional: `labels` {task: label} and `tags` {task: [label, ...]} for the zero-shot
-tasks, `corpus`, `split`, `fold`, and `origin` {site: id}, the source of the audio. A supervision keeps `field`, the
-field of the corpus that its caption is from. Other custom fields are dropped, since they may hold audio sources too.
+tasks, `choices` {task: [caption, ...]}, see `slap.datamodules.manifests.choices`, `corpus`, `split`, `fold`, and
+`origin` {site: id}, the source of the audio. A supervision keeps `field`, the field of the corpus that its caption is
+from. Other custom fields are dropped, since they may hold audio sources too.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from lhotse.cut.set import deserialize_cut
 from slap.audio.decoders import RATES
 from slap.datamodules.audio.stored import StoredAudio
 from slap.datamodules.captions.validate import NO_TEXT, quoted
+from slap.datamodules.manifests.choices import WANTED, are_choices
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.data_root import refuse_elsewhere
 from slap.datamodules.manifests.lines import Record
@@ -39,6 +41,7 @@ SOURCES = ("file", "memory")
 FIELDS = {
     "labels": (lambda value: _texts(value, str), "map tasks to texts"),
     "tags": (lambda value: _texts(value, list), "map tasks to lists of texts"),
+    "choices": (are_choices, WANTED.removeprefix("must ")),
     "corpus": (lambda value: isinstance(value, str), "be text"),
     "split": (lambda value: isinstance(value, str), "be text"),
     "fold": (lambda value: isinstance(value, int), "be a whole number"),
