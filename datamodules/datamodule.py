@@ -280,6 +280,12 @@ class AudioTextData(LightningDataModule):
         return {**dict.fromkeys(self._splits.tasks(), PROMPT), **(self.caption_options.prompts or {})}
 
     @property
+    def choice_tasks(self) -> list[str]:
+        """The kinds of questions that validation clips have candidates for, after a pass over their manifests."""
+        customs = self._splits.clips("val").customs() if self.manifests["val"] else ()
+        return sorted({task for custom in customs for task in custom.get("choices") or {}})
+
+    @property
     def place(self) -> tuple[int, int]:
         """The epoch, and the batches of it that each process has trained on, or continues behind."""
         return self._progress.position.epoch, self._progress.position.batches

@@ -225,6 +225,13 @@ def tags_of(cuts: Sequence[Cut]) -> dict[str, tuple[dict[str, float] | None, ...
     return {task: tuple(_with_shares(known[task]) if task in known else None for known in tags) for task in tasks}
 
 
+def choices_of(cuts: Sequence[Cut]) -> dict[str, tuple[Sequence[str] | None, ...]]:
+    """Return the candidate captions of each clip, from the custom field `choices`, for each task of any clip."""
+    choices = [custom_of(cut).get("choices") or {} for cut in cuts]
+    tasks = sorted({task for known in choices for task in known})
+    return {task: tuple(known.get(task) for known in choices) for task in tasks}
+
+
 def _with_shares(names: Iterable[str] | Mapping[str, float]) -> dict[str, float]:
     return dict(names) if isinstance(names, Mapping) else dict.fromkeys(names, 1.0)
 
@@ -296,6 +303,7 @@ def batch_of(
         captions=tuple(texts),
         labels={task: tuple(known.get(task) for known in labels) for task in tasks},
         tags=tags_of(cuts),
+        choices=choices_of(cuts) if spans else {},
         spans=tuple(spans),
         bad=tuple(bad),
         source=torch.tensor([custom_of(cut).get("source", 0) for cut in cuts]),

@@ -15,6 +15,7 @@ from slap.core.errors import UserError
 from slap.core.files import atomic_write
 from slap.core.segments import Rows, fault_of, plain
 from slap.core.units import Seconds
+from slap.datamodules.manifests.choices import checked_choices
 
 
 class ManifestError(UserError):
@@ -40,6 +41,8 @@ class Clip:
         fields: field of the corpus that each caption is from: "caption", "template", "tags", ...; or nothing.
         segments: phrases with the time in which each is heard, seconds from the begin of the clip, see
             `slap.core.segments`; None if the clip was not annotated so.
+        choices: for each question about the clip its candidate captions, at least two different ones, the right one
+            first, e.g. {"order": ["a dog barks, then rain", "rain, then a dog barks"]}.
 
     Raises:
         TypeError: captions, or the tags of a task, are a single text instead of a sequence of texts.
@@ -64,6 +67,7 @@ class Clip:
     origin: Mapping[str, str] = field(default_factory=dict)
     fields: Sequence[str] = ()
     segments: Rows | None = None
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if isinstance(self.captions, str):
@@ -82,6 +86,7 @@ class Clip:
             raise UserError(f"duration must be more than 0 seconds, got {self.duration}")
         if self.segments is not None and (fault := fault_of(self.segments)):
             raise UserError(f"`segments`: {fault}")
+        checked_choices(dict(self.choices))
 
 
 def write_manifest(path: str | Path, clips: Iterable[Clip]) -> Path:
@@ -126,6 +131,8 @@ def _record(clip: Clip, folder: Path) -> dict[str, Any]:
         record["duration"] = clip.duration
     if clip.tags:
         record["tags"] = {task: list(tags) for task, tags in clip.tags.items()}
+    if clip.choices:
+        record["choices"] = {task: list(captions) for task, captions in clip.choices.items()}
     if clip.fold is not None:
         record["fold"] = clip.fold
     if clip.segments is not None:  # an empty list says that nothing is heard

@@ -55,5 +55,6 @@ def cut_of_clip(clip: Clip, recording: Recording, duration: Seconds) -> MonoCut 
     custom = {"labels": dict(clip.labels), "tags": tags, "corpus": clip.corpus, "split": clip.split, "fold": clip.fold}
     custom["origin"] = dict(clip.origin)
     custom["segments"] = None if clip.segments is None else cropped(plain(clip.segments), 0.0, duration)
+    custom["choices"] = {task: list(captions) for task, captions in clip.choices.items()}
     stated = {name: value for name, value in custom.items() if value not in ({}, "", None)}
     return kind(clip.id, clip.start, duration, channel, supervisions, None, recording, stated)

@@ -25,7 +25,7 @@ Columns = Mapping[str, str | None]
 
 NAMES = (
     *("audio", "caption", "id", "start", "end", "duration", "label", "labels", "tags"),
-    *("fold", "corpus", "split", "fields", "origin", "youtube", "freesound", "segments"),
+    *("fold", "corpus", "split", "fields", "origin", "youtube", "freesound", "segments", "choices"),
 )
 """The known names. `caption`, `label` and `tags` may go on with `_` and a number, a field or a task."""
 

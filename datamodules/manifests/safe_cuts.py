@@ -4,9 +4,10 @@ Lhotse executes a recording source of type `command`, and opens paths like `pipe
 come from anywhere, so every source that is not a plain file is refused before Lhotse sees it.
 
 Custom fields that are kept, all optional: `labels` {task: label} and `tags` {task: [label, ...]} for the zero-shot
-tasks, `corpus`, `split`, `fold`, `origin` {site: id}, the source of the audio, and `segments`, phrases with the time in
-which each is heard, see `slap.core.segments`. A supervision keeps `field`, the field of the corpus that its caption is
-from. Other custom fields are dropped, since they may hold audio sources too.
+tasks, `choices` {task: [caption, ...]}, see `slap.datamodules.manifests.choices`, `corpus`, `split`, `fold`, `origin`
+{site: id}, the source of the audio, and `segments`, phrases with the time in which each is heard, see
+`slap.core.segments`. A supervision keeps `field`, the field of the corpus that its caption is from. Other custom fields
+are dropped, since they may hold audio sources too.
 
 A supervision with the custom field `segment` set to true is no caption but a segment: its text is the phrase, and its
 start and duration say when it is heard. All others are captions of the whole cut, whatever their times. The segments of
@@ -31,6 +32,7 @@ from slap.audio.decoders import RATES
 from slap.core.segments import FORM, cropped, fault_of, outside, plain, shifted
 from slap.datamodules.audio.stored import StoredAudio
 from slap.datamodules.captions.validate import NO_TEXT, quoted
+from slap.datamodules.manifests.choices import WANTED, are_choices
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.data_root import refuse_elsewhere
 from slap.datamodules.manifests.lines import Record
@@ -46,6 +48,7 @@ SOURCES = ("file", "memory")
 FIELDS = {
     "labels": (lambda value: _texts(value, str), "map tasks to texts"),
     "tags": (lambda value: _texts(value, list), "map tasks to lists of texts"),
+    "choices": (are_choices, WANTED.removeprefix("must ")),
     "corpus": (lambda value: isinstance(value, str), "be text"),
     "split": (lambda value: isinstance(value, str), "be text"),
     "fold": (lambda value: isinstance(value, int), "be a whole number"),

@@ -18,6 +18,7 @@ from slap.core.errors import UserError
 from slap.core.segments import FORM, fault_of, plain
 from slap.datamodules.captions.validate import NO_TEXT, quoted, says_missing, text_error
 from slap.datamodules.manifests.audio_files import AudioFiles
+from slap.datamodules.manifests.choices import checked_choices
 from slap.datamodules.manifests.clip import Clip, ManifestError
 from slap.datamodules.manifests.columns import ColumnNames, Columns, option
 from slap.datamodules.manifests.csv_rows import csv_records
@@ -206,6 +207,7 @@ def clip_of(record: Record, audio: str, name: str, captioned: bool = True) -> Cl
     name = _text(record, "id") if "id" in record else name + segment
     about: dict[str, Any] = {"tags": _tags(record), "fold": _fold(record), **_origin(record)}
     about["segments"] = _segments(record)
+    about["choices"] = checked_choices(record.get("choices", {}))
     captions, fields = _captions(record, captioned)
     return Clip(name, audio, captions, _labels(record), start, duration, fields=fields, **about)
 
@@ -237,8 +239,12 @@ def _merge(known: Clip, clip: Clip, line: int, files: AudioFiles) -> Clip:
             raise UserError(
                 f"clip {clip.id!r} has the {task} label {label!r}, but on line {line} {known.labels[task]!r}"
             )
+    by_task = [("tags", known.tags, clip.tags), ("choices", known.choices, clip.choices)]
     for what, before, now in [("fold", known.fold, clip.fold)] + [
-        (f"{task} tags", list(known.tags[task]), list(tags)) for task, tags in clip.tags.items() if task in known.tags
+        (f"{task} {kind}", list(first[task]), list(texts))
+        for kind, first, second in by_task
+        for task, texts in second.items()
+        if task in first
     ]:
         if before is not None and now is not None and before != now:
             raise UserError(f"clip {clip.id!r} has the {what} {now!r}, but on line {line} {before!r}")
@@ -249,9 +255,9 @@ def _merge(known: Clip, clip: Clip, line: int, files: AudioFiles) -> Clip:
     captions = (*known.captions, *clip.captions)
     fold = clip.fold if known.fold is None else known.fold
     labels, tags = {**known.labels, **clip.labels}, {**known.tags, **clip.tags}
-    return replace(
-        known, captions=captions, fields=fields, labels=labels, tags=tags, fold=fold, segments=segments
-    )
+    changed = {"labels": labels, "tags": tags, "fold": fold, "segments": segments}
+    choices = {**known.choices, **clip.choices}
+    return replace(known, captions=captions, fields=fields, choices=choices, **changed)
 
 
 def _fields(clip: Clip) -> tuple[str, ...]:

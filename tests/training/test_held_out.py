@@ -118,6 +118,24 @@ def test_compute_starts_anew():
         evaluation.compute({}, embed)
 
 
+def test_questions_are_answered_beside_the_other_metrics():
+    evaluation = HeldOutMetrics()
+    for name, row in (("dog", 0), ("cat", 1), ("eel", 2)):
+        part = batch([name], [0], [None])
+        asked = {"kind": (["a dog", "a cat"],)} if name != "eel" else {}
+        part = replace(part, choices=asked)
+        evaluation.update(part, ANIMALS[[row]], ANIMALS[[row]], 16_000)
+    results = evaluation.compute({}, embed)
+    assert (results["choice_kind"].value, results["choice_kind"].count, results["choice_kind"].chance) == (50, 2, 50)
+    assert evaluation.tied == {"kind": (0, 2)}
+    assert "choice_kind" not in _again(evaluation)
+
+
+def _again(evaluation):
+    evaluation.update(batch(["dog"], [0], [None]), ANIMALS[:1], ANIMALS[:1], 16_000)
+    return evaluation.compute({}, embed)
+
+
 def test_a_task_without_prompt_is_an_error():
     evaluation = HeldOutMetrics()
     evaluation.update(batch(["dog"], [0], ["a dog"]), ANIMALS[:1], ANIMALS[:1], 16_000)

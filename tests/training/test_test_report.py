@@ -15,7 +15,7 @@ from slap.metrics.confusion import Confusion
 from slap.metrics.plots import draw_confusion, draw_recall, draw_recall_by_duration
 from slap.metrics.tables import metrics_markdown, metrics_text
 from slap.testing.tiny import tiny_batch, tiny_model
-from slap.training.callbacks.test_report import ReportWriter, Sample, captioned, median_ranks, write
+from slap.training.callbacks.test_report import ReportWriter, Sample, captioned, median_ranks, notes, write
 from slap.training.held_out import HeldOutMetrics
 from slap.training.test_record import Provenance
 
@@ -62,6 +62,13 @@ def test_median_ranks_are_a_line():
     }
     line = "Median rank, from 1: text to audio 3 (2 to 4.5; chance 160.5), audio to text 2 (1 to 3; chance 40)."
     assert median_ranks(evaluation) == [line]
+
+
+def test_ties_between_candidates_are_said():
+    evaluation = evaluated()
+    evaluation.tied = {"order": (3, 4), "count": (0, 4)}
+    (line,) = [line for line in notes(evaluation, NEW) if "nearer" in line or "as near" in line]
+    assert line.startswith("Warning: order: 3 of 4 questions have a wrong candidate exactly as near")
 
 
 def test_table_fits_a_terminal_and_shows_metrics_it_does_not_know():

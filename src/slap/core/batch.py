@@ -47,6 +47,8 @@ class Batch(PickledAsBytes):
         tags: by task with several labels per clip, the labels of each of the B clips with their shares: 1, or less
             where clips were mixed (then single labels are here too, see `shares`). None where a clip has no label for
             the task.
+        choices: in evaluation, by task the candidate captions of each of the B clips, the right one first; None where a
+            clip has no question of the task.
         spans: in evaluation, the first sample and the end of each of the B items within its clip. Items of equal id
             are windows of one clip; the first of them has the captions (see `slap.core.windows`). Empty where items are
             whole clips.
@@ -73,6 +75,7 @@ class Batch(PickledAsBytes):
     captions: tuple[str, ...] = ()
     labels: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
     tags: Mapping[str, tuple[Mapping[str, float] | None, ...]] = field(default_factory=dict)
+    choices: Mapping[str, tuple[Sequence[str] | None, ...]] = field(default_factory=dict)
     spans: tuple[tuple[int, int], ...] = ()
     bad: tuple[BadClip, ...] = ()
     source: Tensor = None  # type: ignore[assignment]  # never None once made

@@ -25,8 +25,6 @@ def concat(batches: Sequence[Batch]) -> Batch:
     if len(batches) == 1:
         return batches[0]
     starts = list(accumulate((len(batch) for batch in batches), initial=0))
-    tasks = dict.fromkeys(chain.from_iterable(batch.labels for batch in batches))
-    tags = dict.fromkeys(chain.from_iterable(batch.tags for batch in batches))
     return Batch(
         audio=concat_packed([batch.audio for batch in batches]),
         text=concat_packed([batch.text for batch in batches]),
@@ -36,8 +34,9 @@ def concat(batches: Sequence[Batch]) -> Batch:
         pairs=torch.cat([batch.pairs for batch in batches]),
         ids=tuple(chain.from_iterable(batch.ids for batch in batches)),
         captions=tuple(chain.from_iterable(batch.captions for batch in batches)),
-        labels={task: tuple(chain.from_iterable(_labels(batch, task) for batch in batches)) for task in tasks},
-        tags={task: tuple(chain.from_iterable(_tags(batch, task) for batch in batches)) for task in tags},
+        labels=_by_task(batches, [batch.labels for batch in batches]),
+        tags=_by_task(batches, [batch.tags for batch in batches]),
+        choices=_by_task(batches, [batch.choices for batch in batches]),
         spans=tuple(chain.from_iterable(batch.spans for batch in batches)),
         bad=tuple(chain.from_iterable(batch.bad for batch in batches)),
         source=torch.cat([batch.source for batch in batches]),
@@ -73,12 +72,16 @@ def _segments_in(batch: Batch, clips: Sequence[int]) -> dict[str, Any]:
     return {"segments": segments, "phrases": tokens}
 
 
-def _labels(batch: Batch, task: str) -> Sequence[str | None]:
-    return batch.labels.get(task, (None,) * len(batch))
-
-
-def _tags(batch: Batch, task: str) -> Sequence[Mapping[str, float] | None]:
-    return batch.tags.get(task, (None,) * len(batch))
+def _by_task(
+    batches: Sequence[Batch], parts: Sequence[Mapping[str, tuple[T | None, ...]]]
+) -> dict[str, tuple[T | None, ...]]:
+    """Concatenate what batches have of each task for their clips, None for those of a batch without the task."""
+    nothing = [(None,) * len(batch) for batch in batches]
+    tasks = dict.fromkeys(chain.from_iterable(parts))
+    return {
+        task: tuple(chain.from_iterable(part.get(task, none) for part, none in zip(parts, nothing, strict=True)))
+        for task in tasks
+    }
 
 
 def concat_packed(parts: Sequence[Packed]) -> Packed:
@@ -111,7 +114,7 @@ def split(batch: Batch, sizes: Sequence[int]) -> list[Batch]:
     """Split a batch whose captions are sorted, see `sort_captions`, without copying waveforms.
 
     Args:
-        batch: B clips. Labels, spans and bad clips are dropped, since training does not use them.
+        batch: B clips. Labels, questions, spans and bad clips are dropped, since training does not use them.
         sizes: number of clips of each part, B in all.
     """
     owner = batch.clip_index
@@ -177,6 +180,7 @@ def take_clips(batch: Batch, clips: Sequence[int]) -> Batch:
         ids=_chosen(batch.ids, clips),
         labels={task: _chosen(names, clips) for task, names in batch.labels.items()},
         tags={task: _chosen(names, clips) for task, names in batch.tags.items()},
+        choices={task: _chosen(captions, clips) for task, captions in batch.choices.items()},
         spans=_chosen(batch.spans, clips),
         source=batch.source[rows],
         **_segments_in(batch, clips),

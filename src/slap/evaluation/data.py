@@ -216,14 +216,15 @@ def clips_of_benchmark(corpora: Corpora, dataset: Dataset, learns: bool) -> tupl
 def clips_of(
     manifest: Path, use: Use, label: str, part: Part, lost: Counter[str], columns: Columns | None = None
 ) -> list[EvalClip]:
-    """Return the clips of a manifest, with captions or with the labels of one task.
+    """Return the clips of a manifest, with captions, with the labels of one task, or with questions.
 
     Args:
         manifest: any that training reads.
         use: the kind of annotation that the task needs.
-        label: the task of the manifest whose labels are taken.
+        label: the task of the manifest whose labels are taken; of questions "" is all kinds.
         part: the use of the clips.
-        lost: counts, by reason, the test clips of the manifest that cannot be used, or have no label of the task.
+        lost: counts, by reason, the test clips of the manifest that cannot be used, or have no annotation of the
+            task.
         columns: columns of a table whose names are not the known ones, see `read_manifest`.
     """
     from slap.datamodules.captions.sample import captions_to_evaluate
@@ -231,19 +232,22 @@ def clips_of(
     from slap.datamodules.manifests.read import read_manifest
 
     bad: list[BadClip] = []
-    cuts = read_manifest(manifest, max_bad=1.0, bad=bad, columns=columns)
+    cuts = read_manifest(manifest, max_bad=1.0, bad=bad, columns=columns, captioned=use != "choices")
     without: Counter[str] = Counter(clip.reason for clip in bad)
     found = []
     for cut in cuts:
         custom = cut.custom or {}
         own = captions_to_evaluate(cut) if use == "captions" else []
         captions = tuple(caption.text for caption in own)
-        labels = () if use == "captions" else _labels(custom, use, label)
+        labels = _labels(custom, use, label) if use in ("labels", "tags") else ()
+        choices = _choices(custom, label) if use == "choices" else {}
         if labels is None:
             without["without label"] += 1
+        elif use == "choices" and not choices:
+            without["without choices"] += 1
         else:
             audio, origin = _audio(cut, manifest), origin_of(custom_of(cut))
-            found.append(EvalClip(cut.id, audio, captions, labels, custom.get("fold"), part, origin))
+            found.append(EvalClip(cut.id, audio, captions, labels, custom.get("fold"), part, origin, choices))
     if part == "test":
         lost.update(without)
     return found
@@ -276,6 +280,12 @@ def _labels(custom: Mapping[str, Any], use: Use, label: str) -> tuple[str, ...] 
     return None if name is None else (name,)
 
 
+def _choices(custom: Mapping[str, Any], label: str) -> dict[str, tuple[str, ...]]:
+    """Return the questions of a clip, of one kind or of all."""
+    known = custom.get("choices") or {}
+    return {task: tuple(captions) for task, captions in known.items() if label in ("", task)}
+
+
 def clips_of_manifests(
     name: str, paths: Mapping[Part, Path], uses: Sequence[Use], label: str = "", columns: Columns | None = None
 ) -> tuple[EvalSet, list[Path]]:
@@ -285,7 +295,8 @@ def clips_of_manifests(
         name: that the user gave.
         paths: of the manifests, by part; "test" is there.
         uses: kinds of annotation that the task can use; the first that the clips have is taken.
-        label: the task whose labels are taken, where the clips have labels for several; "" is the only one.
+        label: the task whose labels are taken, where the clips have labels for several; "" is the only one. Of
+            questions, the one kind that is asked; "" is all kinds.
         columns: columns of tables whose names are not the known ones, see `read_manifest`.
 
     Raises:
@@ -295,9 +306,9 @@ def clips_of_manifests(
     lost: Counter[str] = Counter()
     clips = [clip for part, path in paths.items() for clip in clips_of(path, use, label, part, lost, columns)]
     test = [clip for clip in clips if clip.part == "test"]
-    folds = use != "captions" and all(clip.fold is not None for clip in test)
+    folds = use in ("labels", "tags") and all(clip.fold is not None for clip in test)
     data = EvalSet(
-        name=name if not label or label == name else f"{name}/{label}",
+        name=name if not label or label == name or use == "choices" else f"{name}/{label}",
         split=paths["test"].name,
         clips=clips,
         classes=tuple(sorted({label for clip in clips for label in clip.labels})),
@@ -315,14 +326,16 @@ def _use_of(name: str, path: Path, uses: Sequence[Use], label: str, columns: Col
 
     if "captions" in uses and not label:
         return "captions", ""
-    known: dict[Use, set[str]] = {"labels": set(), "tags": set()}
-    for cut in read_manifest(path, max_bad=1.0, columns=columns):
-        for kind in ("labels", "tags"):
+    known: dict[Use, set[str]] = {"labels": set(), "tags": set(), "choices": set()}
+    for cut in read_manifest(path, max_bad=1.0, columns=columns, captioned="choices" not in uses):
+        for kind in known:
             known[kind] |= set((cut.custom or {}).get(kind, {}))
     offered = [(use, task) for use in uses if use != "captions" for task in sorted(known[use])]
     chosen = [pair for pair in offered if not label or pair[1] == label]
     if len(chosen) == 1:
         return chosen[0]
+    if chosen and {use for use, _ in chosen} == {"choices"}:
+        return "choices", label
     there = ", ".join(task for _, task in offered) or "none"
     if not chosen:
         raise NoDataError(f"{path} has no {' or '.join(uses)} {label!r}; there are: {there}".replace(" ''", ""))

@@ -31,6 +31,7 @@ class EvalClip:
         fold: of the set's folds, where it has folds.
         part: its use; tasks that learn nothing use "test" alone.
         origin: what it was cut from, as one text; "" if that is not known. Intervals are over origins.
+        choices: its questions, by kind the candidate captions, the right one first.
     """
 
     id: str
@@ -40,6 +41,7 @@ class EvalClip:
     fold: int | None = None
     part: Part = "test"
     origin: str = ""
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

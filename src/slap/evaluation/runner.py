@@ -149,7 +149,15 @@ class EvaluationRun:
     def _key(self, row: EvalRow, data: EvalSet, warnings: Sequence[str]) -> str:
         """Return a hash of what the metrics of a row depend on."""
         clips = [
-            (clip.id, str(clip.audio), stamp(str(clip.audio)), clip.captions, clip.labels, clip.origin)
+            (
+                clip.id,
+                str(clip.audio),
+                stamp(str(clip.audio)),
+                clip.captions,
+                clip.labels,
+                clip.origin,
+                dict(clip.choices),
+            )
             for clip in data.clips
         ]
         parts = [clip.part for clip in data.clips]

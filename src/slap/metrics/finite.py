@@ -67,8 +67,8 @@ def best_class(scores: Tensor) -> Tensor:
     return torch.where(best.isfinite(), place, -1)
 
 
-def not_finite_line(names: Iterable[str], what: str = "clips") -> str:
-    """Write a line that counts and names what a model gave no finite numbers for.
+def not_finite_line(names: Iterable[str], what: str = "clips", effect: str = "rank last") -> str:
+    """Write a line that counts and names what a model gave no finite numbers for, and the effect on metrics.
 
     Example:
         >>> not_finite_line(["b", "a"])
@@ -77,4 +77,4 @@ def not_finite_line(names: Iterable[str], what: str = "clips") -> str:
     found = sorted(names)
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     listed = ", ".join(found[:NAMED])
-    return f"the model gave no finite, nonzero output for {len(found)} {what}, which rank last: {listed}{more}"
+    return f"the model gave no finite, nonzero output for {len(found)} {what}, which {effect}: {listed}{more}"

@@ -11,7 +11,7 @@ HEADINGS = ("metric", "value", "95 % interval", "chance", "best", "count")
 ACCURACY = "_accuracy"
 """End of the name of a classifier's accuracy."""
 
-_NAMES = {"t2a_": "text to audio, ", "a2t_": "audio to text, ", "zeroshot_": "zero-shot, "}
+_NAMES = {"t2a_": "text to audio, ", "a2t_": "audio to text, ", "zeroshot_": "zero-shot, ", "choice_": "choice, "}
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:

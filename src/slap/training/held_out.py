@@ -1,4 +1,4 @@
-"""Metrics of a model over held-out clips: retrieval, zero-shot accuracy, and classifiers, the same on every process.
+"""Metrics over held-out clips: retrieval, zero-shot accuracy, questions and classifiers; equal on every process.
 
 R rows of a batch, each a clip or a window of one, C captions, K classes, E shared dimension.
 """
@@ -17,6 +17,7 @@ from slap.core.batch import Batch
 from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.metrics.bootstrap import MetricValue
+from slap.metrics.choice_metric import ChoiceMetric
 from slap.metrics.classifier_metric import ClassifierMetric, NoLabelsError
 from slap.metrics.clip_metrics import RetrievalMetric, ZeroShotMetric
 from slap.metrics.clip_states import ClipMetric
@@ -33,6 +34,7 @@ class HeldOutMetrics:
         confusions: the confusion matrix of each zero-shot task and of each classifier of single labels.
         durations: of each clip with a caption, in the order of ids.
         audio_ranks: (Q,) int64, the best rank of the captions of each of these clips, from 0.
+        tied: by kind of question, the number of ties between candidates, and of questions.
         left_out: by reason, the number of clips that could not be used.
         not_finite: ids of the clips for which the model gave numbers that are not finite; they rank last.
     """
@@ -43,12 +45,14 @@ class HeldOutMetrics:
         self.confusions: dict[str, Confusion] = {}
         self.durations: list[Seconds] = []
         self.audio_ranks = torch.empty(0, dtype=torch.int64)
+        self.tied: dict[str, tuple[int, int]] = {}
         self.left_out: dict[str, int] = {}
         self.not_finite: tuple[str, ...] = ()
         self._start()
 
     def _start(self) -> None:
         self._retrieval, self._zero_shot = RetrievalMetric(), ZeroShotMetric({}, _no_embedding)
+        self._choice = ChoiceMetric(_no_embedding)
         self._classifiers: dict[str, ClassifierMetric] = {}
         self._sample_rate = 1
 
@@ -60,6 +64,7 @@ class HeldOutMetrics:
         rows["origins"] = batch.origins or None
         self._retrieval.update(audio, text, batch.clip, caption_key=batch.caption_key, **rows)
         self._zero_shot.update(audio, batch.labels, **rows)
+        self._choice.update(audio, batch.choices, **rows)
 
     def update_classifiers(
         self, batch: Batch, scores: Mapping[str, Tensor], classifiers: Mapping[str, Classifier]
@@ -87,13 +92,14 @@ class HeldOutMetrics:
     ) -> dict[str, MetricValue]:
         """Compute all metrics from the batches of all processes.
 
-        These are recall and mAP@10 in both directions, `zeroshot_<task>` for each task with labels, and for each
-        classifier `<name>_accuracy`, or `<name>_mAP` (macro) where clips may have several labels; all in percent.
+        These are recall and mAP@10 in both directions, `zeroshot_<task>` for each task with labels, `choice_<task>` for
+        each task with questions, and for each classifier `<name>_accuracy`, or `<name>_mAP` (macro) where clips may
+        have several labels; all in percent.
 
         Args:
             prompts: the prompt of each zero-shot task, with `{label}`.
             embed: texts to embeddings.
-            sources: names of the sources that batches number; each has its retrieval and zero-shot metrics too, as
+            sources: names of the sources that batches number; each has its metrics of embeddings too, as
                 `<source>/<metric>`, as if its clips were all.
             classifiers: by name.
             embeddings: whether there are metrics of embeddings; a model of classifiers alone has none.
@@ -102,7 +108,7 @@ class HeldOutMetrics:
         Raises:
             ValueError: nothing was collected, a task has no prompt, or no clip has a label for a classifier.
         """
-        self.results, self.median_ranks, self.confusions = {}, {}, {}
+        self.results, self.median_ranks, self.confusions, self.tied = {}, {}, {}, {}
         metrics: list[ClipMetric] = []
         try:
             if embeddings:
@@ -120,19 +126,21 @@ class HeldOutMetrics:
     def _embeddings(
         self, prompts: Mapping[str, str], embed: Callable[[list[str]], Tensor], sources: Sequence[str]
     ) -> list[ClipMetric]:
-        retrieval, zero_shot = self._retrieval, self._zero_shot
-        retrieval.groups = zero_shot.groups = tuple(sources)
+        retrieval, zero_shot, choice = metrics = self._retrieval, self._zero_shot, self._choice
         zero_shot.prompts, zero_shot.embed = dict(prompts), embed
-        retrieval.compute()
-        zero_shot.compute()
+        choice.embed = embed
+        for metric in metrics:
+            metric.groups = tuple(sources)
+            metric.compute()
         self.durations = [samples / self._sample_rate for samples in retrieval.lengths]
         self.audio_ranks, self.confusions = retrieval.audio_ranks, dict(zero_shot.confusions)
-        found = retrieval.results | zero_shot.results
+        found = retrieval.results | zero_shot.results | choice.results
+        self.tied = {task: (count, choice.results[f"choice_{task}"].count) for task, count in choice.tied.items()}
         for source in ("", *(f"{name}/" for name in sources)):  # all clips first, then source by source
             own = {name: result for name, result in found.items() if name.rpartition("/")[0] == source.rstrip("/")}
             self.median_ranks |= {name: result for name, result in own.items() if name.endswith("median_rank")}
             self.results |= {name: result for name, result in own.items() if not name.endswith("median_rank")}
-        return [retrieval, zero_shot]
+        return [*metrics]
 
     def _classification(self, name: str, classifier: Classifier) -> ClipMetric:
         metric = self._classifier(name, classifier)

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from slap.evaluation.evaluated_model import Embeddings, EvaluatedModel
 
-Use = Literal["captions", "labels", "tags"]
-"""Annotation that a task needs of clips: captions, one label each, or any number of labels."""
+Use = Literal["captions", "labels", "tags", "choices"]
+"""Annotation that a task needs of clips: captions, one label each, any number of labels, or questions."""
 
 
 class UnavailableError(UserError):
@@ -147,6 +147,16 @@ def result_of(
         warnings=[*data.warnings, *_shortfall(counts), *_not_finite(data, features)],
         failed=failed,
     )
+
+
+def spread(sizes: Sequence[int]) -> str:
+    """Write one number, or the least and the largest of several.
+
+    Example:
+        >>> spread([5, 5]), spread([2, 1, 4])
+        ('5', '1 to 4')
+    """
+    return str(sizes[0]) if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)}"
 
 
 def _not_finite(data: EvalSet, features: Embeddings) -> Sequence[str]:

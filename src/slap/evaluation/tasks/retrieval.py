@@ -15,7 +15,7 @@ from slap.core.progress import Progress
 from slap.core.registry import register
 from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.evaluated_model import EvaluatedModel
-from slap.evaluation.tasks.base import Task, TaskResult, result_of
+from slap.evaluation.tasks.base import Task, TaskResult, result_of, spread
 from slap.metrics.finite import not_finite_line, sound_rows
 from slap.metrics.plots import draw_recall, draw_recall_by_duration
 from slap.metrics.retrieval import DEFINITIONS, retrieval_metrics
@@ -49,7 +49,7 @@ class Retrieval(Task):
         origins, own_only = test.origins(features.rows), data.own_captions_only
         found = retrieval_metrics(features.embeddings, text, clip, ids, key, own_only, origins)
         settings = {
-            "captions_per_clip": _range([len(part) for part in captions]),
+            "captions_per_clip": spread([len(part) for part in captions]),
             "captions": len(clip),
             "captions_of_several_clips": shared_captions(captions),
             "text": "captions as they are published",
@@ -82,7 +82,3 @@ def shared_captions(captions: Sequence[Sequence[str]]) -> int:
         for text in texts:
             clips.setdefault(text, set()).add(clip)
     return sum(len(clips[text]) > 1 for texts in captions for text in texts)
-
-
-def _range(sizes: list[int]) -> str:
-    return str(sizes[0]) if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)}"

@@ -68,6 +68,15 @@ class LearningCurves(Callback):
             draw(read_metrics(self.out / "metrics.csv"), self.out / "curves.png", chance)
 
 
+SCORES = {
+    "t2a_R": "text to audio",
+    "a2t_R": "audio to text",
+    "zeroshot_": "zero-shot accuracy",
+    "choice_": "accuracy of choices",
+}
+"""Titles of the panels of validation, by the beginning of their metrics' names."""
+
+
 def read_metrics(path: Path) -> dict[str, Series]:
     """Read a CSV log as a series per metric; where a step was logged twice, as after a restart, the later counts."""
     series: dict[str, Series] = {}
@@ -88,7 +97,7 @@ def panels(series: Mapping[str, Series], chance: Mapping[str, float]) -> list[Pa
     for name, title in (("train/lr", "learning rate"), ("train/grad_norm", "gradient norm before clipping")):
         if name in series:
             found.append(Panel(title, title.split(" before")[0], {title: series[name]}, log=name == "train/grad_norm"))
-    for prefix, title in (("t2a_R", "text to audio"), ("a2t_R", "audio to text"), ("zeroshot_", "zero-shot accuracy")):
+    for prefix, title in SCORES.items():
         names = sorted(
             (name for name in series if name.startswith(f"val/{prefix}")), key=lambda name: (len(name), name)
         )

@@ -19,6 +19,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from slap.core.bad_clip import BAD_CLIPS
 from slap.core.batch import Batch
 from slap.core.files import atomic_write
+from slap.metrics.choice import tied_line
 from slap.metrics.finite import not_finite_line
 from slap.metrics.plots import draw_confusion, draw_recall, draw_recall_by_duration
 from slap.metrics.tables import (
@@ -96,6 +97,7 @@ def notes(evaluation: HeldOutMetrics, tested: Provenance) -> list[str]:
     """Write what stands beneath the table: what was tested, the median ranks, and what a reader must know."""
     lines = [tested.in_words(), *(f"Warning: {warning}." for warning in tested.warnings)]
     lines += [*median_ranks(evaluation), *left_out(evaluation)]
+    lines += [f"Warning: {tied_line(task, *numbers)}." for task, numbers in evaluation.tied.items() if numbers[0]]
     if evaluation.not_finite:
         lines.append(f"Warning: {not_finite_line(evaluation.not_finite)}.")
     return lines

@@ -171,6 +171,8 @@ class BestCheckpoint(ModelCheckpoint):
             starts += callback.logs() if isinstance(callback, LogsLater) else []
         tasks = getattr(trainer.datamodule, "prompts", {})  # type: ignore[attr-defined]
         starts += [f"val/zeroshot_{task}" for task in tasks]
+        if self.monitor.startswith("val/choice_"):
+            starts += [f"val/choice_{task}" for task in getattr(trainer.datamodule, "choice_tasks", ())]  # type: ignore[attr-defined]
         if isinstance(module, HasSources):
             starts += [f"val/{source}/" for source in module.sources("val")]
         return self.monitor.startswith(tuple(starts))
