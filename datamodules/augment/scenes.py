@@ -104,7 +104,7 @@ class Scenes(RandomTransform):
         texts = {self._words(first).text}
         for cut in rng.sample(waiting, len(waiting)) if count > 1 else ():
             text = self._words(cut).text
-            if text not in texts:
+            if not text or text not in texts:  # clips without captions have none
                 partners.append(cut)
                 texts.add(text)
             if len(partners) == count - 1:

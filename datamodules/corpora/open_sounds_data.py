@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from slap.core.errors import UserError
+from slap.datamodules.augment.scenes import Scenes
 from slap.datamodules.corpora.open_sounds import Part, present
-from slap.datamodules.corpora.open_sounds_words import PROMPTS
+from slap.datamodules.corpora.open_sounds_scenes import write_scenes
+from slap.datamodules.corpora.open_sounds_words import PROMPTS, scene_words
 from slap.datamodules.datamodule import AudioTextData
+from slap.datamodules.dataset import Transform
 from slap.datamodules.manifests.clip import Clip, write_manifest
 
 Evaluated = Literal["develop", "final"]
@@ -34,26 +37,38 @@ class Manifests(NamedTuple):
 
 
 def data_module(
-    root: str, manifests: str, part: Evaluated = "final", held_out_speaker: str = "theo", **options: Any
+    root: str,
+    manifests: str,
+    part: Evaluated = "final",
+    held_out_speaker: str = "theo",
+    questions: int = 200,
+    transforms: Sequence[Transform] | None = None,
+    **options: Any,
 ) -> AudioTextData:
-    """Write the manifests of the corpora that are there, and read them.
+    """Write the manifests of the corpora that are there, compose scenes to evaluate on, and read all of it.
 
     Args:
         root: folder of the corpora, see `slap.datamodules.corpora.open_sounds`.
-        manifests: folder to write the manifests to.
+        manifests: folder to write the manifests and the scenes to.
         part: "develop" trains without the parts for development and the held-out ones, and evaluates on those for
             development; "final" trains on all but the held-out parts and tests on those, without validation, since
             nothing may be selected on them.
         held_out_speaker: speaker of the digits who is held out.
+        questions: least number of questions of each kind about scenes of the clips to evaluate on, see
+            `slap.datamodules.corpora.open_sounds_scenes`; 0 has no scenes.
+        transforms: transforms of training batches; default: scenes of half of the clips.
         **options: any other option of `AudioTextData`.
     """
     written = write_manifests(root, manifests, part, held_out_speaker)
-    prompts = {task: PROMPTS[task] for task in written.tasks}
+    evaluated = [written.evaluate]
+    if questions:
+        evaluated.append(write_scenes(written.evaluate, written.evaluate.parent, scene_words(), questions))
     return AudioTextData(
         train=written.train,
-        val=(written.evaluate,) if part == "develop" else (),
-        test=(written.evaluate,),
-        **{"prompts": prompts, **options},
+        val=evaluated if part == "develop" else (),
+        test=evaluated,
+        transforms=(Scenes(words=scene_words()),) if transforms is None else transforms,
+        **{"prompts": {task: PROMPTS[task] for task in written.tasks}, **options},
     )
 
 

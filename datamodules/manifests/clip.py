@@ -37,6 +37,9 @@ class Clip:
         fold: fold for cross-validation that the clip belongs to, in corpora with folds.
         origin: source of the audio, e.g. {"youtube": id} or {"freesound": id}, by which overlaps of corpora are found.
         fields: field of the corpus that each caption is from: "caption", "template", "tags", ...; or nothing.
+        choices: for each question about the clip its candidate captions, at least two different ones, the right one
+            first, e.g. {"order": ["a dog barks, then rain", "rain, then a dog barks"]}.
+        segments: sounds within the clip, each with `start` and `end` in seconds from its begin and with a `text`.
 
     Raises:
         TypeError: captions, or the tags of a task, are a single text instead of a sequence of texts.
@@ -60,6 +63,8 @@ class Clip:
     fold: int | None = None
     origin: Mapping[str, str] = field(default_factory=dict)
     fields: Sequence[str] = ()
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    segments: Sequence[Mapping[str, Any]] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.captions, str):
@@ -120,6 +125,10 @@ def _record(clip: Clip, folder: Path) -> dict[str, Any]:
         record["duration"] = clip.duration
     if clip.tags:
         record["tags"] = {task: list(tags) for task, tags in clip.tags.items()}
+    if clip.choices:
+        record["choices"] = {task: list(captions) for task, captions in clip.choices.items()}
+    if clip.segments:
+        record["segments"] = [dict(segment) for segment in clip.segments]
     if clip.fold is not None:
         record["fold"] = clip.fold
     rest = {"corpus": clip.corpus, "split": clip.split, "origin": dict(clip.origin), "fields": list(clip.fields)}
