@@ -23,6 +23,9 @@ BRIDGE: Seconds = 0.2
 KEPT: Seconds = 1.5
 """Events with an end of their own are not cut shorter than this."""
 
+BURST: tuple[Decibels, Seconds] = (15.0, 0.08)
+"""Bursts of an event, such as two knocks, are this much louder than a pause of this length between them."""
+
 LEAST: Seconds = 0.4
 """Lasting sounds are not cut shorter than this."""
 
@@ -36,12 +39,14 @@ class Event:
         samples: (T,) float32.
         peak: its loudest sample, about.
         shortest: samples that it has at least, when it is cut.
+        bursts: number of its parts with short pauses between them.
     """
 
     words: Words
     samples: np.ndarray
     peak: int
     shortest: int
+    bursts: int = 1
 
     @property
     def level(self) -> Decibels:
@@ -89,4 +94,11 @@ def _event(samples: np.ndarray, frames: np.ndarray, peak: int, frame: int, words
     start, stop = int(frames[0]) * frame, min((int(frames[-1]) + 1) * frame, len(samples))
     if len(samples) - stop < frame:
         stop = len(samples)  # the samples after the last whole frame
-    return Event(words, samples[start:stop], peak - start, min(shortest, stop - start))
+    return Event(
+        words, samples[start:stop], peak - start, min(shortest, stop - start), _bursts(samples[start:stop], frame)
+    )
+
+
+def _bursts(samples: np.ndarray, frame: int) -> int:
+    level, pause = BURST
+    return 1 + int((np.diff(loud_frames(samples, frame, level)) > pause / FRAME).sum())

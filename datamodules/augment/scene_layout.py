@@ -198,14 +198,14 @@ def named(layout: Layout, events: Sequence[Event], rate: int, rng: random.Random
     for step in layout.steps:
         names = []
         for placed in step:
-            words, count = events[placed.part.event].words, placed.part.count
-            length = placed.length(rate) if words.lasting or words.plural else "plain"
-            if not alone and rng.random() >= mention:
-                length = "plain"
-            name = Named(words, length, loudness=loudness.get(placed.part.event, ""))
+            event, count = events[placed.part.event], placed.part.count
+            words = event.words
+            measured = words.lasting or (words.plural and event.bursts == 1)
+            length = placed.length(rate) if measured and (alone or rng.random() < mention) else "plain"
             if count > 1 or (alone and (length == "plain" or (not words.lasting and rng.random() < 0.5))):
-                name = Named(words, count=count)
-            names.append(name)
+                names.append(Named(words, count=count))
+            else:
+                names.append(Named(words, length, loudness=loudness.get(placed.part.event, "")))
         steps.append(tuple(names))
     return steps
 

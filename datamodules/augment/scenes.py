@@ -162,8 +162,13 @@ class Scenes(RandomTransform):
 
 
 def countable(event: Event, rate: int) -> bool:
-    """Tell if an event is short and has an end, so that its repetitions can be counted."""
-    return not event.words.lasting and len(event.samples) <= KEPT * rate
+    """Tell if the repetitions of an event can be counted.
+
+    It is short and has an end of its own. A sound with a plural is heard once in it: one knock, not four. Any other is
+    counted as a whole: "somebody says seven twice".
+    """
+    once = event.bursts == 1 or not event.words.plural
+    return once and not event.words.lasting and len(event.samples) <= KEPT * rate
 
 
 def overlap(one: Part, other: Part, events: Sequence[Event], rng: random.Random) -> tuple[Part, Part]:
@@ -213,9 +218,10 @@ def _laid(plan: Plan, events: Sequence[Event], rate: int, rng: random.Random, ro
     layout = lay_out(plan, events, rate, rng, room)
     if layout is None:
         return None
-    placed = list(layout.placed())
-    nothing = len(placed) == 1 and events[placed[0].part.event].words.lasting and placed[0].length(rate) == "plain"
-    return None if nothing else layout
+    first, *others = layout.placed()
+    event = events[first.part.event]
+    said = bool(others) or countable(event, rate) or (event.words.lasting and first.length(rate) != "plain")
+    return layout if said else None
 
 
 def _scene(layout: Layout, events: Sequence[Event], cuts: Sequence[Cut], rng: random.Random, number: int) -> MonoCut:
