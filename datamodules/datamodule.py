@@ -109,8 +109,8 @@ class AudioTextData(LightningDataModule):
             path of a function. An augmented caption still describes all clips of the original one.
         prompts: prompt of each zero-shot task (a column `label` or `label_<task>`), with `{label}` in it; default:
             "This is a sound of {label}."
-        augment: augmentation of training clips: names, each with its arguments or null: concatenate, crop, event_crop,
-            filter, gain, mix, mixup, noise, reverb, speed, ... (the paper: SpecAugment alone, in the encoder).
+        augment: augmentation of training clips: names, each with its arguments or null: crop, event_crop, filter,
+            gain, mix, mixup, noise, reverb, scenes, speed, ... (the paper: SpecAugment alone, in the encoder).
         transforms: functions from a Lhotse CutSet to a CutSet that are applied to each training batch after `augment`;
             on the command line dotted paths of functions, or {class_path: ..., init_args: {...}}.
         max_bad: share of clips that may be bad (absent, unreadable, silent, ...), 0 to 1, before the run stops.

@@ -1,6 +1,6 @@
 """Augmentation of training clips, by name and arguments as in recipes and on the command line.
 
-    --data.augment '{speed: {}, noise: {noises: noises/, low: 0}, concatenate: {probability: 0.3}}'
+    --data.augment '{speed: {}, noise: {noises: noises/, low: 0}, scenes: {probability: 0.3}}'
 
 Each augmentation is a transform; they are applied in the order in which they are written. All take the argument `only`:
 the transform is applied only to clips whose ids begin with this text, e.g. the name of their corpus.
@@ -14,16 +14,15 @@ from typing import Any
 
 from slap.core.errors import UserError, suggest
 from slap.datamodules.augment.basic import Mix, Only, RandomCrop, RandomGain, RandomSpeed
-from slap.datamodules.augment.concatenate import Concatenate
 from slap.datamodules.augment.event_crop import EventCrop
 from slap.datamodules.augment.mixup import Mixup
 from slap.datamodules.augment.noise import RandomNoise
 from slap.datamodules.augment.random_eq import RandomFilter
 from slap.datamodules.augment.reverb import RandomReverb
+from slap.datamodules.augment.scenes import Scenes
 from slap.datamodules.dataset import Transform
 
 AUGMENTATIONS: dict[str, Any] = {
-    "concatenate": Concatenate,
     "crop": RandomCrop,
     "event_crop": EventCrop,
     "filter": RandomFilter,
@@ -32,6 +31,7 @@ AUGMENTATIONS: dict[str, Any] = {
     "mixup": Mixup,
     "noise": RandomNoise,
     "reverb": RandomReverb,
+    "scenes": Scenes,
     "speed": RandomSpeed,
 }
 

@@ -59,14 +59,17 @@ class RandomTransform:
         draw = (cut.custom or {}).get("draw", cut.id)
         return random.Random(f"{type(self).__name__} {self.seed} {draw}")
 
-    def _drawn(self, cut: Cut, batch: list[Cut]) -> Cut:
+    def draw(self, cut: Cut) -> random.Random | None:
+        """Return the generator for a cut that is transformed; None for one that stays as it is."""
         if self.before_mix and isinstance(cut, MixedCut):
             name = type(self).__name__
             raise UserError(f"{name} must stand before Mix: it could cut a clip away that the caption names")
         rng = self.rng(cut)
-        if self.probability is not None and rng.random() >= self.probability:
-            return cut
-        return self.transform_in_batch(cut, rng, batch)
+        return None if self.probability is not None and rng.random() >= self.probability else rng
+
+    def _drawn(self, cut: Cut, batch: list[Cut]) -> Cut:
+        rng = self.draw(cut)
+        return cut if rng is None else self.transform_in_batch(cut, rng, batch)
 
     def _require(self, fulfilled: bool, condition: str, *fields: str) -> None:
         """Raise a ValueError with the values of the fields unless the condition is fulfilled."""

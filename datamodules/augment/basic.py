@@ -146,7 +146,8 @@ class Only:
 
     Args:
         prefix: beginning of the ids.
-        transform: returns as many cuts as it gets, as all of this package do except `Concatenate`.
+        transform: the transform. Of one that returns fewer cuts than it gets, such as `Scenes`, the results come after
+            the other clips.
     """
 
     prefix: str
@@ -161,8 +162,11 @@ class Only:
         """Return the batch with the matching cuts transformed and the others as they are, in order."""
         batch = list(cuts)
         matching = [cut for cut in batch if cut.id.startswith(self.prefix)]
-        changed = iter(list(self.transform(CutSet(matching))) if matching else [])
-        return CutSet([next(changed) if cut.id.startswith(self.prefix) else cut for cut in batch])
+        changed = list(self.transform(CutSet(matching))) if matching else []
+        if len(changed) != len(matching):
+            return CutSet([cut for cut in batch if not cut.id.startswith(self.prefix)] + changed)
+        rest = iter(changed)
+        return CutSet([next(rest) if cut.id.startswith(self.prefix) else cut for cut in batch])
 
 
 def segment(cut: Cut, start: int, size: int) -> Cut:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from numpy.random import Generator
 
-Length = Literal["short", "plain", "long"]
+from slap.datamodules.captions.grammar import ADJECTIVES, ADVERBS, SEQUENCES, Length, qualified, with_article
 
 NOUNS: dict[str, tuple[str, ...]] = {
     "beep": ("beep", "steady tone"),
@@ -40,17 +39,6 @@ CLAUSES: dict[str, str] = {
     "bubbles": "water bubbles",
 }
 """A short sentence for each kind of sound."""
-
-ADJECTIVES: dict[Length, tuple[str, ...]] = {"short": ("short", "brief"), "plain": ("",), "long": ("long", "lengthy")}
-ADVERBS: dict[Length, str] = {"short": " briefly", "plain": "", "long": " for a long time"}
-
-SEQUENCES: dict[int, tuple[str, ...]] = {
-    2: ("{0}, then {1}", "{0} followed by {1}", "first {0}, then {1}", "{0} before {1}", "{1} after {0}"),
-    3: ("{0}, then {1}, then {2}", "first {0}, then {1} and finally {2}", "{0} followed by {1}, then {2}"),
-    4: ("{0}, then {1}, then {2}, then {3}", "first {0}, then {1}, then {2} and finally {3}"),
-}
-"""Templates for a number of steps in order. In `{1} after {0}` the second step is named first, so that a model must
-read the conjunctions to know the order."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +85,7 @@ def noun(event: SceneEvent, rng: Generator | None = None) -> str:
     """Return an event as a noun with its article, e.g. "a short bell"; without `rng`, the first words of the lists."""
     words = ADJECTIVES[event.length], NOUNS[event.kind]
     adjective, name = (_choose(options, rng) if rng else options[0] for options in words)
-    return _with_article(f"{adjective} {name}" if adjective else name)
+    return qualified(with_article(name), adjective)
 
 
 def clause(event: SceneEvent) -> str:
@@ -126,10 +114,6 @@ def _phrase(step: Step, rng: Generator) -> str:
 def _while(step: Step, rng: Generator) -> str:
     one, other = (step[i] for i in rng.permutation(2))
     return f"{noun(one, rng)} while {clause(other)}"
-
-
-def _with_article(words: str) -> str:
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def _maybe_plain(event: SceneEvent, rng: Generator, mention: float) -> SceneEvent:

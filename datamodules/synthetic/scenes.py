@@ -13,7 +13,8 @@ from numpy.random import Generator
 
 from slap.core.errors import UserError
 from slap.core.units import Seconds
-from slap.datamodules.synthetic.captions import ADJECTIVES, NOUNS, Length, Scene, SceneEvent, Step, noun
+from slap.datamodules.captions.grammar import ADJECTIVES, Length
+from slap.datamodules.synthetic.captions import NOUNS, Scene, SceneEvent, Step, noun
 from slap.datamodules.synthetic.sounds import SAMPLE_RATE, Sound, synthesize
 
 LENGTHS: dict[Length, tuple[Seconds, Seconds]] = {"short": (0.3, 0.5), "plain": (0.8, 1.1), "long": (1.8, 2.8)}
