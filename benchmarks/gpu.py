@@ -173,7 +173,7 @@ def encoder_flops(encoder: Any, sizes: Sequence[int]) -> float:
 
 
 def patches_of(batch: Batch) -> list[int]:
-    return [4 * -(-(1 + n // 160) // PATCH) for n in batch.audio.sizes]
+    return [4 * -(-(1 + n // 160) // PATCH[0]) for n in batch.audio.sizes]
 
 
 def step_flops(model: SLAP, batch: Batch) -> dict[str, float]:

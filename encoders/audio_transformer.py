@@ -9,7 +9,7 @@ sizes are our choice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -29,8 +29,8 @@ from slap.model.contracts import AudioEncoder
 from slap.nn.layers import Block, RMSNorm, linear, rotary
 from slap.nn.stack import compile_blocks, run_blocks
 
-PATCH = 16
-"""Frames per patch, and mel bands per patch."""
+PATCH = (16, 16)
+"""Frames per patch, and mel bands per patch, as in the paper."""
 
 FILLS = ("silence", "mean")
 LEVELS = ("fixed", "rms", "rms_feature")
@@ -54,6 +54,9 @@ class AudioTransformer(AudioEncoder):
         mask_bands: widest SpecAugment mask in frequency, in mel bands; 0 for none.
         mask_share: widest SpecAugment mask in time, as a share of the clip; 0 for none.
         mask_from: least duration of clips with SpecAugment, in seconds.
+        patch: frames of 10 ms per patch, and mel bands per patch. 4 and 64 give as many patches as the paper's 16 and 16,
+            with a fourth of the time resolution's step and all bands in each (our choice for speech and short sounds,
+            see docs/log.md).
         row_embedding: add to each patch a learned vector of its row (of 16 mel bands). Rotary positions give only the
             distance of patches, and norms without biases remove a patch's level; with this vector, a block knows from
             the first step which bands are loud. Not in the paper; default: for all sizes but `base` (our choice, see
@@ -84,6 +87,7 @@ class AudioTransformer(AudioEncoder):
         mask_bands: int = 16,
         mask_share: float = 0.15,
         mask_from: float = 0.0,
+        patch: Sequence[int] = PATCH,
         row_embedding: bool | None = None,
         fill: str = "silence",
         level: str = "fixed",
@@ -92,8 +96,9 @@ class AudioTransformer(AudioEncoder):
     ) -> None:
         super().__init__()
         shape = Size.of(size)
-        if bands % PATCH or bands <= 0:
-            raise UserError(f"bands must be a multiple of {PATCH}, the height of a patch; got {bands}")
+        frames, height = _checked_patch(patch)
+        if bands % height or bands <= 0:
+            raise UserError(f"bands must be a multiple of {height}, the height of a patch; got {bands}")
         if fill not in FILLS or level not in LEVELS:
             raise UserError(
                 f"fill must be one of {', '.join(FILLS)}, and level one of {', '.join(LEVELS)}; "
@@ -101,15 +106,16 @@ class AudioTransformer(AudioEncoder):
             )
         self.width = shape.width
         self.fill, self.level = fill, level
-        self.rows = bands // PATCH
+        self.patch = frames, height
+        self.rows = bands // height
         self.head_width = shape.width // shape.heads
         self.checkpointing = checkpointing
         self.logmel = LogMel(self.sample_rate, bands=bands, equalize=level != "fixed")
-        self.step = PATCH * self.logmel.hop / self.sample_rate
+        self.step = frames * self.logmel.hop / self.sample_rate
         self.augment = SpecAugment(
             mask_bands, mask_share, shortest=round(mask_from * self.sample_rate / self.logmel.hop)
         )
-        self.embed = linear(PATCH * PATCH, shape.width)
+        self.embed = linear(frames * height, shape.width)
         with_rows = size != "base" if row_embedding is None else row_embedding
         self.row_embedding = nn.Parameter(torch.randn(self.rows, shape.width)) if with_rows else None
         self.level_embedding = nn.Parameter(torch.zeros(shape.width)) if level == "rms_feature" else None
@@ -123,21 +129,22 @@ class AudioTransformer(AudioEncoder):
             compile_blocks(self)
 
     def patchify(self, audio: Packed) -> Packed:
-        """Turn waveforms, (N,), into patches, (N', 16 x 16), with (time, frequency) positions.
+        """Turn waveforms, (N,), into patches, (N', P), with (time, frequency) positions.
 
         The frames of a clip are filled up to whole patches, see `fill`. With the level as a feature, it is one more
-        column, (N', 16 x 16 + 1).
+        column, (N', P + 1).
         """
         frames = self.augment(self.logmel(audio))
-        columns = tuple(-(-size // PATCH) for size in frames.sizes)
+        width = self.patch[0]
+        columns = tuple(-(-size // width) for size in frames.sizes)
         device = frames.values.device
-        lengths = (frames.lengths + (PATCH - 1)) // PATCH
+        lengths = (frames.lengths + (width - 1)) // width
         steps = Layout(lengths, columns)
         # Each clip's frames move up by the padding of the clips before it.
-        filled = frames.values.new_full((steps.total * PATCH, frames.values.shape[1]), self._filling())
-        place = (steps.cu_seqlens[:-1].long() * PATCH)[frames.item] + frames.index
+        filled = frames.values.new_full((steps.total * width, frames.values.shape[1]), self._filling())
+        place = (steps.cu_seqlens[:-1].long() * width)[frames.item] + frames.index
         filled[place] = frames.values
-        patches = rearrange(filled, "(n t) (rows f) -> (n rows) (t f)", t=PATCH, rows=self.rows)
+        patches = rearrange(filled, "(n t) (rows f) -> (n rows) (t f)", t=width, rows=self.rows)
         row = torch.arange(self.rows, device=device)
         positions = torch.stack([steps.index.repeat_interleave(self.rows), row.repeat(steps.total)], 1)
         layout = Layout(lengths * self.rows, tuple(n * self.rows for n in columns))
@@ -146,14 +153,14 @@ class AudioTransformer(AudioEncoder):
         return Packed(patches, layout.lengths, positions, layout)
 
     def forward(self, patches: Packed, hidden: Tensor | None = None) -> Packed:
-        """Encode patches, (N, 256), as dense features, (N, D); a learned token replaces hidden patches, (N,).
+        """Encode patches, (N, P), as dense features, (N, D); a learned token replaces hidden patches, (N,).
 
         The paper masks patches without saying how; replacing them allows comparing their outputs to the teacher's.
         """
         values = patches.values.to(self.embed.weight.dtype)
-        x = self.embed(values[:, : PATCH * PATCH])
+        x = self.embed(values[:, : self.embed.in_features])
         if self.level_embedding is not None:
-            x = x + values[:, PATCH * PATCH :] * self.level_embedding.to(x.dtype)
+            x = x + values[:, self.embed.in_features :] * self.level_embedding.to(x.dtype)
         if hidden is not None:
             x = torch.where(hidden[:, None], self.mask_token.to(x.dtype), x)
         assert patches.positions is not None
@@ -167,7 +174,7 @@ class AudioTransformer(AudioEncoder):
         """Return this encoder for one waveform, (T,) to (N, D)."""
         added = self.row_embedding, self.level_embedding
         return AudioTransformerGraph(
-            self.logmel, self.embed, *added, self.blocks, self.norm, self.head_width, PATCH, self._filling()
+            self.logmel, self.embed, *added, self.blocks, self.norm, self.head_width, self.patch, self._filling()
         )
 
     def portable(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,3 +189,14 @@ class AudioTransformer(AudioEncoder):
 
     def _filling(self) -> float:
         return self.logmel.silence if self.fill == "silence" else 0.0
+
+
+def _checked_patch(patch: Sequence[int]) -> tuple[int, int]:
+    """Return the frames and the bands of a patch.
+
+    Raises:
+        ValueError: they are not two whole numbers above 0.
+    """
+    if len(patch) != 2 or any(size <= 0 for size in patch):
+        raise UserError(f"patch must be two numbers above 0, frames and mel bands; got {list(patch)}")
+    return patch[0], patch[1]

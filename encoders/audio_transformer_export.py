@@ -38,7 +38,7 @@ class AudioTransformerGraph(nn.Module):
         blocks: nn.ModuleList,
         norm: nn.Module,
         head_width: int,
-        patch: int,
+        patch: tuple[int, int],
         filling: float,
     ) -> None:
         super().__init__()
@@ -49,10 +49,11 @@ class AudioTransformerGraph(nn.Module):
     def forward(self, audio: Tensor) -> Tensor:
         """Encode a waveform, (T,) float32, as dense features, (N, D)."""
         frames = self.frames(audio)
-        steps, rows = (frames.shape[0] + self.patch - 1) // self.patch, frames.shape[1] // self.patch
-        filled = pad(frames, (0, 0, 0, self.patch - 1), value=self.filling)[: steps * self.patch]
-        patches = filled.reshape(steps, self.patch, rows, self.patch).transpose(1, 2)
-        x = self.embed(patches.reshape(steps * rows, self.patch * self.patch))
+        width, height = self.patch
+        steps, rows = (frames.shape[0] + width - 1) // width, frames.shape[1] // height
+        filled = pad(frames, (0, 0, 0, width - 1), value=self.filling)[: steps * width]
+        patches = filled.reshape(steps, width, rows, height).transpose(1, 2)
+        x = self.embed(patches.reshape(steps * rows, width * height))
         if self.level_embedding is not None:
             x = x + level(self.mean_square(audio)) * self.level_embedding
         place = torch.arange(x.shape[0], device=x.device)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from lhotse import AudioSource, MonoCut, Recording
 from lhotse.cut import Cut
 
@@ -19,6 +20,9 @@ from slap.datamodules.augment.base import Decibels, RandomTransform
 
 LOWEST = 50.0
 """Lowest frequency of the curve, Hz; below it the gain is constant."""
+
+MARGIN = 1024
+"""Samples of silence after a clip at least, and the factor of the length of its Fourier transform."""
 
 
 @dataclass
@@ -75,8 +79,15 @@ def filtered(samples: np.ndarray, sample_rate: int, gains: Sequence[Decibels]) -
     Returns:
         (..., T) float32.
     """
-    spectrum = np.fft.rfft(samples, axis=-1)
-    frequency = np.fft.rfftfreq(samples.shape[-1], 1 / sample_rate)
+    length = samples.shape[-1]
+    size = (
+        -(-(length + MARGIN) // MARGIN) * MARGIN
+    )  # of small factors; silence after the clip, so that no end meets the other
+    spectrum = torch.fft.rfft(torch.from_numpy(samples), size)
+    frequency = np.fft.rfftfreq(size, 1 / sample_rate)
     points = np.geomspace(LOWEST, sample_rate / 2, len(gains))
     curve = np.interp(np.log(np.maximum(frequency, LOWEST)), np.log(points), gains)
-    return np.fft.irfft(spectrum * 10 ** (curve / 20), samples.shape[-1], axis=-1).astype(np.float32)
+    result: np.ndarray = torch.fft.irfft(spectrum * torch.from_numpy(10 ** (curve / 20)).float(), size)[
+        ..., :length
+    ].numpy()
+    return result

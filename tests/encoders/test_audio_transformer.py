@@ -113,6 +113,22 @@ def test_options_pass_the_contract(row_embedding, level):
     check_audio_encoder(AudioTransformer(size="nano", row_embedding=row_embedding, level=level))
 
 
+def test_patches_of_another_shape_are_whole_frames_in_order():
+    """Patches of 4 frames and all bands: 40 ms per step, and one row."""
+    encoder = AudioTransformer(size="nano", patch=(4, 64)).eval()
+    check_audio_encoder(encoder)
+    clip = Packed.pack([waves(0.5)[0]])  # 51 frames
+    patches = encoder.patchify(clip)
+    torch.testing.assert_close(patches.values.reshape(-1, 64)[:51], encoder.logmel(clip).values)
+    assert patches.positions[:, 0].tolist() == list(range(13))
+    assert not patches.positions[:, 1].any()
+    assert encoder.step == 0.04
+    with pytest.raises(ValueError, match="bands must be a multiple of 48"):
+        AudioTransformer(size="nano", patch=(4, 48))
+    with pytest.raises(ValueError, match=r"two numbers above 0.*got \[4\]"):
+        AudioTransformer(size="nano", patch=[4])
+
+
 def test_the_end_of_a_clip_is_filled_with_silence():
     """It was filled with the mean level of audio, 34 dB above the floor."""
     clip = torch.zeros(1600)  # 11 frames of the 16 of a patch

@@ -75,6 +75,7 @@ def network(exported):
     [
         {"local": 0},
         {"bands": 32},
+        {"patch": [4, 64]},
         {"row_embedding": False},
         {"fill": "mean"},
         {"level": "rms"},
