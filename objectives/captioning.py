@@ -82,7 +82,8 @@ class Captioning(Objective):
         audio = getattr(views, self.view).tokens
         logits = self.decoder(inputs, audio.take(views.batch.clip_index))
         losses = cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
-        return {"losses": losses, "right": logits.detach().argmax(1) == targets}
+        right = (logits.detach().argmax(1) == targets) & losses.isfinite()  # argmax takes NaN for the largest
+        return {"losses": losses, "right": right}
 
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the mean over the tokens to predict of all processes; logs the share that the decoder ranks first."""
