@@ -181,7 +181,7 @@ def _faded(samples: np.ndarray, rate: int) -> np.ndarray:
     return samples * ramp
 
 
-def named(layout: Layout, events: Sequence[Event], rate: int, rng: random.Random, mention: float = 0.6) -> list[Step]:
+def named(layout: Layout, events: Sequence[Event], rate: int, rng: random.Random, mention: float) -> list[Step]:
     """Return the sounds as a caption names them: nothing that is not so.
 
     Args:
@@ -193,7 +193,7 @@ def named(layout: Layout, events: Sequence[Event], rate: int, rng: random.Random
             is something about a single event.
     """
     alone = sum(len(step) for step in layout.steps) == 1
-    loudness = _loudness(list(layout.placed())) if rng.random() < mention else {}
+    loudness = _loudness(list(layout.placed()), events) if rng.random() < mention else {}
     steps = []
     for step in layout.steps:
         names = []
@@ -210,9 +210,9 @@ def named(layout: Layout, events: Sequence[Event], rate: int, rng: random.Random
     return steps
 
 
-def _loudness(placed: Sequence[Placed]) -> dict[int, str]:
-    """Return the loudness of two events by their numbers, if their levels are far apart."""
-    if len(placed) != 2 or any(one.part.count > 1 for one in placed):
+def _loudness(placed: Sequence[Placed], events: Sequence[Event]) -> dict[int, str]:
+    """Return the loudness of two events by their numbers, if their levels are far apart and both have nouns."""
+    if len(placed) != 2 or any(one.part.count > 1 or not events[one.part.event].words.nouns for one in placed):
         return {}
     first, second = (one.part for one in placed)
     if abs(first.gain - second.gain) < APART:

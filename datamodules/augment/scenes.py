@@ -18,13 +18,16 @@ from lhotse.utils import fastcopy
 from slap.core.errors import UserError, suggest
 from slap.core.units import Seconds
 from slap.datamodules.audio.load import load, with_samples
-from slap.datamodules.augment.base import RandomTransform
+from slap.datamodules.augment.base import Decibels, RandomTransform
 from slap.datamodules.augment.basic import unlabeled
 from slap.datamodules.augment.scene_events import KEPT, Event, loudest_event, whole_event
 from slap.datamodules.augment.scene_layout import APART, Layout, Part, Plan, lay_out, named, render, segments
 from slap.datamodules.captions.grammar import Length, Words, describe
 
 COUNTS = (1, 2, 3)
+
+MENTION = 0.6
+"""Probability that the caption of a scene without a twin mentions a length, or a difference of levels."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,14 @@ class Scenes(RandomTransform):
 
     "A dog barks twice, then rain", "rain while somebody says yes", "a loud siren over soft rain". Lengths, counts and
     differences of levels are mentioned where they are so; levels differ by at least 12 dB then. Each clip is in one
-    scene at most, the batch gets fewer clips and never more audio. A scene has an id of its own and no labels; its
-    custom field `segments` lists its events, each with `start`, `end` and `text`.
+    scene at most, or in a scene and its twin, and the batch gets neither more clips nor more audio. A scene has an id
+    of its own and no labels; its custom field `segments` lists its events, each with `start`, `end` and `text`.
 
     Of a clip with a label among `words`, the loudest event is taken, and lasting sounds may be cut. Any other clip is
     taken as a whole, without the silence around it, and its caption names it.
 
-    Half of the scenes come with a twin of the same sounds in another order, number or length, since a model may pass
-    over such words as long as no other clip of the batch has the same sounds.
+    Many scenes come with a twin of the same sounds in another order, number or length. While no other clip of the batch
+    has the same sounds, a model can pass over the words that say these.
 
     Args:
         probability: probability that a clip that is in no scene yet begins one.
@@ -51,7 +54,8 @@ class Scenes(RandomTransform):
         twins: probability that a scene comes with a twin.
         longest: largest duration of a scene, seconds.
         words: words for the sounds of clips by their labels: {label: {nouns: [a dog bark], clauses: [a dog barks],
-            plural: dog barks, lasting: false}}. A label may have its task before it: "animal: dog".
+            plural: dog barks}}, see `slap.datamodules.captions.grammar.Words`. A label may have its task before it:
+            "animal: dog".
         seed: seed of the random draws.
     """
 
@@ -79,7 +83,7 @@ class Scenes(RandomTransform):
         """Return the scenes, and the cuts that are in none, in the order of their first clips."""
         waiting = list(cuts)
         made: list[Cut] = []
-        spare = 0
+        samples = clips = 0  # that scenes made so far have left over
         while waiting:
             first = waiting.pop(0)
             rng = self.draw(first)
@@ -87,12 +91,12 @@ class Scenes(RandomTransform):
                 made.append(first)
                 continue
             chosen = [first, *self._partners(first, rng, waiting)]
-            room = sum(cut.num_samples for cut in chosen) + spare
-            scenes = self._scenes(chosen, rng, room)
+            room, places = samples + sum(cut.num_samples for cut in chosen), clips + len(chosen)
+            scenes = self._scenes(chosen, rng, room, places)
             if not scenes:
                 made.append(first)
                 continue
-            spare = room - sum(scene.num_samples for scene in scenes)
+            samples, clips = room - sum(scene.num_samples for scene in scenes), places - len(scenes)
             waiting = [cut for cut in waiting if not any(cut is other for other in chosen)]
             made += scenes
         return CutSet(made)
@@ -111,8 +115,15 @@ class Scenes(RandomTransform):
                 break
         return partners
 
-    def _scenes(self, chosen: Sequence[Cut], rng: random.Random, room: int) -> list[MonoCut]:
-        """Compose a scene, or a scene and its twin, of at most `room` samples together; nothing where none fits."""
+    def _scenes(self, chosen: Sequence[Cut], rng: random.Random, room: int, places: int) -> list[MonoCut]:
+        """Compose a scene, or a scene and its twin, of at most `room` samples together; nothing where none fits.
+
+        Args:
+            chosen: the clips.
+            rng: generator of all that is drawn.
+            room: samples that the scenes may have together.
+            places: number of scenes that there may be.
+        """
         rate = chosen[0].sampling_rate
         if len(chosen) < self.least:
             return []
@@ -120,19 +131,21 @@ class Scenes(RandomTransform):
         rng.shuffle(events)
         plan = self._plan(events, rate, rng)
         most = round(self.longest * rate)
-        if rng.random() < self.twins:
+        if rng.random() < self.twins and places > 1:
             other = twin(plan, events, rate, rng)
             first = _laid(plan, events, rate, rng, min(room // 2, most))
             second = first and other and _laid(other, events, rate, rng, min(room - first.size, most))
             if first and second:
-                return [_scene(layout, events, chosen, rng, n) for n, layout in enumerate((first, second))]
-        layout = _laid(plan, events, rate, rng, min(room, most))
-        return [] if layout is None else [_scene(layout, events, chosen, rng, 0)]
+                return [_scene(layout, events, chosen, rng, n, 1.0) for n, layout in enumerate((first, second))]
+        # Without repetitions and overlaps a plan needs no more room than its clips have.
+        simple = tuple((replace(part, count=1),) for step in plan for part in step)
+        layout = next(filter(None, (_laid(way, events, rate, rng, min(room, most)) for way in (plan, simple))), None)
+        return [] if layout is None else [_scene(layout, events, chosen, rng)]
 
     def _plan(self, events: Sequence[Event], rate: int, rng: random.Random) -> Plan:
         steps: list[tuple[Part, ...]] = []
         for number, event in enumerate(events):
-            part = Part(number, gain=_gain(rng, APART / 2) if number else 0.0)
+            part = Part(number, gain=_gain(rng, events) if number else 0.0)
             if countable(event, rate) and (rng.random() < self.repeats or len(events) == 1):
                 part = replace(part, count=rng.choice(COUNTS if len(events) == 1 else COUNTS[1:]))
             elif event.words.lasting:
@@ -158,17 +171,14 @@ class Scenes(RandomTransform):
         return None
 
     def _words(self, cut: Cut) -> Words:
-        return self._known(cut) or Words((), (cut.supervisions[0].text.rstrip(" ."),))
+        return self._known(cut) or Words((), (cut.supervisions[0].text.rstrip(" ."),), whole=True)
 
 
 def countable(event: Event, rate: int) -> bool:
-    """Tell if the repetitions of an event can be counted.
-
-    It is short and has an end of its own. A sound with a plural is heard once in it: one knock, not four. Any other is
-    counted as a whole: "somebody says seven twice".
-    """
-    once = event.bursts == 1 or not event.words.plural
-    return once and not event.words.lasting and len(event.samples) <= KEPT * rate
+    """Tell if the repetitions of an event can be counted: it is short, and one thing, not four knocks."""
+    words = event.words
+    once = words.whole or (bool(words.plural) and event.bursts == 1)
+    return once and not words.lasting and len(event.samples) <= KEPT * rate
 
 
 def overlap(one: Part, other: Part, events: Sequence[Event], rng: random.Random) -> tuple[Part, Part]:
@@ -183,7 +193,7 @@ def overlap(one: Part, other: Part, events: Sequence[Event], rng: random.Random)
     base, inner = sorted((one, other), key=lambda part: len(events[part.event].samples), reverse=True)
     length: Length = "long" if events[base.event].words.lasting else "plain"
     inner = replace(inner, count=1, length="short" if events[inner.event].words.lasting else "plain")
-    return replace(base, count=1, length=length), replace(inner, gain=base.gain + abs(_gain(rng, APART * 0.75)))
+    return replace(base, count=1, length=length), replace(inner, gain=base.gain + abs(_gain(rng, events)))
 
 
 def twin(plan: Plan, events: Sequence[Event], rate: int, rng: random.Random) -> Plan | None:
@@ -224,12 +234,19 @@ def _laid(plan: Plan, events: Sequence[Event], rate: int, rng: random.Random, ro
     return layout if said else None
 
 
-def _scene(layout: Layout, events: Sequence[Event], cuts: Sequence[Cut], rng: random.Random, number: int) -> MonoCut:
+def _scene(
+    layout: Layout,
+    events: Sequence[Event],
+    cuts: Sequence[Cut],
+    rng: random.Random,
+    number: int = 0,
+    mention: float = MENTION,
+) -> MonoCut:
     """Return a scene as a cut with its caption and its segments."""
-    rate, draw = cuts[0].sampling_rate, (cuts[0].custom or {}).get("draw", "")
+    rate, draw = cuts[0].sampling_rate, (cuts[0].custom or {}).get("draw", "").replace(" ", "-")
     # Twins, and scenes of the same clips in other epochs, are clips of their own.
     name = f"{'>'.join(cut.id for cut in cuts)}#{draw}.{number}"
-    text = describe(named(layout, events, rate, rng), rng)
+    text = describe(named(layout, events, rate, rng, mention), rng)
     captioned = all(cut.supervisions[0].text for cut in cuts)
     custom = unlabeled(cuts[0]) | {"segments": segments(layout, events, rate) if captioned else []}
     samples = torch.from_numpy(render(layout, events, rate))
@@ -238,11 +255,11 @@ def _scene(layout: Layout, events: Sequence[Event], cuts: Sequence[Cut], rng: ra
     return fastcopy(with_samples(cut, samples), supervisions=[supervision])
 
 
-def _gain(rng: random.Random, usual: float) -> float:
-    """Draw a difference of levels, dB: within the usual ones, or one in five at least so large as captions name."""
-    if rng.random() < 0.2:
+def _gain(rng: random.Random, events: Sequence[Event]) -> Decibels:
+    """Draw a difference of levels; between two events, one in five is at least so large as captions name."""
+    if len(events) == 2 and rng.random() < 0.2:
         return rng.choice((-1, 1)) * rng.uniform(APART, 1.5 * APART)
-    return rng.uniform(-usual, usual)
+    return rng.uniform(-APART / 2, APART / 2)
 
 
 def _lengths(alone: bool) -> tuple[Length, ...]:

@@ -40,13 +40,15 @@ class Words:
     Attributes:
         nouns: noun phrases with their articles: "a dog bark", "rain".
         clauses: short sentences: "a dog barks". At least one noun or clause.
-        plural: the first noun for several of them, "dog barks"; "" if there is none.
+        plural: the first noun for several of them, "dog barks"; "" if nobody counts them.
+        whole: True for a sound that is counted as a whole and has no plural, such as a word: "somebody says yes twice".
         lasting: True for a sound without an end of its own, such as rain, of which any segment is the same sound.
     """
 
     nouns: tuple[str, ...]
     clauses: tuple[str, ...] = ()
     plural: str = ""
+    whole: bool = False
     lasting: bool = False
 
     @property
@@ -120,7 +122,7 @@ def describe(steps: Sequence[Step], rng: random.Random) -> str:
     Example:
         >>> bark, rain = Words(("a dog bark",), ("a dog barks",), "dog barks"), Words(("rain",), ("it rains",))
         >>> describe([(Named(bark, count=2),), (Named(rain),)], random.Random(1))
-        'first a dog barks twice, then rain'
+        'two dog barks followed by rain'
     """
     if len(steps) == 1:
         return _step(steps[0], rng)

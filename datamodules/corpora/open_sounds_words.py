@@ -133,7 +133,7 @@ def word_captions(word: str) -> Captions:
 def spoken(word: str) -> Words:
     """Return the words for somebody's saying a word."""
     nouns = (f"the word {word}", f"the spoken word {word}")
-    return Words(nouns, (f"somebody says {word}", f"a person says {word}"))
+    return Words(nouns, (f"somebody says {word}", f"a person says {word}"), whole=True)
 
 
 def emotion_captions(labels: Mapping[str, str]) -> Captions:

@@ -14,8 +14,8 @@ from epochs import epoch, tokenize
 from slap.core.batch import Batch
 from slap.datamodules import AudioTextData, ManifestError, read_manifest
 from slap.datamodules.augment.basic import Mix
-from slap.datamodules.augment.concatenate import Concatenate
 from slap.datamodules.augment.mixup import Mixup
+from slap.datamodules.augment.scenes import Scenes
 from slap.datamodules.learnable import check_learnable
 from slap.testing.tiny import tiny_model
 from slap.training.trainer import trainer
@@ -182,7 +182,7 @@ def test_cuts_without_captions(folder: Path, tmp_path: Path) -> None:
         read_manifest(path)
 
 
-@pytest.mark.parametrize("transform", [Mix(), Mixup(1.0), Concatenate(1.0)])
+@pytest.mark.parametrize("transform", [Mix(), Mixup(1.0), Scenes(1.0)])
 def test_transforms_mix_no_caption_with_audio_that_has_none(folder: Path, transform) -> None:
     for batch in epoch(module(folder, transforms=[transform])):
         for clip, name in enumerate(batch.ids):

@@ -16,9 +16,9 @@ from slap.datamodules import AudioTextData, Clip, read_manifest, write_manifest
 from slap.datamodules.audio.load import decoded, load, mono
 from slap.datamodules.augment import AUGMENTATIONS, augmentations
 from slap.datamodules.augment.basic import Mix, Only, RandomGain, RandomSpeed
-from slap.datamodules.augment.concatenate import Concatenate
 from slap.datamodules.augment.noise import RandomNoise, colored
 from slap.datamodules.augment.reverb import RandomReverb, random_room
+from slap.datamodules.augment.scenes import Scenes
 from slap.datamodules.augment.sound_bank import SoundBank
 
 RATE = 16000
@@ -134,40 +134,9 @@ def test_random_rooms_do_not_depend_on_threads() -> None:
     assert all(np.array_equal(room, rooms[0]) for room in rooms)
 
 
-def test_sequences_join_clips_of_the_batch_and_nothing_gets_longer(cuts: CutSet) -> None:
-    samples = {cut.id: load(cut) for cut in cuts}
-    joined = 0
-    for epoch in range(6):
-        batch = list(Concatenate(probability=0.7, most=3, longest=1.7)(drawn(cuts, epoch)))
-        parts = [part for cut in batch for part in cut.id.split(">")]
-        assert sorted(parts) == sorted(samples)  # each once
-        assert sum(cut.num_samples for cut in batch) == sum(cut.num_samples for cut in cuts)
-        for cut in batch:
-            names = cut.id.split(">")
-            assert torch.equal(load(cut), torch.cat([samples[name] for name in names]))
-            texts = [f"sound {name}" for name in names]
-            assert [part.text for part in cut.supervisions] == [", then ".join(texts) + "."]
-            assert len(names) == 1 or (cut.duration <= 1.7 and "labels" not in cut.custom)
-            joined += len(names) > 1
-    assert joined > 6
-    alike = drawn(cuts, 0)
-    for cut in alike:
-        cut.supervisions[0].text = "the same"
-    assert len(list(Concatenate(probability=1.0)(alike))) == 8
-
-
-def test_levels_within_a_mix_stay_when_it_is_joined(cuts: CutSet) -> None:
-    louder = CutSet(
-        [cut.perturb_volume(0.01 if i == 0 else 1.0, affix_id=False) for i, cut in enumerate(drawn(cuts, 0))]
-    )
-    mixed = list(Mix(probability=1.0)(louder))
-    (whole,) = Concatenate(probability=1.0, most=2)(CutSet([mixed[0], mixed[7]]))
-    torch.testing.assert_close(load(whole), torch.cat([load(mixed[0]), load(mixed[7])]))
-
-
 @pytest.mark.parametrize(
     "transform",
-    [RandomNoise(probability=1.0), RandomReverb(probability=1.0), Concatenate(probability=0.6, most=3)],
+    [RandomNoise(probability=1.0), RandomReverb(probability=1.0), Scenes(probability=0.6, most=3)],
     ids=lambda transform: type(transform).__name__,
 )
 def test_drawn_by_seed_and_clip_alone(cuts: CutSet, transform) -> None:
@@ -179,7 +148,7 @@ def test_drawn_by_seed_and_clip_alone(cuts: CutSet, transform) -> None:
     assert audio(pickle.loads(pickle.dumps(transform)), cuts) == first
     assert audio(transform, cuts, epoch=1) != first
     assert audio(type(transform)(**{**vars(transform), "seed": 5}), cuts) != first
-    if not isinstance(transform, Concatenate):  # which needs the others
+    if not isinstance(transform, Scenes):  # which needs the others
         assert audio(transform, CutSet(list(cuts)[3:])) == first[3:]
 
 
@@ -221,7 +190,7 @@ def test_by_name() -> None:
     assert made == (RandomSpeed(), RandomGain(low=-3.0), Only("esc10/", Mix(probability=0.1)))
     assert [type(transform) for transform in augmentations(dict.fromkeys(AUGMENTATIONS))] == [*AUGMENTATIONS.values()]
     with pytest.raises(
-        ValueError, match="there is no augmentation 'revreb'; did you mean 'reverb'\\? valid are: concatenate, "
+        ValueError, match="there is no augmentation 'revreb'; did you mean 'reverb'\\? valid are: crop, "
     ):
         augmentations({"revreb": {}})
     with pytest.raises(
@@ -238,7 +207,13 @@ def test_the_data_module_applies_them_and_workers_change_nothing(folder: Path) -
     def tokenize(texts: list[str]) -> Packed:
         return Packed.pack([torch.tensor([ord(letter) for letter in text]) for text in texts])
 
-    options = {"noise": {"noises": str(folder / "noises")}, "reverb": {}, "speed": {}, "concatenate": {}, "mix": {}}
+    options = {
+        "noise": {"noises": str(folder / "noises")},
+        "reverb": {},
+        "speed": {},
+        "scenes": {"least": 2, "twins": 0},
+        "mix": {},
+    }
 
     def epoch(workers: int, augment: dict | None) -> list[tuple]:
         data = AudioTextData(folder / "m.jsonl", max_duration=4.0, max_clip=None, num_workers=workers, augment=augment)
@@ -251,7 +226,11 @@ def test_the_data_module_applies_them_and_workers_change_nothing(folder: Path) -
 
     plain, alone = epoch(0, None), epoch(0, options)
     assert alone == epoch(2, options) != plain
-    assert any(", then " in text for _, captions, _, _ in alone for text in captions)
+    assert any(
+        "sound" in text and "#" in name
+        for ids, captions, _, _ in alone
+        for name, text in zip(ids, captions, strict=True)
+    )
     assert sum(read for _, _, _, read in alone) == 8 > sum(len(ids) for ids, _, _, _ in alone)
 
 
@@ -263,6 +242,6 @@ def test_from_the_command_line(folder: Path, capsys: pytest.CaptureFixture) -> N
         return main(["fit", "--recipe", "base", train, *nano, losses, "--data.augment", augment])
 
     assert fit("{spede: {}}") == 2
-    assert "there is no augmentation 'spede'; did you mean 'speed'? valid are: concatenate" in capsys.readouterr().err
+    assert "there is no augmentation 'spede'; did you mean 'speed'? valid are: crop" in capsys.readouterr().err
     assert fit("{noise: {lo: 3}}") == 2
     assert "the augmentation 'noise' has no argument 'lo'; did you mean 'low'?" in capsys.readouterr().err

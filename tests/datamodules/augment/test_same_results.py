@@ -16,7 +16,6 @@ RATE = 8000
 # By augmentation its clips as id:samples:projection. The projection is the dot product with fixed noise, which any
 # other draw, gain or place changes; the last digit is left out of the comparison, since libraries differ in rounding.
 EXPECTED = """
-concatenate = a>b>c:13200:31.995 d>e:10800:-16.787 f:6000:-0.182
 crop = a:3956:7.158 b:4182:17.204 c:4257:-11.139 d:5103:21.207 e:5264:-14.061 f:5866:-8.029
 event_crop = a:3116:8.928 b:2030:-0.331 c:1999:-0.988 d:2705:-5.923 e:1878:0.788 f:2831:0.436
 filter = a:4000:7.627 b:4400:1.706 c:4800:7.793 d:5200:-10.045 e:5600:8.444 f:6000:1.149
@@ -27,6 +26,7 @@ noise = a:4000:14.329 b:4400:-4.509 c:4800:11.366 d:5200:-8.429 e:5600:14.860 f:
 noise from files = a:4000:11.012 b:4400:-5.365 c:4800:13.200 d:5200:-9.572 e:5600:12.723 f:6000:2.631
 reverb = a:4000:-3.805 b:4400:7.622 c:4800:7.703 d:5200:-5.397 e:5600:12.465 f:6000:-0.182
 reverb from files = a:4000:-13.034 b:4400:-8.331 c:4800:0.608 d:5200:-25.100 e:5600:12.465 f:6000:-0.182
+scenes = a:4000:10.867 b>c#0-1-b.0:9200:7.652 d>f#0-1-d.0:11200:3.225 e#0-1-e.0:5600:14.835
 speed = a:3810:-2.030 b:4000:-6.787 c:5053:4.609 d:5778:-14.064 e:5895:-5.053 f:6000:-0.182
 """
 
@@ -35,7 +35,7 @@ ARGUMENTS = {
     "noise from files": {"noises": "sounds", "probability": 0.7},
     "reverb": {"probability": 0.7, "rooms": 3},
     "reverb from files": {"impulses": "sounds", "probability": 0.7},
-    "concatenate": {"probability": 0.7, "most": 3, "longest": 2.0},
+    "scenes": {"probability": 0.7, "most": 3, "longest": 2.0},
     "event_crop": {"shortest": 0.2, "longest": 0.4},
     "mix": {"probability": 0.7, "seed": 3},
     "gain": {"low": -6.0, "high": 3.0, "only": "c"},

@@ -12,8 +12,9 @@ import torch
 
 from slap.core.packed import Packed
 from slap.datamodules import synthetic
+from slap.datamodules.captions.grammar import ADJECTIVES, ADVERBS
 from slap.datamodules.synthetic import SyntheticData, write_corpus
-from slap.datamodules.synthetic.captions import ADJECTIVES, ADVERBS, CLAUSES, NOUNS, SceneEvent, describe
+from slap.datamodules.synthetic.captions import CLAUSES, NOUNS, SceneEvent, describe
 from slap.datamodules.synthetic.scenes import (
     LENGTHS,
     LONGEST,
