@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -98,7 +98,7 @@ def write_manifests(
     kept_back: set[Part] = {"develop", "held_out"} if part == "develop" else {"held_out"}
     # What is held out is no source of development either, so that tuning sees nothing of it.
     sealed = set() if wanted == "held_out" else _origins(clip for clip, its in clips if its == "held_out")
-    evaluated = [_without_details(clip) for clip, its in clips if its == wanted and not _among(clip, sealed)]
+    evaluated = [_prompted(clip) for clip, its in clips if its == wanted and not _among(clip, sealed)]
     avoided = sealed | _origins(clip for clip, its in clips if its in kept_back)
     folder = Path(folder) / part
     train = {}
@@ -123,9 +123,6 @@ def _among(clip: Clip, origins: set[tuple[str, str]]) -> bool:
     return not origins.isdisjoint(clip.origin.items())
 
 
-def _without_details(clip: Clip) -> Clip:
-    """Return a clip with the captions of its class alone: nobody can know the name of a speaker who was never heard."""
-    kept: Mapping[str, str] = {
-        text: field for text, field in zip(clip.captions, clip.fields, strict=True) if field != "detail"
-    }
-    return replace(clip, captions=list(kept), fields=list(kept.values()))
+def _prompted(clip: Clip) -> Clip:
+    """Return a clip with one caption, the prompt of its class: more would add nothing but time to an evaluation."""
+    return replace(clip, captions=clip.captions[:1], fields=clip.fields[:1])
