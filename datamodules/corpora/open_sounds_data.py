@@ -124,5 +124,6 @@ def _among(clip: Clip, origins: set[tuple[str, str]]) -> bool:
 
 
 def _prompted(clip: Clip) -> Clip:
-    """Return a clip with one caption, the prompt of its class: more would add nothing but time to an evaluation."""
-    return replace(clip, captions=clip.captions[:1], fields=clip.fields[:1])
+    """Return a clip with the prompts of its labels as captions: more would add nothing but time to an evaluation."""
+    prompts = list(dict.fromkeys(PROMPTS[task].format(label=label) for task, label in clip.labels.items()))
+    return replace(clip, captions=prompts, fields=["prompt"] * len(prompts))

@@ -279,7 +279,9 @@ def test_the_data_module_validates_only_to_develop(root: Path, tmp_path: Path) -
 
 
 @pytest.mark.skipif(not (SHARED / "corpora").is_dir(), reason="needs ../shared/data/corpora")
-@pytest.mark.parametrize(("part", "sizes"), [("final", (2004, 7784)), ("develop", (2457, 5296))])
+@pytest.mark.parametrize(
+    ("part", "sizes"), [("final", (2004, 7784)), pytest.param("develop", (2457, 5296), marks=pytest.mark.slow)]
+)
 def test_parts_of_the_real_corpora_share_no_source(tmp_path: Path, part: str, sizes: tuple[int, int]) -> None:
     written = write_manifests(SHARED, tmp_path, part)
     assert sorted(written.train) == sorted(CORPORA)
