@@ -70,7 +70,13 @@ def loud_frames(samples: np.ndarray, frame: int, within: Decibels) -> np.ndarray
         >>> loud_frames(np.array([0.0, 0.1, 0.9, 1.0, 0.5, 0.4]), frame=2, within=10.0)
         array([1, 2])
     """
+    power = frame_powers(samples, frame)
+    return np.flatnonzero(power >= power.max() * 10 ** (-within / 10))
+
+
+def frame_powers(samples: np.ndarray, frame: int) -> np.ndarray:
+    """Return the mean power of each frame, (F,) float64; arguments as of `loud_frames`."""
     count = len(samples) // frame
     frames = samples[: count * frame].reshape(count, frame) if count else samples[None]
-    power = np.square(frames, dtype=np.float64).mean(1)
-    return np.flatnonzero(power >= power.max() * 10 ** (-within / 10))
+    power: np.ndarray = np.square(frames, dtype=np.float64).mean(1)
+    return power

@@ -11,7 +11,7 @@ import numpy as np
 
 from slap.core.units import Seconds
 from slap.datamodules.augment.base import Decibels
-from slap.datamodules.augment.event_crop import FRAME, loud_frames
+from slap.datamodules.augment.event_crop import FRAME, frame_powers, loud_frames
 from slap.datamodules.captions.grammar import Words
 
 WITHIN: Decibels = 25.0
@@ -48,10 +48,10 @@ class Event:
     shortest: int
     bursts: int = 1
 
-    @property
-    def level(self) -> Decibels:
-        """Mean power, dB."""
-        return 10 * float(np.log10(max(np.mean(np.square(self.samples, dtype=np.float64)), 1e-12)))
+
+def level(samples: np.ndarray) -> Decibels:
+    """Return the mean power of samples, (T,), dB."""
+    return 10 * float(np.log10(max(np.mean(np.square(samples, dtype=np.float64)), 1e-12)))
 
 
 def loudest_event(samples: np.ndarray, rate: int, words: Words) -> Event:
@@ -63,12 +63,11 @@ def loudest_event(samples: np.ndarray, rate: int, words: Words) -> Event:
         words: words for the sound of the clip.
     """
     frame = max(round(FRAME * rate), 1)
-    loud = loud_frames(samples, frame, WITHIN)
+    loud, powers = loud_frames(samples, frame, WITHIN), frame_powers(samples, frame)
     groups = np.split(loud, np.flatnonzero(np.diff(loud) > BRIDGE / FRAME) + 1)
-    peaks = [_loudest(samples, group, frame) for group in groups]
-    place = max(range(len(groups)), key=lambda number: peaks[number][0])
+    group = max(groups, key=lambda frames: powers[frames].max())
     shortest = LEAST if words.lasting else KEPT
-    return _event(samples, groups[place], peaks[place][1], frame, words, round(shortest * rate))
+    return _event(samples, group, powers, frame, words, round(shortest * rate))
 
 
 def whole_event(samples: np.ndarray, rate: int, words: Words) -> Event:
@@ -80,25 +79,22 @@ def whole_event(samples: np.ndarray, rate: int, words: Words) -> Event:
         words: words for the clip.
     """
     frame = max(round(FRAME * rate), 1)
-    loud = loud_frames(samples, frame, 2 * WITHIN)
-    return _event(samples, loud, _loudest(samples, loud, frame)[1], frame, words, len(samples))
+    loud, powers = loud_frames(samples, frame, 2 * WITHIN), frame_powers(samples, frame)
+    return _event(samples, loud, powers, frame, words, len(samples))
 
 
-def _loudest(samples: np.ndarray, frames: np.ndarray, frame: int) -> tuple[float, int]:
-    powers = [float(np.square(samples[i * frame : (i + 1) * frame], dtype=np.float64).mean()) for i in frames]
-    best = int(np.argmax(powers))
-    return powers[best], int(frames[best]) * frame
-
-
-def _event(samples: np.ndarray, frames: np.ndarray, peak: int, frame: int, words: Words, shortest: int) -> Event:
+def _event(
+    samples: np.ndarray, frames: np.ndarray, powers: np.ndarray, frame: int, words: Words, shortest: int
+) -> Event:
+    """Return the event from the first of some frames to the last one."""
     start, stop = int(frames[0]) * frame, min((int(frames[-1]) + 1) * frame, len(samples))
     if len(samples) - stop < frame:
         stop = len(samples)  # the samples after the last whole frame
-    return Event(
-        words, samples[start:stop], peak - start, min(shortest, stop - start), _bursts(samples[start:stop], frame)
-    )
+    peak = int(frames[powers[frames].argmax()]) * frame - start
+    part = samples[start:stop]
+    return Event(words, part, peak, min(shortest, len(part)), _bursts(part, frame))
 
 
 def _bursts(samples: np.ndarray, frame: int) -> int:
-    level, pause = BURST
-    return 1 + int((np.diff(loud_frames(samples, frame, level)) > pause / FRAME).sum())
+    within, pause = BURST
+    return 1 + int((np.diff(loud_frames(samples, frame, within)) > pause / FRAME).sum())

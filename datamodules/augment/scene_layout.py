@@ -13,7 +13,7 @@ import numpy as np
 
 from slap.core.units import Seconds
 from slap.datamodules.augment.base import Decibels
-from slap.datamodules.augment.scene_events import Event
+from slap.datamodules.augment.scene_events import Event, level
 from slap.datamodules.captions.grammar import Length, Named, Step
 
 LENGTHS: dict[Length, tuple[Seconds, Seconds]] = {"short": (0.4, 0.6), "plain": (0.8, 1.6), "long": (2.0, 4.0)}
@@ -160,17 +160,13 @@ def _segment(part: Part, event: Event, rate: int, rng: random.Random) -> Placed:
 def render(layout: Layout, events: Sequence[Event], rate: int) -> np.ndarray:
     """Return the audio of a scene, (T,) float32 within -1 to 1, at the level of its first event."""
     mixed = np.zeros(layout.size, dtype=np.float32)
-    level = events[next(layout.placed()).part.event].level
+    first = level(events[next(layout.placed()).part.event].samples)
     for placed in layout.placed():
         samples = events[placed.part.event].samples[placed.start : placed.start + placed.size]
-        wave = _faded(samples, rate) * 10 ** ((level + placed.part.gain - _level(samples)) / 20)
+        wave = _faded(samples, rate) * 10 ** ((first + placed.part.gain - level(samples)) / 20)
         for onset in placed.onsets:
             mixed[onset : onset + placed.size] += wave
     return mixed / max(1.0, float(np.abs(mixed).max()))
-
-
-def _level(samples: np.ndarray) -> Decibels:
-    return 10 * float(np.log10(max(np.mean(np.square(samples, dtype=np.float64)), 1e-12)))
 
 
 def _faded(samples: np.ndarray, rate: int) -> np.ndarray:
