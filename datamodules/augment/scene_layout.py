@@ -8,12 +8,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from slap.core.units import Seconds
-from slap.datamodules.augment.base import Decibels
 from slap.datamodules.augment.scene_events import Event, level
+from slap.datamodules.augment.scene_plan import APART, Part, Plan
 from slap.datamodules.captions.grammar import Length, Named, Step
 
 LENGTHS: dict[Length, tuple[Seconds, Seconds]] = {"short": (0.4, 0.6), "plain": (0.8, 1.6), "long": (2.0, 4.0)}
@@ -36,30 +37,6 @@ MARGIN: Seconds = 0.1
 
 FADE: Seconds = 0.005
 """Fade-in and fade-out of each event, which avoid clicks."""
-
-APART: Decibels = 12.0
-"""Least difference of levels that a caption may name."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """An event of a plan.
-
-    Attributes:
-        event: number of the event.
-        count: number of times that it is heard.
-        length: length of it that is wished for, if it is a lasting sound.
-        gain: level relative to the first event, dB.
-    """
-
-    event: int
-    count: int = 1
-    length: Length = "plain"
-    gain: Decibels = 0.0
-
-
-Plan = tuple[tuple[Part, ...], ...]
-"""Steps in order, of one part, or of two that sound together; the second lies within the first."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +194,7 @@ def _loudness(placed: Sequence[Placed], events: Sequence[Event]) -> dict[int, st
     return {louder.event: "loud", softer.event: "soft"}
 
 
-def segments(layout: Layout, events: Sequence[Event], rate: int) -> list[dict[str, object]]:
+def segments(layout: Layout, events: Sequence[Event], rate: int) -> list[dict[str, Any]]:
     """Return start and end of each event in seconds from the beginning of the scene, with a text for it, in order."""
     found = [
         {"start": onset / rate, "end": (onset + placed.size) / rate, "text": events[placed.part.event].words.text}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -18,14 +18,13 @@ from lhotse.utils import fastcopy
 from slap.core.errors import UserError, suggest
 from slap.core.units import Seconds
 from slap.datamodules.audio.load import load, with_samples
-from slap.datamodules.augment.base import Decibels, RandomTransform
+from slap.datamodules.augment.base import RandomTransform
 from slap.datamodules.augment.basic import unlabeled
-from slap.datamodules.augment.scene_events import KEPT, Event, loudest_event, whole_event
-from slap.datamodules.augment.scene_layout import APART, Layout, Part, Plan, lay_out, named, render, segments
-from slap.datamodules.captions.grammar import Length, Words, describe
+from slap.datamodules.augment.scene_events import Event, loudest_event, whole_event
+from slap.datamodules.augment.scene_layout import Layout, lay_out, named, render, segments
+from slap.datamodules.augment.scene_plan import Plan, countable, drawn_plan, simple, twin
+from slap.datamodules.captions.grammar import Words, describe
 from slap.datamodules.segments import with_field
-
-COUNTS = (1, 2, 3)
 
 MENTION = 0.6
 """Probability that the caption of a scene without a twin mentions a length, or a difference of levels."""
@@ -130,7 +129,7 @@ class Scenes(RandomTransform):
             return []
         events = [self._event(cut) for cut in chosen]
         rng.shuffle(events)
-        plan = self._plan(events, rate, rng)
+        plan = drawn_plan(events, rate, rng, self.overlaps, self.repeats)
         most = round(self.longest * rate)
         if rng.random() < self.twins and places > 1:
             other = twin(plan, events, rate, rng)
@@ -139,23 +138,9 @@ class Scenes(RandomTransform):
             if first and second:
                 return [_scene(layout, events, chosen, rng, n, 1.0) for n, layout in enumerate((first, second))]
         # Without repetitions and overlaps a plan needs no more room than its clips have.
-        simple = tuple((replace(part, count=1),) for step in plan for part in step)
-        layout = next(filter(None, (_laid(way, events, rate, rng, min(room, most)) for way in (plan, simple))), None)
+        ways = plan, simple(plan)
+        layout = next(filter(None, (_laid(way, events, rate, rng, min(room, most)) for way in ways)), None)
         return [] if layout is None else [_scene(layout, events, chosen, rng)]
-
-    def _plan(self, events: Sequence[Event], rate: int, rng: random.Random) -> Plan:
-        steps: list[tuple[Part, ...]] = []
-        for number, event in enumerate(events):
-            part = Part(number, gain=_gain(rng, events) if number else 0.0)
-            if countable(event, rate) and (rng.random() < self.repeats or len(events) == 1):
-                part = replace(part, count=rng.choice(COUNTS if len(events) == 1 else COUNTS[1:]))
-            elif event.words.lasting:
-                part = replace(part, length=rng.choice(_lengths(alone=len(events) == 1)))
-            if steps and len(steps[-1]) == 1 and rng.random() < self.overlaps:
-                steps[-1] = overlap(steps[-1][0], part, events, rng)
-            else:
-                steps.append((part,))
-        return tuple(steps)
 
     def _event(self, cut: Cut) -> Event:
         words = self._words(cut)
@@ -173,55 +158,6 @@ class Scenes(RandomTransform):
 
     def _words(self, cut: Cut) -> Words:
         return self._known(cut) or Words((), (cut.supervisions[0].text.rstrip(" ."),), whole=True)
-
-
-def countable(event: Event, rate: int) -> bool:
-    """Tell if the repetitions of an event can be counted: it is short, and one thing, not four knocks."""
-    words = event.words
-    once = words.whole or (bool(words.plural) and event.bursts == 1)
-    return once and not words.lasting and len(event.samples) <= KEPT * rate
-
-
-def overlap(one: Part, other: Part, events: Sequence[Event], rng: random.Random) -> tuple[Part, Part]:
-    """Return two parts as one step: the shorter sound within the longer one, and not softer.
-
-    Args:
-        one: a part.
-        other: the other part.
-        events: E.
-        rng: generator for the level of the inner sound.
-    """
-    base, inner = sorted((one, other), key=lambda part: len(events[part.event].samples), reverse=True)
-    length: Length = "long" if events[base.event].words.lasting else "plain"
-    inner = replace(inner, count=1, length="short" if events[inner.event].words.lasting else "plain")
-    return replace(base, count=1, length=length), replace(inner, gain=base.gain + abs(_gain(rng, events)))
-
-
-def twin(plan: Plan, events: Sequence[Event], rate: int, rng: random.Random) -> Plan | None:
-    """Return a plan of the same sounds with another caption, if there is one: in another order, number or length.
-
-    Args:
-        plan: a plan.
-        events: E.
-        rate: sample rate, Hz.
-        rng: generator for the choice.
-    """
-    ways: list[Plan] = []
-    if len(plan) > 1:
-        ways += [plan[::-1]] * 2
-    for number, step in enumerate(plan):
-        before, after = plan[:number], plan[number + 1 :]
-        if len(step) == 2:
-            ways.append((*before, (step[0],), (step[1],), *after))
-        elif countable(events[step[0].event], rate):
-            count = rng.choice([count for count in COUNTS if count != step[0].count])
-            ways.append((*before, (replace(step[0], count=count),), *after))
-        elif events[step[0].event].words.lasting and step[0].length != "plain":
-            length: Length = "short" if step[0].length == "long" else "long"
-            ways.append((*before, (replace(step[0], length=length),), *after))
-        if len(step) == 1 and after and len(after[0]) == 1:
-            ways.append((*before, overlap(step[0], after[0][0], events, rng), *after[1:]))
-    return rng.choice(ways) if ways else None
 
 
 def _laid(plan: Plan, events: Sequence[Event], rate: int, rng: random.Random, room: int) -> Layout | None:
@@ -256,17 +192,6 @@ def _scene(
     return fastcopy(with_samples(cut, samples), supervisions=[supervision])
 
 
-def _gain(rng: random.Random, events: Sequence[Event]) -> Decibels:
-    """Draw a difference of levels; between two events, one in five is at least so large as captions name."""
-    if len(events) == 2 and rng.random() < 0.2:
-        return rng.choice((-1, 1)) * rng.uniform(APART, 1.5 * APART)
-    return rng.uniform(-APART / 2, APART / 2)
-
-
-def _lengths(alone: bool) -> tuple[Length, ...]:
-    return ("short", "long") if alone else ("short", "plain", "long")
-
-
 def _as_words(label: str, words: Words | Mapping[str, Any]) -> Words:
     """Return words that may be given as a mapping, as on the command line.
 
@@ -278,7 +203,9 @@ def _as_words(label: str, words: Words | Mapping[str, Any]) -> Words:
         for name in words:
             if name not in valid:
                 raise UserError(f"the words of {label!r} have no field {name!r}; {suggest(name, valid)}")
-        given = {name: tuple(value) if isinstance(value, list) else value for name, value in words.items()}
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in words.items()
+        }
         words = Words(**{"nouns": (), **given})
     if isinstance(words.nouns, str) or isinstance(words.clauses, str) or not (words.nouns or words.clauses):
         raise UserError(f"the words of {label!r} need lists of nouns and clauses, at least one of either; got {words}")

@@ -23,8 +23,8 @@ from slap.core.errors import UserError
 from slap.core.files import atomic_write
 from slap.datamodules.audio.load import load, mono
 from slap.datamodules.augment.scene_events import Event, loudest_event
-from slap.datamodules.augment.scene_layout import LENGTHS, Layout, Part, Plan, lay_out, render, segments
-from slap.datamodules.augment.scenes import COUNTS, countable, overlap
+from slap.datamodules.augment.scene_layout import LENGTHS, Layout, lay_out, render, segments
+from slap.datamodules.augment.scene_plan import COUNTS, Part, Plan, countable, overlap
 from slap.datamodules.captions.grammar import AT_ONCE, FOLLOWED, SEQUENCES, TOGETHER, Length, Named, Words
 from slap.datamodules.manifests.clip import Clip, write_manifest
 from slap.datamodules.manifests.read import read_manifest

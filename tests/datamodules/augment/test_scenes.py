@@ -14,7 +14,8 @@ from slap.datamodules.audio.load import DecodedSource, load
 from slap.datamodules.augment import augmentations
 from slap.datamodules.augment.basic import Mix, Only
 from slap.datamodules.augment.scene_events import loudest_event, whole_event
-from slap.datamodules.augment.scenes import Scenes, countable
+from slap.datamodules.augment.scene_plan import countable
+from slap.datamodules.augment.scenes import Scenes
 from slap.datamodules.captions.grammar import Words
 
 RATE = 8000
