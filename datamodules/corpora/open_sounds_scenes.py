@@ -14,17 +14,17 @@ import logging
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import soundfile
 
 from slap.core.errors import UserError
 from slap.core.files import atomic_write
-from slap.datamodules.audio.load import load, mono
+from slap.datamodules.audio.load import is_silent, load, mono
 from slap.datamodules.augment.scene_events import Event, loudest_event
 from slap.datamodules.augment.scene_layout import LENGTHS, Layout, lay_out, render, segments
 from slap.datamodules.augment.scene_plan import COUNTS, Part, Plan, countable, overlap
+from slap.datamodules.bad_clips import ClipError
 from slap.datamodules.captions.grammar import AT_ONCE, FOLLOWED, SEQUENCES, TOGETHER, Length, Named, Words
 from slap.datamodules.manifests.clip import Clip, write_manifest
 from slap.datamodules.manifests.read import read_manifest
@@ -142,26 +142,31 @@ class Sounds:
                     self._words[number] = known
                     self.kinds.setdefault(_family(task), {}).setdefault(known.text, []).append(number)
 
-    @cached_property
-    def families(self) -> tuple[list[str], list[float]]:
-        """Families of kinds with the share of events from each: sounds, words, voices."""
-        shares = {family: share for family, share in FAMILIES.items() if family in self.kinds}
-        return list(shares), list(shares.values())
-
     def draw(self, rng: random.Random) -> tuple[Event, str]:
-        """Draw an event, and the id of its clip.
+        """Draw an event, and the id of its clip; clips that cannot be read, or are silent, are left out.
 
         Raises:
-            UserError: no clip has words.
+            UserError: no clip is left.
         """
-        if not self.kinds:
-            raise UserError("scenes need clips with labels whose words are known; there is none in the manifest")
-        names, shares = self.families
-        (family,) = rng.choices(names, shares)
-        kinds = self.kinds[family]
-        number = rng.choice(kinds[rng.choice(sorted(kinds))])
-        cut = mono(self.clips[number], RATE)
-        return loudest_event(load(cut).numpy(), RATE, self._words[number]), cut.id
+        while self.kinds:
+            (family,) = rng.choices(list(self.kinds), [FAMILIES[family] for family in self.kinds])
+            kinds = self.kinds[family]
+            kind = rng.choice(sorted(kinds))
+            number = rng.choice(kinds[kind])
+            cut = mono(self.clips[number], RATE)
+            try:
+                samples = load(cut)
+                if not is_silent(samples):
+                    return loudest_event(samples.numpy(), RATE, self._words[number]), cut.id
+                log.warning("clip %r is silent; it is left out of the scenes", cut.id)
+            except ClipError as error:
+                log.warning("left out of the scenes: %s", error)
+            kinds[kind].remove(number)
+            if not kinds[kind]:
+                del kinds[kind]
+            if not kinds:
+                del self.kinds[family]
+        raise UserError("scenes need clips that can be read, with labels whose words are known; there is none")
 
 
 FAMILIES = {"sounds": 0.6, "words": 0.3, "voices": 0.1}

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from slap.datamodules import read_manifest
+from slap.datamodules import Clip, read_manifest, write_manifest
 from slap.datamodules.corpora.open_sounds import CORPORA, present
 from slap.datamodules.corpora.open_sounds_data import data_module, write_manifests
-from slap.datamodules.corpora.open_sounds_scenes import QUESTIONS, write_scenes
+from slap.datamodules.corpora.open_sounds_scenes import QUESTIONS, Sounds, write_scenes
 from slap.datamodules.corpora.open_sounds_words import (
     PROMPTS,
     SOUNDS,
@@ -265,6 +266,22 @@ def test_scenes_need_clips_that_suit_them(root: Path, tmp_path: Path) -> None:
     final = write_manifests(tmp_path, tmp_path / "m", "final", "bob")
     with pytest.raises(ValueError, match="do not suffice for 4 questions of order; got 0"):
         write_scenes(final.evaluate, tmp_path / "m", scene_words(), questions=4)
+
+
+def test_scenes_leave_out_bad_and_silent_clips(tmp_path: Path, caplog) -> None:
+    clips = []
+    for number, (name, event) in enumerate([("dog", 0.3), ("dog", 0.0), ("rain", 4.0), ("siren", 4.0), ("rain", 4.0)]):
+        sound(tmp_path / f"{number}.wav", 4.0, event)
+        clips.append(Clip(str(number), tmp_path / f"{number}.wav", [name], {"esc50": name}))
+    manifest = write_manifest(tmp_path / "m.jsonl", clips)
+    audio = (tmp_path / "4.wav").read_bytes()
+    sounds = Sounds(read_manifest(manifest), scene_words())
+    (tmp_path / "4.wav").write_bytes(audio[:44] + bytes([255]) * 7)
+    assert {sounds.draw(random.Random(seed))[1] for seed in range(60)} == {"0", "2", "3"}
+    assert "clip '1' is silent" in caplog.text
+    assert "left out of the scenes: clip '4'" in caplog.text
+    with pytest.raises(ValueError, match="with labels whose words are known; there is none"):
+        Sounds(read_manifest(manifest), {}).draw(random.Random(0))
 
 
 def test_the_data_module_validates_only_to_develop(root: Path, tmp_path: Path) -> None:
