@@ -83,7 +83,7 @@ def filtered(samples: np.ndarray, sample_rate: int, gains: Sequence[Decibels]) -
     size = (
         -(-(length + MARGIN) // MARGIN) * MARGIN
     )  # of small factors; silence after the clip, so that no end meets the other
-    spectrum = torch.fft.rfft(torch.from_numpy(samples), size)
+    spectrum = torch.fft.rfft(torch.from_numpy(samples).float(), size)
     frequency = np.fft.rfftfreq(size, 1 / sample_rate)
     points = np.geomspace(LOWEST, sample_rate / 2, len(gains))
     curve = np.interp(np.log(np.maximum(frequency, LOWEST)), np.log(points), gains)
