@@ -54,9 +54,8 @@ class AudioTransformer(AudioEncoder):
         mask_bands: widest SpecAugment mask in frequency, in mel bands; 0 for none.
         mask_share: widest SpecAugment mask in time, as a share of the clip; 0 for none.
         mask_from: least duration of clips with SpecAugment, in seconds.
-        patch: frames of 10 ms per patch, and mel bands per patch. 4 and 64 give as many patches as the paper's 16 and 16,
-            with a fourth of the time resolution's step and all bands in each (our choice for speech and short sounds,
-            see docs/log.md).
+        patch: frames of 10 ms per patch, and mel bands per patch. 4 and 64 give as many patches as the paper's 16 and
+            16, each a fourth as long and with all bands (our choice for speech and short sounds, see docs/log.md).
         row_embedding: add to each patch a learned vector of its row (of 16 mel bands). Rotary positions give only the
             distance of patches, and norms without biases remove a patch's level; with this vector, a block knows from
             the first step which bands are loud. Not in the paper; default: for all sizes but `base` (our choice, see
