@@ -23,6 +23,7 @@ from slap.datamodules.augment.basic import unlabeled
 from slap.datamodules.augment.scene_events import KEPT, Event, loudest_event, whole_event
 from slap.datamodules.augment.scene_layout import APART, Layout, Part, Plan, lay_out, named, render, segments
 from slap.datamodules.captions.grammar import Length, Words, describe
+from slap.datamodules.segments import with_field
 
 COUNTS = (1, 2, 3)
 
@@ -231,7 +232,8 @@ def _scene(layout: Layout, events: Sequence[Event], cuts: Sequence[Cut], rng: ra
     name = f"{'>'.join(cut.id for cut in cuts)}#{draw}.{number}"
     text = describe(named(layout, events, rate, rng), rng)
     captioned = all(cut.supervisions[0].text for cut in cuts)
-    custom = unlabeled(cuts[0]) | {"segments": segments(layout, events, rate) if captioned else []}
+    # An empty list would say that nothing is heard.
+    custom = with_field(unlabeled(cuts[0]), segments(layout, events, rate) if captioned else None)
     samples = torch.from_numpy(render(layout, events, rate))
     cut = MonoCut(name, 0.0, layout.size / rate, 0, [], None, cuts[0].recording, custom)
     supervision = SupervisionSegment(name, name, 0.0, layout.size / rate, 0, text if captioned else "")
