@@ -1,7 +1,7 @@
 """Segments of cuts: kept right when a cut is cropped, played faster or becomes a part of a mix.
 
-A cut holds them in its custom field `segments`, a mix in that of its first track, see `slap.core.segments`. Lhotse's own
-operations leave custom fields as they are, so whatever changes times in this package does it by these functions.
+A cut holds them in its custom field `segments`, a mix in that of its first track, see `slap.core.segments`. Lhotse's
+own operations leave custom fields as they are, so whatever changes times in this package does it by these functions.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Alignment of phrases with the frames in which they are heard, from strong labels (FineLAP, arXiv 2604.01155).
 
-B clips, of which some have segments; F frames of all clips: the time steps of the audio encoder; P phrases of the global
-batch, K segments of a clip at most, D width of the audio encoder, E shared dimension.
+B clips, of which some have segments; F frames of all clips: the time steps of the audio encoder; P phrases of the
+global batch, K segments of a clip at most, D width of the audio encoder, E shared dimension.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class FrameAlignment(FullPrecision, AlignsFrames, Objective):
     """Pairwise sigmoid loss between frames and phrases: a binary decision for each pair (FineLAP, arXiv 2604.01155).
 
     Clips with `segments` say when each of their phrases is heard. Every phrase of the global batch is compared with
-    every frame of such a clip, also phrases of other clips: what a clip's segments do not name is not heard in it. Equal
-    phrases are one, and several may be heard at once. Frames of clips without segments do not count, since what is
-    heard in them is not known.
+    every frame of such a clip, also phrases of other clips: what a clip's segments do not name is not heard in it.
+    Equal phrases are one, and several may be heard at once. Frames of clips without segments do not count, since what
+    is heard in them is not known.
 
     As in FineLAP the features of a time step are pooled and projected by a head of their own, because the embedding of
-    a whole clip is trained for something else. Phrases are embedded as captions are. Our choices, where FineLAP draws a
-    fixed number of phrases per clip and labels whole frames: all phrases of the batch are compared, with a bias far
-    below 0 as in SigLIP (arXiv 2303.15343), since nearly all pairs are negatives; and the target of a frame is the share
-    of it in which the phrase is heard, so that sounds shorter than a frame count.
+    a whole clip is trained for something else. Phrases are embedded as captions are. FineLAP draws a fixed number of
+    phrases per clip and labels whole frames; ours are two other choices. All phrases of the batch are compared, with a
+    bias far below 0 as in SigLIP (arXiv 2303.15343), since nearly all pairs are negatives. The target of a frame is the
+    share of it in which the phrase is heard, so that sounds shorter than a frame count.
 
     It sees all clips, with captions or without: phrases are its text.
 
@@ -59,9 +59,7 @@ class FrameAlignment(FullPrecision, AlignsFrames, Objective):
 
     uses_text = False
 
-    def __init__(
-        self, scale: float = 10.0, bias: float = -10.0, hidden: int | None = None, view: str = "full"
-    ) -> None:
+    def __init__(self, scale: float = 10.0, bias: float = -10.0, hidden: int | None = None, view: str = "full") -> None:
         super().__init__()
         if scale <= 0:
             raise UserError(f"scale must be positive, since its logarithm is learned; got {scale}")
@@ -91,9 +89,13 @@ class FrameAlignment(FullPrecision, AlignsFrames, Objective):
     def frames(self, tokens: Packed) -> tuple[Tensor, Tensor, Tensor]:
         """Embed time steps, see `slap.model.contracts.AlignsFrames`."""
         steps = time_steps(tokens)
-        pooled = mean_of_steps(tokens.values.to(self.head[1].weight.dtype), steps)
+        pooled = mean_of_steps(tokens.values.to(next(self.head.parameters()).dtype), steps)
         projected = self.head(pooled)
-        return normalize(projected.to(torch.promote_types(projected.dtype, torch.float32)), dim=1), steps.item, steps.time
+        return (
+            normalize(projected.to(torch.promote_types(projected.dtype, torch.float32)), dim=1),
+            steps.item,
+            steps.time,
+        )
 
     def frame_calibration(self) -> Calibration:
         """Return the probability that a phrase is heard in a frame: a sigmoid with the learned scale and bias."""
@@ -113,7 +115,9 @@ class FrameAlignment(FullPrecision, AlignsFrames, Objective):
         """
         found = views.per_clip(self)
         phrases, keys = gather(found["phrases"]), gather(found["keys"])
-        first = (first_columns(keys, keys) == torch.arange(len(keys), device=keys.device)).float()  # equal ones count once
+        first = (
+            first_columns(keys, keys) == torch.arange(len(keys), device=keys.device)
+        ).float()  # equal ones count once
         where, table = self._frames_of(views), _table(views.batch, keys)
         scale = self.log_scale.exp()
 

@@ -185,6 +185,7 @@ def _scene(
     name = f"{'>'.join(cut.id for cut in cuts)}#{draw}.{number}"
     text = describe(named(layout, events, rate, rng, mention), rng)
     captioned = all(cut.supervisions[0].text for cut in cuts)
+    # An empty list would say that nothing is heard.
     custom = with_field(unlabeled(cuts[0]), segments(layout, events, rate) if captioned else None)
     samples = torch.from_numpy(render(layout, events, rate))
     cut = MonoCut(name, 0.0, layout.size / rate, 0, [], None, cuts[0].recording, custom)

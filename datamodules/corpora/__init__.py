@@ -5,10 +5,12 @@
 
 from slap.datamodules.corpora.audiocaps import AudioCaps as AudioCaps
 from slap.datamodules.corpora.audioset import AudioSet as AudioSet
+from slap.datamodules.corpora.audioset_strong import AudioSetStrong as AudioSetStrong
 from slap.datamodules.corpora.audiosetcaps import AudioSetCaps as AudioSetCaps
 from slap.datamodules.corpora.autoacd import AutoACD as AutoACD
 from slap.datamodules.corpora.clotho import Clotho as Clotho
 from slap.datamodules.corpora.cremad import CREMAD as CREMAD
+from slap.datamodules.corpora.desed import DESED as DESED
 from slap.datamodules.corpora.esc50 import ESC50 as ESC50
 from slap.datamodules.corpora.fsd50k import FSD50K as FSD50K
 from slap.datamodules.corpora.gtzan import GTZAN as GTZAN

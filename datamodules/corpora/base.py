@@ -33,6 +33,8 @@ class Corpus(ABC):
 
     Attributes:
         SPLITS: official names of the official splits; a corpus without splits has the single split "all".
+        may_be_cut: True if audio may be shorter than the lists say, as of downloads: segments after its end are
+            dropped. Otherwise such a clip is reported as one that lies outside of its file.
         root: folder of the unpacked corpus.
         out: folder to which `slap prepare` writes; a corpus that unpacks audio does so below `out / "audio"`.
         left_out: clips that are in the official list but not in `clips`, by reason; see `leave_out`.
@@ -42,6 +44,7 @@ class Corpus(ABC):
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = ()
+    may_be_cut: ClassVar[bool] = False
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)

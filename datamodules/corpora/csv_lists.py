@@ -24,6 +24,7 @@ def rows(
     encoding: str = "utf-8-sig",
     comment: str | None = None,
     skip_space: bool = False,
+    delimiter: str = ",",
 ) -> Iterator[dict[str, str]]:
     """Yield the rows of a CSV file as {column: cell}. Cells are exact: spaces in them are kept.
 
@@ -34,6 +35,7 @@ def rows(
         encoding: encoding of the text.
         comment: lines that begin with this text are ignored.
         skip_space: True if spaces after a comma belong to the separator.
+        delimiter: separator of cells.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -44,7 +46,7 @@ def rows(
         raise FileNotFoundError(f"there is no file {path}, which is part of the corpus")
     with path.open(encoding=encoding, newline="") as file:
         lines = (line for line in file if not (comment and line.startswith(comment)))
-        reader = csv.reader(lines, skipinitialspace=skip_space)
+        reader = csv.reader(lines, skipinitialspace=skip_space, delimiter=delimiter)
         try:
             names = next(reader, []) if header else list(columns)
             if absent := [name for name in columns if name not in names]:

@@ -8,8 +8,8 @@ Four kinds are read. In the first two, a row is an audio file with its caption.
   `caption`. Optional: `id`; `start` and either `end` or `duration`, in seconds, for a clip within a long file; `label`
   and `label_<task>` for the zero-shot tasks "label" and "<task>"; `tags` and `tags_<task>` where a clip may have
   several labels, as `dog;rain`; `fold`, a whole number, for cross-validation; `corpus`, `split`; `youtube` and
-  `freesound`, the ids of the source of the audio; `segments`, see below, as JSON. An empty cell is a missing value, as is a caption that says NaN,
-  null, None or n/a. Without any column of captions, captions are made of the labels.
+  `freesound`, the ids of the source of the audio; `segments`, see below, as JSON. An empty cell is a missing value, as
+  is a caption that says NaN, null, None or n/a. Without any column of captions, captions are made of the labels.
 - `.jsonl` with the same names as keys; `caption` may be a list, `fields` lists the field of each caption, `labels` is
   an object of task and label, `tags` a list or an object of task and list, and `origin` an object of site and id.
   `segments` lists phrases with the time in which each is heard (strong labels), in seconds from the begin of the clip,

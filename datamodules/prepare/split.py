@@ -14,6 +14,7 @@ from lhotse.cut import Cut
 from tqdm import tqdm
 
 from slap.audio.decoders import Header
+from slap.core.segments import outside
 from slap.core.units import Seconds
 from slap.datamodules.captions.validate import NO_TEXT, quoted, text_error
 from slap.datamodules.corpora.base import Corpus
@@ -58,7 +59,8 @@ def prepare_split(corpus: Corpus, split: str, manifest: Path, workers: int, show
     total = findings.official
     with tqdm(total=total, desc=split, unit=" clips", disable=not show, dynamic_ncols=True) as bar:
         places: Places = {}
-        cuts = _cuts(_listed(corpus, split, findings, bar, places), findings, journal, workers, places)
+        clips = _listed(corpus, split, findings, bar, places)
+        cuts = _cuts(clips, findings, journal, workers, places, corpus.may_be_cut)
         first = next(cuts, None)
         if first is not None:
             write_cuts(manifest, chain([first], cuts))
@@ -104,7 +106,9 @@ def _no_text(clip: Clip) -> str | None:
     return fault and f"{clip.id}: a caption is none: {fault}"
 
 
-def _cuts(clips: Iterator[Clip], findings: Findings, journal: Path, workers: int, places: Places) -> Iterator[Cut]:
+def _cuts(
+    clips: Iterator[Clip], findings: Findings, journal: Path, workers: int, places: Places, may_be_cut: bool
+) -> Iterator[Cut]:
     spellings = Spellings()
     for clip, header in read_headers(clips, lambda clip: str(Path(clip.audio).absolute()), journal, workers):
         if isinstance(header, Fault) and header.kind == "missing":
@@ -123,6 +127,10 @@ def _cuts(clips: Iterator[Clip], findings: Findings, journal: Path, workers: int
         duration = min(duration, length - clip.start)
         if duration <= 0:
             findings.bad("outside", clip, f"begins at the end of {clip.audio}, which lasts {length:.3f} s")
+            continue
+        fault = "" if may_be_cut else outside(clip.segments or (), duration)
+        if fault:
+            findings.bad("outside", clip, fault)
             continue
         source = AudioSource("file", list(range(header.channels)), str(Path(clip.audio).absolute()))
         recording = Recording(clip.id, [source], header.rate, header.frames, header.duration)

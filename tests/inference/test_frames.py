@@ -1,11 +1,13 @@
 """When something sounds: frames agree with the encoder, windows with one pass, and events with what the curve shows."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
 import slap
+from slap.core.calibration import Calibration
 from slap.core.packed import Packed
 from slap.inference.frames import Frames, above, adaptive_threshold, frame_count, median_filter, over_time
 from slap.inference.network_backend import NetworkBackend, neighborhoods
@@ -176,3 +178,59 @@ def test_median_and_stretches():
         assert median_filter(values, width).tolist() == pytest.approx([float(v) for v in slow])
     assert above(torch.tensor([0.9, 0.1, 0.9]), 0.8, 0.5) == [(0, 1), (2, 3)]
     assert above(torch.zeros(3), 0.8, 0.5) == []
+
+
+# -- models that were trained for frames ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def aligned(folder):
+    """A checkpoint whose objective frame_alignment has a scale and a bias of its own."""
+    path = folder / "aligned.ckpt"
+    objectives = {"contrastive": 1.0, "frame_alignment": {"weight": 1.0, "scale": 20.0, "bias": -3.0}}
+    tiny_checkpoint(path, objectives, max_seconds=3.0)
+    return path
+
+
+def test_frames_are_those_of_the_objective_that_learned_them(aligned):
+    model = slap.load(aligned, device="cpu")
+    network, audio = model.backend.network, noise(1.0)
+    found = model.frames(audio, ["a dog barks", "rain"])
+    with torch.no_grad():
+        for shift in range(4):
+            tokens = network.audio(network.audio.patchify(Packed.pack([audio[shift * 640 :]])))
+            frames, _, time = network.objectives["frame_alignment"].frames(tokens)
+            assert time.tolist() == list(range(len(time)))
+            expected = frames @ model.embed_text(["a dog barks", "rain"]).T
+            mine = found.similarity[shift::4]
+            torch.testing.assert_close(mine, expected[: len(mine)], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.probability, torch.sigmoid(20 * found.similarity - 3))
+    assert len(found.times) == 23
+
+
+def test_a_saved_model_keeps_what_it_learned_of_frames(aligned, folder):
+    model = slap.load(aligned, device="cpu")
+    model.save_pretrained(folder / "saved", allow_collapsed=True)
+    again = slap.load(folder / "saved", device="cpu")
+    before, after = (one.frames(noise(0.7), "rain") for one in (model, again))
+    torch.testing.assert_close(after.similarity, before.similarity, rtol=0, atol=1e-6)
+    assert after.calibration == before.calibration
+    low = slap.load(folder / "saved", device="cpu", dtype="bfloat16").frames(noise(0.7), "rain")
+    assert (low.similarity - before.similarity).abs().max() < 0.1
+
+
+def test_other_models_have_no_probabilities(model):
+    found = model.frames(noise(0.5), "rain")
+    assert (found.calibration, found.probability) == (None, None)
+
+
+def test_events_begin_where_the_probability_is_one_half(aligned):
+    frames = curve((1.0, 0.1), (0.6, 0.26), (0.8, 0.1), (0.4, 0.24), (1.0, 0.1))
+    known = replace(frames, calibration=slap.load(aligned, device="cpu").backend.frame_calibration)
+    found = known.events(hysteresis=0.0, contrast=1.0)  # 20 x 0.15 - 3 = 0, so both are above
+    assert [event.onset for event in found] == pytest.approx([1.06, 2.46])
+    strict = replace(frames, calibration=Calibration("sigmoid", 20.0, -5.0))
+    assert len(strict.events(hysteresis=0.0)) == 1
+    flat = replace(curve((2.0, 0.3)), calibration=Calibration("sigmoid", 20.0, -5.0))
+    (event,) = flat.events()  # heard throughout, which no contrast could show
+    assert (event.onset, event.offset) == (0.0, pytest.approx(flat.seconds))

@@ -78,10 +78,8 @@ def test_the_loss_is_that_of_loops():
 
 
 def test_the_targets_are_shares_of_frames():
-    """A sound of 5 ms in a frame of 10 ms counts as a half, two segments that overlap as one, the last frame is short."""
-    model = model_of(
-        FrameAlignment(scale=1e-9, bias=0.0)
-    )  # every logit is 0, so the gradient of the bias shows targets
+    """A sound of 5 ms in a frame of 10 ms is a half, segments that overlap are one, and the last frame is short."""
+    model = model_of(FrameAlignment(scale=1e-9, bias=0.0))  # so the gradient of the bias shows targets
     batch = batch_of(model)
     loss, _ = loss_of(model, batch)
     loss.backward()

@@ -3,9 +3,10 @@
     slap frames runs/demo/best.ckpt street.wav --texts "a dog barks" "a car passes" --plot street.png
 
 Times come in steps of 40 ms, on the clock of a player: in a video whose audio starts late they count from the begin of
-the video. An event begins where the similarity reaches the threshold; without one it is set half-way between quiet and
-loud for each text, see `slap.inference.frames`. A silent recording (below -70 dBFS) has no events. --json also prints
-the similarity at all times.
+the video. An event begins where the similarity reaches the threshold. The default is a probability of one half for a
+model that was trained with `frame_alignment`; for any other it is set half-way between quiet and loud for each text,
+see `slap.inference.frames`. A silent recording (below -70 dBFS) has no events. --json also prints the similarity at all
+times, and the probability if the model has learned it.
 
 Exit status: 0 done, also without any event; 2 nothing was done.
 """
@@ -41,13 +42,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--threshold",
         type=float,
         metavar="COSINE",
-        help="similarity that an event must reach (default: set for each text)",
+        help="similarity that an event must reach, a cosine (default: that of a probability of one half, if the model "
+        "was trained with frame_alignment; else set for each text)",
     )
     for name, default, help_ in (
         ("hysteresis", 0.02, "an event lasts while the similarity is less than this cosine below the threshold"),
         ("shortest", 0.2, "duration, in seconds, below which events are dropped"),
         ("smooth", 0.2, "width, in seconds, of the median filter over similarities"),
-        ("contrast", 0.05, "without --threshold: least range of the similarity, a cosine, for a text to have events"),
+        (
+            "contrast",
+            0.05,
+            "least range of the similarity, a cosine, for a text to have events, if the threshold is set for each text",
+        ),
     ):
         parser.add_argument(
             f"--{name}", type=float, default=default, metavar="X", help=f"{help_} (default: %(default)g)"
@@ -80,6 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
             "similarity": similarity,
             "note": frames.note,
         }
+        if frames.probability is not None:
+            listed["probability"] = {text: frames.probability[:, i].tolist() for i, text in enumerate(texts)}
         print(json.dumps({"events": [asdict(event) for event in events], **listed}, ensure_ascii=False))
         return tell([], notes)
     for event in events:

@@ -16,6 +16,7 @@ from slap.evaluation.tasks.base import Task as Task
 from slap.evaluation.tasks.base import TaskResult as TaskResult
 from slap.evaluation.tasks.captioning import CaptioningTask as CaptioningTask
 from slap.evaluation.tasks.choice import Choice as Choice
+from slap.evaluation.tasks.frames import FrameSimilarity as FrameSimilarity
 from slap.evaluation.tasks.probes import LinearProbe as LinearProbe
 from slap.evaluation.tasks.probes import NeighborProbe as NeighborProbe
 from slap.evaluation.tasks.retrieval import Retrieval as Retrieval

@@ -216,7 +216,7 @@ def clips_of_benchmark(corpora: Corpora, dataset: Dataset, learns: bool) -> tupl
 def clips_of(
     manifest: Path, use: Use, label: str, part: Part, lost: Counter[str], columns: Columns | None = None
 ) -> list[EvalClip]:
-    """Return the clips of a manifest, with captions, with the labels of one task, or with questions.
+    """Return the clips of a manifest, with captions, with segments, with the labels of one task, or with questions.
 
     Args:
         manifest: any that training reads.
@@ -230,9 +230,11 @@ def clips_of(
     from slap.datamodules.captions.sample import captions_to_evaluate
     from slap.datamodules.dataset import custom_of, origin_of
     from slap.datamodules.manifests.read import read_manifest
+    from slap.datamodules.segments import packed_segments
 
     bad: list[BadClip] = []
-    cuts = read_manifest(manifest, max_bad=1.0, bad=bad, columns=columns, captioned=use != "choices")
+    captioned = use not in ("choices", "segments")
+    cuts = read_manifest(manifest, max_bad=1.0, bad=bad, columns=columns, captioned=captioned)
     without: Counter[str] = Counter(clip.reason for clip in bad)
     found = []
     for cut in cuts:
@@ -241,13 +243,17 @@ def clips_of(
         captions = tuple(caption.text for caption in own)
         labels = _labels(custom, use, label) if use in ("labels", "tags") else ()
         choices = _choices(custom, label) if use == "choices" else {}
+        segments = packed_segments(cut) if use == "segments" else None
         if labels is None:
             without["without label"] += 1
         elif use == "choices" and not choices:
             without["without choices"] += 1
+        elif use == "segments" and segments is None:
+            without["without segments"] += 1
         else:
             audio, origin = _audio(cut, manifest), origin_of(custom_of(cut))
-            found.append(EvalClip(cut.id, audio, captions, labels, custom.get("fold"), part, origin, choices))
+            fold = custom.get("fold")
+            found.append(EvalClip(cut.id, audio, captions, labels, fold, part, origin, choices, segments))
     if part == "test":
         lost.update(without)
     return found
@@ -326,6 +332,8 @@ def _use_of(name: str, path: Path, uses: Sequence[Use], label: str, columns: Col
 
     if "captions" in uses and not label:
         return "captions", ""
+    if "segments" in uses:
+        return _segmented(name, path, label, columns)
     known: dict[Use, set[str]] = {"labels": set(), "tags": set(), "choices": set()}
     for cut in read_manifest(path, max_bad=1.0, columns=columns, captioned="choices" not in uses):
         for kind in known:
@@ -340,3 +348,19 @@ def _use_of(name: str, path: Path, uses: Sequence[Use], label: str, columns: Col
     if not chosen:
         raise NoDataError(f"{path} has no {' or '.join(uses)} {label!r}; there are: {there}".replace(" ''", ""))
     raise NoDataError(f"{path} has labels for several tasks, {there}; name one, as in TASK/{name}/{chosen[0][1]}")
+
+
+def _segmented(name: str, path: Path, label: str, columns: Columns | None) -> tuple[Use, str]:
+    """Check that clips of a manifest have segments.
+
+    Raises:
+        NoDataError: none has any, or a task of labels was named.
+    """
+    from slap.datamodules.manifests.read import read_manifest
+
+    if label:
+        raise NoDataError(f"segments belong to no task of labels; write TASK/{name} without /{label}")
+    cuts = read_manifest(path, max_bad=1.0, columns=columns, captioned=False)
+    if not any((cut.custom or {}).get("segments") for cut in cuts):
+        raise NoDataError(f"{path} has no clip with `segments`, phrases with the time in which each is heard")
+    return "segments", ""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from slap.audio.recordings import Audio
 from slap.core.errors import UserError
+from slap.core.segments import Segment
 
 Part = Literal["train", "val", "test"]
 
@@ -32,6 +33,7 @@ class EvalClip:
         part: its use; tasks that learn nothing use "test" alone.
         origin: what it was cut from, as one text; "" if that is not known. Intervals are over origins.
         choices: its questions, by kind the candidate captions, the right one first.
+        segments: when phrases are heard in it; None if it was not annotated so, or no task asked for it.
     """
 
     id: str
@@ -42,6 +44,7 @@ class EvalClip:
     part: Part = "test"
     origin: str = ""
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    segments: tuple[Segment, ...] | None = None
 
 
 @dataclass(frozen=True)

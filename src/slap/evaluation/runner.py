@@ -157,6 +157,7 @@ class EvaluationRun:
                 clip.labels,
                 clip.origin,
                 dict(clip.choices),
+                clip.segments,
             )
             for clip in data.clips
         ]

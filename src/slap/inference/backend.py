@@ -73,6 +73,15 @@ class Localizer(Protocol):
 
 
 @runtime_checkable
+class FrameCalibrated(Protocol):
+    """A localizer that may have learned the probability that a text is heard in a frame."""
+
+    @property
+    def frame_calibration(self) -> Calibration | None:
+        """The rule that turns the cosines of frames into probabilities; None if it learned none."""
+
+
+@runtime_checkable
 class Labeler(Protocol):
     """A backend with classification heads."""
 

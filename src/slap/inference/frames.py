@@ -5,12 +5,15 @@ F frames of a recording, m texts, E shared dimension, T samples of a recording.
 A frame is one time step of the audio encoder's patches, 160 ms wide for SLAP's. Frames of a finer step come from passes
 over the waveform that is shifted by that step, interleaved. A frame's dense features, with those of its neighbors in
 the same pass, go through the model's own pooling head, so that they can be compared to texts; they were never trained
-to stand for so short a time, which makes similarities comparable within a recording rather than between texts.
+to stand for so short a time, which makes similarities comparable within a recording rather than between texts. A model
+that was trained with `frame_alignment` makes its frames by the head of that objective instead, each from its own
+features alone, and has learned the probability that a text is heard in a frame.
 
 Events follow in four steps, each text by itself: a median over `smooth` seconds; an event begins where the similarity
 reaches `threshold` and lasts while it stays above `threshold - hysteresis`; events shorter than `shortest` are
-dropped. Without a `threshold` it is half-way between the 10th and the 95th percentile of the text's own similarity, and
-a text whose similarity varies by less than `contrast` between these has no events.
+dropped. Without a `threshold` it is the similarity whose probability is one half, if the model has learned that. Else
+it is half-way between the 10th and the 95th percentile of the text's own similarity, and a text whose similarity varies
+by less than `contrast` between these has no events.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from slap.core.calibration import Calibration
 from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.core.windows import cut, hop_of
@@ -57,6 +61,7 @@ class Frames:
         begins: time of the first sample on a player's clock; above 0 in a video whose audio starts late.
         note: a word about the recording, e.g. that it is silent or was cut short; empty if there is none.
         silent: nothing is heard in it, see `slap.audio.level`, so it has no events.
+        calibration: the rule by which similarities become probabilities, if the model has learned one for frames.
     """
 
     times: Tensor
@@ -67,6 +72,24 @@ class Frames:
     begins: Seconds = 0.0
     note: str = ""
     silent: bool = False
+    calibration: Calibration | None = None
+
+    @property
+    def probability(self) -> Tensor | None:
+        """(F, m), the probability that each text is heard in each frame; None if the model has not learned it."""
+        return None if self.calibration is None else self.calibration.probabilities(self.similarity)
+
+    def default_threshold(self, curve: Tensor, contrast: float) -> float | None:
+        """Return the similarity from which on a text is heard, by default; None if it is nowhere.
+
+        Args:
+            curve: (F,) similarities of the text.
+            contrast: as for `events`.
+        """
+        rule = self.calibration
+        if rule is None:
+            return adaptive_threshold(curve, contrast)
+        return -rule.bias / rule.scale  # where the sigmoid is one half
 
     def events(
         self,
@@ -79,18 +102,19 @@ class Frames:
         """Find the events of all texts, in the order of their onsets; see the head of this file.
 
         Args:
-            threshold: the cosine that an event must reach; None sets it by each text's own distribution.
+            threshold: the cosine that an event must reach; None takes that of a probability of one half, or sets it by
+                each text's own distribution.
             hysteresis: an event lasts while the cosine is less than this below `threshold`.
             shortest: events below this duration are dropped.
             smooth: width of the median.
-            contrast: the least difference, without a `threshold`, between loud and quiet.
+            contrast: the least difference between loud and quiet, without `threshold` and without probabilities.
         """
         if hysteresis < 0 or shortest < 0 or smooth < 0:
             raise UserError(f"{hysteresis=}, {shortest=} and {smooth=} must not be negative")
         found: list[Event] = []
         for i, text in enumerate(() if self.silent else self.texts):
             curve = median_filter(self.similarity[:, i], round(smooth / self.hop))
-            level = adaptive_threshold(curve, contrast) if threshold is None else threshold
+            level = self.default_threshold(curve, contrast) if threshold is None else threshold
             if level is None:
                 continue
             for first, last in above(curve, level, level - hysteresis):

@@ -24,7 +24,7 @@ from slap.core.calibration import Calibration
 from slap.core.decoding import GREEDY, Decoding
 from slap.core.errors import UserError
 from slap.core.units import Seconds
-from slap.inference.backend import AudioTextModel, Localizer
+from slap.inference.backend import AudioTextModel, FrameCalibrated, Localizer
 from slap.inference.collapse import complaint
 from slap.inference.embedder import BATCH_SECONDS, Embedder
 from slap.inference.frames import Frames, frames_of
@@ -208,6 +208,8 @@ class Model(Embedder):
     ) -> Frames:
         """Compute the similarity of texts to one recording over time, see `slap.inference.frames`.
 
+        A model that was trained with `frame_alignment` gives probabilities, too.
+
         Args:
             audio: one recording of any length.
             texts: m of them.
@@ -218,23 +220,44 @@ class Model(Embedder):
             ValueError: the model has no dense features, or no such step.
             AudioError: the recording cannot be used.
         """
-        backend, rate = self.backend, self.sample_rate
-        if not isinstance(backend, Localizer):
-            raise UserError(
-                f"a {type(backend).__name__} has no dense features, so it cannot tell when something sounds"
-            )
         words = (texts,) if isinstance(texts, str) else tuple(texts)
-        directions, step = self.embed_text(words), round(hop * rate)
+        return self.frames_by(audio, words, self.embed_text(words), hop, channels=channels)
+
+    @property
+    def localizer(self) -> Localizer:
+        """The backend, which embeds frames.
+
+        Raises:
+            ValueError: it does not.
+        """
+        if not isinstance(self.backend, Localizer):
+            raise UserError(
+                f"a {type(self.backend).__name__} has no dense features, so it cannot tell when something sounds"
+            )
+        return self.backend
+
+    def frames_by(
+        self, audio: Audio, words: tuple[str, ...], directions: Tensor, hop: Seconds, *, channels: bool = False
+    ) -> Frames:
+        """Compute `frames` from texts that are embedded already, (m, E), e.g. for many recordings."""
+        backend, rate = self.localizer, self.sample_rate
+        step = round(hop * rate)
 
         def similar(clip: Tensor) -> Tensor:
             return require_finite(backend.encode_frames(clip, step) @ directions.T, "a similarity")
 
-        window, width = samples_of(backend, 0)[0], backend.frame_samples
+        window, width = samples_of(self.backend, 0)[0], backend.frame_samples
         stream, level = opened(next(recordings([audio], channels=channels)), 0, rate), Level()
         found = frames_of(blocks_of(stream, level), similar, words, window, step, width, rate)
         begins = stream.about.begins
+        calibration = backend.frame_calibration if isinstance(backend, FrameCalibrated) else None
         return replace(
-            found, times=found.times + begins, begins=begins, note=note_of(stream, level), silent=level.silent
+            found,
+            times=found.times + begins,
+            begins=begins,
+            note=note_of(stream, level),
+            silent=level.silent,
+            calibration=calibration,
         )
 
     # -- saving -------------------------------------------------------------------------------------------------------

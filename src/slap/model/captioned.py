@@ -145,7 +145,9 @@ def some_phrases(view: View, names: Sequence[str], batch: Batch) -> View:
     """
     place = {text: number for number, text in reversed(list(enumerate(names)))}
     chosen = [place[text] for text in phrases_of(batch.segments)]
-    return _SomeItems(view, chosen, torch.tensor(chosen, dtype=torch.int64).to(batch.clip_key.device, non_blocking=True))
+    return _SomeItems(
+        view, chosen, torch.tensor(chosen, dtype=torch.int64).to(batch.clip_key.device, non_blocking=True)
+    )
 
 
 class _SomeItems(View):

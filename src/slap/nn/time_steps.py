@@ -38,8 +38,8 @@ def time_steps(tokens: Packed) -> TimeSteps:
         ValueError: the rows have no coordinates.
 
     Example:
-        >>> rows = Packed(torch.zeros(4, 2), torch.tensor([3, 1], dtype=torch.int32), torch.tensor([[0], [1], [0], [0]]))
-        >>> [part.tolist() for part in time_steps(rows)]
+        >>> lengths, times = torch.tensor([3, 1], dtype=torch.int32), torch.tensor([[0], [1], [0], [0]])
+        >>> [part.tolist() for part in time_steps(Packed(torch.zeros(4, 2), lengths, times))]
         [[0, 0, 1], [0, 1, 0], [0, 1, 0, 2]]
     """
     if tokens.positions is None:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from slap.evaluation.evaluated_model import Embeddings, EvaluatedModel
 
-Use = Literal["captions", "labels", "tags", "choices"]
-"""Annotation that a task needs of clips: captions, one label each, any number of labels, or questions."""
+Use = Literal["captions", "labels", "tags", "choices", "segments"]
+"""Annotation that a task needs of clips: captions, one label each, any number of labels, questions, or segments."""
 
 
 class UnavailableError(UserError):
