@@ -362,5 +362,5 @@ def _annotations(path: Path, uses: Sequence[Use], columns: Columns | None) -> li
         if any(field_of(caption) != TEMPLATE for caption in cut.supervisions):
             known["captions"].add("")
         for kind in ("labels", "tags", "choices"):
-            known[kind] |= set((cut.custom or {}).get(kind, {}))  # type: ignore[index]
+            known[kind] |= set((cut.custom or {}).get(kind, {}))
     return [(use, task) for use in uses for task in sorted(known[use])]

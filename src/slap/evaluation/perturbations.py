@@ -110,7 +110,7 @@ def coded(sound: Sound, codec: str, bit_rate: int) -> Tensor:
     frame.sample_rate = rate
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
-        stream = out.add_stream(encoder, rate=rate, layout="mono")
+        stream: Any = out.add_stream(encoder, rate=rate, layout="mono")
         stream.bit_rate = bit_rate
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             out.mux(packet)
