@@ -102,8 +102,9 @@ class EvaluatedModel:
     ) -> None:
         bar = progress(len(todo), f"{data.name}: audio{'' if under is None else f', {under.name}'}", "clips")
         try:
-            audio = (self._audio(data.clips[row], under) for row in todo)
-            for done in self.model.stream(audio, self.batch_seconds):  # type: ignore[arg-type]  # streams are taken too
+            clips = [data.clips[row] for row in todo]
+            audio: Any = [clip.audio for clip in clips] if under is None else (self._under(under, one) for one in clips)
+            for done in self.model.stream(audio, self.batch_seconds):
                 key = keys[todo[done.index]]
                 if done.silent and under is None:
                     self._known[key] = f"{done.name}: {done.note}"
@@ -121,9 +122,7 @@ class EvaluatedModel:
             if self.store is not None:
                 self.store.flush()
 
-    def _audio(self, clip: EvalClip, under: Perturbation | None) -> Audio | AudioStream:
-        if under is None:
-            return clip.audio
+    def _under(self, under: Perturbation, clip: EvalClip) -> Audio | AudioStream:
         try:
             stream = opened(clip.audio, 0, self.model.sample_rate, hold=False)
         except AudioError:
