@@ -221,12 +221,13 @@ class AudioTextData(LightningDataModule):
         if self.trainer is not None and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.bad_clips.out = Path(self.trainer.default_root_dir)
             self.bad_clips.waiting = stage == "fit"
-        for split in self._splits.needed(stage, self._stream is not None):
+        needed = self._splits.needed(stage, self._stream is not None)
+        if self.caption_options.prompts:  # before the training clips are read, which may take long
+            self.caption_options.check_tasks(self._splits.tasks_with(self.caption_options.prompts, needed))
+        for split in needed:
             self._splits.clips(split)
             if self.in_memory:
                 self._mono_cuts(split)
-        if self._splits.all_tasks_known():
-            self.caption_options.check_tasks(self._splits.tasks())
         if self.disjoint:
             self._splits.check_disjoint()
         if stage == "fit":

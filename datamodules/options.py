@@ -198,13 +198,13 @@ class Captions:
         """Return what draws the captions of training clips."""
         return CaptionSampler(self.caption_fields, text_augmentation(self.text_augment))
 
-    def check_tasks(self, tasks: Sequence[str]) -> None:
-        """Refuse prompts for tasks that the evaluation manifests do not have.
+    def check_tasks(self, tasks: Sequence[str] | None) -> None:
+        """Refuse prompts for tasks that the evaluation manifests do not have; None where there are no such manifests.
 
         Raises:
             ValueError: there are such prompts.
         """
-        unknown = sorted(set(self.prompts or {}) - set(tasks))
+        unknown = [] if tasks is None else sorted(set(self.prompts or {}) - set(tasks))
         if unknown:
             raise UserError(f"prompts name the tasks {unknown}, but the clips have labels of {tasks or 'none'}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -172,10 +172,22 @@ class Splits:
         read = [self._read[split] for split in ("val", "test") if split in self._read]
         return sorted({task for clips in read for task in clips.tasks})
 
-    def all_tasks_known(self) -> bool:
-        """Return whether there are evaluation manifests and all of them are read."""
-        given = {split for split in ("val", "test") if self.manifests[split].paths}
-        return bool(given) and given <= set(self._read)
+    def tasks_with(self, wanted: Iterable[str], needed: Sequence[str]) -> list[str] | None:
+        """Return the zero-shot tasks of the evaluation manifests, of which no more are read than some tasks need.
+
+        Args:
+            wanted: the tasks that are looked for.
+            needed: the splits that are read anyway, in which they are looked for first.
+
+        Returns:
+            The tasks found so far; None where there are no evaluation manifests.
+        """
+        given = [split for split in ("val", "test") if self.manifests[split].paths]
+        for split in sorted(given, key=lambda split: split not in needed):
+            if set(wanted) <= set(self.tasks()):
+                break
+            self.clips(split)
+        return self.tasks() if given else None
 
     def source_names(self, split: str) -> tuple[str, ...]:
         """Return the names of the sources of a split, in the order in which batches number them; none without names."""

@@ -255,7 +255,7 @@ def _merge(known: Clip, clip: Clip, line: int, files: AudioFiles) -> Clip:
     captions = (*known.captions, *clip.captions)
     fold = clip.fold if known.fold is None else known.fold
     labels, tags = {**known.labels, **clip.labels}, {**known.tags, **clip.tags}
-    changed = {"labels": labels, "tags": tags, "fold": fold, "segments": segments}
+    changed: dict[str, Any] = {"labels": labels, "tags": tags, "fold": fold, "segments": segments}
     choices = {**known.choices, **clip.choices}
     return replace(known, captions=captions, fields=fields, choices=choices, **changed)
 

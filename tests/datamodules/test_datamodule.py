@@ -260,6 +260,17 @@ def test_prompts(folder: Path) -> None:
         module(folder, prompts={"digits": "{label}"}).setup("fit")
 
 
+def test_an_unknown_task_is_told_before_the_training_clips_are_read(folder: Path, tmp_path: Path) -> None:
+    """It used to be told when both `val` and `test` were read, so by `slap test` after a whole training."""
+    manifests = {"train": tmp_path / "gone.jsonl", "val": folder / "val.jsonl", "test": folder / "train.jsonl"}
+    with pytest.raises(ValueError, match=r"name the tasks \['digits'\], but the clips have labels of"):
+        AudioTextData(**manifests, prompts={"digits": "{label}"}).setup("fit")
+    own = {"train": folder / "train.jsonl", "val": folder / "train.jsonl", "test": folder / "val.jsonl"}
+    data = AudioTextData(**own, prompts={"pet": "a {label}"})  # of which test clips alone have labels
+    data.setup("fit")
+    assert data.prompts["pet"] == "a {label}"
+
+
 def test_impossible_arguments(folder: Path) -> None:
     with pytest.raises(ValueError, match="repeats must be 1 or more for each of the 1 training manifests"):
         AudioTextData("a.csv", repeats=[1, 2])

@@ -10,7 +10,7 @@ from slap.evaluation.embedding_cache import EmbeddingCache, stamp
 def files(tmp_path):
     for name in "abc":
         (tmp_path / f"{name}.wav").write_text(name)
-    return [(str(tmp_path / f"{name}.wav"), name) for name in "abc"]
+    return [(str(tmp_path / f"{name}.wav"), name, "") for name in "abc"]
 
 
 def filled(folder, files):
@@ -22,16 +22,18 @@ def filled(folder, files):
 
 
 def test_what_was_added_is_read_again(tmp_path, files):
-    filled(tmp_path, files).add(("nowhere", "d"), "it is not there")
+    filled(tmp_path, files).add(("nowhere", "d", ""), "it is not there")
     store = EmbeddingCache(tmp_path, "model", 3)
-    found = store.read([files[2], files[0], ("elsewhere", "x")])
+    found = store.read([files[2], files[0], ("elsewhere", "x", "")])
     assert {key[1]: (seconds, row.tolist()) for key, (seconds, row) in found.items()} == {
         "a": (0.5, [0.0] * 3),
         "c": (2.5, [2.0] * 3),
     }
-    store.add(("nowhere", "d"), "it is not there")
+    store.add(("nowhere", "d", ""), "it is not there")
     store.flush()
-    assert EmbeddingCache(tmp_path, "model", 3).read([("nowhere", "d")]) == {("nowhere", "d"): "it is not there"}
+    assert EmbeddingCache(tmp_path, "model", 3).read([("nowhere", "d", "")]) == {
+        ("nowhere", "d", ""): "it is not there"
+    }
     assert EmbeddingCache(tmp_path, "other model", 3).read(files) == {}
 
 
@@ -71,10 +73,10 @@ def test_what_is_in_shards_has_the_stamp_of_their_folder(tmp_path, files):
 
 
 def test_a_stretch_of_a_file_has_the_stamp_of_the_file(tmp_path, files):
-    path, _ = files[0]
+    path, _, _ = files[0]
     store = EmbeddingCache(tmp_path, "model", 3)
-    store.add((f"{path}#1-2", "part"), (1.0, torch.zeros(3)))
+    store.add((f"{path}#1-2", "part", ""), (1.0, torch.zeros(3)))
     store.flush()
-    assert list(store.read([(f"{path}#1-2", "part")]))
+    assert list(store.read([(f"{path}#1-2", "part", "")]))
     (tmp_path / "a.wav").write_text("longer now")
-    assert EmbeddingCache(tmp_path, "model", 3).read([(f"{path}#1-2", "part")]) == {}
+    assert EmbeddingCache(tmp_path, "model", 3).read([(f"{path}#1-2", "part", "")]) == {}

@@ -20,4 +20,5 @@ from slap.evaluation.tasks.frames import FrameSimilarity as FrameSimilarity
 from slap.evaluation.tasks.probes import LinearProbe as LinearProbe
 from slap.evaluation.tasks.probes import NeighborProbe as NeighborProbe
 from slap.evaluation.tasks.retrieval import Retrieval as Retrieval
+from slap.evaluation.tasks.robust import Robust as Robust
 from slap.evaluation.tasks.zero_shot import ZeroShot as ZeroShot

@@ -175,7 +175,7 @@ class Evaluate(Callback):
         reasons = []
         for row in self.rows:
             try:
-                self._located[row] = locator.locate(row)
+                self._located |= {part: locator.locate(part) for part in locator.rows(row)}
             except UnavailableError as error:
                 if row.asked:
                     raise UserError(f"Evaluate: {row}: {error}") from error

@@ -328,17 +328,11 @@ def clips_of_manifests(
 
 def _use_of(name: str, path: Path, uses: Sequence[Use], label: str, columns: Columns | None) -> tuple[Use, str]:
     """Return the kind of annotation of a manifest that a task can use, and the task of its labels."""
-    from slap.datamodules.manifests.read import read_manifest
-
     if "captions" in uses and not label:
         return "captions", ""
     if "segments" in uses:
-        return _segmented(name, path, label, columns)
-    known: dict[Use, set[str]] = {"labels": set(), "tags": set(), "choices": set()}
-    for cut in read_manifest(path, max_bad=1.0, columns=columns, captioned="choices" not in uses):
-        for kind in known:
-            known[kind] |= set((cut.custom or {}).get(kind, {}))
-    offered = [(use, task) for use in uses if use != "captions" for task in sorted(known[use])]
+        return _segmented(path, label, columns)
+    offered = [pair for pair in _annotations(path, uses, columns) if pair[0] != "captions"]
     chosen = [pair for pair in offered if not label or pair[1] == label]
     if len(chosen) == 1:
         return chosen[0]
@@ -350,7 +344,7 @@ def _use_of(name: str, path: Path, uses: Sequence[Use], label: str, columns: Col
     raise NoDataError(f"{path} has labels for several tasks, {there}; name one, as in TASK/{name}/{chosen[0][1]}")
 
 
-def _segmented(name: str, path: Path, label: str, columns: Columns | None) -> tuple[Use, str]:
+def _segmented(path: Path, label: str, columns: Columns | None) -> tuple[Use, str]:
     """Check that clips of a manifest have segments.
 
     Raises:
@@ -359,8 +353,38 @@ def _segmented(name: str, path: Path, label: str, columns: Columns | None) -> tu
     from slap.datamodules.manifests.read import read_manifest
 
     if label:
-        raise NoDataError(f"segments belong to no task of labels; write TASK/{name} without /{label}")
+        raise NoDataError(f"segments belong to no task of labels; leave out /{label} in the name of the task")
     cuts = read_manifest(path, max_bad=1.0, columns=columns, captioned=False)
     if not any((cut.custom or {}).get("segments") for cut in cuts):
         raise NoDataError(f"{path} has no clip with `segments`, phrases with the time in which each is heard")
     return "segments", ""
+
+
+def kinds_of(path: Path, uses: Sequence[Use], label: str = "", columns: Columns | None = None) -> list[tuple[Use, str]]:
+    """Return all kinds of annotation of a manifest that a task can use, with the task of labels.
+
+    Questions are one kind; captions that were made of labels are none.
+
+    Args:
+        path: of the manifest.
+        uses: kinds that the task can use.
+        label: the task of labels or the kind of questions to return alone; "" is all of them.
+        columns: columns of a table whose names are not the known ones, see `read_manifest`.
+    """
+    known = [(use, name) for use, name in _annotations(path, uses, columns) if label in ("", name)]
+    found = [(use, label if use == "choices" else name) for use, name in known]
+    return list(dict.fromkeys(found))
+
+
+def _annotations(path: Path, uses: Sequence[Use], columns: Columns | None) -> list[tuple[Use, str]]:
+    """Return the kinds of annotation of a manifest in the order of `uses`, with each task of labels and questions."""
+    from slap.datamodules.captions.sample import TEMPLATE, field_of
+    from slap.datamodules.manifests.read import read_manifest
+
+    known: dict[Use, set[str]] = {"captions": set(), "labels": set(), "tags": set(), "choices": set()}
+    for cut in read_manifest(path, max_bad=1.0, columns=columns, captioned="choices" not in uses):
+        if any(field_of(caption) != TEMPLATE for caption in cut.supervisions):
+            known["captions"].add("")
+        for kind in ("labels", "tags", "choices"):
+            known[kind] |= set((cut.custom or {}).get(kind, {}))
+    return [(use, task) for use in uses for task in sorted(known[use])]

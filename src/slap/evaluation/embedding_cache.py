@@ -1,8 +1,9 @@
 """Embeddings of clips on disk, so that an interrupted evaluation goes on and another task need not compute them again.
 
-E shared dimension. A folder holds for one model `embeddings.f32`, rows of E float32, and `clips.jsonl`, a line a row
-with the clip, its file's size and time, and its duration; or why it cannot be used, with a row of zeros. Both grow at
-their ends; after an interruption what the shorter one has counts. A file that changed is embedded anew.
+E shared dimension. A folder holds for one model `embeddings.f32`, rows of E float32, and `clips.jsonl`, a line per row
+with the clip and its condition, its file's size and time, and its duration; or why it cannot be used, with a row of
+zeros. Both grow at their ends; after an interruption what the shorter one has counts. A file that changed is embedded
+anew.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Key = tuple[str, str]
-"""The clip's audio, in words, and its id."""
+Key = tuple[str, str, str]
+"""The clip's audio, in words, its id, and the condition under which it is embedded; "" is none."""
 
 Known = tuple[float, Tensor] | str
 """Duration and embedding, or why there is none."""

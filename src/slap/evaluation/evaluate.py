@@ -143,5 +143,6 @@ def run(
             draw=plots,
             say=say,
             kept=None if out is None else work / "rows",
+            parts=locator.rows,
         )
         return EvaluationResults(evaluation.run(rows, known))

@@ -12,14 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from slap.audio.errors import AudioError
+from slap.audio.recordings import Audio
+from slap.audio.sources import AudioStream
 from slap.core.progress import Progress
 from slap.core.windows import hop_of
-from slap.evaluation.embedding_cache import EmbeddingCache, stamp
-from slap.evaluation.eval_set import EvalSet
+from slap.evaluation.embedding_cache import EmbeddingCache, Key, Known, stamp
+from slap.evaluation.eval_set import EvalClip, EvalSet
+from slap.evaluation.perturbations import Perturbation
 from slap.evaluation.prompts import PromptBook
 from slap.inference.embedder import BATCH_SECONDS
 from slap.inference.model import Model
-from slap.inference.stream import NotFiniteError
+from slap.inference.stream import NotFiniteError, opened
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,16 +64,24 @@ class EvaluatedModel:
         self.prompts = prompts or PromptBook.built_in()
         self.batch_seconds = batch_seconds
         self.store = store
-        self._known: dict[tuple[str, str], tuple[float, Tensor] | str] = {}
+        self._known: dict[Key, Known] = {}
+        self._texts: dict[str, Tensor] = {}
 
-    def features(self, data: EvalSet, progress: Progress) -> Embeddings:
-        """Embed the clips of a set; those that another task asked for before are not computed again."""
-        keys = [(str(clip.audio), clip.id) for clip in data.clips]
+    def features(self, data: EvalSet, progress: Progress, under: Perturbation | None = None) -> Embeddings:
+        """Embed the clips of a set; those that another task asked for before are not computed again.
+
+        Args:
+            data: the clips.
+            progress: makes progress bars.
+            under: the condition under which the clips are embedded. A clip that is silent by itself cannot be used, as
+                in training; under a condition it can.
+        """
+        keys = [(str(clip.audio), clip.id, "" if under is None else under.key) for clip in data.clips]
         if self.store is not None:
             self._known |= self.store.read([key for key in keys if key not in self._known])
         todo = [row for row, key in enumerate(keys) if key not in self._known]
         if todo:
-            self._embed(data, todo, keys, progress)
+            self._embed(data, todo, keys, progress, under)
         rows = [row for row, key in enumerate(keys) if not isinstance(self._known[key], str)]
         found: list[Any] = [self._known[keys[row]] for row in rows]
         embeddings = [embedding for _, embedding in found]
@@ -80,12 +92,23 @@ class EvaluatedModel:
             failed=[(key[1], str(self._known[key])) for key in keys if isinstance(self._known[key], str)],
         )
 
-    def _embed(self, data: EvalSet, todo: Sequence[int], keys: Sequence[tuple[str, str]], progress: Progress) -> None:
-        bar = progress(len(todo), f"{data.name}: audio", "clips")
+    def _embed(
+        self,
+        data: EvalSet,
+        todo: Sequence[int],
+        keys: Sequence[Key],
+        progress: Progress,
+        under: Perturbation | None,
+    ) -> None:
+        bar = progress(len(todo), f"{data.name}: audio{'' if under is None else f', {under.name}'}", "clips")
         try:
-            for done in self.model.stream([data.clips[row].audio for row in todo], self.batch_seconds):
+            clips = [data.clips[row] for row in todo]
+            audio: Any = [clip.audio for clip in clips] if under is None else (self._under(under, one) for one in clips)
+            for done in self.model.stream(audio, self.batch_seconds):
                 key = keys[todo[done.index]]
-                if done.result is not None:
+                if done.silent and under is None:
+                    self._known[key] = f"{done.name}: {done.note}"
+                elif done.result is not None:
                     self._known[key] = done.seconds, done.result
                 elif isinstance(done.error, NotFiniteError):  # a fault of the model, not of the clip
                     self._known[key] = done.seconds, torch.full((self.model.embedding_dim,), torch.nan)
@@ -99,17 +122,23 @@ class EvaluatedModel:
             if self.store is not None:
                 self.store.flush()
 
+    def _under(self, under: Perturbation, clip: EvalClip) -> Audio | AudioStream:
+        try:
+            stream = opened(clip.audio, 0, self.model.sample_rate, hold=False)
+        except AudioError:
+            return clip.audio  # whose error is that of its embedding
+        return under.of_stream(stream, self.model.sample_rate, clip.id)
+
     def text(self, texts: Sequence[str], progress: Progress, what: str = "text") -> Tensor:
-        """Embed texts, (n, E), each different text once; what is not finite stays so."""
-        unique = list(dict.fromkeys(texts))
-        bar = progress(len(unique), what, "texts")
-        parts = []
-        for start in range(0, len(unique), TEXTS):
-            parts.append(self.model.encode_texts(unique[start : start + TEXTS]))
-            bar.update(len(parts[-1]))
+        """Embed texts, (n, E), each different text once for all tasks; what is not finite stays so."""
+        todo = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        bar = progress(len(todo), what, "texts")
+        for start in range(0, len(todo), TEXTS):
+            part = todo[start : start + TEXTS]
+            self._texts.update(zip(part, self.model.encode_texts(part), strict=True))
+            bar.update(len(part))
         bar.close()
-        place = {text: row for row, text in enumerate(unique)}
-        return torch.cat(parts)[torch.tensor([place[text] for text in texts])]
+        return torch.stack([self._texts[text] for text in texts])
 
     def handling(self, features: Embeddings) -> dict[str, Any]:
         """Describe how audio was treated, as plain data."""
@@ -124,10 +153,13 @@ class EvaluatedModel:
                 "rule": "a longer clip is the mean of overlapping windows, weighted by the samples each stands for; "
                 "nothing is cropped or padded",
             },
-            "channels": "averaged",
+            "channels": CHANNELS,
             "sample_rate": model.sample_rate,
         }
 
+
+CHANNELS = "their mean; where channels cancel each other, the loudest one (slap.audio.mixing)"
+"""Treatment of several channels, in words."""
 
 TEXTS = 256
 """Texts between two steps of the progress bar."""

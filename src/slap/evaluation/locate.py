@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
@@ -12,7 +12,7 @@ from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.hashes import hashed
 from slap.datamodules.overlap import WAYS
 from slap.evaluation.benchmarks import datasets
-from slap.evaluation.data import Corpora, NoDataError, clips_of_benchmark, clips_of_manifests
+from slap.evaluation.data import Corpora, NoDataError, clips_of_benchmark, clips_of_manifests, kinds_of
 from slap.evaluation.eval_set import Part
 from slap.evaluation.overlap import overlap_warnings
 from slap.evaluation.plan import EvalRow
@@ -157,6 +157,18 @@ class Locator:
             raise UserError(f"overlap_by has {', '.join(sorted(unknown))}; clips are compared by {', '.join(WAYS)}")
         self._warnings: dict[tuple[Path, ...], list[str]] = {}
 
+    def rows(self, row: EvalRow) -> Sequence[EvalRow]:
+        """Return the rows that a row stands for: one for each kind of annotation, where its task is run so.
+
+        Raises:
+            ManifestError: the manifest cannot be used.
+        """
+        task = self._tasks.get(row.task)
+        if task is None or not task.every_kind or row.dataset not in self._manifests:
+            return [row]
+        kinds = kinds_of(self._manifests[row.dataset]["test"], task.uses, row.label, self._columns)
+        return [replace(row, use=use, label=label) for use, label in kinds] or [row]
+
     def locate(self, row: EvalRow) -> Located:
         """Return the clips of a row, and warnings about training data.
 
@@ -167,7 +179,8 @@ class Locator:
         try:
             if row.dataset in self._manifests:
                 named = self._manifests[row.dataset]
-                found, paths = clips_of_manifests(row.dataset, named, task.uses, row.label, self._columns)
+                uses = task.uses if row.use is None else (row.use,)
+                found, paths = clips_of_manifests(row.dataset, named, uses, row.label, self._columns)
             else:
                 found, paths = clips_of_benchmark(self._corpora, datasets()[row.dataset], task.learns)
         except NoDataError as error:

@@ -11,7 +11,7 @@ from slap.core.errors import UserError, suggest
 from slap.core.registry import arguments, build, plugins
 from slap.evaluation.benchmarks import datasets
 from slap.evaluation.published import paper_rows
-from slap.evaluation.tasks.base import Task, UnavailableError
+from slap.evaluation.tasks.base import Task, UnavailableError, Use
 
 PAPER = "paper"
 
@@ -25,12 +25,14 @@ class EvalRow:
         dataset: the name of the data set or of a manifest.
         label: of a manifest with labels for several tasks, which of them; "" is the only one.
         asked: whether a word named this row by itself; one that was not is skipped where there is no data for it.
+        use: the kind of annotation of a manifest, where a task is run for each; None is what the task can use.
     """
 
     task: str
     dataset: str
     label: str = ""
     asked: bool = True
+    use: Use | None = None
 
     def __str__(self) -> str:
         """Name the row as `--tasks` does."""
@@ -41,8 +43,9 @@ def rows_of(words: Sequence[str], tasks: Mapping[str, type[Task]], manifests: Se
     """Return the rows to run, each once, in the order in which they are asked for.
 
     Args:
-        words: `paper`; TASK for all data sets that it can run on; DATASET for all tasks that can run on it;
-            TASK/DATASET; TASK/MANIFEST/LABEL.
+        words: `paper`; TASK for all data sets that it can run on; DATASET for all tasks that can run on it, but those
+            that run only by their name; TASK/DATASET; TASK/MANIFEST/LABEL. For TASK may stand the first part of the
+            names of several, e.g. `robust`.
         tasks: all tasks, by name.
         manifests: the names that the user gave to manifests.
 
@@ -68,9 +71,14 @@ def _rows(word: str, tasks: Mapping[str, type[Task]], manifests: Sequence[str]) 
         fitting = [name for name in names if name in manifests or fits(tasks[word], name)]
         return [EvalRow(word, name, asked=False) for name in fitting]
     if word in names:
-        fitting = [task for task, kind in tasks.items() if word in manifests or fits(kind, word)]
+        usual = {task: kind for task, kind in tasks.items() if not kind.only_named}
+        fitting = [task for task, kind in usual.items() if word in manifests or fits(kind, word)]
         return [EvalRow(task, word, asked=False) for task in fitting]
-    task, _, rest = word.partition("/")
+    task, rest = _split(word, tasks)
+    family = [name for name in tasks if task not in tasks and name.startswith(f"{task}/")]
+    if family:
+        more = f"/{rest}" if rest else ""
+        return [row for name in family for row in _rows(name + more, tasks, manifests)]
     dataset, _, label = rest.partition("/")
     if not rest:
         raise UserError(f"--tasks: {word!r} is no task and no data set; {suggest(word, [PAPER, *tasks, *names])}")
@@ -81,6 +89,13 @@ def _rows(word: str, tasks: Mapping[str, type[Task]], manifests: Sequence[str]) 
     if dataset not in manifests and (reason := misfit(tasks[task], dataset)):
         raise UserError(f"--tasks {word}: {reason}")
     return [EvalRow(task, dataset, label)]
+
+
+def _split(word: str, tasks: Mapping[str, type[Task]]) -> tuple[str, str]:
+    """Split a row into its task, whose name may have slashes itself, and the rest."""
+    known = [task for task in tasks if word.startswith(f"{task}/")]
+    task = max(known, key=len) if known else word.partition("/")[0]
+    return task, word.removeprefix(task).removeprefix("/")
 
 
 def fits(task: type[Task], dataset: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from slap.metrics.tables import escape_markdown, legend, markdown_table, text_table
@@ -31,15 +31,20 @@ def rows(record: Record) -> list[tuple[str, ...]]:
                     result["task"],
                     result["dataset"],
                     name,
-                    f"{metric['value']:.1f}",
+                    f"{metric['value']:+.1f}" if is_change(name) else f"{metric['value']:.1f}",
                     f"{metric['low']:.1f} to {metric['high']:.1f}",
-                    "-" if metric["chance"] is None else f"{metric['chance']:.1f}",
+                    "-" if metric["chance"] is None or is_change(name) else f"{metric['chance']:.1f}",
                     "-" if metric["best"] is None else f"{metric['best']:.1f}",
                     _published(result["paper"].get(name, {})),
                     _clips(result["counts"]),
                 )
             )
     return found
+
+
+def is_change(metric: str) -> bool:
+    """Return whether a metric is the change of another, see `slap.evaluation.tasks.robust`."""
+    return ":" in metric
 
 
 def _published(values: Mapping[str, float]) -> str:
@@ -55,14 +60,14 @@ def _clips(counts: Mapping[str, Any]) -> str:
     return f"{counts['evaluated']}" + (f" of {official}" if official is not None else "")
 
 
-def text(record: Record, metrics: Mapping[str, Sequence[str]]) -> str:
+def text(record: Record, shows: Callable[[str, str], bool]) -> str:
     """Write the table for a terminal.
 
     Args:
         record: the record of the evaluation.
-        metrics: for each task the metrics to show; of other tasks all are shown.
+        shows: whether a metric of a task is shown.
     """
-    shown = [row for row in rows(record) if row[2] in metrics.get(row[0], [row[2]])]
+    shown = [row for row in rows(record) if shows(row[0], row[2])]
     return text_table(HEADINGS, shown, left=3)
 
 

@@ -64,9 +64,9 @@ class EvaluationResults(Mapping[str, MetricValue]):
         return len(self.metrics)
 
     def table(self) -> str:
-        """Write the headline metrics of each task as a table for a terminal."""
-        headlines = {name: task.headline for name, task in plugins("task").items() if task.headline}  # type: ignore[attr-defined]
-        return text(self.record, headlines)
+        """Write the most important metrics of each task as a table for a terminal."""
+        tasks: Mapping[str, Any] = plugins("task")
+        return text(self.record, lambda task, metric: task not in tasks or tasks[task].shows(metric))
 
     def __str__(self) -> str:
         return "\n".join([self.table(), *(f"{row['row']}: failed: {row['reason']}" for row in self.failed)])

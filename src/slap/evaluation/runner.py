@@ -55,6 +55,7 @@ class EvaluationRun:
         progress: makes progress bars.
         draw: whether to draw plots beside `out`.
         say: receives a line for each event.
+        parts: the rows that a row stands for, each with a result of its own. Default: itself.
         kept: a folder in which every row that is done is kept, for other evaluations; None keeps none.
     """
 
@@ -68,6 +69,7 @@ class EvaluationRun:
     draw: bool = True
     say: Callable[[str], None] = print
     kept: Path | None = None
+    parts: Callable[[EvalRow], Sequence[EvalRow]] = lambda row: [row]
 
     def run(self, rows: Sequence[EvalRow], known: Mapping[str, Any]) -> dict[str, Any]:
         """Run the rows and write the record after each.
@@ -93,7 +95,9 @@ class EvaluationRun:
         }
         for row in rows:
             try:
-                record["results"].append(self._row(row, before))
+                for part in self.parts(row):
+                    record["results"].append(self._row(part, before))
+                    self._write(record)
             except UnavailableError as error:
                 record["failed" if row.asked else "skipped"].append({"row": str(row), "reason": str(error)})
                 self.say(f"{row}: {'no data' if row.asked else 'skipped'}: {error}")

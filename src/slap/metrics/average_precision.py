@@ -6,14 +6,17 @@ n clips, K classes, S bootstrap samples.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from slap.core.errors import UserError
 from slap.metrics import bootstrap
-from slap.metrics.bootstrap import MetricValue, kind_of, order_of, percentile_interval, times_drawn, units_of
+from slap.metrics.bootstrap import MetricValue, kind_of, middle, order_of, resampled, times_drawn, units_of
 from slap.metrics.finite import last_unless_finite
+from slap.metrics.paired import change_of
 
 MAX_SCORES = 2_000_000_000
 """Scores that the bootstrap of an mAP goes through at most; large sets get fewer samples, see `samples_of`."""
@@ -83,27 +86,75 @@ def mean_average_precision(
     Raises:
         ValueError: no clip has any class; or as `average_precision`.
     """
-    scores = last_unless_finite(scores)
-    order = torch.arange(len(scores)) if ids is None else order_of(ids)
-    unit = units_of(origins, order)
-    scores, truth = scores[order], truth[order]
-    each = average_precision(scores, truth)
-    if each.isnan().all():
-        raise UserError("no clip has any of the classes, so there is nothing to average")
-    known = (~each.isnan()).nonzero().flatten().tolist()
+    found = MacroPrecision.of(scores, truth, ids, seed, origins)
+    return found.metric, found.each
 
-    def means(drawn: Tensor) -> Tensor:
-        times = times_drawn(drawn, torch.float32).T[unit].contiguous()
-        sums, counts = torch.zeros(len(drawn), dtype=torch.float64), torch.zeros(len(drawn), dtype=torch.float64)
-        for k in known:
-            found = weighted_average_precision(scores[:, k], truth[:, k], times)
-            sums += found.nan_to_num(0.0)
-            counts += ~found.isnan()
-        return sums / counts
 
-    low, high = percentile_interval(means, int(unit.max()) + 1, seed, samples_of(*scores.shape), len(scores))
-    value, chance = each.nanmean().item(), 100 * chance_map(truth)
-    return MetricValue(100 * value, 100 * low, 100 * high, chance, len(scores), over=kind_of(unit)), each
+@dataclass(frozen=True, eq=False)
+class MacroPrecision:
+    """Scores behind a macro mAP, in the order of the clips' ids, and what is computed of them.
+
+    Attributes:
+        scores: (n, K), finite or minus infinity.
+        truth: (n, K) bool.
+        unit: (n,) int64, the unit of each clip, see `slap.metrics.bootstrap.units_of`.
+        seed: seed of the bootstrap.
+        each: (K,) float64, the average precision of each class, 0 to 1, NaN for a class that no clip has.
+    """
+
+    scores: Tensor
+    truth: Tensor
+    unit: Tensor
+    seed: int
+    each: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        scores: Tensor,
+        truth: Tensor,
+        ids: Sequence[str] | None = None,
+        seed: int = 0,
+        origins: Sequence[str] | None = None,
+    ) -> MacroPrecision:
+        """Put clips in the order of their ids; for the arguments and errors see `mean_average_precision`."""
+        scores = last_unless_finite(scores)
+        order = torch.arange(len(scores)) if ids is None else order_of(ids)
+        scores, truth = scores[order], truth[order]
+        each = average_precision(scores, truth)
+        if each.isnan().all():
+            raise UserError("no clip has any of the classes, so there is nothing to average")
+        return cls(scores, truth, units_of(origins, order), seed, each)
+
+    @cached_property
+    def samples(self) -> Tensor:
+        """The mAP of each bootstrap sample, (S,), 0 to 1."""
+        known = (~self.each.isnan()).nonzero().flatten().tolist()
+
+        def means(drawn: Tensor) -> Tensor:
+            times = times_drawn(drawn, torch.float32).T[self.unit].contiguous()
+            sums, counts = torch.zeros(len(drawn), dtype=torch.float64), torch.zeros(len(drawn), dtype=torch.float64)
+            for k in known:
+                found = weighted_average_precision(self.scores[:, k], self.truth[:, k], times)
+                sums += found.nan_to_num(0.0)
+                counts += ~found.isnan()
+            return sums / counts
+
+        units, samples = int(self.unit.max()) + 1, samples_of(*self.scores.shape)
+        return resampled(means, units, self.seed, samples, len(self.scores))
+
+    @property
+    def metric(self) -> MetricValue:
+        """The mAP with its interval, in percent."""
+        low, high = middle(self.samples)
+        value, chance = self.each.nanmean().item(), 100 * chance_map(self.truth)
+        return MetricValue(100 * value, 100 * low, 100 * high, chance, len(self.scores), over=kind_of(self.unit))
+
+    def change_to(self, after: MacroPrecision) -> MetricValue:
+        """Compute the change of mAP, in points, to other scores of the same clips, see `slap.metrics.paired`."""
+        value = (after.each.nanmean() - self.each.nanmean()).item()
+        units = int(self.unit.max()) + 1
+        return change_of(value, after.samples - self.samples, units, len(self.scores), kind_of(self.unit))
 
 
 def samples_of(clips: int, classes: int) -> int:

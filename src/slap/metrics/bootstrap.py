@@ -98,12 +98,17 @@ def percentile_interval(
         samples: S. Default: `SAMPLES`.
         width: numbers that the statistic holds per sample, where they are more than U.
     """
-    return _middle(_drawn(statistic, units, seed, samples, width))
+    return middle(resampled(statistic, units, seed, samples, width))
 
 
-def _drawn(
+def resampled(
     statistic: Callable[[Tensor], Tensor], units: int, seed: int, samples: int | None = None, width: int = 1
 ) -> Tensor:
+    """Compute a statistic of each bootstrap sample of units, (S,) float64; for the arguments see `percentile_interval`.
+
+    The samples depend on U, S and the seed alone, so the values of two models, or of one under two conditions, are
+    paired.
+    """
     generator = torch.Generator().manual_seed(seed)
     found = []
     for part in torch.arange(samples or SAMPLES).split(max(1, DRAWS_IN_MEMORY // max(units, width))):
@@ -111,7 +116,8 @@ def _drawn(
     return torch.cat(found).double()
 
 
-def _middle(samples: Tensor) -> tuple[float, float]:
+def middle(samples: Tensor) -> tuple[float, float]:
+    """Return the ends of the 95 % interval of bootstrap samples, (S,); those that are NaN are left out."""
     low, high = samples.nanquantile(QUANTILES).tolist()
     return low, high
 
@@ -141,11 +147,8 @@ def mean_over_clips(
     Raises:
         ValueError: there are no queries.
     """
-    if not len(values):
-        raise UserError("no queries to average over")
-    value = values.double().mean().item()
-    low, high = _middle(_means(values, unit, seed))
-    low, high = _never_of_no_width(value, low, high, int(unit.max()) + 1)
+    value, samples, units = sampled_mean(values, unit, None, seed)
+    low, high = _never_of_no_width(value, *middle(samples), units)
     return MetricValue(100 * value, 100 * low, 100 * high, chance, len(values), 100 * best, over)
 
 
@@ -164,18 +167,37 @@ def mean_within_folds(values: Tensor, unit: Tensor, fold: Tensor, chance: float,
     Raises:
         ValueError: there are no clips.
     """
+    value, samples, units = sampled_mean(values, unit, fold, seed)
+    low, high = _never_of_no_width(value, *middle(samples), units)
+    return MetricValue(100 * value, 100 * low, 100 * high, chance, len(values), over=f"{kind_of(unit)} within folds")
+
+
+def sampled_mean(values: Tensor, unit: Tensor, fold: Tensor | None = None, seed: int = 0) -> tuple[float, Tensor, int]:
+    """Compute a mean over queries, or over the means of folds, and the same of each bootstrap sample of units.
+
+    Args:
+        values: (C,) numbers, one per query.
+        unit: (C,) int64, the unit of each query, numbered in the order of the clips' ids.
+        fold: (C,) int64, the number of each query's fold; units are drawn within folds. None: there are no folds.
+        seed: seed of the bootstrap.
+
+    Returns:
+        The mean, (S,) float64, and the number of units, those of each fold counted apart.
+
+    Raises:
+        ValueError: there are no queries.
+    """
     if not len(values):
         raise UserError("no queries to average over")
-    samples, means, units = torch.zeros(SAMPLES, dtype=torch.float64), [], 0
-    numbers = fold.unique()
+    numbers = torch.zeros(1) if fold is None else fold.unique()
+    means, samples, units = [], torch.zeros(SAMPLES, dtype=torch.float64), 0
     for place, number in enumerate(numbers):
-        own, kin = values[fold == number], unit[fold == number].unique(return_inverse=True)[1]
+        own, kin = (values, unit) if fold is None else (values[fold == number], unit[fold == number])
+        kin = kin if fold is None else kin.unique(return_inverse=True)[1]
         means.append(own.double().mean())
         samples += _means(own, kin, seed + place) / len(numbers)
         units += int(kin.max()) + 1
-    value = torch.stack(means).mean().item()
-    low, high = _never_of_no_width(value, *_middle(samples), units)
-    return MetricValue(100 * value, 100 * low, 100 * high, chance, len(values), over=f"{kind_of(unit)} within folds")
+    return torch.stack(means).mean().item(), samples, units
 
 
 def _means(values: Tensor, unit: Tensor, seed: int) -> Tensor:
@@ -183,17 +205,19 @@ def _means(values: Tensor, unit: Tensor, seed: int) -> Tensor:
     units = int(unit.max()) + 1
     sums = torch.zeros(units, dtype=torch.float64).index_add_(0, unit, values.double())
     counts = torch.zeros(units, dtype=torch.float64).index_add_(0, unit, torch.ones(len(values), dtype=torch.float64))
-    return _drawn(lambda drawn: sums[drawn].sum(1) / counts[drawn].sum(1), units, seed)
+    return resampled(lambda drawn: sums[drawn].sum(1) / counts[drawn].sum(1), units, seed)
 
 
 def _never_of_no_width(value: float, low: float, high: float, units: int) -> tuple[float, float]:
-    """Return an interval; where all values are 0, or all 1, no draw differs, and Clopper and Pearson's takes its place.
-
-    Of n units without a hit, a share of up to 1 - 0.025 ** (1 / n) is not excluded.
-    """
-    unseen = 1 - 0.025 ** (1 / units)
+    """Return an interval; where all values are 0, or all 1, no draw differs, and Clopper and Pearson's is returned."""
+    unseen = unseen_share(units)
     if value == low == high == 0:
         return 0.0, unseen
     if value == low == high == 1:
         return 1 - unseen, 1.0
     return low, high
+
+
+def unseen_share(units: int) -> float:
+    """Return the share of hits that n units without a hit do not exclude (Clopper and Pearson): 1 - 0.025^(1/n)."""
+    return 1 - 0.025 ** (1 / units)

@@ -14,6 +14,7 @@ from torch import Tensor
 from slap.core.errors import UserError
 from slap.metrics.bootstrap import MetricValue, kind_of, mean_over_clips, order_of, units_of
 from slap.metrics.finite import sound_rows
+from slap.metrics.paired import Answers
 from slap.metrics.retrieval_ranks import TIE
 
 DEFINITION = (
@@ -31,12 +32,14 @@ class ChoiceResult:
 
     Attributes:
         accuracy: the share of right answers, in percent.
+        answers: what is behind it, for its change to another condition, see `slap.metrics.paired`.
         hits: (n,) bool, the questions that are answered right, in the order in which they were given.
         tied: (n,) bool, those whose nearest wrong candidate is as near as the right one.
         lost: (n,) bool, those about a clip, or with a candidate, that has no finite embedding. None of them is right.
     """
 
     accuracy: MetricValue
+    answers: Answers
     hits: Tensor
     tied: Tensor
     lost: Tensor
@@ -82,7 +85,7 @@ def choice_metrics(
     order = torch.arange(len(hits)) if ids is None else order_of(ids)
     unit = units_of(origins, order)
     accuracy = mean_over_clips(hits[order], unit, (100 / sizes.double()).mean().item(), over=kind_of(unit))
-    return ChoiceResult(accuracy, hits, tied, lost)
+    return ChoiceResult(accuracy, Answers(hits[order], unit, accuracy.over), hits, tied, lost)
 
 
 class Candidates:

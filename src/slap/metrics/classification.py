@@ -5,8 +5,8 @@ n clips, K classes. For clips with several labels see `slap.metrics.average_prec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from slap.core.errors import UserError
 from slap.metrics.bootstrap import MetricValue, kind_of, mean_over_clips, mean_within_folds, order_of, units_of
 from slap.metrics.confusion import Confusion, count_confusions
 from slap.metrics.finite import best_class, finite_rows
+from slap.metrics.paired import Answers
 from slap.metrics.runs import mean_over_folds
 
 POOLED = {"accuracy": "share of clips whose best class is theirs, all clips together"}
@@ -36,12 +37,14 @@ class ClassificationResult:
         hits: (n,) bool, the clips that are classified right, in the order in which they were given.
         lost: the numbers of the clips with a score that is not finite; it ranks last, and without any other the clip
             counts as wrong.
+        answers: what is behind each metric, for its change to another condition, see `slap.metrics.paired`.
     """
 
     metrics: dict[str, MetricValue]
     confusion: Confusion
     hits: Tensor
     lost: tuple[int, ...] = ()
+    answers: Mapping[str, Answers] = field(default_factory=dict)
 
 
 def classification_metrics(
@@ -80,13 +83,15 @@ def classification_metrics(
     unit = units_of(origins, order)
     chance = 100 / len(classes)
     pooled = mean_over_clips(hits[order], unit, chance, over=kind_of(unit))
-    metrics = {"accuracy": pooled}
+    metrics, answers = {"accuracy": pooled}, {"accuracy": Answers(hits[order], unit, kind_of(unit))}
     if folds is not None:
         fold = _numbers(folds)[order]
         make = _learned if learned else mean_within_folds
         metrics = {"accuracy": make(hits[order], unit, fold, chance), "accuracy_pooled": pooled}
+        own = Answers(hits[order], unit, metrics["accuracy"].over, fold)
+        answers = {"accuracy": own, "accuracy_pooled": answers["accuracy"]}
     lost = (~finite_rows(scores)).nonzero().flatten().tolist()
-    return ClassificationResult(metrics, count_confusions(truth, predicted, classes), hits, tuple(lost))
+    return ClassificationResult(metrics, count_confusions(truth, predicted, classes), hits, tuple(lost), answers)
 
 
 def _learned(hits: Tensor, unit: Tensor, fold: Tensor, chance: float) -> MetricValue:

@@ -5,8 +5,9 @@ B clips, C captions, Q clips with a caption, E shared dimension.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from math import comb
 from typing import Literal
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from slap.metrics.bootstrap import MetricValue, kind_of, mean_over_clips, order_of, units_of
 from slap.metrics.median_rank import chance_best_rank, median_rank
+from slap.metrics.paired import Answers
 from slap.metrics.retrieval_pairs import first_places, pairs_of
 from slap.metrics.retrieval_ranks import first_ranks, right_ranks
 
@@ -48,11 +50,14 @@ class RetrievalResult:
         metrics: by the names of `DEFINITIONS`; in percent, but for ranks.
         clips: (Q,) int64, the clips that have a caption, in the order of their ids: the audio-to-text queries.
         audio_ranks: (Q,) int64, the best rank of the captions of each of them, from 0.
+        answers: what is behind each metric but the median ranks, for its change to another condition, see
+            `slap.metrics.paired`.
     """
 
     metrics: dict[str, MetricValue]
     clips: Tensor
     audio_ranks: Tensor
+    answers: dict[str, Answers]
 
 
 def retrieval_metrics(
@@ -100,7 +105,10 @@ def retrieval_metrics(
     metrics |= _of_audio(ranks, pairs.best_pair_ranks, pairs.audio_query, len(text), units)
     names = [name for name in DEFINITIONS if name in metrics]
     best = first_ranks(ranks, pairs.audio_query, len(queries))
-    return RetrievalResult({name: metrics[name] for name in names}, order[pairs.captioned], best)
+    answers = {name: Answers(values, units.text, units.kind) for name, values in _text_values(text_ranks).items()}
+    for name, values in _audio_values(ranks, pairs.audio_query).items():
+        answers[name] = Answers(values, units.audio, units.kind)
+    return RetrievalResult({name: metrics[name] for name in names}, order[pairs.captioned], best, answers)
 
 
 @dataclass(frozen=True)
@@ -115,17 +123,21 @@ class _Units:
 def _of_text(ranks: Tensor, ideal: Tensor, right: Tensor, clips: int, units: _Units) -> dict[str, MetricValue]:
     """Compute the metrics of text to audio from the ranks of captions, (C,), and numbers of right clips, (C,)."""
     kinds = _shares(right)
-    found = {}
-    for k in CUTOFFS:
-        chance = sum(share * chance_recall(k, clips, size) for size, share in kinds)
-        best = (ideal < k).double().mean().item()
-        found[f"t2a_R@{k}"] = mean_over_clips(ranks < k, units.text, chance, best=best, over=units.kind)
-    chance = sum(share * chance_reciprocal_rank(10, clips, size) for size, share in kinds)
-    values, best = _reciprocal(ranks, 10), _reciprocal(ideal, 10).mean().item()
-    found["t2a_mAP@10"] = mean_over_clips(values, units.text, chance, best=best, over=units.kind)
+    chances = {f"t2a_R@{k}": _mean_chance(kinds, partial(chance_recall, k, clips)) for k in CUTOFFS}
+    chances["t2a_mAP@10"] = _mean_chance(kinds, partial(chance_reciprocal_rank, 10, clips))
+    best = _text_values(ideal)
+    found = {
+        name: mean_over_clips(values, units.text, chances[name], best=_mean(best[name]), over=units.kind)
+        for name, values in _text_values(ranks).items()
+    }
     middle = (clips + 1) / 2 if int(right.max()) == 1 else chance_best_rank(clips, right)
     found["t2a_median_rank"] = median_rank(ranks, units.text, middle, best=ideal, over=units.kind)
     return found
+
+
+def _text_values(ranks: Tensor) -> dict[str, Tensor]:
+    """Return the value of each caption, (C,), by metric, from its rank."""
+    return {**{f"t2a_R@{k}": ranks < k for k in CUTOFFS}, "t2a_mAP@10": _reciprocal(ranks, 10)}
 
 
 def _of_audio(
@@ -135,21 +147,36 @@ def _of_audio(
     sizes = query.bincount()
     first, ideal = (first_ranks(ranks, query, len(sizes)) for ranks in (pair_ranks, ideal_ranks))
     kinds = _shares(sizes)
-    found = {}
-    for k in CUTOFFS:
-        chance = sum(share * chance_recall(k, captions, size) for size, share in kinds)
-        best = (ideal < k).double().mean().item()
-        found[f"a2t_R@{k}"] = mean_over_clips(first < k, units.audio, chance, best=best, over=units.kind)
+    chances = {f"a2t_R@{k}": _mean_chance(kinds, partial(chance_recall, k, captions)) for k in CUTOFFS}
     for name, divide_by in DIVISORS.items():
-        chance = sum(share * chance_average_precision(10, captions, size, divide_by) for size, share in kinds)
-        values, most = (average_precision_at(10, ranks, query, divide_by) for ranks in (pair_ranks, ideal_ranks))
-        if divide_by == "found":  # a model may find the first alone
-            most = torch.maximum(most, _reciprocal(ideal, 10))
-        best = most.mean().item()
-        found[f"a2t_{name}"] = mean_over_clips(values, units.audio, chance, best=best, over=units.kind)
+        of_size = partial(chance_average_precision, 10, captions, divide_by=divide_by)
+        chances[f"a2t_{name}"] = _mean_chance(kinds, of_size)
+    best = _audio_values(ideal_ranks, query)
+    # Where the divisor is what is found, a model may find the first alone.
+    best["a2t_mAP@10_found"] = torch.maximum(best["a2t_mAP@10_found"], _reciprocal(ideal, 10))
+    found = {
+        name: mean_over_clips(values, units.audio, chances[name], best=_mean(best[name]), over=units.kind)
+        for name, values in _audio_values(pair_ranks, query).items()
+    }
     middle = chance_best_rank(captions, sizes)
     found["a2t_median_rank"] = median_rank(first, units.audio, middle, best=ideal, over=units.kind)
     return found
+
+
+def _audio_values(pair_ranks: Tensor, query: Tensor) -> dict[str, Tensor]:
+    """Return the value of each clip with a caption, (Q,), by metric, from the ranks of its right captions, (P,)."""
+    first = first_ranks(pair_ranks, query, int(query.max()) + 1)
+    found = {f"a2t_R@{k}": first < k for k in CUTOFFS}
+    return found | {f"a2t_{name}": average_precision_at(10, pair_ranks, query, by) for name, by in DIVISORS.items()}
+
+
+def _mean_chance(kinds: Sequence[tuple[int, float]], chance: Callable[[int], float]) -> float:
+    """Return the mean chance of queries, of which each number of right items has a share."""
+    return sum(share * chance(size) for size, share in kinds)
+
+
+def _mean(values: Tensor) -> float:
+    return values.double().mean().item()
 
 
 def _shares(sizes: Tensor) -> list[tuple[int, float]]:

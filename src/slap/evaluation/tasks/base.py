@@ -25,8 +25,10 @@ from slap.core.errors import UserError
 from slap.core.progress import Progress
 from slap.core.registry import add_kind
 from slap.evaluation.eval_set import EvalSet, hash_of_ids
+from slap.metrics.average_precision import MacroPrecision
 from slap.metrics.bootstrap import MetricValue
 from slap.metrics.finite import finite_rows, not_finite_line
+from slap.metrics.paired import Answers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,6 +78,25 @@ class TaskResult:
     plots: dict[str, Callable[[], Figure]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The metrics of a task on embedded clips, and what is behind each of them.
+
+    Attributes:
+        metrics: the metrics, by name.
+        answers: by the name of a metric what is behind it, from which its change to another condition is computed.
+        definitions: how each metric is computed, in words, by its name.
+        settings: what the metrics depend on.
+        warnings: what a reader must know.
+    """
+
+    metrics: Mapping[str, MetricValue]
+    answers: Mapping[str, Answers | MacroPrecision]
+    definitions: Mapping[str, str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+
 class Task(ABC):
     """A way to evaluate models. `slap plugins` prints the first line of the docstring.
 
@@ -83,12 +104,16 @@ class Task(ABC):
         uses: annotations that it can use; it runs on the data sets that have one of these.
         learns: whether it trains something: then the set has clips of the parts "train" and, where the data set has
             one, "val" beside "test", or folds.
-        headline: the metrics that tables show first.
+        headline: the metrics that tables on a terminal show; none stands for all.
+        every_kind: whether it is run once for each kind of annotation that a manifest has.
+        only_named: whether it runs only where its own name is among the rows that are asked for, as it takes long.
     """
 
     uses: ClassVar[tuple[Use, ...]]
     learns: ClassVar[bool] = False
     headline: ClassVar[tuple[str, ...]] = ()
+    every_kind: ClassVar[bool] = False
+    only_named: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, subject: EvaluatedModel, data: EvalSet, progress: Progress) -> TaskResult:
@@ -102,6 +127,11 @@ class Task(ABC):
         Raises:
             ValueError: the model or the data cannot be evaluated so; says why.
         """
+
+    @classmethod
+    def shows(cls, metric: str) -> bool:
+        """Return whether tables on a terminal show a metric."""
+        return not cls.headline or metric in cls.headline
 
 
 def result_of(

@@ -137,7 +137,9 @@ class CaptioningTask(Task):
         bar = progress(len(rows), f"{test.name}: captions", "clips")
         audio = [test.clips[row].audio for row in rows]
         for done in subject.model.stream_captions(audio, self.decoding, subject.batch_seconds):
-            if done.result is not None:
+            if done.silent:
+                failed.append((test.clips[rows[done.index]].id, f"{done.name}: {done.note}"))
+            elif done.result is not None:
                 found[rows[done.index]] = done.result, done.seconds
             elif isinstance(done.error, NotFiniteError):  # a fault of the model: an empty caption scores worst
                 found[rows[done.index]] = "", done.seconds

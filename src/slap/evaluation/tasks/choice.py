@@ -16,8 +16,8 @@ from slap.core.errors import UserError
 from slap.core.progress import Progress
 from slap.core.registry import register
 from slap.evaluation.eval_set import EvalSet
-from slap.evaluation.evaluated_model import EvaluatedModel
-from slap.evaluation.tasks.base import Task, TaskResult, result_of, spread
+from slap.evaluation.evaluated_model import Embeddings, EvaluatedModel
+from slap.evaluation.tasks.base import Measured, Task, TaskResult, result_of, spread
 from slap.metrics.choice import DEFINITION, TIES, Candidates, ChoiceResult, choice_metrics, tied_line
 from slap.metrics.finite import not_finite_line, sound_rows
 
@@ -36,7 +36,14 @@ class Choice(Task):
         """
         test = data.part("test")
         features = subject.features(test, progress)
-        questions = [test.clips[row].choices for row in features.rows]
+        found = self.measured(subject, test, features, progress)
+        result = result_of("choice", subject, test, features, found.metrics, found.definitions, found.settings)
+        result.warnings += found.warnings
+        return result
+
+    def measured(self, subject: EvaluatedModel, data: EvalSet, features: Embeddings, progress: Progress) -> Measured:
+        """Compare as `run` does, on embedded clips."""
+        questions = [data.clips[row].choices for row in features.rows]
         offered = [captions for own in questions for captions in own.values()]
         if not offered:
             raise UserError(f"no clip of {data.name} has choices and audio that can be used")
@@ -47,16 +54,15 @@ class Choice(Task):
             rows = [features.rows[i] for i in asked]
             options = candidates.rows([questions[i][task] for i in asked])
             audio = features.embeddings[torch.tensor(asked)]
-            found[task] = choice_metrics(audio, candidates.embeddings, options, test.ids(rows), test.origins(rows))
+            found[task] = choice_metrics(audio, candidates.embeddings, options, data.ids(rows), data.origins(rows))
         settings: dict[str, Any] = {
             "candidates": {task: spread([len(own[task]) for own in questions if task in own]) for task in found},
             "texts": len(candidates.texts),
             "ties": TIES,
         }
         metrics = {task: result.accuracy for task, result in found.items()}
-        result = result_of("choice", subject, test, features, metrics, dict.fromkeys(metrics, DEFINITION), settings)
-        result.warnings += _warnings(found, candidates)
-        return result
+        answers = {task: result.answers for task, result in found.items()}
+        return Measured(metrics, answers, dict.fromkeys(found, DEFINITION), settings, _warnings(found, candidates))
 
 
 def _warnings(found: dict[str, ChoiceResult], candidates: Candidates) -> list[str]:

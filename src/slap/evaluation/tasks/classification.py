@@ -13,8 +13,8 @@ from torch import Tensor
 
 from slap.evaluation.eval_set import EvalSet
 from slap.evaluation.evaluated_model import Embeddings, EvaluatedModel
-from slap.evaluation.tasks.base import TaskResult, result_of
-from slap.metrics.average_precision import mean_average_precision, samples_of
+from slap.evaluation.tasks.base import Measured, TaskResult, result_of
+from slap.metrics.average_precision import MacroPrecision, mean_average_precision, samples_of
 from slap.metrics.bootstrap import MetricValue, order_of
 from slap.metrics.classification import MAP, OVER_FOLDS, POOLED, classification_metrics
 from slap.metrics.confusion import Confusion
@@ -48,6 +48,18 @@ def classified(
     if data.multilabel:
         return _with_tags(task, model, data, features, scores, truth, settings)
     return _with_labels(task, model, data, features, scores, truth, settings, learned)
+
+
+def measured_classes(data: EvalSet, features: Embeddings, scores: Tensor, settings: Mapping[str, Any]) -> Measured:
+    """Return the metrics of scores of classes with what is behind them; for the arguments see `classified`."""
+    truth, ids, origins = data.truth(features.rows), data.ids(features.rows), data.origins(features.rows)
+    if data.multilabel:
+        precision = MacroPrecision.of(scores, truth, ids, origins=origins)
+        settings = {**settings, "bootstrap_samples": samples_of(*scores.shape)}
+        return Measured({"mAP": precision.metric}, {"mAP": precision}, MAP, settings)
+    folds = [data.clips[row].fold for row in features.rows] if data.folds else None
+    found = classification_metrics(scores, truth.int().argmax(1), data.classes, ids, folds, origins)
+    return Measured(found.metrics, found.answers, POOLED if folds is None else OVER_FOLDS, settings)
 
 
 def _with_tags(
