@@ -83,12 +83,10 @@ class Folder(Corpus):
         """Return the message about a folder of recordings without labels."""
         tables = sorted(path for path in folder.iterdir() if is_table(path.name) and path.is_file())
         table = str(tables[0]) if tables else f"{folder}/captions.csv"
-        there = (
-            f", such as {table}" if tables else f" (a first line `audio,caption`, then a line per file), e.g. {table}"
-        )
+        there = "such as" if tables else "whose first line is `audio,caption`, e.g."
         return (
-            f"{folder} holds {count} recordings and no folders of them, whose names would be their labels. With a table "
-            f"of their captions{there}: `slap prepare csv {table} OUT`, or train on it at once: `slap fit --recipe "
-            f"own_data --data.train {table}`. Without captions: search them with a trained model, `slap index MODEL "
-            f"{folder} INDEX`, or sort them into folders, {folder}/LABEL/*"
+            f"{folder} holds {count} recordings and no folders of them, whose names would be their labels. With a "
+            f"table of their captions, {there} {table}: `slap prepare csv {table} OUT`, or train on it at once: `slap "
+            f"fit --recipe own_data --data.train {table}`. Without captions: search them with a trained model, `slap "
+            f"index MODEL {folder} INDEX`, or sort them into folders, {folder}/LABEL/*"
         )
