@@ -69,7 +69,11 @@ class Decoder(Protocol):
 
     @property
     def damaged(self) -> int:
-        """Number of packets that were passed over so far."""
+        """Number of packets so far that are silence instead of what they held."""
+
+    @property
+    def missing(self) -> Seconds:
+        """Time that is known to be missing within what was decoded so far."""
 
     def seek(self, frame: int, /) -> int:
         """Go to a frame, to read from there on."""
@@ -162,6 +166,8 @@ def note_of(file: Decoder, frames: int) -> str:
     if file.damaged:
         packets = "1 damaged packet was" if file.damaged == 1 else f"{file.damaged} damaged packets were"
         notes.append(f"{packets} passed over")
+    if file.missing:
+        notes.append(f"{file.missing:.2f} s within it are missing")
     return ", and ".join(notes)
 
 
