@@ -50,7 +50,8 @@ def _data(config: Path) -> list[str]:
     options = read_yaml(config)
     train = (options.get("data") or {}).get("train")
     lines = [f"recipe `{options['recipe']}`"] if isinstance(options.get("recipe"), str) else []
-    paths = [train] if isinstance(train, str) else train if isinstance(train, list) else []
+    values = [*train.values()] if isinstance(train, dict) else [train]
+    paths = [path for value in values if value for path in (value if isinstance(value, list) else [value])]
     return lines + [f"`{Path(str(path)).name}`" for path in paths]
 
 

@@ -19,6 +19,10 @@ and help, and leaves out those that the call sets itself. Unknown options are re
 
 An option on which two functions must agree stands in the constant `LINKS = {"trainer.corpus": "data.corpus"}`: the
 command line then has `--data.corpus` alone, and gives its value to both functions.
+
+A function `settle(options)` may choose options that are not given by those that are, by dotted names such as
+`trainer.max_steps`. The command line calls it before the three functions, for `fit` and `validate`, and the saved
+config has what it chose. `slap.recipes.own_data` is an example.
 """
 
 from __future__ import annotations
