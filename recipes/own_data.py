@@ -19,6 +19,7 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, Trainer
 
 from slap.datamodules import AudioTextData
+from slap.datamodules.manifests.sequence import Clips
 from slap.model.specs import EncoderSpec, ObjectiveSpec
 from slap.recipes import _own_data, base
 from slap.training.callbacks.expected_time import ExpectedTime
@@ -142,13 +143,14 @@ def settle(options: Mapping[str, Any]) -> dict[str, Any]:
     wanted = ("model.size", "model.vocab_size", "model.warmup_steps", "data.max_duration", "trainer.max_steps")
     if options.get("data.val") and all(options.get(name) is not None for name in wanted):
         return chosen
-    train = options.get("data.train") or ()
-    clips, said = _own_data.read(train, options), []
+    train, said = options.get("data.train") or (), []
+    clips = _own_data.read(train, options)
+    trained: Clips = clips
     if not options.get("data.val"):
-        chosen["data.train"], chosen["data.val"], clips, sentence = _own_data.split(train, clips)
+        chosen["data.train"], chosen["data.val"], trained, sentence = _own_data.split(train, clips)
         said.append(sentence)
     gpu = _own_data.on_gpu(options)
-    facts = _own_data.Facts.of(clips, options.get("data.max_clip", 30.0))
+    facts = _own_data.Facts.of(trained, options.get("data.max_clip", 30.0))
     choice = _own_data.Choice.by(facts, gpu, options.get("data.max_duration"))
     found = {"model.size": choice.size, "model.vocab_size": choice.vocab_size}
     found |= {"data.max_duration": choice.max_duration, "trainer.max_steps": choice.max_steps}

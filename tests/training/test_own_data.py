@@ -31,7 +31,7 @@ def table(tmp_path, monkeypatch):
     return tmp_path / "my.csv"
 
 
-@pytest.mark.parametrize(("clips", "passes", "size"), [(500, 100, "nano"), (5000, 31.6, "tiny"), (50_000, 10, "small")])
+@pytest.mark.parametrize(("clips", "passes", "size"), [(500, 60, "nano"), (5000, 19, "tiny"), (50_000, 6, "small")])
 def test_steps_and_sizes_by_the_clips(clips, passes, size):
     facts = Facts(clips, 5.0 * clips, 700)
     for gpu in (False, True):
@@ -46,7 +46,7 @@ def test_batches_by_the_length_and_a_night_on_the_cpu():
     assert batches == [60, 160, 480]
     long = [Choice.by(Facts(50_000, 50_000 * 20.0, 100), gpu) for gpu in (False, True)]
     assert long[0].max_steps * long[0].max_duration == pytest.approx(_own_data.NIGHT, rel=0.02)
-    assert long[1].max_steps * long[1].max_duration == pytest.approx(10 * 50_000 * 20.0, rel=0.02)
+    assert long[1].max_steps * long[1].max_duration == pytest.approx(6 * 50_000 * 20.0, rel=0.02)
     assert [_own_data.warmup(steps) for steps in (2, 40, 1600, 50_000)] == [1, 10, 80, 500]
 
 

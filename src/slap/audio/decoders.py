@@ -21,9 +21,10 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from slap.audio.claims import SURE, UNSURE, Claim, ReadAt, examined
+from slap.audio.claims import SURE, UNSURE, Claim, examined
 from slap.audio.errors import AudioError, Guard
 from slap.audio.ffmpeg import FfmpegFile
+from slap.audio.joined import ReadAt
 from slap.audio.sndfile import SndFile
 from slap.core.bad_clip import Reason
 from slap.core.units import Seconds
