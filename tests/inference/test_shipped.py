@@ -15,6 +15,7 @@ import pages
 import slap
 from slap.cli.main import main
 from slap.inference import shipped
+from slap.training.warm_start import WarmStart
 
 
 @pytest.fixture
@@ -36,6 +37,7 @@ def starter(model, tmp_path, monkeypatch):
 def test_the_name_is_the_model_of_the_package(starter):
     assert slap.load("starter").name == starter
     assert slap.Model.from_pretrained("starter").name == starter
+    assert WarmStart.read("starter").path == "starter"  # for --model.start
 
 
 def test_a_file_of_that_name_does_not_take_its_place(starter, model, caplog):
@@ -59,6 +61,7 @@ def test_a_name_that_is_nearly_right(starter):
         slap.load("startr")
 
 
+@pytest.mark.slow
 def test_the_commands_take_the_name(starter, capsys):
     Path("sounds").mkdir()
     shutil.copy("a.wav", "sounds/a.wav")
