@@ -77,6 +77,7 @@ def test_a_clip_keeps_its_side_when_others_come_and_the_folder_moves(table, tmp_
     assert {cut.id.rpartition("/")[2] for cut in moved} == before
 
 
+@pytest.mark.slow
 def test_one_command_on_a_csv(table, capsys):
     """What it chooses is said, kept, and no longer depends on the CSV once the run is there."""
     assert main(["fit", "--recipe", "own_data", "--data.train=my.csv", *QUICK]) == 0
