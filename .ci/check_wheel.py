@@ -34,4 +34,13 @@ if __name__ == "__main__":
         file = importlib.import_module(name).__file__
         if not str(file).startswith(str(wheel)):
             sys.exit(f"{name} is not in the wheel but was found at {file}: is its package listed in setup.cfg?")
-    print(f"the wheel holds all {len(names)} modules")
+    # After the modules, which are found in the wheel from now on.
+    shipped = importlib.import_module("slap.inference.shipped")
+    size = sum(path.stat().st_size for path in shipped.FOLDER.glob("*"))
+    if size > shipped.LARGEST:
+        sys.exit(f"{shipped.FOLDER} has {size} bytes; at most {shipped.LARGEST} are downloaded by everyone")
+    checkout = Path(__file__).parent.parent / "src/slap/inference" / shipped.STARTER
+    missing = {path.name for path in checkout.glob("*")} - {path.name for path in shipped.FOLDER.glob("*")}
+    if missing:
+        sys.exit(f"{', '.join(sorted(missing))} of {checkout} are not in the wheel: see package_data in setup.cfg")
+    print(f"the wheel holds all {len(names)} modules, and the model {shipped.STARTER} in {size} bytes")

@@ -76,6 +76,7 @@ def trainer(
     multi_label: bool = False,
     out: str = "runs/classification",
     max_steps: int | None = None,
+    validate_first: bool = False,
     **options: Any,
 ) -> Trainer:
     """Select the checkpoint by accuracy on validation, or by macro mAP where clips may have several labels.
@@ -85,9 +86,10 @@ def trainer(
         multi_label: whether clips may have several labels, without `corpus`.
         out: the run's folder.
         max_steps: optimizer steps; default: by the corpus, else 1,500.
+        validate_first: validate before training too; a new head guesses then.
         **options: any other option of `finetune.trainer`.
     """
     several = multi_label if corpus is None else PROTOCOLS[corpus].multi_label
     steps = LABELED_STEPS.get(corpus or "", 1500) if max_steps is None else max_steps
     monitor = f"val/{_labeled.HEAD}_{'mAP' if several else 'accuracy'}"
-    return finetune.trainer(out=out, max_steps=steps, monitor=monitor, **options)
+    return finetune.trainer(out=out, max_steps=steps, monitor=monitor, validate_first=validate_first, **options)

@@ -74,6 +74,7 @@ def trainer(
     max_steps: int = 2000,
     val_check_interval: int = 200,
     monitor: str = "val/t2a_R@1",
+    validate_first: bool = True,
     **options: Any,
 ) -> Trainer:
     """Train for a few thousand steps.
@@ -83,10 +84,19 @@ def trainer(
         max_steps: optimizer steps.
         val_check_interval: batches between validations.
         monitor: the validation metric that selects `best.ckpt`; never one of a test set.
+        validate_first: validate the model that training begins from too, so that the table at the end compares it with
+            what became of it.
         **options: any other option of `base.trainer`.
 
     Raises:
         ValueError: `monitor` is no metric of a validation.
     """
     check_monitor(monitor)
-    return base.trainer(out=out, max_steps=max_steps, val_check_interval=val_check_interval, monitor=monitor, **options)
+    return base.trainer(
+        out=out,
+        max_steps=max_steps,
+        val_check_interval=val_check_interval,
+        monitor=monitor,
+        validate_first=validate_first,
+        **options,
+    )

@@ -12,6 +12,10 @@ from slap.core.registry import register
 from slap.datamodules.captions.template import templated
 from slap.datamodules.corpora.base import Corpus, words
 from slap.datamodules.manifests.clip import Clip
+from slap.datamodules.manifests.tables import is_table
+
+FLAT = "not in a folder named after its label"
+"""The reason for leaving out a recording."""
 
 
 @register("folder")
@@ -20,7 +24,8 @@ class Folder(Corpus):
 
     `ROOT/dog/1.wav` and `ROOT/dog/july/2.wav` have the label "dog"; with the layout `split/label`,
     `ROOT/train/dog/1.wav` has that label in the split "train". Underscores in a folder's name are spaces in the label.
-    Hidden files, links to folders and files with the suffix of no audio are left out, and counted in the report.
+    Hidden files, links to folders and files with the suffix of no audio are left out, and counted in the report, as are
+    recordings that lie in ROOT itself. Where all do, there are no labels: captions then come from a table, see `csv`.
 
     Args:
         root: folder of the recordings.
@@ -50,14 +55,18 @@ class Folder(Corpus):
         return sorted(path.name for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
     def clips(self, split: str) -> Iterator[Clip]:
-        """Yield the audio files of a split, in the order of their paths."""
-        top = self.root if self.layout == "label" else self.root / split
+        """Yield the audio files of a split, in the order of their paths.
+
+        Raises:
+            UserError: there are recordings, and all of them lie in ROOT itself.
+        """
+        top, labeled = self.root if self.layout == "label" else self.root / split, False
         for found in scan(top, lambda reason, path: self.leave_out(f"passed over: {reason}", path)):
             path, below = top / found.path, PurePosixPath(found.path)
             if len(below.parts) < 2:
-                self.leave_out("not in a folder named after its label", str(path))
+                self.leave_out(FLAT, str(path))
                 continue
-            label = words(below.parts[0])
+            label, labeled = words(below.parts[0]), True
             yield Clip(
                 id=f"{self.name}/{path.relative_to(self.root).as_posix()}",
                 audio=path,
@@ -67,3 +76,17 @@ class Folder(Corpus):
                 corpus=self.name,
                 split=split,
             )
+        if not labeled and FLAT in self.left_out:
+            raise UserError(self._flat(top, len(self.left_out[FLAT])))
+
+    def _flat(self, folder: Path, count: int) -> str:
+        """Return the message about a folder of recordings without labels."""
+        tables = sorted(path for path in folder.iterdir() if is_table(path.name) and path.is_file())
+        table = str(tables[0]) if tables else f"{folder}/captions.csv"
+        there = "such as" if tables else "whose first line is `audio,caption`, e.g."
+        return (
+            f"{folder} holds {count} recordings and no folders of them, whose names would be their labels. With a "
+            f"table of their captions, {there} {table}: `slap prepare csv {table} OUT`, or train on it at once: `slap "
+            f"fit --recipe own_data --data.train {table}`. Without captions: search them with a trained model, `slap "
+            f"index MODEL {folder} INDEX`, or sort them into folders, {folder}/LABEL/*"
+        )

@@ -6,20 +6,23 @@
     #train=0.05       all clips but that share
 
 Shares are drawn by the fingerprint of where a clip is from (the YouTube video, the Freesound recording), or else of its
-id, so clips of one recording stay together, and a clip keeps its side when others are added or removed.
+id, so clips of one recording stay together, as do segments of one file, and a clip keeps its side when others are added
+or removed.
 
 n clips.
 """
 
 from __future__ import annotations
 
+import os
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
+from lhotse.cut import Cut
 
 from slap.datamodules.manifests.clip import ManifestError
-from slap.datamodules.manifests.sequence import Clips, ClipSubset
+from slap.datamodules.manifests.sequence import Clips, ClipSubset, key_of
 
 MARK = "#"
 NOT = "not "
@@ -54,7 +57,7 @@ def filtered(clips: Clips, wanted: str, where: Path) -> Clips:
     if how == "fold":
         numbers = np.flatnonzero(_in_folds(clips, value, where))
     elif how in ("heldout", "train"):
-        numbers = np.flatnonzero(held_out(clips, _share(value, where)) == (how == "heldout"))
+        numbers = np.flatnonzero(held_out(clips, _share(value, where), where.parent) == (how == "heldout"))
     elif how in RENAMED:
         raise ManifestError(f"{where}: the filter `{MARK}{how}=` is called `{MARK}{RENAMED[how]}={value}`")
     else:
@@ -64,16 +67,38 @@ def filtered(clips: Clips, wanted: str, where: Path) -> Clips:
     return ClipSubset(clips, numbers)
 
 
-def held_out(clips: Clips, share: float) -> np.ndarray:
-    """Return (n,) bool: the clips of a share, 0 to 1, that always holds the same ones."""
-    groups = clips.lasting.copy()
-    origins = clips.origins()
-    for key, number in origins[::-1]:  # the first origin of a clip decides
-        groups[number] = key
-    unique, place = np.unique(groups, return_inverse=True)
+def held_out(clips: Clips, share: float, folder: Path) -> np.ndarray:
+    """Return (n,) bool: the clips of a share, 0 to 1, of a manifest in a folder; always the same ones."""
+    unique, place = np.unique(groups_of(clips, folder), return_inverse=True)
     drawn = np.array([_uniform(int(key)) for key in unique]) < share
     result: np.ndarray = drawn[place]
     return result
+
+
+def groups_of(clips: Clips, folder: Path) -> np.ndarray:
+    """Return (n,) int64, a key of the source of each clip: its first origin, else its file, else its id.
+
+    Args:
+        clips: the clips of a manifest.
+        folder: of the manifest, with which the files may move.
+    """
+    groups = clips.lasting.copy()
+    origins = clips.origins()
+    known = np.zeros(len(clips), dtype=bool)
+    known[origins[:, 1]] = True
+    here = os.path.realpath(folder) + os.sep
+    for number in np.flatnonzero(~known).tolist():
+        if (file := _file_of(clips.cut(number))) is not None:
+            groups[number] = key_of(file.removeprefix(here))
+    for key, number in origins[::-1]:  # the first origin of a clip decides
+        groups[number] = key
+    return groups
+
+
+def _file_of(cut: Cut) -> str | None:
+    """Return the path of the one file that a cut is read from."""
+    sources = cut.recording.sources if cut.has_recording else []
+    return str(sources[0].source) if len(sources) == 1 and sources[0].type == "file" else None
 
 
 def _uniform(key: int) -> float:

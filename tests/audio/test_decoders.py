@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -158,6 +159,75 @@ def test_a_header_that_does_not_say_how_long_it_is(make: Callable[[Path], float]
     assert decibels(decode(path)[0], samples) >= 60
     assert measure(path).frames == len(samples)
     assert np.array_equal(whole(io.BytesIO(path.read_bytes()))[0], samples)
+
+
+@pytest.mark.parametrize("frames", [(16_000, 16_000), (16_000, 16_000, 16_000), (16_000, 5000, 30_000)])
+def test_different_files_of_flac_that_were_joined_are_read_whole(frames: tuple[int, ...], tmp_path: Path) -> None:
+    """FFmpeg took them for one file, whose frames then have wrong numbers, and lost one of them: 27,904 of 32,000."""
+    rng = np.random.default_rng(0)
+    parts, raw = [rng.integers(-(1 << 14), 1 << 14, count).astype(np.int16) for count in frames], b""
+    for part in parts:
+        memory = io.BytesIO()
+        soundfile.write(memory, part, 16_000, format="FLAC")
+        raw += memory.getvalue()
+    (tmp_path / "a.flac").write_bytes(raw)
+    samples, note = whole(tmp_path / "a.flac")
+    assert np.array_equal(samples[:, 0], np.concatenate(parts) / np.float32(1 << 15))
+    assert not note
+    assert measure(tmp_path / "a.flac").frames == sum(frames)
+    with AudioFile(tmp_path / "a.flac") as file:
+        segment = file.read(16_000, 0.9, 0.3).numpy()
+    assert np.array_equal(segment, samples[14_400:19_200, 0])
+    assert np.array_equal(whole(io.BytesIO(raw))[0], samples)
+
+
+@pytest.mark.parametrize("ending", ["flac", "ogg"])
+def test_large_files_are_looked_at_in_some_places_for_others_that_were_joined(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of equal length, and of one stream, so that the last frame or page is that of the first file."""
+    monkeypatch.setattr(claims, "LOOKED_THROUGH", 1000)
+    sound = np.random.default_rng(0).normal(0, 0.1, 10 * 44_100).clip(-1, 1)
+    with soundfile.SoundFile(tmp_path / f"a.{ending}", "w", 44_100, 1) as file:
+        for start in range(0, len(sound), 44_100):
+            file.write(sound[start : start + 44_100])
+    raw = (tmp_path / f"a.{ending}").read_bytes()
+    once = header(tmp_path / f"a.{ending}")
+    assert once.exact  # by the first decoder
+    for copies in (2, 3, 7):
+        (tmp_path / f"b.{ending}").write_bytes(raw * copies)
+        assert not header(tmp_path / f"b.{ending}").exact
+        samples, note = whole(tmp_path / f"b.{ending}")
+        assert len(samples) == pytest.approx(copies * once.frames, abs=1000)
+        assert not note
+
+
+def test_damage_within_a_file_is_silence_and_its_length_is_what_is_read(tmp_path: Path) -> None:
+    """The packets are counted, and those that cannot be decoded have a time too: what follows keeps its place."""
+    path = tmp_path / "a.m4a"
+    encode(path, chirp(20, 44_100), 44_100, "aac")
+    complete, _ = whole(path)
+    raw = bytearray(path.read_bytes())
+    middle = len(raw) // 2
+    raw[middle : middle + 3000] = np.random.default_rng(0).integers(0, 256, 3000, dtype=np.uint8).tobytes()
+    path.write_bytes(raw)
+    samples, note = whole(path)
+    assert measure(path).frames == len(samples) == len(complete)
+    assert re.fullmatch(r"\d+ damaged packets were passed over", note)
+    assert decibels(complete[-5 * 44_100 :], samples[-5 * 44_100 :]) > 40
+    assert np.abs(samples[9 * 44_100 : 12 * 44_100]).reshape(-1, 441).max(1).min() == 0
+
+
+def test_pages_of_ogg_that_are_lost_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.ogg"
+    encode(path, chirp(20, 48_000), 48_000, "libopus")
+    raw = bytearray(path.read_bytes())
+    middle = len(raw) // 2
+    raw[middle : middle + 3000] = np.random.default_rng(0).integers(0, 256, 3000, dtype=np.uint8).tobytes()
+    path.write_bytes(raw)
+    samples, note = whole(path)
+    assert len(samples) < 19.5 * 48_000
+    assert re.search(r"\d\.\d\d s within it are missing", note)
 
 
 def test_channels_and_rates_that_change_within_a_file_become_those_of_the_first(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from slap.recipes import (
     demo,
     digits_and_sounds,
     finetune,
+    own_data,
     retrieval,
     wavcaps,
 )
@@ -44,6 +45,9 @@ PARENTS = {
     finetune.model: (base.model, ""),
     finetune.data: (base.data, "disjoint"),
     finetune.trainer: (base.trainer, ""),
+    own_data.model: (base.model, ""),
+    own_data.data: (base.data, "disjoint"),
+    own_data.trainer: (base.trainer, ""),
     retrieval.model: (finetune.model, ""),
     retrieval.data: (finetune.data, "train val test"),
     retrieval.trainer: (finetune.trainer, ""),

@@ -128,7 +128,7 @@ def test_clips_of_one_origin_are_held_out_together(folder):
     clips = read_manifest(folder / "all.csv")
     for number, cut in enumerate(clips.cuts):
         cut.custom["origin"] = {"freesound": str(number // 4)}
-    held = held_out(clips, 0.4).reshape(10, 4)
+    held = held_out(clips, 0.4, folder).reshape(10, 4)
     assert (held.all(1) | ~held.any(1)).all()
     assert 0 < held.sum() < 40
 

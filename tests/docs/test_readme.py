@@ -14,6 +14,7 @@ import pages
 import slap
 import tree_speech
 from slap.cli.main import main
+from slap.inference import shipped
 from slap.testing.tiny import tiny_checkpoint
 
 README = pages.Page("README.md")
@@ -29,13 +30,21 @@ def test_it_is_short_and_its_links_lead_somewhere():
 
 @pytest.fixture
 def fit():
-    (command,) = [command for command in README.commands("slap fit --recipe base") if "--data.train" in command]
-    return [*command[1:], *pages.SMALL, *pages.TINY, "--trainer.precision=32-true"]
+    """The command, on a CSV of two clips, which are too few to be split."""
+    (command,) = README.commands("slap fit --recipe own_data")
+    return [*command[1:], *pages.SMALL, "--data.val=val.csv"]
 
 
 def test_training_on_a_csv_and_testing_the_run(folder, capsys, fit):
-    assert main([*fit, "--model.objectives={contrastive: 1.0}", "--trainer.max_steps=2", "--model.warmup_steps=1"]) == 0
+    rows = (folder / "test.csv").read_text().splitlines()
+    (folder / "test.csv").write_text(
+        "\n".join(["id," + rows[0], *(f"test{n},{row}" for n, row in enumerate(rows[1:]))])
+    )
+    assert main([*fit, "--trainer.max_steps=2"]) == 0
     assert (folder / "runs/mine/config.yaml").is_file()
+    printed = capsys.readouterr()
+    assert "before training" in printed.out
+    assert "fewer than 500 clips" in printed.err
     (test,) = README.commands("slap test --config runs/mine/")
     assert main(test[1:]) == 0
     assert "zero-shot, label" in capsys.readouterr().out
@@ -43,19 +52,25 @@ def test_training_on_a_csv_and_testing_the_run(folder, capsys, fit):
 
 def test_the_recipe_in_python(folder):
     (source,) = [block for block in README.blocks("python") if "from slap.recipes" in block]
-    made, _, trained = source.partition("base.trainer(")
+    made, _, trained = source.partition("trainer.fit(")
     names = {}
     exec(compile(made, "README.md", "exec"), names)
-    assert names["model"].hparams["lr"] == 3e-4
+    assert names["model"].hparams["warmup_steps"] == names["trainer"].max_steps // 20
     assert type(names["data"]).__name__ == "AudioTextData"
-    assert trained.startswith('out="runs/mine"')
+    assert names["trainer"].default_root_dir == "runs/mine"
+    assert trained.startswith("model, datamodule=data)")
+
+
+def test_three_lines_with_the_model_that_comes_with_the_package(folder, tiny_checkpoint, capsys, monkeypatch):
+    slap.load(tiny_checkpoint).save_pretrained(folder / "shipped")
+    monkeypatch.setattr(shipped, "FOLDER", folder / "shipped")
+    exec(compile(pages.Page("README.md", "Three lines").blocks("python")[0], "README.md", "exec"), {})
+    assert capsys.readouterr().out.strip() in ("dog", "rain", "a spoken digit")
 
 
 def test_using_the_trained_model(folder, capsys, fit):
-    """The run of the README with a captioning objective, then everything that its section on use shows."""
-    decoder = "{weight: 0.5, layers: 1, heads: 2, width: 32, hidden: 64}"
-    objectives = f"--model.objectives={{contrastive: 1.0, captioning: {decoder}}}"
-    assert main([*fit, objectives, "--trainer.max_steps=1", "--model.warmup_steps=0"]) == 0
+    """The run of the README, then everything that its section on use shows."""
+    assert main([*fit, "--trainer.max_steps=1"]) == 0
     assert torch.load("runs/mine/best.ckpt", weights_only=True)["max_seconds"] == 8.0
     use = pages.Page("README.md", "Use a trained model")
     exec(compile(use.blocks("python")[0], "README.md", "exec"), {})

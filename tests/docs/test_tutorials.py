@@ -19,7 +19,7 @@ QUIET = ["--trainer.enable_progress_bar=false"]
 SMALLER = {
     ("fit", "demo"): [*CORPUS, *FIT, *QUIET],
     ("test", "demo"): [*CORPUS, "--trainer.accelerator=cpu", *QUIET],
-    ("fit", "base"): [*DATA, *FIT, *QUIET],
+    ("fit", "own_data"): [*DATA, *FIT, *QUIET],
     ("fit", "finetune"): [*DATA, *FIT, *QUIET],
     ("fit", "classification"): [*DATA, *FIT, *QUIET],
 }

@@ -66,6 +66,32 @@ def test_retrieval(corpus, tmp_path, tiny_checkpoint):
     assert {name.split(".")[0] for name in changed} >= {"audio", "text", "audio_pool", "text_pool", "objectives"}
 
 
+def test_the_model_before_training_stands_beside_what_became_of_it(tmp_path, tiny_checkpoint, capsys):
+    """By one command, by the whole validation set, and without a trace in what is trained."""
+    manifests = prepared(tmp_path, "clotho")
+    weights = []
+    for first in (True, False):
+        out = tmp_path / f"run_{first}"
+        run = ["fit", "--recipe", "retrieval", f"--trainer.out={out}", f"--model.start={tiny_checkpoint}"]
+        options = ["--data.corpus=clotho", f"--data.manifests={manifests}", f"--trainer.validate_first={first}"]
+        quick = [option for option in QUICK if "num_sanity" not in option]
+        capsys.readouterr()
+        assert main([*run, *quick, *options]) == 0
+        assert ("before training" in capsys.readouterr().out) == first
+        weights.append(torch.load(out / "last.ckpt", weights_only=True)["state_dict"])
+        found = read_metrics(out / "metrics.csv")["val/t2a_mAP@10"]
+        assert sorted(found) == ([-1] if first else []) + [0, 1]
+        if first:
+            assert main(["fit", *run[1:], *quick, *options]) == 2  # before it validates
+            assert "holds a run already" in capsys.readouterr().err
+            validate = ["validate", *run[1:], *QUICK[:-1], *options, "--ckpt_path", "none"]
+            assert main([*validate, f"--trainer.out={tmp_path / 'other'}"]) == 0
+            printed = capsys.readouterr().out
+            shown = next(line for line in printed.splitlines() if "val/t2a_mAP@10" in line)
+            assert float(shown.split("│")[2]) == pytest.approx(found[-1], rel=1e-4)
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
 def test_captioning(tmp_path, tiny_checkpoint):
     manifests = prepared(tmp_path, "clotho")
     out = tmp_path / "run"

@@ -174,6 +174,17 @@ def test_the_best_step_is_the_first_with_the_best_value_and_metrics_of_sources_s
     assert [line.split() for line in metrics_table(series, "val/x", "max")] == table
 
 
+def test_metrics_before_training_are_a_column_and_never_the_best_step():
+    series = {"val/x": {-1: 4.0, 1: 3.0, 3: 5.0}, "val/other": {1: 0.25, 3: 0.5}}
+    head, other, x, best = metrics_table(series, "val/x", "max")
+    assert head.split() == ["validation", "before", "training", "best,", "step", "4", "last,", "step", "4"]
+    assert (other.split()[1:], x.split()[1:]) == (["-", "0.5", "0.5"], ["4", "5", "5"])
+    assert best == "the best step has the highest val/x"
+    for before, mode in ((5.0, "max"), (9.0, "max"), (3.0, "min")):
+        series["val/x"][-1] = before
+        assert metrics_table(series, "val/x", mode)[-1].startswith("no step has a better val/x than the model before")
+
+
 def test_a_frozen_part_and_a_teacher_have_parameters_that_do_not_train():
     model = recipe.model(objectives={"masked_distillation": {"prototypes": 8, "hidden": 16, "bottleneck": 8}})
     model.text.requires_grad_(False)

@@ -1,12 +1,14 @@
 """Throughput is counted from what the batches hold, and packing efficiency from what the encoder was given."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from slap import Packed
 from slap.core.registry import build
 from slap.testing.tiny import FRAME, TinyAudio, tiny_batch, tiny_model
-from slap.training.callbacks import throughput
+from slap.training.callbacks import expected_time, throughput
 from slap.training.callbacks.throughput import Throughput, patches_per_sample
 
 
@@ -145,3 +147,20 @@ def test_the_encoder_stays_as_it_is(logged):
     batch = tiny_batch(model)
     run(model, [batch, batch], logged)
     assert "patchify" not in vars(model.audio)
+
+
+def test_the_expected_time_is_told_after_some_steps(monkeypatch, capsys):
+    """Steps of two seconds after the first five, and validations as long as the one before training."""
+    now = [0.0]
+    monkeypatch.setattr(expected_time, "perf_counter", lambda: now[0])
+    trainer = SimpleNamespace(global_step=0, max_steps=1025, is_global_zero=True)
+    told = expected_time.ExpectedTime(validations=10)
+    told.on_sanity_check_start(trainer, None)
+    now[0] += 30
+    told.on_sanity_check_end(trainer, None)
+    told.on_train_start(trainer, None)
+    for step in range(1, 100):
+        now[0] += 100 if step <= expected_time.WARM else 2
+        trainer.global_step = step
+        told.on_train_batch_end(trainer)
+    assert capsys.readouterr().out == "slap: a step takes 2.0 s; this training takes about 38 minutes\n"

@@ -1,17 +1,25 @@
 """The length that the header of a compressed file claims, checked against the bytes of the file.
 
 libsndfile believes these claims and reads no further. They are wrong for files that were joined or cut, and absent in
-files that were written to a pipe. Of long files only the first and the last bytes are read here.
+files that were written to a pipe. Of long files only the first and the last bytes are read here, and a few between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-ReadAt = Callable[[int, int], bytes]
-"""From a place in a file and a number of bytes to these bytes, fewer at its end."""
+from slap.audio.joined import (
+    LOOKED_THROUGH,
+    WINDOW,
+    ReadAt,
+    flac_begins,
+    flac_number,
+    numbers_rise,
+    ogg_begins_once,
+    ogg_number,
+    page_bytes,
+)
 
 ENCODERS = (b"LAME", b"Lavf", b"Lavc")
 """Encoders whose MP3 says how many samples of its beginning and end are padding."""
@@ -24,9 +32,6 @@ RESERVOIR = 256
 
 BEGIN = 512
 """Bytes at the beginning of a file that are read at once."""
-
-LOOKED_THROUGH = 1 << 22
-"""Bytes of a file of FLAC or Ogg up to which it is looked through for others that were joined to it."""
 
 UNKNOWN = 0x7FFFF000
 """Bytes of a WAV, or of its data, from which on the size is that of a stream, whose length was not known."""
@@ -58,6 +63,7 @@ class Claim:
         broken_off: the file ends within its stream.
         reach: number of the last frame at which libsndfile begins to read rightly; None if it may begin anywhere.
         whole: the header of a WAV says where its data ends, and this lies within the file.
+        parts: places at which other files of FLAC begin, which were joined to this one.
     """
 
     sure: bool
@@ -65,6 +71,7 @@ class Claim:
     broken_off: bool = False
     reach: int | None = None
     whole: bool = False
+    parts: tuple[int, ...] = ()
 
 
 SURE = Claim(True)
@@ -139,15 +146,21 @@ def _flac(read_at: ReadAt, size: int) -> Claim:
         return UNSURE
     block, largest = int.from_bytes(about[6:8]), int.from_bytes(about[11:14])
     frames = int.from_bytes(about[14:22]) & 0xF_FFFF_FFFF
-    if not frames:
-        return UNSURE
-    number = _coded((frames - 1) // block)
+    small = size <= LOOKED_THROUGH
+    alone = small or numbers_rise(read_at, size, flac_number, max(WINDOW, 2 * largest))
+    ends = bool(frames) and _ends_with(read_at, size, (frames - 1) // block, largest)
+    parts = flac_begins(read_at, size) if small or not (alone and ends) else ()
+    return Claim(ends and alone and not parts, frames or None, parts=parts)
+
+
+def _ends_with(read_at: ReadAt, size: int, last: int, largest: int) -> bool:
+    """Return whether the frame of a number stands near the end of a file of FLAC."""
+    number = _coded(last)
     tail = read_at(max(size - (largest or 1 << 16) - 1024, 0), size)
     at = tail.rfind(b"\xff\xf8")
     while at >= 0 and tail[at + 4 : at + 4 + len(number)] != number:
         at = tail.rfind(b"\xff\xf8", 0, at)
-    alone = size > LOOKED_THROUGH or read_at(12, size).find(b"fLaC" + about[:8]) < 0  # a long needle is found soonest
-    return Claim(at >= 0 and alone, frames)
+    return at >= 0
 
 
 def _coded(number: int) -> bytes:
@@ -168,7 +181,7 @@ def _ogg(read_at: ReadAt, size: int) -> Claim:
     begins to read in it, if it is Vorbis.
     """
     first = read_at(0, 27 + 255)
-    second = read_at(_page_bytes(first), 6)
+    second = read_at(page_bytes(first), 6)
     for length in (1 << 13, 1 << 17):
         tail = read_at(max(size - length, 0), length)
         at = tail.rfind(b"OggS")
@@ -176,30 +189,15 @@ def _ogg(read_at: ReadAt, size: int) -> Claim:
         if before >= 0:
             break
     last = tail[at:] if at >= 0 else b""
-    whole = len(last) > 27 and _page_bytes(last) == len(last) and bool(last[5] & 4)
+    whole = len(last) > 27 and page_bytes(last) == len(last) and bool(last[5] & 4)
     alone = len(second) == 6 and not second[5] & 2 and first[14:18] == last[14:18]
-    alone = alone and (size > LOOKED_THROUGH or _begins_once(read_at, size))
+    if alone:
+        small = size <= LOOKED_THROUGH
+        alone = ogg_begins_once(read_at, size) if small else numbers_rise(read_at, size, ogg_number)
     reach = None
     if b"vorbis" in first:
         reach = max(int.from_bytes(tail[before + 6 : before + 14], "little", signed=True) - 1, 0) if before >= 0 else 0
     return Claim(whole and alone, broken_off=not whole, reach=reach)
-
-
-def _begins_once(read_at: ReadAt, size: int) -> bool:
-    """Tell if no page of Ogg but the first begins a stream."""
-    at = _page_bytes(read_at(0, 27 + 255))
-    while at < size:
-        page = read_at(at, 27 + 255)
-        if page[:4] != b"OggS" or page[5] & 2:
-            return False
-        at += _page_bytes(page)
-    return True
-
-
-def _page_bytes(page: bytes) -> int:
-    """Return the size of a page of Ogg by its first bytes."""
-    segments = page[26] if len(page) > 26 else 0
-    return 27 + segments + sum(page[27 : 27 + segments])
 
 
 def _mp3(read_at: ReadAt, size: int) -> Claim:

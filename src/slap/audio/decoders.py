@@ -21,9 +21,10 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from slap.audio.claims import SURE, UNSURE, Claim, ReadAt, examined
+from slap.audio.claims import SURE, UNSURE, Claim, examined
 from slap.audio.errors import AudioError, Guard
 from slap.audio.ffmpeg import FfmpegFile
+from slap.audio.joined import ReadAt
 from slap.audio.sndfile import SndFile
 from slap.core.bad_clip import Reason
 from slap.core.units import Seconds
@@ -69,7 +70,11 @@ class Decoder(Protocol):
 
     @property
     def damaged(self) -> int:
-        """Number of packets that were passed over so far."""
+        """Number of packets so far that are silence instead of what they held."""
+
+    @property
+    def missing(self) -> Seconds:
+        """Time that is known to be missing within what was decoded so far."""
 
     def seek(self, frame: int, /) -> int:
         """Go to a frame, to read from there on."""
@@ -162,6 +167,8 @@ def note_of(file: Decoder, frames: int) -> str:
     if file.damaged:
         packets = "1 damaged packet was" if file.damaged == 1 else f"{file.damaged} damaged packets were"
         notes.append(f"{packets} passed over")
+    if file.missing:
+        notes.append(f"{file.missing:.2f} s within it are missing")
     return ", and ".join(notes)
 
 

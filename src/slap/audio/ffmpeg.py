@@ -1,8 +1,8 @@
 """The second decoder: FFmpeg, as PyAV brings it, for every container and codec of sound that libsndfile is not sure of.
 
 FFmpeg is given an open file, and opens nothing else: playlists and scripts of other files are no format of `FORMATS`,
-and there is no protocol by which it could open one. Packets that are damaged are passed over and counted, and all
-others are decoded, to the end of the file, whatever its header says of its length.
+and there is no protocol by which it could open one. Packets that are damaged are counted, and are silence, so that what
+follows keeps its time. All others are decoded, to the end of the file, whatever its header says of its length.
 
 PyAV is imported with the first file that needs it.
 
@@ -11,6 +11,7 @@ T frames, C channels.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -56,6 +57,9 @@ FORGETFUL = (
 )
 """Decoders that soon forget what was before, but for the noise of AAC; of others everything is decoded."""
 
+GAP = 0.05
+"""Seconds without a packet from which on something is missing in Ogg."""
+
 SCALES = {"u8": 1 << 7, "s16": 1 << 15, "s32": 1 << 31, "s64": 1 << 63}
 """Full scale of FFmpeg's formats of whole numbers."""
 
@@ -74,6 +78,7 @@ class FfmpegFile:
 
     def __init__(self, source: str | BinaryIO, claim: Claim) -> None:
         self._bytes: BinaryIO = Path(source).open("rb") if isinstance(source, str) else source  # noqa: SIM115
+        self._parts = claim.parts
         self._owned = isinstance(source, str)
         self._container: Any = None
         self.samplerate = self.channels = 0
@@ -95,8 +100,7 @@ class FfmpegFile:
         """Open the file, at its first packet."""
         if self._container is not None:
             self._container.close()
-        self._bytes.seek(0)
-        container = self._container = _container(self._bytes)
+        container = self._container = _container(_Nameless(self._bytes, 0, self._parts[0] if self._parts else None))
         self._stream = container.streams.best("audio")
         if self._stream is None:
             raise UserError("there is no sound in it" if not container.streams.audio else "its sound has no channels")
@@ -107,9 +111,9 @@ class FfmpegFile:
         self.lossy = not context.codec.lossless
         if not self.samplerate:
             self._take(context)
-        self.damaged = 0
+        self.damaged, self.missing = 0, 0.0
         self._at = 0
-        self._blocks = self._decoded(packets_of(container, self._stream))
+        self._blocks = self._decoded(packets_of(container, self._stream), joined=self._parts)
         self._held: list[np.ndarray] = []
 
     def _take(self, sound: Any) -> None:
@@ -144,10 +148,12 @@ class FfmpegFile:
         times = [float(video.start_time * video.time_base) for video in videos if video.start_time is not None]
         return max((self._first or 0.0) - min(times), 0.0) if times else 0.0
 
-    def _decoded(self, packets: Iterator[Any], frames: Sequence[Any] = ()) -> Iterator[np.ndarray]:
-        """Yield (n, C) float32 of some frames that are decoded, and of the packets after them."""
+    def _decoded(
+        self, packets: Iterator[Any], frames: Sequence[Any] = (), joined: Sequence[int] = ()
+    ) -> Iterator[np.ndarray]:
+        """Yield (n, C) float32 of some frames that are decoded, of the packets after them, and of files joined."""
         convert = _Converter(self)
-        for frame in chain(frames, self._frames(packets)):
+        for frame in chain(frames, self._frames(packets), self._joined(joined)):
             if self._first is None:
                 self._first = frame.time or 0.0
                 self._take(frame)
@@ -155,9 +161,10 @@ class FfmpegFile:
         yield from convert(None)
 
     def _frames(self, packets: Iterator[Any]) -> Iterator[Any]:
-        """Yield FFmpeg's frames; packets that cannot be decoded are counted."""
+        """Yield FFmpeg's frames; packets that cannot be decoded are counted, and silence where others follow."""
         from av.error import FFmpegError
 
+        last, silent = None, 0
         while True:
             packet = None
             try:
@@ -169,11 +176,42 @@ class FfmpegFile:
                 if packet is None:
                     self.broken_off = True
                     return
-                self.damaged += not holds_no_sound(packet, self._stream.codec.name)
+                if holds_no_sound(packet, self._stream.codec.name):
+                    continue
+                self.damaged, silent = self.damaged + 1, silent + 1
                 continue
             if packet is None:
                 return
-            yield from frames
+            if frames and last is not None:  # else what is damaged is the beginning or the end
+                yield from (_silent(last) for _ in range(silent))
+            silent = 0 if frames else silent
+            for frame in frames:
+                self.missing += self._gap(last, frame)
+                last = frame
+                yield frame
+
+    def _gap(self, last: Any, frame: Any) -> Seconds:
+        """Return the time between two frames of Ogg: pages that are damaged are passed over without a word."""
+        if last is None or None in (last.pts, frame.pts) or self._container.format.name != "ogg":
+            return 0.0
+        gap = float((frame.pts - last.pts) * frame.time_base) - last.samples / last.sample_rate
+        return gap if gap > GAP else 0.0
+
+    def _joined(self, begins: Sequence[int]) -> Iterator[Any]:
+        """Yield FFmpeg's frames of the files that begin in some places, each by a decoder of its own.
+
+        FFmpeg takes them for one file, whose frames then have wrong numbers, and loses one of each.
+        """
+        for begin, end in zip(begins, (*begins, None)[1:], strict=True):
+            try:
+                container = _container(_Nameless(self._bytes, begin, end))
+            except UserError:
+                self.broken_off = True
+                return
+            with container:
+                stream = container.streams.best("audio")
+                stream.codec_context.thread_count = 1
+                yield from self._frames(packets_of(container, stream))
 
     def seek(self, frame: int) -> int:
         """Read from a frame on, with the same samples as if all before it were decoded."""
@@ -201,7 +239,7 @@ class FfmpegFile:
         from av.error import FFmpegError
 
         name = self._stream.codec.name
-        if not (name in FORGETFUL or name.startswith("pcm_")):
+        if self._parts or not (name in FORGETFUL or name.startswith("pcm_")):
             return False
         try:
             found = land(self._container, self._stream, frame, LEAD * self.samplerate)
@@ -239,22 +277,46 @@ class FfmpegFile:
             self._bytes.close()
 
 
-def _container(file: BinaryIO) -> Any:
+def _container(file: _Nameless) -> Any:
     """Open a container that holds sound, and nothing else."""
     import av
 
     options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": ""}
     try:
-        return av.open(_Nameless(file), metadata_errors="ignore", options=options)
+        return av.open(file, metadata_errors="ignore", options=options)
     except (av.error.InvalidDataError, av.error.ArgumentError, EOFError) as error:
         raise UserError(UNKNOWN) from error
 
 
 class _Nameless:
-    """An open file without its name, by which FFmpeg could take it for another format, or find files beside it."""
+    """A part of an open file, without its name.
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+    By a name FFmpeg could take it for another format, or find files beside it.
+
+    Args:
+        file: the file.
+        begin: of the part, in bytes.
+        end: of the part; None is that of the file.
+    """
+
+    def __init__(self, file: BinaryIO, begin: int, end: int | None) -> None:
+        self._file, self._begin, self._end = file, begin, end
+        file.seek(begin)
+
+    def read(self, count: int) -> bytes:
+        """Read some bytes, fewer at the end."""
+        left = count if self._end is None else min(count, self._end - self._file.tell())
+        return self._file.read(max(left, 0))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place, counted from the beginning of the part."""
+        if whence == os.SEEK_END and self._end is not None:
+            offset, whence = self._end - self._begin + offset, os.SEEK_SET
+        return self._file.seek(offset + (self._begin if whence == os.SEEK_SET else 0), whence) - self._begin
+
+    def tell(self) -> int:
+        """Return the place, counted from the beginning of the part."""
+        return self._file.tell() - self._begin
 
 
 class _Converter:
@@ -303,6 +365,17 @@ def _samples(frame: Any) -> np.ndarray:
         return np.ascontiguousarray(samples, np.float32)
     samples = samples.astype(np.float32) if scale == SCALES["s16"] else samples.astype(np.float64)
     return np.ascontiguousarray((samples - (scale if kind.startswith("u") else 0)) / scale, np.float32)
+
+
+def _silent(frame: Any) -> Any:
+    """Return a frame of silence like another one, that follows it."""
+    from av import AudioFrame
+
+    made = AudioFrame(frame.format.name, frame.layout.name, frame.samples)
+    made.sample_rate, made.time_base = frame.sample_rate, frame.time_base
+    for plane in made.planes:
+        plane.update((b"\x80" if frame.format.name.startswith("u8") else b"\0") * plane.buffer_size)
+    return made
 
 
 def _is_cover(stream: Any) -> bool:

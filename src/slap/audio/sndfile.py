@@ -82,8 +82,13 @@ class SndFile:
 
     @property
     def damaged(self) -> int:
-        """Number of packets that were passed over."""
+        """Number of packets that are silence instead of what they held."""
         return self._second.damaged if self._second else 0
+
+    @property
+    def missing(self) -> Seconds:
+        """Time that is known to be missing within the file."""
+        return self._second.missing if self._second else 0.0
 
     def _declared(self) -> int:
         """Return T by the header, of which libsndfile's log tells; its own is that of the data that is there."""

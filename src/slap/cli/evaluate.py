@@ -42,7 +42,9 @@ NOTHING, INTERRUPTED = 2, 130
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     many: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
-    parser.add_argument("model", metavar="MODEL", nargs="?", help="a checkpoint, or a folder that slap.load reads")
+    parser.add_argument(
+        "model", metavar="MODEL", nargs="?", help="a checkpoint, a folder that slap.load reads, or `starter`"
+    )
     parser.add_argument("--tasks", **many, metavar="ROW", help="rows to run: TASK/DATASET, TASK, DATASET or `paper`")
     parser.add_argument(
         "--data",

@@ -8,6 +8,9 @@ checksum is verified. The EMA teacher and objectives that only training needs ar
 training data and metrics from the run's folder, where the checkpoint is in one. A collapsed model, to which all inputs
 are nearly the same, is refused.
 
+--precision float16 stores the weights in half the bytes; the model is loaded in float32 all the same, and embeddings
+differ in about the third digit. --without captioning leaves the decoder out.
+
 --onnx adds audio.onnx (one waveform of any length at the model's rate to its embedding, the log-mel spectrogram inside)
 and text.onnx (the token ids of one text to its embedding); --torch adds the same as audio.pt2 and text.pt2, for
 torch.export.load.
@@ -21,15 +24,13 @@ import argparse
 import json
 from pathlib import Path
 
-from slap.cli.options import add_common, add_weights, load
+from slap.cli.options import MODEL, add_common, add_weights, load
 from slap.core.errors import UserError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument(
-        "model", metavar="CKPT", help="the model: a checkpoint (.ckpt), or a folder that `slap export` wrote"
-    )
+    parser.add_argument("model", metavar="CKPT", help=MODEL)
     parser.add_argument("out", metavar="OUT", type=Path, help="the folder to write")
     parser.add_argument(
         "--licence",
@@ -42,6 +43,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--onnx", action="store_true", help="also write audio.onnx and text.onnx")
     parser.add_argument("--torch", action="store_true", help="also write audio.pt2 and text.pt2, for torch.export.load")
+    parser.add_argument(
+        "--precision",
+        choices=("bfloat16", "float16"),
+        help="half precision to store the weights in (default: as they were trained)",
+    )
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="objectives to leave out; without captioning, the model writes no captions",
+    )
     parser.add_argument("--allow-collapsed", action="store_true", help="save the model even if it is collapsed")
     parser.add_argument("--overwrite", action="store_true", help="replace the model in the folder OUT")
     add_weights(parser)
@@ -50,6 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load, check, save."""
+    import slap
     from slap.inference.saved_model import recognizes
 
     out: Path = arguments.out
@@ -62,7 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
             raise UserError(f"{out} holds a model already; --overwrite replaces it")
     arguments.device = arguments.device or "cpu"
     model = load(arguments)
-    model.save_pretrained(out, _card(arguments), arguments.allow_collapsed)
+    changed = arguments.precision, arguments.without
+    model.save_pretrained(out, _card(arguments), arguments.allow_collapsed, *changed)
+    if any(changed):
+        model = slap.load(out, "cpu", arguments.trust)
     if arguments.onnx or arguments.torch:
         from slap.inference.export import graphs, write_onnx, write_programs
 
@@ -84,8 +101,9 @@ def _card(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]  # of 
 
     from slap.inference.load import read_checkpoint
     from slap.inference.model_card import Card
+    from slap.inference.shipped import located
 
-    path = Path(arguments.model)
+    path = located(arguments.model)
     if path.is_dir():
         return Card(arguments.name or path.resolve().name, arguments.licence)
     card = Card.of_run(path, read_checkpoint(path).get("global_step"), arguments.licence)

@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slap.cli.options import DONE, SOME_FAILED, printable
+from slap.cli.options import DONE, SOME_FAILED, add_model, printable
 from slap.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ SHOWN = 10
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument(
-        "model", metavar="MODEL", help="the model: a checkpoint (.ckpt), or a folder that `slap export` wrote"
-    )
+    add_model(parser)
     parser.add_argument(
         "folder", metavar="FOLDER", type=Path, help="the folder of sounds to index, with its sub-folders"
     )
@@ -88,6 +86,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from slap.inference.load import load
+    from slap.inference.shipped import is_shipped
     from slap.search.metadata import FILE, Metadata
     from slap.search.store import Store
     from slap.search.update import Update
@@ -97,7 +96,8 @@ def _run(arguments: argparse.Namespace) -> int:
         raise NotADirectoryError(f"there is no folder {arguments.folder}")
     model = load(arguments.model, device=arguments.device)
     options = (arguments.window, arguments.hop)
-    metadata = Metadata.of(model, str(Path(arguments.model).resolve()), folder, *options)
+    name = arguments.model if is_shipped(arguments.model) else str(Path(arguments.model).resolve())
+    metadata = Metadata.of(model, name, folder, *options)
     fresh = arguments.rebuild or not (index / FILE).exists()
     if not fresh:
         metadata = Metadata.load(index).updated(metadata, *options, arguments.relocate)

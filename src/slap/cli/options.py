@@ -26,11 +26,16 @@ SHOWN = 20
 PATHS = "files, folders (with their sub-folders), globs in quotes, or manifests (.csv, .tsv, .jsonl, .jsonl.gz)"
 
 
+MODEL = (
+    "the model: a checkpoint (.ckpt), a folder that `slap export` wrote, or `starter`, the small one that comes with "
+    "the package"
+)
+"""Help of MODEL. No command has a default for it: what a model does not know, it gets wrong without a word."""
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add MODEL."""
-    parser.add_argument(
-        "model", metavar="MODEL", help="the model: a checkpoint (.ckpt), or a folder that `slap export` wrote"
-    )
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:

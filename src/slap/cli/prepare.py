@@ -165,7 +165,7 @@ def _prepare(
         print("\ninterrupted; the same command continues from here")
         return 130
     _draw(out, report)
-    print(_summary(out, found))
+    print(_summary(out, found, name))
     return 0 if found else 1
 
 
@@ -233,7 +233,11 @@ def _draw(out: Path, report: dict[str, Any]) -> None:
         draw(report["corpus"], report["splits"]).savefig(out / PLOT)
 
 
-def _summary(out: Path, found: dict[str, Path]) -> str:
+OWN = ("folder", "csv", "jsonl")
+"""Corpora of the user's own, which are small beside those that the recipe `base` is made for."""
+
+
+def _summary(out: Path, found: dict[str, Path], corpus: str) -> str:
     """Return the paths of the files and the next command."""
     if not found:
         return f"no clip was found; {out / REPORT} names the first files that were looked for"
@@ -245,7 +249,7 @@ def _summary(out: Path, found: dict[str, Path]) -> str:
     files = f"{out / REPORT}, {out / PLOT}"
     if "train" in roles:
         options = " ".join(f"--data.{role} '[{path}]'" for role, path in roles.items() if role != "test")
-        return f"{files}\nTrain on it: slap fit --recipe base {options}"
+        return f"{files}\nTrain on it: slap fit --recipe {'own_data' if corpus in OWN else 'base'} {options}"
     test = roles.get("test") or next(iter(found.values()))
     options = f"--config RUN/config.yaml --ckpt_path best --data.test '[{test}]'"
     return f"{files}\nEvaluate a model on it: slap test {options}"

@@ -82,6 +82,8 @@ class Recipe:
         trainer: makes the trainer.
         links: options that another one decides, each by the name of the other: the recipe's constant `LINKS`, e.g.
             `{"trainer.corpus": "data.corpus"}`. The command line then has the other one alone.
+        settle: chooses options that were not given by those that were: the recipe's function of that name, from and to
+            dotted names, e.g. `{"trainer.max_steps": 1600}`. The saved config has what it chose.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Recipe:
     data: Callable[..., LightningDataModule]
     trainer: Callable[..., Trainer]
     links: Mapping[str, str] = field(default_factory=dict)
+    settle: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
 
 
 def load(name: str) -> Recipe:
@@ -110,7 +113,8 @@ def load(name: str) -> Recipe:
         if not (isinstance(annotation, type) and issubclass(annotation, returns)):
             raise UserError(f"`{part}` of the recipe {name!r} must be annotated to return {returns.__name__}")
     functions = module.model, module.data, module.trainer
-    return Recipe(name, module.__name__, module.__doc__ or "", *functions, getattr(module, "LINKS", {}))
+    links, settle = getattr(module, "LINKS", {}), getattr(module, "settle", None)
+    return Recipe(name, module.__name__, module.__doc__ or "", *functions, links, settle)
 
 
 class RecipeCLI(LightningCLI):
@@ -165,6 +169,13 @@ class RecipeCLI(LightningCLI):
         except argparse.ArgumentError as error:
             raise UserError(_with_options(str(error), list(parser.get_defaults().keys()))) from error
 
+    def before_instantiate_classes(self) -> None:
+        """Fill in the options that the recipe chooses by the others, for the commands that read its training clips."""
+        if self.recipe.settle is not None and self.command in ("fit", "validate"):
+            options = {f"{part}.{name}": value for part in PARTS for name, value in self.config[part].items()}
+            for name, value in self.recipe.settle(options).items():
+                self.config[name] = value
+
     def run(self) -> None:
         """Run the command."""
         path = self._checkpoint(self.config["ckpt_path"], Path(self.trainer.default_root_dir))
@@ -191,7 +202,9 @@ class RecipeCLI(LightningCLI):
         if told:
             print(told)
         if (out / BEST).is_file() and getattr(self.datamodule, "test_dataloader", None) is not None:
-            print(f"next: slap test --config {shlex.quote(str(out / CONFIG))} --ckpt_path best")
+            unnamed = not getattr(self.datamodule, "manifests", {"test": True}).get("test")
+            test = " --data.test '[TEST.csv]'" if unnamed else ""
+            print(f"next: slap test --config {shlex.quote(str(out / CONFIG))} --ckpt_path best{test}")
 
     def _checkpoint(self, asked: str | None, out: Path) -> str | None:
         if self.command != "fit":

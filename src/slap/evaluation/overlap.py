@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slap.datamodules.manifests.columns import Columns
+from slap.datamodules.manifests.filters import split_filter
 from slap.datamodules.manifests.read import read_manifest, read_names
 from slap.datamodules.overlap.warn import shared_by_name
 
@@ -69,8 +70,10 @@ def training_manifests(model: Path) -> list[Path]:
         model: a checkpoint in the folder of its run, beside `config.yaml`; of anything else nothing is known.
     """
     named = _data_options(model).get("train")
-    values = named.values() if isinstance(named, dict) else named if isinstance(named, list) else [named]
-    return [Path(value) for value in values if isinstance(value, str) and Path(value).exists()]
+    values = [*named.values()] if isinstance(named, dict) else [named]
+    paths = [path for value in values for path in (value if isinstance(value, list) else [value])]
+    found = [Path(path) for path in paths if isinstance(path, str)]
+    return [path for path in found if split_filter(path)[0].exists()]
 
 
 def training_columns(model: Path) -> Columns | None:

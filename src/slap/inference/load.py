@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from slap.core.checkpoint_file import read
-from slap.core.errors import UserError
+from slap.core.errors import UserError, suggest
 from slap.inference import saved_model
 from slap.inference.backend import AudioTextModel
 from slap.inference.model import Model
 from slap.inference.network_backend import DEFAULT_MAX_SECONDS, NetworkBackend
 from slap.inference.rebuild import build, cast, for_use
+from slap.inference.shipped import STARTER, located
 from slap.model.finite_weights import require_finite
 from slap.model.network import MAX_SECONDS, Weights, chosen_state
 
@@ -40,9 +41,16 @@ def load(
 ) -> Model:
     """Load a trained model, ready for use.
 
+    These three lines work right after installing:
+
+        import slap
+
+        model = slap.load("starter")  # the small model that comes with the package
+        print(model.classify("clip.wav", ["dog", "rain"])[0][0].label)
+
     Args:
-        path: a checkpoint that training wrote (`.ckpt`), a folder that `slap export` wrote, or a folder of another
-            library for which a reader is installed.
+        path: a checkpoint that training wrote (`.ckpt`), a folder that `slap export` wrote, a folder of another library
+            for which a reader is installed, or the name `starter`. `./starter` is a file or folder of that name.
         device: the device that it computes on; default: the first GPU if there is one, else the CPU.
         trust: take files from places and with endings, and weights that are not finite, which are refused otherwise.
             Nothing is unpickled all the same.
@@ -60,12 +68,9 @@ def load(
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(path)):
         raise UserError(f"{path} is an address; models are loaded from files and folders: download it first")
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    found = Path(path)
+    found = located(path)
     if not found.exists():
-        raise UserError(
-            f"there is no model {path}, neither file nor folder; a checkpoint of training (runs/mine/best.ckpt) or a "
-            "folder that `slap export` wrote is loaded, and slap.Model.from_pretrained loads from the Hugging Face hub"
-        )
+        raise UserError(_absent(path))
     if found.is_dir() and weights != "raw":
         raise UserError(f"{path} is a folder with one set of weights; `weights` selects those of a checkpoint (.ckpt)")
     model = _from_folder(found, place, trust) if found.is_dir() else _from_file(found, place, trust, weights)
@@ -74,6 +79,16 @@ def load(
     if half and place.type == "cpu" and not computes_bfloat16():
         log.warning("this processor has no bfloat16 instructions, so float32 is faster, maybe a hundred times")
     return model
+
+
+def _absent(path: str | Path) -> str:
+    """Return the message about a model that is not there."""
+    hint = suggest(str(path), [STARTER]).partition("?")
+    return (
+        f"there is no model {path}, neither file nor folder; {hint[0] + '? ' if hint[1] else ''}a checkpoint of "
+        f"training (runs/mine/best.ckpt) or a folder that `slap export` wrote is loaded, as is {STARTER!r}, the model "
+        "that comes with the package; slap.Model.from_pretrained loads from the Hugging Face hub"
+    )
 
 
 def computes_bfloat16() -> bool:

@@ -30,8 +30,9 @@ from slap.inference.embedder import BATCH_SECONDS, Embedder
 from slap.inference.frames import Frames, frames_of
 from slap.inference.jobs import caption_job, label_job, no_captions, samples_of
 from slap.inference.model_card import Card
-from slap.inference.saved_model import read, save
+from slap.inference.saved_model import Precision, read, save
 from slap.inference.scores import Label, Score, ranked
+from slap.inference.shipped import located
 from slap.inference.stream import StreamItem, blocks_of, in_order, note_of, opened, require_finite, results, run
 from slap.metrics.zero_shot import class_embeddings, class_prompts
 
@@ -262,11 +263,25 @@ class Model(Embedder):
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: str | Path, card: Card | None = None, allow_collapsed: bool = False) -> None:
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        card: Card | None = None,
+        allow_collapsed: bool = False,
+        precision: Precision | None = None,
+        without: Sequence[str] = (),
+    ) -> None:
         """Write the model into a folder that `slap.load` and `from_pretrained` read, see `slap.inference.saved_model`.
 
+        Args:
+            folder: the folder; made if it is not there.
+            card: the facts that the model card states beyond the model itself.
+            allow_collapsed: save a collapsed model too.
+            precision: half precision, in which the weights are stored and no longer computed with; None is as they are.
+            without: objectives to leave out, such as the decoder of `captioning`.
+
         Raises:
-            ValueError: a collapsed model, unless `allow_collapsed`.
+            ValueError: a collapsed model, unless `allow_collapsed`; an unknown precision; an objective that it lacks.
             TypeError: a model of another library.
         """
         fault = None if allow_collapsed else complaint(self)
@@ -274,7 +289,7 @@ class Model(Embedder):
             raise UserError(
                 f"the model is collapsed: {fault}; --allow-collapsed (allow_collapsed=True) saves it anyway"
             )
-        save(self.backend, self.calibration, folder, card)
+        save(self.backend, self.calibration, folder, card, precision, without)
 
     def push_to_hub(self, repo_id: str, card: Card | None = None, allow_collapsed: bool = False, **options: Any) -> str:
         """Upload the model to the Hugging Face hub, and return the commit's address; needs the extra `hub`.
@@ -296,12 +311,12 @@ class Model(Embedder):
         """Load a model from a folder, or from the Hugging Face hub, which needs the extra `hub`.
 
         Args:
-            name: a folder that `save_pretrained` wrote, or `user/name`.
+            name: a folder that `save_pretrained` wrote, `user/name`, or `starter`, see `slap.load`.
             device: the device that it computes on.
             options: revision, cache_dir, force_download, local_files_only and token, see `slap.inference.hub.download`.
         """
-        if Path(name).is_dir():
-            return cls(*read(Path(name), torch.device(device)))
+        if (folder := located(name)).is_dir():
+            return cls(*read(folder, torch.device(device)))
         from slap.inference.hub import download  # huggingface_hub is an extra
 
         folder = download(str(name), **options)

@@ -25,6 +25,7 @@ class Card:
         licence: of the weights, an identifier of the hub's such as `apache-2.0`.
         data: the training data, a line each.
         steps: optimizer steps that it was trained for.
+        stored_in: half precision of the weights in the file; None for the one that they were trained in.
         results: by metric `value`, `low`, `high`, `chance` and `count`, in percent, as `slap test` writes them; with
             several test sets, the names begin with the set's.
     """
@@ -34,6 +35,7 @@ class Card:
     data: Sequence[str] = ()
     steps: int | None = None
     results: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    stored_in: str | None = None
 
     @classmethod
     def of_run(cls, checkpoint: Path, steps: int | None, licence: str = NOT_STATED) -> Card:
@@ -48,7 +50,8 @@ def _data(config: Path) -> list[str]:
     options = read_yaml(config)
     train = (options.get("data") or {}).get("train")
     lines = [f"recipe `{options['recipe']}`"] if isinstance(options.get("recipe"), str) else []
-    paths = [train] if isinstance(train, str) else train if isinstance(train, list) else []
+    values = [*train.values()] if isinstance(train, dict) else [train]
+    paths = [path for value in values if value for path in (value if isinstance(value, list) else [value])]
     return lines + [f"`{Path(str(path)).name}`" for path in paths]
 
 
@@ -63,9 +66,15 @@ def _results(checkpoint: Path) -> dict[str, Any]:
     return {f"{name}: {metric}": result for name, metrics in own.items() for metric, result in metrics.items()}
 
 
-def write_card(backend: NetworkBackend, card: Card) -> str:
-    """Write the card in Markdown, with the metadata that the hub reads."""
-    network, arguments = backend.network, backend.arguments
+def write_card(backend: NetworkBackend, card: Card, arguments: Mapping[str, Any]) -> str:
+    """Write the card in Markdown, with the metadata that the hub reads.
+
+    Args:
+        backend: the model.
+        card: the facts beyond the model itself.
+        arguments: those of the network that is saved, which may lack objectives of the model.
+    """
+    network = backend.network
     licence = "other" if card.licence == NOT_STATED else card.licence
     head = f"---\nlibrary_name: slap\nlicense: {licence}\npipeline_tag: zero-shot-audio-classification\n"
     head += "tags:\n- audio\n- clap\n- slap\n---\n"
@@ -79,6 +88,8 @@ def write_card(backend: NetworkBackend, card: Card) -> str:
         "training steps": NOT_STATED if card.steps is None else str(card.steps),
         "licence of the weights": card.licence,
     }
+    if card.stored_in:
+        rows["precision of the file"] = f"{card.stored_in}; loaded, and computed with, in float32"
     if backend.weights == "ema":
         rows["weights"] = "exponential moving averages of those that were trained"
     table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])

@@ -5,16 +5,18 @@
     tokenizer.model     the text encoder's tokenizer as its bytes (`tokenizer.json` for one of the `tokenizers` library)
     README.md           the model card
 
-The checksum covers arguments, weights and tokenizer; it is verified when the folder is read.
+The checksum covers arguments, weights and tokenizer; it is verified when the folder is read. Weights may be stored in
+half precision, which halves the file; the model that is loaded computes in float32 all the same.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -22,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from slap.core.calibration import Calibration
-from slap.core.errors import UserError
+from slap.core.errors import UserError, suggest
 from slap.core.files import atomic_write, digest
 from slap.inference.backend import AudioTextModel
 from slap.inference.model_card import Card, write_card
@@ -35,12 +37,23 @@ TOKENIZERS = ("tokenizer.model", "tokenizer.json")
 TOKENIZER_STATE = "text._extra_state"
 """The key under which a text encoder keeps its tokenizer's bytes."""
 
+Precision = Literal["bfloat16", "float16"]
+"""Precision in which weights may be stored. In float16 they are nearer to what they were, and in bfloat16 none is too
+large."""
+
+HALVES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
 KIND = "slap"
 """`model_type` in config.json, by which folders of different libraries are told apart."""
 
 
 def save(
-    backend: AudioTextModel, calibration: Calibration | None, folder: str | Path, card: Card | None = None
+    backend: AudioTextModel,
+    calibration: Calibration | None,
+    folder: str | Path,
+    card: Card | None = None,
+    precision: Precision | None = None,
+    without: Sequence[str] = (),
 ) -> None:
     """Write a model into a folder; files of an older model in it are replaced.
 
@@ -49,27 +62,38 @@ def save(
         calibration: the rule that turns cosines into probabilities, which may differ from the backend's.
         folder: the folder; made if it is not there.
         card: the facts that the model card states beyond the model itself.
+        precision: in which the weights are stored; None is as they are. Single numbers, such as the scale of cosines,
+            stay as they are.
+        without: objectives to leave out, e.g. `captioning`: the model then writes no captions.
 
     Raises:
         TypeError: a model of another library.
+        ValueError: an unknown precision, weights that are too large for it, or an objective that the model lacks.
     """
     folder = Path(folder)
     if not isinstance(backend, NetworkBackend):
         raise TypeError(f"only SLAP's own models are saved in this format, not a {type(backend).__name__}")
+    arguments = _without(backend.arguments, without)
+    unused = tuple(f"objectives.{name}." for name in without)
+    state = {
+        name: _stored(name, value.detach().cpu(), precision)
+        for name, value in backend.state_in_use().items()
+        if not name.startswith(unused)
+    }
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in backend.state_in_use().items()}
     if not state.get(TOKENIZER_STATE, torch.ones(1)).numel():  # an encoder that has no tokenizer yet
         del state[TOKENIZER_STATE]
+    own = calibration == backend.calibration and not without  # else what is left out may be what learned it
     config = {
         "model_type": KIND,
         "format": FORMAT,
         "version": version("slap-audio"),
-        "arguments": backend.arguments,
+        "arguments": arguments,
         "max_seconds": backend.max_seconds,
-        "absent": backend.absent,
+        "absent": {**backend.absent, **dict.fromkeys(without, "it was left out when the model was exported")},
         "weights": backend.weights,
-        "calibration": None if calibration in (None, backend.calibration) else asdict(calibration),
-        "checksum": digest(backend.arguments, state),
+        "calibration": None if calibration is None or own else asdict(calibration),
+        "checksum": digest(arguments, state),
     }
     for name in (*TOKENIZERS, CONFIG):  # without a config, a folder that is half written is no model
         (folder / name).unlink(missing_ok=True)
@@ -81,9 +105,29 @@ def save(
     with atomic_write(folder / WEIGHTS, "wb") as file:
         save_file(state, file.name, {"format": "pt"})
     with atomic_write(folder / README) as file:
-        file.write(write_card(backend, card or Card()))
+        file.write(write_card(backend, replace(card or Card(), stored_in=precision), arguments))
     with atomic_write(folder / CONFIG) as file:
         file.write(json.dumps(config, indent=2) + "\n")
+
+
+def _without(arguments: dict[str, Any], objectives: Sequence[str]) -> dict[str, Any]:
+    known = arguments["objectives"]
+    for name in objectives:
+        if name not in known:
+            raise UserError(f"the model has no objective {name!r} to leave out; {suggest(name, known)}")
+    return {**arguments, "objectives": {name: spec for name, spec in known.items() if name not in objectives}}
+
+
+def _stored(name: str, value: Tensor, precision: Precision | None) -> Tensor:
+    """Return a copy of a tensor as it is stored."""
+    if precision is None or not value.is_floating_point() or not value.dim():
+        return value.contiguous().clone()
+    if precision not in HALVES:
+        raise UserError(f"weights are stored in one of {', '.join(HALVES)}; got {precision!r}")
+    half = value.to(HALVES[precision]).contiguous()
+    if bool((half.isinf() & ~value.isinf()).any()):
+        raise UserError(f"{name} has values that are too large for {precision}: store it in bfloat16")
+    return half
 
 
 def recognizes(folder: Path) -> bool:

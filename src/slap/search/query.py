@@ -16,6 +16,7 @@ from slap.audio.reader import AudioError
 from slap.core.errors import UserError
 from slap.inference.load import load
 from slap.inference.model import Model
+from slap.inference.shipped import located
 from slap.inference.stream import in_order, results
 from slap.search.metadata import Metadata
 from slap.search.store import Store, WindowMatch, WindowRow
@@ -156,7 +157,7 @@ def _values(hit: Hit) -> tuple[float, str, str, float, float, float]:
 
 def _load(metadata: Metadata, path: str | None, device: str | None) -> Model:
     path = path or metadata.model
-    if not Path(path).exists():
+    if not located(path).exists():
         raise FileNotFoundError(f"the model that made the index is no longer at {path}; give its path with --model")
     model = load(path, device=device)
     if model.name != metadata.model_name:

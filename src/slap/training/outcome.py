@@ -1,4 +1,4 @@
-"""The text that ends a training: validation metrics of its best and its last step, and the files it leaves."""
+"""The text that ends a training: its validation metrics before, at best and at last, and the files it leaves."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lightning.pytorch import Trainer
 
+from slap.training.callbacks.first_validation import BEFORE
 from slap.training.callbacks.learning_curves import Series, read_metrics
 from slap.training.checkpoint.run_folder import METRICS, RUN_FILES, BestCheckpoint
 
@@ -29,10 +30,10 @@ def outcome(trainer: Trainer) -> str:
 
 
 def metrics_table(series: Mapping[str, Series], monitor: str, mode: str) -> list[str]:
-    """Return lines with the validation metrics at the best step and at the last one.
+    """Return lines with the validation metrics at the best step and at the last one, and before the first, if known.
 
     Args:
-        series: by metric its values by step, the steps numbered from 0.
+        series: by metric its values by step, the steps numbered from 0; -1 is before training.
         monitor: the metric that decides which step is best.
         mode: whether `max` or `min` of it is best.
     """
@@ -40,15 +41,23 @@ def metrics_table(series: Mapping[str, Series], monitor: str, mode: str) -> list
     # The metrics of single sources stay in the log, unless one of them decides.
     names = [name for name in sorted(found) if name.count("/") == 1 or name == monitor]
     decisive = {step: value for step, value in found.get(monitor, {}).items() if isfinite(value)}
+    before = decisive.pop(BEFORE, None)
     if not decisive:
         return []
     best = (max if mode == "max" else min)(sorted(decisive), key=lambda step: decisive[step])
     last = max(decisive)
     width = max(len(name) for name in names)
-    heads = f"best, step {best + 1}", f"last, step {last + 1}"
-    lines = [f"{'validation':<{width}}  {heads[0]:>18}  {heads[1]:>18}"]
-    lines += [f"{name:<{width}}  {_at(found[name], best):>18}  {_at(found[name], last):>18}" for name in names]
-    return [*lines, f"the best step has the {'highest' if mode == 'max' else 'lowest'} {monitor}"]
+    columns = {f"best, step {best + 1}": best, f"last, step {last + 1}": last}
+    if any(BEFORE in values for values in found.values()):
+        columns = {"before training": BEFORE, **columns}
+    lines = [f"{'validation':<{width}}" + "".join(f"  {head:>18}" for head in columns)]
+    lines += [
+        f"{name:<{width}}" + "".join(f"  {_at(found[name], at):>18}" for at in columns.values()) for name in names
+    ]
+    lines.append(f"the best step has the {'highest' if mode == 'max' else 'lowest'} {monitor}")
+    if before is not None and not (decisive[best] > before if mode == "max" else decisive[best] < before):
+        lines.append(f"no step has a better {monitor} than the model before training: use that one, or train otherwise")
+    return lines
 
 
 def _at(values: Series, step: int) -> str:

@@ -19,6 +19,10 @@ and help, and leaves out those that the call sets itself. Unknown options are re
 
 An option on which two functions must agree stands in the constant `LINKS = {"trainer.corpus": "data.corpus"}`: the
 command line then has `--data.corpus` alone, and gives its value to both functions.
+
+A function `settle(options)` may choose options that are not given by those that are, by dotted names such as
+`trainer.max_steps`. The command line calls it before the three functions, for `fit` and `validate`, and the saved
+config has what it chose. `slap.recipes.own_data` is an example.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 import slap.training.fsdp  # noqa: F401 - registers the strategy `fsdp2`
 from slap.core.errors import UserError, suggest
 from slap.training.callbacks.collapse_monitor import CollapseMonitor
+from slap.training.callbacks.first_validation import FirstValidation
 from slap.training.callbacks.learning_curves import LearningCurves
 from slap.training.callbacks.loss_monitor import LossMonitor
 from slap.training.callbacks.model_summary import ParameterSummary
@@ -70,6 +75,7 @@ def trainer(
     overwrite: bool = False,
     max_skipped: int = 3,
     stop_on_collapse: bool = False,
+    validate_first: bool = False,
     save_every: int | None = None,
     save_minutes: float | None = 30.0,
     async_save: bool = False,
@@ -105,6 +111,9 @@ def trainer(
             is not finite.
         stop_on_collapse: end the run when features collapse, see `slap.training.callbacks.collapse_monitor`; without
             it there is a warning.
+        validate_first: validate before the first step too, on all validation clips: the model as training finds it. The
+            table at the end then shows the metrics before and after. Where Lightning's num_sanity_val_steps is given,
+            that decides instead.
         save_every: optimizer steps between writes of `last.ckpt`, besides those after validations.
         save_minutes: minutes between writes of `last.ckpt`; None for no writes by the clock.
         async_save: write checkpoints in a thread while training goes on, from a copy in the host's memory.
@@ -124,6 +133,9 @@ def trainer(
     own: list[Callback] = [FailFast(), RunFolder(out, overwrite), Throughput(), LearningCurves(out), ReportWriter()]
     own += [resume, stop]
     own += [LossMonitor(out, max_skipped), CollapseMonitor(stop_on_collapse)]
+    if validate_first and options.get("num_sanity_val_steps") in (None, -1):
+        options["num_sanity_val_steps"] = -1  # all batches, which leave the random numbers of training as they are
+        own.append(FirstValidation())
     if enable_progress_bar:
         own.append(ProgressBar())  # Lightning would draw another one wherever `rich` happens to be installed
     if enable_model_summary and not any(isinstance(callback, ModelSummary) for callback in callbacks or []):

@@ -114,6 +114,23 @@ def test_folders_are_labels(tmp_path):
         Folder(root, template="a sound")
 
 
+def test_a_flat_folder_is_told_the_ways_on(tmp_path, capsys):
+    """No label lies in it: a table does it, or a trained model. What is named works."""
+    root = tmp_path / "flat"
+    for number in range(3):
+        tools.tone(root / f"{number}.wav", 0.3)
+    assert main(["prepare", "folder", str(root), str(tmp_path / "out"), "--workers", "0"]) == 2
+    error = capsys.readouterr().err
+    assert f"{root} holds 3 recordings and no folders of them" in error
+    assert "`slap index MODEL" in error
+    assert f"slap prepare csv {root}/captions.csv OUT" in error
+    (root / "meta.csv").write_text("audio,caption\n0.wav,a beep\n1.wav,two beeps\n")
+    assert main(["prepare", "folder", str(root), str(tmp_path / "out"), "--workers", "0"]) == 2
+    assert f"`slap prepare csv {root}/meta.csv OUT`" in capsys.readouterr().err
+    assert main(["prepare", "csv", f"{root}/meta.csv", str(tmp_path / "csv"), "--workers", "0"]) == 0
+    assert f"slap fit --recipe own_data --data.train '[{tmp_path}/csv/all.jsonl.gz]'" in capsys.readouterr().out
+
+
 def test_folders_may_have_splits_above_the_labels(tmp_path):
     for name in ("train/dog/1.wav", "train/cat/1.wav", "test/dog/1.wav"):
         tools.tone(tmp_path / "pets" / name, 0.3)

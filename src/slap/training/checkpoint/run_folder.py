@@ -56,21 +56,28 @@ class RunFolder(Callback):
         if stage == "fit":
             self._found = [self.out / name for name in RUN_FILES if (self.out / name).exists()]
 
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse the folder before a validation, which no run that is continued begins with."""
+        self._refuse(trainer)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse or clean the folder: only now is it known that no checkpoint is being continued."""
         if trainer.global_step > 0:
             if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 forget_after(self.out / METRICS, trainer.global_step)
             return
+        self._refuse(trainer)
+        if trainer.is_global_zero:
+            for path in self._found + self._old:
+                path.unlink(missing_ok=True)
+
+    def _refuse(self, trainer: Trainer) -> None:
         present = trainer.strategy.broadcast([path.name for path in self._found])  # so that all processes stop
         if present and not self.overwrite:
             raise FileExistsError(
                 f"{self.out} holds a run already ({', '.join(present)}); name another folder as the trainer's `out`, "
                 "continue that run with `--ckpt_path last`, or replace it with the trainer's `overwrite`"
             )
-        if trainer.is_global_zero:
-            for path in self._found + self._old:
-                path.unlink(missing_ok=True)
 
 
 def forget_after(path: Path, steps: int) -> None:
