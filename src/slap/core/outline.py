@@ -21,10 +21,16 @@ from torch.overrides import TorchFunctionMode
 from slap.core.errors import UserError
 
 SLACK = 1 << 26
-"""Values that a tensor of a model may have beyond those of all weights: tables that are computed, not stored."""
+"""Values that a model may have beyond those of its weights: tables that are computed, not stored."""
 
 SPARE = 1000
 """Parameters and modules that a model may have beyond those that its weights speak for."""
+
+BROKEN = (
+    *(RuntimeError, TypeError, ValueError, LookupError, AttributeError),
+    *(ArithmeticError, AssertionError, MemoryError),
+)
+"""Errors that arguments of wrong types and values cause in encoders and objectives."""
 
 SCALED = {"mul", "__mul__", "__rmul__", "mul_", "div", "__truediv__", "add", "__add__", "add_"}
 """Functions of a tensor and a number that keep its shape."""
@@ -47,13 +53,19 @@ def outline(make: Callable[[], M], weights: Mapping[str, Tensor]) -> M | None:
     """
     try:
         with _limits(weights), torch.device("meta"):
-            return make()
+            made = make()
     except UserError:
         raise
-    except (RuntimeError, TypeError, ArithmeticError, MemoryError) as error:
+    except BROKEN as error:
         if isinstance(error, RuntimeError) and "meta" in str(error).lower():
             return None
-        raise UserError(f"no model can be made of these arguments: {str(error).splitlines()[0]}") from error
+        first = str(error).partition("\n")[0]
+        raise UserError(f"no model can be made of these arguments: {type(error).__name__}: {first}") from error
+    described = sum(part.numel() for part in (*made.parameters(), *made.buffers()))
+    stored = _values(weights)
+    if described > stored + SLACK:
+        raise UserError(f"the model would have {described} values, but all its weights hold {stored}; it is not made")
+    return made
 
 
 def refuse_misfit(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -82,10 +94,14 @@ def is_extra(name: str) -> bool:
     return name.endswith("_extra_state")
 
 
+def _values(weights: Mapping[str, Tensor]) -> int:
+    return sum(value.numel() for value in weights.values() if isinstance(value, Tensor))
+
+
 @contextmanager
 def _limits(weights: Mapping[str, Tensor]) -> Iterator[None]:
     """Stop the making of a model that needs more tensors, or larger ones, than its weights."""
-    values = sum(value.numel() for value in weights.values() if isinstance(value, Tensor))
+    values = _values(weights)
     most = SPARE + 4 * len(weights)
     made = 0
 
