@@ -210,7 +210,7 @@ def open_rows(
     if source.streaming:
         raise ManifestError(f"{path}: a stream has no length and no order to choose from; only `train` can be one")
     refuse_elsewhere(source.name, roots, source.text)
-    dataset = source.open()
+    dataset = source.open(roots)
     rows = Rows(source, dataset, RowReader(source, dataset.features, columns), roots)
     index = _load(rows) or _made(rows)
     bad += index.bad

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 from slap.core.errors import UserError, printable
 
@@ -78,6 +80,19 @@ def append_line(path: str | Path, line: str) -> None:
         os.write(file, f"{line}\n".encode())
     finally:
         os.close(file)
+
+
+def open_plain(path: str | Path) -> BinaryIO:
+    """Open a file to read its bytes; a pipe, which would wait for ever, a device and a folder are refused.
+
+    Raises:
+        OSError: there is no such file, it is no plain file, or it cannot be read.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "is no plain file", str(path))
+    return os.fdopen(file, "rb")
 
 
 class FileStamp(NamedTuple):
