@@ -64,7 +64,7 @@ def record_of(raw: bytes, path: Path, number: int, errors: str = "strict", uniqu
     text = _decoded(raw, path, number, errors)
     try:
         record = json.loads(text, object_pairs_hook=_unique if unique else None)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of a number of more digits than Python reads
         raise ManifestError(f"{path}, line {number}: this is not JSON: {error}") from error
     except _RepeatedKeyError as error:
         raise ManifestError(f"{path}, line {number}: an object has the key `{error}` twice; give it once") from error
