@@ -93,7 +93,7 @@ class CutManifest(Clips):
             known = (self._decode or decoded_cut)(known, self.path, line)
             if abs(known.duration - self.durations[number]) > SAME * max(known.duration, 1.0):
                 raise ManifestError(
-                    f"{self.path}, line {line}: the clip lasts {known.duration} s, but by the index beside the manifest "
+                    f"{self.path}, line {line}: the clip lasts {known.duration} s, but by the index beside it "
                     f"{self.durations[number]} s; remove {self.path}.index, and it is made again"
                 )
             lines[place] = line, known

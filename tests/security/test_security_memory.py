@@ -188,7 +188,7 @@ def test_an_index_that_lies_about_a_clip_is_found_out(indexed: Path) -> None:
     rewritten(indexed, durations=np.array([1.0, 0.1, 1.0]))
     clips = read_manifest(indexed)
     assert clips[0].duration == 1.0
-    with pytest.raises(ManifestError, match=r"lasts 1\.0 s, but by the index beside the manifest 0\.1 s; remove"):
+    with pytest.raises(ManifestError, match=r"lasts 1\.0 s, but by the index beside it 0\.1 s; remove"):
         clips[1]
 
 

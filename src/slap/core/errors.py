@@ -45,6 +45,17 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(map(_escaped, text))
 
 
+def printable_text(text: str) -> str:
+    r"""Escape each line of a text of several lines, such as a table.
+
+    Example:
+        >>> print(printable_text("one\ntwo\x1b[2J"))
+        one
+        two\x1b[2J
+    """
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def printable_lines(text: str) -> str:
     r"""Escape a message that may have several lines; lines after the first are indented.
 

@@ -26,7 +26,7 @@ from starlette.routing import Route
 
 from slap.audio.reader import AudioFile
 from slap.core.data_root import ElsewhereError, open_audio
-from slap.core.errors import UserError
+from slap.core.errors import UserError, printable
 from slap.inference.spectrogram import segment_png
 from slap.search.query import Hit, Index
 from slap.search.store import WindowRow
@@ -206,7 +206,7 @@ async def _broken(request: Request, error: Exception) -> Response:
 
 
 def _hits(hits: list[Hit]) -> Response:
-    return JSONResponse({"hits": [asdict(hit) for hit in hits]})
+    return JSONResponse({"hits": [{**asdict(hit), "path": printable(hit.path)} for hit in hits]})
 
 
 def _text(request: Request) -> str:
