@@ -237,7 +237,7 @@ def save_index(path: Path, index: CutIndex) -> None:
 def load_index(path: Path) -> CutIndex | None:
     """Return the index beside a manifest; None if there is none, it is damaged, or the manifest has changed."""
     try:
-        arrays = read_arrays(_beside(path, "index"))
+        arrays: dict[str, Any] = read_arrays(_beside(path, "index"))
         known = json.loads(arrays.pop("about").tobytes())
         if known["version"] != VERSION or not _same(path, known):
             return None

@@ -136,7 +136,7 @@ def opened(path: Path) -> IO[bytes]:
     if path.suffix.lower() != ".gz":
         return file
     packed = gzip.GzipFile(fileobj=file, mode="rb")
-    packed.myfileobj = file  # so that it is closed with it
+    packed.myfileobj = file  # type: ignore[assignment]  # so that it is closed with it
     return cast("IO[bytes]", packed)
 
 

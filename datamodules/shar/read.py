@@ -143,19 +143,22 @@ def _about(audio: Path, offset: int, size: int) -> Any:
         raise ManifestError(f"{audio}: byte {offset} should describe a recording: {error}") from error
 
 
-def decoded_member(line: bytes, folder: Path, number: int) -> Cut:  # noqa: ARG001
+def decoded_member(line: bytes, folder: Path, number: int) -> Cut:
     """Decode and check the cut on a line of the index, with its audio in the tar file.
 
     Raises:
         ManifestError: the line holds no cut, or one that is not allowed; names the shard's file and the line in it.
     """
-    place, record = json.loads(line)
-    where = f"{folder / place['cuts']}, line {place['line']}"
-    for name in (place["cuts"], place["tar"]):
+    try:
+        place, record = json.loads(line)
+        where = f"{folder / place['cuts']}, line {place['line']}"
+        names, offset, size = (place["cuts"], place["tar"]), int(place["offset"]), int(place["size"])
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise ManifestError(f"{folder}.blocks, line {number} is damaged; remove it: {error}") from error
+    for name in names:
         if Path(name).name != name:
             raise ManifestError(f"{where}: the file {name!r} is not in the folder")
-    member = TarMember("memory", [], str(folder / place["tar"]), offset=place["offset"], size=place["size"])
-    return cut_in_tar(record, member, where)
+    return cut_in_tar(record, TarMember("memory", [], str(folder / names[1]), offset=offset, size=size), where)
 
 
 def cut_in_tar(record: Record, member: TarMember, where: str) -> Cut:

@@ -1,6 +1,7 @@
 """Canaries for the promise of SECURITY.md that what a model's file describes is weighed before memory is allocated."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,28 @@ def test_a_plugin_that_looks_at_values_is_made_all_the_same() -> None:
         return part
 
     assert outline(make, {}) is None
+
+
+def test_one_value_that_is_shown_a_billion_times_is_one(state: dict) -> None:
+    """A checkpoint may hold tensors with strides of 0, and tensors that share their values."""
+    wide = {**MODEL, "embedding_dim": 10**9}
+    shown = {
+        key: value[:1].expand(10**9, *value.shape[1:]) if value.shape[:1] == (16,) else value
+        for key, value in state.items()
+    }
+    assert any(value.numel() > 10**9 for value in shown.values())
+    with pytest.raises(UserError, match="it is not made"):
+        rebuild.build(wide, shown)
+
+
+def test_a_checkpoint_is_no_bomb(tmp_path: Path) -> None:
+    """Torch stores the parts of a checkpoint as they are."""
+    tiny_checkpoint(tmp_path / "m.ckpt")
+    with (
+        zipfile.ZipFile(tmp_path / "m.ckpt") as archive,
+        zipfile.ZipFile(tmp_path / "packed.ckpt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for part in archive.namelist():
+            packed.writestr(part, archive.read(part))
+    with pytest.raises(UserError, match=r"is refused: its part .* is compressed"):
+        slap.load(tmp_path / "packed.ckpt")

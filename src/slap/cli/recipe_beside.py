@@ -95,7 +95,7 @@ def plain_options(config: Path, defaults: Mapping[str, Any], given: Sequence[str
 
 def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options by their names on the command line, such as `model.lr`."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in options.items():
         inner = value.items() if key in PARTS and isinstance(value, Mapping) else None
         flat |= {str(key): value} if inner is None else {f"{key}.{name}": option for name, option in inner}

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from slap.core.errors import UserError, printable
 from slap.core.files import open_plain
@@ -78,7 +78,7 @@ def check_root(path: str | Path) -> None:
         raise ElsewhereError(f"{printable(str(path))} is refused: audio must lie below {where} ({VARIABLE})")
 
 
-def open_audio(path: str | Path) -> BinaryIO:
+def open_audio(path: str | Path) -> BufferedReader:
     """Open a plain file that holds audio, or may hold some, to read its bytes.
 
     Raises:

@@ -9,8 +9,9 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 from slap.core.errors import UserError, printable
 
@@ -82,7 +83,7 @@ def append_line(path: str | Path, line: str) -> None:
         os.close(file)
 
 
-def open_plain(path: str | Path) -> BinaryIO:
+def open_plain(path: str | Path) -> BufferedReader:
     """Open a file to read its bytes; a pipe, which would wait for ever, a device and a folder are refused.
 
     Raises:

@@ -95,7 +95,13 @@ def is_extra(name: str) -> bool:
 
 
 def _values(weights: Mapping[str, Tensor]) -> int:
-    return sum(value.numel() for value in weights.values() if isinstance(value, Tensor))
+    """Count the values that are stored: a tensor may show one value a billion times, or share those of others."""
+    stored = {}
+    for value in weights.values():
+        if isinstance(value, Tensor):
+            storage = value.untyped_storage()
+            stored[storage.data_ptr()] = storage.nbytes() // value.element_size()
+    return sum(stored.values())
 
 
 @contextmanager
