@@ -64,10 +64,13 @@ class LogMel(FullPrecision):
         self.mean = mean
         self.scale = scale
         self.equalize = equalize
-        margin = fft - window
-        hann = nn.functional.pad(torch.hann_window(window), (margin // 2, margin - margin // 2))
+        if torch.get_default_device().type == "meta":  # an outline, see `slap.core.outline`; torchaudio looks at values
+            hann, bank = torch.empty(fft), torch.empty(fft // 2 + 1, bands)
+        else:
+            margin = fft - window
+            hann = nn.functional.pad(torch.hann_window(window), (margin // 2, margin - margin // 2))
+            bank = melscale_fbanks(fft // 2 + 1, 0.0, sample_rate / 2, bands, sample_rate)
         self.register_buffer("hann", hann, persistent=False)
-        bank = melscale_fbanks(fft // 2 + 1, 0.0, sample_rate / 2, bands, sample_rate)
         self.register_buffer("bank", bank, persistent=False)
         self.hann: Tensor
         self.bank: Tensor

@@ -18,6 +18,14 @@ def pytest_runtest_setup(item):
         pytest.skip("there is no CUDA device on this machine")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory):
+    """Keep the marks of the user's own files out of the home directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture
 def wav(tmp_path):
     """Return a function that writes noise to a file of the test's folder: `wav("a.wav", seconds=2, rate=44_100)`."""

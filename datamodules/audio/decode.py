@@ -24,11 +24,12 @@ from lhotse.cut import Cut, MixedCut
 from lhotse.utils import fastcopy
 
 from slap.audio.mixing import mix
-from slap.audio.reader import AudioError, AudioFile
-from slap.audio.resample import KEPT, MAKING, filter_bytes, ratio, resample, samples_in
+from slap.audio.reader import BLOCK, AudioError, AudioFile
+from slap.audio.resample import KEPT, MAKING, filter_bytes, ratio, resample, resampled, samples_in
 from slap.core.bad_clip import Reason
 from slap.core.units import Seconds
 from slap.datamodules.audio.stored import StoredAudio
+from slap.datamodules.audio.weigh import refuse_heavy
 
 MEGABYTE = 1 << 20
 LARGEST = 1024 * MEGABYTE
@@ -113,7 +114,11 @@ class CheckedResample(Resample):
     def __call__(self, samples: np.ndarray, *_: Any, **__: Any) -> np.ndarray:
         """Resample (C, T)."""
         wave = torch.from_numpy(np.ascontiguousarray(samples))
-        return resample(wave, self.source_sampling_rate, self.target_sampling_rate).numpy()
+        rate, wanted = self.source_sampling_rate, self.target_sampling_rate
+        size = max(round(BLOCK * rate), 1)
+        if 2 * wave.shape[-1] <= 3 * size:
+            return resample(wave, rate, wanted).numpy()
+        return torch.cat([*resampled(iter(wave.split(size, -1)), rate, wanted)], -1).numpy()
 
 
 def checked(cut: Cut, largest: int = LARGEST) -> Cut:
@@ -122,9 +127,10 @@ def checked(cut: Cut, largest: int = LARGEST) -> Cut:
     Raises:
         AudioError: a recording asks for what takes too much memory.
     """
+    refuse_heavy(cut, largest)
     if isinstance(cut, MixedCut):
         return fastcopy(cut, tracks=[fastcopy(track, cut=checked(track.cut, largest)) for track in cut.tracks])
-    if not cut.has_recording:
+    if not isinstance(cut, MonoCut | MultiCut) or not cut.has_recording:  # padding says that it has one
         return cut
     recording = cut.recording
     later = (recording.transforms or [])[_first_resample(recording) is not None :]

@@ -161,7 +161,9 @@ def files_read(cut: Cut) -> list[str]:
     """Return the audio files behind a cut, also those that it reads through another cut."""
     if isinstance(cut, MixedCut):
         return [path for track in cut.tracks for path in files_read(track.cut)]
-    inner = [source.source for source in cut.recording.sources if isinstance(source, MixedDownSource)]
+    recording = getattr(cut, "recording", None)  # padding has none
+    sources = recording.sources if recording is not None else []
+    inner = [source.source for source in sources if isinstance(source, MixedDownSource)]
     return files_of(cut) + [path for other in inner for path in files_read(other)]
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import BinaryIO, Self
 
+from slap.audio.errors import AudioError
+from slap.core.data_root import ElsewhereError, open_audio
+from slap.core.files import open_plain
 from slap.datamodules.audio.stored import StoredAudio
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.shar.tar import BoundedInfo
@@ -23,9 +27,11 @@ class TarMember(StoredAudio):
     Args:
         size: of the member's content, in bytes.
         offset: of the content in the tar file, in bytes.
+        copied: whether SLAP itself put the tar file where it lies, in the cache of files of other machines.
     """
 
     offset: int = 0
+    copied: bool = False
 
     def at(self, channels: list[int], offset: int, size: int) -> Self:
         """Return another member of the same file."""
@@ -39,7 +45,7 @@ class TarMember(StoredAudio):
         Raises:
             OSError: the file was cut off or changed.
         """
-        with Path(self.source).open("rb", buffering=0) as file:
+        with open_tar(self.source, self.copied) as file:
             file.seek(self.offset - HEADER)
             raw = file.read(HEADER + self.size)
         if _size(raw[:HEADER]) != self.size or len(raw) != HEADER + self.size:
@@ -55,15 +61,37 @@ def _size(header: bytes) -> int | None:
         return None
 
 
-def tar_members(path: Path) -> Iterator[tarfile.TarInfo]:
-    """Yield the members of a tar file in their order, but for folders; only headers are read.
+def open_tar(path: str | Path, copied: bool = False) -> BinaryIO:
+    """Open a tar file with audio.
+
+    Args:
+        path: of the file.
+        copied: whether it is a copy of SLAP's own, which lies outside of the folders that audio may lie in.
 
     Raises:
-        ManifestError: one is no plain file, has a name that points outside, or does not lie in the file as a whole.
+        AudioError: it lies elsewhere.
+        OSError: it cannot be read.
     """
-    size = path.stat().st_size
     try:
-        with tarfile.open(path, "r:", tarinfo=BoundedInfo) as tar:
+        return open_plain(path) if copied else open_audio(path)
+    except ElsewhereError as error:
+        raise AudioError(str(error), "unreadable", str(path)) from error
+
+
+def tar_members(path: Path, copied: bool = False) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of a tar file in their order, but for folders; only headers are read.
+
+    Args:
+        path: of the tar file.
+        copied: as of `open_tar`.
+
+    Raises:
+        ManifestError: it lies elsewhere, or is no plain file; or one is no plain file, has a name that points outside,
+            or does not lie in the file as a whole.
+    """
+    try:
+        with open_tar(path, copied) as file, tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedInfo) as tar:
+            size = os.fstat(file.fileno()).st_size
             for member in tar:
                 if member.isdir():
                     continue
@@ -73,6 +101,8 @@ def tar_members(path: Path) -> Iterator[tarfile.TarInfo]:
                 if member.offset_data + member.size > size:
                     raise ManifestError(f"{path} was cut off within its member {member.name!r}")
                 yield member
+    except AudioError as error:
+        raise ManifestError(str(error)) from error
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ManifestError(f"{path} cannot be read as a tar file: {error}") from error
 

@@ -36,6 +36,7 @@ from slap.datamodules.manifests.clip import Clip, ManifestError
 from slap.datamodules.manifests.clip_cut import checked_cut
 from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.data_root import refuse_elsewhere
+from slap.datamodules.manifests.index_file import read_arrays
 from slap.datamodules.manifests.sequence import Clips, key_of, origin_keys, without_uncaptioned
 from slap.datamodules.manifests.tables import check_text, clip_of
 
@@ -210,7 +211,7 @@ def open_rows(
     if source.streaming:
         raise ManifestError(f"{path}: a stream has no length and no order to choose from; only `train` can be one")
     refuse_elsewhere(source.name, roots, source.text)
-    dataset = source.open()
+    dataset = source.open(roots)
     rows = Rows(source, dataset, RowReader(source, dataset.features, columns), roots)
     index = _load(rows) or _made(rows)
     bad += index.bad
@@ -312,11 +313,10 @@ def _load(rows: Rows) -> RowIndex | None:
     if place is None or not place.is_file():
         return None
     try:
-        with place.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_arrays(place)
         about = json.loads(arrays.pop("about").tobytes())
         bad = tuple(BadClip(**clip) for clip in about["bad"])
         return RowIndex(**arrays, tasks=tuple(about["tasks"]), bad=bad)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError, BadZipFile) as error:
         log.warning("%s is damaged and made again: %s", place, error)
         return None

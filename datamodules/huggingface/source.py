@@ -12,7 +12,7 @@ no code of data sets, and this package never asks it to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
@@ -23,6 +23,7 @@ from urllib.parse import parse_qsl
 from slap.core.errors import MissingDependencyError, UserError, suggest
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.columns import known_name
+from slap.datamodules.manifests.data_root import refuse_elsewhere
 
 PREFIX = "hf:"
 OPTIONS = ("split", "config", "revision", "streaming", "hub")
@@ -91,23 +92,26 @@ class Source:
             raise UserError(f"{text} names no data set; write hf:PATH, e.g. hf:data/clips?split=train")
         return cls(text, name, columns, **options)
 
-    def open(self) -> Any:
+    def open(self, roots: Sequence[str] = ()) -> Any:
         """Return the data set: a `datasets.Dataset`, or a `datasets.IterableDataset` if it is streamed.
 
+        Args:
+            roots: folders that its files must lie in, if any; a data set of the hub has none of this machine.
+
         Raises:
-            ManifestError: there is no such data set or split, or its library cannot read it.
+            ManifestError: a file lies elsewhere, or there is no such data set or split, or its library cannot read it.
             MissingDependencyError: the library `datasets` is not installed.
         """
         library = _library()
         library.disable_progress_bars()
         try:
-            return self._opened(library)
+            return self._opened(library, roots)
         except ManifestError:
             raise
         except (OSError, ValueError, RuntimeError, library.exceptions.DatasetsError) as error:
             raise ManifestError(f"{self.text} cannot be opened: {error.__cause__ or error}") from error
 
-    def _opened(self, library: ModuleType) -> Any:
+    def _opened(self, library: ModuleType, roots: Sequence[str]) -> Any:
         path = Path(self.name)
         if not self.hub and not path.exists():
             found = sorted(glob(self.name))  # noqa: PTH207
@@ -116,12 +120,14 @@ class Source:
                     f"there is no folder or file {self.name}; if it is the name of a data set on the Hub, say so: "
                     f"{self.text}{'&' if '?' in self.text else '?'}hub=true"
                 )
-            return self._files(library, found)
+            return self._files(library, found, roots)
         if path.is_file() and not self.hub:
-            return self._files(library, [self.name])
+            return self._files(library, [self.name], roots)
         if not self.hub and ((path / DICT).is_file() or (path / STATE).is_file()):
-            return self._saved(library.load_from_disk(self.name))
+            return self._saved(library.load_from_disk(self.name), roots)
         builder = library.load_dataset_builder(self.name, self.config, revision=self.revision)
+        for files in (getattr(builder.config, "data_files", None) or {}).values():
+            self._refuse_elsewhere(() if self.hub else files, roots)
         if builder.dataset_name != "parquet" and hasattr(builder, "BASE_FEATURE") and not self.hub:
             return self._folder(library, builder)
         split = self._chosen(list(builder.info.splits or library.get_dataset_split_names(self.name, self.config)))
@@ -129,18 +135,24 @@ class Source:
             self.name, self.config, split=split, revision=self.revision, streaming=self.streaming
         )
 
-    def _files(self, library: ModuleType, files: list[str]) -> Any:
+    def _files(self, library: ModuleType, files: list[str], roots: Sequence[str]) -> Any:
+        self._refuse_elsewhere(files, roots)
         suffixes = {Path(file).suffix for file in files}
         if len(suffixes) > 1 or not suffixes <= KINDS.keys():
             raise ManifestError(f"{self.text}: files of one kind are read: {', '.join(KINDS)}; got {sorted(suffixes)}")
         kind = KINDS[suffixes.pop()]
         return library.load_dataset(kind, data_files=files, split="train", streaming=self.streaming)
 
-    def _saved(self, found: Any) -> Any:
+    def _refuse_elsewhere(self, files: Iterable[str], roots: Sequence[str]) -> None:
+        for file in files:
+            refuse_elsewhere(str(file), roots, self.text)
+
+    def _saved(self, found: Any, roots: Sequence[str]) -> Any:
         if isinstance(found, dict):
             found = found[self._chosen(list(found))]
         elif self.split not in (None, str(found.split)):
             raise ManifestError(f"{self.text}: this folder holds one split, {found.split}; leave `split` out")
+        self._refuse_elsewhere((file["filename"] for file in found.cache_files), roots)
         return found.to_iterable_dataset(num_shards=len(found.cache_files) or 1) if self.streaming else found
 
     def _folder(self, library: ModuleType, builder: Any) -> Any:

@@ -125,7 +125,7 @@ class StreamBatches(IterableDataset[Item]):
     def _batches(self, part: int, parts: int, place: Place) -> Iterator[tuple[Batch, Place]]:
         from datasets.distributed import split_dataset_by_node
 
-        stream = self.options.source.open()
+        stream = self.options.source.open(self.options.roots)
         reader = RowReader(self.options.source, stream.features, self.options.columns)
         stream = split_dataset_by_node(undecoded(stream, reader.audio), rank=part, world_size=parts)
         while True:

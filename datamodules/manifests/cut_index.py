@@ -30,6 +30,7 @@ from lhotse.cut import Cut
 
 from slap.core.bad_clip import BadClip
 from slap.core.files import FileStamp, atomic_write
+from slap.datamodules.manifests.index_file import check_arrays, read_arrays
 from slap.datamodules.manifests.lines import raw_lines
 from slap.datamodules.manifests.sequence import key_of, origin_keys
 
@@ -236,23 +237,31 @@ def save_index(path: Path, index: CutIndex) -> None:
 def load_index(path: Path) -> CutIndex | None:
     """Return the index beside a manifest; None if there is none, it is damaged, or the manifest has changed."""
     try:
-        with _beside(path, "index").open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays: dict[str, Any] = read_arrays(_beside(path, "index"))
         known = json.loads(arrays.pop("about").tobytes())
         if known["version"] != VERSION or not _same(path, known):
             return None
         blocks = _beside(path, "blocks") if known["copied"] else path
-        about: dict[str, Any] = {"tasks": tuple(known["tasks"]), "bad": tuple(BadClip(**clip) for clip in known["bad"])}
+        check_arrays(arrays, blocks.stat().st_size)
+        about: dict[str, Any] = {"tasks": _texts(known["tasks"]), "bad": tuple(map(_bad, known["bad"]))}
         index = CutIndex(**arrays, **about, path=blocks, gzipped=blocks.suffix != ".jsonl")
         fits = blocks.stat().st_size == known["blocks"] == index.offsets[-1]
-        fits = fits and len(index.firsts) == len(index.offsets) == len(index.lines) + 1
-        fits = fits and index.firsts[-1] == len(index.durations) == len(index.keys)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError, BadZipFile) as error:
         log.warning("%s: its index is damaged and made again: %s", path, error)
         return None
     return index if fits else None
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"{str(values)[:80]} is no list of texts")
+    return tuple(values)
+
+
+def _bad(record: Any) -> BadClip:
+    return BadClip(*_texts([record[name] for name in ("id", "reason", "detail", "file", "where")]))  # type: ignore[arg-type]
 
 
 def _same(path: Path, known: dict[str, Any]) -> bool:

@@ -52,6 +52,9 @@ from slap.datamodules.manifests.sequence import Clips, repeated
 
 REMEMBERED = 64  # blocks whose cuts are kept in memory
 
+SAME = 1e-6
+"""Share of a duration by which that of an index may differ from it."""
+
 Decode = Callable[[bytes, Path, int], Cut]
 """A function that returns the cut on a line, after checks, given the line, the path and the number of the line."""
 
@@ -88,6 +91,11 @@ class CutManifest(Clips):
         line, known = lines[place]
         if isinstance(known, bytes):
             known = (self._decode or decoded_cut)(known, self.path, line)
+            if abs(known.duration - self.durations[number]) > SAME * max(known.duration, 1.0):
+                raise ManifestError(
+                    f"{self.path}, line {line}: the clip lasts {known.duration} s, but by the index beside it "
+                    f"{self.durations[number]} s; remove {self.path}.index, and it is made again"
+                )
             lines[place] = line, known
         return known
 

@@ -6,6 +6,7 @@ Every error names the file and the line, numbered from 1.
 from __future__ import annotations
 
 import codecs
+import errno
 import gzip
 import io
 import json
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
+from slap.core.files import open_plain
 from slap.datamodules.manifests.clip import ManifestError
 
 LONGEST_LINE = 1 << 26
@@ -62,7 +64,7 @@ def record_of(raw: bytes, path: Path, number: int, errors: str = "strict", uniqu
     text = _decoded(raw, path, number, errors)
     try:
         record = json.loads(text, object_pairs_hook=_unique if unique else None)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of a number of more digits than Python reads
         raise ManifestError(f"{path}, line {number}: this is not JSON: {error}") from error
     except _RepeatedKeyError as error:
         raise ManifestError(f"{path}, line {number}: an object has the key `{error}` twice; give it once") from error
@@ -119,8 +121,23 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def opened(path: Path) -> IO[bytes]:
-    """Open a file, plain or gzipped, to read its bytes."""
-    return cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
+    """Open a file, plain or gzipped, to read its bytes.
+
+    Raises:
+        ManifestError: it is no plain file, but a pipe, a device or a folder.
+        OSError: it cannot be read.
+    """
+    try:
+        file = open_plain(path)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise ManifestError(f"{path} is no plain file; manifests are files") from error
+    if path.suffix.lower() != ".gz":
+        return file
+    packed = gzip.GzipFile(fileobj=file, mode="rb")
+    packed.myfileobj = file  # type: ignore[assignment]  # so that it is closed with it
+    return cast("IO[bytes]", packed)
 
 
 def _recoded(path: Path, text: IO[str], encoding: str) -> Iterator[tuple[int, bytes]]:

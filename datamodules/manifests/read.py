@@ -158,12 +158,12 @@ def _opened(path: Path, bad: list[BadClip], roots: Sequence[str], columns: Colum
         return open_rows(path, bad, columns, roots, captioned)
     is_shar = path.is_dir() and any(SHARD.fullmatch(file.name) for file in path.iterdir())
     if not is_shar and is_tars(path):
-        return open_tars(path, bad, captioned)
+        return open_tars(path, bad, captioned, roots)
     if not path.is_dir():
         return _file(path, bad, roots, columns, captioned)
     if not captioned and not is_shar:
         return open_folder(path, bad, roots)
-    return open_shar(path, captioned)
+    return open_shar(path, captioned, roots)
 
 
 def _file(path: Path, bad: list[BadClip], roots: Sequence[str], columns: Columns | None, captioned: bool) -> Clips:

@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from slap.audio.scan import content_hash
+from slap.core.data_root import ElsewhereError, open_audio
 from slap.datamodules.manifests.lines import raw_lines, record_of
 from slap.datamodules.manifests.safe_cuts import recordings
 from slap.datamodules.manifests.sequence import key_of
@@ -103,10 +104,10 @@ def _size(path: str) -> int:
 def _ends(path: str) -> int:
     """Return a fingerprint of size, begin and end of a file; 0 if it cannot be read any more."""
     try:
-        with Path(path).open("rb") as file:
+        with open_audio(path) as file:
             start, size = file.read(ENDS), os.fstat(file.fileno()).st_size
             file.seek(max(size - ENDS, 0))
             digest = blake2b(size.to_bytes(8, "little") + start + file.read(ENDS), digest_size=8)
-    except OSError:
+    except (OSError, ElsewhereError):
         return 0
     return int.from_bytes(digest.digest(), "little", signed=True)

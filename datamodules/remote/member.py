@@ -28,6 +28,7 @@ class RemoteMember(TarMember):
         file: the tar file.
     """
 
+    copied: bool = True
     file: RemoteFile | None = None
 
     def located(self) -> TarMember:
@@ -36,7 +37,7 @@ class RemoteMember(TarMember):
         Raises:
             AudioError: the file cannot be fetched.
         """
-        return TarMember("memory", self.channels, str(self.fetched()), offset=self.offset, size=self.size)
+        return TarMember("memory", self.channels, str(self.fetched()), offset=self.offset, size=self.size, copied=True)
 
     def fetched(self) -> Path:
         """Return the copy of the tar file on this machine.
@@ -82,7 +83,7 @@ class RemoteSharMember(RemoteMember):
             _, offset, size = self._place(path)
         except ManifestError as error:
             raise AudioError(str(error).replace(str(path), self.source), "truncated", self.source) from error
-        return TarMember("memory", self.channels, str(path), offset=offset, size=size)
+        return TarMember("memory", self.channels, str(path), offset=offset, size=size, copied=True)
 
     def _place(self, path: Path) -> Place:
         places = places_in(path)
@@ -106,7 +107,7 @@ def places_in(path: Path) -> list[Place]:
     found = _known.pop(path, None)
     if found is None:
         try:
-            found = [(member.name, member.offset_data, member.size) for member in tar_members(path)]
+            found = [(member.name, member.offset_data, member.size) for member in tar_members(path, copied=True)]
         except ManifestError as error:
             found = error
     _known[path] = found

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from slap.datamodules.captions.validate import NO_TEXT
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.cut_index import CutIndex, index_copy
 from slap.datamodules.manifests.cuts import CutManifest, open_indexed, refuse_uncaptioned
+from slap.datamodules.manifests.data_root import refuse_elsewhere
 from slap.datamodules.manifests.lines import Record, json_records
 from slap.datamodules.manifests.safe_cuts import cut_of, kept, tracks_of
 from slap.datamodules.shar.tar import MOST_TEXT
@@ -36,17 +38,21 @@ JOURNAL = "packing.json"
 """A file in an unfinished folder, with the manifest and the settings that it is made with."""
 
 
-def open_shar(folder: Path, captioned: bool = True) -> CutManifest:
+def open_shar(folder: Path, captioned: bool = True, roots: Sequence[str] = ()) -> CutManifest:
     """Open the clips of a Shar folder, in the order of its shards.
 
     Args:
         folder: path of the folder.
         captioned: refuse clips without captions.
+        roots: folders that the shards must lie in, links resolved, if any.
 
     Raises:
-        ManifestError: the folder holds no Shar, a shard is cut off or does not fit its cuts, or a cut is not allowed.
+        ManifestError: the folder holds no Shar, a shard lies elsewhere, is cut off or does not fit its cuts, or a cut
+            is not allowed.
     """
     shards = shards_of(folder)
+    for file in chain.from_iterable(shards):
+        refuse_elsewhere(str(file), roots, str(folder))
     clips = open_indexed(folder, decoded_member, lambda: _index(folder, shards))
     if captioned:
         refuse_uncaptioned(clips)
@@ -137,19 +143,22 @@ def _about(audio: Path, offset: int, size: int) -> Any:
         raise ManifestError(f"{audio}: byte {offset} should describe a recording: {error}") from error
 
 
-def decoded_member(line: bytes, folder: Path, number: int) -> Cut:  # noqa: ARG001
+def decoded_member(line: bytes, folder: Path, number: int) -> Cut:
     """Decode and check the cut on a line of the index, with its audio in the tar file.
 
     Raises:
         ManifestError: the line holds no cut, or one that is not allowed; names the shard's file and the line in it.
     """
-    place, record = json.loads(line)
-    where = f"{folder / place['cuts']}, line {place['line']}"
-    for name in (place["cuts"], place["tar"]):
+    try:
+        place, record = json.loads(line)
+        where = f"{folder / place['cuts']}, line {place['line']}"
+        names, offset, size = (place["cuts"], place["tar"]), int(place["offset"]), int(place["size"])
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise ManifestError(f"{folder}.blocks, line {number} is damaged; remove it: {error}") from error
+    for name in names:
         if Path(name).name != name:
             raise ManifestError(f"{where}: the file {name!r} is not in the folder")
-    member = TarMember("memory", [], str(folder / place["tar"]), offset=place["offset"], size=place["size"])
-    return cut_in_tar(record, member, where)
+    return cut_in_tar(record, TarMember("memory", [], str(folder / names[1]), offset=offset, size=size), where)
 
 
 def cut_in_tar(record: Record, member: TarMember, where: str) -> Cut:

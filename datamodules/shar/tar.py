@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from slap.core.data_root import open_audio
 from slap.core.errors import UserError
 from slap.core.files import atomic_write
 
@@ -49,8 +50,9 @@ def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
 
     Raises:
         tarfile.ReadError: the file is no tar file, or is cut off.
+        ElsewhereError: it lies outside of the folders that audio may lie in.
     """
-    with tarfile.open(path, "r:*", tarinfo=BoundedInfo) as file:
+    with open_audio(path) as opened, tarfile.open(fileobj=opened, mode="r:*", tarinfo=BoundedInfo) as file:
         for member in file:
             yield member, file.extractfile(member) if member.isreg() else None
             file.members = []  # type: ignore[attr-defined]  # or it remembers every one

@@ -25,7 +25,7 @@ from slap.audio.scan import is_audio
 from slap.core.bad_clip import BadClip, Reason
 from slap.core.errors import UserError
 from slap.datamodules.audio.decode import LARGEST, MEGABYTE
-from slap.datamodules.audio.tar_member import TarMember, tar_members
+from slap.datamodules.audio.tar_member import TarMember, open_tar, tar_members
 from slap.datamodules.manifests.clip import Clip, ManifestError
 from slap.datamodules.manifests.clip_cut import cut_of_clip
 from slap.datamodules.manifests.cut_index import CutIndex, index_copy
@@ -62,8 +62,9 @@ def index_samples(path: Path, beside: Path, tar: TarMember, name: str) -> CutInd
     bad: list[BadClip] = []
 
     def lines() -> Iterator[tuple[bytes, Cut]]:
-        with path.open("rb") as file:
-            for number, (key, sample) in enumerate(_samples(path, tar.source).items(), start=1):
+        samples = _samples(path, tar)
+        with open_tar(path, tar.copied) as file:
+            for number, (key, sample) in enumerate(samples.items(), start=1):
                 record = _record(f"{name}/{key}", file, sample, tar.source, bad)
                 if record is not None:
                     line = json.dumps(record).encode() + b"\n"
@@ -80,11 +81,11 @@ class _Sample:
     texts: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
-def _samples(path: Path, shown: str) -> dict[str, _Sample]:
+def _samples(path: Path, tar: TarMember) -> dict[str, _Sample]:
     """Return the samples of a tar file that have audio, by key, in the order of their first members."""
     samples: dict[str, _Sample] = {}
     passed_over: Counter[str] = Counter()
-    for member in tar_members(path):
+    for member in tar_members(path, tar.copied):
         key, suffix = split_name(member.name)
         place = member.offset_data, member.size
         if suffix in TEXTS:
@@ -96,7 +97,7 @@ def _samples(path: Path, shown: str) -> dict[str, _Sample]:
             passed_over[suffix] += 1
     if passed_over:
         kinds = ", ".join(f"{count} .{suffix}" for suffix, count in passed_over.most_common())
-        log.info("%s: members passed over: %s", shown, kinds)
+        log.info("%s: members passed over: %s", tar.source, kinds)
     return {key: sample for key, sample in samples.items() if sample.audio is not None}
 
 

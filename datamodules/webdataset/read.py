@@ -21,6 +21,7 @@ from slap.core.bad_clip import BadClip
 from slap.datamodules.audio.tar_member import TarMember
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.cuts import CutManifest, open_indexed, refuse_repeated
+from slap.datamodules.manifests.data_root import refuse_elsewhere
 from slap.datamodules.manifests.sequence import Clips, ConcatClips, without_uncaptioned
 from slap.datamodules.webdataset.index import decoder_of, index_samples
 from slap.datamodules.webdataset.samples import TARS, expanded, natural, tars_in
@@ -44,18 +45,21 @@ def is_tars(path: Path) -> bool:
     return bool(tars_in(path)) if path.is_dir() else path.name.endswith(TARS)
 
 
-def open_tars(path: Path, bad: list[BadClip], captioned: bool = True) -> Clips:
+def open_tars(path: Path, bad: list[BadClip], captioned: bool = True, roots: Sequence[str] = ()) -> Clips:
     """Open the clips of tar files, in the order of the files and of the audio in them.
 
     Args:
         path: a tar file, a folder of them, or a pattern with braces or asterisks.
         bad: a list to which the bad clips are appended.
         captioned: clips without captions are bad.
+        roots: folders that the tar files must lie in, links resolved, if any.
 
     Raises:
-        ManifestError: there is no such file, or one is compressed, damaged or cut off.
+        ManifestError: there is no such file, one lies elsewhere, or one is compressed, damaged or cut off.
     """
     paths = named_tars(path)
+    for tar in paths:
+        refuse_elsewhere(str(tar), roots, str(path))
     tars = []
     for number, tar in enumerate(paths, start=1):
         tars.append(_opened(tar))

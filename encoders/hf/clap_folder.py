@@ -1,14 +1,13 @@
 """CLAP models of the `transformers` library for `slap.load`, from a folder that `ClapModel` was saved to.
 
 The folder holds the model (safetensors), the feature extractor and the tokenizer, as the models published by LAION do.
-Nothing in it is unpickled, and no code of it runs.
+`slap.encoders.hf.clap_files` reads them: nothing is unpickled, no code of the folder runs, and nothing else is opened.
 
 n clips or texts, E shared dimension, T frames, F mel bands.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,16 +19,12 @@ from torch.nn.functional import normalize
 
 from slap.core.calibration import Calibration
 from slap.core.errors import UserError
-from slap.core.files import digest
+from slap.core.files import digest, read_json
+from slap.core.outline import outline
 from slap.core.packed import Packed
+from slap.encoders.hf.clap_files import CONFIG, ClapFiles
 from slap.encoders.hf.clap_logmel import ClapLogMel
-from slap.encoders.hf.pretrained import (
-    describe_config,
-    describe_extractor,
-    read_extractor,
-    read_model,
-    require_transformers,
-)
+from slap.encoders.hf.pretrained import describe_config, describe_extractor, make_extractor, require_transformers
 
 TEXTS = 256
 """Maximal number of texts per batch."""
@@ -38,10 +33,9 @@ TEXTS = 256
 def recognizes(folder: Path) -> bool:
     """Return whether a folder holds a CLAP model of transformers."""
     try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return (folder / CONFIG).is_file() and read_json(folder / CONFIG).get("model_type") == "clap"
+    except (OSError, UserError):
         return False
-    return isinstance(content, dict) and content.get("model_type") == "clap"
 
 
 def load(folder: Path, device: torch.device) -> ClapFolder:
@@ -52,22 +46,37 @@ def load(folder: Path, device: torch.device) -> ClapFolder:
         ValueError: the weights are no safetensors or incomplete, or there is no feature extractor or tokenizer.
     """
     require_transformers()
-    from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
+    from transformers import ClapFeatureExtractor
 
-    if not any(folder.glob("*.safetensors")):
-        found = ", ".join(sorted(path.name for path in folder.iterdir()))
-        raise UserError(
-            f"{folder} has no weights as safetensors, and other formats are refused, since they can run code; "
-            f"it has {found}. Convert them if you trust them: "
-            "ClapModel.from_pretrained(FOLDER).save_pretrained(OTHER)"
-        )
-    model = read_model(ClapModel, str(folder), use_safetensors=True, local_files_only=True)
+    files = ClapFiles(folder)
+    model = make_model(files.config(), files.weights(), folder)
     try:
-        extractor = read_extractor(ClapFeatureExtractor, str(folder))
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+        extractor = make_extractor(ClapFeatureExtractor, files.extractor())
+        tokenizer = files.tokenizer()
+    except (OSError, ValueError, TypeError, ArithmeticError) as error:
         raise UserError(f"{folder} needs a feature extractor and a tokenizer beside the model: {error}") from error
     return ClapFolder(model.to(device), extractor, tokenizer)
+
+
+def make_model(config: Any, weights: dict[str, Tensor], folder: Path) -> Any:
+    """Make the model of a configuration and fill it with weights, after a look at their sizes.
+
+    Raises:
+        ValueError: the weights are incomplete, or of another model.
+    """
+    from transformers import ClapModel
+
+    outline(lambda: ClapModel(config), weights)
+    try:
+        made, report = ClapModel.from_pretrained(
+            None, config=config, state_dict=weights, dtype=torch.float32, output_loading_info=True
+        )
+    except RuntimeError as error:
+        raise UserError(f"{folder} has weights of another model than its config.json describes: {error}") from error
+    if report["missing_keys"]:
+        names = ", ".join(sorted(report["missing_keys"]))
+        raise UserError(f"{folder} lacks weights, so they would stay random: {names}")
+    return made
 
 
 class ClapFolder:

@@ -21,6 +21,16 @@ NOT_OF_THE_MODEL = {"transformers_version", "architectures", "dtype", "model_typ
 """Entries of a saved configuration that describe its origin, not the model."""
 
 
+LAYERS = ("num_hidden_layers", "encoder_layers", "decoder_layers", "depths")
+"""Arguments of configurations that count layers, which transformers makes lists of before any tensor."""
+
+DEEPEST = 1000
+"""Largest number of layers."""
+
+LARGEST_BANK = 1 << 26
+"""Values of a feature extractor's table of mel filters, and the largest of its numbers."""
+
+
 def require_transformers() -> None:
     """Check that transformers is installed.
 
@@ -69,13 +79,13 @@ def read_model(
     from transformers import AutoConfig
 
     revision = revision or "main"
-    found = AutoConfig.from_pretrained(source, revision=revision).model_type
+    found = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False).model_type
     wanted = getattr(getattr(kind, "config_class", None), "model_type", found)
     if found != wanted:  # transformers would load the weights whose names happen to agree
         raise UserError(f"{source} is a {found!r} model; this encoder runs {wanted!r} models")
     # In float32, also where the file has another precision: the trainer sets the precision.
     model, report = kind.from_pretrained(  # type: ignore[attr-defined]
-        source, revision=revision, dtype=torch.float32, output_loading_info=True, **settings
+        source, revision=revision, dtype=torch.float32, output_loading_info=True, trust_remote_code=False, **settings
     )
     missing = sorted(name for name in report["missing_keys"] if not name.startswith(unneeded or ("\0",)))
     if missing:
@@ -103,7 +113,20 @@ def make_config(kind: type, size: str | None, config: Mapping[str, Any] | None, 
     if unknown:  # transformers accepts them silently
         valid = ", ".join(sorted(set(known) - NOT_OF_THE_MODEL))
         raise UserError(f"{kind.__name__} has no {', '.join(unknown)}; valid are: {valid}")
+    check_layers(options)
     return kind(**options)
+
+
+def check_layers(config: Mapping[str, Any]) -> None:
+    """Refuse a configuration of absurdly many layers.
+
+    Raises:
+        ValueError: there are none, or more than `DEEPEST`.
+    """
+    for name in {*LAYERS} & {*config}:
+        counts = config[name] if isinstance(config[name], list | tuple) else [config[name]]
+        if len(counts) > DEEPEST or not all(isinstance(count, int) and 0 <= count <= DEEPEST for count in counts):
+            raise UserError(f"the configuration has {name}={str(config[name])[:80]}; at most {DEEPEST} layers are made")
 
 
 def describe_config(config: Any) -> dict[str, Any]:
@@ -122,7 +145,7 @@ def read_extractor(kind: type, source: str, revision: str | None = None) -> Any:
     """
     from transformers import AutoFeatureExtractor
 
-    extractor = AutoFeatureExtractor.from_pretrained(source, revision=revision or "main")
+    extractor = AutoFeatureExtractor.from_pretrained(source, revision=revision or "main", trust_remote_code=False)
     if not isinstance(extractor, kind):
         raise UserError(f"the feature extractor of {source} is a {type(extractor).__name__}, not a {kind.__name__}")
     return extractor
@@ -134,20 +157,28 @@ def make_extractor(kind: type, settings: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: an unknown argument; the message lists the valid ones.
     """
-    valid = _arguments(kind)
+    valid = extractor_arguments(kind)
     unknown = [name for name in settings if name not in valid]
     if unknown:
         raise UserError(f"{kind.__name__} has no {', '.join(unknown)}; valid are: {', '.join(valid)}")
+    bank = 1.0
+    for name, value in settings.items():
+        if isinstance(value, int | float) and not abs(value) <= LARGEST_BANK:
+            raise UserError(f"{kind.__name__}: {name} is {value}; at most {LARGEST_BANK} is taken")
+        bank *= max(abs(value), 1) if name in ("fft_window_size", "n_fft", "feature_size", "num_mel_bins") else 1
+    if bank > LARGEST_BANK:
+        raise UserError(f"{kind.__name__} would make a table of {bank:g} mel filters; at most {LARGEST_BANK} are made")
     return kind(**settings)
 
 
 def describe_extractor(extractor: Any) -> dict[str, Any]:
     """Turn a feature extractor into plain data, from which `make_extractor` makes it again."""
     entries = extractor.to_dict()
-    return {name: entries[name] for name in _arguments(type(extractor)) if name in entries}
+    return {name: entries[name] for name in extractor_arguments(type(extractor)) if name in entries}
 
 
-def _arguments(kind: type) -> list[str]:
+def extractor_arguments(kind: type) -> list[str]:
+    """Return the names of the arguments of a feature extractor's class."""
     parameters = inspect.signature(kind.__init__).parameters.values()  # type: ignore[misc]
     return [p.name for p in parameters if p.name != "self" and p.kind is p.POSITIONAL_OR_KEYWORD]
 

@@ -14,6 +14,7 @@ from slap.core.errors import UserError
 from slap.core.packed import Packed
 from slap.core.registry import register
 from slap.encoders.hf.pretrained import (
+    check_layers,
     describe_config,
     one_at_most,
     read_model,
@@ -140,7 +141,8 @@ def _random(config: Mapping[str, Any]) -> Any:
     unknown = [name for name in options if name not in known]
     if unknown:
         raise UserError(f"the configuration of {kind!r} has no {', '.join(unknown)}; it has: {', '.join(known)}")
-    return AutoModel.from_config(CONFIG_MAPPING[kind](**options))
+    check_layers(options)
+    return AutoModel.from_config(CONFIG_MAPPING[kind](**options), trust_remote_code=False)
 
 
 def _ends(config: Any) -> tuple[int, int]:

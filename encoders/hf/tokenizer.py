@@ -50,7 +50,7 @@ class HFTokenizer(Tokenizer):
         """
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision or "main")
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision or "main", trust_remote_code=False)
         if not tokenizer.is_fast:
             raise UserError(f"the tokenizer of {source} has no tokenizer.json; save it with the `tokenizers` library")
         own = [tokenizer.cls_token_id, tokenizer.bos_token_id]

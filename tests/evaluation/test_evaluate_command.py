@@ -13,6 +13,7 @@ import tree_speech as speech
 import tree_tools as tools
 import tree_youtube as youtube
 from slap.cli.main import main
+from slap.core.own_files import mark_own
 from slap.evaluation.eval_set import hash_of_ids
 
 
@@ -295,9 +296,11 @@ def test_the_training_manifest_of_a_run_is_known(model, mine):
     (mine / "run").mkdir()
     (mine / "run" / "best.ckpt").write_bytes(model.read_bytes())
     (mine / "run" / "config.yaml").write_text("data:\n  train:\n    mine: train.csv\n    gone: gone.csv\n")
-    record = evaluate(
-        mine / "run" / "best.ckpt", mine / "r.json", "--tasks", "retrieval/mine", "--manifest", "mine=mine.csv"
-    )
+    options = ["--tasks", "retrieval/mine", "--manifest", "mine=mine.csv"]
+    record = evaluate(mine / "run" / "best.ckpt", mine / "q.json", *options)
+    assert record["results"][0]["warnings"] == []  # a downloaded config could name any file
+    mark_own(mine / "run" / "config.yaml")
+    record = evaluate(mine / "run" / "best.ckpt", mine / "r.json", *options)
     assert "training manifest train.csv holds evaluated clips" in record["results"][0]["warnings"][0]
 
 

@@ -21,6 +21,9 @@ HANDED_ON = "weights_only=weights_only is not False"
 """What whoever calls Lightning's Trainer in Python says outright is handed on; without a word it is True."""
 
 CALLS = ("eval", "exec", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "yaml.full_load")
+ASKS = re.compile(r"(^|\.)(Auto\w+\.from_(pretrained|config)|kind\.from_pretrained|SentenceTransformer)$")
+"""Calls that ask on the terminal whether to run a model's code, unless told."""
+
 METHODS = (".load_from_checkpoint", ".extractall", ".load_state_dict_from_url")
 OPTIONS = (("shell", True), ("trust_remote_code", True), ("weights_only", False), ("allow_pickle", True))
 
@@ -40,6 +43,8 @@ def unsafe(source: str) -> list[str]:
     for name, call in calls(tree):
         if name in NEEDED and not has(call, *NEEDED[name]) and HANDED_ON not in map(ast.unparse, call.keywords):
             found.append(f"{name} without {'='.join(map(str, NEEDED[name]))}")
+        if ASKS.search(name) and not has(call, "trust_remote_code", False):
+            found.append(f"{name} without trust_remote_code=False")
         if name in CALLS or name.endswith(METHODS):
             found.append(name)
         saves = name.endswith(".save_checkpoint")  # where weights_only says what is written
@@ -66,6 +71,7 @@ def test_no_source_can_unpickle_or_run_what_a_file_holds() -> None:
         "torch.load(path, weights_only=flag)", "np.load(path)", "import pickle", "yaml.load(text)",
         "from cloudpickle import loads", "eval(text)", "os.system(text)", "subprocess.run(text, shell=True)",
         "SLAP.load_from_checkpoint(path)", "tar.extractall(folder)", "A.from_pretrained(name, trust_remote_code=True)",
+        "AutoTokenizer.from_pretrained(name)", "transformers.AutoModel.from_config(config)",
         "trainer.fit(model, ckpt_path=path, weights_only=False)",
     ],
 )  # fmt: skip

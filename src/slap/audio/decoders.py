@@ -27,6 +27,7 @@ from slap.audio.ffmpeg import FfmpegFile
 from slap.audio.joined import ReadAt
 from slap.audio.sndfile import SndFile
 from slap.core.bad_clip import Reason
+from slap.core.data_root import ElsewhereError, check_root
 from slap.core.units import Seconds
 
 RATES = (100, 768_000)
@@ -184,6 +185,8 @@ def opened(source: str | Path | BinaryIO, name: str | None = None) -> Decoder:
     """
     name = name or name_of(source)
     source = str(source) if isinstance(source, Path) else source
+    if isinstance(source, str):
+        _check_root(source)
     about = _check_plain(source) if isinstance(source, str) else None
     file = _decoder(source, name, about)
     fault = _fault(file)
@@ -198,6 +201,14 @@ def name_of(source: str | Path | BinaryIO) -> str:
     """Return the name of a file for messages."""
     name = source if isinstance(source, str | Path) else getattr(source, "name", None)
     return str(name) if isinstance(name, str | Path) else "memory"
+
+
+def _check_root(path: str) -> None:
+    """Refuse a file outside of the folders that audio may lie in."""
+    try:
+        check_root(path)
+    except ElsewhereError as error:
+        raise AudioError(str(error), "unreadable", path) from error
 
 
 def _check_plain(path: str) -> os.stat_result:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from slap.core.data_root import open_audio
+
 SUFFIXES = (
     *(
         "wav",
@@ -179,7 +181,7 @@ def _status(path: Path) -> tuple[int, int] | None:
 
 def content_hash(path: Path) -> str:
     """Return 32 hexadecimal digits of a file's bytes."""
-    with path.open("rb") as file:
+    with open_audio(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 

@@ -32,6 +32,7 @@ from slap.cli.options import (
     load,
     tell,
 )
+from slap.core.errors import printable
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -76,5 +77,5 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({"clips": clips, **told}, indent=2, ensure_ascii=False))
     else:
         for name, caption in found:
-            print(f"{name}\t{'-' if name in silent else caption}")
+            print(f"{printable(name)}\t{'-' if name in silent else printable(caption)}")
     return tell(failed, notes)

@@ -35,7 +35,7 @@ from slap.cli.options import (
     plain,
     tell,
 )
-from slap.core.errors import UserError
+from slap.core.errors import UserError, printable
 
 if TYPE_CHECKING:
     from slap.audio.sources import Input
@@ -150,5 +150,5 @@ def _show(
     else:
         for name, labels in found:
             for text in map(line, labels) if labels else ["-"]:
-                print(f"{name}\t{text}")
+                print(f"{printable(name)}\t{printable(text)}")
     return tell(failed, notes)

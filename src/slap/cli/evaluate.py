@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slap.cli.options import DONE, SOME_FAILED, add_batch, add_columns, add_common, add_weights
-from slap.core.errors import UserError
+from slap.core.errors import UserError, printable, printable_text
 from slap.datamodules.overlap import WAYS
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         trust=arguments.trust,
         weights=arguments.weights,
         progress=bar,
-        say=lambda line: print(f"slap: {line}", file=sys.stderr),
+        say=lambda line: print(f"slap: {printable(line)}", file=sys.stderr),
     )
     _show(results, arguments)
     _tell_lost(results.record["results"])
@@ -151,7 +151,7 @@ def _show(results: EvaluationResults, arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(results.record, indent=2, ensure_ascii=False))
     elif results:
-        print(results.table())
+        print(printable_text(results.table()))
         beside = [arguments.out, arguments.out.with_suffix(".md"), arguments.out.with_suffix(".tex")]
         print("\nMore in " + ", ".join(map(str, beside)))
 

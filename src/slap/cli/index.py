@@ -20,8 +20,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slap.cli.options import DONE, SOME_FAILED, add_model, printable
-from slap.core.errors import UserError
+from slap.cli.options import DONE, SOME_FAILED, add_model
+from slap.core.errors import UserError, printable
 
 if TYPE_CHECKING:
     from slap.search.metadata import Metadata

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from slap.audio.scan import PassedOver, scan
 from slap.audio.sources import Input, Segment
-from slap.cli.options import printable
 from slap.core.bad_clip import BadClip
-from slap.core.errors import UserError
+from slap.core.errors import UserError, printable
 from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.tables import is_table
 

@@ -11,12 +11,13 @@ which takes the strings after its name. Either imports what is heavy inside `run
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points, version
 
-from slap.core.errors import UserError, suggest
+from slap.core.errors import PrintableFormatter, UserError, printable_lines, suggest
 
 FIRST = ("fit", "validate", "test", "predict")
 """Commands that the help lists first."""
@@ -27,6 +28,8 @@ DEBUG = "SLAP_DEBUG"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, or 2 after a message about what the user asked for."""
     debug = bool(os.environ.get(DEBUG))
+    if logging.lastResort is not None:  # the handler of a program that sets up no logging
+        logging.lastResort.setFormatter(PrintableFormatter())
     try:
         options = _parser().parse_args(arguments)
         debug = debug or options.debug
@@ -40,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, OSError) as error:
         if debug:
             raise
-        print(f"slap: error: {error}\n(`slap --debug ...` or {DEBUG}=1 shows where)", file=sys.stderr)
+        print(
+            f"slap: error: {printable_lines(str(error))}\n(`slap --debug ...` or {DEBUG}=1 shows where)",
+            file=sys.stderr,
+        )
         return 2
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from slap.core.errors import UserError
+from slap.core.errors import UserError, printable
 
 if TYPE_CHECKING:
     from slap.core.decoding import Decoding
@@ -232,13 +232,3 @@ def _list(what: str, lines: list[str]) -> None:
 def as_records(pairs: Iterable[tuple[str, str]], key: str) -> list[dict[str, str]]:
     """Return pairs of an id and a text as plain data, the text under a key."""
     return [{"id": name, key: text} for name, text in pairs]
-
-
-def printable(text: str) -> str:
-    r"""Escape characters that could steer a terminal.
-
-    Example:
-        >>> print(printable("rain\x1b[2J"))
-        rain\x1b[2J
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

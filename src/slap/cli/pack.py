@@ -20,6 +20,7 @@ import argparse
 from pathlib import Path
 
 from slap.cli.options import add_columns
+from slap.core.errors import printable
 
 FORMATS = ("flac", "wav", "mp3", "opus", "original")
 
@@ -65,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         columns=arguments.columns,
     )
     for line in packed.bad:
-        print(f"left out: {line}")
+        print(f"left out: {printable(line)}")
     print(
         f"{arguments.out}: {packed.clips} clips, {packed.seconds / 3600:.2f} hours, {packed.size / 1e6:.1f} MB in "
         f"{packed.shards} shards"

@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from slap.core.errors import UserError, suggest
+from slap.core.errors import UserError, printable_text, suggest
 from slap.core.files import atomic_write
 from slap.datamodules.prepare import REPORT
 
@@ -156,7 +156,7 @@ def _prepare(
                 report["splits"][split] = prepare_split(source, split, manifest, workers)
                 _save(out, report)
             done = " (prepared before; --overwrite prepares it again)" if again else ""
-            print(as_text(f"{name}, {split}: {manifest}{done}", report["splits"][split]) + "\n")
+            print(printable_text(as_text(f"{name}, {split}: {manifest}{done}", report["splits"][split])) + "\n")
             if not again:
                 report.pop("identical", None)
         found = {split: out / f"{split}.jsonl.gz" for split in report["splits"] if report["splits"][split]["found"]}
@@ -178,7 +178,7 @@ def _compare(out: Path, report: dict[str, Any], found: dict[str, Path]) -> None:
         report["identical"] = identical(found)
         _save(out, report)
     if text := identical_text(report["identical"]):
-        print(f"{text}\n")
+        print(f"{printable_text(text)}\n")
 
 
 def _plain(value: Any) -> Any:

@@ -7,13 +7,14 @@ recipe, a recipe that does not exist, an option that it does not offer.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from slap.cli.recipe_beside import refuse_imports
 from slap.cli.recipe_source import CONFIG, built_in, description, module_of, refuse_absent, refuse_unknown
 from slap.core.errors import UserError
 from slap.core.files import read_yaml
+from slap.core.own_files import is_own
 from slap.core.registry import load_plugins
 
 
@@ -29,7 +30,7 @@ def main(command: str, about: str, arguments: Sequence[str]) -> int:
         ValueError: an option, recipe, plug-in or checkpoint that does not exist or does not fit.
         FileNotFoundError: a file that does not exist.
     """
-    asked, rest = _ask_first(arguments)
+    asked, rest, unnamed = _ask_first(arguments)
     if not asked.recipe:
         if {"-h", "--help"} & set(rest):
             print(_help_without_recipe(command, about))
@@ -40,14 +41,15 @@ def main(command: str, about: str, arguments: Sequence[str]) -> int:
     load_plugins(asked.plugins)
     from slap.cli import recipe_cli
 
-    recipe_cli.run(command, about, recipe_cli.load(asked.recipe), asked.plugins, rest)
+    recipe_cli.run(command, about, recipe_cli.load(asked.recipe), asked.plugins, rest, unnamed)
     return 0
 
 
-def _ask_first(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+def _ask_first(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str], Path | None]:
     """Return the recipe and the plug-ins, on which the other options depend, and the remaining arguments.
 
-    They may come from the command line, from a config file, or from the one that lies beside the checkpoint.
+    They may come from the command line, from a config file, or from the one that lies beside the checkpoint. The path
+    of the latter is returned too if it is not the user's own; see `slap.cli.recipe_beside`.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe")
@@ -58,7 +60,9 @@ def _ask_first(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
     seen, _ = parser.parse_known_args(arguments)
     beside = Path(seen.ckpt_path or "").parent / CONFIG
     if not asked.recipe and not seen.config and seen.ckpt_path and beside.is_file():
-        _refuse_code_beside(beside)
+        if not is_own(beside):
+            asked.recipe = refuse_imports(beside, arguments)
+            return asked, rest, beside
         seen.config = [str(beside)]
         rest = ["--config", str(beside), *rest]
     for path in map(Path, seen.config):
@@ -66,33 +70,7 @@ def _ask_first(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
             config = read_yaml(path)
             asked.recipe = seen.recipe or config.get("recipe") or asked.recipe
             asked.plugins += [plugin for plugin in config.get("plugins") or [] if plugin not in asked.plugins]
-    return asked, rest
-
-
-def _refuse_code_beside(config: Path) -> None:
-    """Refuse a config that nobody named if it would import code from its own folder: it may have come with it.
-
-    Raises:
-        ValueError: it would; says how to do so knowingly.
-    """
-    named = read_yaml(config)
-    recipe, plugins = named.get("recipe"), named.get("plugins") or []
-    folder = config.resolve().parent
-    for module in [recipe, *plugins] if isinstance(plugins, list) else [recipe, plugins]:
-        if isinstance(module, str) and _file_of(module).is_relative_to(folder):
-            raise UserError(
-                f"{config}, which lies beside the checkpoint, would import {module}, which came with it; look at it, "
-                f"and if you trust it, name the config yourself: --config {config}"
-            )
-
-
-def _file_of(module: str) -> Path:
-    """Return the path of a module by its path or dotted name, as far as that is known without an import."""
-    if module.endswith(".py"):
-        return Path(module).resolve()
-    top = module.split(".")[0]
-    here = [path for path in (Path(f"{top}.py"), Path(top)) if path.exists()]
-    return here[0].resolve() if here else Path(os.sep)
+    return asked, rest, None
 
 
 def _help_without_recipe(command: str, about: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import re
 import shlex
 import sys
@@ -16,15 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from jsonargparse.typing import class_from_function
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from slap.cli.recipe_beside import plain_options
 from slap.cli.recipe_checkpoint import HELP, named, to_evaluate
 from slap.cli.recipe_source import CONFIG, built_in, module_of
 from slap.core.checkpoint_file import provenance
 from slap.core.errors import UserError, suggest
+from slap.core.own_files import mark_own
 from slap.core.registry import found_module
 from slap.model.network import Weights
 from slap.training.callbacks.test_report import ReportWriter
@@ -38,6 +42,8 @@ from slap.training.predict import whole_clips, windows_elsewhere
 PARTS = {"model": SLAP, "data": LightningDataModule, "trainer": Trainer}
 """The functions of a recipe, with what they return."""
 
+log = logging.getLogger(__name__)
+
 SEED = 0
 """Of a run that names none: runs are repeatable unless asked otherwise."""
 
@@ -47,7 +53,14 @@ UNKNOWN = re.compile(
 """How the parser complains of an unknown option on the command line, and in a config file."""
 
 
-def run(command: str, about: str, recipe: Recipe, plugins: Sequence[str], arguments: Sequence[str]) -> None:
+def run(
+    command: str,
+    about: str,
+    recipe: Recipe,
+    plugins: Sequence[str],
+    arguments: Sequence[str],
+    unnamed: Path | None = None,
+) -> None:
     """Run one of the commands on a recipe.
 
     Args:
@@ -56,6 +69,7 @@ def run(command: str, about: str, recipe: Recipe, plugins: Sequence[str], argume
         recipe: the run.
         plugins: what `--plugins` named; imported already, kept for the saved config.
         arguments: the other options.
+        unnamed: a config of which only plain values are taken.
 
     Raises:
         ValueError: an option or a checkpoint that does not exist or does not fit.
@@ -64,7 +78,7 @@ def run(command: str, about: str, recipe: Recipe, plugins: Sequence[str], argume
     # Lightning's own use of torch, once per run; nothing that its user could mend.
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", module="lightning")
     try:
-        RecipeCLI(command, about, recipe, plugins, arguments).run()
+        RecipeCLI(command, about, recipe, plugins, arguments, unnamed).run()
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
 
@@ -126,12 +140,19 @@ class RecipeCLI(LightningCLI):
         recipe: the run.
         plugins: what `--plugins` named; imported already, kept for the saved config.
         arguments: the other options.
+        unnamed: a config of which only plain values are taken, see `slap.cli.recipe_beside`.
     """
 
     def __init__(
-        self, command: str, about: str, recipe: Recipe, plugins: Sequence[str], arguments: Sequence[str]
+        self,
+        command: str,
+        about: str,
+        recipe: Recipe,
+        plugins: Sequence[str],
+        arguments: Sequence[str],
+        unnamed: Path | None = None,
     ) -> None:
-        self.command, self.recipe = command, recipe
+        self.command, self.recipe, self.unnamed = command, recipe, unnamed
         names = {part: f"{recipe.module}_{part}".replace(".", "_") for part in ("model", "data", "trainer")}
         super().__init__(
             model_class=class_from_function(recipe.model, name=names["model"]),
@@ -164,6 +185,9 @@ class RecipeCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; unlike the parent's, it answers an unknown option with the valid ones."""
+        if self.unnamed is not None:
+            defaults = yaml.safe_load(parser.dump(parser.get_defaults(), skip_none=False, skip_validation=True))
+            args = ["--config", json.dumps(plain_options(self.unnamed, defaults, args)), *args]
         try:
             self.config = parser.parse_args(args)
         except argparse.ArgumentError as error:
@@ -265,3 +289,12 @@ class SaveConfig(SaveConfigCallback):
             path = Path(trainer.default_root_dir) / CONFIG
             path.parent.mkdir(parents=True, exist_ok=True)
             self.parser.save(config, str(path), skip_none=False, overwrite=True)
+            _remember(path)
+
+
+def _remember(config: Path) -> None:
+    """Mark a config as the user's own, so that `--ckpt_path` alone repeats its options."""
+    try:
+        mark_own(config)
+    except OSError as error:
+        log.warning("%s cannot be remembered as yours, so commands need `--config %s`: %s", config, config, error)

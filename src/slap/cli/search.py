@@ -20,8 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slap.cli.options import as_records, printable, tell
-from slap.core.errors import UserError
+from slap.cli.options import as_records, tell
+from slap.core.errors import UserError, printable
 
 if TYPE_CHECKING:
     from slap.search.query import Hit, Index

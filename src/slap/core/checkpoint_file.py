@@ -89,8 +89,13 @@ def verify(path: Path) -> None:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            packed = [member.filename for member in archive.infolist() if member.compress_type != zipfile.ZIP_STORED]
+            if packed:  # torch compresses nothing; a kilobyte could unpack to gigabytes
+                raise DamagedCheckpointError(f"{path} is refused: its part {packed[0]} is compressed")
             folders = [member.filename for member in archive.infolist() if member.external_attr & DIRECTORY]
             wrong = next(iter(folders), None) or archive.testzip()
+    except DamagedCheckpointError:
+        raise
     except (zipfile.BadZipFile, zlib.error, struct.error, ValueError, RuntimeError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a place before the file's beginning
             raise

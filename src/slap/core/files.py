@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
-from slap.core.errors import UserError
+from slap.core.errors import UserError, printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,6 +83,19 @@ def append_line(path: str | Path, line: str) -> None:
         os.close(file)
 
 
+def open_plain(path: str | Path) -> BufferedReader:
+    """Open a file to read its bytes; a pipe, which would wait for ever, a device and a folder are refused.
+
+    Raises:
+        OSError: there is no such file, it is no plain file, or it cannot be read.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "is no plain file", str(path))
+    return os.fdopen(file, "rb")
+
+
 class FileStamp(NamedTuple):
     """The size and time of a file, by which a changed file is recognized without reading it; a list in JSON.
 
@@ -100,6 +116,44 @@ class FileStamp(NamedTuple):
         """
         status = Path(path).stat()
         return cls(status.st_size, status.st_mtime_ns)
+
+
+def file_inside(folder: Path, name: str, root: Path | None = None) -> Path:
+    """Return the path of a file of a folder that others made, by its name.
+
+    Args:
+        folder: the folder.
+        name: a plain name, e.g. from another file of the folder.
+        root: the folder that links may lead to, at any depth; default: `folder`.
+
+    Raises:
+        UserError: the name is none, the file is missing, or it is a link to elsewhere.
+    """
+    if Path(name).name != name or "\0" in name:
+        raise UserError(f"{folder}: {printable(name)!r} is refused: it must be the name of a file in this folder")
+    path = folder / name
+    if not path.is_file():
+        there = ", ".join(sorted(printable(other.name) for other in folder.iterdir())) or "nothing"
+        raise UserError(f"{folder} has no {name}; it has {there}")
+    if not path.resolve().is_relative_to((root or folder).resolve()):
+        raise UserError(f"{path} is a link out of its folder, to {path.resolve()}; copy the file if you trust it")
+    return path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read the object that a JSON file holds.
+
+    Raises:
+        UserError: it is no JSON, no UTF-8 text, or no object.
+        OSError: it cannot be read.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} must hold an object, not a {type(found).__name__}")
+    return found
 
 
 def sha256_of(path: Path) -> str:

@@ -331,7 +331,7 @@ def _use_of(name: str, path: Path, uses: Sequence[Use], label: str, columns: Col
     if "captions" in uses and not label:
         return "captions", ""
     if "segments" in uses:
-        return _segmented(path, label, columns)
+        return _segmented(name, path, label, columns)
     offered = [pair for pair in _annotations(path, uses, columns) if pair[0] != "captions"]
     chosen = [pair for pair in offered if not label or pair[1] == label]
     if len(chosen) == 1:
@@ -344,7 +344,7 @@ def _use_of(name: str, path: Path, uses: Sequence[Use], label: str, columns: Col
     raise NoDataError(f"{path} has labels for several tasks, {there}; name one, as in TASK/{name}/{chosen[0][1]}")
 
 
-def _segmented(path: Path, label: str, columns: Columns | None) -> tuple[Use, str]:
+def _segmented(name: str, path: Path, label: str, columns: Columns | None) -> tuple[Use, str]:
     """Check that clips of a manifest have segments.
 
     Raises:
@@ -353,7 +353,7 @@ def _segmented(path: Path, label: str, columns: Columns | None) -> tuple[Use, st
     from slap.datamodules.manifests.read import read_manifest
 
     if label:
-        raise NoDataError(f"segments belong to no task of labels; leave out /{label} in the name of the task")
+        raise NoDataError(f"segments belong to no task of labels; write TASK/{name} without /{label}")
     cuts = read_manifest(path, max_bad=1.0, columns=columns, captioned=False)
     if not any((cut.custom or {}).get("segments") for cut in cuts):
         raise NoDataError(f"{path} has no clip with `segments`, phrases with the time in which each is heard")

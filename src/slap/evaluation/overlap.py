@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from slap.core.own_files import is_own
 from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.filters import split_filter
 from slap.datamodules.manifests.read import read_manifest, read_names
 from slap.datamodules.overlap.warn import shared_by_name
+
+log = logging.getLogger(__name__)
 
 BY_NAME = {"id", "origin"}
 
@@ -67,8 +71,12 @@ def training_manifests(model: Path) -> list[Path]:
     """Return the training manifests that the configuration of a checkpoint's run names, and that are there.
 
     Args:
-        model: a checkpoint in the folder of its run, beside `config.yaml`; of anything else nothing is known.
+        model: a checkpoint beside the `config.yaml` of a run that the user trained at that place; of anything else
+            nothing is known.
     """
+    config = model.parent / "config.yaml"
+    if model.suffix == ".ckpt" and config.is_file() and not is_own(config):
+        log.warning("%s is not what your own `slap fit` wrote: name the training manifests with --train", config)
     named = _data_options(model).get("train")
     values = [*named.values()] if isinstance(named, dict) else [named]
     paths = [path for value in values for path in (value if isinstance(value, list) else [value])]
@@ -85,6 +93,8 @@ def training_columns(model: Path) -> Columns | None:
 def _data_options(model: Path) -> dict[str, Any]:
     config = model.parent / "config.yaml"
     if model.suffix != ".ckpt" or not config.is_file():
+        return {}
+    if not is_own(config):  # it could name any file
         return {}
     import yaml
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +11,12 @@ from typing import Any
 
 from torch import nn
 
+from slap.core.errors import printable
 from slap.core.files import read_yaml, sha256_of
 from slap.inference.network_backend import NetworkBackend
+
+MARKS = re.compile(r"[\\`*\[\]<>#|&]")
+"""Characters that Markdown and HTML read as something else."""
 
 NOT_STATED = "not stated"
 
@@ -49,10 +54,10 @@ def _data(config: Path) -> list[str]:
         return []
     options = read_yaml(config)
     train = (options.get("data") or {}).get("train")
-    lines = [f"recipe `{options['recipe']}`"] if isinstance(options.get("recipe"), str) else []
+    lines = [f"recipe {code(options['recipe'])}"] if isinstance(options.get("recipe"), str) else []
     values = [*train.values()] if isinstance(train, dict) else [train]
     paths = [path for value in values if value for path in (value if isinstance(value, list) else [value])]
-    return lines + [f"`{Path(str(path)).name}`" for path in paths]
+    return lines + [code(Path(str(path)).name) for path in paths]
 
 
 def _results(checkpoint: Path) -> dict[str, Any]:
@@ -76,17 +81,17 @@ def write_card(backend: NetworkBackend, card: Card, arguments: Mapping[str, Any]
     """
     network = backend.network
     licence = "other" if card.licence == NOT_STATED else card.licence
-    head = f"---\nlibrary_name: slap\nlicense: {licence}\npipeline_tag: zero-shot-audio-classification\n"
+    head = f"---\nlibrary_name: slap\nlicense: {_scalar(licence)}\npipeline_tag: zero-shot-audio-classification\n"
     head += "tags:\n- audio\n- clap\n- slap\n---\n"
     rows = {
-        "audio encoder": f"`{json.dumps(arguments['audio'])}`, {_millions(network.audio)}",
-        "text encoder": f"`{json.dumps(arguments['text'])}`, {_millions(network.text)}",
-        "objectives kept": ", ".join(f"`{name}`" for name in arguments["objectives"]) or "none",
+        "audio encoder": f"{code(json.dumps(arguments['audio']))}, {_millions(network.audio)}",
+        "text encoder": f"{code(json.dumps(arguments['text']))}, {_millions(network.text)}",
+        "objectives kept": ", ".join(map(code, arguments["objectives"])) or "none",
         "shared dimension": str(backend.embedding_dim),
         "sample rate": f"{backend.sample_rate} Hz, mono; other audio is resampled, and its channels become one",
         "longest clip in one pass": f"{backend.max_seconds:g} s; longer audio goes in overlapping windows",
         "training steps": NOT_STATED if card.steps is None else str(card.steps),
-        "licence of the weights": card.licence,
+        "licence of the weights": plain(card.licence),
     }
     if card.stored_in:
         rows["precision of the file"] = f"{card.stored_in}; loaded, and computed with, in float32"
@@ -96,7 +101,7 @@ def write_card(backend: NetworkBackend, card: Card, arguments: Mapping[str, Any]
     data = "\n".join(f"- {line}" for line in card.data) or "Not stated."
     return "\n\n".join(
         [
-            head + f"\n# {card.name}",
+            head + f"\n# {plain(card.name)}",
             "A language-audio model (SLAP, arXiv 2601.12594): sounds and texts in one space, of any duration.",
             table,
             f"## Training data\n\n{data}",
@@ -105,6 +110,34 @@ def write_card(backend: NetworkBackend, card: Card, arguments: Mapping[str, Any]
             f"## Limits\n\n{_LIMITS}\n",
         ]
     )
+
+
+def plain(text: str) -> str:
+    r"""Escape a text so that Markdown shows it as it is, also in a table.
+
+    Example:
+        >>> print(plain("a_b | <img src=x> [c](d)"))
+        a_b \| \<img src=x\> \[c\](d)
+    """
+    return MARKS.sub(r"\\\g<0>", printable(text))
+
+
+def code(text: str) -> str:
+    r"""Write a text as code in Markdown, also in a table and if it has backticks in it.
+
+    Example:
+        >>> print(code("a.csv"), code("a`b|c"))
+        `a.csv` `` a`b\|c ``
+    """
+    shown = printable(text).replace("|", r"\|")
+    longest = max(map(len, re.findall("`+", shown)), default=0)
+    fence, space = "`" * (longest + 1), " " * bool(longest)
+    return f"{fence}{space}{shown}{space}{fence}"
+
+
+def _scalar(text: str) -> str:
+    """Write a text as a value of YAML."""
+    return text if re.fullmatch(r"[\w.+-]+", text) else json.dumps(text)
 
 
 def _millions(module: nn.Module) -> str:
@@ -118,7 +151,9 @@ def _metrics(card: Card) -> str:
     lines += ["| metric | value | 95 % interval | chance | count |", "|---|---:|---:|---:|---:|"]
     for name, result in card.results.items():
         interval = f"{result['low']:.1f} to {result['high']:.1f}"
-        lines.append(f"| {name} | {result['value']:.1f} | {interval} | {result['chance']:.1f} | {result['count']} |")
+        lines.append(
+            f"| {plain(name)} | {result['value']:.1f} | {interval} | {result['chance']:.1f} | {result['count']} |"
+        )
     return "\n".join(lines)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from slap.core.errors import UserError
+from slap.core.outline import outline, refuse_misfit
 from slap.core.registry import plugins
 from slap.model.contracts import AlignsFrames, AudioEncoder, Calibrated, Classifier, TextEncoder, Writes
 from slap.model.finite_weights import require_finite
@@ -96,17 +97,14 @@ def build(
     Raises:
         ValueError: an unknown plug-in or argument, or a state that lacks weights, has others, or is not finite.
     """
+    saved = _as_saved(arguments)
     with uninitialized():
-        network = Network(**_as_saved(arguments))
+        described = outline(lambda: Network(**saved), state)
+        if described is not None:  # before memory is allocated
+            refuse_misfit(described, state)
+        network = Network(**saved)
+    refuse_misfit(network, state)
     wanted = network.state_dict()
-    missing = sorted(set(wanted) - set(state))
-    shapes = [
-        f"{name} has {tuple(state[name].shape)} for {tuple(value.shape)}"
-        for name, value in wanted.items()
-        if name in state and isinstance(value, Tensor) and not _extra(name) and state[name].shape != value.shape
-    ]
-    if missing or shapes:
-        raise UserError(f"the weights do not fit the model: missing are {missing or 'none'}; of other shape: {shapes}")
     if not trust:
         hint = "take another checkpoint of the run (trust=True loads it anyway)"
         require_finite(network, {name: state[name] for name in wanted}, hint)
@@ -132,10 +130,6 @@ def cast(network: Network, dtype: torch.dtype) -> Network:
         if weights.dim() and id(weights) not in kept:
             weights.data = weights.data.to(dtype)
     return network
-
-
-def _extra(name: str) -> bool:
-    return name.endswith("_extra_state")
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from slap.core.calibration import Calibration
 from slap.core.errors import UserError, suggest
-from slap.core.files import atomic_write, digest
+from slap.core.files import atomic_write, digest, read_json
 from slap.inference.backend import AudioTextModel
 from slap.inference.model_card import Card, write_card
 from slap.inference.network_backend import NetworkBackend
@@ -133,10 +133,9 @@ def _stored(name: str, value: Tensor, precision: Precision | None) -> Tensor:
 def recognizes(folder: Path) -> bool:
     """Return True if a folder holds a saved model of SLAP."""
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return (folder / CONFIG).is_file() and read_json(folder / CONFIG).get("model_type") == KIND
+    except (OSError, UserError):
         return False
-    return isinstance(config, dict) and config.get("model_type") == KIND
 
 
 def read(
@@ -184,11 +183,8 @@ def _inside(folder: Path, name: str, root: Path | None) -> Path:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON: {error}") from error
-    if not isinstance(config, dict) or config.get("model_type") != KIND:
+    config = read_json(path)
+    if config.get("model_type") != KIND:
         raise UserError(f"{path} describes no model of SLAP")
     if config.get("format") != FORMAT:
         raise UserError(f"{path} has format {config.get('format')!r}; this version reads {FORMAT}: update slap-audio")

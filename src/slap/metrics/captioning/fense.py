@@ -85,10 +85,12 @@ class Fense:
 
         encoder, checkpoint = _only(folder, f"*/{SENTENCE_ENCODER}").parent, _only(folder, "*.ckpt")
         self.device = torch.device(device)
-        self.sentences = SentenceTransformer(str(encoder), device=str(device), local_files_only=True)
+        self.sentences = SentenceTransformer(
+            str(encoder), device=str(device), local_files_only=True, trust_remote_code=False
+        )
         self.classifier, made_from = _classifier(checkpoint, folder)
         self.classifier.to(self.device)
-        self.tokenizer = AutoTokenizer.from_pretrained(str(made_from), local_files_only=True)
+        self.tokenizer = AutoTokenizer.from_pretrained(str(made_from), local_files_only=True, trust_remote_code=False)
         self.settings = {
             "sentence_encoder": encoder.name,
             "error_classifier": checkpoint.name,
@@ -184,8 +186,8 @@ def _classifier(checkpoint: Path, folder: Path) -> tuple[ErrorClassifier, Path]:
             f"{checkpoint.name} was made from {content['model_type']}, whose config.json and tokenizer belong into "
             f"{made_from}"
         )
-    config = AutoConfig.from_pretrained(str(made_from), local_files_only=True)
-    model = ErrorClassifier(AutoModel.from_config(config), content["num_classes"])
+    config = AutoConfig.from_pretrained(str(made_from), local_files_only=True, trust_remote_code=False)
+    model = ErrorClassifier(AutoModel.from_config(config, trust_remote_code=False), content["num_classes"])
     # Older versions of transformers kept the numbers of positions among the weights.
     state = {name: value for name, value in content["state_dict"].items() if not name.endswith("position_ids")}
     model.load_state_dict(state)

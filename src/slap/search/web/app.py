@@ -25,7 +25,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from slap.audio.reader import AudioFile
-from slap.core.errors import UserError
+from slap.core.data_root import ElsewhereError, open_audio
+from slap.core.errors import UserError, printable
 from slap.inference.spectrogram import segment_png
 from slap.search.query import Hit, Index
 from slap.search.store import WindowRow
@@ -179,8 +180,8 @@ class _Pages:
         folder = Path(self.index.metadata.folder)
         inside = not Path(row.path).is_absolute() and ".." not in Path(row.path).parts
         try:
-            file = (folder / row.path).open("rb") if inside else None
-        except OSError:
+            file = open_audio(folder / row.path) if inside else None
+        except (OSError, ElsewhereError):
             file = None
         if file is None:
             raise HTTPException(404, "this file is no longer there; run `slap index` again")
@@ -205,7 +206,7 @@ async def _broken(request: Request, error: Exception) -> Response:
 
 
 def _hits(hits: list[Hit]) -> Response:
-    return JSONResponse({"hits": [asdict(hit) for hit in hits]})
+    return JSONResponse({"hits": [{**asdict(hit), "path": printable(hit.path)} for hit in hits]})
 
 
 def _text(request: Request) -> str:

@@ -18,6 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from slap.core.bad_clip import BAD_CLIPS
 from slap.core.batch import Batch
+from slap.core.errors import printable_text
 from slap.core.files import atomic_write
 from slap.metrics.choice import tied_line
 from slap.metrics.finite import not_finite_line
@@ -90,7 +91,7 @@ class ReportWriter(Callback):
             folder = Path(trainer.default_root_dir) / FOLDER / tested.name
             write(folder, evaluation, tested, self._samples)
             lines = [metrics_text(evaluation.results), *notes(evaluation, tested)]
-            print("\n" + "\n\n".join(lines) + f"\n\nMore in {folder / 'report.md'}")
+            print("\n" + printable_text("\n\n".join(lines)) + f"\n\nMore in {folder / 'report.md'}")
 
 
 def notes(evaluation: HeldOutMetrics, tested: Provenance) -> list[str]:
