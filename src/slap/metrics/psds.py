@@ -83,7 +83,7 @@ def _drawn(known: _Known, members: Sequence[Sequence[str]], drawn: Tensor) -> Te
 
 @dataclass
 class _Known:
-    """What each clip adds to the counts of one scenario, with the truth and the duration of each, by clip."""
+    """Changes that each clip makes to the counts of one scenario, with the truth and the duration of each, by clip."""
 
     library: ModuleType
     deltas: Mapping[str, Mapping[str, tuple[Any, Mapping[str, Any]]]]
