@@ -29,7 +29,7 @@ import numpy as np
 from lhotse.cut import Cut
 
 from slap.core.bad_clip import BadClip
-from slap.core.files import FileStamp, atomic_write
+from slap.core.files import FileStamp, atomic_write, open_plain
 from slap.datamodules.manifests.index_file import check_arrays, read_arrays
 from slap.datamodules.manifests.lines import raw_lines
 from slap.datamodules.manifests.sequence import key_of, origin_keys
@@ -91,7 +91,7 @@ class CutIndex:
         if self.data is not None:
             raw = self.data[start:stop]
         else:
-            with self.path.open("rb", buffering=0) as file:
+            with open_plain(self.path) as file:
                 file.seek(start)
                 raw = file.read(stop - start)
         return gzip.decompress(raw) if self.gzipped else raw

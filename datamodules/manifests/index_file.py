@@ -16,6 +16,8 @@ from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 
+from slap.core.files import open_plain
+
 LONGEST = 1e9
 """Largest duration, seconds."""
 
@@ -31,7 +33,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         ValueError: an array is compressed, declares another size than it has, or is of another type.
         OSError, BadZipFile, KeyError: there is no such file, or it is none.
     """
-    with path.open("rb") as file, ZipFile(file) as archive:
+    with open_plain(path) as file, ZipFile(file) as archive:
         return {info.filename.removesuffix(".npy"): _array(archive, info.filename) for info in archive.infolist()}
 
 

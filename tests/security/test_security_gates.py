@@ -43,6 +43,7 @@ GATES = {
 
 OTHERS = {
     *("datamodules/corpora/csv_lists.py", "datamodules/manifests/cut_index.py", "datamodules/manifests/lines.py"),
+    "datamodules/manifests/index_file.py",
     *("datamodules/huggingface/read.py", "datamodules/huggingface/stream.py", "datamodules/prepare/headers.py"),
     *("datamodules/remote/room.py", "datamodules/remote/tars.py", "datamodules/remote/uses.py"),
     *("datamodules/synthetic/__init__.py", "src/slap/inference/embedding_table.py"),
