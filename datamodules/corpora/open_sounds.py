@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from slap.core.errors import UserError, suggest
 from slap.datamodules.corpora.digits_and_sounds import digits, sounds
 from slap.datamodules.corpora.esc50 import ESC50
 from slap.datamodules.corpora.open_sounds_words import (
@@ -56,7 +57,7 @@ Found = Iterator[tuple[Clip, Part]]
 log = logging.getLogger(__name__)
 
 
-def present(root: Path, speaker: str = "theo") -> dict[str, list[tuple[Clip, Part]]]:
+def present(root: Path, speaker: str = "theo", names: Sequence[str] = ()) -> dict[str, list[tuple[Clip, Part]]]:
     """Return the clips of each corpus that is there, each with the part that it belongs to.
 
     Those that are not there are named in the log.
@@ -64,16 +65,20 @@ def present(root: Path, speaker: str = "theo") -> dict[str, list[tuple[Clip, Par
     Args:
         root: folder of the corpora.
         speaker: speaker of the digits who is held out; the next one by name is for development.
+        names: corpora to read, default: all.
 
     Raises:
         FileNotFoundError: there is none of the corpora.
-        UserError: a corpus is not in its layout, or there is no such speaker.
+        UserError: there is no corpus of a name, a corpus is not in its layout, or there is no such speaker.
     """
-    folders = {name: _folder(Path(root), name) for name in CORPORA}
+    unknown = next((name for name in names if name not in CORPORA), None)
+    if unknown is not None:
+        raise UserError(f"open_sounds has no corpus {unknown!r}; {suggest(unknown, CORPORA)}")
+    folders = {name: _folder(Path(root), name) for name in CORPORA if not names or name in names}
     missing = [name for name, folder in folders.items() if folder is None]
-    if len(missing) == len(CORPORA):
+    if len(missing) == len(folders):
         raise FileNotFoundError(
-            f"there is none of the corpora {', '.join(CORPORA)} in {root} or {Path(root) / 'corpora'}; each is a "
+            f"there is none of the corpora {', '.join(folders)} in {root} or {Path(root) / 'corpora'}; each is a "
             "folder of that name, and the README says where to get them"
         )
     if missing:

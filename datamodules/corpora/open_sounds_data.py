@@ -41,6 +41,7 @@ def data_module(
     manifests: str,
     part: Evaluated = "final",
     held_out_speaker: str = "theo",
+    corpora: Sequence[str] = (),
     questions: int = 200,
     transforms: Sequence[Transform] | None = None,
     **options: Any,
@@ -54,12 +55,13 @@ def data_module(
             development; "final" trains on all but the held-out parts and tests on those, without validation, since
             nothing may be selected on them.
         held_out_speaker: speaker of the digits who is held out.
+        corpora: names of the corpora to read: esc50, urbansound8k, speechcommands, ravdess, esc10, fsdd; default: all.
         questions: least number of questions of each kind about scenes of the clips to evaluate on, see
             `slap.datamodules.corpora.open_sounds_scenes`; 0 has no scenes.
         transforms: transforms of training batches; default: scenes of half of the clips.
         **options: any other option of `AudioTextData`.
     """
-    written = write_manifests(root, manifests, part, held_out_speaker)
+    written = write_manifests(root, manifests, part, held_out_speaker, corpora)
     evaluated = [written.evaluate]
     if questions:
         evaluated.append(write_scenes(written.evaluate, written.evaluate.parent, scene_words(), questions))
@@ -73,7 +75,11 @@ def data_module(
 
 
 def write_manifests(
-    root: str | Path, folder: str | Path, part: Evaluated = "final", held_out_speaker: str = "theo"
+    root: str | Path,
+    folder: str | Path,
+    part: Evaluated = "final",
+    held_out_speaker: str = "theo",
+    corpora: Sequence[str] = (),
 ) -> Manifests:
     """Write a training manifest for each corpus, and one of all clips to evaluate on.
 
@@ -85,6 +91,7 @@ def write_manifests(
         folder: folder to write to.
         part: see `data_module`.
         held_out_speaker: speaker of the digits who is held out.
+        corpora: names of the corpora to read; default: all.
 
     Raises:
         FileNotFoundError: there is none of the corpora.
@@ -92,7 +99,7 @@ def write_manifests(
     """
     if part not in ("develop", "final"):
         raise UserError(f"part is 'develop' or 'final', got {part!r}")
-    found = present(Path(root), held_out_speaker)
+    found = present(Path(root), held_out_speaker, corpora)
     clips = [pair for pairs in found.values() for pair in pairs]
     wanted: Part = "develop" if part == "develop" else "held_out"
     kept_back: set[Part] = {"develop", "held_out"} if part == "develop" else {"held_out"}

@@ -159,6 +159,12 @@ def test_any_of_the_corpora_will_do_and_the_others_are_named(root: Path, tmp_pat
         present(tmp_path / "m")
 
 
+def test_some_of_the_corpora_may_be_named(root: Path) -> None:
+    assert list(present(root, "bob", ["speechcommands", "fsdd"])) == ["speechcommands", "fsdd"]
+    with pytest.raises(ValueError, match="open_sounds has no corpus 'fsd'; did you mean 'fsdd'"):
+        present(root, "bob", ["fsd"])
+
+
 def test_classes_that_are_the_same_sound_share_their_captions() -> None:
     for one, other in [("dog", "dog bark"), ("engine", "engine idling"), ("crying baby", "baby cry")]:
         assert sound_captions(one) == sound_captions(other)
