@@ -51,7 +51,7 @@ def network() -> Network:
 @torch.no_grad()
 def embed(model: Network, patches: Packed) -> Tensor:
     """Patches to embeddings, (B, E), in the precision of the model."""
-    values = patches.values.to(model.audio_pool.query.dtype)
+    values = patches.values.to(model.audio_pool.dtype)
     return model.audio_pool(model.audio(patches.replace(values)))
 
 

@@ -3,6 +3,7 @@
 from slap.encoders.audio_transformer import AudioTransformer
 from slap.encoders.hf.ast import HFAST
 from slap.encoders.hf.clap import HFCLAP
+from slap.encoders.hf.clap_text import HFCLAPText
 from slap.encoders.hf.modernbert import ModernBERT
 from slap.encoders.hf.text import HFText
 from slap.encoders.hf.wav2vec2 import HFWav2Vec2
@@ -13,6 +14,7 @@ __all__ = [
     "HFAST",
     "HFCLAP",
     "AudioTransformer",
+    "HFCLAPText",
     "HFText",
     "HFWav2Vec2",
     "HFWhisper",

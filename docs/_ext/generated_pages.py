@@ -19,6 +19,15 @@ from sphinx.application import Sphinx
 DOCS = Path(__file__).parents[1]
 
 
+STABLE = """\
+Stable are these names and what they take and return, the commands and their options, the options of recipes, the names
+and arguments of plug-ins, the contracts of ``slap.model.contracts``, the entry points, and the formats of checkpoints,
+exported folders and indexes. Before version 1.0 a release may still change one of them; the changelog then names the
+change and what to write instead. All else may change with every release: what is imported from a module below, and the
+layers within an encoder."""
+"""The promise of the page about the Python API."""
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Write the pages when Sphinx begins."""
     app.connect("builder-inited", write_pages)
@@ -64,6 +73,7 @@ def api_index(rooms: list[str]) -> str:
         f"{heading('Python API')}\n"
         "The names that most programs need lie in ``slap`` itself:\n\n"
         f".. list-table::\n   :header-rows: 1\n\n   * - name\n     - defined as\n{names}\n\n"
+        f"{STABLE}\n\n"
         "Everything else is imported from its module. Each room of the package has a page; "
         "the rooms are listed from the top layer down.\n\n"
         f".. toctree::\n   :maxdepth: 1\n\n{toctree}\n"

@@ -23,6 +23,7 @@ class HFAudioEncoder(AudioEncoder):
         step: seconds from one time coordinate of its patches (`positions[:, 0]`) to the next; None if patches have no
             time.
         mask_token: (D,), replaces the content of hidden patches.
+        extractor: arguments of its feature extractor.
 
     Args:
         model: the model of transformers.
@@ -50,7 +51,7 @@ class HFAudioEncoder(AudioEncoder):
         self.width = width
         self.sample_rate: int = extractor.sampling_rate
         self.mask_token = nn.Parameter(torch.randn(token_width or width) * 0.02)
-        self._extractor = describe_extractor(extractor)
+        self.extractor = describe_extractor(extractor)
         self._lr_scale = lr_scale
         if checkpointing:
             recompute(model)
@@ -63,7 +64,7 @@ class HFAudioEncoder(AudioEncoder):
         """Return the arguments that rebuild this encoder without hub and folders: the weights are saved."""
         replaced = (*self.sources, "size", "config", "extractor")
         kept = {name: value for name, value in options.items() if name not in replaced}
-        made = {"config": describe_config(self.model.config), "extractor": self._extractor}
+        made = {"config": describe_config(self.model.config), "extractor": self.extractor}
         return {**kept, **made, "lr_scale": self._lr_scale}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -19,7 +19,9 @@ from slap.core.packed import Packed
 from slap.core.registry import register
 from slap.encoders.hf.attention import use_packed_attention
 from slap.encoders.hf.audio_base import HFAudioEncoder, hide
+from slap.encoders.hf.clap_graph import ClapGraph
 from slap.encoders.hf.clap_logmel import ClapLogMel
+from slap.encoders.hf.clap_pooling import ClapAudioPooling, check_pooling
 from slap.encoders.hf.pretrained import (
     describe_extractor,
     make_config,
@@ -31,6 +33,7 @@ from slap.encoders.hf.pretrained import (
 )
 from slap.encoders.hf.windows import cut, join
 from slap.encoders.specaugment import SpecAugment
+from slap.nn.pooling import Pooling
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"depths": [1, 1, 2, 1], "patch_embeds_hidden_size": 32, "hidden_size": 256},
@@ -60,6 +63,9 @@ class HFCLAP(HFAudioEncoder):
         config: arguments of transformers' `ClapAudioConfig`, for a model with random weights.
         extractor: arguments of transformers' `ClapFeatureExtractor`; each replaces that of `pretrained`.
         revision: branch, tag or commit of `pretrained` on the hub. Default: the newest.
+        projection: pool as CLAP does: the mean of the features, and CLAP's projection, whose dimensions must be those
+            of the model. Models that begin from a whole CLAP model (`--model.start FOLDER`) have it; beside
+            `pretrained`, which brings the encoder alone, it is refused. False: by attention, as with other encoders.
         lr_scale: factor on the learning rate of the model's parameters. Default: 0.1 for pretrained weights and 1 for
             random ones (our choice).
         mask_bands: maximal width of a SpecAugment mask in frequency, in mel bands; 0 for none.
@@ -80,12 +86,18 @@ class HFCLAP(HFAudioEncoder):
         config: Mapping[str, Any] | None = None,
         extractor: Mapping[str, Any] | None = None,
         revision: str | None = None,
+        projection: bool = False,
         lr_scale: float | None = None,
         mask_bands: int = 12,
         mask_share: float = 0.15,
         checkpointing: bool = False,
     ) -> None:
         one_at_most(pretrained=pretrained, size=size, config=config)
+        if pretrained and projection:
+            raise UserError(
+                f"`pretrained` brings CLAP's audio encoder alone, and its projection would be random: begin from the "
+                f"whole model (--model.start {pretrained}), or leave out `projection`"
+            )
         use_packed_attention()
         from transformers import ClapAudioConfig, ClapFeatureExtractor, ClapModel
         from transformers.models.clap.modeling_clap import ClapAudioModel
@@ -101,8 +113,10 @@ class HFCLAP(HFAudioEncoder):
         shape, encoder = model.config, model.audio_encoder
         scale = scale_of(lr_scale, pretrained)
         super().__init__(model, features, encoder.num_features, scale, False, shape.patch_embeds_hidden_size)
+        self.projection = projection
         self.checkpointing = checkpointing  # transformers does not offer it for this model
         self.logmel = ClapLogMel(features)
+        self.longest: int = self.logmel.longest
         self.augment = SpecAugment(mask_bands, mask_share)
         self.chunks, self.bands = encoder.freq_ratio, shape.num_mel_bins
         self.grid = encoder.input_resolutions[-1][0]
@@ -131,11 +145,15 @@ class HFCLAP(HFAudioEncoder):
 
     def forward(self, patches: Packed, hidden: Tensor | None = None) -> Packed:
         """Encode patches, (N, cell x cell), as dense features, (N, D); `hidden` as in `AudioEncoder`."""
+        return patches.replace(self.encode(patches.values, hidden))
+
+    def encode(self, values: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Encode the values of patches of whole windows, (N, cell x cell), as dense features, (N, D)."""
         encoder = self.model.audio_encoder
         names = {"c": self.chunks, "f": self.bands // self.cell, "i": self.cell, "j": self.cell, "t": self.grid}
         norm = encoder.batch_norm
         weight = rearrange(torch.stack([norm.weight, norm.bias]), "n (f j) -> n 1 f 1 j", j=self.cell)
-        cells = rearrange(patches.values, "(x f) (i j) -> x f i j", f=names["f"], j=self.cell)
+        cells = rearrange(values, "(x f) (i j) -> x f i j", f=names["f"], j=self.cell)
         cells = (cells * weight[0] + weight[1]).flatten(2).flatten(0, 1)
         cells = hide(cells, hidden, 0.0)
         image = rearrange(cells, "(w c t f) (i j) -> w 1 (c f j) (t i)", **names)
@@ -150,7 +168,18 @@ class HFCLAP(HFAudioEncoder):
             else:
                 x = stage(x, size)[0]
         names = {name: names[name] for name in "cft"}
-        return patches.replace(rearrange(encoder.norm(x), "w (c f t) d -> (w c t f) d", **names))
+        return rearrange(encoder.norm(x), "w (c f t) d -> (w c t f) d", **names)
+
+    def pooling(self, embedding_dim: int, duration: bool = False) -> Pooling:
+        """Make CLAP's own head where the argument `projection` asks for it, see `Encoder.pooling`."""
+        if not self.projection:
+            return super().pooling(embedding_dim, duration)
+        check_pooling(self.model.config, self.width, embedding_dim, duration)
+        return ClapAudioPooling(self.model.config)
+
+    def graph(self) -> nn.Module:
+        """Return this encoder for one clip, (T,) samples to (N, D)."""
+        return ClapGraph(self)
 
     def _check(self, extractor: Any) -> None:
         shape = self.model.config

@@ -45,8 +45,8 @@ class ClapLogMel(nn.Module):
         bank = extractor.mel_filters if extractor.truncation == "fusion" else extractor.mel_filters_slaney
         # No buffers, so that they are not converted to a lower precision with the model: in quiet bands, rounding would
         # be louder than the sound.
-        self._bank = torch.from_numpy(bank).double()
-        self._hann = torch.hann_window(self.fft, dtype=torch.float64)
+        self.bank = torch.from_numpy(bank).double()
+        self.hann = torch.hann_window(self.fft, dtype=torch.float64)
 
     def forward(self, windows: Packed) -> Tensor:
         """Turn waveforms, (N,), into decibels, (W, T, F), float32.
@@ -59,7 +59,7 @@ class ClapLogMel(nn.Module):
         if windows.max_length > self.longest:
             raise UserError(f"a window has {windows.max_length} samples, the model takes {self.longest}")
         device = windows.values.device
-        self._bank, self._hann = self._bank.to(device), self._hann.to(device)
+        self.bank, self.hann = self.bank.to(device), self.hann.to(device)
         return torch.stack([self._decibels(self._padded(wave)) for wave in windows.unpack()])
 
     def _padded(self, wave: Tensor) -> Tensor:
@@ -72,6 +72,6 @@ class ClapLogMel(nn.Module):
 
     def _decibels(self, wave: Tensor) -> Tensor:
         """Compute the decibels of a window, (longest,) -> (T, F)."""
-        spectrum = torch.stft(wave.double(), self.fft, self.hop, window=self._hann, return_complex=True)
-        power = spectrum.abs().square().T @ self._bank
+        spectrum = torch.stft(wave.double(), self.fft, self.hop, window=self.hann, return_complex=True)
+        power = spectrum.abs().square().T @ self.bank
         return (10 * power.clamp(min=1e-10).log10()).float()

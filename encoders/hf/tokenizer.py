@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from slap.core.errors import UserError
 from slap.nn.tokenizer import Tokenizer
@@ -50,7 +51,20 @@ class HFTokenizer(Tokenizer):
         """
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision or "main", trust_remote_code=False)
+        found = AutoTokenizer.from_pretrained(source, revision=revision or "main", trust_remote_code=False)
+        return cls.of(found, source)
+
+    @classmethod
+    def of(cls, tokenizer: Any, source: str) -> HFTokenizer:
+        """Make it of a tokenizer of transformers, see `load`.
+
+        Args:
+            tokenizer: the tokenizer.
+            source: the name or folder that it is of, for messages.
+
+        Raises:
+            ValueError: the tokenizer is not of the `tokenizers` library, or has no tokens to begin and end a caption.
+        """
         if not tokenizer.is_fast:
             raise UserError(f"the tokenizer of {source} has no tokenizer.json; save it with the `tokenizers` library")
         own = [tokenizer.cls_token_id, tokenizer.bos_token_id]
@@ -65,6 +79,17 @@ class HFTokenizer(Tokenizer):
         if _first(*own) is None:
             parts["foreign"] = True
         return cls(json.dumps(parts).encode())
+
+    def word(self, number: int) -> str:
+        """Return the token of a number, e.g. "<pad>"."""
+        token: str = self._model.id_to_token(number)
+        return token
+
+    def backend(self) -> Any:
+        """Return a tokenizer of the `tokenizers` library, which adds the special tokens itself."""
+        import tokenizers
+
+        return tokenizers.Tokenizer.from_str(json.dumps(json.loads(self.proto)["tokenizer"]))
 
     def _encode(self, captions: Sequence[str]) -> Iterable[list[int]]:
         # One by one: a batch starts threads, which do not survive the fork of the data loader's workers.

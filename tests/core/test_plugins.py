@@ -34,7 +34,7 @@ def test_objectives(name, tmp_path):
 
 def test_the_built_in_plugins_are_registered():
     assert {"transformer", "hf-ast", "hf-clap", "hf-wav2vec2", "hf-whisper"} <= set(BUILT_IN["audio encoder"])
-    assert {"transformer", "modernbert", "hf-text"} <= set(BUILT_IN["text encoder"])
+    assert {"transformer", "modernbert", "hf-clap-text", "hf-text"} <= set(BUILT_IN["text encoder"])
     assert {"contrastive", "sigmoid", "masked_distillation", "captioning"} <= set(BUILT_IN["objective"])
 
 

@@ -58,6 +58,16 @@ CLAP = {
     "initializer_factor": 4.0,
 }
 
+CLAP_TEXT = {
+    "vocab_size": 60,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 40,
+    "hidden_dropout_prob": 0.0,
+}
+
 CLAP_EXTRACTOR = {
     "feature_size": 16,
     "sampling_rate": 8000,

@@ -16,6 +16,7 @@ SMALL = {
     "hf-wav2vec2": {"config": hub_models.WAV2VEC2},
     "hf-clap": {"config": hub_models.CLAP, "extractor": hub_models.CLAP_EXTRACTOR},
     "hf-text": {"config": hub_models.BERT},
+    "hf-clap-text": {"config": hub_models.CLAP_TEXT, "max_tokens": 30},
     "captioning": {"layers": 2, "heads": 2, "width": 32, "hidden": 32},
     "masked_distillation": {"prototypes": 32, "hidden": 32, "bottleneck": 16},
 }
@@ -27,7 +28,7 @@ def small(kind, name, folder):
     options = {key: value for key, value in SMALL.get(name, {}).items() if key in arguments(plugins(kind)[name])}
     if name.startswith("hf-"):
         pytest.importorskip("transformers", reason="needs the extra `hf`")
-    if name in ("modernbert", "hf-text"):
+    if name in ("modernbert", "hf-text", "hf-clap-text"):
         options["tokenizer"] = str(word_tokenizer(folder))
     return build(kind, name, options)
 

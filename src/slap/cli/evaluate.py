@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slap.cli.options import DONE, SOME_FAILED, add_batch, add_columns, add_common, add_weights
+from slap.cli.options import DONE, SOME_FAILED, add_allow_collapsed, add_batch, add_columns, add_common, add_weights
 from slap.core.errors import UserError, printable, printable_text
 from slap.datamodules.overlap import WAYS
 
@@ -85,6 +85,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="processes that read headers of audio files (default: %(default)s)",
     )
     parser.add_argument("--overwrite", action="store_true", help="compute anew what OUT holds")
+    add_allow_collapsed(parser, "evaluate")
     parser.add_argument("--no-plots", action="store_true", help="draw no plots")
     parser.add_argument("--list", action="store_true", help="list tasks, benchmarks and prompt sets, and stop")
     add_batch(parser)
@@ -136,6 +137,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         trust=arguments.trust,
         weights=arguments.weights,
+        allow_collapsed=arguments.allow_collapsed,
         progress=bar,
         say=lambda line: print(f"slap: {printable(line)}", file=sys.stderr),
     )

@@ -3,6 +3,9 @@
     slap export runs/demo/best.ckpt exported --licence apache-2.0
     slap export runs/demo/best.ckpt exported --onnx --overwrite
 
+--format transformers writes a folder that `ClapModel` and `ClapProcessor` of transformers load instead, for models that
+began from a CLAP model: the weights, the feature extractor and the tokenizer.
+
 The folder loads with `slap.load`, and wherever a command takes MODEL, without running code that it brings; its
 checksum is verified. The EMA teacher and objectives that only training needs are left out. The model card takes
 training data and metrics from the run's folder, where the checkpoint is in one. A collapsed model, to which all inputs
@@ -23,9 +26,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from slap.cli.options import MODEL, add_common, add_weights, load
+from slap.cli.options import MODEL, add_allow_collapsed, add_common, add_weights, load
 from slap.core.errors import UserError
+
+if TYPE_CHECKING:
+    from slap.inference.model import Model
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +48,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--name", metavar="TEXT", help="name of the model for the model card (default: the run's folder)"
     )
+    parser.add_argument(
+        "--format",
+        choices=("slap", "transformers"),
+        default="slap",
+        help="format of the folder: slap for slap.load, or transformers for ClapModel.from_pretrained, for models that "
+        "began from a CLAP model (default: slap)",
+    )
     parser.add_argument("--onnx", action="store_true", help="also write audio.onnx and text.onnx")
     parser.add_argument("--torch", action="store_true", help="also write audio.pt2 and text.pt2, for torch.export.load")
     parser.add_argument(
@@ -55,7 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="objectives to leave out; without captioning, the model writes no captions",
     )
-    parser.add_argument("--allow-collapsed", action="store_true", help="save the model even if it is collapsed")
+    add_allow_collapsed(parser, "save")
     parser.add_argument("--overwrite", action="store_true", help="replace the model in the folder OUT")
     add_weights(parser)
     add_common(parser)
@@ -64,22 +78,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Load, check, save."""
     import slap
-    from slap.inference.saved_model import recognizes
 
     out: Path = arguments.out
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; OUT is the folder to write")
-    if out.is_dir() and any(out.iterdir()):
-        if not recognizes(out):
-            raise UserError(f"{out} holds other things than a saved model; name a new folder")
-        if not arguments.overwrite:
-            raise UserError(f"{out} holds a model already; --overwrite replaces it")
+    _check(arguments)
     arguments.device = arguments.device or "cpu"
     model = load(arguments)
     changed = arguments.precision, arguments.without
-    model.save_pretrained(out, _card(arguments), arguments.allow_collapsed, *changed)
-    if any(changed):
-        model = slap.load(out, "cpu", arguments.trust)
+    if arguments.format == "transformers":
+        _save_for_transformers(model, arguments)
+    else:
+        model.save_pretrained(out, _card(arguments), arguments.allow_collapsed, *changed)
+        if any(changed):
+            model = slap.load(out, "cpu", arguments.trust)
     if arguments.onnx or arguments.torch:
         from slap.inference.export import graphs, write_onnx, write_programs
 
@@ -94,6 +104,37 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(f"{out}: {', '.join(files)}; the model is {model.name}")
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse a folder that holds other things than a model of the same format, or one that is not to be replaced."""
+    from slap.encoders.hf import clap_folder
+    from slap.inference import saved_model
+
+    out: Path = arguments.out
+    if arguments.format == "transformers" and (arguments.precision or arguments.without):
+        raise UserError("--precision and --without are of the format slap; leave them out beside --format transformers")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; OUT is the folder to write")
+    if out.is_dir() and any(out.iterdir()):
+        kind = clap_folder if arguments.format == "transformers" else saved_model
+        if not kind.recognizes(out):
+            raise UserError(f"{out} holds other things than a saved model; name a new folder")
+        if not arguments.overwrite:
+            raise UserError(f"{out} holds a model already; --overwrite replaces it")
+        if kind is clap_folder and Path(arguments.model).resolve() == out.resolve():
+            raise UserError(f"{out} is the model itself, whose files would change while they are read; name another")
+
+
+def _save_for_transformers(model: Model, arguments: argparse.Namespace) -> None:
+    from slap.encoders.hf import clap_folder
+    from slap.inference.collapse import refuse_collapsed
+    from slap.inference.network_backend import NetworkBackend
+
+    if not isinstance(model.backend, NetworkBackend):
+        raise UserError(f"only SLAP's own models are exported, not a {type(model.backend).__name__}")
+    refuse_collapsed(model, "exported", arguments.allow_collapsed)
+    clap_folder.write(model.backend, arguments.out, _card(arguments))
 
 
 def _card(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]  # of a module that imports torch

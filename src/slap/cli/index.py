@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slap.cli.options import DONE, SOME_FAILED, add_model
+from slap.cli.options import DONE, SOME_FAILED, add_allow_collapsed, add_model
 from slap.core.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--relocate", action="store_true", help="allow FOLDER to differ from the indexed folder, which was moved there"
     )
     parser.add_argument("--rebuild", action="store_true", help="delete the content of INDEX, and index all files anew")
+    add_allow_collapsed(parser, "index with")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
@@ -85,6 +86,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
+    from slap.inference.collapse import refuse_collapsed
     from slap.inference.load import load
     from slap.inference.shipped import is_shipped
     from slap.search.metadata import FILE, Metadata
@@ -95,6 +97,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if not folder.is_dir():
         raise NotADirectoryError(f"there is no folder {arguments.folder}")
     model = load(arguments.model, device=arguments.device)
+    refuse_collapsed(model, "indexed with", arguments.allow_collapsed)
     options = (arguments.window, arguments.hop)
     name = arguments.model if is_shipped(arguments.model) else str(Path(arguments.model).resolve())
     metadata = Metadata.of(model, name, folder, *options)

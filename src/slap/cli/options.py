@@ -104,6 +104,15 @@ def add_dtype(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_allow_collapsed(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Add --allow-collapsed, for a command that does something with a model."""
+    parser.add_argument(
+        "--allow-collapsed",
+        action="store_true",
+        help=f"{verb} the model even if it is collapsed: if it gives nearly the same embedding to all sounds or texts",
+    )
+
+
 def add_plugins(parser: argparse.ArgumentParser, before: str = "the model is loaded") -> None:
     """Add --plugins, which are imported before something."""
     parser.add_argument(

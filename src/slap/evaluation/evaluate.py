@@ -20,6 +20,7 @@ from slap.evaluation.plan import checked_options, make_task, rows_of
 from slap.evaluation.prompts import PromptBook
 from slap.evaluation.results import EvaluationResults
 from slap.evaluation.runner import EvaluationRun, quiet
+from slap.inference.collapse import refuse_collapsed
 from slap.inference.embedder import BATCH_SECONDS
 from slap.inference.load import load
 from slap.inference.model import Model
@@ -80,6 +81,7 @@ def run(
     device: str | None = None,
     trust: bool = False,
     weights: Weights = "raw",
+    allow_collapsed: bool = False,
     progress: Progress = silent,
     say: Callable[[str], None] = quiet,
 ) -> EvaluationResults:
@@ -106,11 +108,12 @@ def run(
         device: device of the model, e.g. "cuda:1". Default: a GPU if there is one.
         trust: whether to load a saved model whose checksum or links are wrong.
         weights: the weights of a checkpoint, "raw" or "ema", see `slap.load`.
+        allow_collapsed: evaluate a collapsed model too, which gives nearly the same embedding to all inputs.
         progress: makes progress bars.
         say: receives a line for each event.
 
     Raises:
-        ValueError: a task, a name or an option is unknown.
+        ValueError: a task, a name or an option is unknown, or the model is collapsed.
         FileNotFoundError: the model, a folder or a manifest is not there.
     """
     out = None if out is None else Path(out)
@@ -129,6 +132,7 @@ def run(
         columns = training_columns(Path(path)) if columns is None else columns
         locator = Locator(sources, known_tasks, work, manifests, overlap_by, workers, columns)
         loaded = model if isinstance(model, Model) else load(model, device=device, trust=trust, weights=weights)
+        refuse_collapsed(loaded, "evaluated", allow_collapsed)
         store = None if out is None else EmbeddingCache(work / "embeddings", loaded.name, loaded.embedding_dim)
         if overwrite:
             shutil.rmtree(work / "rows", ignore_errors=True)

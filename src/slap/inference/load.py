@@ -13,7 +13,8 @@ from torch import nn
 
 from slap.core.checkpoint_file import read
 from slap.core.errors import UserError, suggest
-from slap.inference import saved_model
+from slap.inference import collapse, saved_model
+from slap.inference.adapters import LORA, merged
 from slap.inference.backend import AudioTextModel
 from slap.inference.model import Model
 from slap.inference.network_backend import DEFAULT_MAX_SECONDS, NetworkBackend
@@ -39,7 +40,7 @@ def load(
     dtype: str | torch.dtype | None = None,
     weights: Weights = "raw",
 ) -> Model:
-    """Load a trained model, ready for use.
+    """Load a trained model, ready for use. A collapsed one, which gives nearly the same embedding to all, is warned of.
 
     These three lines work right after installing:
 
@@ -74,6 +75,8 @@ def load(
     if found.is_dir() and weights != "raw":
         raise UserError(f"{path} is a folder with one set of weights; `weights` selects those of a checkpoint (.ckpt)")
     model = _from_folder(found, place, trust) if found.is_dir() else _from_file(found, place, trust, weights)
+    if _quick(model):
+        collapse.warn(model, path)  # before it changes its precision, which may be slow on this processor
     model = model if wanted is None else _in(wanted, model)
     half = isinstance(model.backend, NetworkBackend) and model.backend.dtype == torch.bfloat16
     if half and place.type == "cpu" and not computes_bfloat16():
@@ -89,6 +92,14 @@ def _absent(path: str | Path) -> str:
         f"training (runs/mine/best.ckpt) or a folder that `slap export` wrote is loaded, as is {STARTER!r}, the model "
         "that comes with the package; slap.Model.from_pretrained loads from the Hugging Face hub"
     )
+
+
+def _quick(model: Model) -> bool:
+    """Return True if a model embeds a few inputs in no time, as none does in a precision that the processor lacks."""
+    backend = model.backend
+    if not isinstance(backend, NetworkBackend) or backend.dtype != torch.bfloat16:
+        return True
+    return backend.device.type != "cpu" or computes_bfloat16()
 
 
 def computes_bfloat16() -> bool:
@@ -131,8 +142,8 @@ def checkpoint(path: Path, device: torch.device, weights: Weights = "raw", trust
     """
     content = read_checkpoint(path)
     arguments, absent = for_use(content["hyper_parameters"])
-    state = chosen_state(content, weights, path)
     try:
+        state = merged(chosen_state(content, weights, path), content["hyper_parameters"].get(LORA))
         network = build(arguments, state, trust=trust).to(device)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

@@ -25,7 +25,7 @@ from slap.core.decoding import GREEDY, Decoding
 from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.inference.backend import AudioTextModel, FrameCalibrated, Localizer
-from slap.inference.collapse import complaint
+from slap.inference.collapse import refuse_collapsed
 from slap.inference.embedder import BATCH_SECONDS, Embedder
 from slap.inference.frames import Frames, frames_of
 from slap.inference.jobs import caption_job, label_job, no_captions, samples_of
@@ -284,11 +284,7 @@ class Model(Embedder):
             ValueError: a collapsed model, unless `allow_collapsed`; an unknown precision; an objective that it lacks.
             TypeError: a model of another library.
         """
-        fault = None if allow_collapsed else complaint(self)
-        if fault:
-            raise UserError(
-                f"the model is collapsed: {fault}; --allow-collapsed (allow_collapsed=True) saves it anyway"
-            )
+        refuse_collapsed(self, "saved", allow_collapsed)
         save(self.backend, self.calibration, folder, card, precision, without)
 
     def push_to_hub(self, repo_id: str, card: Card | None = None, allow_collapsed: bool = False, **options: Any) -> str:

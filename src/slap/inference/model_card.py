@@ -71,13 +71,14 @@ def _results(checkpoint: Path) -> dict[str, Any]:
     return {f"{name}: {metric}": result for name, metrics in own.items() for metric, result in metrics.items()}
 
 
-def write_card(backend: NetworkBackend, card: Card, arguments: Mapping[str, Any]) -> str:
+def write_card(backend: NetworkBackend, card: Card, arguments: Mapping[str, Any], use: str | None = None) -> str:
     """Write the card in Markdown, with the metadata that the hub reads.
 
     Args:
         backend: the model.
         card: the facts beyond the model itself.
         arguments: those of the network that is saved, which may lack objectives of the model.
+        use: how the folder is loaded. Default: as `slap export` writes it.
     """
     network = backend.network
     licence = "other" if card.licence == NOT_STATED else card.licence
@@ -106,7 +107,7 @@ def write_card(backend: NetworkBackend, card: Card, arguments: Mapping[str, Any]
             table,
             f"## Training data\n\n{data}",
             f"## Metrics\n\n{_metrics(card)}",
-            f"## Use\n\n{_USE}",
+            f"## Use\n\n{use or _USE}",
             f"## Limits\n\n{_LIMITS}\n",
         ]
     )

@@ -82,7 +82,7 @@ class NetworkBackend:
     @property
     def device(self) -> torch.device:
         """The device that it computes on."""
-        return self.network.audio_pool.query.device
+        return self.network.audio_pool.device
 
     @property
     def calibration(self) -> Calibration | None:
@@ -93,7 +93,7 @@ class NetworkBackend:
     @property
     def dtype(self) -> torch.dtype:
         """The precision of its weights, in which it computes."""
-        return self.network.audio_pool.query.dtype
+        return self.network.audio_pool.dtype
 
     @torch.no_grad()
     def encode_audio(self, clips: Sequence[Tensor]) -> Tensor:

@@ -19,6 +19,7 @@ from slap.core.decoding import GREEDY, Decoding
 from slap.core.packed import Packed
 from slap.core.registry import add_kind
 from slap.model.views import View, ViewedModel, Views
+from slap.nn.pooling import AttentionPooling, Pooling
 
 
 class Encoder(nn.Module, ABC):
@@ -43,6 +44,15 @@ class Encoder(nn.Module, ABC):
         """
         del name
         return 1.0
+
+    def pooling(self, embedding_dim: int, duration: bool = False) -> Pooling:
+        """Make the head that pools its dense features into the shared space: by attention, unless it brings its own.
+
+        Args:
+            embedding_dim: E.
+            duration: let the embedding depend on the number of rows of an item.
+        """
+        return AttentionPooling(self.width, embedding_dim, duration=duration)
 
     def graph(self) -> nn.Module:
         """Return this encoder for one item, for torch.export and ONNX: (T,) samples, or (N,) token ids, to (N, D).

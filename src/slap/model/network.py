@@ -19,7 +19,7 @@ from slap.core.packed import Packed
 from slap.model.contracts import AlignsFrames, AudioEncoder, Calibrated, Classifier, Objective, TextEncoder, Writes
 from slap.model.ema import EMATeacher, averaged_state
 from slap.model.specs import INSTANCE, EncoderSpec, ObjectiveSpec, build_encoder, build_objectives, portable_spec
-from slap.nn.pooling import AttentionPooling
+from slap.nn.pooling import Pooling
 
 MAX_SECONDS = "max_seconds"
 """The key of a checkpoint that holds the duration of the longest clip of its training, in seconds."""
@@ -88,8 +88,8 @@ class Network(nn.Module):
         self.mask_block = mask_block
         self.audio = build_encoder(AudioEncoder, audio)
         self.text = build_encoder(TextEncoder, text)
-        self.audio_pool = AttentionPooling(self.audio.width, embedding_dim, duration=pool_duration)
-        self.text_pool = AttentionPooling(self.text.width, embedding_dim)
+        self.audio_pool: Pooling = self.audio.pooling(embedding_dim, pool_duration)
+        self.text_pool: Pooling = self.text.pooling(embedding_dim)
         self.objectives, self.weights = build_objectives(objectives)
         self.teacher: EMATeacher | None = None
         if ema or any(objective.uses_teacher for objective in self.objectives.values()):
@@ -133,4 +133,4 @@ class Network(nn.Module):
 
     def embed_captions(self, captions: list[str]) -> Tensor:
         """Embed captions, given as text, as (len(captions), E)."""
-        return self.embed_text(self.text.tokenize(captions).to(self.text_pool.query.device))
+        return self.embed_text(self.text.tokenize(captions).to(self.text_pool.device))

@@ -235,7 +235,7 @@ class Views:
             patches = audio.patchify(self._waveforms) if self._model.audio.training else self._patches
             tokens = audio(patches)
         # Its heads are in full precision.
-        return self._view(tokens.replace(tokens.values.to(pool.query.dtype)), torch.no_grad()(pool))
+        return self._view(tokens.replace(tokens.values.to(pool.dtype)), torch.no_grad()(pool))
 
     def teacher_of(self, module: nn.Module) -> nn.Module:
         """Return the EMA copy of a head that an objective gave to `model.teacher.track` in its `setup`."""

@@ -1,6 +1,6 @@
 """The layers of `slap.nn.layers` on one item, by operations that torch.export and ONNX trace for any length.
 
-N rows of the item, D width, H heads, E shared dimension. Attention on packed batches follows a plan that Python makes
+N rows of the item, D width, H heads. Attention on packed batches follows a plan that Python makes
 from the lengths of the batch, which an exported graph cannot do; one item needs no plan. These functions use the
 weights of the layers, and tests compare the results.
 """
@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
 from slap.nn.layers import Block, CrossAttention, Rotation, SelfAttention, rotate
-from slap.nn.pooling import AttentionPooling, log_features
 
 
 def block(layer: Block, x: Tensor, rotation: Rotation) -> Tensor:
@@ -32,15 +31,6 @@ def cross_attention(layer: CrossAttention, x: Tensor, context: Tensor) -> Tensor
     q = layer.q(x).unflatten(-1, (layer.heads, -1))
     k, v = layer.kv(context).unflatten(-1, (2, layer.heads, -1)).unbind(1)
     return layer.out(attend(q, k, v).flatten(1))
-
-
-def pool(layer: AttentionPooling, x: Tensor) -> Tensor:
-    """Apply an `AttentionPooling` to (N, D), which gives (E,)."""
-    pooled = cross_attention(layer.attention, layer.query, layer.context_norm(x))
-    if layer.duration is not None:
-        pooled = pooled + layer.duration(log_features(torch.ones_like(x[:, 0]).sum()[None]))
-    pooled = pooled + layer.feed_forward(layer.norm(pooled))
-    return normalize(layer.project(pooled).float(), dim=-1)[0]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> Tensor:

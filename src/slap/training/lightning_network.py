@@ -18,6 +18,7 @@ from torch import Tensor
 
 from slap.core.batch import Batch
 from slap.core.errors import UserError
+from slap.inference.adapters import LORA
 from slap.metrics.finite import not_finite_line
 from slap.model.contracts import AudioEncoder, Classifier, Encoder, TextEncoder
 from slap.model.finite_weights import require_finite
@@ -26,6 +27,7 @@ from slap.model.specs import as_saved
 from slap.model.views import Views
 from slap.nn.stack import compile_blocks
 from slap.training.held_out import HeldOutMetrics
+from slap.training.lora import insert
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +72,11 @@ class LightningNetwork(Network, LightningModule):
     def setup(self, stage: str) -> None:
         """Before training, learn what is learned from the training clips (tokenizer, classes), and compile.
 
+        Adapters are put in at every stage, since checkpoints have them.
+
         A model that is evaluated untrained learns the same, where the data module has training clips.
         """
+        self._adapt()
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if stage != "fit":
             untrained = self.trainer.ckpt_path is None and not self.trainer.global_step
@@ -87,6 +92,10 @@ class LightningNetwork(Network, LightningModule):
             self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
         self._prepare(data)
         self.max_seconds = getattr(data, "window", None)
+
+    def _adapt(self) -> None:
+        if self.hparams.get(LORA) is not None:
+            insert(self, self.hparams[LORA])
 
     def _prepare(self, data: Any) -> None:
         if self.trainer.ckpt_path is None:  # a checkpoint brings its tokenizer
@@ -125,6 +134,7 @@ class LightningNetwork(Network, LightningModule):
         Raises:
             ValueError: weights that are not finite, or averages that are asked for and that the checkpoint has not.
         """
+        self._adapt()
         require_finite(self, checkpoint.get("state_dict", {}), "take another checkpoint of the run")
         if self.weights_in_use != "raw":
             chosen_state(checkpoint, self.weights_in_use, "the checkpoint")

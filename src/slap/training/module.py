@@ -16,6 +16,7 @@ from slap.core.batch import Batch
 from slap.inference.model import Model
 from slap.model.grad_cache import views_of
 from slap.model.specs import EncoderSpec, ObjectiveSpec, describe
+from slap.training import lora as adapters
 from slap.training import optim, step
 from slap.training.callbacks.loss_logger import LossLogger
 from slap.training.lightning_network import LightningNetwork, check_arguments
@@ -51,6 +52,9 @@ class SLAP(LightningNetwork):
         lr_scales: factors on the learning rate of parts, by the beginning of their parameters' names: {text: 0.1}.
         micro_clips: largest number of clips that are computed at once, per process. A larger batch then takes the
             memory of so many clips and a third more time, and has the gradient of the whole batch.
+        lora: train low-rank adapters (LoRA) in the encoders instead of their weights: {rank: 8, alpha: 16, dropout:
+            0.0, targets: [qkv, out]}, each optional, see `slap.inference.adapters.Lora`; default: train the weights.
+            Needs the extra `lora`. Models in use have them merged.
 
     Raises:
         ValueError: an unknown plug-in, argument or part; lists the valid ones.
@@ -83,6 +87,7 @@ class SLAP(LightningNetwork):
         layer_decay: float = 1.0,
         lr_scales: Mapping[str, float] | None = None,
         micro_clips: int | None = None,
+        lora: Mapping[str, Any] | None = None,
     ) -> None:
         objectives = {"contrastive": 1.0} if objectives is None else objectives
         lr_scales = lr_scales or {}
@@ -91,6 +96,8 @@ class SLAP(LightningNetwork):
         super().__init__(
             audio, text, objectives, embedding_dim, mask_ratio, ema_momentum, ema, mask_block, pool_duration
         )
+        if lora is not None:
+            adapters.check(self, lora)
         self.save_hyperparameters(describe(arguments))
         optim.freeze(self, freeze)
         self.loss_logger = LossLogger([*self.objectives])
