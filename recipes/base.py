@@ -45,7 +45,7 @@ def data(
     val: Sequence[str] | Mapping[str, str | Sequence[str]] | str = (),
     test: Sequence[str] | Mapping[str, str | Sequence[str]] | str = (),
     max_duration: float = 600.0,
-    num_buckets: int = 30,
+    num_buckets: int = 1,
     window: float | None = 30.0,
     num_workers: int = 4,
     **options: Any,
@@ -58,7 +58,8 @@ def data(
         val: manifests for validation during training, or a mapping from names of sources to their manifests.
         test: manifests for `slap test`, or a mapping from names of sources to their manifests.
         max_duration: seconds of audio per batch, per process. The paper has 2,048 clips per step over all processes.
-        num_buckets: number of length classes that training batches are made from; 1 mixes all lengths.
+        num_buckets: number of length classes that training batches are made from; 1 mixes all lengths. Nothing is
+            padded, so that classes save no time, while batches of long clips hold few (see docs/howto/scale.md).
         window: seconds; evaluation takes longer clips in overlapping windows of this length.
         num_workers: loading processes per training process; 0 loads between training steps.
         **options: any other option of `AudioTextData`.
