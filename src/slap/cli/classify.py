@@ -98,7 +98,7 @@ def _by_labels(arguments: argparse.Namespace, items: list[Input], failed: list[t
 
     def line(score: Any) -> str:
         chance = "-" if score.probability is None else f"{100 * score.probability:.1f} %"
-        return f"{score.label}\t{chance}\t{score.cosine:.3f}"
+        return f"{printable(score.label)}\t{chance}\t{score.cosine:.3f}"
 
     found = model.stream([item.audio for item in items], arguments.batch_seconds)
     return _show(arguments, items, failed, found, lambda row: model.scores(row[None], labels, prompts)[0], line)
@@ -110,7 +110,7 @@ def _by_head(arguments: argparse.Namespace, items: list[Input], failed: list[tup
     found = model.stream_labels([item.audio for item in items], arguments.head, arguments.batch_seconds)
 
     def line(label: Any) -> str:
-        return f"{label.label}\t{100 * label.probability:.1f} %"
+        return f"{printable(label.label)}\t{100 * label.probability:.1f} %"
 
     return _show(arguments, items, failed, found, lambda labels: labels, line)
 
@@ -150,5 +150,5 @@ def _show(
     else:
         for name, labels in found:
             for text in map(line, labels) if labels else ["-"]:
-                print(f"{printable(name)}\t{printable(text)}")
+                print(f"{printable(name)}\t{text}")
     return tell(failed, notes)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from slap.core.errors import UserError, printable
 from slap.inference.embedder import Embedder
-from slap.inference.stream import NotFiniteError
 
 NEARLY_IDENTICAL = 0.95
 """Collapsed is a model to which even the two most different inputs are closer than this cosine. Random models of all
@@ -113,12 +112,7 @@ def _reads(model: Embedder) -> bool:
 
 
 def _of_sounds(model: Embedder, most: int | None) -> Tensor:
-    """Embed the sounds, (n, E); those without a finite embedding as zeros."""
-    made = sounds(model.sample_rate)[:most]
-    found = torch.zeros(len(made), model.embedding_dim)
-    for done in model.stream(made):
-        if done.result is not None:
-            found[done.index] = done.result
-        elif not isinstance(done.error, NotFiniteError):
-            raise done.error or AssertionError("neither result nor error")
-    return found
+    """Embed the sounds, (n, E), as far as the model takes them at once; those without a finite embedding as zeros."""
+    longest = max(round(model.max_seconds * model.sample_rate), 1)
+    found = model.backend.encode_audio([sound[:longest] for sound in sounds(model.sample_rate)[:most]])
+    return found.where(found.isfinite().all(1, keepdim=True), 0.0)
