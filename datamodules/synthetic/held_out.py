@@ -66,31 +66,33 @@ def held_out_clips(folder: Path, size: int, rng: random.Random) -> Iterator[Clip
         text = caption([(Named(WORDS[kind], length),)])
         yield write_single(folder / f"{number:05d}.wav", kind, length, [text], rng)
     sounds = NewSounds(folder.name)
-    for number, (layout, events, steps) in enumerate(islice(_distinct_scenes(sounds, rng), size)):
+    for number, (layout, events, text) in enumerate(islice(_distinct_scenes(sounds, rng), size)):
         path = folder / f"scene-{number:04d}.wav"
         write_sound(path, render(layout, events, RATE))
         known, seconds = segments(layout, events, RATE), layout.size / RATE
-        yield Clip(f"{folder.name}-{path.stem}", path, [caption(steps)], duration=seconds, segments=known)
+        yield Clip(f"{folder.name}-{path.stem}", path, [text], duration=seconds, segments=known)
     for question, number, path in write_audio(questions(sounds, size, rng), folder, ".wav"):
         text = caption(steps_of(question.layouts[number], question.events))
         yield replace(question.clip(number, f"{folder.name}-{path.stem}", path), captions=[text])
 
 
-def _distinct_scenes(sounds: NewSounds, rng: random.Random) -> Iterator[tuple[Layout, Sequence[Event], list[Step]]]:
+def _distinct_scenes(sounds: NewSounds, rng: random.Random) -> Iterator[tuple[Layout, Sequence[Event], str]]:
     """Yield scenes of two to four sounds of different kinds, no two of which mean the same; mirror images in a row."""
     seen: set[str] = set()
     while True:
         found: dict[str, Event] = {}
-        for event, _ in (sounds.draw(rng) for _ in range(rng.choices((2, 3, 4), (12, 6, 2))[0])):
+        (count,) = rng.choices((2, 3, 4), (12, 6, 2))
+        while len(found) < count:
+            event, _ = sounds.draw(rng)
             found.setdefault(event.words.text, event)
         events = list(found.values())
         plan: Plan = drawn_plan(events, RATE, rng, OVERLAPS, REPEATS)
         for way in {plan: None, plan[::-1]: None}:
-            layout = lay_out(way, events, RATE, rng, LONGEST) if len(events) > 1 else None
-            steps = steps_of(layout, events) if layout else []
-            if layout and caption(steps) not in seen:
-                seen.add(caption(steps))
-                yield layout, events, steps
+            layout = lay_out(way, events, RATE, rng, LONGEST)
+            text = caption(steps_of(layout, events)) if layout else ""
+            if layout and text not in seen:
+                seen.add(text)
+                yield layout, events, text
 
 
 def steps_of(layout: Layout, events: Sequence[Event]) -> list[Step]:
