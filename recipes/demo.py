@@ -1,8 +1,8 @@
 """The whole of SLAP in minutes on two CPU cores: a tiny model on sounds that the package synthesizes itself.
 
-Scenes of up to four sounds, in a row, over each other or repeated, are composed of the sounds of each batch. Many have a
-twin of the same sounds in another order, number or length, so that these matter. The three objectives and their weights
-are the paper's; the sizes are not.
+Scenes of up to four sounds, in a row, over each other or repeated, are composed of the sounds of each batch. Many have
+a twin of the same sounds in another order, number or length, so that these matter. The three objectives and their
+weights are the paper's; the sizes are not.
 """
 
 from __future__ import annotations
