@@ -87,10 +87,9 @@ class SyntheticData(AudioTextData):
 
         The manifest has captions of single sounds alone, without the words for order, number and overlap.
         """
-        count = 0
-        for count, text in enumerate(super().captions(), start=1):
-            yield text
-        yield from scene_captions(count, random.Random(self.seed))
+        singles = list(super().captions())
+        yield from singles
+        yield from scene_captions(len(singles), random.Random(self.seed))
 
 
 def _with_words(augment: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Mapping[str, Any] | None]:
