@@ -1,7 +1,8 @@
 """The whole of SLAP in minutes on two CPU cores: a tiny model on sounds that the package synthesizes itself.
 
-The captions name up to four sounds in a row or over each other, so that word order and duration matter. The three
-objectives and their weights are the paper's; the sizes are not.
+Scenes of up to four sounds, in a row, over each other or repeated, are composed of the sounds of each batch. Many have
+a twin of the same sounds in another order, number or length, so that these matter. The three objectives and their
+weights are the paper's; the sizes are not.
 """
 
 from __future__ import annotations
@@ -62,15 +63,15 @@ def model(
 
 
 def data(
-    folder: str = "runs/demo/corpus", max_duration: float = 80.0, num_buckets: int = 4, **options: Any
+    folder: str = "runs/demo/corpus", max_duration: float = 80.0, num_buckets: int = 1, **options: Any
 ) -> SyntheticData:
     """Read the synthetic corpus, which is written to `folder` when it is not there yet.
 
     Args:
         folder: the folder that holds, or will hold, the corpus.
         max_duration: seconds of audio per batch, per process.
-        num_buckets: number of length classes that training batches are made from. Few, so that batches of the shortest
-            clips hold longer ones too: by themselves they would name the same few sounds over and over.
+        num_buckets: number of length classes that training batches are made from. One, so that the scenes of a batch
+            are composed of short and long sounds.
         **options: any other option of `SyntheticData`.
     """
     return SyntheticData(folder, max_duration=max_duration, num_buckets=num_buckets, **options)

@@ -11,11 +11,11 @@ from typing import Any, Literal, NamedTuple
 from slap.core.errors import UserError
 from slap.datamodules.augment.scenes import Scenes
 from slap.datamodules.corpora.open_sounds import Part, present
-from slap.datamodules.corpora.open_sounds_scenes import write_scenes
-from slap.datamodules.corpora.open_sounds_words import PROMPTS, scene_words
+from slap.datamodules.corpora.open_sounds_words import FAMILIES, PROMPTS, scene_words
 from slap.datamodules.datamodule import AudioTextData
 from slap.datamodules.dataset import Transform
 from slap.datamodules.manifests.clip import Clip, write_manifest
+from slap.datamodules.scenes.write import write_scenes
 
 Evaluated = Literal["develop", "final"]
 
@@ -57,14 +57,15 @@ def data_module(
         held_out_speaker: speaker of the digits who is held out.
         corpora: names of the corpora to read: esc50, urbansound8k, speechcommands, ravdess, esc10, fsdd; default: all.
         questions: least number of questions of each kind about scenes of the clips to evaluate on, see
-            `slap.datamodules.corpora.open_sounds_scenes`; 0 has no scenes.
+            `slap.datamodules.scenes.questions`; 0 has no scenes.
         transforms: transforms of training batches; default: scenes of half of the clips.
         **options: any other option of `AudioTextData`.
     """
     written = write_manifests(root, manifests, part, held_out_speaker, corpora)
     evaluated = [written.evaluate]
     if questions:
-        evaluated.append(write_scenes(written.evaluate, written.evaluate.parent, scene_words(), questions))
+        folder = written.evaluate.parent
+        evaluated.append(write_scenes(written.evaluate, folder, scene_words(), questions, families=FAMILIES))
     return AudioTextData(
         train=written.train,
         val=evaluated if part == "develop" else (),

@@ -31,6 +31,10 @@ PROMPTS = {
 """Prompts of the zero-shot tasks; each is one of the captions that training clips have."""
 
 
+FAMILIES = {("esc50", "urbansound8k", "esc10"): 0.6, ("speechcommands", "fsdd"): 0.3, ("ravdess",): 0.1}
+"""Shares of the events of scenes by families of tasks; without them, most would be words, of which there are many."""
+
+
 def _lasting(nouns: tuple[str, ...], clauses: tuple[str, ...]) -> Words:
     return Words(nouns, clauses, lasting=True)
 

@@ -1,46 +1,40 @@
-"""A synthetic corpus, made on first use: captioned sounds of 0.3 to 12 s, the same from the same seed.
+"""A synthetic corpus, made on first use: captioned sounds of 0.4 to 10 s, the same from the same seed.
 
-It consists of the manifests `train.jsonl`, `val.jsonl` and `test.jsonl`, of 16-bit WAV files, and of its arguments:
+Training clips are single sounds of twelve kinds and three lengths. Their order, number, length and overlap is learned
+from scenes, which `slap.datamodules.augment.scenes` composes anew of each training batch. Validation and test clips are
+synthesized anew, see `slap.datamodules.synthetic.held_out`.
 
-    corpus.json         the arguments; written last, so that it exists only when the corpus is complete
-    train/00000.wav
+The corpus consists of the manifests `train.jsonl`, `val.jsonl` and `test.jsonl`, of 16-bit WAV files, and of its
+arguments:
+
+    corpus.json              the arguments; written last, so that it exists only when the corpus is complete
+    train/00000.wav          single sounds, also of val and test
+    test/scene-0000.wav      scenes with captions
+    test/order-0000.wav      scenes with a question; also count, duration and overlap
 """
 
 from __future__ import annotations
 
 import json
+import random
 import shutil
-import wave
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.random import Generator
 
 from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.datamodules.datamodule import AudioTextData
 from slap.datamodules.manifests.clip import Clip, write_manifest
-from slap.datamodules.synthetic.captions import Scene, describe
-from slap.datamodules.synthetic.scenes import held_out_scenes, labels, random_scene, render
-from slap.datamodules.synthetic.sounds import SAMPLE_RATE, Sound
+from slap.datamodules.synthetic.held_out import held_out_clips
+from slap.datamodules.synthetic.singles import SINGLES, write_single
+from slap.datamodules.synthetic.words import PROMPT, TASK, scene_captions, scene_words, training_captions
 
-VERSION = 1
+VERSION = 2
 """Version of the corpus; raise it when the same arguments give another corpus, so that older ones are replaced."""
 
 MARKER = "corpus.json"
 SPLITS = ("train", "val", "test")
-
-PROMPTS = {"event": "the sound of {label}", "order": "the sound of {label}", "duration": "a {label} sound"}
-"""The zero-shot tasks of the held-out clips, see `scenes.labels`, with their prompts."""
-
-CAPTIONS = 3
-"""Captions per training clip, in different words; held-out clips have one."""
-
-MENTION = 0.75
-"""Share of the training captions that name the length of a short or long sound. Held-out captions always do, so that
-each fits one clip only."""
 
 
 class SyntheticData(AudioTextData):
@@ -48,10 +42,13 @@ class SyntheticData(AudioTextData):
 
     Args:
         folder: folder of the corpus.
-        train: number of clips to train on, each with up to three captions.
-        val: number of held-out clips for validation during training.
-        test: number of held-out clips for the test, all of different scenes.
+        train: number of clips to train on, single sounds with up to three captions.
+        val: number of single sounds for validation during training, of captioned scenes, and of questions of each kind:
+            order, count, duration, overlap.
+        test: likewise for the test.
         max_duration: seconds of audio per batch, per process.
+        augment: augmentation of training clips: names, each with its arguments or null: crop, event_crop, filter,
+            gain, mix, mixup, noise, reverb, scenes, speed, ...; default: scenes. Scenes know the words of the sounds.
         seed: seed of the corpus, and of order, captions and augmentation in training.
         **options: any other option of `AudioTextData`.
     """
@@ -60,9 +57,10 @@ class SyntheticData(AudioTextData):
         self,
         folder: str | Path,
         train: int = 3000,
-        val: int = 120,
-        test: int = 300,
+        val: int = 60,
+        test: int = 240,
         max_duration: Seconds = 100.0,
+        augment: Mapping[str, Mapping[str, Any] | None] | None = None,
         seed: int = 0,
         **options: Any,
     ) -> None:
@@ -73,7 +71,8 @@ class SyntheticData(AudioTextData):
             test=test_manifest,
             max_duration=max_duration,
             max_clip=None,  # no clip is long
-            prompts=PROMPTS,
+            prompts={TASK: PROMPT},
+            augment=_with_words({"scenes": None} if augment is None else augment),
             seed=seed,
             **options,
         )
@@ -83,18 +82,32 @@ class SyntheticData(AudioTextData):
         """Write the corpus; Lightning calls this once per machine."""
         write_corpus(self.folder, *self.clips, self.seed)
 
+    def captions(self) -> Iterator[str]:
+        """Yield the captions of the training clips, and as many of random scenes; a tokenizer learns from them.
 
-def write_corpus(folder: str | Path, train: int = 3000, val: int = 120, test: int = 300, seed: int = 0) -> None:
+        The manifest has captions of single sounds alone, without the words for order, number and overlap.
+        """
+        singles = list(super().captions())
+        yield from singles
+        yield from scene_captions(len(singles), random.Random(self.seed))
+
+
+def _with_words(augment: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Mapping[str, Any] | None]:
+    known = {"words": scene_words()}
+    return {name: {**known, **(given or {})} if name == "scenes" else given for name, given in augment.items()}
+
+
+def write_corpus(folder: str | Path, train: int = 3000, val: int = 60, test: int = 240, seed: int = 0) -> None:
     """Write the corpus, unless it exists already.
 
     It is made beside `folder` and moved there when it is complete. A corpus with other arguments is replaced.
 
     Args:
         folder: folder of the corpus.
-        train: number of training clips, of random scenes, each with three captions.
-        val: number of held-out clips for validation during training, see `held_out_scenes`.
-        test: number of held-out clips for the test. Clips of different splits may show the same scene, but no two clips
-            have the same samples.
+        train: number of training clips, single sounds with up to three captions.
+        val: size of the held-out part for validation during training, see `held_out_clips`.
+        test: size of the held-out part for the test. Clips of different parts may show the same, but no sound is in
+            two parts.
         seed: seed of the corpus; the same seed gives the same files.
 
     Raises:
@@ -113,12 +126,10 @@ def write_corpus(folder: str | Path, train: int = 3000, val: int = 120, test: in
         raise UserError(f"train must be at least 1 clip, got train={train}")
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)  # of an interrupted write
-    for split, stream in zip(SPLITS, np.random.default_rng(seed).spawn(len(SPLITS)), strict=True):
-        if split == "train":
-            scenes = [random_scene(stream) for _ in range(train)]
-        else:
-            scenes = held_out_scenes(val if split == "val" else test, stream)
-        write_manifest(part / f"{split}.jsonl", _clips(part, split, scenes, stream))
+    for split, size in zip(SPLITS, (train, val, test), strict=True):
+        write = _training_clips if split == "train" else held_out_clips
+        clips = write(part / split, size, random.Random(f"{split} {seed}"))
+        write_manifest(part / f"{split}.jsonl", clips)
     (part / MARKER).write_text(arguments)
     _replace(folder, part)
 
@@ -138,24 +149,10 @@ def _replace(folder: Path, part: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _clips(root: Path, split: str, scenes: Sequence[Scene], stream: Generator) -> Iterator[Clip]:
-    """Write the WAV files one after the other, and yield the clip of each."""
-    (root / split).mkdir(parents=True)
-    for i, (scene, rng) in enumerate(zip(scenes, stream.spawn(len(scenes)), strict=True)):
-        sound = render(scene, rng)
-        path = root / split / f"{i:05d}.wav"
-        _write_wav(path, sound)
-        captions = (
-            [describe(scene, rng, MENTION) for _ in range(CAPTIONS)] if split == "train" else [describe(scene, rng)]
-        )
-        yield Clip(
-            f"{split}-{i:05d}", path, list(dict.fromkeys(captions)), labels(scene), duration=len(sound) / SAMPLE_RATE
-        )
-
-
-def _write_wav(path: Path, sound: Sound) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes((sound * 32767).round().astype("<i2").tobytes())
+def _training_clips(folder: Path, size: int, rng: random.Random) -> Iterator[Clip]:
+    """Write single sounds one after the other, and yield the clip of each."""
+    folder.mkdir(parents=True)
+    for number in range(size):
+        kind, length = rng.choice(SINGLES)
+        texts = training_captions(kind, length, rng)
+        yield write_single(folder / f"{number:05d}.wav", kind, length, texts, rng)

@@ -1,6 +1,6 @@
 """Synthesis of twelve kinds of sound with random pitch, rate and loudness.
 
-T samples at `SAMPLE_RATE`, in single precision, in which numpy is several times faster. All of this is our own choice:
+T samples at `RATE`, in single precision, in which numpy is several times faster. All of this is our own choice:
 the paper trains on recordings that were never published.
 """
 
@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 
 from slap.core.errors import UserError
 from slap.core.units import Seconds
+from slap.datamodules.scenes.questions import RATE
 
 Sound = NDArray[np.float32]
-
-SAMPLE_RATE = 16_000
-"""Sample rate, Hz, as in the paper."""
 
 FADE: Seconds = 0.005
 """Duration of the fade-in and fade-out of each sound, which avoid clicks."""
@@ -41,7 +39,7 @@ def synthesize(kind: str, seconds: Seconds, rng: Generator) -> Sound:
     if kind not in SOUNDS:
         raise UserError(f"there is no sound of kind {kind!r}; valid are: {', '.join(SOUNDS)}")
     sound = SOUNDS[kind](_times(seconds), rng)
-    edge = min(round(FADE * SAMPLE_RATE), len(sound) // 2)
+    edge = min(round(FADE * RATE), len(sound) // 2)
     ramp = np.linspace(0, 1, edge, dtype=np.float32)
     sound[:edge] *= ramp
     sound[len(sound) - edge :] *= ramp[::-1]
@@ -65,7 +63,7 @@ def falling(t: Sound, rng: Generator) -> Sound:
 
 def hiss(t: Sound, rng: Generator) -> Sound:
     """Synthesize noise above 2 to 4 kHz."""
-    return _noise(t, rng, rng.uniform(2000, 4000), SAMPLE_RATE / 2)
+    return _noise(t, rng, rng.uniform(2000, 4000), RATE / 2)
 
 
 def rumble(t: Sound, rng: Generator) -> Sound:
@@ -81,14 +79,10 @@ def ticking(t: Sound, rng: Generator) -> Sound:
 
 
 def bell(t: Sound, rng: Generator) -> Sound:
-    """Synthesize inharmonic partials, struck about once per second; the high ones decay first."""
-    pitch, ring = rng.uniform(350, 700), rng.uniform(0.3, 0.5)
+    """Synthesize inharmonic partials that are struck once and ring out; the high ones decay first."""
+    pitch, ring, u = rng.uniform(350, 700), t[-1] * rng.uniform(0.4, 0.5), np.clip(t - FADE, 0, None)
     ratios = (1.0, 2.76, 5.40, 8.93)  # of a bar that is free at both ends
-
-    def strike(u: Sound) -> Sound:
-        return sum((np.sin(2 * np.pi * pitch * r * u) * np.exp(-u * r**0.5 / ring) / r**0.5 for r in ratios), 0 * u)
-
-    return _strikes(t, rng.uniform(0.8, 1.2), strike)
+    return sum((np.sin(2 * np.pi * pitch * r * u) * np.exp(-u * r**0.5 / ring) / r**0.5 for r in ratios), 0 * u)
 
 
 def siren(t: Sound, rng: Generator) -> Sound:
@@ -112,16 +106,16 @@ def buzz(t: Sound, rng: Generator) -> Sound:
 
 
 def knock(t: Sound, rng: Generator) -> Sound:
-    """Synthesize thuds on wood, three to five per second."""
+    """Synthesize thuds on wood, about five per second."""
     pitch = rng.uniform(180, 320)
-    return _strikes(t, rng.uniform(3, 5), lambda u: np.sin(2 * np.pi * pitch * u) * np.exp(-u / 0.02))
+    return _strikes(t, rng.uniform(4.5, 6), lambda u: np.sin(2 * np.pi * pitch * u) * np.exp(-u / 0.02))
 
 
 def bubbles(t: Sound, rng: Generator) -> Sound:
     """Synthesize many small damped drops at irregular times, each rising in pitch as bubbles in water do."""
     sound = np.zeros_like(t)
     for start in np.arange(0, t[-1], 0.05) + rng.uniform(0, 0.05):
-        begin = round((start + rng.uniform(0, 0.04)) * SAMPLE_RATE)
+        begin = round((start + rng.uniform(0, 0.04)) * RATE)
         u = t[: max(0, min(2000, len(t) - begin))]  # 125 ms, after which a drop is inaudible
         drop = np.sin(2 * np.pi * rng.uniform(500, 1600) * u * (1 + 6 * u)) * np.exp(-u / 0.025)
         sound[begin : begin + len(u)] += rng.uniform(0.3, 1) * drop
@@ -136,12 +130,12 @@ SOUNDS: dict[str, Callable[[Sound, Generator], Sound]] = {
 
 
 def _times(seconds: Seconds) -> Sound:
-    return np.arange(max(2, round(seconds * SAMPLE_RATE))).astype(np.float32) / np.float32(SAMPLE_RATE)
+    return np.arange(max(2, round(seconds * RATE))).astype(np.float32) / np.float32(RATE)
 
 
 def _cycles(frequency: Sound) -> NDArray[np.float64]:
     """Return the phase in cycles, (T,), of a frequency in Hz at each sample; in double precision, as it gets large."""
-    return np.cumsum(frequency, dtype=np.float64) / SAMPLE_RATE
+    return np.cumsum(frequency, dtype=np.float64) / RATE
 
 
 def _sine(cycles: NDArray[np.float64]) -> Sound:
@@ -156,7 +150,7 @@ def _noise(t: Sound, rng: Generator, low: float, high: float) -> Sound:
     """Return white noise within low to high Hz."""
     size = 1 << (len(t) - 1).bit_length()  # transforms of powers of two are fast
     spectrum = np.fft.rfft(rng.standard_normal(size, dtype=np.float32))
-    frequency = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
+    frequency = np.fft.rfftfreq(size, 1 / RATE)
     return np.fft.irfft(spectrum * ((frequency >= low) & (frequency <= high)))[: len(t)].astype(np.float32)
 
 

@@ -17,6 +17,7 @@ from slap.audio.reader import blocks, read
 from slap.cli.inputs import inputs
 from slap.cli.main import main
 from slap.core.errors import printable
+from slap.core.segments import Segment
 from slap.inference.spectrogram import levels, row_of
 from slap.testing.tiny import tiny_checkpoint
 from tests.support.late_video import late_video
@@ -317,6 +318,25 @@ def test_frames(model, sounds, tmp_path, capsys):
     assert (tmp_path / "plots/b.png").read_bytes().startswith(b"\x89PNG")
     assert main(["frames", str(model), "sounds/b.flac", "--texts", "rain", "--threshold", "1.1"]) == 0
     assert "no events" in capsys.readouterr().out
+
+
+def test_frames_outlines_the_known_segments_of_a_recording(model, sounds, tmp_path, monkeypatch, capsys):
+    """Their phrases are the texts by default, and their times count from the begin of the file, not of the clip."""
+    row = {"id": "b", "audio": "sounds/b.flac", "caption": "a dog", "start": 0.5, "duration": 2.0}
+    row["segments"] = [{"start": 0.25, "end": 1.0, "text": "a dog"}, {"start": 1.5, "end": 2.0, "text": "rain"}]
+    Path("known.jsonl").write_text(json.dumps(row) + "\n")
+    drawn = []
+    monkeypatch.setattr("slap.inference.frames_plot.draw", lambda *given: drawn.append(given))
+    options = ["--known", "known.jsonl", "--json", "--plot", "b.png"]
+    assert main(["frames", str(model), "sounds/b.flac", *options]) == 0
+    assert list(json.loads(capsys.readouterr().out)["similarity"]) == ["a dog", "rain"]
+    assert drawn[0][-1] == [Segment(0.75, 1.5, "a dog"), Segment(2.0, 2.5, "rain")]
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert main(["frames", str(model), "sounds/b.flac", *options, "--texts", "wind"]) == 0  # rows for the others, too
+    assert Path("b.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["frames", str(model), "sounds/a.wav", *options]) == 2
+    assert "known.jsonl has no segments of sounds/a.wav" in capsys.readouterr().err
 
 
 def test_the_spectrogram_shows_what_sounds_when(tmp_path):

@@ -174,7 +174,7 @@ def test_an_interrupted_update_says_so(folder, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("slap.inference.network_backend.NetworkBackend.encode_audio", interrupted)
+        patch.setattr("slap.search.update.run", interrupted)
         assert main(["index", "model.ckpt", "sounds", "sounds.index"]) == 130
     assert "interrupted; 0 files are indexed, the same command goes on" in capsys.readouterr().err
     assert "4 added" in run(capsys, "index", "model.ckpt", "sounds", "sounds.index")

@@ -19,6 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from slap.cli.options import add_common, add_dtype, add_model, add_weights, load, plain, tell
+from slap.core.errors import UserError
+from slap.core.segments import Segment, phrases_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +30,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--texts",
         nargs="+",
-        required=True,
         metavar="TEXT",
-        help="descriptions of the sounds to find, or a .txt file with one per line",
+        help="descriptions of the sounds to find, or a .txt file with one per line; default: the phrases of --known",
+    )
+    parser.add_argument(
+        "--known",
+        type=Path,
+        metavar="MANIFEST",
+        help="a manifest with the segments of FILE, when which sound is known to be heard; --plot outlines them",
     )
     parser.add_argument(
         "--plot", type=Path, metavar="PNG", help="write a plot of spectrogram, similarity and events to this file"
@@ -65,7 +72,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Listen, print and draw."""
-    texts = plain(arguments.texts, "texts")
+    known = [] if arguments.known is None else _known(arguments.known, Path(arguments.file))
+    texts = plain(arguments.texts, "texts") if arguments.texts or not known else phrases_of([known])
     model = load(arguments)
     frames = model.frames(arguments.file, texts, arguments.hop)
     events = frames.events(
@@ -75,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot is not None:
         from slap.inference.frames_plot import draw
 
-        draw(arguments.file, frames, events, arguments.plot)
+        draw(arguments.file, frames, events, arguments.plot, known)
     if arguments.json:
         similarity = {text: frames.similarity[:, i].tolist() for i, text in enumerate(texts)}
         listed = {
@@ -95,3 +103,21 @@ def run(arguments: argparse.Namespace) -> int:
     if not events:
         print("no events" if frames.silent else "no events; a lower --threshold or --contrast finds more")
     return tell([], notes)
+
+
+def _known(manifest: Path, recording: Path) -> list[Segment]:
+    """Return the segments of a recording that a manifest lists, in seconds from the begin of the recording.
+
+    Raises:
+        UserError: it lists none.
+    """
+    from slap.datamodules.manifests.read import read_manifest
+    from slap.datamodules.segments import segments_of
+
+    found: list[Segment] = []
+    for cut in read_manifest(manifest, captioned=False):
+        if Path(cut.recording.sources[0].source).resolve() == recording.resolve():
+            found += (Segment(cut.start + s["start"], cut.start + s["end"], s["text"]) for s in segments_of(cut) or ())
+    if not found:
+        raise UserError(f"{manifest} has no segments of {recording}; --known takes a manifest with a column `segments`")
+    return found

@@ -14,7 +14,6 @@ import soundfile
 from slap.datamodules import Clip, read_manifest, write_manifest
 from slap.datamodules.corpora.open_sounds import CORPORA, present
 from slap.datamodules.corpora.open_sounds_data import data_module, write_manifests
-from slap.datamodules.corpora.open_sounds_scenes import QUESTIONS, Sounds, write_scenes
 from slap.datamodules.corpora.open_sounds_words import (
     PROMPTS,
     SOUNDS,
@@ -26,6 +25,8 @@ from slap.datamodules.corpora.open_sounds_words import (
 from slap.datamodules.corpora.ravdess import EMOTIONS
 from slap.datamodules.corpora.urbansound8k import CLASSES
 from slap.datamodules.overlap.search import search
+from slap.datamodules.scenes.questions import QUESTIONS
+from slap.datamodules.scenes.write import HeldOut, write_scenes
 
 SHARED = Path("../shared/data")
 RATE = 16000
@@ -194,7 +195,7 @@ def scenes(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     """Scenes with 20 questions of each kind."""
     tmp_path = tmp_path_factory.mktemp("scenes")
     final = write_manifests(root, tmp_path / "m", "final", "bob")
-    path = write_scenes(final.evaluate, tmp_path / "m", scene_words(), questions=20)
+    path = write_scenes(final.evaluate, tmp_path / "m", scene_words(), least=20)
     return path, [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -258,20 +259,20 @@ def test_scenes_are_made_once_and_the_same_again(scenes, tmp_path: Path) -> None
     path, records = scenes
     manifest = path.parent / "final" / "evaluate.jsonl"
     before = path.stat().st_mtime_ns
-    assert write_scenes(manifest, path.parent, scene_words(), questions=20) == path
+    assert write_scenes(manifest, path.parent, scene_words(), least=20) == path
     assert path.stat().st_mtime_ns == before
-    again = write_scenes(manifest, tmp_path / "again", scene_words(), questions=20)
+    again = write_scenes(manifest, tmp_path / "again", scene_words(), least=20)
     assert [json.loads(line) for line in again.read_text().splitlines()] == records
     for record in records:
         assert (path.parent / record["audio"]).read_bytes() == (again.parent / record["audio"]).read_bytes()
-    assert write_scenes(manifest, tmp_path / "again", scene_words(), questions=4, seed=1).name != path.name
+    assert write_scenes(manifest, tmp_path / "again", scene_words(), least=4, seed=1).name != path.name
 
 
 def test_scenes_need_clips_that_suit_them(root: Path, tmp_path: Path) -> None:
     (tmp_path / "fsdd").symlink_to(root / "fsdd")
     final = write_manifests(tmp_path, tmp_path / "m", "final", "bob")
     with pytest.raises(ValueError, match="do not suffice for 4 questions of order; got 0"):
-        write_scenes(final.evaluate, tmp_path / "m", scene_words(), questions=4)
+        write_scenes(final.evaluate, tmp_path / "m", scene_words(), least=4)
 
 
 def test_scenes_leave_out_bad_and_silent_clips(tmp_path: Path, caplog) -> None:
@@ -281,13 +282,13 @@ def test_scenes_leave_out_bad_and_silent_clips(tmp_path: Path, caplog) -> None:
         clips.append(Clip(str(number), tmp_path / f"{number}.wav", [name], {"esc50": name}))
     manifest = write_manifest(tmp_path / "m.jsonl", clips)
     audio = (tmp_path / "4.wav").read_bytes()
-    sounds = Sounds(read_manifest(manifest), scene_words())
+    sounds = HeldOut(read_manifest(manifest), scene_words())
     (tmp_path / "4.wav").write_bytes(audio[:44] + bytes([255]) * 7)
     assert {sounds.draw(random.Random(seed))[1] for seed in range(60)} == {"0", "2", "3"}
     assert "clip '1' is silent" in caplog.text
     assert "left out of the scenes: clip '4'" in caplog.text
     with pytest.raises(ValueError, match="with labels whose words are known; there is none"):
-        Sounds(read_manifest(manifest), {}).draw(random.Random(0))
+        HeldOut(read_manifest(manifest), {}).draw(random.Random(0))
 
 
 def test_the_data_module_validates_only_to_develop(root: Path, tmp_path: Path) -> None:

@@ -1,37 +1,28 @@
-"""Scenes to evaluate on, composed of held-out clips, with questions about order, count, length and overlap.
+"""Questions about scenes: a few captions of which one is true, about order, count, length and overlap.
 
-A question has candidate captions of which one is true. All candidates of a question are made of the same words but for
-those that are asked about, they come with as many scenes, of the same clips and equally long, of which each has another
-right one. So neither the words, nor which sounds are heard, nor the duration of a scene answers a question.
+All candidates of a question are made of the same words but for those that are asked about. They come with as many
+scenes, of the same sounds and equally long, of which each has another right one. So neither the words, nor which sounds
+are heard, nor the duration of a scene answers a question.
 
 T samples of a scene, E events.
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
-import soundfile
+import numpy as np
 
 from slap.core.errors import UserError
-from slap.core.files import atomic_write
-from slap.datamodules.audio.load import is_silent, load, mono
-from slap.datamodules.augment.scene_events import Event, loudest_event
+from slap.datamodules.augment.scene_events import Event
 from slap.datamodules.augment.scene_layout import LENGTHS, Layout, lay_out, render, segments
 from slap.datamodules.augment.scene_plan import COUNTS, Part, Plan, countable, overlap
-from slap.datamodules.bad_clips import ClipError
-from slap.datamodules.captions.grammar import AT_ONCE, FOLLOWED, SEQUENCES, TOGETHER, Length, Named, Words
-from slap.datamodules.manifests.clip import Clip, write_manifest
-from slap.datamodules.manifests.read import read_manifest
-from slap.datamodules.manifests.sequence import Clips
-
-VERSION = 1
-"""Version of the scenes; raise it when the same clips give others, so that older ones are not read."""
+from slap.datamodules.captions.grammar import AT_ONCE, FOLLOWED, SEQUENCES, TOGETHER, Length, Named
+from slap.datamodules.manifests.clip import Clip
 
 RATE = 16_000
 """Sample rate of the scenes, Hz."""
@@ -41,10 +32,15 @@ LONGEST = 10 * RATE
 
 QUESTIONS = ("order", "count", "duration", "overlap")
 
-TRIES = 50
-"""Draws per question before it is given up that there are enough clips."""
+TRIES = 200
+"""Draws per question before it is given up that there are enough sounds."""
 
-log = logging.getLogger(__name__)
+
+class Sounds(Protocol):
+    """Sounds that training never has."""
+
+    def draw(self, rng: random.Random) -> tuple[Event, str]:
+        """Draw an event, and the id of the clip that it is from."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +61,10 @@ class Question:
     events: Sequence[Event]
     clips: Sequence[str]
 
+    def render(self, number: int) -> np.ndarray:
+        """Return the audio of a scene, (T,) float32 within -1 to 1."""
+        return render(self.layouts[number], self.events, RATE)
+
     def clip(self, number: int, name: str, path: Path) -> Clip:
         """Return the clip of a scene; scenes of the same clips have the same origin."""
         right = self.captions[number]
@@ -81,104 +81,17 @@ class Question:
         )
 
 
-def write_scenes(manifest: Path, folder: Path, words: Mapping[str, Words], questions: int = 200, seed: int = 0) -> Path:
-    """Write scenes of the clips of a manifest, unless they exist already.
-
-    The same clips, number and seed give the same scenes. Beside the manifest, its folder holds the audio, FLAC of 16
-    bits. The manifest is written last, so that it exists only when it is complete.
+def questions(sounds: Sounds, least: int, rng: random.Random) -> Iterator[Question]:
+    """Yield questions of all kinds; each of their scenes asks one.
 
     Args:
-        manifest: the clips; those without words are not used.
-        folder: folder to write to.
-        words: words for the sounds by task and label, "esc50: dog".
-        questions: least number of questions of each kind: order, count, duration, overlap.
-        seed: seed of the scenes.
-
-    Returns:
-        Path of the manifest of the scenes.
+        sounds: held-out sounds.
+        least: least number of scenes of each kind of question.
+        rng: generator of all that is drawn.
 
     Raises:
-        UserError: there are not enough clips for a kind of question.
+        UserError: the sounds do not suffice for a kind of question.
     """
-    key = f"{VERSION} {questions} {seed} {sorted(words.items())}".encode() + manifest.read_bytes()
-    out = folder / f"scenes-{hashlib.sha1(key).hexdigest()[:10]}.jsonl"
-    if out.is_file():
-        return out
-    audio = out.with_suffix("")
-    audio.mkdir(parents=True, exist_ok=True)
-    sounds = Sounds(read_manifest(manifest), words)
-    return write_manifest(out, _written(_questions(sounds, questions, random.Random(f"scenes {seed}")), audio))
-
-
-def _written(questions: Iterator[Question], folder: Path) -> Iterator[Clip]:
-    """Write the audio of scenes one after the other, and yield the clip of each."""
-    counts = dict.fromkeys(QUESTIONS, 0)
-    for question in questions:
-        for number, layout in enumerate(question.layouts):
-            path = folder / f"{question.task}-{counts[question.task]:04d}.flac"
-            counts[question.task] += 1
-            with atomic_write(path, "wb", sync=False) as file:
-                soundfile.write(file, render(layout, question.events, RATE), RATE, format="FLAC", subtype="PCM_16")
-            yield question.clip(number, f"scenes/{path.stem}", path)
-    log.info("%s: %s", folder, ", ".join(f"{count} scenes of {task}" for task, count in counts.items()))
-
-
-class Sounds:
-    """Held-out clips to draw events from, the kinds of sounds equally often, whatever their numbers of clips.
-
-    Args:
-        clips: the clips; those without words are left out.
-        words: words for the sounds by task and label.
-    """
-
-    def __init__(self, clips: Clips, words: Mapping[str, Words]) -> None:
-        self.clips = clips
-        self.kinds: dict[str, dict[str, list[int]]] = {}
-        self._words: dict[int, Words] = {}
-        for number, custom in enumerate(clips.customs()):
-            for task, label in (custom.get("labels") or {}).items():
-                known = words.get(f"{task}: {label}")
-                if known is not None and number not in self._words:
-                    self._words[number] = known
-                    self.kinds.setdefault(_family(task), {}).setdefault(known.text, []).append(number)
-
-    def draw(self, rng: random.Random) -> tuple[Event, str]:
-        """Draw an event, and the id of its clip; clips that cannot be read, or are silent, are left out.
-
-        Raises:
-            UserError: no clip is left.
-        """
-        while self.kinds:
-            (family,) = rng.choices(list(self.kinds), [FAMILIES[family] for family in self.kinds])
-            kinds = self.kinds[family]
-            kind = rng.choice(sorted(kinds))
-            number = rng.choice(kinds[kind])
-            cut = mono(self.clips[number], RATE)
-            try:
-                samples = load(cut)
-                if not is_silent(samples):
-                    return loudest_event(samples.numpy(), RATE, self._words[number]), cut.id
-                log.warning("clip %r is silent; it is left out of the scenes", cut.id)
-            except ClipError as error:
-                log.warning("left out of the scenes: %s", error)
-            kinds[kind].remove(number)
-            if not kinds[kind]:
-                del kinds[kind]
-            if not kinds:
-                del self.kinds[family]
-        raise UserError("scenes need clips that can be read, with labels whose words are known; there is none")
-
-
-FAMILIES = {"sounds": 0.6, "words": 0.3, "voices": 0.1}
-"""Shares of events by the family of their kind; without them, most would be words, of which there are many."""
-
-
-def _family(task: str) -> str:
-    return {"speechcommands": "words", "fsdd": "words", "ravdess": "voices"}.get(task, "sounds")
-
-
-def _questions(sounds: Sounds, least: int, rng: random.Random) -> Iterator[Question]:
-    """Yield at least so many questions of each kind; each scene asks one."""
     kinds: dict[str, Callable[[Sounds, random.Random], Question | None]] = {
         "order": order,
         "count": count,

@@ -1,0 +1,1 @@
+"""Scenes to evaluate on: composed of held-out sounds, with questions about them."""
