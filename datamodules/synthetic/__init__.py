@@ -1,4 +1,4 @@
-"""A synthetic corpus, made on first use: captioned sounds of 0.4 to 10 s, the same from the same seed.
+"""A synthetic corpus, made on first use: captioned sounds of 0.6 to 10 s, the same from the same seed.
 
 Training clips are single sounds of twelve kinds and three lengths. Their order, number, length and overlap is learned
 from scenes, which `slap.datamodules.augment.scenes` composes anew of each training batch. Validation and test clips are
@@ -33,6 +33,9 @@ from slap.datamodules.synthetic.words import PROMPT, TASK, scene_captions, scene
 VERSION = 2
 """Version of the corpus; raise it when the same arguments give another corpus, so that older ones are replaced."""
 
+SCENES = {"probability": 0.9, "twins": 0.9}
+"""Scenes of training batches by default."""
+
 MARKER = "corpus.json"
 SPLITS = ("train", "val", "test")
 
@@ -48,7 +51,8 @@ class SyntheticData(AudioTextData):
         test: likewise for the test.
         max_duration: seconds of audio per batch, per process.
         augment: augmentation of training clips: names, each with its arguments or null: crop, event_crop, filter,
-            gain, mix, mixup, noise, reverb, scenes, speed, ...; default: scenes. Scenes know the words of the sounds.
+            gain, mix, mixup, noise, reverb, scenes, speed, ...; default: scenes of nearly all
+            clips, with twins where there is room. Scenes know the words of the sounds.
         seed: seed of the corpus, and of order, captions and augmentation in training.
         **options: any other option of `AudioTextData`.
     """
@@ -56,7 +60,7 @@ class SyntheticData(AudioTextData):
     def __init__(
         self,
         folder: str | Path,
-        train: int = 3000,
+        train: int = 2000,
         val: int = 60,
         test: int = 240,
         max_duration: Seconds = 100.0,
@@ -72,7 +76,7 @@ class SyntheticData(AudioTextData):
             max_duration=max_duration,
             max_clip=None,  # no clip is long
             prompts={TASK: PROMPT},
-            augment=_with_words({"scenes": None} if augment is None else augment),
+            augment=_with_words({"scenes": SCENES} if augment is None else augment),
             seed=seed,
             **options,
         )
@@ -97,7 +101,7 @@ def _with_words(augment: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Ma
     return {name: {**known, **(given or {})} if name == "scenes" else given for name, given in augment.items()}
 
 
-def write_corpus(folder: str | Path, train: int = 3000, val: int = 60, test: int = 240, seed: int = 0) -> None:
+def write_corpus(folder: str | Path, train: int = 2000, val: int = 60, test: int = 240, seed: int = 0) -> None:
     """Write the corpus, unless it exists already.
 
     It is made beside `folder` and moved there when it is complete. A corpus with other arguments is replaced.

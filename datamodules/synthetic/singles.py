@@ -23,6 +23,10 @@ from slap.datamodules.synthetic.words import TASK, WORDS
 LENGTHS: dict[Length, tuple[Seconds, Seconds]] = {"short": (0.4, 0.58), "plain": (0.8, 1.5), "long": (2.1, 3.5)}
 """Shortest and longest sound of each length, within the lengths that captions of scenes name."""
 
+SILENCE = 0.3, 0.8
+"""Silence before a sound, and after it, as shares of its duration. A scene takes the sound alone; the silence of the
+clips that it is composed of leaves room in the batch for its twin."""
+
 SINGLES = tuple(product(WORDS, LENGTHS))
 """Every kind in every length."""
 
@@ -36,9 +40,10 @@ def single(kind: str, length: Length, rng: random.Random) -> Sound:
 
 
 def write_single(path: Path, kind: str, length: Length, captions: Sequence[str], rng: random.Random) -> Clip:
-    """Write a single sound, and return its clip with its label and its segment; its id is that of split and file."""
+    """Write a sound in silence; return its clip with label and segment, and an id made of split and file."""
     sound, text = single(kind, length, rng), WORDS[kind].text
-    write_sound(path, sound)
-    seconds = len(sound) / RATE
-    known = [{"start": 0.0, "end": seconds, "text": text}]
-    return Clip(f"{path.parent.name}-{path.stem}", path, captions, {TASK: text}, duration=seconds, segments=known)
+    before, after = (round(rng.uniform(*SILENCE) * len(sound)) for _ in range(2))
+    size = before + len(sound) + after
+    write_sound(path, np.pad(sound, (before, after)))
+    known = [{"start": before / RATE, "end": (before + len(sound)) / RATE, "text": text}]
+    return Clip(f"{path.parent.name}-{path.stem}", path, captions, {TASK: text}, duration=size / RATE, segments=known)
