@@ -5,7 +5,7 @@ B clips and C captions of the global batch, E shared dimension; n rows of this p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import log
 
 import torch
@@ -15,10 +15,11 @@ from slap.core.calibration import Calibration
 from slap.core.distributed import gather, global_mean
 from slap.core.errors import UserError
 from slap.core.registry import register
-from slap.model.contracts import Objective
+from slap.model.contracts import ModelParts, Objective
 from slap.model.views import Views, by_clip, student_view
 from slap.nn.chunking import checkpointed_chunks
 from slap.nn.precision import FullPrecision
+from slap.objectives.matryoshka import Matryoshka
 from slap.objectives.positive_pairs import negatives, positives
 
 MAX_SCALE = 100.0
@@ -26,7 +27,7 @@ MAX_SCALE = 100.0
 
 
 @register("contrastive")
-class Contrastive(FullPrecision, Objective):
+class Contrastive(Matryoshka, FullPrecision, Objective):
     """Symmetric contrastive loss with several positives (paper: L_CLAP; CLIP, arXiv 2103.00020).
 
     The paper does not say how it treats captions that clips share, or several captions of a clip. It is our choice that
@@ -39,19 +40,27 @@ class Contrastive(FullPrecision, Objective):
         temperature: initial temperature; the logits are cosines divided by it. The logarithm of its inverse is learned.
         view: the view of the audio: `full` (our choice, the paper does not say) or `masked`, which shares the pass of
             `masked_distillation`, so that a step costs less.
+        matryoshka: numbers of leading dimensions over which the loss is averaged, e.g. `[512, 256, 128, 64]`, so that
+            the beginning of an embedding serves as a shorter one (arXiv 2205.13147); the largest is the model's
+            `embedding_dim`. None trains whole embeddings alone.
 
     Raises:
-        ValueError: the temperature is too low, or there is no such view.
+        ValueError: the temperature is too low, there is no such view, or leading dimensions make no sense.
     """
 
-    def __init__(self, temperature: float = 0.07, view: str = "full") -> None:
+    def __init__(self, temperature: float = 0.07, view: str = "full", matryoshka: Sequence[int] | None = None) -> None:
         super().__init__()
         self.view = student_view(view)
+        self.nest(matryoshka)
         if temperature < 1 / MAX_SCALE:
             raise UserError(
                 f"temperature must be at least {1 / MAX_SCALE}, since the scale is capped; got {temperature}"
             )
         self.log_scale = nn.Parameter(torch.tensor(-log(temperature)))
+
+    def setup(self, model: ModelParts) -> None:
+        """Check the leading dimensions against the model's embeddings."""
+        self.fit_dims(model)
 
     def per_clip(self, views: Views) -> Mapping[str, Tensor]:
         """Return the embeddings of clips and captions."""
@@ -64,15 +73,17 @@ class Contrastive(FullPrecision, Objective):
         """
         batch, found = views.batch, views.per_clip(self)
         audio, text, pairs = found["audio"], found["text"], gather(batch.pairs)
-        all_audio, all_text = gather(audio), gather(text)
+        all_audio, all_text = self.nested(gather(audio)), self.nested(gather(text))
         clips, captions = gather(batch.clip_key), gather(batch.caption_key)
         scale = self.log_scale.exp()
 
         def of_clips(audio: Tensor, keys: Tensor) -> Tensor:
-            return cross_entropy(scale * audio @ all_text.T, positives(keys, captions, pairs))
+            positive = positives(keys, captions, pairs)
+            return self.mean_loss(lambda a, t: cross_entropy(scale * a @ t.T, positive), audio, all_text)
 
         def of_captions(text: Tensor, keys: Tensor) -> Tensor:
-            return cross_entropy(scale * text @ all_audio.T, positives(clips, keys, pairs).T)
+            positive = positives(clips, keys, pairs).T
+            return self.mean_loss(lambda t, a: cross_entropy(scale * t @ a.T, positive), text, all_audio)
 
         with torch.autocast(audio.device.type, enabled=False):  # bfloat16 would round logits of 100 to halves
             audio_to_text = checkpointed_chunks(of_clips, [audio, batch.clip_key], views.chunks)

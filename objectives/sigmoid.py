@@ -5,7 +5,7 @@ B clips and C captions of the global batch, E shared dimension; n clips of this 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import log
 
 import torch
@@ -16,15 +16,16 @@ from slap.core.calibration import Calibration
 from slap.core.distributed import gather, global_mean
 from slap.core.errors import UserError
 from slap.core.registry import register
-from slap.model.contracts import Objective
+from slap.model.contracts import ModelParts, Objective
 from slap.model.views import Views, student_view
 from slap.nn.chunking import checkpointed_chunks
 from slap.nn.precision import FullPrecision
+from slap.objectives.matryoshka import Matryoshka
 from slap.objectives.positive_pairs import negatives, positives
 
 
 @register("sigmoid")
-class Sigmoid(FullPrecision, Objective):
+class Sigmoid(Matryoshka, FullPrecision, Objective):
     """Pairwise sigmoid loss (SigLIP, arXiv 2303.15343), an alternative to `contrastive`.
 
     SigLIP has one caption per image. It is our choice that captions shared by several clips, and all captions of one
@@ -34,18 +35,30 @@ class Sigmoid(FullPrecision, Objective):
         scale: initial factor on the cosines; its logarithm is learned.
         bias: initial bias of the logits. It is far below 0, because nearly all pairs are negatives.
         view: the view of the audio, as for `contrastive`.
+        matryoshka: numbers of leading dimensions over which the loss is averaged, as for `contrastive`.
 
     Raises:
-        ValueError: the scale is not positive, or there is no such view.
+        ValueError: the scale is not positive, there is no such view, or leading dimensions make no sense.
     """
 
-    def __init__(self, scale: float = 10.0, bias: float = -10.0, view: str = "full") -> None:
+    def __init__(
+        self,
+        scale: float = 10.0,
+        bias: float = -10.0,
+        view: str = "full",
+        matryoshka: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         self.view = student_view(view)
+        self.nest(matryoshka)
         if scale <= 0:
             raise UserError(f"scale must be positive, since its logarithm is learned; got {scale}")
         self.log_scale = nn.Parameter(torch.tensor(log(scale)))
         self.bias = nn.Parameter(torch.tensor(float(bias)))
+
+    def setup(self, model: ModelParts) -> None:
+        """Check the leading dimensions against the model's embeddings."""
+        self.fit_dims(model)
 
     def per_clip(self, views: Views) -> Mapping[str, Tensor]:
         """Return the embeddings of clips and captions."""
@@ -54,11 +67,16 @@ class Sigmoid(FullPrecision, Objective):
     def forward(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the sum over all pairs, divided by the global number of clips; logs scale, bias and negatives."""
         batch, found = views.batch, views.per_clip(self)
-        audio, all_text, pairs = found["audio"], gather(found["text"]), gather(batch.pairs)
+        audio, all_text, pairs = found["audio"], self.nested(gather(found["text"])), gather(batch.pairs)
         captions, scale = gather(batch.caption_key), self.log_scale.exp()
 
         def of_clips(audio: Tensor, keys: Tensor) -> Tensor:
-            return pair_losses(scale * audio @ all_text.T + self.bias, positives(keys, captions, pairs)).sum(1)
+            positive = positives(keys, captions, pairs)
+
+            def of_pairs(a: Tensor, t: Tensor) -> Tensor:
+                return pair_losses(scale * a @ t.T + self.bias, positive).sum(1)
+
+            return self.mean_loss(of_pairs, audio, all_text)
 
         with torch.autocast(audio.device.type, enabled=False):  # as for `contrastive`: the logits are large
             losses = checkpointed_chunks(of_clips, [audio, batch.clip_key], views.chunks)

@@ -380,9 +380,9 @@ def test_embed_again_does_only_what_is_new(model, sounds, capsys, monkeypatch):
     read = []
     original = slap.Model.stream
 
-    def stream(self, audio, *options):
+    def stream(self, audio, *options, **named):
         read.extend(str(item) for item in audio)
-        return original(self, audio, *options)
+        return original(self, audio, *options, **named)
 
     monkeypatch.setattr(slap.Model, "stream", stream)
     main(command)
@@ -407,8 +407,8 @@ def test_an_interrupted_embed_goes_on(model, sounds, capsys, monkeypatch):
     command = ["embed", str(model), "sounds", "--out", "emb.parquet", "--json"]
     original = slap.Model.stream
 
-    def broken(self, audio, *options):
-        for i, done in enumerate(original(self, audio, *options)):
+    def broken(self, audio, *options, **named):
+        for i, done in enumerate(original(self, audio, *options, **named)):
             if i == 3:  # the one that fails, and two more
                 raise KeyboardInterrupt
             yield done
@@ -437,6 +437,24 @@ def test_a_table_of_another_model_is_not_mixed_up(model, sounds, tmp_path, capsy
     Path("emb.parquet").write_text("something else")
     assert main(command) == 2
     assert "is no parquet file" in capsys.readouterr().err
+
+
+def test_embed_in_fewer_dimensions_and_int8(sounds, tmp_path, capsys):
+    tiny_checkpoint(tmp_path / "nested.ckpt", {"contrastive": {"matryoshka": [16, 8]}})
+    command = ["embed", "nested.ckpt", "sounds/a.wav", "sounds/b.flac", "--out", "emb.parquet"]
+    assert main([*command, "--dim", "4"]) == 2
+    assert "trained for 8 to 16 dimensions; got dim 4" in capsys.readouterr().err
+    small = [*command, "--dim", "8", "--embedding-dtype", "int8"]
+    assert main(small) == main(small) == 0
+    assert "2 embeddings, 0 of them new" in capsys.readouterr().out
+    table = pq.read_table("emb.parquet")
+    assert str(table.schema.field("embedding").type) == "fixed_size_list<element: int8>[8]"
+    expected = slap.load("nested.ckpt").embed_audio(["sounds/a.wav", "sounds/b.flac"], dim=8, dtype="int8")
+    assert (torch.tensor(table["embedding"].to_pylist()) - expected.int()).abs().max() <= 1
+    assert main(command) == 2  # else rows of both kinds would stand in one table
+    assert "name another file, or --overwrite it" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0
+    assert len(rows("emb.parquet")["sounds/a.wav"]["embedding"]) == 16
 
 
 @pytest.mark.distributed

@@ -76,6 +76,14 @@ def test_masked_views_and_objectives_of_others_too():
     compare(model, batch, views_of(model, [batch], 3), 1e-10)
 
 
+@pytest.mark.parametrize("name", ["contrastive", "sigmoid"])
+def test_leading_dimensions_too(name):
+    torch.manual_seed(0)
+    model = tiny_model({name: {"matryoshka": [16, 8, 4]}}).double()
+    batch = choose(model, ALL)
+    compare(model, batch, views_of(model, [batch], 3), 1e-10)
+
+
 def test_dropped_patches_and_blocks_of_them():
     torch.manual_seed(0)
     nano = {"name": "transformer", "size": "nano"}

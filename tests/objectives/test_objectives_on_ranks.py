@@ -48,13 +48,21 @@ class Model(nn.Module):
             {
                 "contrastive": Contrastive(),
                 "sigmoid": Sigmoid(),
+                "matryoshka": Contrastive(matryoshka=[WIDTH, 3, 2]),
+                "sigmoid_matryoshka": Sigmoid(matryoshka=[WIDTH, 3, 2]),
                 "masked_distillation": MaskedDistillation(prototypes=5, hidden=8, bottleneck=4),
                 "captioning": Captioning(layers=1, heads=2, width=8, hidden=12),
             }
         )
         text = SimpleNamespace(vocab_size=7, bos=1, eos=2)
         self.teacher = EMATeacher()
-        model = SimpleNamespace(audio=SimpleNamespace(width=WIDTH), text=text, teacher=self.teacher, mask_ratio=0.5)
+        model = SimpleNamespace(
+            audio=SimpleNamespace(width=WIDTH),
+            text=text,
+            teacher=self.teacher,
+            mask_ratio=0.5,
+            embedding_dim=WIDTH,
+        )
         for objective in self.objectives.values():
             objective.setup(model)
         self.double()
@@ -113,7 +121,10 @@ def by_rank(tmp_path_factory):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-@pytest.mark.parametrize("name", ["contrastive", "sigmoid", "masked_distillation", "captioning"])
+@pytest.mark.parametrize(
+    "name",
+    ["contrastive", "sigmoid", "matryoshka", "sigmoid_matryoshka", "masked_distillation", "captioning"],
+)
 def test_uneven_processes_equal_one(by_rank, name, split):
     joined = run(range(len(PATCHES)))[name]
     for results in by_rank:

@@ -21,7 +21,7 @@ import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from slap.cli.options import (
     PATHS,
@@ -35,6 +35,7 @@ from slap.cli.options import (
     load,
     tell,
 )
+from slap.core.compact import EmbeddingType
 from slap.core.errors import MissingDependencyError, UserError
 
 if TYPE_CHECKING:
@@ -59,6 +60,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--accelerator",
         default="auto",
         help="kind of device, with several devices: cpu, cuda, ... (default: auto); otherwise see --device",
+    )
+    parser.add_argument(
+        "--dim",
+        type=int,
+        metavar="D",
+        help="number of leading dimensions that embeddings keep, of a model that was trained with `matryoshka` "
+        "(default: all)",
+    )
+    parser.add_argument(
+        "--embedding-dtype",
+        choices=get_args(EmbeddingType),
+        default="float32",
+        help="number type of the column `embedding`; int8 takes a quarter of the bytes, see docs/howto/export.md "
+        "(default: float32)",
     )
     add_batch(parser)
     add_dtype(parser)
@@ -99,12 +114,13 @@ def _embed(arguments: argparse.Namespace, items: list[Input]) -> tuple[Embedding
     from slap.inference.embedding_table import EmbeddingTable, embed_plan
 
     model = load(arguments)
-    table = EmbeddingTable(arguments.out, model.name, model.embedding_dim)
+    table = EmbeddingTable(arguments.out, model.name, model.short_dim(arguments.dim), dtype=arguments.embedding_dtype)
     table.prepare(arguments.overwrite)
     plan = embed_plan(items, table.done())
     with tqdm(total=len(plan.todo), unit=" files", disable=None, file=sys.stderr) as bar:
         try:
-            found = model.stream([item.audio for item in plan.todo], arguments.batch_seconds)
+            audio = [item.audio for item in plan.todo]
+            found = model.stream(audio, arguments.batch_seconds, dim=table.dim, dtype=table.dtype)
             table.add_all(plan.todo, found, bar.update)
         finally:
             table.flush()

@@ -52,8 +52,9 @@ class PortionEmbedder(LightningModule):
         del batch_idx
         assert self.model is not None
         portion = self.items[slice(*batch)]
-        found = self.model.stream([item.audio for item in portion], self.arguments.batch_seconds)
-        self.table.add_all(portion, found, self.bar.update)
+        audio, table = [item.audio for item in portion], self.table
+        found = self.model.stream(audio, self.arguments.batch_seconds, dim=table.dim, dtype=table.dtype)
+        table.add_all(portion, found, self.bar.update)
         return len(portion)
 
     def on_predict_end(self) -> None:
@@ -81,7 +82,8 @@ def embed_on_devices(arguments: argparse.Namespace, items: list[Input]) -> tuple
     )
     model = load(arguments.model, "cpu", arguments.trust, arguments.dtype, arguments.weights)
     rank, world = trainer.global_rank, trainer.world_size
-    table = EmbeddingTable(arguments.out, model.name, model.embedding_dim, rank)
+    dim = model.short_dim(arguments.dim)
+    table = EmbeddingTable(arguments.out, model.name, dim, rank, arguments.embedding_dtype)
     if trainer.is_global_zero:
         table.prepare(arguments.overwrite)
     mine = items[rank::world]  # before looking what is done: all processes must split alike

@@ -47,6 +47,15 @@ class AudioTextModel(Protocol):
 
 
 @runtime_checkable
+class Nested(Protocol):
+    """A backend whose embeddings may have leading dimensions that are embeddings, too."""
+
+    @property
+    def leading_dims(self) -> tuple[int, ...]:
+        """The numbers of leading dimensions that it was trained for, the largest first; none without such training."""
+
+
+@runtime_checkable
 class Captioner(Protocol):
     """A backend that writes captions.
 

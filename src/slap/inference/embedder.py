@@ -6,13 +6,16 @@ n recordings, m texts, E shared dimension.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from slap.audio.recordings import Audio, recordings
+from slap.core.compact import EmbeddingType, compact, known_type
 from slap.core.errors import UserError
-from slap.inference.backend import AudioTextModel
+from slap.inference.backend import AudioTextModel, Nested
 from slap.inference.jobs import samples_of
 from slap.inference.stream import StreamItem, embed, in_order, results
 from slap.metrics.finite import sound_rows
@@ -58,6 +61,8 @@ class Embedder:
         *,
         batch: bool = False,
         channels: bool = False,
+        dim: int | None = None,
+        dtype: EmbeddingType = "float32",
     ) -> Iterator[StreamItem[Tensor]]:
         """Embed many recordings; yield each when it is done, those that cannot be used with their errors.
 
@@ -68,10 +73,39 @@ class Embedder:
             batch_seconds: seconds of audio per batch.
             batch: each row of the one array that is passed is a recording.
             channels: two axes of an array are channels and samples, however many channels there are.
+            dim: the number of leading dimensions that embeddings keep, see `short_dim`; None is all.
+            dtype: `int8` quantizes embeddings, see `slap.core.compact.to_int8`; not the precision of the model.
+
+        Raises:
+            ValueError: the model was not trained for so few dimensions, or an unknown number type.
         """
-        found = recordings(audio, batch, channels)
+        kept, found = self.short_dim(dim), recordings(audio, batch, channels)
+        smaller = partial(compact, dim=kept, dtype=known_type(dtype))
         sizes = samples_of(self.backend, batch_seconds)
-        return embed(found, self.backend.encode_audio, self.sample_rate, *sizes)
+        items = embed(found, self.backend.encode_audio, self.sample_rate, *sizes)
+        return (item if item.result is None else replace(item, result=smaller(item.result)) for item in items)
+
+    def short_dim(self, dim: int | None) -> int:
+        """Return the number of dimensions of embeddings that keep the leading `dim`; E for None.
+
+        Numbers between those that the model was trained for (`matryoshka`) are allowed: the paper finds that quality
+        changes smoothly between them (arXiv 2205.13147).
+
+        Raises:
+            ValueError: the model was not trained for so few dimensions, or has fewer.
+        """
+        whole = self.embedding_dim
+        if dim is None or dim == whole:
+            return whole
+        trained = self.backend.leading_dims if isinstance(self.backend, Nested) else ()
+        if not trained:
+            raise UserError(
+                f"the model was not trained with `matryoshka`, so {dim} of its {whole} dimensions are no embeddings; "
+                "leave out dim, or train it with --model.objectives.contrastive.matryoshka"
+            )
+        if not trained[-1] <= dim <= whole:
+            raise UserError(f"the model was trained for {trained[-1]} to {whole} dimensions; got dim {dim}")
+        return dim
 
     def embed_audio(
         self,
@@ -80,26 +114,38 @@ class Embedder:
         *,
         batch: bool = False,
         channels: bool = False,
+        dim: int | None = None,
+        dtype: EmbeddingType = "float32",
     ) -> Tensor:
-        """Embed recordings: (n, E) float32 on the CPU, rows of length 1, in the order of the recordings.
+        """Embed recordings: (n, E) on the CPU, float32 rows of length 1 or int8, in the order of the recordings.
 
         A silent recording has an embedding too, which says nothing about sounds, and a warning names it; for the
-        arguments see `stream`.
+        arguments see `stream`. Of int8 rows, `slap.core.compact.from_int8` makes rows of length 1 before they are
+        multiplied.
 
         Raises:
             AudioError: one of them cannot be used.
+            ValueError: the model was not trained for so few dimensions, or an unknown number type.
         """
-        rows = results(in_order(self.stream(audio, batch_seconds, batch=batch, channels=channels)))
-        return torch.stack(rows) if rows else torch.empty(0, self.embedding_dim)
+        found = self.stream(audio, batch_seconds, batch=batch, channels=channels, dim=dim, dtype=dtype)
+        rows = results(in_order(found))
+        return torch.stack(rows) if rows else compact(torch.empty(0, self.embedding_dim), self.short_dim(dim), dtype)
 
-    def embed_text(self, texts: str | Sequence[str]) -> Tensor:
-        """Embed texts: (m, E) float32 on the CPU, rows of length 1.
+    def embed_text(
+        self, texts: str | Sequence[str], *, dim: int | None = None, dtype: EmbeddingType = "float32"
+    ) -> Tensor:
+        """Embed texts: (m, E) on the CPU, float32 rows of length 1 or int8, as `embed_audio` does.
+
+        Args:
+            texts: m of them.
+            dim: the number of leading dimensions that embeddings keep, see `short_dim`; None is all.
+            dtype: `int8` quantizes embeddings, see `slap.core.compact.to_int8`.
 
         Raises:
-            ValueError: an empty text, or one whose embedding is not finite.
+            ValueError: an empty text, or one whose embedding is not finite, or as for `embed_audio`.
             TypeError: something else than text.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        kept, texts = self.short_dim(dim), [texts] if isinstance(texts, str) else list(texts)
         found = self.encode_texts(texts)
         bad = [text for text, sound in zip(texts, sound_rows(found).tolist(), strict=True) if not sound]
         if bad:
@@ -107,7 +153,7 @@ class Embedder:
                 f"{len(bad)} of {len(texts)} texts have an embedding that is not finite, or zeros, e.g. {bad[0]!r}; "
                 "are the model's weights whole?"
             )
-        return found
+        return compact(found, kept, dtype)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Embed texts as `embed_text` does, but leave numbers that are not finite to the caller, as evaluation does."""

@@ -1,8 +1,8 @@
 """The table that `slap embed` writes, and the parts that it grows from.
 
 E shared dimension. Columns: `id`, `path`, `start` and `duration` (seconds; of the segment that was asked for, null for
-a whole file), `seconds` (of audio that was read), `size` and `mtime_ns` of the file, `embedding` (a list of E float32).
-The schema's metadata hold the name of the model.
+a whole file), `seconds` (of audio that was read), `size` and `mtime_ns` of the file, `embedding` (a list of E float32,
+or int8, see `slap.core.compact`). The schema's metadata hold the name of the model.
 
 While work goes on, rows lie in a folder beside the table, in Arrow files that appear whole or not at all. So work that
 is interrupted is not lost, several processes can write, and putting the table together takes little memory.
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from slap.audio.sources import Input
+from slap.core.compact import EmbeddingType
 from slap.core.errors import UserError
 from slap.core.files import FileStamp, atomic_write
 from slap.inference.stream import StreamItem
@@ -39,6 +40,7 @@ FIELDS = {
     "size": pa.int64(),
     "mtime_ns": pa.int64(),
 }
+NUMBERS: dict[EmbeddingType, pa.DataType] = {"float32": pa.float32(), "int8": pa.int8()}
 STATE = ("path", "start", "duration", "size", "mtime_ns")
 """The columns by which an input is known to be as it was."""
 
@@ -64,14 +66,16 @@ class EmbeddingTable:
     Args:
         out: the table, a .parquet file.
         model: name of the model.
-        dim: E.
+        dim: E, or the number of leading dimensions that embeddings keep.
         process: rank of this process; each writes parts of its own.
+        dtype: number type of the embeddings.
     """
 
-    def __init__(self, out: Path, model: str, dim: int, process: int = 0) -> None:
+    def __init__(self, out: Path, model: str, dim: int, process: int = 0, dtype: EmbeddingType = "float32") -> None:
         self.out, self.folder, self.process = out, out.with_name(f"{out.name}.parts"), process
+        self.dim, self.dtype = dim, dtype
         metadata = {MODEL: model.encode(), b"slap.dim": str(dim).encode()}
-        fields = [*FIELDS.items(), ("embedding", pa.list_(pa.float32(), dim))]
+        fields = [*FIELDS.items(), ("embedding", pa.list_(NUMBERS[dtype], dim))]
         self.schema = pa.schema(fields, metadata=metadata)
         self._rows: list[dict[str, object]] = []
         self._told: dict[str, list[tuple[str, str]]] = {FAILED: [], NOTES: []}
@@ -171,6 +175,12 @@ class EmbeddingTable:
             raise UserError(
                 f"{self.out} holds embeddings of another model ({found.decode()}, this one is "
                 f"{self.schema.metadata[MODEL].decode()}); name another file, or --overwrite it"
+            )
+        column, wanted = schema.field("embedding").type, self.schema.field("embedding").type
+        if column != wanted:
+            raise UserError(
+                f"{self.out} holds embeddings of type {column}, and {wanted} was asked for (--dim, --embedding-dtype); "
+                "name another file, or --overwrite it"
             )
 
     def _part(self, table: pa.Table, oldest: bool = False) -> None:

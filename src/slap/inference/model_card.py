@@ -96,6 +96,8 @@ def write_card(backend: NetworkBackend, card: Card, arguments: Mapping[str, Any]
     }
     if card.stored_in:
         rows["precision of the file"] = f"{card.stored_in}; loaded, and computed with, in float32"
+    if backend.leading_dims:
+        rows["shared dimension"] += f"; the leading {', '.join(map(str, backend.leading_dims[1:]))} serve alone, too"
     if backend.weights == "ema":
         rows["weights"] = "exponential moving averages of those that were trained"
     table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])

@@ -18,7 +18,7 @@ from slap.core.errors import UserError
 from slap.core.files import digest
 from slap.core.packed import Packed
 from slap.inference.frames import frame_count
-from slap.model.contracts import AlignsFrames, Calibrated, Classifier, Writes
+from slap.model.contracts import AlignsFrames, Calibrated, Classifier, Nests, Writes
 from slap.model.network import Network, Weights
 from slap.model.views import View
 from slap.nn.linear import prepack
@@ -89,6 +89,14 @@ class NetworkBackend:
         """The rule of the first objective that learns one."""
         found = (part.calibration() for part in self.network.objectives.values() if isinstance(part, Calibrated))
         return next(found, None)
+
+    @property
+    def leading_dims(self) -> tuple[int, ...]:
+        """The numbers of leading dimensions that an objective trained (`matryoshka`), the largest first."""
+        found = {
+            dim for part in self.network.objectives.values() if isinstance(part, Nests) for dim in part.leading_dims
+        }
+        return tuple(sorted(found, reverse=True))
 
     @property
     def dtype(self) -> torch.dtype:

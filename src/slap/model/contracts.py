@@ -317,6 +317,17 @@ class Calibrated(Protocol):
 
 
 @runtime_checkable
+class Nests(Protocol):
+    """An objective that may train leading dimensions of embeddings as embeddings of their own.
+
+    Attributes:
+        leading_dims: their numbers, the largest first, which is E; none if only whole embeddings are trained.
+    """
+
+    leading_dims: tuple[int, ...]
+
+
+@runtime_checkable
 class Writes(Protocol):
     """An objective that learns to write captions."""
 
