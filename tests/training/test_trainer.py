@@ -33,7 +33,7 @@ def steps(out, column):
 
 def test_every_option_of_lightning_is_offered_or_decided(tmp_path):
     ours = set(inspect.signature(trainer).parameters)
-    decided = {"default_root_dir", "logger", "check_val_every_n_epoch", "use_distributed_sampler"}
+    decided = {"default_root_dir", "check_val_every_n_epoch", "use_distributed_sampler"}
     for name in set(inspect.signature(Trainer).parameters) - ours:
         default = inspect.signature(Trainer).parameters[name].default
         if name in decided:

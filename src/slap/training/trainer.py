@@ -36,7 +36,6 @@ from typing import Any, Literal
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelSummary
-from lightning.pytorch.loggers import TensorBoardLogger
 
 import slap.training.fsdp  # noqa: F401 - registers the strategy `fsdp2`
 from slap.core.errors import UserError, suggest
@@ -45,15 +44,17 @@ from slap.training.callbacks.first_validation import FirstValidation
 from slap.training.callbacks.learning_curves import LearningCurves
 from slap.training.callbacks.loss_monitor import LossMonitor
 from slap.training.callbacks.model_summary import ParameterSummary
+from slap.training.callbacks.pictures import Pictures
 from slap.training.callbacks.progress_bar import ProgressBar
 from slap.training.callbacks.test_report import ReportWriter
 from slap.training.callbacks.throughput import Throughput
 from slap.training.checkpoint.io import AsyncCheckpointFiles, CheckpointFiles
 from slap.training.checkpoint.last import LastCheckpoint
 from slap.training.checkpoint.resume import ChangedData, ExactResume
-from slap.training.checkpoint.run_folder import AppendingCSVLogger, BestCheckpoint, RunFolder
+from slap.training.checkpoint.run_folder import BestCheckpoint, RunFolder
 from slap.training.epoch_loop import EpochLoop
 from slap.training.half_precision import HALF, HalfWeights
+from slap.training.loggers import LoggerSpec, loggers
 from slap.training.processes.consensus import Consensus
 from slap.training.processes.fail_fast import FailFast
 from slap.training.processes.graceful_stop import GracefulStop
@@ -80,6 +81,7 @@ def trainer(
     save_minutes: float | None = 30.0,
     async_save: bool = False,
     changed_data: ChangedData = "refuse",
+    logger: LoggerSpec = None,
     callbacks: list[Callback] | None = None,
     **options: Any,
 ) -> Trainer:
@@ -119,6 +121,10 @@ def trainer(
         async_save: write checkpoints in a thread while training goes on, from a copy in the host's memory.
         changed_data: `refuse` to continue a run with other data or another number of processes, or `restart_epoch`,
             which begins the interrupted epoch anew with the data as they are.
+        logger: loggers beside `metrics.csv`, which is always written: `tensorboard`, `wandb`, `mlflow` or `csv`, with
+            arguments as in `{wandb: {project: sounds, offline: true}}`, or a list of these; `false` for none. Loggers
+            that are named get recall curves, confusion matrices and example captions too, if they take pictures.
+            Default: TensorBoard, with numbers alone.
         callbacks: further callbacks of Lightning.
         **options: any other option of Lightning's Trainer (precision, devices, strategy, max_time, ...). The strategy
             `fsdp2` spreads parameters over processes, see `slap.training.fsdp`.
@@ -130,8 +136,11 @@ def trainer(
     agreement = Consensus(2)
     resume = ExactResume(agreement, changed_data)
     stop = GracefulStop(agreement, resume, save_minutes)
-    own: list[Callback] = [FailFast(), RunFolder(out, overwrite), Throughput(), LearningCurves(out), ReportWriter()]
+    report = ReportWriter()
+    own: list[Callback] = [FailFast(), RunFolder(out, overwrite), Throughput(), LearningCurves(out), report]
     own += [resume, stop]
+    if logger:
+        own.append(Pictures(report))
     own += [LossMonitor(out, max_skipped), CollapseMonitor(stop_on_collapse)]
     if validate_first and options.get("num_sanity_val_steps") in (None, -1):
         options["num_sanity_val_steps"] = -1  # all batches, which leave the random numbers of training as they are
@@ -146,7 +155,7 @@ def trainer(
     with _without_advertisements():
         made = Trainer(
             default_root_dir=out,
-            logger=[AppendingCSVLogger(out), TensorBoardLogger(f"{out}/tensorboard", name="", version="")],
+            logger=loggers(out, logger),
             callbacks=[*own, *(callbacks or [])],
             max_steps=max_steps,
             val_check_interval=val_check_interval,
@@ -195,7 +204,7 @@ def _half(options: dict[str, Any]) -> list[Any]:
 
 
 def _check(options: dict[str, Any]) -> None:
-    ours = {"default_root_dir", "logger", "check_val_every_n_epoch", "use_distributed_sampler"}
+    ours = {"default_root_dir", "check_val_every_n_epoch", "use_distributed_sampler"}
     known = {*inspect.signature(trainer).parameters, *inspect.signature(Trainer).parameters} - {"options"}
     valid = sorted(known - ours)
     for option in options:

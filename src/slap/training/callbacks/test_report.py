@@ -56,19 +56,26 @@ class Sample:
     written: str
 
 
+COLUMNS = ("clip", "reference", "written by the model")
+"""Titles of the columns of samples."""
+
+
 class ReportWriter(Callback):
     """Prints and writes the report of a test run, at its end.
 
     If an objective of the model has a method `generate`, as `captioning` has, the report shows a few of its captions.
     Works with any model that keeps a `slap.training.held_out.HeldOutMetrics` as `evaluation`.
+
+    Attributes:
+        samples: the captions of the last test, on the first process.
     """
 
     def __init__(self) -> None:
-        self._samples: list[Sample] = []
+        self.samples: list[Sample] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the samples of a test before this one."""
-        self._samples = []
+        self.samples = []
 
     def on_test_batch_end(
         self,
@@ -80,8 +87,8 @@ class ReportWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Caption a few clips of the batch."""
-        if trainer.is_global_zero and len(self._samples) < SAMPLES:
-            self._samples += captioned(pl_module, batch, SAMPLES_PER_BATCH)  # type: ignore[arg-type]
+        if trainer.is_global_zero and len(self.samples) < SAMPLES:
+            self.samples += captioned(pl_module, batch, SAMPLES_PER_BATCH)  # type: ignore[arg-type]
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print and write."""
@@ -89,7 +96,7 @@ class ReportWriter(Callback):
             evaluation: HeldOutMetrics = pl_module.evaluation  # type: ignore[assignment]
             tested = Provenance.by(trainer)
             folder = Path(trainer.default_root_dir) / FOLDER / tested.name
-            write(folder, evaluation, tested, self._samples)
+            write(folder, evaluation, tested, self.samples)
             lines = [metrics_text(evaluation.results), *notes(evaluation, tested)]
             print("\n" + printable_text("\n\n".join(lines)) + f"\n\nMore in {folder / 'report.md'}")
 
@@ -132,7 +139,7 @@ def write(folder: Path, evaluation: HeldOutMetrics, tested: Provenance, samples:
         samples: captions to show.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    plots = _plots(evaluation)
+    plots = {f"{name}.png": figure for name, figure in figures(evaluation).items()}
     for name, figure in plots.items():
         figure.savefig(folder / name)
     record = tested.record(evaluation)
@@ -145,7 +152,7 @@ def write(folder: Path, evaluation: HeldOutMetrics, tested: Provenance, samples:
     parts += [", ".join(f"{name} {number}" for name, number in record["software"].items())]
     parts += ["\n".join(f"![{name}]({name})" for name in plots)]
     if samples:
-        parts += ["## Captions", _sample_table(samples)]
+        parts += ["## Captions", sample_table(samples)]
     with atomic_write(folder / "report.md") as file:
         file.write("\n\n".join(filter(None, parts)) + "\n")
 
@@ -171,20 +178,21 @@ def captioned(model: SLAP, batch: Batch, count: int) -> list[Sample]:
     return [Sample(batch.ids[i], first[i], caption) for i, caption in zip(clips, written, strict=True)]
 
 
-def _plots(evaluation: HeldOutMetrics) -> dict[str, Figure]:
-    """Draw the plots, by the names of their files."""
+def figures(evaluation: HeldOutMetrics) -> dict[str, Figure]:
+    """Draw the plots of held-out clips, by their names."""
     plots = {}
     if "t2a_R@1" in evaluation.results:
-        plots["recall.png"] = draw_recall(evaluation.results)
-        plots["recall_by_duration.png"] = draw_recall_by_duration(evaluation.durations, evaluation.audio_ranks)
+        plots["recall"] = draw_recall(evaluation.results)
+        plots["recall_by_duration"] = draw_recall_by_duration(evaluation.durations, evaluation.audio_ranks)
     for name, confusion in evaluation.confusions.items():
         head = f"{name}{ACCURACY}" in evaluation.results  # of an objective; the others are zero-shot tasks
         result = evaluation.results[f"{name}{ACCURACY}" if head else f"zeroshot_{name}"]
         title = f"{name if head else f'Zero-shot, {name}'}\n{result.value:.1f} % right, chance {result.chance:.1f} %"
-        plots[f"confusion_{name}.png"] = draw_confusion(confusion, title)
+        plots[f"confusion_{name}"] = draw_confusion(confusion, title)
     return plots
 
 
-def _sample_table(samples: Sequence[Sample]) -> str:
+def sample_table(samples: Sequence[Sample]) -> str:
+    """Write captions as a Markdown table with `COLUMNS`."""
     rows = [[escape_markdown(cell) for cell in (sample.clip, sample.reference, sample.written)] for sample in samples]
-    return markdown_table(("clip", "reference", "written by the model"), rows, left=3)
+    return markdown_table(COLUMNS, rows, left=3)
