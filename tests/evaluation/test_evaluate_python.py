@@ -1,11 +1,15 @@
 """`slap.evaluate` in Python: data by name, by folder and by file, a loaded model, and results as a mapping and rows."""
 
+import sys
+
 import pytest
 
 import slap
 import tree_speech as speech
 import tree_tools as tools
+from slap.core.errors import MissingDependencyError
 from slap.evaluation.locate import Sources, sources_of
+from slap.evaluation.results import EvaluationResults
 from slap.metrics.bootstrap import MetricValue
 from slap.testing.tiny import tiny_checkpoint
 
@@ -38,6 +42,20 @@ def test_results_are_a_mapping_rows_and_a_table(folder):
     assert any(line.startswith("zeroshot   mine/label  accuracy") for line in lines)
     assert results.record["model"]["path"] == "in memory"
     assert not list(folder.glob("*.json"))
+
+
+def test_pandas_takes_the_results(monkeypatch):
+    metric = {"value": 50.0, "low": 40.0, "high": 60.0, "chance": 10.0, "count": 20, "best": None, "over": None}
+    record = {"results": [{"task": "retrieval", "dataset": "mine", "metrics": {"t2a_R@1": metric, "t2a_R@5": metric}}]}
+    results = EvaluationResults(record)
+    frame = results.to_pandas()
+    assert list(frame.columns) == ["task", "data", "metric", *metric]
+    assert list(frame["metric"]) == ["t2a_R@1", "t2a_R@5"]
+    assert frame.set_index(["task", "data", "metric"]).loc[("retrieval", "mine", "t2a_R@5"), "high"] == 60.0
+    assert len(EvaluationResults({"results": []}).to_pandas()) == 0
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingDependencyError, match="pip install pandas"):
+        results.to_pandas()
 
 
 def test_folders_files_and_names(folder):

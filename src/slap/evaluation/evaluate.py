@@ -53,7 +53,7 @@ def evaluate(
                                     data={"mine": "test.csv", "esc50": "/data/ESC-50"})
             print(results)
             results["retrieval/mine/t2a_R@10"].value
-            pandas.DataFrame(results.to_dict())
+            results.to_pandas()
     """
     results = run(model, tasks, data, **options)
     if not results.record["results"]:

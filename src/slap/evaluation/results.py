@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from slap.core.errors import MissingDependencyError
 from slap.core.registry import plugins
 from slap.evaluation.report import text
 from slap.metrics.bootstrap import MetricValue
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,18 @@ class EvaluationResults(Mapping[str, MetricValue]):
     def to_dict(self) -> list[dict[str, Any]]:
         """Return the rows as plain data, e.g. for `pandas.DataFrame`."""
         return [dict(row) for row in self.rows]
+
+    def to_pandas(self) -> DataFrame:
+        """Return the rows as a data frame, with a column for each key of `rows`.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        try:
+            from pandas import DataFrame  # no dependency of this package
+        except ImportError as error:
+            raise MissingDependencyError("data frames need pandas: pip install pandas") from error
+        return DataFrame(self.to_dict())
 
     @property
     def failed(self) -> list[dict[str, str]]:
