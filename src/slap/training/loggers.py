@@ -76,7 +76,7 @@ def loggers(out: str, chosen: LoggerSpec = None) -> list[Logger]:
 
 def _named(item: Any) -> list[tuple[str, Mapping[str, Any]]]:
     """Return names with arguments."""
-    pairs = {item: {}} if isinstance(item, str) else item
+    pairs: Any = {item: {}} if isinstance(item, str) else item
     if not isinstance(pairs, Mapping) or not all(isinstance(options, Mapping | None) for options in pairs.values()):
         raise UserError(
             f"a logger is a name ({', '.join(KINDS)}), a name with arguments such as "
