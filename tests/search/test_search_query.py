@@ -73,6 +73,25 @@ def test_the_model_is_refused_if_it_is_another_one(index, sounds):
         Index.open(sounds.index, model=str(sounds.weights.with_name("moved.ckpt"))).text(["300"])
 
 
+def test_an_index_that_was_rebuilt_by_another_model_refuses_until_it_is_opened_again(index, sounds):
+    """The query of one model was compared with the sounds of another."""
+    index.text(["300"])
+    sounds.model.backend.name = "spectral-2"
+    Store(sounds.index, 40, anew=True)
+    sounds.update()
+    assert not index.current
+    with pytest.raises(ValueError, match=r"was rebuilt since it was opened, by another model than spectral-1"):
+        index.text(["300"])
+    (hits,) = index.reopened().text(["300"], top=1)
+    assert hits[0].path == "tone0.wav"
+    sounds.model.backend.name, sounds.model.backend.embedding_dim = "spectral-3", 20
+    opened = index.reopened()
+    Store(sounds.index, 20, anew=True)
+    sounds.metadata().save(sounds.index)
+    with pytest.raises(ValueError, match=r"was rebuilt since it was opened, by another model than spectral-2"):
+        opened.nearest(np.zeros(40, dtype=np.float32))
+
+
 def test_no_index(tmp_path):
     with pytest.raises(FileNotFoundError, match="is no index of sounds; make one with `slap index MODEL FOLDER"):
         Index.open(tmp_path)

@@ -6,7 +6,7 @@ E shared dimension.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,10 @@ from slap.search.store import Store, WindowMatch, WindowRow
 
 MOST = 1000
 """Files that may be asked for at once."""
+
+
+class StaleIndexError(UserError):
+    """An index that was rebuilt by another model since it was opened."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,16 @@ class Hit:
 class Index:
     """An index and the model that made it.
 
+    An open index stays with the model that it was opened with. After `slap index --rebuild` with another model it
+    refuses to search; `reopened` is the new one.
+
     Args:
         folder: of the index.
         metadata: of the index.
-        load: returns the model; called when the model is first needed.
+        load: returns the model that made an index of some metadata; called when the model is first needed.
     """
 
-    def __init__(self, folder: Path, metadata: Metadata, load: Callable[[], Model]) -> None:
+    def __init__(self, folder: Path, metadata: Metadata, load: Callable[[Metadata], Model]) -> None:
         self.folder, self.metadata, self._load = folder, metadata, load
         self.store = Store(folder, metadata.embedding_dim)
         self._model: Model | None = None
@@ -76,13 +83,25 @@ class Index:
             ValueError: the model is another one than the index was made by.
         """
         metadata = Metadata.load(Path(folder))
-        return cls(Path(folder), metadata, lambda: _load(metadata, model, device))
+        return cls(Path(folder), metadata, lambda made: _load(made, model, device))
+
+    @property
+    def current(self) -> bool:
+        """False if the index was rebuilt, relocated or moved to another path of the model since it was opened."""
+        return replace(Metadata.load(self.folder), trained=0) == replace(self.metadata, trained=0)
+
+    def reopened(self) -> Index:
+        """Open the index as it is now; a model that is loaded is kept if it is still the one that made it."""
+        new = Index(self.folder, Metadata.load(self.folder), self._load)
+        if new.metadata.model_name == self.metadata.model_name:
+            new._model = self._model
+        return new
 
     @property
     def model(self) -> Model:
         """The model, loaded on first use."""
         if self._model is None:
-            self._model = self._load()
+            self._model = self._load(self.metadata)
         return self._model
 
     def text(self, queries: Sequence[str], top: int = 10, exact: bool = False) -> list[list[Hit]]:
@@ -125,15 +144,34 @@ class Index:
 
         Raises:
             ValueError: `top` is out of range.
+            StaleIndexError: the index was rebuilt by another model since it was opened.
         """
         if not 1 <= top <= MOST:
             raise UserError(f"from 1 to {MOST} results can be asked for, not {top}")
         total, k = len(self.store), top
         while True:
             k = min(k * 4, total)  # of the nearest windows several may be of one file
-            best = _best_of_files(self.store.nearest(vector, max(k, 1), exact))
+            best = _best_of_files(self._windows(vector, max(k, 1), exact))
             if len(best) >= top or k >= total:
                 return [_hit(rank, match) for rank, match in enumerate(best[:top], 1)]
+
+    def _windows(self, vector: np.ndarray, k: int, exact: bool) -> list[WindowMatch]:
+        """Find the nearest windows, if all are of the model that the index was opened with."""
+        try:
+            matches = self.store.nearest(vector, k, exact)
+        except (ValueError, RuntimeError) as error:  # LanceDB's, about vectors of another length
+            if self.current:
+                raise
+            raise self._stale() from error
+        if any(match.row.model != self.metadata.model_name for match in matches):
+            raise self._stale()
+        return matches
+
+    def _stale(self) -> StaleIndexError:
+        return StaleIndexError(
+            f"{self.folder} was rebuilt since it was opened, by another model than {self.metadata.model_name}, and "
+            "embeddings of two models cannot be compared; open it again (Index.reopened)"
+        )
 
     def _search(self, vectors: Tensor, top: int, exact: bool) -> list[list[Hit]]:
         return [self.nearest(vector, top, exact) for vector in vectors.numpy()]
@@ -157,9 +195,11 @@ def _values(hit: Hit) -> tuple[float, str, str, float, float, float]:
 
 def _load(metadata: Metadata, path: str | None, device: str | None) -> Model:
     path = path or metadata.model
-    if not located(path).exists():
+    found = located(path)
+    if not found.exists():
         raise FileNotFoundError(f"the model that made the index is no longer at {path}; give its path with --model")
-    model = load(path, device=device)
+    # A folder, such as the exported checkpoint, holds one set of weights.
+    model = load(path, device=device, weights="raw" if found.is_dir() else metadata.weights)
     if model.name != metadata.model_name:
         raise UserError(
             f"the index was made by the model {metadata.model_name}, and {path} is {model.name}; name the right one "
