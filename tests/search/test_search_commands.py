@@ -118,6 +118,22 @@ def test_sounds_to_search_for_that_cannot_be_used_cost_themselves(folder, capsys
         Index.open("sounds.index").audio(["silent.wav"])
 
 
+def test_composed_queries(folder, capsys):
+    run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
+    command = ["search", "sounds.index", "--audio", "sounds/0/0.wav", "--text", "rain", "--without", "thunder"]
+    assert run(capsys, *command).splitlines()[0] == "sounds/0/0.wav + rain - thunder"
+    (found,) = json.loads(run(capsys, *command, "--json"))["results"]
+    assert (found["audio"], found["with"], found["without"]) == ("sounds/0/0.wav", ["rain"], ["thunder"])
+    expected = Index.open("sounds.index").composed(["sounds/0/0.wav"], ["rain"], ["thunder"])
+    assert [hit["path"] for hit in found["hits"]] == [hit.path for hit in expected]
+    assert [hit["score"] for hit in found["hits"]] == pytest.approx([hit.score for hit in expected], abs=1e-5)
+    assert run(capsys, "search", "sounds.index", "--text", "dog", "rain").splitlines()[0] == "dog + rain"
+    assert main(["search", "sounds.index", "rain", "--without", "rain"]) == 2
+    assert "nothing is left of this query" in capsys.readouterr().err
+    assert main(["search", "sounds.index", "--without", "rain"]) == 2
+    assert "nothing to search for" in capsys.readouterr().err
+
+
 def test_queries_from_a_file_and_from_the_standard_input(folder, capsys, monkeypatch):
     run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
     (folder / "queries.txt").write_text("a dog\n\nrain\n")

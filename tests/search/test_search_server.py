@@ -116,6 +116,17 @@ def test_a_rebuilt_index_is_opened_again(served):
     assert json.loads(served.get("/api/index").body)["window"] == 5.0
 
 
+def test_composed_queries_of_the_page(served):
+    found = json.loads(served.get("/api/search?q=600&without=3000&without=5000").body)["hits"]
+    expected = Index.open(served.index).composed(text=["600"], without=["3000", "5000"])
+    assert [(hit["path"], hit["score"]) for hit in found] == [(hit.path, pytest.approx(hit.score)) for hit in expected]
+    hits = json.loads(served.get(f"/api/like?id={file_id('a.wav')}&at=0&q=5000&without=600").body)["hits"]
+    assert hits[0]["path"] == HOSTILE
+    answer = served.get("/api/search?q=600&without=600")
+    assert (answer.status, "nothing is left" in json.loads(answer.body)["error"]) == (400, True)
+    assert served.get(f"/api/search?q=600&without={'x' * 501}").status == 400
+
+
 def test_a_folder_that_was_relocated_is_served_from_there(served):
     served.folder.rename(served.folder.with_name("moved"))
     replace(served.metadata(), folder=str(served.folder.with_name("moved"))).save(served.index)

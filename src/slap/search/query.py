@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from slap.audio.reader import AudioError
@@ -18,6 +19,7 @@ from slap.inference.load import load
 from slap.inference.model import Model
 from slap.inference.shipped import located
 from slap.inference.stream import in_order, results
+from slap.search.compose import compose
 from slap.search.metadata import Metadata
 from slap.search.store import Store, WindowMatch, WindowRow
 
@@ -120,23 +122,58 @@ class Index:
         Raises:
             AudioError: a file cannot be used, or is silent.
         """
-        found = in_order(self.model.stream(queries))
-        silent = [item for item in found if item.silent]
-        if silent:
-            raise AudioError(f"{silent[0].name}: {silent[0].note}, so there is nothing to search for", "silent")
-        return [self.nearest(row.numpy(), top, exact) for row in results(found)]
+        return self._search(self._embedded(queries), top, exact)
 
-    def like(self, file: str, start: float, top: int = 10) -> list[Hit]:
+    def composed(
+        self,
+        audio: Sequence[str | Path] = (),
+        text: Sequence[str] = (),
+        without: Sequence[str] = (),
+        top: int = 10,
+        exact: bool = False,
+    ) -> list[Hit]:
+        """Find the files nearest to sounds and texts together, and away from others; see `slap.search.compose`.
+
+        Args:
+            audio: audio files to be near to.
+            text: texts to be near to.
+            without: texts to be away from.
+            top: number of files.
+            exact: as of `text`.
+
+        Raises:
+            ValueError: there is nothing to be near to, or the parts cancel each other.
+            AudioError: a file cannot be used, or is silent.
+        """
+        if not audio and not text:
+            raise UserError("a query needs a sound or a text to be near to; `without` alone finds anything else")
+        plus = torch.cat([self._embedded(audio), self.model.embed_text(list(text))])
+        return self.nearest(compose(plus, self.model.embed_text(list(without))).numpy(), top, exact)
+
+    def like(
+        self, file: str, start: float, top: int = 10, text: Sequence[str] = (), without: Sequence[str] = ()
+    ) -> list[Hit]:
         """Find the files that sound like a window of a file of the index, without this file.
+
+        Args:
+            file: id of the file.
+            start: of the window, seconds; the nearest one is taken.
+            top: number of files.
+            text: texts to be near to as well, see `composed`.
+            without: texts to be away from.
 
         Raises:
             KeyError: there is no such file.
+            ValueError: the parts cancel each other.
         """
         rows = self.store.rows_of(file)
         if not rows:
             raise KeyError(file)
-        row = min(rows, key=lambda row: abs(row.start - start))
-        hits = [hit for hit in self.nearest(row.vector, top + 1) if hit.id != file]
+        vector = min(rows, key=lambda row: abs(row.start - start)).vector
+        if text or without:
+            plus = torch.cat([torch.from_numpy(vector)[None], self.model.embed_text(list(text))])
+            vector = compose(plus, self.model.embed_text(list(without))).numpy()
+        hits = [hit for hit in self.nearest(vector, top + 1) if hit.id != file]
         return [Hit(rank, *_values(hit)) for rank, hit in enumerate(hits[:top], 1)]
 
     def nearest(self, vector: np.ndarray, top: int = 10, exact: bool = False) -> list[Hit]:
@@ -154,6 +191,18 @@ class Index:
             best = _best_of_files(self._windows(vector, max(k, 1), exact))
             if len(best) >= top or k >= total:
                 return [_hit(rank, match) for rank, match in enumerate(best[:top], 1)]
+
+    def _embedded(self, queries: Sequence[str | Path]) -> Tensor:
+        """Embed audio files to search for, (n, E).
+
+        Raises:
+            AudioError: a file cannot be used, or is silent.
+        """
+        found = in_order(self.model.stream(queries))
+        silent = [item for item in found if item.silent]
+        if silent:
+            raise AudioError(f"{silent[0].name}: {silent[0].note}, so there is nothing to search for", "silent")
+        return torch.stack(results(found)) if found else torch.empty(0, self.metadata.embedding_dim)
 
     def _windows(self, vector: np.ndarray, k: int, exact: bool) -> list[WindowMatch]:
         """Find the nearest windows, if all are of the model that the index was opened with."""

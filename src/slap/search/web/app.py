@@ -13,6 +13,7 @@ import re
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -28,6 +29,7 @@ from slap.audio.reader import AudioFile
 from slap.core.data_root import ElsewhereError, open_audio
 from slap.core.errors import UserError, printable
 from slap.inference.spectrogram import segment_png
+from slap.search.compose import CancelledError
 from slap.search.query import Hit, Index, StaleIndexError
 from slap.search.store import WindowRow
 from slap.search.web.locate import locate
@@ -131,18 +133,18 @@ class _Pages:
         )
 
     def search(self, request: Request) -> Response:
-        """Find sounds by a text."""
-        text = _text(request)
+        """Find sounds by a text, without others."""
+        text, without = _text(request), _texts(request, "without")
         index = self.index
         with self._model:
-            (hits,) = index.text([text], _top(request))
-        return _hits(hits)
+            return _hits(_composed(lambda: index.composed((), [text], without, _top(request))))
 
     def like(self, request: Request) -> Response:
-        """Find sounds like a window."""
+        """Find sounds like a window, with a text and without others."""
         index = self.index
-        row = _window(index, request)
-        return _hits(index.like(row.file, row.start, _top(request)))
+        row, text, without = _window(index, request), _texts(request, "q"), _texts(request, "without")
+        with self._model:
+            return _hits(_composed(lambda: index.like(row.file, row.start, _top(request), text, without)))
 
     def span(self, request: Request) -> Response:
         """Find the part of a window where a text is heard."""
@@ -232,13 +234,27 @@ def _hits(hits: list[Hit]) -> Response:
     return JSONResponse({"hits": [{**asdict(hit), "path": printable(hit.path)} for hit in hits]})
 
 
+def _composed(search: Callable[[], list[Hit]]) -> list[Hit]:
+    try:
+        return search()
+    except CancelledError as error:
+        raise HTTPException(400, str(error)) from error
+
+
 def _text(request: Request) -> str:
-    text = request.query_params.get("q", "").strip()
-    if not text:
+    texts = _texts(request, "q")
+    if not texts:
         raise HTTPException(400, "type what to search for")
-    if len(text) > LONGEST_QUERY:
-        raise HTTPException(400, f"a query may have {LONGEST_QUERY} characters, this one has {len(text)}")
-    return text
+    return texts[0]
+
+
+def _texts(request: Request, name: str) -> list[str]:
+    """Return the texts of a parameter, which may be there several times."""
+    texts = [text for text in map(str.strip, request.query_params.getlist(name)) if text]
+    length = sum(map(len, texts))
+    if length > LONGEST_QUERY:
+        raise HTTPException(400, f"a query may have {LONGEST_QUERY} characters, this one has {length}")
+    return texts
 
 
 def _top(request: Request) -> int:
