@@ -157,7 +157,9 @@ def test_names_are_shown_and_not_run(page):
     first.get_by_role("button", name="More like this").click()
     expect(page.get_by_role("status")).to_have_text(f"Sounds like {HOSTILE}")
     expect(page.locator(".card")).to_have_count(5)
-    assert page.locator("#hits script, #status img, #hits h2 *").count() == 0
+    expect(page.locator("#like b")).to_have_text(HOSTILE)
+    assert page.locator("#hits script, #status img, #hits h2 *, #like b *").count() == 0
+    page.get_by_role("button", name="remove").click()
     search(page, "<img src=x onerror=alert(3)> 700")
 
 
