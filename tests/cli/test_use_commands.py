@@ -22,7 +22,7 @@ from slap.inference.spectrogram import levels, row_of
 from slap.testing.tiny import tiny_checkpoint
 from tests.support.late_video import late_video
 
-COMMANDS = ("embed", "classify", "caption", "frames", "export")
+COMMANDS = ("embed", "classify", "score", "caption", "frames", "export")
 RATE = 16_000
 
 
@@ -70,6 +70,7 @@ def test_help_has_an_example_and_the_exit_status(command, capsys):
 OTHER = {
     "embed": ["sounds", "--out", "e.parquet"],
     "classify": ["sounds", "--labels", "a"],
+    "score": ["clips.csv"],
     "caption": ["sounds"],
     "frames": ["sounds/a.wav", "--texts", "a"],
     "export": ["out"],

@@ -93,7 +93,7 @@ class Sounds:
 def model(monkeypatch):
     """The model that is loaded, whatever the path."""
     found = Model(Spectral())
-    monkeypatch.setattr("slap.search.query.load", lambda path, device=None: found)
+    monkeypatch.setattr("slap.search.query.load", lambda path, **options: found)
     return found
 
 

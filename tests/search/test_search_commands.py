@@ -12,8 +12,10 @@ import urllib.request
 import numpy as np
 import pytest
 import soundfile
+import torch
 from filelock import FileLock
 
+import slap
 from slap.audio.reader import AudioError
 from slap.cli.main import main
 from slap.search import Index
@@ -42,6 +44,21 @@ def folder(tmp_path, monkeypatch, checkpoints):
         (tmp_path / name).symlink_to(checkpoints / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def write_checkpoint(path, **options):
+    """Write the checkpoint of a model whose averages, if it has some, differ from its weights."""
+    nano = {"name": "transformer", "size": "nano"}
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        model = slap.SLAP(nano, {**nano, "vocab_size": 320}, {"contrastive": 1.0}, **options)
+        model.text.prepare(["a dog barks"])
+        with torch.no_grad():
+            for parameter in filter(lambda one: one.requires_grad, model.parameters()):
+                parameter += 0.02 * torch.randn_like(parameter)
+    content = {"hyper_parameters": dict(model.hparams), "state_dict": model.state_dict()}
+    model.on_save_checkpoint(content)
+    torch.save(content, path)
 
 
 def run(capsys, *arguments, status=0):
@@ -101,6 +118,22 @@ def test_sounds_to_search_for_that_cannot_be_used_cost_themselves(folder, capsys
         Index.open("sounds.index").audio(["silent.wav"])
 
 
+def test_composed_queries(folder, capsys):
+    run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
+    command = ["search", "sounds.index", "--audio", "sounds/0/0.wav", "--text", "rain", "--without", "thunder"]
+    assert run(capsys, *command).splitlines()[0] == "sounds/0/0.wav + rain - thunder"
+    (found,) = json.loads(run(capsys, *command, "--json"))["results"]
+    assert (found["audio"], found["with"], found["without"]) == ("sounds/0/0.wav", ["rain"], ["thunder"])
+    expected = Index.open("sounds.index").composed(["sounds/0/0.wav"], ["rain"], ["thunder"])
+    assert [hit["path"] for hit in found["hits"]] == [hit.path for hit in expected]
+    assert [hit["score"] for hit in found["hits"]] == pytest.approx([hit.score for hit in expected], abs=1e-5)
+    assert run(capsys, "search", "sounds.index", "--text", "dog", "rain").splitlines()[0] == "dog + rain"
+    assert main(["search", "sounds.index", "rain", "--without", "rain"]) == 2
+    assert "nothing is left of this query" in capsys.readouterr().err
+    assert main(["search", "sounds.index", "--without", "rain"]) == 2
+    assert "nothing to search for" in capsys.readouterr().err
+
+
 def test_queries_from_a_file_and_from_the_standard_input(folder, capsys, monkeypatch):
     run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
     (folder / "queries.txt").write_text("a dog\n\nrain\n")
@@ -151,6 +184,41 @@ def test_another_model_after_rebuild_and_a_moved_folder_after_relocate(folder, c
     printed = run(capsys, "index", "other.ckpt", "elsewhere", "sounds.index", "--relocate")
     assert "nothing new; 4 as they were" in printed
     assert Metadata.load(folder / "sounds.index").folder == str(folder / "elsewhere")
+
+
+def test_rebuilding_with_a_model_of_another_dimension(folder, capsys, checkpoints):
+    """It was a traceback of LanceDB."""
+    run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
+    write_checkpoint("wide.ckpt", embedding_dim=24)
+    assert "4 added" in run(capsys, "index", "wide.ckpt", "sounds", "sounds.index", "--rebuild")
+    assert Metadata.load(folder / "sounds.index").embedding_dim == 24
+    assert len(run(capsys, "search", "sounds.index", "rain").splitlines()) == 5
+    with pytest.raises(ValueError, match=r"other embeddings than those of 16 numbers .* `slap index --rebuild`"):
+        Store(folder / "sounds.index", 16)
+
+
+def test_an_index_keeps_its_choice_of_weights(folder, capsys):
+    write_checkpoint("averaged.ckpt", embedding_dim=16, ema=True)
+    run(capsys, "index", "averaged.ckpt", "sounds", "sounds.index", "--weights", "ema")
+    metadata = Metadata.load(folder / "sounds.index")
+    names = {which: slap.load("averaged.ckpt", weights=which).name for which in ("raw", "ema")}
+    assert (metadata.weights, metadata.model_name) == ("ema", names["ema"])
+    assert names["raw"] != names["ema"]
+    assert "nothing new; 4 as they were" in run(capsys, "index", "averaged.ckpt", "sounds", "sounds.index")
+    (hits,) = Index.open("sounds.index").audio(["sounds/0/0.wav"], top=1)
+    assert hits[0].score == pytest.approx(1, abs=1e-5)
+    assert main(["index", "averaged.ckpt", "sounds", "sounds.index", "--weights", "raw"]) == 2
+    assert "embeddings of two models cannot be compared" in capsys.readouterr().err
+
+
+def test_an_index_of_the_older_format_is_read(folder, capsys):
+    run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
+    file = folder / "sounds.index/slap-index.json"
+    values = json.loads(file.read_text())
+    assert (values.pop("weights"), values["format"]) == ("raw", 2)
+    file.write_text(json.dumps({**values, "format": 1}))
+    assert "nothing new; 4 as they were" in run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
+    assert Metadata.load(folder / "sounds.index").weights == "raw"
 
 
 def test_two_updates_at_once_are_refused(folder, capsys):

@@ -157,8 +157,24 @@ def test_names_are_shown_and_not_run(page):
     first.get_by_role("button", name="More like this").click()
     expect(page.get_by_role("status")).to_have_text(f"Sounds like {HOSTILE}")
     expect(page.locator(".card")).to_have_count(5)
-    assert page.locator("#hits script, #status img, #hits h2 *").count() == 0
+    expect(page.locator("#like b")).to_have_text(HOSTILE)
+    assert page.locator("#hits script, #status img, #hits h2 *, #like b *").count() == 0
+    page.get_by_role("button", name="remove").click()
     search(page, "<img src=x onerror=alert(3)> 700")
+
+
+def test_a_sound_with_words_and_without_others(page):
+    search(page, "2600")
+    page.get_by_role("button", name="More like this").first.click()
+    expect(page.get_by_role("status")).to_contain_text("Sounds like odd.aiff")
+    page.get_by_label("but without").fill("2600")
+    page.get_by_role("searchbox").fill("700")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_have_text("Sounds like odd.aiff with “700” without “2600”")
+    expect(page.locator(".card h2").first).to_have_text("hum.flac")
+    page.get_by_role("button", name="remove").click()
+    expect(page.get_by_role("status")).to_have_text("Nearest to “700” without “2600”")
+    expect(page.locator(".card h2").first).to_have_text("hum.flac")
 
 
 def test_addresses_can_be_kept_and_gone_back_to(page, url):

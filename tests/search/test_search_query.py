@@ -73,6 +73,52 @@ def test_the_model_is_refused_if_it_is_another_one(index, sounds):
         Index.open(sounds.index, model=str(sounds.weights.with_name("moved.ckpt"))).text(["300"])
 
 
+def test_composed_queries_are_sums_of_unit_embeddings(index, sounds):
+    parts = index.model.embed_audio([sounds.folder / "tone1.wav"])[0], *index.model.embed_text(["1500", "600 900"])
+    query = (parts[0] + parts[1] - parts[2]).numpy()
+    query = query / np.linalg.norm(query)
+    hits = index.composed([sounds.folder / "tone1.wav"], ["1500"], ["600 900"], top=10)
+    oracle = {
+        path: max(row.vector @ query for row in index.store.rows_of(file_id(path))) for path in index.store.files()
+    }
+    assert [hit.path for hit in hits] == sorted(oracle, key=oracle.get, reverse=True)
+    assert [hit.score for hit in hits] == pytest.approx(sorted(oracle.values(), reverse=True), abs=1e-5)
+    assert index.composed([], ["300"], top=1)[0].path == "tone0.wav"
+
+
+def test_like_a_sound_with_words_and_without_others(index):
+    chosen = file_id("long.wav")
+    with_words = index.like(chosen, 0.0, top=2, text=["1200"], without=["7000"])
+    assert with_words[0].path == "tone3.wav"
+    assert "long.wav" not in {hit.path for hit in with_words}
+
+
+def test_composed_queries_that_are_none(index):
+    with pytest.raises(ValueError, match="needs a sound or a text to be near to"):
+        index.composed(without=["300"])
+    with pytest.raises(ValueError, match="nothing is left of this query"):
+        index.composed(text=["300"], without=["300"])
+
+
+def test_an_index_that_was_rebuilt_by_another_model_refuses_until_it_is_opened_again(index, sounds):
+    """The query of one model was compared with the sounds of another."""
+    index.text(["300"])
+    sounds.model.backend.name = "spectral-2"
+    Store(sounds.index, 40, anew=True)
+    sounds.update()
+    assert not index.current
+    with pytest.raises(ValueError, match=r"was rebuilt since it was opened, by another model than spectral-1"):
+        index.text(["300"])
+    (hits,) = index.reopened().text(["300"], top=1)
+    assert hits[0].path == "tone0.wav"
+    sounds.model.backend.name, sounds.model.backend.embedding_dim = "spectral-3", 20
+    opened = index.reopened()
+    Store(sounds.index, 20, anew=True)
+    sounds.metadata().save(sounds.index)
+    with pytest.raises(ValueError, match=r"was rebuilt since it was opened, by another model than spectral-2"):
+        opened.nearest(np.zeros(40, dtype=np.float32))
+
+
 def test_no_index(tmp_path):
     with pytest.raises(FileNotFoundError, match="is no index of sounds; make one with `slap index MODEL FOLDER"):
         Index.open(tmp_path)

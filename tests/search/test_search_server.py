@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,6 +21,8 @@ import soundfile
 
 from slap.audio.scan import file_id
 from slap.search.query import Index
+from slap.search.store import Store
+from slap.search.update import Update
 from slap.search.web.app import search_app
 from slap.search.web.media import byte_range
 from slap.search.web.server import Server
@@ -94,6 +97,40 @@ def test_about_the_index(served):
     served.update()  # while it is being served
     assert json.loads(served.get("/api/index").body)["files"] == 4
     assert json.loads(served.get("/api/search?q=1000").body)["hits"][0]["path"] == "new.wav"
+
+
+def test_a_rebuilt_index_is_opened_again(served):
+    """It embedded queries by the old model and compared them with embeddings of the new one."""
+    backend = served.model.backend
+    assert json.loads(served.get("/api/search?q=5000").body)["hits"][0]["path"] == HOSTILE
+    backend.name = "spectral-2"
+    backend.encode_audio = lambda clips, old=backend.encode_audio: old(clips).flip(1)  # another space
+    backend.encode_text = lambda texts, old=backend.encode_text: old(texts).flip(1)
+    metadata = replace(served.metadata(), window=5.0)
+    store = Store(served.index, backend.embedding_dim, anew=True)
+    metadata.save(served.index)
+    Update(store, metadata, served.model).run()
+    hits = json.loads(served.get("/api/search?q=5000").body)["hits"]
+    assert (hits[0]["path"], len(hits)) == (HOSTILE, 3)
+    assert hits[0]["score"] > 0.9
+    assert json.loads(served.get("/api/index").body)["window"] == 5.0
+
+
+def test_composed_queries_of_the_page(served):
+    found = json.loads(served.get("/api/search?q=600&without=3000&without=5000").body)["hits"]
+    expected = Index.open(served.index).composed(text=["600"], without=["3000", "5000"])
+    assert [(hit["path"], hit["score"]) for hit in found] == [(hit.path, pytest.approx(hit.score)) for hit in expected]
+    hits = json.loads(served.get(f"/api/like?id={file_id('a.wav')}&at=0&q=5000&without=600").body)["hits"]
+    assert hits[0]["path"] == HOSTILE
+    answer = served.get("/api/search?q=600&without=600")
+    assert (answer.status, "nothing is left" in json.loads(answer.body)["error"]) == (400, True)
+    assert served.get(f"/api/search?q=600&without={'x' * 501}").status == 400
+
+
+def test_a_folder_that_was_relocated_is_served_from_there(served):
+    served.folder.rename(served.folder.with_name("moved"))
+    replace(served.metadata(), folder=str(served.folder.with_name("moved"))).save(served.index)
+    assert served.get(f"/audio?id={file_id('a.wav')}").status == 200
 
 
 def test_head_gives_the_headers_alone(served):

@@ -1,1 +1,1 @@
-"""The commands that use a trained model: `slap embed`, `classify`, `caption`, `frames` and `export`."""
+"""The commands that use a trained model: `slap embed`, `classify`, `score`, `caption`, `frames` and `export`."""

@@ -20,10 +20,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slap.cli.options import DONE, SOME_FAILED, add_allow_collapsed, add_model
+from slap.cli.options import DONE, SOME_FAILED, add_allow_collapsed, add_model, add_weights
 from slap.core.errors import UserError, printable
 
 if TYPE_CHECKING:
+    from slap.model.network import Weights
     from slap.search.metadata import Metadata
     from slap.search.store import Store
     from slap.search.update import UpdateReport
@@ -43,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--window", type=float, metavar="S", help="length of a window in seconds (default: 10, or the model's maximum)"
     )
     parser.add_argument("--hop", type=float, metavar="S", help="seconds from window to window (default: half a window)")
+    add_weights(parser, kept="those that INDEX was made with, or ")
     parser.add_argument(
         "--device", help="device that the model computes on, e.g. cpu or cuda (default: a GPU if there is one)"
     )
@@ -96,17 +98,17 @@ def _run(arguments: argparse.Namespace) -> int:
     index, folder = arguments.index, arguments.folder.resolve()
     if not folder.is_dir():
         raise NotADirectoryError(f"there is no folder {arguments.folder}")
-    model = load(arguments.model, device=arguments.device)
+    fresh = arguments.rebuild or not (index / FILE).exists()
+    known = None if fresh else Metadata.load(index)
+    weights = arguments.weights or _weights(arguments.model, known)
+    model = load(arguments.model, device=arguments.device, weights=weights)
     refuse_collapsed(model, "indexed with", arguments.allow_collapsed)
     options = (arguments.window, arguments.hop)
     name = arguments.model if is_shipped(arguments.model) else str(Path(arguments.model).resolve())
-    metadata = Metadata.of(model, name, folder, *options)
-    fresh = arguments.rebuild or not (index / FILE).exists()
-    if not fresh:
-        metadata = Metadata.load(index).updated(metadata, *options, arguments.relocate)
-    store = Store(index, metadata.embedding_dim)
-    if fresh:
-        store.clear()
+    metadata = Metadata.of(model, name, folder, *options, weights)
+    if known is not None:
+        metadata = known.updated(metadata, *options, arguments.relocate)
+    store = Store(index, metadata.embedding_dim, anew=fresh)
     metadata.save(index)
     with tqdm(unit=" files", disable=None, file=sys.stderr) as bar:
         update = Update(store, metadata, model, arguments.workers, arguments.retry, bar.update)
@@ -122,6 +124,13 @@ def _run(arguments: argparse.Namespace) -> int:
     metadata.save(index)
     print(json.dumps(as_json(report, store), indent=2) if arguments.json else as_text(index, report, store, metadata))
     return SOME_FAILED if set(report.reasons) - {"silent"} else DONE
+
+
+def _weights(model: str, known: Metadata | None) -> Weights:
+    """Return the weights to load where none are named: those of the index; of a folder, which has one set, raw."""
+    from slap.inference.shipped import located
+
+    return "raw" if known is None or located(model).is_dir() else known.weights
 
 
 def as_json(report: UpdateReport, store: Store) -> dict[str, Any]:

@@ -84,14 +84,14 @@ def columns_from_text(text: str) -> dict[str, str | None]:
     return content
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Add --weights."""
+def add_weights(parser: argparse.ArgumentParser, kept: str = "") -> None:
+    """Add --weights; `kept` names what the option is read from where it is not given, which then is None."""
     parser.add_argument(
         "--weights",
         choices=("raw", "ema"),
-        default="raw",
+        default=None if kept else "raw",
         help="weights of a checkpoint: raw as they were trained, or ema, their exponential moving averages "
-        "(default: raw)",
+        f"(default: {kept}raw)",
     )
 
 

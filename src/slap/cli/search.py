@@ -3,9 +3,12 @@
     slap search sounds.index "dog barking, then rain"
     slap search sounds.index --audio query.wav --top 5
     slap search sounds.index --queries queries.txt --json
+    slap search sounds.index --audio query.wav --text rain --without thunder
 
 Each hit is a file with the cosine of its best window, and the place of this window in the file, on the clock of a
-player. The model is expected at the path that it had when the index was made; --model names another.
+player. --text and --without change every query: the unit embeddings of the query and of each --text are added, those of
+each --without subtracted, and the sum is made a unit vector. The model is expected at the path that it had when the
+index was made; --model names another.
 
 Exit status: 0 done; 3 done, but for files of --audio that are listed on stderr, which cannot be read or are silent; 2
 nothing was done.
@@ -24,6 +27,10 @@ from slap.cli.options import as_records, tell
 from slap.core.errors import UserError, printable
 
 if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from slap.inference.model import Model
     from slap.search.query import Hit, Index
 
     Found = tuple[dict[str, str], list[Hit]]
@@ -45,6 +52,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--queries", metavar="FILE", help="file with a text to search for per line, or - for the standard input"
     )
     parser.add_argument(
+        "--text",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="TEXT",
+        help="texts that the sounds found shall be near to besides each query (with no query: all together are one)",
+    )
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="TEXT",
+        help="texts that the sounds found shall be away from, as in --audio storm.wav --without thunder",
+    )
+    parser.add_argument(
         "--top", type=int, default=10, metavar="N", help="number of files to show per query (default: %(default)s)"
     )
     parser.add_argument(
@@ -59,25 +82,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Search and print what is found."""
-    texts = [*arguments.query, *_lines(arguments.queries)]
+    texts, more = [*arguments.query, *_lines(arguments.queries)], list(arguments.text)
+    if not texts and not arguments.audio:
+        texts, more = more[:1], more[1:]
     if not texts and not arguments.audio:
         raise UserError('nothing to search for; give a text, as in slap search INDEX "rain", or --audio FILE')
-    if any(not text.strip() for text in texts):
+    if any(not text.strip() for text in (*texts, *more, *arguments.without)):
         raise UserError("a text to search for is empty")
     from slap.search.query import Index
 
     index = Index.open(arguments.index, arguments.model, arguments.device)
+    change = _Change(index.model, more, arguments.without)
     failed: list[tuple[str, str]] = []
     notes: list[tuple[str, str]] = []
-    found = [*_by_text(index, texts, arguments), *_by_audio(index, arguments, failed, notes)]
+    found = [*_by_text(index, texts, arguments, change), *_by_audio(index, arguments, change, failed, notes)]
     if not found:
         raise UserError("\n".join(reason for _, reason in failed))
     if arguments.json:
-        results = [{**query, "hits": [asdict(hit) for hit in hits]} for query, hits in found]
+        changed = {"with": more, "without": arguments.without}
+        results = [{**query, **changed, "hits": [asdict(hit) for hit in hits]} for query, hits in found]
         told = {"failed": as_records(failed, "error"), "notes": as_records(notes, "note")}
         print(json.dumps({"folder": index.metadata.folder, "results": results, **told}, indent=2))
     else:
-        print("\n\n".join(as_text(next(iter(query.values())), hits) for query, hits in found))
+        print("\n\n".join(as_text(change.named(next(iter(query.values()))), hits) for query, hits in found))
     return tell(failed, notes)
 
 
@@ -88,13 +115,47 @@ def _lines(path: str | None) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def _by_text(index: Index, texts: list[str], arguments: argparse.Namespace) -> list[Found]:
-    hits = index.text(texts, arguments.top, arguments.exact) if texts else []
+class _Change:
+    """The texts that are added to every query, and subtracted from it.
+
+    Args:
+        model: embeds them.
+        plus: texts to add.
+        minus: texts to subtract.
+    """
+
+    def __init__(self, model: Model, plus: list[str], minus: list[str]) -> None:
+        self.texts = (plus, minus)
+        self.plus, self.minus = model.embed_text(plus), model.embed_text(minus)
+
+    def __call__(self, query: Tensor) -> np.ndarray:
+        """Return the changed query, (E,)."""
+        import torch
+
+        from slap.search.compose import compose
+
+        changed = any(self.texts)
+        found: np.ndarray = (compose(torch.cat([query[None], self.plus]), self.minus) if changed else query).numpy()
+        return found
+
+    def named(self, query: str) -> str:
+        """Return a query with its change in words."""
+        plus, minus = self.texts
+        return "".join([query, *(f" + {text}" for text in plus), *(f" - {text}" for text in minus)])
+
+
+def _by_text(index: Index, texts: list[str], arguments: argparse.Namespace, change: _Change) -> list[Found]:
+    vectors = index.model.embed_text(texts)
+    hits = [index.nearest(change(vector), arguments.top, arguments.exact) for vector in vectors]
     return [({"text": text}, found) for text, found in zip(texts, hits, strict=True)]
 
 
 def _by_audio(
-    index: Index, arguments: argparse.Namespace, failed: list[tuple[str, str]], notes: list[tuple[str, str]]
+    index: Index,
+    arguments: argparse.Namespace,
+    change: _Change,
+    failed: list[tuple[str, str]],
+    notes: list[tuple[str, str]],
 ) -> list[Found]:
     """Search for each audio file; those that cannot be used, and words about the others, are added to the lists."""
     paths: list[str] = arguments.audio
@@ -104,7 +165,7 @@ def _by_audio(
         if item.result is None or item.silent:
             failed.append((path, str(item.error) if item.error else f"{path}: {item.note}"))
             continue
-        found[item.index] = index.nearest(item.result.numpy(), arguments.top, arguments.exact)
+        found[item.index] = index.nearest(change(item.result), arguments.top, arguments.exact)
         if item.note:
             notes.append((path, item.note))
     return [({"audio": paths[number]}, found[number]) for number in sorted(found)]

@@ -43,6 +43,11 @@ class Calibration:
     scale: float
     bias: float = 0.0
 
+    @property
+    def independent(self) -> bool:
+        """True if a text's probability does not depend on the other texts: one pair has a probability of its own."""
+        return self.kind == "sigmoid"
+
     def probabilities(self, cosines: Tensor) -> Tensor:
         """Convert cosines, (n, K), to probabilities, (n, K)."""
         logits = self.scale * cosines.float() + self.bias

@@ -251,7 +251,7 @@ def clips_of(
         elif use == "segments" and segments is None:
             without["without segments"] += 1
         else:
-            audio, origin = _audio(cut, manifest), origin_of(custom_of(cut))
+            audio, origin = audio_of(cut, manifest), origin_of(custom_of(cut))
             fold = custom.get("fold")
             found.append(EvalClip(cut.id, audio, captions, labels, fold, part, origin, choices, segments))
     if part == "test":
@@ -259,7 +259,7 @@ def clips_of(
     return found
 
 
-def _audio(cut: Any, manifest: Path) -> Audio:
+def audio_of(cut: Any, manifest: Path) -> Audio:
     """Return a segment of a file where the clip is one; for mixes, shards and samples in memory, what decodes them."""
     try:
         return segment(cut, str(manifest))

@@ -174,3 +174,29 @@ class Embedder:
     ) -> Tensor:
         """Compute the cosines between recordings and texts, (n, m); for the arguments see `stream`."""
         return self.embed_audio(audio, batch=batch, channels=channels) @ self.embed_text(texts).T
+
+    def score_pairs(
+        self,
+        audio: Audio | Iterable[Audio],
+        texts: str | Sequence[str],
+        *,
+        batch: bool = False,
+        channels: bool = False,
+    ) -> Tensor:
+        """Compute the cosine of each recording and the text in its place, (n,); for the arguments see `stream`.
+
+        A silent recording has NaN, and a warning names it: no text fits silence better than another.
+
+        Raises:
+            ValueError: other than one text per recording, or a text that `embed_text` refuses.
+            AudioError: one of the recordings cannot be used.
+        """
+        words = [texts] if isinstance(texts, str) else list(texts)
+        directions = self.embed_text(words)
+        found = in_order(self.stream(audio, batch=batch, channels=channels))
+        if len(found) != len(words):
+            raise UserError(f"each recording needs one text; got {len(found)} recordings and {len(words)} texts")
+        if not found:
+            return torch.empty(0)
+        silent = torch.tensor([item.silent for item in found])
+        return (torch.stack(results(found)) * directions).sum(1).masked_fill(silent, torch.nan)

@@ -10,10 +10,14 @@ from typing import Any
 from slap.core.errors import UserError
 from slap.core.files import atomic_write
 from slap.inference.model import Model
+from slap.model.network import Weights
 
 FILE = "slap-index.json"
-FORMAT = 1
+FORMAT = 2
 """Raised when older programs could no longer read an index."""
+
+READ = (1, FORMAT)
+"""Formats that are read; in format 1 there are no `weights`, which were raw."""
 
 WINDOW = 10.0
 """Seconds (our choice): the length of a clip in AudioCaps and AudioSet, on which such models are trained."""
@@ -30,6 +34,7 @@ class Metadata:
         folder: the folder whose sounds are indexed, absolute.
         window: seconds of a window; shorter files are one window, themselves.
         hop: seconds from window to window.
+        weights: the weights of the model's checkpoint, raw or ema, see `slap.load`.
         trained: number of rows on which the approximate index was made, or 0.
         format: version of the format of the index.
     """
@@ -40,12 +45,21 @@ class Metadata:
     folder: str
     window: float
     hop: float
+    weights: Weights = "raw"
     trained: int = 0
     format: int = FORMAT
 
     @classmethod
-    def of(cls, model: Model, path: str, folder: Path, window: float | None, hop: float | None) -> Metadata:
-        """Make the metadata of a new index.
+    def of(
+        cls,
+        model: Model,
+        path: str,
+        folder: Path,
+        window: float | None,
+        hop: float | None,
+        weights: Weights = "raw",
+    ) -> Metadata:
+        """Make the metadata of a new index; for the arguments see the attributes, None is the default.
 
         Raises:
             ValueError: a window or a hop that the model or the windows do not allow.
@@ -58,7 +72,7 @@ class Metadata:
             raise UserError(
                 f"--hop is {hop:g} s; at least 0.1 s and at most the window's {window:g} s leave nothing out"
             )
-        return cls(path, model.name, model.embedding_dim, str(folder), window, hop)
+        return cls(path, model.name, model.embedding_dim, str(folder), window, hop, weights)
 
     @classmethod
     def load(cls, index: Path) -> Metadata:
@@ -73,11 +87,13 @@ class Metadata:
             raise FileNotFoundError(f"{index} is no index of sounds; make one with `slap index MODEL FOLDER {index}`")
         try:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if values["format"] == FORMAT:
-                return cls(**values)
+            if values["format"] in READ:
+                return cls(**{**values, "format": FORMAT})
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged ({error}); make the index anew with --rebuild") from error
-        raise UserError(f"{path} has format {values['format']}, and this version of slap reads {FORMAT}")
+        raise UserError(
+            f"{path} has format {values['format']}, and this version of slap reads {' and '.join(map(str, READ))}"
+        )
 
     def save(self, index: Path) -> None:
         """Write it, whole or not at all."""
@@ -106,4 +122,4 @@ class Metadata:
                 raise UserError(
                     f"the index has a {option} of {now:g} s, not {asked:g} s; leave --{option} out, or add --rebuild"
                 )
-        return replace(self, model=new.model, folder=new.folder)
+        return replace(self, model=new.model, folder=new.folder, weights=new.weights)

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from slap.core.errors import MissingDependencyError
+from slap.core.errors import MissingDependencyError, UserError
+from slap.search.metadata import FILE
 
 try:
     import lancedb
@@ -88,13 +89,24 @@ class Store:
     Args:
         index: its folder.
         dim: E.
+        anew: forget what is there, whatever its E.
+
+    Raises:
+        ValueError: the tables that are there are of another E.
     """
 
-    def __init__(self, index: Path, dim: int) -> None:
+    def __init__(self, index: Path, dim: int, anew: bool = False) -> None:
         self.dim = dim
-        self._database = lancedb.connect(index, read_consistency_interval=timedelta(0))
-        self.windows = self._database.create_table("windows", schema=_windows_schema(dim), exist_ok=True)
-        self.bad = self._database.create_table("bad", schema=_BAD_SCHEMA, exist_ok=True)
+        database = lancedb.connect(index, read_consistency_interval=timedelta(0))
+        how: dict[str, Any] = {"mode": "overwrite"} if anew else {"exist_ok": True}
+        try:
+            self.windows = database.create_table("windows", schema=_windows_schema(dim), **how)
+        except ValueError as error:
+            raise UserError(
+                f"{index} holds other embeddings than those of {dim} numbers that {FILE} states, as after a rebuild "
+                f"that was interrupted; make it anew with `slap index --rebuild` ({error})"
+            ) from error
+        self.bad = database.create_table("bad", schema=_BAD_SCHEMA, **how)
 
     def __len__(self) -> int:
         """Count the windows."""
@@ -104,11 +116,6 @@ class Store:
     def version(self) -> int:
         """Grows with every change of the windows."""
         return int(self.windows.version)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self.windows = self._database.create_table("windows", schema=_windows_schema(self.dim), mode="overwrite")
-        self.bad = self._database.create_table("bad", schema=_BAD_SCHEMA, mode="overwrite")
 
     # -- files --------------------------------------------------------------------------------------------------------
 

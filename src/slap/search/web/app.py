@@ -13,6 +13,7 @@ import re
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -28,7 +29,8 @@ from slap.audio.reader import AudioFile
 from slap.core.data_root import ElsewhereError, open_audio
 from slap.core.errors import UserError, printable
 from slap.inference.spectrogram import segment_png
-from slap.search.query import Hit, Index
+from slap.search.compose import CancelledError
+from slap.search.query import Hit, Index, StaleIndexError
 from slap.search.store import WindowRow
 from slap.search.web.locate import locate
 from slap.search.web.media import media, media_response
@@ -84,7 +86,7 @@ def search_app(index: Index) -> Starlette:
     }
     app = Starlette(
         routes=[Route(path, endpoint) for path, endpoint in routes.items()],
-        exception_handlers={HTTPException: _refused, Exception: _broken},
+        exception_handlers={HTTPException: _refused, StaleIndexError: _stale, Exception: _broken},
     )
     app.router.redirect_slashes = False
     return app
@@ -94,9 +96,18 @@ class _Pages:
     """Answers to GET requests about an index; each runs in a thread of its own."""
 
     def __init__(self, index: Index) -> None:
-        self.index = index
-        self._files = (-1, 0)  # counted at this version of the index
+        self._index = index
+        self._opening = threading.Lock()
+        self._files: tuple[object, int] = (None, 0)  # counted at this version of the index
         self._model = threading.Lock()  # one query at a time has the processor for itself
+
+    @property
+    def index(self) -> Index:
+        """The index, opened again if it was rebuilt or moved; a request takes it once and stays with it."""
+        with self._opening:
+            if not self._index.current:
+                self._index = self._index.reopened()
+            return self._index
 
     def page(self, request: Request) -> Response:
         """Give the page."""
@@ -106,8 +117,9 @@ class _Pages:
     def about(self, request: Request) -> Response:
         """Describe the index."""
         del request
-        store, metadata = self.index.store, self.index.metadata
-        version = store.version
+        index = self.index
+        store, metadata = index.store, index.metadata
+        version = (metadata, store.version)
         if self._files[0] != version:
             self._files = (version, len(store.files()))
         return JSONResponse(
@@ -121,31 +133,35 @@ class _Pages:
         )
 
     def search(self, request: Request) -> Response:
-        """Find sounds by a text."""
-        text = _text(request)
+        """Find sounds by a text, without others."""
+        text, without = _text(request), _texts(request, "without")
+        index = self.index
         with self._model:
-            (hits,) = self.index.text([text], _top(request))
-        return _hits(hits)
+            return _hits(_composed(lambda: index.composed((), [text], without, _top(request))))
 
     def like(self, request: Request) -> Response:
-        """Find sounds like a window."""
-        row = self._window(request)
-        return _hits(self.index.like(row.file, row.start, _top(request)))
+        """Find sounds like a window, with a text and without others."""
+        index = self.index
+        row, text, without = _window(index, request), _texts(request, "q"), _texts(request, "without")
+        with self._model:
+            return _hits(_composed(lambda: index.like(row.file, row.start, _top(request), text, without)))
 
     def span(self, request: Request) -> Response:
         """Find the part of a window where a text is heard."""
-        row, text = self._window(request), _text(request)
-        with self._open(row) as file, self._model:
+        index = self.index
+        row, text = _window(index, request), _text(request)
+        with _open(index, row) as file, self._model:
             try:
                 with AudioFile(file, row.path) as sound:
-                    return JSONResponse(asdict(locate(self.index.model, sound, text, row.start, row.end)))
+                    return JSONResponse(asdict(locate(index.model, sound, text, row.start, row.end)))
             except UserError as error:
                 raise HTTPException(415, f"this file cannot be read: {error}") from error
 
     def audio(self, request: Request) -> Response:
         """Give a file, or a part of it, as a browser plays it."""
-        row = self._window(request)
-        file = self._open(row)
+        index = self.index
+        row = _window(index, request)
+        file = _open(index, row)
         try:
             found = media(file, row.path, row.duration)
         except UserError as error:
@@ -155,10 +171,11 @@ class _Pages:
 
     def picture(self, request: Request) -> Response:
         """Draw the spectrogram of a file, or of a part of it."""
-        row = self._window(request)
+        index = self.index
+        row = _window(index, request)
         start = _number(request, "start", 0.0, 0, row.duration)
         end = _number(request, "end", row.duration, 0, row.duration)
-        with self._open(row) as file:
+        with _open(index, row) as file:
             try:
                 with AudioFile(file, row.path) as sound:
                     body = segment_png(sound, start, end)
@@ -166,36 +183,44 @@ class _Pages:
                 raise HTTPException(415, f"there is no picture of this: {error}") from error
         return Response(body, media_type="image/png", headers={"Cache-Control": "private, max-age=600"})
 
-    def _window(self, request: Request) -> WindowRow:
-        """Find the window of the index that is asked for, by the id of its file and its start."""
-        file = request.query_params.get("id", "")
-        rows = self.index.store.rows_of(file) if re.fullmatch("[0-9a-f]{16}", file) else []
-        if not rows:
-            raise HTTPException(404, "the index has no such file")
-        start = _number(request, "at", rows[0].start, 0, rows[0].duration)
-        return min(rows, key=lambda row: abs(row.start - start))
 
-    def _open(self, row: WindowRow) -> BinaryIO:
-        """Open the file of a row, if it still is what was indexed."""
-        folder = Path(self.index.metadata.folder)
-        inside = not Path(row.path).is_absolute() and ".." not in Path(row.path).parts
-        try:
-            file = open_audio(folder / row.path) if inside else None
-        except (OSError, ElsewhereError):
-            file = None
-        if file is None:
-            raise HTTPException(404, "this file is no longer there; run `slap index` again")
-        status = os.fstat(file.fileno())
-        if (status.st_size, status.st_mtime_ns) != (row.size, row.mtime_ns):
-            file.close()
-            raise HTTPException(410, "this file has changed since it was indexed; run `slap index` again")
-        return file
+def _window(index: Index, request: Request) -> WindowRow:
+    """Find the window of the index that is asked for, by the id of its file and its start."""
+    file = request.query_params.get("id", "")
+    rows = index.store.rows_of(file) if re.fullmatch("[0-9a-f]{16}", file) else []
+    if not rows:
+        raise HTTPException(404, "the index has no such file")
+    start = _number(request, "at", rows[0].start, 0, rows[0].duration)
+    return min(rows, key=lambda row: abs(row.start - start))
+
+
+def _open(index: Index, row: WindowRow) -> BinaryIO:
+    """Open the file of a row, if it still is what was indexed."""
+    folder = Path(index.metadata.folder)
+    inside = not Path(row.path).is_absolute() and ".." not in Path(row.path).parts
+    try:
+        file = open_audio(folder / row.path) if inside else None
+    except (OSError, ElsewhereError):
+        file = None
+    if file is None:
+        raise HTTPException(404, "this file is no longer there; run `slap index` again")
+    status = os.fstat(file.fileno())
+    if (status.st_size, status.st_mtime_ns) != (row.size, row.mtime_ns):
+        file.close()
+        raise HTTPException(410, "this file has changed since it was indexed; run `slap index` again")
+    return file
 
 
 async def _refused(request: Request, error: Exception) -> Response:
     del request
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _stale(request: Request, error: Exception) -> Response:
+    """Answer a search that the rebuilding of the index has overtaken."""
+    del request, error
+    return JSONResponse({"error": "the index was rebuilt meanwhile; search again"}, 503)
 
 
 async def _broken(request: Request, error: Exception) -> Response:
@@ -209,13 +234,27 @@ def _hits(hits: list[Hit]) -> Response:
     return JSONResponse({"hits": [{**asdict(hit), "path": printable(hit.path)} for hit in hits]})
 
 
+def _composed(search: Callable[[], list[Hit]]) -> list[Hit]:
+    try:
+        return search()
+    except CancelledError as error:
+        raise HTTPException(400, str(error)) from error
+
+
 def _text(request: Request) -> str:
-    text = request.query_params.get("q", "").strip()
-    if not text:
+    texts = _texts(request, "q")
+    if not texts:
         raise HTTPException(400, "type what to search for")
-    if len(text) > LONGEST_QUERY:
-        raise HTTPException(400, f"a query may have {LONGEST_QUERY} characters, this one has {len(text)}")
-    return text
+    return texts[0]
+
+
+def _texts(request: Request, name: str) -> list[str]:
+    """Return the texts of a parameter, which may be there several times."""
+    texts = [text for text in map(str.strip, request.query_params.getlist(name)) if text]
+    length = sum(map(len, texts))
+    if length > LONGEST_QUERY:
+        raise HTTPException(400, f"a query may have {LONGEST_QUERY} characters, this one has {length}")
+    return texts
 
 
 def _top(request: Request) -> int:

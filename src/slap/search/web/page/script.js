@@ -200,26 +200,42 @@ async function show(path, parameters, heading) {
   }
 }
 
+function wanted() { return new URLSearchParams(location.hash.slice(1)); }
+
 function route() {
-  const wanted = new URLSearchParams(location.hash.slice(1));
-  const text = wanted.get("q");
-  if (text) {
-    byId("query").value = text;
-    document.title = `${text} · search sounds`;
-    show("/api/search", { q: text }, `Nearest to “${text}”`);
-  } else if (wanted.get("like")) {
-    byId("query").value = "";
+  const hash = wanted(), text = hash.get("q"), like = hash.get("like"), without = hash.get("without");
+  const name = hash.get("name") ?? "this";
+  byId("query").value = text ?? "";
+  byId("without").value = without ?? "";
+  byId("like").hidden = !like;
+  byId("like").querySelector("b").textContent = name;
+  const change = without ? ` without “${without}”` : "";
+  const parameters = { ...(text && { q: text }), ...(without && { without }) };
+  if (like) {
     scrollTo(0, 0);
-    show("/api/like", { id: wanted.get("like"), at: wanted.get("at") ?? 0 }, `Sounds like ${wanted.get("name") ?? "this"}`);
+    show("/api/like", { ...parameters, id: like, at: hash.get("at") ?? 0 }, `Sounds like ${name}${text ? ` with “${text}”` : ""}${change}`);
+  } else if (text) {
+    document.title = `${text} · search sounds`;
+    show("/api/search", parameters, `Nearest to “${text}”${change}`);
   } else say("Say in words what you want to hear.");
+}
+
+function go(parameters) {
+  const hash = `#${new URLSearchParams(parameters)}`;
+  if (location.hash === hash) route(); else location.hash = hash;
 }
 
 document.querySelector("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  const text = byId("query").value.trim();
-  if (!text) return;
-  const hash = `#${new URLSearchParams({ q: text })}`;
-  if (location.hash === hash) route(); else location.hash = hash;
+  const text = byId("query").value.trim(), without = byId("without").value.trim(), hash = wanted();
+  const like = hash.get("like") ? { like: hash.get("like"), at: hash.get("at") ?? 0, name: hash.get("name") ?? "this" } : {};
+  if (!text && !hash.get("like")) return;
+  go({ ...like, ...(text && { q: text }), ...(without && { without }) });
+});
+byId("unlike").addEventListener("click", () => {
+  const hash = wanted();
+  for (const name of ["like", "at", "name"]) hash.delete(name);
+  location.hash = hash;
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "/" && document.activeElement !== byId("query")) { byId("query").focus(); event.preventDefault(); }
