@@ -13,7 +13,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
@@ -158,6 +158,10 @@ class RowIndex:
     uncaptioned: np.ndarray
     tasks: tuple[str, ...]
     bad: tuple[BadClip, ...]
+
+
+ARRAYS = {one.name: "<f8" if one.name == "durations" else "<i8" for one in fields(RowIndex)[:-2]}
+"""The arrays of a `RowIndex`, and the type of their values."""
 
 
 class RowClips(Clips):
@@ -313,7 +317,7 @@ def _load(rows: Rows) -> RowIndex | None:
     if place is None or not place.is_file():
         return None
     try:
-        arrays = read_arrays(place)
+        arrays = read_arrays(place, ARRAYS)
         about = json.loads(arrays.pop("about").tobytes())
         bad = tuple(BadClip(**clip) for clip in about["bad"])
         return RowIndex(**arrays, tasks=tuple(about["tasks"]), bad=bad)

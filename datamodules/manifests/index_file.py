@@ -9,6 +9,7 @@ n cuts in K blocks.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from tokenize import TokenError
@@ -24,21 +25,31 @@ LONGEST = 1e9
 COLUMNS = {"durations": "<f8", "keys": "<i8", "origins": "<i8", "firsts": "<i8", "lines": "<i8", "offsets": "<i8"}
 OPTIONAL = {"parts": "<i8", "uncaptioned": "<i8"}
 ABOUT = "about"
+ARRAYS = {**COLUMNS, **OPTIONAL}
+"""The arrays of an index of cuts, and the type of their values."""
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, kinds: Mapping[str, str] = ARRAYS) -> dict[str, np.ndarray]:
     """Read the arrays of an index file.
+
+    Args:
+        path: of the file.
+        kinds: the type of the values of each array that it may hold, beside `about`, which is bytes.
 
     Raises:
         ValueError: an array is compressed, declares another size than it has, or is of another type.
         OSError, BadZipFile, KeyError: there is no such file, or it is none.
     """
     with open_plain(path) as file, ZipFile(file) as archive:
-        return {info.filename.removesuffix(".npy"): _array(archive, info.filename) for info in archive.infolist()}
+        names = [info.filename for info in archive.infolist()]
+        known = {**kinds, ABOUT: "|u1"}
+        return {
+            name.removesuffix(".npy"): _array(archive, name, known.get(name.removesuffix(".npy"))) for name in names
+        }
 
 
-def _array(archive: ZipFile, name: str) -> np.ndarray:
-    info, wanted = archive.getinfo(name), {**COLUMNS, **OPTIONAL, ABOUT: "|u1"}.get(name.removesuffix(".npy"))
+def _array(archive: ZipFile, name: str, wanted: str | None) -> np.ndarray:
+    info = archive.getinfo(name)
     if info.compress_type != ZIP_STORED or info.file_size != info.compress_size:
         raise ValueError(f"{name} is compressed")
     with archive.open(name) as member:

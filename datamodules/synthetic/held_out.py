@@ -108,6 +108,6 @@ def caption(steps: Sequence[Step]) -> str:
 
     Example:
         >>> caption([(Named(WORDS["bell"], "long"),), (Named(WORDS["siren"]),)])
-        'a lengthy bell before a siren'
+        'a long chime, then a siren wails'
     """
     return describe(steps, random.Random(repr(steps)))

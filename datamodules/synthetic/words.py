@@ -43,7 +43,7 @@ def training_captions(kind: str, length: Length, rng: random.Random) -> list[str
 
     Example:
         >>> training_captions("bell", "long", random.Random(2))
-        ['the sound of a bell', 'a long chime', 'a long bell']
+        ['the sound of a bell', 'a bell']
     """
     words = WORDS[kind]
     said = [length if rng.random() < MENTION else "plain" for _ in range(2)]

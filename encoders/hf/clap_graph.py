@@ -5,15 +5,12 @@ T samples, W windows of the clip, S samples of a window, F frames of a window, M
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
-
-if TYPE_CHECKING:
-    from slap.encoders.hf.clap import HFCLAP
 
 
 class ClapGraph(nn.Module):
@@ -22,13 +19,13 @@ class ClapGraph(nn.Module):
     The windows are those of `slap.encoders.hf.windows.cut`. As there, spectrograms are computed in double precision.
 
     Args:
-        encoder: the encoder.
+        encoder: an `HFCLAP`, whose file imports this one.
 
     Raises:
         NotImplementedError: its windows are no whole number of frames.
     """
 
-    def __init__(self, encoder: HFCLAP) -> None:
+    def __init__(self, encoder: Any) -> None:
         super().__init__()
         self.encoder = encoder
         front = encoder.logmel

@@ -98,7 +98,8 @@ def test_a_tone_gets_the_gain_of_its_frequency(frequency: float) -> None:
         expected = -6 + 9 * np.log(frequency / middle) / np.log(8000 / middle)
     assert out.shape == (1, RATE)
     assert out.dtype == np.float32
-    assert 20 * np.log10(np.abs(out).max()) == pytest.approx(expected, abs=0.05)
+    middle = out[:, RATE // 4 : -RATE // 4]  # a tone that begins is no pure tone
+    assert 20 * np.log10(np.abs(middle).max()) == pytest.approx(expected, abs=0.05)
 
 
 def test_filter_changes_what_is_heard_and_nothing_else(cuts: CutSet) -> None:
