@@ -79,7 +79,7 @@ def present(root: Path, speaker: str = "theo", names: Sequence[str] = ()) -> dic
     if len(missing) == len(folders):
         raise FileNotFoundError(
             f"there is none of the corpora {', '.join(folders)} in {root} or {Path(root) / 'corpora'}; each is a "
-            "folder of that name, and the README says where to get them"
+            "folder of that name; `slap prepare CORPUS --help` and docs/explanation/results.md name the sources"
         )
     if missing:
         log.warning("%s: going on without %s, of which there is no folder", root, ", ".join(missing))
