@@ -140,7 +140,7 @@ def test_debug_shows_where(capsys, monkeypatch):
         (["fit", *TOY, "--plugins", "no_such_losses"], ["there is no module 'no_such_losses' to load as plug-ins"]),
         (["fit", *TOY, "--model.lrr", "3"], ["--model.lrr", "did you mean '--model.lr'?", "--model.embedding_dim"]),
         (["fit", *TOY, "--trainer.precison", "16"], ["did you mean '--trainer.precision'?", "--trainer.max_steps"]),
-        (["fit", *TOY, "--trainer.logger", "false"], ["unrecognized arguments: --trainer.logger"]),
+        (["fit", *TOY, "--trainer.logger", "wandbb"], ["did you mean 'wandb'"]),
         (["fit", *TOY, "--modle.lr", "3"], ["unrecognized arguments: --modle.lr", "--seed_everything"]),
         (["fit", *TOY, "--model.lr", "fast"], ['"model.lr"', "float", "fast"]),
         (["fit", *TOY, "--config", "nowhere.yaml"], ["nowhere.yaml"]),

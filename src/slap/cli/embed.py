@@ -35,8 +35,8 @@ from slap.cli.options import (
     load,
     tell,
 )
-from slap.core.compact import EmbeddingType
 from slap.core.errors import MissingDependencyError, UserError
+from slap.core.units import EmbeddingType
 
 if TYPE_CHECKING:
     from slap.audio.sources import Input

@@ -5,16 +5,14 @@ n embeddings, E shared dimension, d leading dimensions.
 
 from __future__ import annotations
 
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from slap.core.errors import UserError
-
-EmbeddingType = Literal["float32", "int8"]
-"""Number type of embeddings; see `to_int8`."""
+from slap.core.units import EmbeddingType
 
 LEVELS = 127
 """The largest int8 in use. -128 is not used, so that a vector and its opposite have opposite numbers."""

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from slap.audio.recordings import Audio, recordings
-from slap.core.compact import EmbeddingType, compact, known_type
+from slap.core.compact import compact, known_type
 from slap.core.errors import UserError
+from slap.core.units import EmbeddingType
 from slap.inference.backend import AudioTextModel, Nested
 from slap.inference.jobs import samples_of
 from slap.inference.stream import StreamItem, embed, in_order, results

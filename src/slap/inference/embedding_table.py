@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from slap.audio.sources import Input
-from slap.core.compact import EmbeddingType
 from slap.core.errors import UserError
 from slap.core.files import FileStamp, atomic_write
+from slap.core.units import EmbeddingType
 from slap.inference.stream import StreamItem
 
 ROWS, SECONDS = 2048, 20.0
