@@ -1,5 +1,6 @@
 """Fixtures for tests of every room: sounds, a manifest, a tiny model with a batch and a checkpoint, quick reports."""
 
+import os
 import shutil
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 import slap.testing
 from slap.testing import tiny
 from sounds import write_noise
+
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # gRPC survives no fork, and other tests may import gcsfs
 
 
 def pytest_runtest_setup(item):

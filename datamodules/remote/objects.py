@@ -22,7 +22,7 @@ RANGE = 1 << 24
 
 SETTINGS = {
     "s3": lambda: {"config_kwargs": {"connect_timeout": min(timeout(), 10.0), "read_timeout": timeout()}},
-    "gs": dict,
+    "gs": lambda: {"requests_timeout": timeout()},
 }
 LACKING = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError", "HttpError")
 """Errors of the libraries that come of credentials; they are known by name, since only one library is loaded."""
