@@ -7,7 +7,7 @@ GOOGLE_APPLICATION_CREDENTIALS, ..., and fsspec's own, such as FSSPEC_S3_ANON=tr
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,7 +20,7 @@ from slap.datamodules.remote.store import RemoteFile, Store
 RANGE = 1 << 24
 """Bytes that are asked for at a time: large enough for the rate of a connection, small enough for the memory."""
 
-SETTINGS = {
+SETTINGS: dict[str, Callable[[], dict[str, Any]]] = {
     "s3": lambda: {"config_kwargs": {"connect_timeout": min(timeout(), 10.0), "read_timeout": timeout()}},
     "gs": lambda: {"requests_timeout": timeout()},
 }
