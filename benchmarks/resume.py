@@ -23,7 +23,8 @@ from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
 
 from slap.datamodules.manifests.cuts import open_cuts, write_cuts
-from slap.datamodules.sampling.position import basis
+from slap.datamodules.sampling.basis import basis
+from slap.datamodules.sampling.position import Position
 from slap.datamodules.sampling.sampler import TrainSampler
 
 RATE = 16_000
@@ -60,7 +61,7 @@ def measured(options: argparse.Namespace, lengths: np.ndarray, keys: np.ndarray,
     times["fingerprint_s"] = perf_counter() - started
     batches = sum(1 for _ in sampler)
     done = int(batches * options.at)
-    sampler.begin_at(0, done)
+    sampler.begin_at(Position(0, done))
     started = perf_counter()
     next(iter(sampler))
     times["first_batch_s"] = perf_counter() - started

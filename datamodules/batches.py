@@ -8,9 +8,8 @@ from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset, 
 from slap.datamodules.manifests.collection import MonoCuts
 from slap.datamodules.options import Captions
 from slap.datamodules.sampling.eval_windows import segments_of
-from slap.datamodules.sampling.mixed import MixedSampler
 from slap.datamodules.sampling.replacement import Replacements
-from slap.datamodules.sampling.sampler import EvaluationSampler, TrainSampler
+from slap.datamodules.sampling.sampler import EvaluationSampler, StepSampler
 from slap.datamodules.splits import Splits
 
 
@@ -22,7 +21,7 @@ def train_batches(
     captions: Captions,
     transforms: Sequence[Transform],
     seed: int,
-) -> tuple[TrainDataset, TrainSampler | MixedSampler]:
+) -> tuple[TrainDataset, StepSampler]:
     """Return data set and sampler of the training clips.
 
     Args:

@@ -35,10 +35,10 @@ from slap.datamodules.manifests.read import captions_of
 from slap.datamodules.options import Batching, Captions, Limits, Mixture, Unlabelled
 from slap.datamodules.overlap.warn import warn_of_overlap
 from slap.datamodules.remote.ahead import fetching_ahead
-from slap.datamodules.sampling.mixed import MixedSampler
+from slap.datamodules.sampling.basis import basis
 from slap.datamodules.sampling.mixture import Manifests, NamedManifests
-from slap.datamodules.sampling.position import Position, Progress, basis
-from slap.datamodules.sampling.sampler import EvaluationSampler, TrainSampler
+from slap.datamodules.sampling.position import Position, Progress
+from slap.datamodules.sampling.sampler import SHUFFLE_CLIPS, EvaluationSampler, StepSampler
 from slap.datamodules.splits import Splits
 
 PROMPT = "This is a sound of {label}."
@@ -59,8 +59,8 @@ class AudioTextData(LightningDataModule):
 
     A run that is continued from a checkpoint goes on with the batch after the last one that it was trained on, without
     loading those before (`slap.training.checkpoint.resume`). For that the manifests, the arguments from `max_duration`
-    to `max_clip`, `seed` and the number of processes must be the same; anything else is an error that says what has
-    changed.
+    to `max_clip`, `shuffle_clips` and `seed` must be the same; anything else is an error that says what has changed.
+    Another number of processes goes on too, with the clips that are left of the epoch, each once.
 
     Manifests may have names, `{"audiocaps": "a.jsonl", "clotho": ["b.jsonl", "c.jsonl"]}`. Then the logs show these
     sources apart, training by the losses of their clips and validation by metrics of their own, and `weights` or
@@ -87,6 +87,12 @@ class AudioTextData(LightningDataModule):
         min_clips: least number of clips per training batch, per process. Length classes that cannot hold so many within
             `max_duration` are joined with shorter ones.
         num_buckets: number of length classes that training batches are made from; 1 mixes all lengths.
+        shuffle_clips: largest number of training clips that are shuffled at a time. More are shuffled in sections of at
+            most so many: the shards (or runs of 1,024 clips of a manifest without shards) are put in random order, and
+            the clips of the next so many are shuffled. Only one section is in memory.
+        step_batches: number of batches of `max_duration` per step, of all processes together. With another number of
+            processes, the clips of each step are divided among these: 3 processes with 4 batches have 4 / 3 times
+            `max_duration` each, and steps with the same clips as 4. Default: one per process.
         repeats: number of times that the clips of each training manifest come in an epoch: one number per manifest, or
             one for all. Each time, caption, crop and augmentation are drawn anew.
         weights: weight of each source of `train` by its name; the shares of an epoch are in proportion to them.
@@ -159,6 +165,8 @@ class AudioTextData(LightningDataModule):
         max_clips: int | None = None,
         min_clips: int = 1,
         num_buckets: int = 10,
+        shuffle_clips: int = SHUFFLE_CLIPS,
+        step_batches: int | None = None,
         repeats: int | Sequence[int] = (1,),
         weights: Mapping[str, float] | None = None,
         temperature: float | None = None,
@@ -187,7 +195,9 @@ class AudioTextData(LightningDataModule):
         others = Unlabelled(NamedManifests.of(unlabelled), unlabelled_share, empty_captions)
         groups = {"train": NamedManifests.of(train), "val": NamedManifests.of(val), "test": NamedManifests.of(test)}
         self.manifests = {split: list(group.paths) for split, group in groups.items()}
-        self.batching = Batching(max_duration, max_clips, num_buckets, min_clip, max_clip, window, min_clips)
+        self.batching = Batching(
+            max_duration, max_clips, num_buckets, min_clip, max_clip, window, min_clips, shuffle_clips, step_batches
+        )
         self.mixture = Mixture(groups["train"], repeats, weights, temperature, epoch_clips, balance)
         self.caption_options = Captions(caption_fields, text_augment, prompts)
         self.limits = Limits(max_bad, max_decoded, data_root, remote_roots)
@@ -206,6 +216,7 @@ class AudioTextData(LightningDataModule):
         self._connection: tuple[int, Tokenize] | None = None
         self._loaders: list[Loader | StreamLoader] = []
         self._progress = Progress()
+        self._sampler: StepSampler | None = None
 
     def connect(self, sample_rate: int, tokenize: Tokenize) -> None:
         """Say what the model wants, where no trainer does.
@@ -300,7 +311,8 @@ class AudioTextData(LightningDataModule):
             epoch: counted from 0.
             batches: of it that each process has trained on.
         """
-        self._progress.position = Position(epoch, batches)
+        sampler = self._sampler
+        self._progress.position = Position(epoch, batches) if sampler is None else sampler.position(epoch, batches)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the data up to which training has come, and what it depends on, as plain data."""
@@ -325,7 +337,8 @@ class AudioTextData(LightningDataModule):
         drawn = self.caption_options, self.transforms, self.seed
         dataset, sampler = train_batches(self._splits, self._mono_cuts("train"), self._model(), self._process(), *drawn)
         self._progress.begin(basis(self._splits.clips("train").lasting, sampler), self.restart_changed)
-        sampler.begin_at(*self.place)
+        sampler.begin_at(self._progress.position)
+        self._sampler = sampler
         return self._loader(dataset, sampler, "train")
 
     def val_dataloader(self) -> Loader:
@@ -348,7 +361,7 @@ class AudioTextData(LightningDataModule):
     def _loader(
         self,
         dataset: TrainDataset | EvaluationDataset,
-        sampler: TrainSampler | MixedSampler | EvaluationSampler,
+        sampler: StepSampler | EvaluationSampler,
         split: str,
     ) -> Loader:
         before, clips = self._splits.bad.get(split, ()), self._splits.clips(split)

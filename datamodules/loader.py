@@ -16,8 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from slap.core.bad_clip import BadClip
 from slap.core.batch import Batch
 from slap.datamodules.bad_clips import BadClipLog
-from slap.datamodules.sampling.mixed import MixedSampler
-from slap.datamodules.sampling.sampler import BatchRequest, EvaluationSampler, TrainSampler
+from slap.datamodules.sampling.sampler import BatchRequest, EvaluationSampler, StepSampler
 from slap.datamodules.workers import freeze_gc, unfreeze_gc
 
 LOOK = 2.0
@@ -54,7 +53,7 @@ class Loader:
     def __init__(
         self,
         dataset: Dataset[Batch],
-        sampler: TrainSampler | MixedSampler | EvaluationSampler,
+        sampler: StepSampler | EvaluationSampler,
         bad_clips: BadClipLog,
         stage: str,
         before: Sequence[BadClip] = (),

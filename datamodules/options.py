@@ -23,6 +23,7 @@ from slap.datamodules.manifests.sequence import Clips
 from slap.datamodules.sampling.epoch import Source
 from slap.datamodules.sampling.mixed import split_budget
 from slap.datamodules.sampling.mixture import NamedManifests, balanced, mixed_epoch, shares
+from slap.datamodules.sampling.sampler import SHUFFLE_CLIPS
 
 MOST_DECODED = 1e12
 """MB; more cannot be a number of bytes."""
@@ -43,6 +44,8 @@ class Batching:
     max_clip: Seconds | None = 30.0
     window: Seconds | None = None
     min_clips: int = 1
+    shuffle_clips: int = SHUFFLE_CLIPS
+    step_batches: int | None = None
 
     def __post_init__(self) -> None:
         if self.max_duration <= 0 or (self.max_clips is not None and self.max_clips < 1) or self.num_buckets < 1:
@@ -59,6 +62,11 @@ class Batching:
             raise UserError(
                 f"min_clip < max_clip <= max_duration is needed, got min_clip={self.min_clip}, "
                 f"max_clip={self.max_clip}, max_duration={self.max_duration}; max_clip=None crops nothing"
+            )
+        if self.shuffle_clips < 1 or (self.step_batches is not None and self.step_batches < 1):
+            raise UserError(
+                f"shuffle_clips (clips shuffled at a time) and step_batches (batches per step) must be at least 1; got "
+                f"shuffle_clips={self.shuffle_clips}, step_batches={self.step_batches}"
             )
         if self.window is not None and self.window <= 0:
             raise UserError(f"window must be above 0 seconds, got {self.window}")

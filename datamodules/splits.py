@@ -25,9 +25,10 @@ from slap.datamodules.manifests.sequence import ClipNames, Clips, ConcatClips, U
 from slap.datamodules.options import Batching, Limits, Mixture, Unlabelled
 from slap.datamodules.overlap.warn import named
 from slap.datamodules.sampling.epoch import Source
-from slap.datamodules.sampling.mixed import MixedSampler, train_sampler
+from slap.datamodules.sampling.mixed import train_sampler
 from slap.datamodules.sampling.mixture import NamedManifests
-from slap.datamodules.sampling.sampler import TrainSampler
+from slap.datamodules.sampling.sampler import StepSampler, TrainSampler
+from slap.datamodules.stored import Array
 
 STAGES = {"fit": "train", "validate": "val", "test": "test", "predict": "test"}
 """The split that each stage cannot do without."""
@@ -135,8 +136,8 @@ class Splits:
         return sorted((needed | ({"val"} if stage == "fit" else set())) - ({"train"} if streamed else set()))
 
     def train_sampler(
-        self, lengths: np.ndarray, sample_rate: int, seed: int, process: tuple[int, int]
-    ) -> TrainSampler | MixedSampler:
+        self, lengths: Array, sample_rate: int, seed: int, process: tuple[int, int]
+    ) -> StepSampler:
         """Return the sampler of the training clips.
 
         Args:
@@ -146,10 +147,19 @@ class Splits:
             process: rank and world size.
         """
 
-        def make(lengths: np.ndarray, samples: int, clips: int | None, sources: Sequence[Source]) -> TrainSampler:
+        def make(lengths: Array, samples: int, clips: int | None, sources: Sequence[Source]) -> TrainSampler:
             sizes = self.batching
             return TrainSampler(
-                lengths, samples, clips, sizes.num_buckets, seed, *process, sources, min_clips=sizes.min_clips
+                lengths,
+                samples,
+                clips,
+                sizes.num_buckets,
+                seed,
+                *process,
+                sources,
+                min_clips=sizes.min_clips,
+                shuffle_clips=sizes.shuffle_clips,
+                step_batches=sizes.step_batches,
             )
 
         budgets = [(round(seconds * sample_rate), clips) for seconds, clips in self.budgets]

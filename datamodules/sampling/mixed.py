@@ -11,19 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import cycle, islice
 from math import ceil
 
 import numpy as np
 
 from slap.core.errors import UserError
 from slap.core.units import Seconds
+from slap.datamodules.sampling.deal import Step
 from slap.datamodules.sampling.epoch import Source
 from slap.datamodules.sampling.mixture import occurrences_of
-from slap.datamodules.sampling.sampler import BatchRequest, TrainSampler
+from slap.datamodules.sampling.position import Position
+from slap.datamodules.sampling.sampler import SAMPLED, StepSampler, TrainSampler
+from slap.datamodules.stored import Array, joined, sample_of
 
 
-class MixedSampler:
+class MixedSampler(StepSampler):
     """Batches of two samplers, step by step in one request.
 
     Args:
@@ -36,39 +38,33 @@ class MixedSampler:
 
     def __init__(self, captioned: TrainSampler, others: TrainSampler) -> None:
         self.captioned, self.others = captioned, others
-        self.lengths = np.concatenate([captioned.lengths, others.lengths])
-        self.rank, self.world_size = captioned.rank, captioned.world_size
+        self.lengths = joined([_array(captioned), _array(others)], np.int64)
+        self.rank, self.world_size, self.step_batches = captioned.rank, captioned.world_size, captioned.step_batches
         self.epoch = captioned.epoch
-        self._begin = (0, 0)
 
-    def begin_at(self, epoch: int, batches: int) -> None:
-        """Go on in an epoch that was interrupted after some batches of this process, which are not given again."""
-        self.epoch = epoch
-        self._begin = (epoch, batches)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration gives; Lightning calls this."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[BatchRequest]:
-        epoch = self.epoch
-        begin = self._begin[1] if epoch == self._begin[0] else 0
+    def walk(self, position: Position) -> Iterator[tuple[Position, Step]]:
+        """Yield the steps of an epoch from a position on, see `StepSampler.walk`."""
         n, u = len(self.captioned.lengths), len(self.others.lengths)
-        steps = zip(self.captioned.steps(epoch), cycle(self.others.steps(epoch)), strict=False)
-        for first, second in islice(steps, begin, None):
-            own = self._numbered(first[self.rank], n, 0)
-            others = self._numbered(second[self.rank], u, n)
-            yield BatchRequest(epoch, (*own, *others))
+        batches, known, mark = position.batches, None, position
+        others = position.others or Position(position.epoch, position.batches)
+        walks = zip(self.captioned.walk(position), self.others.walk(others, endless=True), strict=False)
+        for (first, own), (second, filling) in walks:
+            if known != (id(first), id(second)):
+                known = id(first), id(second)
+                own_place, other_place = (m.on(batches - m.batches, self._size) for m in (first, second))
+                mark = replace(own_place, others=other_place)
+            batches += 1
+            steps = zip(own, filling, strict=True)
+            yield mark, [np.concatenate([self._numbered(a, n, 0), self._numbered(b, u, n)]) for a, b in steps]
 
-    def _numbered(self, occurrences: np.ndarray, size: int, first: int) -> list[int]:
+    def _numbered(self, occurrences: np.ndarray, size: int, first: int) -> np.ndarray:
         """Return the numbers of occurrences among all clips, given those among the `size` clips from `first` on."""
-        numbers: list[int] = (first + occurrences % size + len(self.lengths) * (occurrences // size)).tolist()
-        return numbers
+        return first + occurrences % size + len(self.lengths) * (occurrences // size)
 
 
 def train_sampler(
-    make: Callable[[np.ndarray, int, int | None, Sequence[Source]], TrainSampler],
-    lengths: np.ndarray,
+    make: Callable[[Array, int, int | None, Sequence[Source]], TrainSampler],
+    lengths: Array,
     budgets: Sequence[tuple[int, int | None]],
     sources: Sequence[Source],
     others: Sequence[Source],
@@ -90,7 +86,7 @@ def train_sampler(
     return MixedSampler(captioned, make(lengths[count:], *budgets[1], taken))
 
 
-def filling(captioned: TrainSampler, sources: Sequence[Source], lengths: np.ndarray, budget: int) -> list[Source]:
+def filling(captioned: TrainSampler, sources: Sequence[Source], lengths: Array, budget: int) -> list[Source]:
     """Return what an epoch takes of the clips without captions: enough to fill their share of every batch.
 
     Args:
@@ -99,8 +95,10 @@ def filling(captioned: TrainSampler, sources: Sequence[Source], lengths: np.ndar
         lengths: (u,) lengths of these clips, in samples.
         budget: samples of each batch that they fill.
     """
-    steps = sum(1 for _ in captioned.steps(0))
-    total = max(ceil(steps * captioned.world_size * budget / float(lengths.mean())), len(sources))
+    # Of one process, and of one section, since the number of processes may change within an epoch.
+    alone = replace(captioned, rank=0, world_size=1, step_batches=None)
+    steps = alone.sections * alone.steps_in(0)
+    total = max(ceil(steps * budget / float(sample_of(lengths, SAMPLED).mean())), len(sources))
     taken = occurrences_of([source.size for source in sources], total)
     return [replace(source, taken=count) for source, count in zip(sources, taken, strict=True)]
 
@@ -121,3 +119,8 @@ def split_budget(max_duration: Seconds, max_clips: int | None, share: float) -> 
         raise UserError(f"a batch of max_clips={max_clips} cannot hold clips with and without captions; at least 2 can")
     others = min(max(round(max_clips * share), 1), max_clips - 1)
     return [(max_duration * (1 - share), max_clips - others), (max_duration * share, others)]
+
+
+def _array(sampler: TrainSampler) -> Array:
+    assert isinstance(sampler.lengths, Array)
+    return sampler.lengths

@@ -1,26 +1,21 @@
 """Position of training within an epoch, and the properties of the data that it depends on.
 
-The batches of an epoch are a pure function of the clips, their lengths, the sampler's options and the number of
-processes (`slap.datamodules.sampling.sampler`). So a position is two numbers, valid as long as none of these changes.
-
-n clips.
+The clips of a section of an epoch are a pure function of the clips, their lengths and the sampler's options, and the
+batches of a section of these and of the numbers of processes that have trained on it (`slap.datamodules.sampling.deal`).
+So a position is a few numbers, which are valid as long as the data and the options are the same, on any number of
+processes.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from hashlib import blake2b
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from slap.core.errors import UserError
-from slap.datamodules.sampling.mixed import MixedSampler
-from slap.datamodules.sampling.sampler import TrainSampler
 
-VERSION = 1
+VERSION = 2
+"""Version of the state; since version 2 it does not depend on the number of processes."""
 
 NAMES = {
     "clips": "the training clips, by their ids and order (a digest)",
@@ -32,7 +27,8 @@ NAMES = {
     "max_clips": "max_clips",
     "min_clips": "min_clips",
     "seed": "seed",
-    "world_size": "the number of processes",
+    "world_size": "the number of processes, by which a stream is divided",
+    "sections": "the number of sections of an epoch (shuffle_clips)",
     "stream": "the stream, with its columns",
     "stream_batches": "stream_batches",
     "workers": "num_workers (at least 1), by which a stream is divided",
@@ -48,10 +44,53 @@ class Position:
     Args:
         epoch: counted from 0.
         batches: number of its batches that each process has trained on.
+        section: number of its section, see `slap.datamodules.sampling.epoch.Section`.
+        begun: batches of the epoch that each process had trained on when the section began.
+        legs: numbers of batches per step with which the section was trained on, in order, each with its number of
+            steps. Batches beyond `begun` and these were made by as many processes as there are now.
+        others: position in the clips without captions, where they have a share of every batch.
     """
 
     epoch: int = 0
     batches: int = 0
+    section: int = 0
+    begun: int = 0
+    legs: tuple[tuple[int, int], ...] = ()
+    others: Position | None = None
+
+    @classmethod
+    def of(cls, saved: Mapping[str, Any]) -> Position:
+        """Read what `state` wrote."""
+        known = {name: saved[name] for name in cls.__dataclass_fields__}
+        legs = tuple((int(size), int(steps)) for size, steps in known["legs"])
+        others = None if known["others"] is None else cls.of(known["others"])
+        return cls(**known | {"legs": legs, "others": others})
+
+    @property
+    def within(self) -> int:
+        """Steps of the section that its legs count."""
+        return sum(steps for _, steps in self.legs)
+
+    def on(self, steps: int, size: int) -> Position:
+        """Return the position after some more steps of the section.
+
+        Args:
+            steps: number of steps.
+            size: batches per step.
+
+        Example:
+            >>> Position(0, 5, legs=((4, 5),)).on(2, 4).on(3, 3)
+            Position(epoch=0, batches=10, section=0, begun=0, legs=((4, 7), (3, 3)), others=None)
+        """
+        if not steps:
+            return self
+        legs = self.legs
+        if legs and legs[-1][0] == size:
+            legs, steps_before = legs[:-1], legs[-1][1]
+        else:
+            steps_before = 0
+        others = None if self.others is None else self.others.on(steps, size)
+        return replace(self, batches=self.batches + steps, legs=(*legs, (size, steps_before + steps)), others=others)
 
 
 class Progress:
@@ -91,35 +130,6 @@ class Progress:
         return state(self.position, self.basis) if self.basis else {}
 
 
-def basis(keys: np.ndarray, sampler: TrainSampler | MixedSampler) -> dict[str, Any]:
-    """Return the properties that the batches of an epoch depend on, as plain data.
-
-    Args:
-        keys: (n,) int64, fingerprints of the clips' lasting names.
-        sampler: makes the batches.
-    """
-    if isinstance(sampler, MixedSampler):
-        count = len(sampler.captioned.lengths)
-        others = json.dumps(basis(keys[count:], sampler.others)).encode()
-        return {**basis(keys[:count], sampler.captioned), "unlabelled": blake2b(others, digest_size=8).hexdigest()}
-    lengths = np.asarray(sampler.lengths)
-    parts = [(source.first, source.size, source.repeats, source.taken) for source in sampler.sources]
-    arrays = [(source.parts, source.weights) for source in sampler.sources]
-    stored = [[None if array is None else _digest(array) for array in pair] for pair in arrays]
-    return {
-        "clips": _digest(keys),
-        "lengths": _digest(lengths),
-        "count": len(lengths),
-        "sources": str([*zip(parts, stored, strict=True)]),
-        "num_buckets": sampler.num_buckets,
-        "max_samples": sampler.max_samples,
-        "max_clips": sampler.max_clips,
-        "seed": sampler.seed,
-        "world_size": sampler.world_size,
-        **({"min_clips": sampler.min_clips} if sampler.min_clips > 1 else {}),
-    }
-
-
 def state(position: Position, known: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a checkpoint keeps.
 
@@ -146,7 +156,7 @@ def position_in(saved: Mapping[str, Any], known: Mapping[str, Any], restart_chan
             f"the checkpoint's place in the data has version {saved.get('version')!r}, and this version of slap-audio "
             f"reads {VERSION}; continue with the version that wrote it"
         )
-    place = Position(int(saved["epoch"]), int(saved["batches"]))
+    place = Position.of(saved)
     changed = changes(saved["basis"], known)
     if not changed:
         return place
@@ -165,15 +175,11 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Describe the properties that differ.
 
     Example:
-        >>> changes({"seed": 0, "world_size": 2}, {"seed": 0, "world_size": 4})
-        ['the number of processes was 2 and is 4']
+        >>> changes({"seed": 0, "count": 2}, {"seed": 0, "count": 4})
+        ['the number of training clips was 2 and is 4']
     """
     return [
         f"{NAMES.get(name, name)} was {before.get(name)} and is {now.get(name)}"
         for name in dict.fromkeys([*before, *now])
         if before.get(name) != now.get(name)
     ]
-
-
-def _digest(values: np.ndarray) -> str:
-    return blake2b(np.ascontiguousarray(values).data, digest_size=8).hexdigest()

@@ -243,8 +243,9 @@ def test_draws_by_weight_keep_to_the_parts_of_storage():
     source = Source(0, 40, parts=parts, taken=60, weights=np.full(40, 1 / 40))
     part = source.occurrences(40, "x", 0, 3) % 40 // 10
     assert len(np.flatnonzero(np.diff(part))) == 3
-    ranks = streams([source], np.full(40, 100), 0, 0, 2)
-    assert sorted(np.concatenate(ranks) % 40) == sorted(source.occurrences(40, "turns 0", 0, 0) % 40)
+    line = source.occurrences(40, "turns 0", 0, 0)
+    ranks = streams([line], np.full(60, 100), True, 0, 0, 2)
+    assert sorted(np.concatenate(ranks)) == list(range(60))
 
 
 def test_manifests_share_a_balanced_epoch_by_their_weights():

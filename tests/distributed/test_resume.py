@@ -173,13 +173,13 @@ def test_rows_after_the_checkpoint_are_forgotten(tmp_path):
     assert path.read_text() == "epoch,step,train/loss\n0,0,3.0\n"
 
 
-def test_a_place_in_the_data_of_other_processes_has_no_meaning():
-    saved = state(Position(2, 5), {"world_size": 2, "seed": 0})
-    assert position_in(saved, {"world_size": 2, "seed": 0}) == Position(2, 5)
-    with pytest.raises(ValueError, match="the number of processes was 2 and is 4"):
-        position_in(saved, {"world_size": 4, "seed": 0})
-    assert position_in(saved, {"world_size": 4, "seed": 0}, restart_changed=True) == Position(2, 0)
-    with pytest.raises(ValueError, match="has version 7, and this version of slap-audio reads 1"):
+def test_a_place_in_other_data_has_no_meaning():
+    saved = state(Position(2, 5), {"count": 2, "seed": 0})
+    assert position_in(saved, {"count": 2, "seed": 0}) == Position(2, 5)
+    with pytest.raises(ValueError, match="the number of training clips was 2 and is 4"):
+        position_in(saved, {"count": 4, "seed": 0})
+    assert position_in(saved, {"count": 4, "seed": 0}, restart_changed=True) == Position(2, 0)
+    with pytest.raises(ValueError, match="has version 7, and this version of slap-audio reads 2"):
         position_in({**saved, "version": 7}, {})
 
 

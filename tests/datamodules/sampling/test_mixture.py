@@ -9,7 +9,7 @@ import soundfile
 from epochs import epoch, tokenize
 from slap.datamodules import AudioTextData, Clip, write_manifest
 from slap.datamodules.augment.basic import Mix
-from slap.datamodules.sampling.epoch import Source, streams
+from slap.datamodules.sampling.epoch import Source
 from slap.datamodules.sampling.mixture import NamedManifests, occurrences_of, shares
 from slap.datamodules.sampling.sampler import TrainSampler
 
@@ -137,8 +137,8 @@ def test_storage_in_parts_is_read_part_by_part(world):
     source = Source(0, 60, parts=np.arange(0, 61, 10), taken=25)
     seen = Counter()
     for number in range(12):
-        lines = streams([source, Source(60, 5, taken=5)], np.full(65, 100), 0, number, world)
-        occurrences = np.concatenate(lines)
+        made = TrainSampler(np.full(65, 100), 500, None, 1, 0, 0, world, [source, Source(60, 5, taken=5)])
+        occurrences = np.concatenate([batch for step in made.steps(number) for batch in step])
         assert len(set(occurrences.tolist())) == len(occurrences) == 30
         mine = occurrences[occurrences % 65 < 60] % 65
         assert len(set((mine // 10).tolist())) <= 4  # 25 clips in a row touch no more parts of 10

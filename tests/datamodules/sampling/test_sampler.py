@@ -11,6 +11,7 @@ import pytest
 from slap.datamodules.sampling import epoch as epoch_module
 from slap.datamodules.sampling.batching import balanced_batches, bucket_bounds, fill, widened
 from slap.datamodules.sampling.epoch import Source
+from slap.datamodules.sampling.position import Position
 from slap.datamodules.sampling.sampler import BatchRequest, EvaluationSampler, TrainSampler
 
 RATE = 1000
@@ -114,7 +115,7 @@ def test_an_epoch_is_entered_in_its_middle(rank: int) -> None:
     made = TrainSampler(np.arange(1, 400), 1000, None, 3, seed=5, rank=rank, world_size=2)
     made.set_epoch(2)
     whole = list(made)
-    made.begin_at(2, 4)
+    made.begin_at(Position(2, 4))
     assert list(made) == list(made) == whole[4:]  # iterating again begins there again
     made.set_epoch(3)
     after = list(made)
