@@ -26,7 +26,7 @@ from slap.datamodules.huggingface.stream_loader import StreamLoader
 from slap.datamodules.huggingface.training import StreamedTraining
 from slap.datamodules.labels import Labels
 from slap.datamodules.learnable import check_learnable
-from slap.datamodules.loader import Loader
+from slap.datamodules.loader import Loader, requests_of
 from slap.datamodules.manifests.collection import MonoCuts
 from slap.datamodules.manifests.columns import check_columns
 from slap.datamodules.manifests.data_root import Folders, RemoteRoots
@@ -365,7 +365,9 @@ class AudioTextData(LightningDataModule):
         split: str,
     ) -> Loader:
         before, clips = self._splits.bad.get(split, ()), self._splits.clips(split)
-        requests = sampler if self.in_memory else fetching_ahead(sampler, clips, dataset.numbers, split)
+        requests = requests_of(sampler)
+        if not self.in_memory:
+            requests = fetching_ahead(requests, clips, dataset.numbers, split)
         loader = Loader(dataset, sampler, self.bad_clips, split, before, self.num_workers, self._on_gpu(), requests)
         self._loaders.append(loader)
         return loader

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.datamodules.audio.decode import LARGEST, MEGABYTE
@@ -24,6 +22,7 @@ from slap.datamodules.sampling.epoch import Source
 from slap.datamodules.sampling.mixed import split_budget
 from slap.datamodules.sampling.mixture import NamedManifests, balanced, mixed_epoch, shares
 from slap.datamodules.sampling.sampler import SHUFFLE_CLIPS
+from slap.datamodules.stored import Array
 
 MOST_DECODED = 1e12
 """MB; more cannot be a number of bytes."""
@@ -76,12 +75,9 @@ class Batching:
         """Longest segment that evaluation takes at once."""
         return self.max_duration if self.window is None else min(self.window, self.max_duration)
 
-    def train_lengths(self, clips: Clips, sample_rate: int) -> np.ndarray:
+    def train_lengths(self, clips: Clips, sample_rate: int) -> Array:
         """Return the lengths of training clips after the crop to `max_clip`, (n,) int64 in samples."""
-        lengths = clips.samples(sample_rate)
-        if self.max_clip is not None:
-            np.minimum(lengths, round(self.max_clip * sample_rate), out=lengths)
-        return lengths
+        return clips.samples(sample_rate, None if self.max_clip is None else round(self.max_clip * sample_rate))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch.utils.data import DataLoader
 from slap.core.batch import Batch
 from slap.datamodules.bad_clips import BadClipLog
 from slap.datamodules.huggingface.stream import Place, StreamBatches, StreamOptions
-from slap.datamodules.loader import as_long_as_needed
+from slap.datamodules.loader import TimedLoader, as_long_as_needed
 from slap.datamodules.workers import freeze_gc, unfreeze_gc
 
 
@@ -43,7 +42,7 @@ class Places:
 
 
 @dataclass
-class StreamLoader:
+class StreamLoader(TimedLoader):
     """Batches of an epoch of a stream: the next ones, a fixed number of them, the same on every process.
 
     It has what trainers ask of a loader, see `slap.datamodules.loader.Loader`. Nothing of an earlier epoch is given
@@ -60,7 +59,6 @@ class StreamLoader:
 
     Attributes:
         epoch: the epoch that the next iteration gives.
-        waited: seconds that the consumer has waited for batches so far.
     """
 
     options: StreamOptions
@@ -70,7 +68,6 @@ class StreamLoader:
     bad_clips: BadClipLog
     num_workers: int = 0
     pin_memory: bool = False
-    waited: float = field(default=0.0, init=False)
     _known: dict[tuple[int, int], Places] = field(default_factory=dict, init=False)
     _items: Iterator[Any] | None = field(default=None, init=False)
 
@@ -102,14 +99,7 @@ class StreamLoader:
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = self.bad_clips.training(self._epoch(self.epoch), alone=self.process[1] == 1)
-        while True:
-            started = perf_counter()
-            batch = next(batches, None)
-            self.waited += perf_counter() - started
-            if batch is None:
-                return
-            yield batch
+        yield from self._timed(self.bad_clips.training(self._epoch(self.epoch), alone=self.process[1] == 1))
 
     def _epoch(self, epoch: int) -> Iterator[Batch]:
         begin = self.begin[1] if epoch == self.begin[0] else 0

@@ -24,6 +24,7 @@ from slap.datamodules.manifests.read import read_manifest
 from slap.datamodules.manifests.safe_cuts import tracks_of
 from slap.datamodules.manifests.sequence import Clips, ClipSubset, ConcatClips, repeated
 from slap.datamodules.sampling.epoch import Source
+from slap.datamodules.stored import places_where
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ def check_lengths(clips: Clips, max_duration: Seconds, remedy: str) -> None:
     Raises:
         ValueError: a clip is longer; names the first one.
     """
-    long = np.flatnonzero(clips.durations > max_duration)
+    long = places_where(clips.durations, lambda durations: durations > max_duration)
     if len(long):
         cut = clips.cut(int(long[0]))
         raise UserError(
@@ -122,7 +123,9 @@ def check_lengths(clips: Clips, max_duration: Seconds, remedy: str) -> None:
 
 def long_enough(clips: Clips, min_clip: Seconds) -> Clips:
     """Return the clips that last at least `min_clip` seconds, and log the number of others."""
-    short = np.flatnonzero(clips.durations < min_clip)
+    if min_clip <= 0:
+        return clips
+    short = places_where(clips.durations, lambda durations: durations < min_clip)
     if not len(short):
         return clips
     first = clips.cut(int(short[0]))
@@ -134,7 +137,7 @@ def long_enough(clips: Clips, min_clip: Seconds) -> Clips:
         first.id,
         first.where,
     )
-    return ClipSubset(clips, np.flatnonzero(clips.durations >= min_clip))
+    return ClipSubset(clips, places_where(clips.durations, lambda durations: durations >= min_clip))
 
 
 def sources_of(parts: Sequence[Clips], repeats: Sequence[int]) -> list[Source]:

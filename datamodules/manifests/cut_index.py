@@ -5,6 +5,9 @@ bytes. In a gzip file it is a member: a gzip file may consist of several, one af
 returns their contents as one. A gzip file whose members are too large for that, as Lhotse writes, is copied to
 `NAME.blocks` in small members. Plain text would need no members, but 7 times the space (docs/log.md, 2026-11-30).
 
+Of more than 4 million cuts, the index file is opened and its arrays are read piece by piece, and not held in memory
+(`slap.datamodules.stored`).
+
 n cuts in K blocks.
 """
 
@@ -30,11 +33,12 @@ from lhotse.cut import Cut
 
 from slap.core.bad_clip import BadClip
 from slap.core.files import FileStamp, atomic_write, open_plain
-from slap.datamodules.manifests.index_file import check_arrays, read_arrays
+from slap.datamodules.manifests.index_file import LEFT, check_arrays, read_arrays
 from slap.datamodules.manifests.lines import raw_lines
 from slap.datamodules.manifests.sequence import key_of, origin_keys
+from slap.datamodules.stored import Array, StoredArray, digest
 
-VERSION = 3
+VERSION = 4
 LINES = 64  # per block: gzip looks back 32 kB, so larger blocks would hardly be smaller
 LARGEST = 1 << 19  # bytes of text in a gzip member that serves as a block
 SMALL = 2000  # cuts; of fewer ones, no file is kept: reading them takes a fraction of a second
@@ -52,8 +56,8 @@ class CutIndex:
     """The properties of the cuts of a manifest that are known without decoding them.
 
     Args:
-        durations: (n,) float64, seconds.
-        keys: (n,) int64, fingerprints of the ids.
+        durations: (n,) float64, seconds; of very many cuts they stay in the index file.
+        keys: (n,) int64, fingerprints of the ids; likewise.
         origins: (m, 2) int64, for each origin of a cut its fingerprint and the number of the cut.
         tasks: the zero-shot tasks for which any cut has a label, in alphabetical order.
         firsts: (K + 1,) int64, the number of the first cut of each block, and n.
@@ -67,8 +71,8 @@ class CutIndex:
         bad: clips that the file holds and that cannot be used.
     """
 
-    durations: np.ndarray
-    keys: np.ndarray
+    durations: Array
+    keys: Array
     origins: np.ndarray
     tasks: tuple[str, ...]
     firsts: np.ndarray
@@ -222,6 +226,7 @@ def save_index(path: Path, index: CutIndex) -> None:
     """Write an index beside its manifest; if it cannot be written, log a warning."""
     stamp = FileStamp.of(path)
     known = {"version": VERSION, "tasks": index.tasks, "size": stamp.size, "time": stamp.mtime_ns}
+    known |= {"digests": {name: digest(getattr(index, name)) for name in LEFT}}
     known |= {"digest": _digest(path), "copied": index.path != path, "bad": [asdict(clip) for clip in index.bad]}
     try:
         known["blocks"] = index.path.stat().st_size
@@ -237,12 +242,15 @@ def save_index(path: Path, index: CutIndex) -> None:
 def load_index(path: Path) -> CutIndex | None:
     """Return the index beside a manifest; None if there is none, it is damaged, or the manifest has changed."""
     try:
-        arrays: dict[str, Any] = read_arrays(_beside(path, "index"))
+        arrays: dict[str, Any] = read_arrays(_beside(path, "index"), left=LEFT)
         known = json.loads(arrays.pop("about").tobytes())
         if known["version"] != VERSION or not _same(path, known):
             return None
         blocks = _beside(path, "blocks") if known["copied"] else path
         check_arrays(arrays, blocks.stat().st_size)
+        for name in LEFT:
+            if isinstance(arrays[name], StoredArray):
+                arrays[name].known = _texts([known["digests"][name]])[0]
         about: dict[str, Any] = {"tasks": _texts(known["tasks"]), "bad": tuple(map(_bad, known["bad"]))}
         index = CutIndex(**arrays, **about, path=blocks, gzipped=blocks.suffix != ".jsonl")
         fits = blocks.stat().st_size == known["blocks"] == index.offsets[-1]

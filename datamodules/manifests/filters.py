@@ -82,7 +82,7 @@ def groups_of(clips: Clips, folder: Path) -> np.ndarray:
         clips: the clips of a manifest.
         folder: of the manifest, with which the files may move.
     """
-    groups = clips.lasting.copy()
+    groups = np.array(clips.lasting)
     origins = clips.origins()
     known = np.zeros(len(clips), dtype=bool)
     known[origins[:, 1]] = True

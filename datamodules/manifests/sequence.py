@@ -1,5 +1,7 @@
 """Sequences of clips: arrays hold the properties that the sampler needs, and a cut is made on access.
 
+Of very many clips durations and fingerprints are read piece by piece, see `slap.datamodules.stored`.
+
 n clips.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, overload
 
@@ -16,6 +19,7 @@ from lhotse.cut import Cut
 from lhotse.utils import compute_num_samples, fastcopy
 
 from slap.core.bad_clip import BadClip
+from slap.datamodules.stored import Array, MappedArray, Stored, joined
 
 if TYPE_CHECKING:
     from slap.datamodules.remote.store import RemoteFile
@@ -36,9 +40,9 @@ class Clips(Sequence[Cut]):
         remote: True if audio of some clips lies elsewhere, see `shard`.
     """
 
-    durations: np.ndarray
-    keys: np.ndarray
-    lasting: np.ndarray
+    durations: Array
+    keys: Array
+    lasting: Array
     tasks: tuple[str, ...]
     parts: np.ndarray | None = None
     uncaptioned: np.ndarray = np.empty(0, np.int64)
@@ -87,9 +91,17 @@ class Clips(Sequence[Cut]):
         for number in range(len(self)):
             yield self.cut(number).custom or {}
 
-    def samples(self, rate: int) -> np.ndarray:
-        """Return (n,) int64, the number of samples of each clip at a rate, as of `slap.datamodules.audio.load.mono`."""
-        return samples_of(self.durations, rate)
+    def samples(self, rate: int, most: int | None = None) -> Array:
+        """Return (n,) int64, the number of samples of each clip at a rate, as of `slap.datamodules.audio.load.mono`.
+
+        Args:
+            rate: sample rate, Hz.
+            most: largest number, to which longer clips are cropped.
+        """
+        function = partial(_cropped_samples, rate=rate, most=most)
+        if isinstance(self.durations, Stored):
+            return MappedArray(self.durations, function, f"at {rate} Hz, at most {most}", np.int64)
+        return function(self.durations)
 
 
 class ClipNames:
@@ -235,14 +247,13 @@ class ConcatClips(Clips):
         self.firsts = [0]
         for clips in sources:
             self.firsts.append(self.firsts[-1] + len(clips))
-        self.durations = concatenated([clips.durations for clips in sources], np.float64)
-        self.keys = concatenated([clips.keys for clips in sources], np.int64)
+        self.durations = joined([clips.durations for clips in sources], np.float64)
+        self.keys = joined([clips.keys for clips in sources], np.int64)
         same = all(clips.lasting is clips.keys for clips in sources)
-        self.lasting = self.keys if same else concatenated([clips.lasting for clips in sources], np.int64)
+        self.lasting = self.keys if same else joined([clips.lasting for clips in sources], np.int64)
         self.tasks = tuple(sorted({task for clips in sources for task in clips.tasks}))
-        self.uncaptioned = concatenated(
-            [clips.uncaptioned + first for clips, first in zip(sources, self.firsts, strict=False)], np.int64
-        )
+        numbered = zip(sources, self.firsts, strict=False)
+        self.uncaptioned = np.concatenate([np.empty(0, np.int64), *(c.uncaptioned + first for c, first in numbered)])
         self.remote = any(clips.remote for clips in sources)
 
     def cut(self, number: int) -> Cut:
@@ -291,11 +302,6 @@ def without_uncaptioned(clips: Clips, bad: list[BadClip], detail: str = "the cli
     return ClipSubset(clips, np.setdiff1d(np.arange(len(clips)), clips.uncaptioned))
 
 
-def concatenated(arrays: Sequence[np.ndarray], kind: type) -> np.ndarray:
-    """Concatenate any number of arrays of one kind; a single one is not copied, as it may hold 100 million clips."""
-    return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(0, kind), *arrays])
-
-
 def key_of(name: str) -> int:
     """Return the fingerprint of an id, as `slap.core.batch.fingerprint`.
 
@@ -332,8 +338,14 @@ def samples_of(durations: np.ndarray, rate: int) -> np.ndarray:
     return np.maximum(samples, 1)
 
 
-def repeated(keys: np.ndarray) -> Iterator[tuple[int, int]]:
+def _cropped_samples(durations: np.ndarray, rate: int, most: int | None) -> np.ndarray:
+    samples = samples_of(durations, rate)
+    return samples if most is None else np.minimum(samples, most)
+
+
+def repeated(keys: Array) -> Iterator[tuple[int, int]]:
     """Yield pairs of numbers of clips whose fingerprints are equal, the smaller number first."""
+    keys = np.asarray(keys)
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     for i in np.flatnonzero(ordered[1:] == ordered[:-1]):

@@ -16,16 +16,29 @@ from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.read import read_names
 from slap.datamodules.manifests.sequence import ClipNames, Clips
+from slap.datamodules.stored import Array, Stored
 
 log = logging.getLogger(__name__)
 
 
 def shared_by_name(train: Clips | ClipNames, evaluation: Clips | ClipNames) -> tuple[int, int]:
     """Return the number of evaluation clips with the id, and of those with the origin, of a training clip."""
-    ids = np.isin(evaluation.keys, train.keys)
+    ids = _among(np.asarray(evaluation.keys), train.keys)
     origins = evaluation.origins()
     from_there = origins[np.isin(origins[:, 0], train.origins()[:, 0]), 1]
     return int(ids.sum()), len(np.unique(from_there))
+
+
+def _among(wanted: np.ndarray, keys: Array) -> np.ndarray:
+    """Return for each of some fingerprints whether it is among others, which may not be in memory."""
+    if not isinstance(keys, Stored):
+        return np.isin(wanted, keys)
+    known = np.unique(wanted)
+    found = np.zeros(len(known), dtype=bool)
+    for _, some in keys.pieces():
+        place = np.minimum(np.searchsorted(known, some), len(known) - 1)
+        found[place[known[place] == some]] = True
+    return found[np.searchsorted(known, wanted)]
 
 
 def named(paths: Sequence[Path], columns: Columns | None = None) -> list[tuple[Path, Clips | ClipNames]]:

@@ -30,20 +30,20 @@ THREADS = 4
 """Shards that are fetched at the same time: one connection seldom has the rate of a network."""
 
 
-class Ahead(Iterable[BatchRequest]):
+class Ahead(Iterable["BatchRequest | None"]):
     """The requests of a sampler, passed on as they are, while the shards of later ones are fetched.
 
     A shard that cannot be fetched is left to the clips in it: reading them says why.
 
     Args:
-        requests: the sampler.
+        requests: requests of the sampler; None between epochs, in each of which shards are fetched again.
         shards: returns the shards of a request.
     """
 
-    def __init__(self, requests: Iterable[BatchRequest], shards: Callable[[BatchRequest], set[RemoteFile]]) -> None:
+    def __init__(self, requests: Iterable[BatchRequest | None], shards: Callable[[BatchRequest], set[RemoteFile]]) -> None:
         self.requests, self.shards = requests, shards
 
-    def __iter__(self) -> Iterator[BatchRequest]:
+    def __iter__(self) -> Iterator[BatchRequest | None]:
         queue: SimpleQueue[RemoteFile | None] = SimpleQueue()
         for _ in range(THREADS):  # daemons: the end of a run waits for no download, which goes on where it was
             Thread(target=_fetch, args=(queue,), daemon=True, name="fetch ahead").start()
@@ -55,12 +55,14 @@ class Ahead(Iterable[BatchRequest]):
             for _ in range(THREADS):
                 queue.put(None)
 
-    def _passed_on(self, queue: SimpleQueue[RemoteFile | None]) -> Iterator[BatchRequest]:
+    def _passed_on(self, queue: SimpleQueue[RemoteFile | None]) -> Iterator[BatchRequest | None]:
         known: set[RemoteFile] = set()
-        waiting: deque[tuple[BatchRequest, int]] = deque()  # with the number of shards that it is the first to need
+        waiting: deque[tuple[BatchRequest | None, int]] = deque()  # with the number of shards that it is the first to need
         later = 0  # shards that only waiting requests need
         for request in self.requests:
-            new = self.shards(request) - known
+            if request is None:
+                known.clear()
+            new = set() if request is None else self.shards(request) - known
             for shard in sorted(new, key=str):
                 queue.put(shard)
             known |= new
@@ -83,12 +85,12 @@ def _fetch(queue: SimpleQueue[RemoteFile | None]) -> None:
 
 
 def fetching_ahead(
-    requests: Iterable[BatchRequest], clips: Clips, numbers: Callable[[BatchRequest], Iterable[int]], split: str
-) -> Iterable[BatchRequest]:
+    requests: Iterable[BatchRequest | None], clips: Clips, numbers: Callable[[BatchRequest], Iterable[int]], split: str
+) -> Iterable[BatchRequest | None]:
     """Return the requests of a sampler; if clips lie elsewhere, their shards are fetched before their turn.
 
     Args:
-        requests: the sampler.
+        requests: requests of the sampler.
         clips: its clips.
         numbers: returns the numbers of the clips of a request.
         split: name of the split.

@@ -81,7 +81,10 @@ class StepSampler(ABC):
         return self.step_batches or self.world_size
 
     def __iter__(self) -> Iterator[BatchRequest]:
-        epoch = self.epoch
+        return self.requests(self.epoch)
+
+    def requests(self, epoch: int) -> Iterator[BatchRequest]:
+        """Yield the requests of this process in an epoch, whichever is set."""
         begin = self._begin if epoch == self._begin.epoch else Position(epoch)
         known = None
         for mark, step in self.walk(begin):

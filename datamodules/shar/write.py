@@ -117,7 +117,7 @@ def pack(
     packed = open_shar(out)
     size = sum(path.stat().st_size for path in out.iterdir())
     assert packed.parts is not None
-    return PackReport(len(packed), float(packed.durations.sum()), size, len(packed.parts) - 1, tuple(bad))
+    return PackReport(len(packed), float(np.asarray(packed.durations).sum()), size, len(packed.parts) - 1, tuple(bad))
 
 
 def write_shard(clips: Clips, shard: Shard) -> Shard:

@@ -45,6 +45,8 @@ def data(
     num_buckets: int = 2,
     num_workers: int = 0,
     seed: int = 0,
+    shuffle_clips: int = 1000,
+    step_batches: int | None = None,
 ) -> AudioTextData:
     """Two sources of clips of 0.1 to 0.5 s.
 
@@ -55,6 +57,8 @@ def data(
         num_buckets: classes of length.
         num_workers: loading processes.
         seed: of the order.
+        shuffle_clips: clips that are shuffled at a time.
+        step_batches: batches per step.
     """
     train = {name: write_clips(Path(folder), name, clips // 2) for name in ("birds", "cars")}
     return AudioTextData(
@@ -66,6 +70,8 @@ def data(
         augment={"gain": {"low": -6.0, "high": 6.0}},
         num_workers=num_workers,
         seed=seed,
+        shuffle_clips=shuffle_clips,
+        step_batches=step_batches,
     )
 
 
