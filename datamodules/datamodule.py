@@ -365,7 +365,7 @@ class AudioTextData(LightningDataModule):
         split: str,
     ) -> Loader:
         before, clips = self._splits.bad.get(split, ()), self._splits.clips(split)
-        requests = requests_of(sampler)
+        requests = requests_of(sampler, self.num_workers)
         if not self.in_memory:
             requests = fetching_ahead(requests, clips, dataset.numbers, split)
         loader = Loader(dataset, sampler, self.bad_clips, split, before, self.num_workers, self._on_gpu(), requests)

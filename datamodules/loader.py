@@ -114,7 +114,7 @@ class Loader(TimedLoader):
         self.before = before
         self.num_workers = num_workers
         self.pin_memory = pin_memory
-        self.requests = requests_of(sampler) if requests is None else requests
+        self.requests = requests_of(sampler, num_workers) if requests is None else requests
         self._loader: DataLoader[Any] | None = None
         self._items: Iterator[Any] | None = None
         self._following: int | None = None  # the epoch whose batches come next
@@ -159,9 +159,9 @@ class Loader(TimedLoader):
         self._loader = self._items = self._following = None
 
 
-def requests_of(sampler: StepSampler | EvaluationSampler) -> Iterable[BatchRequest | None]:
-    """Return the requests that workers get: those of all epochs to come in training, and of one in evaluation."""
-    return Epochs(sampler) if isinstance(sampler, StepSampler) else sampler
+def requests_of(sampler: StepSampler | EvaluationSampler, num_workers: int) -> Iterable[BatchRequest | None]:
+    """Return the requests that workers get: in training those of all epochs to come, and otherwise of one."""
+    return Epochs(sampler) if num_workers and isinstance(sampler, StepSampler) else sampler
 
 
 def as_long_as_needed(worker: int) -> None:

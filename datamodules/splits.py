@@ -135,9 +135,7 @@ class Splits:
             raise UserError(f"{stage} needs a manifest: give AudioTextData({split}=...){audio}")
         return sorted((needed | ({"val"} if stage == "fit" else set())) - ({"train"} if streamed else set()))
 
-    def train_sampler(
-        self, lengths: Array, sample_rate: int, seed: int, process: tuple[int, int]
-    ) -> StepSampler:
+    def train_sampler(self, lengths: Array, sample_rate: int, seed: int, process: tuple[int, int]) -> StepSampler:
         """Return the sampler of the training clips.
 
         Args:

@@ -233,7 +233,9 @@ def places_where(values: Array, condition: Callable[[np.ndarray], np.ndarray]) -
     """Return the numbers of the values for which a condition holds, (m,) int64."""
     if not isinstance(values, Stored):
         return np.flatnonzero(condition(values))
-    return np.concatenate([np.empty(0, np.int64), *(np.flatnonzero(condition(v)) + first for first, v in values.pieces())])
+    return np.concatenate(
+        [np.empty(0, np.int64), *(np.flatnonzero(condition(v)) + first for first, v in values.pieces())]
+    )
 
 
 def sample_of(values: Array, count: int) -> np.ndarray:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
-import numpy as np
 from lhotse import MonoCut
 from lhotse.cut import Cut
 

@@ -40,7 +40,9 @@ class Ahead(Iterable["BatchRequest | None"]):
         shards: returns the shards of a request.
     """
 
-    def __init__(self, requests: Iterable[BatchRequest | None], shards: Callable[[BatchRequest], set[RemoteFile]]) -> None:
+    def __init__(
+        self, requests: Iterable[BatchRequest | None], shards: Callable[[BatchRequest], set[RemoteFile]]
+    ) -> None:
         self.requests, self.shards = requests, shards
 
     def __iter__(self) -> Iterator[BatchRequest | None]:
@@ -57,7 +59,9 @@ class Ahead(Iterable["BatchRequest | None"]):
 
     def _passed_on(self, queue: SimpleQueue[RemoteFile | None]) -> Iterator[BatchRequest | None]:
         known: set[RemoteFile] = set()
-        waiting: deque[tuple[BatchRequest | None, int]] = deque()  # with the number of shards that it is the first to need
+        waiting: deque[tuple[BatchRequest | None, int]] = (
+            deque()
+        )  # with the number of shards that it is the first to need
         later = 0  # shards that only waiting requests need
         for request in self.requests:
             if request is None:

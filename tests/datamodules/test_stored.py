@@ -15,7 +15,16 @@ from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.read import read_manifest
 from slap.datamodules.sampling.replacement import Replacements
 from slap.datamodules.shar.write import pack
-from slap.datamodules.stored import JoinedArray, MappedArray, Stored, StoredArray, digest, joined, places_where, sample_of
+from slap.datamodules.stored import (
+    JoinedArray,
+    MappedArray,
+    Stored,
+    StoredArray,
+    digest,
+    joined,
+    places_where,
+    sample_of,
+)
 
 
 @pytest.fixture
@@ -85,7 +94,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The shards with an index beside them."""
+    """Make a copy of the shards with an index beside them."""
     for module in (cuts, cut_index):
         monkeypatch.setattr(module, "SMALL", 0)
     shutil.copytree(packed, tmp_path / "shards")

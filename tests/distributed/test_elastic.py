@@ -14,7 +14,7 @@ import pytest
 import resume_recipe
 from epochs import tokenize
 from resume_runs import options
-from slap.core.checkpoint_file import read_checkpoint
+from slap.inference.load import read_checkpoint
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 

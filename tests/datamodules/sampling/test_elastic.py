@@ -101,7 +101,9 @@ def test_only_the_section_of_the_position_is_computed(monkeypatch: pytest.Monkey
     computed = []
     whole = TrainSampler._steps_of
     monkeypatch.setattr(
-        TrainSampler, "_steps_of", lambda self, epoch, number, legs: computed.append(number) or whole(self, epoch, number, legs)
+        TrainSampler,
+        "_steps_of",
+        lambda self, epoch, number, legs: computed.append(number) or whole(self, epoch, number, legs),
     )
     made = sampler(2, shuffle_clips=180)
     made.begin_at(Position(0, 54, section=3, begun=50, legs=((4, 2), (2, 2))))
