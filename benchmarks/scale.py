@@ -47,10 +47,11 @@ BUDGET = 600
 ABOUT = """`python benchmarks/scale.py --update`
 
 A folder of shards of 1,000 clips that is simulated by its index. Seconds of processor time, MB beyond the process with
-its modules loaded. `open`: reading and checking the index; `fingerprint`: what a checkpoint compares; `first`: the first
-batch of a rank, with opening; `at 90 %`: the same in the last tenth of the epoch, from a position of a checkpoint;
-`section`: dealing the next section of at most 2 million clips out, which comes once per `steps` steps. `shards a rank`:
-shards that a rank reads of a section, and `reads of a shard`: ranks that read one, on average over all ranks."""
+its modules loaded. `open`: reading and checking the index; `fingerprint`: what a checkpoint compares; `first`: the
+first batch of a rank, with opening; `at 90 %`: the same in the last tenth of the epoch, from a position of a
+checkpoint; `section`: dealing the next section of at most 2 million clips out, which comes once per `steps` steps.
+`shards a rank`: shards that a rank reads of a section, and `reads of a shard`: ranks that read one, on average over all
+ranks."""
 
 
 def main() -> None:
@@ -160,10 +161,11 @@ def _durations(rng: np.random.Generator, count: int) -> np.ndarray:
 ABOUT_QUALITY = """`python benchmarks/scale.py --quality --update`
 
 20 million clips in shards of 1,000, one epoch and the next. `neighbors`: correlation of the place in the manifest of a
-clip and the next one of the stream, 0 in an exact shuffle; `shards per batch`: different shards among 100 clips in a row
-on a process, and in a step of all processes; `early`: share of the clips of the first hundredth of the next epoch
-that came in the last hundredth of this one, 0.01 in an exact shuffle (time to first repeat); `median`: the median
-distance between two occurrences of a clip in epochs, 1.0 in an exact shuffle."""
+clip and the next one of the stream of a process, 0 in an exact shuffle; `shards per 100 clips`: different shards among
+100 clips in a row on a process; `share of different shards per step`: of 100 clips of each process; `early`: share of
+the clips of the first hundredth of the next epoch that came in the last hundredth of this one, 0.01 in an exact shuffle
+(time to first repeat); `median`: the median distance between two occurrences of a clip in epochs, 1.0 in an exact
+shuffle."""
 
 CASES = [
     ("exact, no shards", None, 10**9, 1),

@@ -1,7 +1,7 @@
 """Position of training within an epoch, and the properties of the data that it depends on.
 
-The clips of a section of an epoch are a pure function of the clips, their lengths and the sampler's options, and the
-batches of a section of these and of the numbers of processes that have trained on it (`slap.datamodules.sampling.deal`).
+The clips of a section of an epoch are a pure function of the clips, their lengths and the sampler's options. The
+batches of a section depend on the numbers of processes that have trained on it, too (`slap.datamodules.sampling.deal`).
 So a position is a few numbers, which are valid as long as the data and the options are the same, on any number of
 processes.
 """

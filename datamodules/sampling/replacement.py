@@ -17,7 +17,8 @@ class Replacements:
     """Clips nearly as long as a bad one and not longer, so that batches stay full and within their budget.
 
     Args:
-        lengths: lengths of the n clips, in samples. If they are not in memory, neighbors of a clip in the manifest replace it.
+        lengths: lengths of the n clips, in samples. If they are not in memory, neighbors of a clip in the manifest
+            replace it.
         seed: seed of the choice.
         near: returns the clips to which a clip's replacement is limited, where there is one among them: to read
             another one, a whole shard would be fetched. None, as a result too, sets no limit.

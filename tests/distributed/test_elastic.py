@@ -29,7 +29,7 @@ def leg(processes: int, clips: Path, out: Path, kill: int | None, **settings) ->
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    given = {"data.clips": CLIPS, "data.max_duration": SECONDS, "trainer.save_every": 1, "trainer.max_steps": 40}
+    given = {"data.clips": CLIPS, "data.max_duration": SECONDS, "trainer.save_every": 1, "trainer.max_steps": 18}
     given |= {"trainer.devices": processes, "trainer.strategy": "ddp", "trainer.val_check_interval": 1000}
     arguments = options(clips, out, **given, **settings)
     killed = {"batch": kill, "rank": 1, "signal": signal.SIGKILL} if kill else {}
@@ -51,7 +51,9 @@ def leg(processes: int, clips: Path, out: Path, kill: int | None, **settings) ->
     assert (codes[1] == -signal.SIGKILL and all(codes)) if kill else not any(codes), said
     after = read_checkpoint(out / "last.ckpt")["global_step"]
     assert after > before, said
-    ranks = [[json.loads(line) for line in (out / f"stream{r}.jsonl").open()] for r in range(processes)]
+    ranks = [
+        [json.loads(line) for line in (out / f"stream{r}.jsonl").read_text().splitlines()] for r in range(processes)
+    ]
     return [
         [row["ids"] for rows in ranks for row in rows if row["batch"] == number and row["epoch"] == 0]
         for number in range(before + 1, after + 1)
