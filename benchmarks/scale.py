@@ -160,22 +160,24 @@ def _durations(rng: np.random.Generator, count: int) -> np.ndarray:
 
 ABOUT_QUALITY = """`python benchmarks/scale.py --quality --update`
 
-20 million clips in shards of 1,000, one epoch and the next. `neighbors`: correlation of the place in the manifest of a
+2 million clips in shards of 1,000, one epoch and the next. `neighbors`: correlation of the place in the manifest of a
 clip and the next one of the stream of a process, 0 in an exact shuffle; `shards per 100 clips`: different shards among
 100 clips in a row on a process; `share of different shards per step`: of 100 clips of each process; `early`: share of
 the clips of the first hundredth of the next epoch that came in the last hundredth of this one, 0.01 in an exact shuffle
 (time to first repeat); `median`: the median distance between two occurrences of a clip in epochs, 1.0 in an exact
 shuffle."""
 
+SHUFFLED = 2_000_000
+"""Clips of which the shuffle is looked at; sections have a tenth of them."""
+
 CASES = [
     ("exact, no shards", None, 10**9, 1),
-    ("sections of 2 million, no shards", None, 2 * 10**6, 1),
-    ("shards, window of 4,096, one section", SHARD, 10**9, 1),
-    ("shards, sections of 2 million", SHARD, 2 * 10**6, 1),
-    ("shards, sections of 2 million", SHARD, 2 * 10**6, 8),
-    ("shards, sections of 2 million", SHARD, 2 * 10**6, 512),
+    ("ten sections, no shards", None, SHUFFLED // 10, 1),
+    ("shards, one section", SHARD, 10**9, 1),
+    ("shards, ten sections", SHARD, SHUFFLED // 10, 1),
+    ("shards, ten sections", SHARD, SHUFFLED // 10, 8),
+    ("shards, ten sections", SHARD, SHUFFLED // 10, 512),
 ]
-SHUFFLED = 20_000_000
 
 
 def quality(name: str, shard: int | None, shuffle_clips: int, processes: int) -> dict[str, Any]:

@@ -35,6 +35,11 @@ class Stored(ABC):
     dtype: np.dtype[Any]
     ndim = 1
 
+    @property
+    def nbytes(self) -> int:
+        """Size of the values in bytes."""
+        return len(self) * self.dtype.itemsize
+
     @abstractmethod
     def __len__(self) -> int:
         """Return n."""

@@ -37,6 +37,7 @@ from slap.datamodules.manifests.cut_index import (
     member_writer,
     save_index,
 )
+from slap.datamodules.manifests.index_file import LARGE
 from slap.datamodules.manifests.lines import record_of
 from slap.datamodules.manifests.safe_cuts import (
     FIELDS,
@@ -252,6 +253,8 @@ def open_indexed(path: Path, decode: Decode | None, make: Callable[[], CutIndex]
     refuse_repeated(clips)
     if keep or len(clips) > SMALL:
         save_index(path, clips.cut_index)
+        if clips.durations.nbytes > LARGE and (kept := load_index(path)) is not None:
+            return CutManifest(path, kept, decode)  # which holds less
     return clips
 
 
