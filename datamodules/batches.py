@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset, Transform
 from slap.datamodules.manifests.collection import MonoCuts
 from slap.datamodules.options import Captions
@@ -67,7 +69,7 @@ def evaluation_batches(
     sample_rate, tokenize = connection
     clips, sizes = splits.clips(split), splits.batching
     budget, window = (round(seconds * sample_rate) for seconds in (sizes.max_duration, sizes.longest_segment))
-    segments = segments_of(clips.samples(sample_rate), window)
+    segments = segments_of(np.asarray(clips.samples(sample_rate)), window)
     firsts = splits.firsts[split]
     dataset = EvaluationDataset(cuts, tokenize, clips.tasks, segments, splits.limits.largest, firsts)
     return dataset, EvaluationSampler(segments.lengths, budget, sizes.max_clips, *process)

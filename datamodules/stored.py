@@ -162,7 +162,7 @@ class JoinedArray(Stored):
         return np.concatenate(found)
 
     @cached_property
-    def digest(self) -> str:  # type: ignore[override]
+    def digest(self) -> str:
         """Fingerprint of the values."""
         return _hash_of(np.frombuffer(digest(array).encode(), np.uint8) for array in self.arrays)
 
@@ -187,7 +187,7 @@ class SliceArray(Stored):
         return self.array.read(self.start + start, self.start + stop)
 
     @cached_property
-    def digest(self) -> str:  # type: ignore[override]
+    def digest(self) -> str:
         """Fingerprint of the values."""
         if (self.start, self.stop) == (0, len(self.array)):
             return self.array.digest

@@ -62,7 +62,8 @@ class Facts:
         words: set[str] = set()
         for caption in captions_of(clips):
             words.update(caption.lower().split(), caption.lower())
-        heard = clips.durations if max_clip is None else np.minimum(clips.durations, max_clip)
+        durations = np.asarray(clips.durations)
+        heard = durations if max_clip is None else np.minimum(durations, max_clip)
         return cls(len(clips), float(heard.sum()), len(words))
 
 

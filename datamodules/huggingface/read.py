@@ -317,7 +317,7 @@ def _load(rows: Rows) -> RowIndex | None:
     if place is None or not place.is_file():
         return None
     try:
-        arrays = read_arrays(place, ARRAYS)
+        arrays = {name: np.asarray(values) for name, values in read_arrays(place, ARRAYS).items()}
         about = json.loads(arrays.pop("about").tobytes())
         bad = tuple(BadClip(**clip) for clip in about["bad"])
         return RowIndex(**arrays, tasks=tuple(about["tasks"]), bad=bad)

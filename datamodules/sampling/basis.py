@@ -10,11 +10,11 @@ from hashlib import blake2b
 from typing import Any
 
 from slap.datamodules.sampling.mixed import MixedSampler
-from slap.datamodules.sampling.sampler import TrainSampler
+from slap.datamodules.sampling.sampler import StepSampler, TrainSampler
 from slap.datamodules.stored import Array, digest
 
 
-def basis(keys: Array, sampler: TrainSampler | MixedSampler) -> dict[str, Any]:
+def basis(keys: Array, sampler: StepSampler) -> dict[str, Any]:
     """Return the properties that the batches of an epoch depend on, as plain data.
 
     Args:
@@ -25,12 +25,13 @@ def basis(keys: Array, sampler: TrainSampler | MixedSampler) -> dict[str, Any]:
         count = len(sampler.captioned.lengths)
         others = json.dumps(basis(keys[count:], sampler.others)).encode()
         return {**basis(keys[:count], sampler.captioned), "unlabelled": blake2b(others, digest_size=8).hexdigest()}
+    assert isinstance(sampler, TrainSampler)
     parts = [(source.first, source.size, source.repeats, source.taken) for source in sampler.sources]
     arrays = [(source.parts, source.weights) for source in sampler.sources]
     stored = [[None if array is None else digest(array) for array in pair] for pair in arrays]
     return {
         "clips": digest(keys),
-        "lengths": digest(sampler.lengths),
+        "lengths": digest(sampler.array),
         "count": len(sampler.lengths),
         "sources": str([*zip(parts, stored, strict=True)]),
         "num_buckets": sampler.num_buckets,

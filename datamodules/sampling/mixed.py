@@ -38,7 +38,7 @@ class MixedSampler(StepSampler):
 
     def __init__(self, captioned: TrainSampler, others: TrainSampler) -> None:
         self.captioned, self.others = captioned, others
-        self.lengths = joined([_array(captioned), _array(others)], np.int64)
+        self.lengths = joined([captioned.array, others.array], np.int64)
         self.rank, self.world_size, self.step_batches = captioned.rank, captioned.world_size, captioned.step_batches
         self.epoch = captioned.epoch
 
@@ -119,8 +119,3 @@ def split_budget(max_duration: Seconds, max_clips: int | None, share: float) -> 
         raise UserError(f"a batch of max_clips={max_clips} cannot hold clips with and without captions; at least 2 can")
     others = min(max(round(max_clips * share), 1), max_clips - 1)
     return [(max_duration * (1 - share), max_clips - others), (max_duration * share, others)]
-
-
-def _array(sampler: TrainSampler) -> Array:
-    assert isinstance(sampler.lengths, Array)
-    return sampler.lengths

@@ -185,6 +185,12 @@ class TrainSampler(StepSampler):
             begun = mark.batches + len(steps)
             skip, legs, number = max(skip - len(steps), 0), (), number + 1
 
+    @property
+    def array(self) -> Array:
+        """(n,) int64, the lengths."""
+        assert isinstance(self.lengths, Array)
+        return self.lengths
+
     def steps(self, epoch: int) -> Iterator[Step]:
         """Yield the batches of all processes, step by step, as occurrences."""
         for _, step in self.walk(Position(epoch)):
@@ -201,7 +207,7 @@ class TrainSampler(StepSampler):
         section, n = Section(number, self.sections), len(self.lengths)
         # "turns" is part of the seed: another word would give other batches.
         lines = [s.occurrences(n, f"turns {i}", self.seed, epoch, section) for i, s in enumerate(self.sources)]
-        samples = np.concatenate([self.lengths[line % n] for line in lines])  # type: ignore[index]
+        samples = np.concatenate([self.array[line % n] for line in lines])
         in_parts = any(source.parts is not None for source in self.sources)
         dealer = Dealer(samples, self._limits, partial(section.generator, seed=self.seed, epoch=epoch))
         first = legs[0][0] if legs else self._size
