@@ -11,12 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.strategies.model_parallel import _load_raw_module_state
+import torch
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.checkpoint import FileSystemReader
+from torch.distributed.checkpoint import load as load_parts
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 from torch.utils._pytree import SUPPORTED_NODES, register_pytree_node
 
@@ -49,20 +53,23 @@ class Sharded(ModelParallelStrategy):
         """Verify and load a checkpoint, whichever strategy saved it.
 
         Lightning's own method would take the numbers of an optimizer's parameters for positions in the model. Without
-        FSDP2 they are positions in the optimizer's groups, and moments would go to other parameters.
+        FSDP2 they are positions in the optimizer's groups, and moments would go to other parameters. It would also
+        leave out all state that is no parameter and no buffer: the tokenizer and the names of classes.
 
         Raises:
             DamagedCheckpointError: the file is not what was saved.
+            RuntimeError: the checkpoint has other state than the model, as `torch.nn.Module.load_state_dict` raises it.
             ValueError: its optimizer has other groups of parameters.
         """
         path = Path(self.broadcast(checkpoint_path))
-        if not path.is_file():  # but a folder, with one file a process
-            return super().load_checkpoint(path, weights_only)
-        content: dict[str, Any] = read(path, weights_only=weights_only, mmap=True)
         assert self.model is not None
         assert self.lightning_module is not None
+        if not path.is_file():  # but a folder, with one file per process
+            _load_extra_states(path, self.model)
+            return super().load_checkpoint(path, weights_only)
+        content: dict[str, Any] = read(path, weights_only=weights_only, mmap=True)
         strict = self.lightning_module.strict_loading
-        _load_raw_module_state(content.pop("state_dict"), self.model, strict=strict)
+        self.model.load_state_dict(_spread_like(self.model, content.pop("state_dict")), strict=strict)
         options = StateDictOptions(broadcast_from_rank0=True, full_state_dict=True, strict=strict)
         # No optimizer, no state: in evaluation, or of weights alone, which Lightning refuses to continue from.
         for optimizer, saved in zip(self.optimizers, content.get("optimizer_states", ()), strict=False):
@@ -72,6 +79,46 @@ class Sharded(ModelParallelStrategy):
 
 if FSDP2 not in StrategyRegistry.available_strategies():
     StrategyRegistry.register(FSDP2, Sharded, description="parameters spread over all processes (slap.training.fsdp)")
+
+
+def _spread_like(model: nn.Module, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a whole state with this process's part of each tensor of which the model has a part, nothing else changed.
+
+    So the model's own `load_state_dict` sees all of it: extra state, names that are absent or too many, other shapes.
+    """
+    parts = {name: value for name, value in model.state_dict().items() if isinstance(value, DTensor)}
+    return {name: _part_of(value, parts[name]) if name in parts else value for name, value in state.items()}
+
+
+def _part_of(whole: Tensor, like: DTensor) -> Tensor:
+    if whole.shape != like.shape:
+        return whole  # refused with both shapes
+    # Every process reads the file itself, so nothing is sent.
+    return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def _load_extra_states(folder: Path, model: nn.Module) -> None:
+    """Give a model the extra states of a checkpoint in parts first, since they decide the sizes of other tensors.
+
+    Raises:
+        RuntimeError: the checkpoint lacks a state, or has one that the model lacks.
+    """
+    start, end = "state_dict.", "_extra_state"
+    saved = FileSystemReader(folder).read_metadata().state_dict_metadata
+    found = {
+        name.removeprefix(start): torch.empty(kind.size, dtype=kind.properties.dtype)
+        for name, kind in saved.items()
+        if name.startswith(start) and name.endswith(end) and isinstance(kind, TensorStorageMetadata)
+    }
+    wanted = {name for name in model.state_dict() if name.endswith(end)}
+    if wanted != found.keys():
+        raise RuntimeError(
+            f"Error(s) in loading state_dict: {folder} has the extra states {sorted(found)}, the model {sorted(wanted)}"
+        )
+    load_parts({"state_dict": found}, checkpoint_id=folder)
+    for name, state in found.items():
+        owner = model.get_submodule(name.rpartition(".")[0])
+        owner.set_extra_state(state)
 
 
 def _named(saved: Mapping[str, Any], optimizer: Optimizer, model: nn.Module) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from lightning.pytorch.callbacks import ModelSummary
 
 import slap.training.fsdp  # noqa: F401 - registers the strategy `fsdp2`
 from slap.core.errors import UserError, suggest
+from slap.core.launched import Launched
 from slap.training.callbacks.collapse_monitor import CollapseMonitor
 from slap.training.callbacks.first_validation import FirstValidation
 from slap.training.callbacks.learning_curves import LearningCurves
@@ -91,6 +92,8 @@ def trainer(
     end `curves.png`, from the command line `config.yaml`, and `skipped_steps.jsonl` and `loss_spikes.jsonl` if there
     are such steps.
 
+    Started by torchrun or srun, it has as many devices and nodes as processes were started, unless these are given.
+
     SIGTERM and Ctrl-C end training at the end of a step, with `last.ckpt`. An interrupted run, also one that was
     killed, continues exactly from a checkpoint (docs/howto/resume.md).
 
@@ -130,9 +133,12 @@ def trainer(
             `fsdp2` spreads parameters over processes, see `slap.training.fsdp`.
 
     Raises:
-        ValueError: an unknown option.
+        ValueError: an unknown option, or `devices` and `num_nodes` of another number of processes than were started.
     """
     _check(options)
+    launched = Launched.found()
+    if launched is not None:
+        launched.adopt(options)
     agreement = Consensus(2)
     resume = ExactResume(agreement, changed_data)
     stop = GracefulStop(agreement, resume, save_minutes)
