@@ -70,7 +70,8 @@ class Sharded(ModelParallelStrategy):
         content: dict[str, Any] = read(path, weights_only=weights_only, mmap=True)
         strict = self.lightning_module.strict_loading
         self.model.load_state_dict(_spread_like(self.model, content.pop("state_dict")), strict=strict)
-        options = StateDictOptions(broadcast_from_rank0=True, full_state_dict=True, strict=strict)
+        # Not strict: a parameter that never had a gradient has no moments. `_named` compares the parameters.
+        options = StateDictOptions(broadcast_from_rank0=True, full_state_dict=True, strict=False)
         # No optimizer, no state: in evaluation, or of weights alone, which Lightning refuses to continue from.
         for optimizer, saved in zip(self.optimizers, content.get("optimizer_states", ()), strict=False):
             set_optimizer_state_dict(self.model, optimizer, _named(saved, optimizer, self.model), options=options)

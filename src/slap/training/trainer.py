@@ -59,6 +59,7 @@ from slap.training.loggers import LoggerSpec, loggers
 from slap.training.processes.consensus import Consensus
 from slap.training.processes.fail_fast import FailFast
 from slap.training.processes.graceful_stop import GracefulStop
+from slap.training.processes.restart import meet_anew
 
 
 def trainer(
@@ -178,6 +179,7 @@ def trainer(
             **options,
         )
     EpochLoop.put_into(made)
+    meet_anew(made)
     return made
 
 

@@ -1,4 +1,4 @@
-"""All that `state_dict` holds comes back from a checkpoint under every strategy: tokenizers, classes, averages, weights.
+"""All that `state_dict` holds comes back under every strategy: tokenizers, classes, averages, weights.
 
 The test starts this file as a program, once per process.
 """
@@ -70,6 +70,7 @@ def run(step, folder, words, ckpt_path=None, steps=1, objectives=OBJECTIVES, **o
         **options,
     )
     data = AudioTextData(clips, test=clips, val=clips, max_duration=1.0, max_clip=0.6)
+    data.restart_changed = True
     getattr(trainer, step)(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     return trainer, keep.state
 
@@ -98,11 +99,10 @@ def steps(checkpoint):
 def test_every_strategy_loads_all_of_a_checkpoint(folder, way):
     saved = torch.load(folder / "one.ckpt", weights_only=True)["state_dict"]
     assert {"text._extra_state", "objectives.classification._extra_state"} <= saved.keys()
-    for step, expected in torch.load(folder / "one.pt").items():
-        assert expected.keys() == saved.keys()
-        for rank in (0, 1):
-            found = torch.load(folder / f"{way}-{rank}.pt")[step]
-            for states in (expected, found):
+    one = torch.load(folder / "one.pt")
+    for rank in (0, 1):
+        for step, found in torch.load(folder / f"{way}-{rank}.pt").items():
+            for states in (one[step], found):
                 torch.testing.assert_close(states, saved, rtol=0, atol=0, msg=lambda text, s=step: f"{s}: {text}")
 
 
@@ -122,7 +122,8 @@ def main(rank, folder):
     trainer, _ = run("test", folder, "dogs", one, strategy=Sharded(save_distributed_checkpoint=True), **two)
     trainer.save_checkpoint(parts)
     for way, (strategy, checkpoint) in {"ddp": ("ddp", one), "fsdp2": (FSDP2, one), "parts": (FSDP2, parts)}.items():
-        found = {step: run(step, folder, *rest, strategy=strategy, **two)[1] for step, rest in steps(checkpoint)}
+        given = steps(checkpoint)[: 2 if way == "parts" else 3]  # an evaluation wrote the parts, without an optimizer
+        found = {step: run(step, folder, *rest, strategy=strategy, **two)[1] for step, rest in given}
         torch.save(found, folder / f"{way}-{rank}.pt")
     content = torch.load(one, weights_only=True)
     said = []

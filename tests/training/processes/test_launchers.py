@@ -50,7 +50,7 @@ def test_one_run_for_all_processes_also_when_they_are_started_anew(clips, tmp_pa
     with log.open("w") as errors:
         fit = torchrun(words, ["fit", *given, "--ckpt_path", "last"], errors, batch=3, rank=1, error="no luck")
         try:
-            code = fit.wait(300)
+            code = fit.wait(240)
         finally:
             end([fit])
     said = log.read_text()
