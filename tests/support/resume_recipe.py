@@ -121,6 +121,7 @@ class Record(Callback):
             "random": torch.get_rng_state().sum().item(),
         }
         self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / f"pid{trainer.global_rank}").write_text(str(os.getpid()))
         with (self.out / f"stream{trainer.global_rank}.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
         if self.kill.get("batch") == number and self.kill.get("rank", 0) == trainer.global_rank:

@@ -101,6 +101,6 @@ def refuse_torchrun(command: str) -> None:
     launched = Launched.found() if "TORCHELASTIC_RUN_ID" in os.environ else None
     if launched is not None and launched.processes > 1:
         raise UserError(
-            f"`slap {command}` is the work of one process, and torchrun started {launched.processes}, which would write "
-            f"the same files: run `slap {command} ...` without torchrun"
+            f"`slap {command}` is the work of one process, and torchrun started {launched.processes}, which would "
+            f"write the same files: run `slap {command} ...` without torchrun"
         )

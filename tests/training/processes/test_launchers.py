@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 
@@ -76,7 +76,7 @@ def test_another_number_of_devices_is_refused(clips, tmp_path):
 def test_all_end_when_one_of_two_launchers_is_killed(clips, tmp_path):
     given = options(clips, tmp_path / "out", **{"trainer.max_steps": 100_000, "trainer.val_check_interval": 10_000})
     meet, logs = port(), [tmp_path / "0", tmp_path / "1"]
-    running = []
+    running, worker = [], None
     try:
         for node, log in enumerate(logs):
             words = ["--nnodes", "2", "--nproc-per-node", "1", "--node-rank", str(node), "--master-port", str(meet)]
@@ -87,33 +87,29 @@ def test_all_end_when_one_of_two_launchers_is_killed(clips, tmp_path):
         assert running[1].wait(200) == -signal.SIGKILL
         begin = monotonic()
         assert running[0].wait(60) == 1
-        while alive(running[1].pid):
+        while alive(worker := int((tmp_path / "out/pid1").read_text())):
             assert monotonic() - begin < 60, "the worker of the launcher that was killed trains on"
+            sleep(0.2)
     finally:
-        for process in running:
-            kill_group(process.pid)
-            process.wait()
+        end(running)
+        if worker is not None and alive(worker):
+            os.kill(worker, signal.SIGKILL)
     assert "[rank 1] ends, because torchrun, which started rank 1, has ended without a word" in logs[1].read_text()
     assert "[rank 0] ends, because torchrun, which started rank 1, has ended" in logs[0].read_text()
 
 
-def alive(group):
+def alive(process):
     try:
-        os.killpg(group, 0)
+        os.kill(process, 0)
     except ProcessLookupError:
         return False
     return True
-
-
-def kill_group(group):
-    if alive(group):
-        os.killpg(group, signal.SIGKILL)
 
 
 def test_the_others_say_that_rank_0_was_lost(clips, tmp_path):
     """It is the launcher and the place where the processes meet."""
     two = {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.max_steps": 50}
     kill = {"batch": 2, "rank": 0, "signal": signal.SIGKILL}
-    lost = in_processes(options(clips, tmp_path, **two), kill, timeout=100)
+    lost = in_processes(options(clips, tmp_path, **two), kill, timeout=250)
     assert lost.returncode == -signal.SIGKILL
     assert "rank 0 has ended without a word: it was killed" in lost.stderr
