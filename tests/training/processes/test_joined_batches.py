@@ -22,7 +22,11 @@ from slap.datamodules.sampling.sampler import BatchRequest, TrainSampler
 from slap.testing.tiny import tiny_model
 from slap.training.trainer import trainer
 
-pytestmark = pytest.mark.distributed
+pytestmark = [
+    pytest.mark.distributed,
+    pytest.mark.filterwarnings("ignore:You defined a `validation_step`"),  # the runs have none
+    pytest.mark.filterwarnings("ignore:The .*dataloader.* does not have many workers"),
+]
 
 LEARNED = {"contrastive": ["contrastive"], "ssl": ["masked_distillation"], "captioning": ["captioning"]}
 LEARNED["all"] = ["contrastive", "masked_distillation", "captioning"]
