@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import slap.model.grad_cache
 import slap.model.views
 from launch import launch
 from pool import OBJECTIVES, the_first
@@ -25,6 +26,7 @@ from slap.training.trainer import trainer
 pytestmark = [
     pytest.mark.distributed,
     pytest.mark.filterwarnings("ignore:You defined a `validation_step`"),  # the runs have none
+    pytest.mark.filterwarnings("ignore:You have overridden `on_after_batch_transfer`"),
     pytest.mark.filterwarnings("ignore:The .*dataloader.* does not have many workers"),
 ]
 
@@ -101,7 +103,8 @@ def test_processes_train_as_one_with_the_joined_batches(ranks, name, batches, mo
         for step in steps:
             yield BatchRequest(sampler.epoch, tuple(np.concatenate(step).tolist()))
 
-    monkeypatch.setattr(slap.model.views, "random_mask", the_first)
+    for module in (slap.model.views, slap.model.grad_cache):
+        monkeypatch.setattr(module, "random_mask", the_first)
     monkeypatch.setattr(TrainSampler, "__iter__", joined)
     one = fit(folder / "one", name, batches)
     before = make(LEARNED[name]).state_dict()
@@ -111,7 +114,7 @@ def test_processes_train_as_one_with_the_joined_batches(ranks, name, batches, mo
         torch.testing.assert_close(rank[name, batches]["loss"], one["loss"], rtol=1e-8, atol=0)
 
 
-def test_intervals_do_not_depend_on_the_number_of_processes(ranks, monkeypatch):
+def test_intervals_do_not_depend_on_the_number_of_processes(ranks):
     folder, found = ranks
     one = evaluate(folder / "one")
     assert {"t2a_R@1", "zeroshot_animal", "classification_accuracy"} <= one.keys()
@@ -123,7 +126,7 @@ def test_intervals_do_not_depend_on_the_number_of_processes(ranks, monkeypatch):
 def main(rank, folder, processes):
     del rank  # torchrun's variables say it
     warnings.filterwarnings("ignore")
-    slap.model.views.random_mask = the_first
+    slap.model.views.random_mask = slap.model.grad_cache.random_mask = the_first
     options = {"strategy": "ddp", "devices": processes}
     results = {case: fit(folder, *case, **options) for case in CASES}
     results["metrics"] = evaluate(folder, **options)
