@@ -8,6 +8,7 @@ parameters that belong to an objective directly, stay whole on every process.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.checkpoint import load as load_parts
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -70,11 +70,9 @@ class Sharded(ModelParallelStrategy):
         content: dict[str, Any] = read(path, weights_only=weights_only, mmap=True)
         strict = self.lightning_module.strict_loading
         self.model.load_state_dict(_spread_like(self.model, content.pop("state_dict")), strict=strict)
-        # Not strict: a parameter that never had a gradient has no moments. `_named` compares the parameters.
-        options = StateDictOptions(broadcast_from_rank0=True, full_state_dict=True, strict=False)
         # No optimizer, no state: in evaluation, or of weights alone, which Lightning refuses to continue from.
         for optimizer, saved in zip(self.optimizers, content.get("optimizer_states", ()), strict=False):
-            set_optimizer_state_dict(self.model, optimizer, _named(saved, optimizer, self.model), options=options)
+            optimizer.load_state_dict(_moments_like(optimizer, saved))
         return content
 
 
@@ -93,7 +91,7 @@ def _spread_like(model: nn.Module, state: Mapping[str, Any]) -> dict[str, Any]:
 
 def _part_of(whole: Tensor, like: DTensor) -> Tensor:
     if whole.shape != like.shape:
-        return whole  # refused with both shapes
+        return whole  # a scalar, or refused with both shapes
     # Every process reads the file itself, so nothing is sent.
     return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
 
@@ -122,10 +120,12 @@ def _load_extra_states(folder: Path, model: nn.Module) -> None:
         owner.set_extra_state(state)
 
 
-def _named(saved: Mapping[str, Any], optimizer: Optimizer, model: nn.Module) -> dict[str, Any]:
-    """Return an optimizer's saved state with names of parameters in place of their positions in the groups."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    groups = [[names[parameter] for parameter in group["params"]] for group in optimizer.param_groups]
+def _moments_like(optimizer: Optimizer, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an optimizer's saved state with this process's part of each moment of a parameter that is spread.
+
+    A parameter that never had a gradient has no moments, before and after.
+    """
+    groups = [group["params"] for group in optimizer.param_groups]
     found = [group["params"] for group in saved["param_groups"]]
     if list(map(len, groups)) != list(map(len, found)):
         raise UserError(
@@ -133,12 +133,19 @@ def _named(saved: Mapping[str, Any], optimizer: Optimizer, model: nn.Module) -> 
             f"and this run's of {', '.join(str(len(group)) for group in groups)}: the model, or what decays or learns "
             "at which rate, is another"
         )
-    pairs = (zip(group, own, strict=True) for group, own in zip(found, groups, strict=True))
-    name_of = dict(pair for group in pairs for pair in group)
-    return {
-        "state": {name_of[number]: moments for number, moments in saved["state"].items()},
-        "param_groups": [{**group, "params": own} for group, own in zip(saved["param_groups"], groups, strict=True)],
+    parameters = dict(zip(chain(*found), chain(*groups), strict=True))
+    state = {
+        number: {name: _moment_like(parameters[number], value) for name, value in moments.items()}
+        for number, moments in saved["state"].items()
     }
+    return {"state": state, "param_groups": saved["param_groups"]}
+
+
+def _moment_like(parameter: Tensor, value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    # A copy, or training would write into the mapped file's pages.
+    return (_part_of(value, parameter) if isinstance(parameter, DTensor) else value).clone()
 
 
 def shard_once(model: Network, mesh: DeviceMesh, micro_clips: int | None) -> None:
