@@ -12,6 +12,9 @@ from slap.core.errors import UserError
 ATTEMPT = "TORCHELASTIC_RESTART_COUNT"
 """Variable with the number of times that torchrun started the processes before (`--max-restarts`)."""
 
+PARENT = os.getppid()
+"""Process that started this one; noted when the module is imported, before anything that takes time."""
+
 
 @dataclass(frozen=True)
 class Launched:

@@ -143,8 +143,8 @@ def trainer(
     agreement = Consensus(2)
     resume = ExactResume(agreement, changed_data)
     stop = GracefulStop(agreement, resume, save_minutes)
-    report = ReportWriter()
-    own: list[Callback] = [FailFast(), RunFolder(out, overwrite), Throughput(), LearningCurves(out), report]
+    report, fail_fast = ReportWriter(), FailFast()
+    own: list[Callback] = [fail_fast, RunFolder(out, overwrite), Throughput(), LearningCurves(out), report]
     own += [resume, stop]
     if logger:
         own.append(Pictures(report))
@@ -180,6 +180,7 @@ def trainer(
         )
     EpochLoop.put_into(made)
     meet_anew(made)
+    fail_fast.watch_launcher(made)
     return made
 
 

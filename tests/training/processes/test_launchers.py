@@ -85,17 +85,56 @@ def test_all_end_when_one_of_two_launchers_is_killed(clips, tmp_path):
                 kill = {"batch": 3, "rank": 1, "signal": signal.SIGKILL, "launcher": True}
                 running.append(torchrun(words, ["fit", *given], errors, **kill))
         assert running[1].wait(200) == -signal.SIGKILL
-        begin = monotonic()
         assert running[0].wait(60) == 1
-        while alive(worker := int((tmp_path / "out/pid1").read_text())):
-            assert monotonic() - begin < 60, "the worker of the launcher that was killed trains on"
-            sleep(0.2)
+        worker = int((tmp_path / "out/pid1").read_text())
+        wait_until(lambda: not alive(worker), 60)  # it would train on
     finally:
         end(running)
         if worker is not None and alive(worker):
             os.kill(worker, signal.SIGKILL)
     assert "[rank 1] ends, because torchrun, which started rank 1, has ended without a word" in logs[1].read_text()
     assert "[rank 0] ends, because torchrun, which started rank 1, has ended" in logs[0].read_text()
+
+
+STARTS = "import subprocess, sys; w = subprocess.Popen(sys.argv[1:]); print(w.pid, flush=True); w.wait()"
+"""Program in place of torchrun, that starts one process."""
+
+
+def test_a_process_that_waits_for_the_others_ends_with_its_launcher(clips, tmp_path):
+    """Rank 1 never comes, and rank 0 would wait for it for half an hour."""
+    given = options(clips, tmp_path / "out")
+    environment = {
+        "TORCHELASTIC_RUN_ID": "x",
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+    }
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port()), "GROUP_RANK": "0", "OMP_NUM_THREADS": "1"}
+    log = tmp_path / "log"
+    command = [sys.executable, "-c", STARTS, sys.executable, "-m", "slap", "fit", *given]
+    with log.open("w") as errors:
+        launcher = subprocess.Popen(
+            command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+        )
+    worker = int(launcher.stdout.readline())
+    try:
+        wait_until(lambda: "Initializing distributed" in log.read_text(), 200)
+        launcher.kill()
+        wait_until(lambda: not alive(worker), 60)
+    finally:
+        end([launcher])
+        launcher.stdout.close()
+        if alive(worker):
+            os.kill(worker, signal.SIGKILL)
+    assert "[rank 0] ends, because torchrun, which started rank 0, has ended without a word" in log.read_text()
+
+
+def wait_until(reached, seconds):
+    begin = monotonic()
+    while not reached():
+        assert monotonic() - begin < seconds
+        sleep(0.2)
 
 
 def alive(process):

@@ -22,11 +22,10 @@ from time import monotonic, sleep
 from typing import Any
 
 import torch.distributed as dist
-from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from slap.core.launched import ATTEMPT
-from slap.training.processes.launcher import Launcher
+from slap.training.processes.launcher import Launcher, announce_starter
 from slap.training.processes.signals import TrainingStopped, release_children
 
 FIRST, COUNT, HEARD = "failed/first", "failed/count", "failed/heard"
@@ -53,11 +52,16 @@ class FailFast(Callback):
     def __init__(self) -> None:
         self._watch: _WatchThread | None = None
 
+    def watch_launcher(self, trainer: Trainer) -> None:
+        """Start to watch the launcher before the processes meet: without it they would wait for each other."""
+        announce_starter(trainer)
+        if trainer.world_size > 1 and Launcher(trainer).known:
+            self._start(trainer)
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start to watch the other processes."""
         if trainer.world_size > 1 and self._watch is None:
-            self._watch = _WatchThread(trainer)
-            self._watch.start()
+            self._start(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Stop watching the other processes."""
@@ -70,6 +74,10 @@ class FailFast(Callback):
             return
         watch = self._watch or _WatchThread(trainer)
         watch.fail(exception)
+
+    def _start(self, trainer: Trainer) -> None:
+        self._watch = _WatchThread(trainer)
+        self._watch.start()
 
     def _end_watch(self) -> None:
         if self._watch is not None:
@@ -84,17 +92,16 @@ class _WatchThread(Thread):
         self.rank, self.size = trainer.global_rank, trainer.world_size
         self.done = Event()
         self._ending = Lock()  # held by the thread that says why this process ends, and ends it
-        self._store = _own_store()
+        self._store: Any = None
         self._launcher = Launcher(trainer)
-        elastic = isinstance(self._launcher.environment, TorchElasticEnvironment)
         self._children: list[Any] = []  # processes that this one started
-        self._host = "the launcher of the first machine" if elastic else "rank 0"
+        self._host = "the launcher of the first machine" if self._launcher.elastic else "rank 0"
 
     def run(self) -> None:
         lost: float | None = None
         while not self.done.wait(LOOK):
             try:
-                failed = self._store is not None and self._look()
+                failed = self._met() and self._look()
                 lost = None
             except RuntimeError:  # the connection is gone
                 failed, lost = False, lost or monotonic()
@@ -109,13 +116,19 @@ class _WatchThread(Thread):
         """End for a reason of this process's own, unless another process failed first."""
         self._children = release_children(self.trainer)  # or Lightning ends this process before it has said why
         trace = "".join(traceback.format_exception(exception))
+        self._met()
         broken = "peer" in str(exception)  # what gloo says of a connection that is gone
         self._fail_with(f"rank {self.rank}", f"failed: {type(exception).__name__}: {exception}", trace, broken)
+
+    def _met(self) -> bool:
+        """Return whether the processes have met, in the store that this thread connects to as soon as there is one."""
+        if self._store is None:
+            self._store = _own_store()
+        return self._store is not None
 
     def _look(self) -> bool:
         """Count up, and return whether a process has failed."""
         self._store.add(ALIVE.format(self.rank), 1)
-        self._launcher.learn(self._store)
         return bool(self._store.check([FIRST]))
 
     def _fail_with(self, who: str, what: str, trace: str = "", broken: bool = False) -> None:
