@@ -23,6 +23,7 @@ from typing import Any
 
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch._C._distributed_c10d import PrefixStore
 
 from slap.core.launched import ATTEMPT
 from slap.training.processes.launcher import Launcher, announce_starter
@@ -208,4 +209,4 @@ def _own_store() -> Any:
         return None
     store: Any = dist.distributed_c10d._get_default_store()
     # torchrun starts processes anew around the same store, which still has the keys of those before.
-    return dist.PrefixStore(f"slap/{os.environ.get(ATTEMPT, 0)}", store.clone())
+    return PrefixStore(f"slap/{os.environ.get(ATTEMPT, 0)}", store.clone())

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch.distributed as dist
 from lightning.pytorch import Trainer
+from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from slap.core.launched import ATTEMPT
 
@@ -36,10 +37,10 @@ def _after_meeting(strategy: Any, set_up: Callable[[], None]) -> Callable[[], No
 def _meet(strategy: Any) -> None:
     environment, device = strategy.cluster_environment, strategy.root_device
     size = environment.world_size()
-    store = dist.TCPStore(environment.main_address, environment.main_port, size, is_master=False)
+    store = TCPStore(environment.main_address, environment.main_port, size, is_master=False)
     dist.init_process_group(
         strategy._get_process_group_backend(),
-        store=dist.PrefixStore(f"attempt/{os.environ[ATTEMPT]}", store),
+        store=PrefixStore(f"attempt/{os.environ[ATTEMPT]}", store),
         rank=environment.global_rank(),
         world_size=size,
         timeout=strategy._timeout,
