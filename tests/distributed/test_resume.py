@@ -217,7 +217,7 @@ def test_one_that_fails_ends_the_other(kill, clips, tmp_path):
         assert failed.stderr.index("[rank 0] ends, because rank 1 failed: RuntimeError: no luck") > first
     else:  # it says so, unless the launcher, which looks every 5 s, was quicker
         assert failed.returncode in (1, -signal.SIGKILL), failed.stderr
-        assert failed.returncode < 0 or "Another process has ended without a word: it was killed" in failed.stderr
+        assert failed.returncode < 0 or "rank 1 has ended without a word: it was killed" in failed.stderr
 
 
 def main(rank, folder, clips):

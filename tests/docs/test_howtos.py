@@ -3,7 +3,9 @@
 import csv
 import gzip
 import json
+import os
 import re
+import subprocess
 
 import numpy as np
 import pytest
@@ -154,3 +156,53 @@ def test_using_a_model(folder, checkpoint, capsys, monkeypatch):
     first, second = capsys.readouterr().out.splitlines()
     assert first in ("dog", "rain", "a spoken digit")
     assert second == "left out: there is no file clips/nowhere.wav"
+
+
+COMMANDS = [
+    (page, words[words.index("slap") :])
+    for page in ("scale", "gpu")
+    for language, block in pages.Page(f"docs/howto/{page}.md").all_blocks()
+    if language in ("bash", "console")
+    for start in ("slap fit", "torchrun")
+    for words in pages.commands_of(block, start)
+]
+
+
+@pytest.mark.parametrize(("page", "words"), COMMANDS)
+def test_large_runs_are_understood_as_they_are_written(folder, capsys, page, words):
+    """Each option has its value in the config of the run; `...` stands for the data."""
+    if "..." in words:
+        words[words.index("...") : words.index("...") + 1] = ["--data.train", "train.csv"]
+    with pytest.raises(SystemExit) as ended:
+        main([*words[1:], "--print_config"])
+    assert ended.value.code == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    for option, value in zip(words[2::2], words[3::2], strict=True):
+        found = config
+        for key in option.removeprefix("--").split("."):
+            found = found[key]
+        assert found == yaml.safe_load(value) or str(found) == value, option
+
+
+@pytest.mark.slow
+def test_the_slurm_script_can_be_submitted_again(folder, capsys):
+    """Also after a kill before the first checkpoint; srun here only writes down how it was called."""
+    (folder / ".venv/bin").mkdir(parents=True)
+    (folder / ".venv/bin/activate").write_text("export ACTIVATED=1\n")
+    (folder / "srun").write_text('#!/bin/bash\nprintf "%s\\n" "$@" > "words$ACTIVATED"\n')
+    (folder / "srun").chmod(0o755)
+    job = {"SLURM_NNODES": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_CPUS_PER_TASK": "3"}
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    script = pages.ROOT / "docs/howto/slurm.sh"
+    subprocess.run(["bash", script], env={**os.environ, **job, "PATH": path}, check=True)
+    given, command = (folder / "words1").read_text().split("\nslap\n")
+    assert given.splitlines() == ["--cpus-per-task=3", "--kill-on-bad-exit=1"]
+    small = [*pages.SMALL, *pages.TINY, "--model.objectives={contrastive: 1.0}", "--model.warmup_steps=0"]
+    small += ["--trainer.precision=32-true"]
+    begun = [*command.splitlines(), *small, "--trainer.max_steps=1", "--trainer.enable_checkpointing=false"]
+    assert main(begun) == 0  # a run that is killed before its first checkpoint leaves as much
+    for steps in (1, 2):
+        assert main([*command.splitlines(), *small, f"--trainer.max_steps={steps}"]) == 0
+    assert capsys.readouterr().err.count("holds no checkpoint to continue from, so training begins") == 2
+    lines = re.findall(r"^#SBATCH --(\S+)", script.read_text(), re.MULTILINE)
+    assert {"requeue", "signal=SIGUSR1@90", "open-mode=append", "mem=0"} <= set(lines)

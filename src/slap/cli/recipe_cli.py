@@ -28,6 +28,7 @@ from slap.cli.recipe_checkpoint import HELP, named, to_evaluate
 from slap.cli.recipe_source import CONFIG, built_in, module_of
 from slap.core.checkpoint_file import provenance
 from slap.core.errors import UserError, suggest
+from slap.core.launched import Launched
 from slap.core.own_files import mark_own
 from slap.core.registry import found_module
 from slap.model.network import Weights
@@ -202,6 +203,9 @@ class RecipeCLI(LightningCLI):
 
     def run(self) -> None:
         """Run the command."""
+        launched = Launched.found()
+        if launched is not None:
+            launched.check(self.trainer.num_devices, self.trainer.num_nodes)
         path = self._checkpoint(self.config["ckpt_path"], Path(self.trainer.default_root_dir))
         step = getattr(self.trainer, self.command)
         self.model.weights_in_use = self.config.get("weights", "raw")

@@ -39,6 +39,7 @@ from lightning.pytorch.callbacks import ModelSummary
 
 import slap.training.fsdp  # noqa: F401 - registers the strategy `fsdp2`
 from slap.core.errors import UserError, suggest
+from slap.core.launched import Launched
 from slap.training.callbacks.collapse_monitor import CollapseMonitor
 from slap.training.callbacks.first_validation import FirstValidation
 from slap.training.callbacks.learning_curves import LearningCurves
@@ -58,6 +59,7 @@ from slap.training.loggers import LoggerSpec, loggers
 from slap.training.processes.consensus import Consensus
 from slap.training.processes.fail_fast import FailFast
 from slap.training.processes.graceful_stop import GracefulStop
+from slap.training.processes.restart import meet_anew
 
 
 def trainer(
@@ -90,6 +92,8 @@ def trainer(
     The folder gets `metrics.csv`, `tensorboard/`, `best.ckpt`, `last.ckpt` and the one before, `previous.ckpt`, at the
     end `curves.png`, from the command line `config.yaml`, and `skipped_steps.jsonl` and `loss_spikes.jsonl` if there
     are such steps.
+
+    Started by torchrun or srun, it has as many devices and nodes as processes were started, unless these are given.
 
     SIGTERM and Ctrl-C end training at the end of a step, with `last.ckpt`. An interrupted run, also one that was
     killed, continues exactly from a checkpoint (docs/howto/resume.md).
@@ -130,14 +134,17 @@ def trainer(
             `fsdp2` spreads parameters over processes, see `slap.training.fsdp`.
 
     Raises:
-        ValueError: an unknown option.
+        ValueError: an unknown option, or `devices` and `num_nodes` of another number of processes than were started.
     """
     _check(options)
+    launched = Launched.found()
+    if launched is not None:
+        launched.adopt(options)
     agreement = Consensus(2)
     resume = ExactResume(agreement, changed_data)
     stop = GracefulStop(agreement, resume, save_minutes)
-    report = ReportWriter()
-    own: list[Callback] = [FailFast(), RunFolder(out, overwrite), Throughput(), LearningCurves(out), report]
+    report, fail_fast = ReportWriter(), FailFast()
+    own: list[Callback] = [fail_fast, RunFolder(out, overwrite), Throughput(), LearningCurves(out), report]
     own += [resume, stop]
     if logger:
         own.append(Pictures(report))
@@ -172,6 +179,8 @@ def trainer(
             **options,
         )
     EpochLoop.put_into(made)
+    meet_anew(made)
+    fail_fast.watch_launcher(made)
     return made
 
 
