@@ -13,7 +13,7 @@ from launch import launch
 from resume_runs import EVERY, FOURTH, assert_same_run, in_process, in_processes, logged, options, stream
 from slap.datamodules.sampling.position import Position, position_in, state
 from slap.inference.load import read_checkpoint
-from slap.training.checkpoint.run_folder import forget_after
+from slap.training.checkpoint.metrics_log import forget_after
 
 pytestmark = pytest.mark.usefixtures("fast_reports")
 

@@ -70,6 +70,7 @@ def test_nothing_is_written_elsewhere(tmp_path, monkeypatch):
         "hparams.yaml",
         "last.ckpt",
         "metrics.csv",
+        "run.json",
         "tensorboard/hparams.yaml",
     }
 

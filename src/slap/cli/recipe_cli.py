@@ -35,6 +35,7 @@ from slap.training.callbacks.test_report import ReportWriter
 from slap.training.checkpoint.io import BEST
 from slap.training.checkpoint.last import find_last
 from slap.training.checkpoint.run_folder import RunFolder
+from slap.training.checkpoint.run_record import RunRecord
 from slap.training.module import SLAP
 from slap.training.outcome import outcome
 from slap.training.predict import whole_clips, windows_elsewhere
@@ -245,7 +246,17 @@ class RecipeCLI(LightningCLI):
             print(f"slap: {line}", file=sys.stderr)
 
     def _begin_anew(self, out: Path) -> None:
-        """Let `--ckpt_path last` begin a run too: a folder with logs and no checkpoint is overwritten."""
+        """Let `--ckpt_path last` begin a run too: in a folder of a run with logs and no checkpoint, these are replaced.
+
+        Raises:
+            UserError: the run of the folder begins with the checkpoint of another one.
+        """
+        record = RunRecord.of(out)
+        if record is not None and record.checkpoint:
+            raise UserError(
+                f"{out} holds no checkpoint yet, and its run begins with {record.checkpoint}: give --ckpt_path "
+                f"{shlex.quote(record.checkpoint)}"
+            )
         self._say(f"{out} holds no checkpoint to continue from, so training begins")
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunFolder):

@@ -48,8 +48,10 @@ from slap.training.callbacks.pictures import Pictures
 from slap.training.callbacks.progress_bar import ProgressBar
 from slap.training.callbacks.test_report import ReportWriter
 from slap.training.callbacks.throughput import Throughput
+from slap.training.checkpoint.connector import CheckpointConnector
 from slap.training.checkpoint.io import AsyncCheckpointFiles, CheckpointFiles
 from slap.training.checkpoint.last import LastCheckpoint
+from slap.training.checkpoint.metrics_log import AppendingCSVLogger
 from slap.training.checkpoint.resume import ChangedData, ExactResume
 from slap.training.checkpoint.run_folder import BestCheckpoint, RunFolder
 from slap.training.epoch_loop import EpochLoop
@@ -172,6 +174,7 @@ def trainer(
             **options,
         )
     EpochLoop.put_into(made)
+    CheckpointConnector.put_into(made)
     return made
 
 
