@@ -52,7 +52,8 @@ from slap.training.checkpoint.connector import CheckpointConnector
 from slap.training.checkpoint.io import AsyncCheckpointFiles, CheckpointFiles
 from slap.training.checkpoint.last import LastCheckpoint
 from slap.training.checkpoint.metrics_log import AppendingCSVLogger
-from slap.training.checkpoint.resume import ChangedData, ExactResume
+from slap.training.checkpoint.options import ChangedOptions
+from slap.training.checkpoint.resume import ChangedData, CompareAudio, ExactResume
 from slap.training.checkpoint.run_folder import BestCheckpoint, RunFolder
 from slap.training.epoch_loop import EpochLoop
 from slap.training.half_precision import HALF, HalfWeights
@@ -83,6 +84,8 @@ def trainer(
     save_minutes: float | None = 30.0,
     async_save: bool = False,
     changed_data: ChangedData = "refuse",
+    changed_options: ChangedOptions = "refuse",
+    compare_audio: CompareAudio = "size",
     logger: LoggerSpec = None,
     callbacks: list[Callback] | None = None,
     **options: Any,
@@ -123,6 +126,10 @@ def trainer(
         async_save: write checkpoints in a thread while training goes on, from a copy in the host's memory.
         changed_data: `refuse` to continue a run with other data or another number of processes, or `restart_epoch`,
             which begins the interrupted epoch anew with the data as they are.
+        changed_options: `refuse` to continue a run with other options of model, data or training (learning rate,
+            augmentation, accumulation, ...), or `accept` them: they take effect from the next step on.
+        compare_audio: what is compared of the training clips' audio files when a run is continued: their `size`, or
+            also a `hash` of their content, for which all of them are read at each start.
         logger: loggers beside `metrics.csv`, which is always written: `tensorboard`, `wandb`, `mlflow` or `csv`, with
             arguments as in `{wandb: {project: sounds, offline: true}}`, or a list of these; `false` for none. Loggers
             that are named get recall curves, confusion matrices and example captions too, if they take pictures.
@@ -136,7 +143,7 @@ def trainer(
     """
     _check(options)
     agreement = Consensus(2)
-    resume = ExactResume(agreement, changed_data)
+    resume = ExactResume(agreement, changed_data, changed_options, compare_audio)
     stop = GracefulStop(agreement, resume, save_minutes)
     report = ReportWriter()
     own: list[Callback] = [FailFast(), RunFolder(out, overwrite), Throughput(), LearningCurves(out), report]

@@ -17,12 +17,13 @@ pytestmark = [
 ]
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0, "accelerator": "cpu"}
+LONGER = {"changed_options": "accept"}  # more steps than before
 USERS = ("metrics.csv", "curves.png", "config.yaml", "best.ckpt", "bad_clips.jsonl", "hparams.yaml")
 
 
 def fit(out, steps=1, checkpoint=None, **options):
     torch.manual_seed(0)
-    made = recipe.trainer(str(out), max_steps=steps, **{**QUIET, **options})
+    made = recipe.trainer(str(out), max_steps=steps, **{**QUIET, **LONGER, **options})
     made.fit(recipe.model(), datamodule=recipe.data(), ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     return made
 
