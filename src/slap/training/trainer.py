@@ -56,7 +56,7 @@ from slap.training.checkpoint.options import ChangedOptions
 from slap.training.checkpoint.resume import ChangedData, CompareAudio, ExactResume
 from slap.training.checkpoint.run_folder import BestCheckpoint, RunFolder
 from slap.training.epoch_loop import EpochLoop
-from slap.training.half_precision import HALF, HalfWeights
+from slap.training.half_precision import precision_plugin
 from slap.training.loggers import LoggerSpec, loggers
 from slap.training.processes.consensus import Consensus
 from slap.training.processes.fail_fast import FailFast
@@ -177,7 +177,7 @@ def trainer(
             enable_model_summary=False,  # for Lightning's own
             fast_dev_run=fast_dev_run,
             use_distributed_sampler=False,  # the data module's sampler splits the work itself
-            plugins=_with_files(options.pop("plugins", None), async_save) + _half(options),
+            plugins=_with_files(options.pop("plugins", None), async_save) + _of_weights(options),
             **options,
         )
     EpochLoop.put_into(made)
@@ -208,9 +208,13 @@ def _with_files(plugins: Any, async_save: bool) -> list[Any]:
     return [*given, AsyncCheckpointFiles() if async_save else CheckpointFiles()]
 
 
-def _half(options: dict[str, Any]) -> list[Any]:
-    """Return the plug-in of a half precision, which then is no option of Lightning's any more."""
-    return [HalfWeights(options.pop("precision"))] if options.get("precision") in HALF else []
+def _of_weights(options: dict[str, Any]) -> list[Any]:
+    """Return the plug-in of a precision of the weights, which then is no option of Lightning's any more."""
+    plugin = precision_plugin(options.get("precision"))
+    if plugin is None:
+        return []
+    del options["precision"]
+    return [plugin]
 
 
 def _check(options: dict[str, Any]) -> None:
