@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import pickle
 import re
 import shlex
 import sys
@@ -28,6 +29,7 @@ from slap.cli.recipe_checkpoint import HELP, named, to_evaluate
 from slap.cli.recipe_source import CONFIG, built_in, module_of
 from slap.core.checkpoint_file import provenance
 from slap.core.errors import UserError, suggest
+from slap.core.files import atomic_write
 from slap.core.own_files import mark_own
 from slap.core.registry import found_module
 from slap.model.network import Weights
@@ -279,9 +281,20 @@ def _save_predictions(batches: list[dict[str, Any]], trainer: Trainer, checkpoin
     process = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
     path = Path(trainer.default_root_dir) / f"predictions{process}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not _are_predictions(path):
+        raise UserError(f"{path} exists and holds no predictions of slap; name another folder by --trainer.out")
     ids, embeddings = whole_clips(batches, windows_elsewhere(batches))
-    torch.save({"ids": ids, "embeddings": embeddings, "checkpoint": checkpoint}, path)
+    with atomic_write(path, "wb") as file:
+        torch.save({"ids": ids, "embeddings": embeddings, "checkpoint": checkpoint}, file)
     print(f"wrote {path}")
+
+
+def _are_predictions(path: Path) -> bool:
+    try:
+        found = torch.load(path, weights_only=True, mmap=True)
+    except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):  # of a file of another kind
+        return False
+    return isinstance(found, dict) and {"ids", "embeddings", "checkpoint"} <= set(found)
 
 
 class SaveConfig(SaveConfigCallback):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from slap.core.errors import UserError
+from slap.core.process_state import runs, status
 
 FILE = "run.lock"
 
@@ -79,7 +80,7 @@ class Holder:
             return "unknown"
         if self.pid == os.getpid():
             return "ended"  # an earlier training of this very process, or of one that had its number
-        return "running" if _runs(self.pid) and not _differ(self.started, _started(self.pid)) else "ended"
+        return "running" if runs(self.pid) and not _differ(self.started, _started(self.pid)) else "ended"
 
 
 class RunLock:
@@ -169,30 +170,10 @@ def _differ(before: str, now: str) -> bool:
     return bool(before and now) and before != now
 
 
-def _runs(pid: int) -> bool:
-    """Return whether a process of this machine is there and has not ended."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # of another user
-        return True
-    return _status(pid)[:1] != ["Z"]
-
-
-def _status(pid: int) -> list[str]:
-    """Return the fields of a process's status behind its name; none where the system does not show them."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    return text.rpartition(")")[2].split()
-
-
 def _started(pid: int) -> str:
     """Return the time at which a process started, as the system counts it; "" where that is unknown."""
     if sys.platform == "linux":
-        return (_status(pid)[19:20] or [""])[0]
+        return (status(pid)[19:20] or [""])[0]
     asked = ["ps", "-o", "lstart=", "-p", str(pid)]
     try:
         return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
