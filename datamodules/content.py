@@ -62,7 +62,7 @@ def looked_at(count: int) -> list[int]:
     if count <= LOOKED_AT:
         return list(range(count))
     firsts = np.linspace(0, count - TOGETHER, LOOKED_AT // TOGETHER).astype(np.int64)
-    return (firsts[:, None] + np.arange(TOGETHER)).ravel().tolist()  # type: ignore[no-any-return]
+    return (firsts[:, None] + np.arange(TOGETHER)).ravel().tolist()
 
 
 def files_of(clips: Clips, numbers: Iterable[int]) -> Iterator[str]:

@@ -385,8 +385,7 @@ class AudioTextData(LightningDataModule):
             paths = [*self.manifests["train"], *self._splits.unlabelled.manifests.paths]
             parts = self._splits.clips("train").sources
             found = content_of(paths, parts, self.hash_audio, self.limits.remote_roots)
-        found = self.trainer.strategy.broadcast(found)
-        return found
+        return self.trainer.strategy.broadcast(found)
 
     def _report(self, split: str, bad: list[BadClip]) -> None:
         if self._process()[0] == 0:  # every process finds the same

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from slap.core.described import described
 from slap.core.errors import UserError
+from slap.model.network import Network
 
 KEY = "slap_options"
 """The key in a checkpoint of the options of its run."""
@@ -57,8 +58,9 @@ def options_of(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
     best = next((callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)), None)
     if best is not None:
         found |= {"trainer.monitor": best.monitor, "trainer.mode": best.mode}
-    given = dict(module.hparams)
-    given = module.portable(given) if hasattr(module, "portable") and given else given
+    given: dict[str, Any] = dict(module.hparams)
+    if isinstance(module, Network):
+        given = module.portable(given)
     found |= {f"model.{name}": value for name, value in given.items() if name not in FREE}
     data = getattr(trainer.datamodule, "stream_options", {})  # type: ignore[attr-defined]
     found |= {f"data.{name}": value for name, value in data.items()}
@@ -68,7 +70,7 @@ def options_of(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
     return {name: json.loads(json.dumps(described(value))) for name, value in found.items()}
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the options that differ, each with its values in words; one that a side does not know is not compared.
 
     Example:
