@@ -161,8 +161,8 @@ def position_in(saved: Mapping[str, Any], known: Mapping[str, Any], restart_chan
     raise UserError(
         f"the run was interrupted in epoch {place.epoch} after {place.batches} batches, and would not continue with "
         f"the same clips, for the data have changed: {'; '.join(changed)}. Continue with the data as they were, or "
-        "with `changed_data` of the trainer set to `restart_epoch`: then weights, optimizer, schedules and the count of "
-        f"steps go on, and epoch {place.epoch} begins anew with the data as they are, so that clips which it had "
+        "with `changed_data` of the trainer set to `restart_epoch`: then weights, optimizer, schedules and the count "
+        f"of steps go on, and epoch {place.epoch} begins anew with the data as they are, so that clips which it had "
         "already come again"
     )
 
