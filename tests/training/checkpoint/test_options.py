@@ -19,7 +19,7 @@ STEPS = {"trainer.max_steps": 4, "trainer.val_check_interval": 4}
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
-    """A run that was stopped after two of four steps, and its clips."""
+    """Stop a run after two of four steps; return the folder that holds the run and its clips."""
     folder = tmp_path_factory.mktemp("stopped")
     resume_recipe.data(str(folder / "clips"))
     arguments = options(folder / "clips", folder / "out", **STEPS, **{"trainer.compare_audio": "hash"})

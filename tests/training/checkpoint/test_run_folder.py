@@ -39,7 +39,7 @@ def content(folder):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two runs, in the folders A and B."""
+    """Make two runs, in the folders A and B."""
     folder = tmp_path_factory.mktemp("runs")
     fit(folder / "A", 2)
     fit(folder / "B", 1)
@@ -165,7 +165,7 @@ def slurm(monkeypatch):
 
 
 def requeued(out, slurm):
-    """A run of job 77 that was requeued after two steps, and has made a third since."""
+    """Make a run of job 77 that was requeued after two steps, and has made a third since."""
     slurm(77)
     made = fit(out, 2)
     made.save_checkpoint(out / "hpc_ckpt_1.ckpt", weights_only=False)
