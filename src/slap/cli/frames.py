@@ -83,10 +83,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Listen, print and draw."""
-    if arguments.plot is not None:
-        check_free(arguments.plot, arguments.overwrite)
     known = [] if arguments.known is None else _known(arguments.known, Path(arguments.file))
     texts = plain(arguments.texts, "texts") if arguments.texts or not known else phrases_of([known])
+    if arguments.plot is not None:
+        check_free(arguments.plot, arguments.overwrite)
     model = load(arguments)
     frames = model.frames(arguments.file, texts, arguments.hop)
     events = frames.events(
