@@ -309,7 +309,8 @@ class SaveConfig(SaveConfigCallback):
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             config = self.config.clone()
             config["ckpt_path"] = None  # to repeat a run is to start anew, ...
-            config["trainer.overwrite"] = False  # ... but not to destroy it
+            config["trainer.overwrite"] = False  # ... but not to destroy it, nor to accept what changes later
+            config["trainer.changed_options"] = config["trainer.changed_data"] = "refuse"
             path = Path(trainer.default_root_dir) / CONFIG
             path.parent.mkdir(parents=True, exist_ok=True)
             self.parser.save(config, str(path), skip_none=False, overwrite=True)

@@ -82,7 +82,9 @@ def test_accepted_options_take_effect_and_are_recorded(stopped):
     rates = {int(row["step"]): float(row["train/lr"]) for row in logged(stopped / "out") if "train/lr" in row}
     assert rates[1] < 0.001
     assert rates[2] == pytest.approx(0.1 * 0.75)  # of a cosine over six steps, after two
-    assert yaml.safe_load((stopped / "out" / "config.yaml").read_text())["model"]["lr"] == 0.1
+    config = yaml.safe_load((stopped / "out" / "config.yaml").read_text())
+    assert config["model"]["lr"] == 0.1
+    assert config["trainer"]["changed_options"] == "refuse"  # of what changes later
 
 
 def test_a_checkpoint_of_an_older_version_is_not_guessed_at(stopped, tmp_path):
