@@ -27,6 +27,7 @@ def taken(path):
     [
         ["tokenizer", "clips.csv", "mine.model"],
         ["overlap", "clips.csv", "clips.csv", "--out", "mine.jsonl.gz"],
+        ["score", "model.ckpt", "clips.csv", "--out", "mine.csv"],
         ["frames", "model.ckpt", "a.wav", "--texts", "rain", "--plot", "mine.png"],
     ],
     ids=lambda command: command[0],

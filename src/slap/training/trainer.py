@@ -51,7 +51,6 @@ from slap.training.callbacks.throughput import Throughput
 from slap.training.checkpoint.connector import CheckpointConnector
 from slap.training.checkpoint.io import AsyncCheckpointFiles, CheckpointFiles
 from slap.training.checkpoint.last import LastCheckpoint
-from slap.training.checkpoint.metrics_log import AppendingCSVLogger
 from slap.training.checkpoint.options import ChangedOptions
 from slap.training.checkpoint.resume import ChangedData, CompareAudio, ExactResume
 from slap.training.checkpoint.run_folder import BestCheckpoint, RunFolder
