@@ -69,7 +69,7 @@ def test_a_run_that_is_prolonged_numbers_its_steps_on(tmp_path):
 def test_a_run_of_another_version_is_not_continued():
     """Its callbacks had other names, so that their states would be lost without a word."""
     trainer = SimpleNamespace(state=SimpleNamespace(fn=TrainerFn.FITTING))
-    with pytest.raises(ValueError, match=r"has version 1, and this one reads version 2\. Continue with the version"):
+    with pytest.raises(ValueError, match=r"has version 1, and this one reads version 3\. Continue with the version"):
         ExactResume(Consensus(2)).on_load_checkpoint(trainer, None, {"slap_resume": {"version": 1}})
 
 
