@@ -14,6 +14,7 @@ from lhotse import CutSet
 from lightning.pytorch import LightningDataModule
 
 from slap.core.bad_clip import BadClip
+from slap.core.described import described
 from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.datamodules.audio.decode import LARGEST, MEGABYTE
@@ -21,6 +22,7 @@ from slap.datamodules.augment import augmentations
 from slap.datamodules.bad_clips import BadClipLog
 from slap.datamodules.batches import evaluation_batches, train_batches
 from slap.datamodules.captions.augment import AugmentSpec
+from slap.datamodules.content import content_of
 from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset
 from slap.datamodules.huggingface.stream_loader import StreamLoader
 from slap.datamodules.huggingface.training import StreamedTraining
@@ -134,6 +136,8 @@ class AudioTextData(LightningDataModule):
     Attributes:
         manifests: paths of the manifests by split.
         restart_changed: whether a run that is continued with other data begins its epoch anew, instead of stopping.
+        hash_audio: whether the content of audio files is compared, besides their sizes, when a run is continued.
+        stream_options: the options, as plain data, that decide what training hears and reads of its clips.
         bad_clips: log of the bad clips met so far.
         columns: as given.
         own_captions_only: whether evaluation takes a caption's own clip alone for right, as published retrieval
@@ -198,7 +202,15 @@ class AudioTextData(LightningDataModule):
             # Lightning's sign that there is no validation; an empty loader would make it validate on nothing.
             self.val_dataloader = None  # type: ignore[method-assign, assignment]
         self.bad_clips = BadClipLog(max_bad)
-        self.restart_changed = False
+        self.restart_changed = self.hash_audio = False
+        self.stream_options = {
+            "caption_fields": caption_fields,
+            "text_augment": described(text_augment),
+            "augment": described(augment or {}),
+            "transforms": described(transforms),
+            "max_decoded": max_decoded,
+            "columns": columns,
+        }
         self.own_captions_only, self.columns = False, columns
         self._splits = Splits(groups, self.batching, self.mixture, others, self.limits, self._report, columns)
         streamed = self.mixture, others, in_memory, columns, self.batching, self.limits, self.caption_options.sampler()
@@ -324,7 +336,8 @@ class AudioTextData(LightningDataModule):
             return self._loaders[-1]
         drawn = self.caption_options, self.transforms, self.seed
         dataset, sampler = train_batches(self._splits, self._mono_cuts("train"), self._model(), self._process(), *drawn)
-        self._progress.begin(basis(self._splits.clips("train").lasting, sampler), self.restart_changed)
+        known = basis(self._splits.clips("train").lasting, sampler) | self._content()
+        self._progress.begin(known, self.restart_changed)
         sampler.begin_at(*self.place)
         return self._loader(dataset, sampler, "train")
 
@@ -362,6 +375,17 @@ class AudioTextData(LightningDataModule):
 
     def _mono_cuts(self, split: str) -> MonoCuts:
         return self._splits.mono_cuts(split, self._model()[0], self.in_memory)
+
+    def _content(self) -> dict[str, str]:
+        """Return the fingerprints of the training clips, for checkpoints; the first process looks for all."""
+        if self.trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return {}
+        found: dict[str, str] = {}
+        if self.trainer.is_global_zero:
+            paths = [*self.manifests["train"], *self._splits.unlabelled.manifests.paths]
+            parts = self._splits.clips("train").sources
+            found = content_of(paths, parts, self.hash_audio, self.limits.remote_roots)
+        return self.trainer.strategy.broadcast(found)
 
     def _report(self, split: str, bad: list[BadClip]) -> None:
         if self._process()[0] == 0:  # every process finds the same

@@ -2,12 +2,14 @@
 
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from slap.core.files import FileStamp, append_line, atomic_write
+from slap.core.files import FileStamp, append_line, atomic_write, part_of
 
 
 @pytest.mark.parametrize(("mode", "old", "new"), [("w", "old", "new: \u00e9\r\n"), ("wb", b"old", b"\0new")])
@@ -72,3 +74,16 @@ def test_a_stamp_changes_with_size_and_time_and_is_a_list_in_json(tmp_path):
     assert json.loads(json.dumps(stamp)) == [3, 5]
     os.utime(path, ns=(0, 6))
     assert FileStamp.of(path) != stamp
+
+
+def test_parts_of_killed_processes_are_removed_and_no_others(tmp_path):
+    path, mine = tmp_path / "file", part_of(tmp_path / "file").name
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    stale = mine.replace(f".{os.getpid()}.", f".{int(ended.stdout)}.")
+    others = ["file.elsewhere.77.part", "file.77.part", "file.part"]
+    others.append(mine.replace(f".{os.getpid()}.", f".{os.getppid()}."))
+    for name in (stale, *others):
+        (tmp_path / name).write_text("half")
+    with atomic_write(path) as file:
+        file.write("whole")
+    assert {found.name for found in tmp_path.iterdir()} == {"file", *others}

@@ -14,7 +14,7 @@ from slap.cli.main import main
 from slap.core.errors import MissingDependencyError
 from slap.training.callbacks.pictures import Pictures, send_captions, send_figure
 from slap.training.callbacks.test_report import Sample
-from slap.training.checkpoint.run_folder import AppendingCSVLogger
+from slap.training.checkpoint.metrics_log import AppendingCSVLogger
 from slap.training.loggers import loggers
 from slap.training.trainer import trainer
 

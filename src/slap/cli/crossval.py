@@ -168,6 +168,9 @@ def _claim(out: Path, options: Sequence[str]) -> None:
         if known != list(options):
             raise UserError(f"{out} holds folds that were made with `{' '.join(known)}`; name another folder")
         return
+    there = [name for name in ("crossval.json", "crossval.md") if (out / name).exists()]
+    if there:
+        raise UserError(f"{out} holds {there[0]}, which no folds recorded there have made; name another folder")
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(list(options)) + "\n", encoding="utf-8")
 

@@ -4,7 +4,8 @@
     slap embed exported train.csv --out emb.parquet --devices 8 --num-nodes 2
 
 Run it again after an interruption, or when files were added, changed or removed: only new and changed files are
-embedded, and the rows of files that are no longer named are dropped. Columns: id (of a manifest's clip its own, else
+embedded, and the rows of files that are gone from a folder that is named are dropped. If any other row of the table is
+of an input that is not named, nothing is done, unless with --prune. Columns: id (of a manifest's clip its own, else
 the path), path, start, duration, seconds, size, mtime_ns, embedding. Several devices and nodes work through Lightning's
 predict: start it as any Lightning program, e.g. by `srun`; all must see the file OUT.
 
@@ -19,9 +20,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from slap.cli.options import (
     PATHS,
@@ -35,7 +37,7 @@ from slap.cli.options import (
     load,
     tell,
 )
-from slap.core.errors import MissingDependencyError, UserError
+from slap.core.errors import MissingDependencyError, UserError, printable
 from slap.core.units import EmbeddingType
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, metavar="PARQUET", help="the table to write, a file that ends in .parquet"
     )
     parser.add_argument("--overwrite", action="store_true", help="delete the table OUT first, and embed all files anew")
+    parser.add_argument("--prune", action="store_true", help="drop the rows of inputs that are not named, too")
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="devices per node (default: 1)")
     parser.add_argument("--num-nodes", type=int, default=1, metavar="N", help="number of machines (default: 1)")
     parser.add_argument(
@@ -116,7 +119,9 @@ def _embed(arguments: argparse.Namespace, items: list[Input]) -> tuple[Embedding
     model = load(arguments)
     table = EmbeddingTable(arguments.out, model.name, model.short_dim(arguments.dim), dtype=arguments.embedding_dtype)
     table.prepare(arguments.overwrite)
-    plan = embed_plan(items, table.done())
+    known = table.done()
+    check_dropped(arguments, items, known)
+    plan = embed_plan(items, known)
     with tqdm(total=len(plan.todo), unit=" files", disable=None, file=sys.stderr) as bar:
         try:
             audio = [item.audio for item in plan.todo]
@@ -125,6 +130,32 @@ def _embed(arguments: argparse.Namespace, items: list[Input]) -> tuple[Embedding
         finally:
             table.flush()
     return table, plan.done
+
+
+def check_dropped(arguments: argparse.Namespace, items: list[Input], known: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse to drop rows of the table, unless their files are gone from a folder that is named.
+
+    Args:
+        arguments: those of the command.
+        items: the inputs that are named.
+        known: by id, the rows of the table and its parts.
+
+    Raises:
+        ValueError: rows would be lost.
+    """
+    named = {item.id for item in items}
+    folders = [folder for folder in map(Path, arguments.paths) if folder.is_dir()]
+    lost = [
+        name
+        for name, row in known.items()
+        if name not in named
+        and (Path(row["path"]).exists() or not any(Path(row["path"]).is_relative_to(folder) for folder in folders))
+    ]
+    if lost and not arguments.prune:
+        raise UserError(
+            f"{arguments.out} has rows of {len(lost)} inputs that are not named here, {printable(lost[0])} among them, "
+            "and they would be lost: name all inputs, name another file as --out, or drop those rows by --prune"
+        )
 
 
 def _finish(

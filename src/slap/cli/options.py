@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slap.core.errors import UserError, printable
@@ -188,6 +189,21 @@ def load(arguments: argparse.Namespace) -> Model:
     load_plugins(arguments.plugins)
     dtype = getattr(arguments, "dtype", None)
     return slap.load(arguments.model, arguments.device, arguments.trust, dtype, arguments.weights)
+
+
+def add_overwrite(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the option that allows replacing a file."""
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {what}, if it exists")
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Refuse to replace a file.
+
+    Raises:
+        ValueError: it exists, and replacing it was not asked for.
+    """
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists; name another file, or replace it by --overwrite")
 
 
 def plain(options: Sequence[str] | None, what: str) -> list[str]:

@@ -21,7 +21,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slap.cli.options import DONE, SOME_FAILED, add_columns
+from slap.cli.options import DONE, SOME_FAILED, add_columns, add_overwrite, check_free
 from slap.core.errors import UserError
 from slap.datamodules.overlap import WAYS
 
@@ -49,6 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     help_ = "write the clips of TRAIN that do not overlap to this .jsonl.gz"
     parser.add_argument("--out", type=Path, metavar="FILE", help=help_)
+    add_overwrite(parser, "the file of --out")
     parser.add_argument("--json", action="store_true", help="print the result as JSON, with all pairs")
     parser.add_argument(
         "--pairs", type=int, default=SHOWN, metavar="N", help="largest number of pairs to print (default: %(default)s)"
@@ -72,13 +73,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         ManifestError: a manifest cannot be used.
-        ValueError: OUT does not end in .jsonl.gz, or is one of the manifests.
+        ValueError: OUT does not end in .jsonl.gz, exists, or is one of the manifests.
     """
     out: Path | None = arguments.out
     if out is not None and not out.name.endswith(".jsonl.gz"):
         raise UserError(f"--out writes a manifest of cuts, whose name ends in .jsonl.gz; got {out}")
     if out is not None and out.resolve() in {path.resolve() for path in (arguments.train, *arguments.evaluation)}:
         raise UserError(f"--out {out} is one of the manifests to compare; name another file")
+    if out is not None:
+        check_free(out, arguments.overwrite)
 
     from slap.datamodules.overlap.report import as_text, record
     from slap.datamodules.overlap.search import search

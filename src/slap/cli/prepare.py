@@ -198,10 +198,13 @@ def _open(out: Path, made: dict[str, Any], overwrite: bool) -> dict[str, Any]:
         with suppress(ValueError):  # a damaged report counts as none
             report = json.loads(path.read_text(encoding="utf-8"))
     there = sorted(file.name for file in out.glob("*.jsonl.gz"))
+    foreign = [] if "splits" in report else [file.name for file in (path, out / PLOT) if file.exists()]
+    if foreign:
+        raise UserError(f"{out} holds {foreign[0]}, which slap prepare has not written; name another folder")
     if overwrite:
         for split in report.get("splits", {}):
-            for file in out.glob(f"{split}.jsonl.gz*"):
-                file.unlink()
+            for kind in ("", ".index", ".blocks", ".headers"):
+                (out / f"{split}.jsonl.gz{kind}").unlink(missing_ok=True)
         (out / PLOT).unlink(missing_ok=True)
     elif report and {key: report.get(key) for key in made} != made:
         other = {key: report.get(key) for key in made if report.get(key) != made[key]}

@@ -32,8 +32,10 @@ from slap.cli.options import (
     add_common,
     add_dtype,
     add_model,
+    add_overwrite,
     add_weights,
     as_records,
+    check_free,
     load,
     tell,
 )
@@ -83,6 +85,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="file to write the scores to instead of printing them, a .csv or a .jsonl (JSON lines)",
     )
+    add_overwrite(parser, "the file of --out")
     add_batch(parser)
     add_dtype(parser)
     add_weights(parser)
@@ -96,6 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
     out: Path | None = arguments.out
     if out is not None and out.suffix not in SUFFIXES:
         raise UserError(f"--out names a file that ends in {' or '.join(SUFFIXES)}, got {out}")
+    if out is not None:
+        check_free(out, arguments.overwrite)
     failed: list[tuple[str, str]] = []
     notes: list[tuple[str, str]] = []
     clips = _clips(arguments, failed)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
+import re
+import socket
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 from slap.core.errors import UserError, printable
+from slap.core.process_state import runs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +28,8 @@ def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w", sync: bool = 
     """Open a file beside `path`, and move it to `path` when the block ends; after an error, remove it.
 
     Until then `path` keeps its old content. The folder must exist. A library that opens files itself can write to the
-    `name` of the file that is yielded.
+    `name` of the file that is yielded. With `sync`, such files are removed first that killed processes of this machine
+    have left.
 
     Args:
         path: where the content goes.
@@ -44,7 +49,9 @@ def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w", sync: bool = 
         'done'
     """
     path = Path(path)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = part_of(path)
+    if sync:
+        remove_stale_parts(path)
     text = mode == "w"
     try:
         with part.open(mode, encoding="utf-8" if text else None, newline="" if text else None) as file:
@@ -57,6 +64,23 @@ def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w", sync: bool = 
             _sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def part_of(path: Path) -> Path:
+    """Return the name, beside a file, under which this process writes it; the machine and the process are in it."""
+    return path.with_name(f"{path.name}.{_host()}.{os.getpid()}.part")
+
+
+def remove_stale_parts(path: Path) -> None:
+    """Remove the parts of a file that processes of this machine left which have ended; those of others stay."""
+    for part in path.parent.glob(f"{glob.escape(path.name)}.{glob.escape(_host())}.*.part"):
+        number = part.name.removesuffix(".part").rpartition(".")[2]
+        if number.isdecimal() and not runs(int(number)):
+            part.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    return re.sub(r"\W", "_", socket.gethostname())
 
 
 def _sync_folder(folder: Path) -> None:

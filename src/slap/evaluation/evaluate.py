@@ -122,6 +122,7 @@ def run(
     rows = rows_of(tasks, known_tasks, list(sources.manifests))
     options = checked_options(options or {}, known_tasks)
     book = PromptBook.built_in(prompt_set, [Path(path) for path in prompts])
+    _check_free(out)
     known = {} if overwrite or out is None else records.read(out)
     if absent := [path for path in train if not Path(path).exists()]:
         raise FileNotFoundError(f"--train: there is no {absent[0]}")
@@ -150,3 +151,11 @@ def run(
             parts=locator.rows,
         )
         return EvaluationResults(evaluation.run(rows, known))
+
+
+def _check_free(out: Path | None) -> None:
+    """Refuse to replace tables that stand where those of a new record would be written."""
+    taken = [] if out is None or out.exists() else [out.with_suffix(kind) for kind in (".md", ".tex")]
+    for path in taken:
+        if path.exists():
+            raise UserError(f"{path} exists, and the tables of {out} would replace it; name another file as --out")

@@ -17,7 +17,7 @@ from typing import Any
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from slap.core.errors import MissingDependencyError, UserError, suggest
-from slap.training.checkpoint.run_folder import AppendingCSVLogger
+from slap.training.checkpoint.metrics_log import AppendingCSVLogger
 
 LoggerSpec = bool | str | dict[str, Any] | list[Any] | Logger | None
 """The loggers of a run, see `loggers`. The command line reads `false` as the first type that takes it."""
