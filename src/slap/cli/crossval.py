@@ -87,7 +87,7 @@ def crossval(folds: Sequence[int], out: Path, options: Sequence[str], slap: Slap
         if (folder / RESULTS).is_file():
             print(f"fold {fold} is done, see {folder}")
             continue
-        more = ["--ckpt_path", "last"] if (folder / "last.ckpt").is_file() else []
+        more = ["--ckpt_path", "last"] if folder.is_dir() else []
         print(f"fold {fold}: {folder}", flush=True)
         status = slap(["fit", *options, FOLD, str(fold), "--trainer.out", str(folder), *more])
         if not status:

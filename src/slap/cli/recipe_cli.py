@@ -266,7 +266,7 @@ class RecipeCLI(LightningCLI):
         self._say(f"{out} holds no checkpoint to continue from, so training begins")
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunFolder):
-                callback.overwrite = True
+                callback.begin_anew = True
 
 
 def _with_options(message: str, options: list[str]) -> str:
@@ -317,7 +317,8 @@ class SaveConfig(SaveConfigCallback):
             config["trainer.changed_options"] = config["trainer.changed_data"] = "refuse"
             path = Path(trainer.default_root_dir) / CONFIG
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.parser.save(config, str(path), skip_none=False, overwrite=True)
+            with atomic_write(path) as file:
+                file.write(self.parser.dump(config, skip_none=False))
             _remember(path)
 
 

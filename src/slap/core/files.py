@@ -66,6 +66,26 @@ def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w", sync: bool = 
         part.unlink(missing_ok=True)
 
 
+def create_whole(path: Path, text: str) -> None:
+    """Create a file with its content in one step, or in two where the file system knows no hard links.
+
+    Raises:
+        FileExistsError: there is a file already, or a link of that name.
+        OSError: it cannot be written.
+    """
+    part = part_of(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def part_of(path: Path) -> Path:
     """Return the name, beside a file, under which this process writes it; the machine and the process are in it."""
     return path.with_name(f"{path.name}.{_host()}.{os.getpid()}.part")
@@ -97,14 +117,32 @@ def append_line(path: str | Path, line: str) -> None:
     Args:
         path: of the file; it and its folder are made when they are missing.
         line: without its end.
+
+    Raises:
+        UserError: the file is a link, which may lead anywhere.
+        OSError: it cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    refuse_link(path)
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     try:
         os.write(file, f"{line}\n".encode())
     finally:
         os.close(file)
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse to write to a file through a link, which may lead out of the folder that it lies in.
+
+    Raises:
+        UserError: there is a link of that name.
+    """
+    if path.is_symlink():
+        raise UserError(
+            f"{path} is a link, to {path.readlink()}, and nothing is written through links; remove it, or name another "
+            "folder"
+        )
 
 
 def open_plain(path: str | Path) -> BufferedReader:

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from torch import Tensor
 
-from slap.core.files import atomic_write
+from slap.core.files import atomic_write, refuse_link
 
 METRICS = "metrics.csv"
 
@@ -82,6 +82,15 @@ class AppendingCSVLogger(CSVLogger):
 
 
 class _AppendingWriter(ExperimentWriter):
+    def save(self) -> None:
+        """Write as the parent does, but through no link.
+
+        Raises:
+            UserError: the file is a link, which may lead anywhere.
+        """
+        refuse_link(Path(self.metrics_file_path))
+        super().save()
+
     def _check_log_dir_exists(self) -> None:
         path = Path(self.metrics_file_path)
         if path.is_file():

@@ -45,6 +45,9 @@ class RunFolder(Callback):
         out: the run's folder.
         overwrite: remove the run that the folder holds, if training is not the continuation of that run.
 
+    Attributes:
+        begin_anew: the same, but only for a run without a checkpoint.
+
     Raises:
         FileExistsError: training begins in a folder that holds a run.
         UserError: it continues a run in the folder of another one, the folder holds files that no run has recorded, or
@@ -53,7 +56,7 @@ class RunFolder(Callback):
 
     def __init__(self, out: str, overwrite: bool = False) -> None:
         self.out = Path(out)
-        self.overwrite = overwrite
+        self.overwrite, self.begin_anew = overwrite, False
         self._lock = RunLock(self.out)
         self._old_events = events_in(self.out)  # now: the logger opens a new file early
         self._before: RunRecord | None = None  # in the folder, before this training
@@ -65,9 +68,8 @@ class RunFolder(Callback):
         """Lock the folder, and look at what it holds before anything is written to it."""
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        self._on_first_process(trainer, self._lock.acquire if stage == "fit" else lambda: self._spare_log(trainer))
-        self._before = trainer.strategy.broadcast(self._read(trainer))
-        self._files = trainer.strategy.broadcast(own_files(self.out))
+        self._on_first_process(trainer, lambda: self._look(trainer, stage))
+        self._before, self._files = trainer.strategy.broadcast((self._before, self._files))
         if stage != "fit":
             if self._before is None and not self._files:
                 self._begin(trainer, RunRecord.new())
@@ -119,8 +121,13 @@ class RunFolder(Callback):
         """Unlock the folder."""
         self._lock.release()
 
-    def _read(self, trainer: Trainer) -> RunRecord | None:
-        return RunRecord.of(self.out) if trainer.is_global_zero else None
+    def _look(self, trainer: Trainer, stage: str) -> None:
+        """Lock the folder for training, and read what it holds."""
+        if stage == "fit":
+            self._lock.acquire()
+        else:
+            self._spare_log(trainer)
+        self._before, self._files = RunRecord.of(self.out), own_files(self.out)
 
     def _on_first_process(self, trainer: Trainer, act: Callable[[], None]) -> None:
         """Do something on the first process; an error of it is raised on all, so that all stop."""
@@ -140,7 +147,8 @@ class RunFolder(Callback):
             return  # the same trainer trains on
         if self._before is None and self._files:
             raise self._withdrawn(self._not_recorded("a run"))
-        if results and not self.overwrite:
+        begun = self.begin_anew and not any(name.endswith(".ckpt") for name in results)
+        if results and not self.overwrite and not begun:
             raise self._withdrawn(
                 FileExistsError(
                     f"{self.out} holds a run already ({', '.join(results)}); {OTHERWISE}, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from slap.core.bad_clip import BAD_CLIPS
 from slap.core.errors import UserError
-from slap.core.files import atomic_write
+from slap.core.files import atomic_write, refuse_link
 from slap.training.callbacks.loss_monitor import WATCH_FILES
 from slap.training.checkpoint.io import BEST, LAST, PREVIOUS
 from slap.training.checkpoint.metrics_log import METRICS
@@ -27,6 +28,7 @@ REQUEUED = "hpc_ckpt_*.ckpt"
 """Checkpoints that Lightning writes when a SLURM job is requeued."""
 
 EVENTS = "tensorboard/events.*"
+EVENT = re.compile(r"tensorboard/events\.[^/\0]+")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,11 @@ class RunRecord:
         """
         try:
             known = json.loads((folder / FILE).read_text(encoding="utf-8"))
-            return cls(**{**known, "events": tuple(known["events"])})
+            record = cls(**{**known, "events": tuple(known["events"])})
+            for name in record.events:  # which are removed with the run, so none may lie elsewhere
+                if not EVENT.fullmatch(name):
+                    raise ValueError(f"{name!r} is no file of TensorBoard")
+            return record
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:
@@ -90,7 +96,13 @@ class RunRecord:
 
 
 def own_files(folder: Path) -> list[str]:
-    """Return the names, among those under which a run writes, that are taken in a folder."""
+    """Return the names, among those under which a run writes, that are taken in a folder.
+
+    Raises:
+        UserError: one of them is a link, through which the run would write elsewhere.
+    """
+    for name in (*OWN_FILES, FILE):
+        refuse_link(folder / name)
     return [name for name in OWN_FILES if (folder / name).exists()] + [path.name for path in folder.glob(REQUEUED)]
 
 
