@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slap.core.files import FileStamp, append_line, atomic_write, part_of
+from slap.core.files import FileStamp, append_line, atomic_write, create_whole, part_of
 
 
 @pytest.mark.parametrize(("mode", "old", "new"), [("w", "old", "new: \u00e9\r\n"), ("wb", b"old", b"\0new")])
@@ -64,6 +64,30 @@ def test_lines_of_several_processes_do_not_mix(tmp_path):
         [*pool.map(append_line, [path] * 40, [str(number) * 3000 for number in range(40)])]
     lines = path.read_text().splitlines()
     assert sorted(lines) == sorted(str(number) * 3000 for number in range(40))
+
+
+def test_lines_go_through_no_link(tmp_path):
+    elsewhere, link = tmp_path / "elsewhere", tmp_path / "lines"
+    elsewhere.write_text("mine\n")
+    link.symlink_to(elsewhere)
+    with pytest.raises(ValueError, match=r"lines is a link, to .*elsewhere, and nothing is written through links"):
+        append_line(link, "more")
+    assert elsewhere.read_text() == "mine\n"
+
+
+def no_links(*_):
+    raise PermissionError("this file system knows no hard links")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_is_created_whole_and_once(links, tmp_path, monkeypatch):
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    create_whole(tmp_path / "file", "first")
+    with pytest.raises(FileExistsError):
+        create_whole(tmp_path / "file", "second")
+    assert (tmp_path / "file").read_text() == "first"
+    assert [*tmp_path.iterdir()] == [tmp_path / "file"]
 
 
 def test_a_stamp_changes_with_size_and_time_and_is_a_list_in_json(tmp_path):

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback
 
 import toy_recipe as recipe
 from slap.training.checkpoint.metrics_log import AppendingCSVLogger, forget_after
+from slap.training.checkpoint.run_folder import RunFolder
 from slap.training.checkpoint.run_lock import RunLock
 from slap.training.checkpoint.run_record import RunRecord
 
@@ -96,6 +97,44 @@ def test_files_that_no_run_wrote_are_left_alone(options, runs, tmp_path):
     with pytest.raises(FileExistsError, match=r"and the run of .* would write under these names"):
         fit(tmp_path, 2, runs / "B" / "last.ckpt", **options)
     assert {str(path): text for path, text in content(tmp_path).items()} == dict.fromkeys(USERS, b"mine")
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "config.yaml", "hparams.yaml", "run.json", "bad_clips.jsonl"])
+def test_a_run_is_written_through_no_link(name, tmp_path):
+    """The folder may be one that someone else has made; a link may lead to a file that does not exist yet."""
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    out.mkdir()
+    (out / name).symlink_to(elsewhere)
+    with pytest.raises(ValueError, match=f"{name} is a link, to .*elsewhere, and nothing is written through links"):
+        fit(out, overwrite=True)
+    with pytest.raises(ValueError, match="is a link"):
+        recipe.trainer(str(out), **QUIET).validate(recipe.model(), datamodule=recipe.data(), verbose=False)
+    assert not elsewhere.exists()
+    assert {path.name for path in out.iterdir()} <= {name, "tensorboard"}
+
+
+@pytest.mark.parametrize("event", ["../mine", "tensorboard/../mine", "tensorboard/events/../../../mine", "/etc/hosts"])
+def test_a_record_names_no_file_elsewhere_for_removal(event, tmp_path):
+    out = tmp_path / "out"
+    RunRecord.new().write(out, "", [event])
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(ValueError, match=r"run\.json is no record of a run"):
+        fit(out, overwrite=True)
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_ckpt_path_last_replaces_no_run_that_has_a_checkpoint_by_now(tmp_path):
+    """The command looks for a checkpoint before it has the lock, which another training may give back meanwhile."""
+    made = recipe.trainer(str(tmp_path), max_steps=1, **QUIET)
+    (folder,) = [callback for callback in made.callbacks if isinstance(callback, RunFolder)]
+    folder.begin_anew = True
+    fit(tmp_path)
+    before = content(tmp_path)
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        made.fit(recipe.model(), datamodule=recipe.data())
+    assert (
+        content(tmp_path).items() >= {path: text for path, text in before.items() if "events" not in path.name}.items()
+    )
 
 
 def test_ckpt_path_last_begins_only_where_nothing_of_others_is(tmp_path, capsys):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from threading import Event, Thread
 
 import pytest
 
@@ -24,7 +25,7 @@ def held_by(folder, **known):
     from slap.training.checkpoint import run_lock
 
     pid = known.pop("pid")
-    holder = replace(Holder.here(), pid=pid, started=run_lock._started(pid), token="other", **known)
+    holder = replace(Holder.here(), **{"pid": pid, "started": run_lock._started(pid), "token": "other", **known})
     (folder / FILE).write_text(json.dumps(asdict(holder)))
 
 
@@ -84,3 +85,77 @@ def test_a_damaged_lock_is_not_guessed_at(tmp_path):
     (tmp_path / FILE).write_text("{")
     with pytest.raises(ValueError, match=f"its content is damaged.*rm .*{FILE}"):
         RunLock(tmp_path).acquire()
+
+
+def test_the_lock_is_never_seen_without_its_content(tmp_path):
+    """A second training that looked at that moment would call the lock damaged."""
+    seen, done = [], Event()
+
+    def look():
+        while not done.is_set():
+            try:
+                RunLock(tmp_path).holder()
+            except ValueError as error:
+                seen.append(error)
+
+    looking, lock = Thread(target=look), RunLock(tmp_path)
+    lock._content = lambda: lock.path.read_text()
+    looking.start()
+    for _ in range(200):
+        lock.acquire()
+        lock.release()
+    done.set()
+    looking.join()
+    assert not seen
+
+
+def test_a_lock_that_another_training_has_taken_over_meanwhile_is_left(tmp_path, other, monkeypatch):
+    held_by(tmp_path, pid=1, started="1")
+    lock = RunLock(tmp_path)
+    ended, holder = [lock.holder()], RunLock.holder
+    held_by(tmp_path, pid=other.pid, token="of another")
+    monkeypatch.setattr(RunLock, "holder", lambda self: ended.pop() if ended else holder(self))
+    with pytest.raises(ValueError, match=f"is in use: process {other.pid}"):
+        lock.acquire()
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert json.loads((tmp_path / FILE).read_text())["token"] == "of another"
+
+
+def test_a_lock_is_taken_over_by_one_process_alone(tmp_path, monkeypatch):
+    held_by(tmp_path, pid=1, started="1")
+    claim = tmp_path / f"{FILE}.other.claim"
+    claim.touch()
+    monkeypatch.setattr("slap.training.checkpoint.run_lock.PATIENCE", 0.2)
+    with pytest.raises(ValueError, match=f"several trainings start in .*if none runs, rm {claim}"):
+        RunLock(tmp_path).acquire()
+    assert json.loads((tmp_path / FILE).read_text())["token"] == "other"
+
+
+@pytest.mark.parametrize(
+    ("said", "cluster", "free"),
+    [
+        ("echo RUNNING", "", False),
+        ("echo COMPLETING", "", False),
+        ("echo PENDING", "", True),  # it was requeued, and waits
+        ("true", "", True),
+        ("echo slurm_load_jobs error: Invalid job id specified >&2; exit 1", "", True),
+        ("echo slurm_load_jobs error: Unable to contact slurm controller >&2; exit 1", "", False),
+        ("true", "@elsewhere", False),
+    ],
+)
+def test_slurm_says_whether_the_job_of_a_lock_has_ended(tmp_path, monkeypatch, said, cluster, free):
+    """A job that was killed by force on another machine leaves its lock, and the next job continues the run."""
+    out, programs = tmp_path / "out", tmp_path / "bin"
+    programs.mkdir()
+    (programs / "squeue").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n{said}\n')
+    (programs / "squeue").chmod(0o755)
+    out.mkdir()
+    held_by(out, pid=1, host="node7", job=(f"SLURM_JOB_ID=77{cluster}", 0))
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    monkeypatch.setenv("SLURM_JOB_ID", "78")
+    if free:
+        RunLock(out).acquire()
+        assert "--jobs=77" in (tmp_path / "asked").read_text()
+    else:
+        with pytest.raises(ValueError, match="cannot be seen from"):
+            RunLock(out).acquire()
