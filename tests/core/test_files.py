@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slap.core.files import FileStamp, append_line, atomic_write, create_whole, part_of
+from slap.core.files import FileStamp, append_line, atomic_write, create_whole, part_of, remove_stale_parts
 
 
 @pytest.mark.parametrize(("mode", "old", "new"), [("w", "old", "new: \u00e9\r\n"), ("wb", b"old", b"\0new")])
@@ -111,3 +111,5 @@ def test_parts_of_killed_processes_are_removed_and_no_others(tmp_path):
     with atomic_write(path) as file:
         file.write("whole")
     assert {found.name for found in tmp_path.iterdir()} == {"file", *others}
+    remove_stale_parts(path, everywhere=True)
+    assert {found.name for found in tmp_path.iterdir()} == {"file", *others[1:]}

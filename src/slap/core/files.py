@@ -91,11 +91,16 @@ def part_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.{_host()}.{os.getpid()}.part")
 
 
-def remove_stale_parts(path: Path) -> None:
-    """Remove the parts of a file that processes of this machine left which have ended; those of others stay."""
-    for part in path.parent.glob(f"{glob.escape(path.name)}.{glob.escape(_host())}.*.part"):
-        number = part.name.removesuffix(".part").rpartition(".")[2]
-        if number.isdecimal() and not runs(int(number)):
+def remove_stale_parts(path: Path, everywhere: bool = False) -> None:
+    """Remove the parts of a file that processes of this machine left which have ended.
+
+    Args:
+        path: of the file.
+        everywhere: remove also those of other machines, since no process there writes to the file any more.
+    """
+    for part in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
+        host, _, number = part.name[len(path.name) + 1 : -len(".part")].rpartition(".")
+        if host and number.isdecimal() and (everywhere if host != _host() else not runs(int(number))):
             part.unlink(missing_ok=True)
 
 

@@ -148,6 +148,17 @@ def test_ckpt_path_last_begins_only_where_nothing_of_others_is(tmp_path, capsys)
     assert content(tmp_path) == {(tmp_path / "metrics.csv").relative_to(tmp_path): b"mine"}
 
 
+def test_what_killed_processes_left_half_written_goes_when_the_run_continues(tmp_path):
+    """On any machine, since the training holds the lock."""
+    fit(tmp_path, 1)
+    half, mine = tmp_path / "best.ckpt.node7.4711.part", tmp_path / "best.ckpt.part"
+    half.write_bytes(b"half")
+    mine.write_bytes(b"mine")
+    fit(tmp_path, 2, tmp_path / "last.ckpt")
+    assert not half.exists()
+    assert mine.exists()
+
+
 def test_overwriting_removes_the_events_of_the_run_alone(tmp_path):
     fit(tmp_path, enable_checkpointing=False)
     (own,) = (tmp_path / "tensorboard").glob("events*")

@@ -15,6 +15,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from slap.core.errors import UserError, suggest
+from slap.core.files import remove_stale_parts
 from slap.model.finite_weights import has_finite_weights
 from slap.training.checkpoint.connector import asked_checkpoint
 from slap.training.checkpoint.io import BEST
@@ -22,7 +23,7 @@ from slap.training.checkpoint.loop_state import Boundary
 from slap.training.checkpoint.metrics_log import METRICS, AppendingCSVLogger, forget_after
 from slap.training.checkpoint.resume import KEY as RESUME
 from slap.training.checkpoint.run_lock import RunLock, job
-from slap.training.checkpoint.run_record import FILE, RUN_FILES, RunRecord, events_in, own_files
+from slap.training.checkpoint.run_record import FILE, OWN_FILES, RUN_FILES, RunRecord, events_in, own_files
 
 log = logging.getLogger(__name__)
 
@@ -122,12 +123,15 @@ class RunFolder(Callback):
         self._lock.release()
 
     def _look(self, trainer: Trainer, stage: str) -> None:
-        """Lock the folder for training, and read what it holds."""
+        """Lock the folder for training, and read what it holds; parts of files that killed processes left go."""
         if stage == "fit":
             self._lock.acquire()
         else:
             self._spare_log(trainer)
         self._before, self._files = RunRecord.of(self.out), own_files(self.out)
+        if stage == "fit" and self._before is not None:
+            for name in (*OWN_FILES, FILE, self._lock.path.name):
+                remove_stale_parts(self.out / name, everywhere=True)  # since this training holds the lock
 
     def _on_first_process(self, trainer: Trainer, act: Callable[[], None]) -> None:
         """Do something on the first process; an error of it is raised on all, so that all stop."""
