@@ -198,7 +198,7 @@ def test_the_slurm_script_can_be_submitted_again(folder, capsys):
     given, command = (folder / "words1").read_text().split("\nslap\n")
     assert given.splitlines() == ["--cpus-per-task=3", "--kill-on-bad-exit=1"]
     small = [*pages.SMALL, *pages.TINY, "--model.objectives={contrastive: 1.0}", "--model.warmup_steps=0"]
-    small += ["--trainer.precision=32-true"]
+    small += ["--trainer.precision=32-true", "--trainer.changed_options=accept"]
     begun = [*command.splitlines(), *small, "--trainer.max_steps=1", "--trainer.enable_checkpointing=false"]
     assert main(begun) == 0  # a run that is killed before its first checkpoint leaves as much
     for steps in (1, 2):
