@@ -177,10 +177,14 @@ def test_an_evaluation_spares_what_no_run_wrote(tmp_path):
     assert (tmp_path / "metrics.csv").read_text() == "price,sold\n1,2\n"
 
 
-def test_an_evaluation_leaves_the_log_to_a_training_that_runs(runs, tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("host", ["", "node7"], ids=["here", "on another machine"])
+def test_an_evaluation_leaves_the_log_to_a_training_that_runs(host, tmp_path, monkeypatch, caplog):
     fit(tmp_path)
     before = (tmp_path / "metrics.csv").read_bytes()
-    RunLock(tmp_path).acquire()
+    with monkeypatch.context() as patch:
+        if host:
+            patch.setattr("socket.gethostname", lambda: host)
+        RunLock(tmp_path).acquire()
     monkeypatch.setattr("os.getpid", lambda: 1)  # so that the lock is of another process
     made = recipe.trainer(str(tmp_path), **QUIET)
     made.validate(recipe.model(), datamodule=recipe.data(), verbose=False)

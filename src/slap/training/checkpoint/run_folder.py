@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from slap.core.errors import UserError, suggest
+from slap.core.errors import UserError, printable, suggest
 from slap.core.files import remove_stale_parts
 from slap.model.finite_weights import has_finite_weights
 from slap.training.checkpoint.connector import asked_checkpoint
@@ -193,10 +193,12 @@ class RunFolder(Callback):
         return error
 
     def _spare_log(self, trainer: Trainer) -> None:
-        """Leave `metrics.csv` to a training that writes to it; an evaluation has its own report."""
+        """Leave `metrics.csv` to a training that may write to it; an evaluation has its own report."""
         holder = self._lock.holder()
-        if holder is not None and holder.state() == "running":
-            log.warning("%s is left to the training of process %d, which writes to it", self.out / METRICS, holder.pid)
+        if holder is not None and holder.state() != "ended":
+            log.warning(
+                "%s is left to the training of process %d on %s", self.out / METRICS, holder.pid, printable(holder.host)
+            )
             for logger in trainer.loggers:
                 if isinstance(logger, AppendingCSVLogger):
                     logger.paused = True
