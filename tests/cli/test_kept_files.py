@@ -75,6 +75,17 @@ def test_rows_of_inputs_that_are_not_named_are_kept(paths, lost):
         check_dropped(Namespace(**{**vars(given), "prune": True}), items, known)
 
 
+@pytest.mark.parametrize("name", ["results.md", "results.tex", "results.parts/thesis.txt"])
+def test_evaluation_keeps_what_it_has_not_written(name, capsys):
+    taken("test.csv")
+    Path(name).parent.mkdir(exist_ok=True)
+    taken(name)
+    command = ["evaluate", "starter", "--tasks", "retrieval/mine", "--manifest", "mine=test.csv", "--out", "results.json"]
+    assert main([*command, "--overwrite"]) == 2
+    assert "name another file as --out" in capsys.readouterr().err
+    assert Path(name).read_text() == "mine"
+
+
 def test_preparing_keeps_what_it_has_not_written(capsys):
     Path("root").mkdir()
     Path("out").mkdir()
