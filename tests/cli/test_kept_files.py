@@ -80,8 +80,8 @@ def test_evaluation_keeps_what_it_has_not_written(name, capsys):
     taken("test.csv")
     Path(name).parent.mkdir(exist_ok=True)
     taken(name)
-    command = ["evaluate", "starter", "--tasks", "retrieval/mine", "--manifest", "mine=test.csv", "--out", "results.json"]
-    assert main([*command, "--overwrite"]) == 2
+    data = ["--tasks", "retrieval/mine", "--manifest", "mine=test.csv"]
+    assert main(["evaluate", "starter", *data, "--out", "results.json", "--overwrite"]) == 2
     assert "name another file as --out" in capsys.readouterr().err
     assert Path(name).read_text() == "mine"
 
