@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import pickle
 import re
 import shlex
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -296,7 +296,7 @@ def _save_predictions(batches: list[dict[str, Any]], trainer: Trainer, checkpoin
 def _are_predictions(path: Path) -> bool:
     try:
         found = torch.load(path, weights_only=True, mmap=True)
-    except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):  # of a file of another kind
+    except (RuntimeError, ValueError, EOFError, KeyError, UnpicklingError):  # of a file of another kind
         return False
     return isinstance(found, dict) and {"ids", "embeddings", "checkpoint"} <= set(found)
 
