@@ -65,7 +65,7 @@ def as_sentence_transformer(model: Model, **options: Any) -> SentenceTransformer
     """
     module = AudioText(model)
     defaults = {"device": str(module.backend.device), "local_files_only": True, "similarity_fn_name": "cosine"}
-    return SentenceTransformer(modules=[module], **{**defaults, **options})
+    return SentenceTransformer(modules=[module], trust_remote_code=False, **{**defaults, **options})
 
 
 class AudioText(InputModule):
