@@ -482,7 +482,8 @@ def test_export(model, tmp_path, capsys, monkeypatch):
     shutil.copy(model, "best.ckpt")
     assert main(["export", "best.ckpt", "out", "--licence", "apache-2.0", "--name", "Barks", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["files"] == ["README.md", "config.json", "model.safetensors", "tokenizer.model"]
+    theirs = ["config_sentence_transformers.json", "modules.json"]
+    assert report["files"] == sorted(["README.md", "config.json", "model.safetensors", "tokenizer.model", *theirs])
     assert report["name"] == slap.load("out").name == slap.load("best.ckpt").name
     card = Path("out/README.md").read_text()
     assert "license: apache-2.0" in card

@@ -59,7 +59,8 @@ def test_what_is_loaded_is_what_was_saved(model, original, audio):
 
 def test_the_files_are_for_everyone(original, model):
     assert {path.name for path in original.iterdir()} == {
-        "README.md", "config.json", "model.safetensors", "tokenizer.model",
+        "README.md", "config.json", "config_sentence_transformers.json", "model.safetensors", "modules.json",
+        "tokenizer.model",
     }  # fmt: skip
     assert (original / "tokenizer.model").read_bytes() == model.backend.network.text.tokenizer.proto
     config = json.loads((original / "config.json").read_text())

@@ -18,6 +18,7 @@ from slap.inference.adapters import LORA, merged
 from slap.inference.backend import AudioTextModel
 from slap.inference.model import Model
 from slap.inference.network_backend import DEFAULT_MAX_SECONDS, NetworkBackend
+from slap.inference.published import why_not
 from slap.inference.rebuild import build, cast, for_use
 from slap.inference.shipped import STARTER, located
 from slap.model.finite_weights import require_finite
@@ -123,7 +124,10 @@ def _in(dtype: torch.dtype, model: Model) -> Model:
 
 def _from_file(path: Path, device: torch.device, trust: bool, weights: Weights) -> Model:
     if path.suffix != ".ckpt" and not trust:
-        raise UserError(f"{path} is no checkpoint (.ckpt) and no folder that `slap export` wrote; these are loaded")
+        raise UserError(
+            f"{path} is no checkpoint (.ckpt) and no folder that `slap export` wrote; these are loaded. `slap convert` "
+            "makes a folder of a checkpoint (.pt) of LAION's package laion_clap"
+        )
     return Model(checkpoint(path, device, weights, trust))
 
 
@@ -174,4 +178,8 @@ def _from_folder(folder: Path, device: torch.device, trust: bool) -> Model:
                 if isinstance(part, nn.Module) and not trust:
                     require_finite(part, part.state_dict(), f"get {folder} again (trust=True loads it anyway)")
             return Model(backend)
-    raise UserError(f"{folder} holds no model that is known here: no folder of `slap export`, nor of another library")
+    reason = why_not(folder)
+    raise UserError(
+        f"{folder} holds no model that is known here: no folder of `slap export`, nor of another library"
+        + (f"; {reason}" if reason else "")
+    )

@@ -106,7 +106,11 @@ class NetworkBackend:
     @torch.no_grad()
     def encode_audio(self, clips: Sequence[Tensor]) -> Tensor:
         """Embed clips, (T_i,) each, as (n, E)."""
-        return self.network.audio_pool(self._dense(clips)).float().cpu()
+        return self.embed(clips).cpu()
+
+    def embed(self, clips: Sequence[Tensor]) -> Tensor:
+        """Embed clips, (T_i,) each, as (n, E) float32 on its device, with gradients where parameters want them."""
+        return self.network.audio_pool(self._dense(clips)).float()
 
     @torch.no_grad()
     def encode_frames(self, clip: Tensor, hop: int) -> Tensor:

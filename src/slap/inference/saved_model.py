@@ -4,6 +4,7 @@
     model.safetensors   weights
     tokenizer.model     the text encoder's tokenizer as its bytes (`tokenizer.json` for one of the `tokenizers` library)
     README.md           the model card
+    modules.json, config_sentence_transformers.json    what the sentence-transformers library looks for
 
 The checksum covers arguments, weights and tokenizer; it is verified when the folder is read. Weights may be stored in
 half precision, which halves the file; the model that is loaded computes in float32 all the same.
@@ -42,6 +43,13 @@ Precision = Literal["bfloat16", "float16"]
 large."""
 
 HALVES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+FOR_SENTENCE_TRANSFORMERS: dict[str, Any] = {
+    "modules.json": [{"idx": 0, "name": "0", "path": "", "type": "slap.inference.sentence_transformer.AudioText"}],
+    "config_sentence_transformers.json": {"model_type": "SentenceTransformer", "similarity_fn_name": "cosine"},
+}
+"""Files by which sentence-transformers knows the class that reads a folder, see `slap.inference.sentence_transformer`;
+`slap.load` reads none of them."""
 
 KIND = "slap"
 """`model_type` in config.json, by which folders of different libraries are told apart."""
@@ -106,6 +114,9 @@ def save(
         save_file(state, file.name, {"format": "pt"})
     with atomic_write(folder / README) as file:
         file.write(write_card(backend, replace(card or Card(), stored_in=precision), arguments))
+    for name, content in FOR_SENTENCE_TRANSFORMERS.items():
+        with atomic_write(folder / name) as file:
+            file.write(json.dumps(content, indent=2) + "\n")
     with atomic_write(folder / CONFIG) as file:
         file.write(json.dumps(config, indent=2) + "\n")
 
