@@ -74,7 +74,7 @@ def label_job(backend: AudioTextModel, head: str | None, batch_seconds: float) -
     Raises:
         ValueError: the model has no head, or none of this name, or several and none is named.
     """
-    chosen = _chosen(backend.heads if isinstance(backend, Labeler) else {}, head)
+    chosen = chosen_head(backend, head)
     assert isinstance(backend, Labeler)
 
     def whole(parts: list[Tensor], spans: list[Span]) -> list[Label]:
@@ -92,7 +92,13 @@ def label_job(backend: AudioTextModel, head: str | None, batch_seconds: float) -
     return WindowJob(compute, whole, backend.sample_rate, *sizes, silence=list)
 
 
-def _chosen(heads: Mapping[str, Classifier], name: str | None) -> Classifier:
+def chosen_head(backend: AudioTextModel, name: str | None) -> Classifier:
+    """Return the head of a name, or the only one for None.
+
+    Raises:
+        ValueError: the model has no head, or none of this name, or several and none is named.
+    """
+    heads: Mapping[str, Classifier] = backend.heads if isinstance(backend, Labeler) else {}
     if name is None and len(heads) == 1:
         return next(iter(heads.values()))
     if name is not None and name in heads:
