@@ -10,8 +10,8 @@ labels and a bias for each label with five clips or more (Platt scaling). Probab
 prompts like those of the manifest: where a sound is rarer than there, it is less probable than they say.
 
 The calibration is written beside the model, where every command finds it, or to the file that --out names. Printed is
-the expected calibration error (ECE) of clips that it was not fitted to, by cross-validation in five parts, of labels and
-of texts that are no label of the manifest, such as queries of a search.
+the expected calibration error (ECE) of clips that it was not fitted to, by cross-validation in five parts, of labels
+and of texts that are no label of the manifest, such as queries of a search.
 
 Exit status: 0 done; 3 done, but for clips that are listed on stderr; 2 nothing was done.
 """

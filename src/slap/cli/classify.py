@@ -4,11 +4,11 @@
     slap classify runs/labels/best.ckpt sounds
     slap classify exported clip.wav --labels labels.txt --prompts "the sound of {label}" "{label} can be heard" --top 3
 
-The columns are the file, the label, its probability and its cosine. Models trained with the sigmoid objective, and those
-that `slap calibrate` fitted to labeled clips, have the probability of each label by itself: with --threshold, files for
-which no label is so probable are printed with `none of these`. Other models have no such probability: the column is
-`share`, the label's part among the labels given (a softmax with the scale that the model learned), which says nothing of
-sounds that are none of them.
+The columns are the file, the label, its probability and its cosine. Models trained with the sigmoid objective, and
+those that `slap calibrate` fitted to labeled clips, have the probability of each label by itself: with --threshold,
+files for which no label is so probable are printed with `none of these`. Other models have no such probability: the
+column is `share`, the label's part among the labels given (a softmax with the scale that the model learned), which says
+nothing of sounds that are none of them.
 
 Without --labels, the classification head of a fine-tuned model ranks its own classes.
 
@@ -127,8 +127,8 @@ def _by_head(arguments: argparse.Namespace, items: list[Input], failed: list[tup
     model = load(arguments)
     if arguments.threshold is not None and not chosen_head(model.backend, arguments.head).multi_label:
         raise UserError(
-            "--threshold: this head learned that exactly one of its classes is right, so its probabilities sum to 1 even "
-            "if none of them is heard; give --labels, or fine-tune with several labels per clip (tags)"
+            "--threshold: this head learned that exactly one of its classes is right, so its probabilities sum to 1 "
+            "even if none of them is heard; give --labels, or fine-tune with several labels per clip (tags)"
         )
 
     def rank(labels: list[Any]) -> list[Any]:

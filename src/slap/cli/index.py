@@ -55,8 +55,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         choices=get_args(EmbeddingType),
-        help="number type of the embeddings in the index; int8 takes a quarter of the bytes, and every query is compared "
-        "with every window (default: float32)",
+        help="number type of the embeddings in the index; int8 takes a quarter of the bytes, and every query is "
+        "compared with every window (default: float32)",
     )
     add_weights(parser, kept="those that INDEX was made with, or ")
     parser.add_argument(

@@ -72,8 +72,8 @@ def _fitted(cosines: Tensor, truth: Tensor, own: Tensor) -> tuple[Tensor, Tensor
     scale = found[0] / width
     if not scale > 0:
         raise UserError(
-            "no probability can be fitted: labels are no nearer to the clips that have them than to others; is this the "
-            "right model, and are the labels right?"
+            "no probability can be fitted: labels are no nearer to the clips that have them than to others; is "
+            "this the right model, and are the labels right?"
         )
     bias = found[1] - scale * center
     return torch.stack([scale, bias]), bias + found[2:]

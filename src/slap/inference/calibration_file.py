@@ -59,8 +59,8 @@ def read_calibration(path: str | Path, model: str) -> Calibration:
     content = read_json(Path(path))
     if content.get("model") != model:
         raise UserError(
-            f"{path} was fitted for the model {content.get('model')}, and this one is {model}; their cosines differ. Fit "
-            "it again with `slap calibrate`"
+            f"{path} was fitted for the model {content.get('model')}, and this one is {model}; their cosines "
+            "differ. Fit it again with `slap calibrate`"
         )
     try:
         if content["format"] != FORMAT:

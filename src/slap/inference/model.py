@@ -24,7 +24,7 @@ from slap.core.calibration import Calibration
 from slap.core.decoding import GREEDY, Decoding
 from slap.core.errors import UserError
 from slap.core.units import Seconds
-from slap.inference.backend import AudioTextModel, FrameCalibrated, Localizer
+from slap.inference.backend import AudioTextModel, CaptionRater, FrameCalibrated, Localizer
 from slap.inference.calibrate import BARE, fitted
 from slap.inference.collapse import refuse_collapsed
 from slap.inference.embedder import BATCH_SECONDS, Embedder
@@ -174,6 +174,22 @@ class Model(Embedder):
     ) -> Iterator[StreamItem[str]]:
         """Describe recordings as `caption` does; yield each when it is done, as `stream` does."""
         return run(recordings(audio, batch, channels), caption_job(self.backend, decoding, batch_seconds))
+
+    def caption_likelihood(self, clips: Sequence[Tensor], captions: Sequence[str]) -> Tensor:
+        """Compute how probable the caption decoder finds a caption for each clip: (n,), nats per token.
+
+        It is the mean log-likelihood of the caption's tokens, so long captions are not worse than short ones.
+
+        Args:
+            clips: (T_i,) samples each at `sample_rate`, at most `max_seconds` long.
+            captions: one per clip.
+
+        Raises:
+            ValueError: the model did not learn to write captions.
+        """
+        if not isinstance(self.backend, CaptionRater):
+            raise UserError(self.no_captions or f"a {type(self.backend).__name__} rates no captions")
+        return self.backend.caption_likelihood(clips, captions)
 
     @property
     def no_captions(self) -> str:

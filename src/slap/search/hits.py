@@ -14,9 +14,6 @@ import numpy as np
 from slap.core.units import Seconds
 from slap.search.store import WindowMatch
 
-ALIKE = 0.99
-"""Cosine of two windows from which on their files are duplicates (our choice), see docs/tutorials/search.md."""
-
 
 @dataclass(frozen=True)
 class Hit:
@@ -57,7 +54,7 @@ class SearchOptions(TypedDict, total=False):
         offset: number of the best files to skip, to see the next ones (default: 0).
         exact: compare with every window, also where there is an approximate index (default: False).
         alike: cosine of two windows from which on their files are one hit; files of equal content are one hit, too.
-            None makes every file a hit of its own (default: `ALIKE`).
+            None makes every file a hit of its own (default: `slap.search.limits.ALIKE`).
     """
 
     top: int
@@ -132,7 +129,8 @@ class _Rows:
         """Add a row, (E,)."""
         if self._count == len(self._matrix):
             grown = np.empty((max(64, 2 * self._count), len(row)), np.float32)
-            grown[: self._count] = self.held
+            if self._count:
+                grown[: self._count] = self.held
             self._matrix = grown
         self._matrix[self._count] = row
         self._count += 1

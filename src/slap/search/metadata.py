@@ -140,7 +140,7 @@ class Metadata:
         for option, (now, words) in has.items():
             if asked.get(option) not in (None, now):
                 raise UserError(
-                    f"the index has {words.format(now)}, and --{option} {asked[option]} was asked for; leave --{option} "
-                    "out, or add --rebuild"
+                    f"the index has {words.format(now)}, and --{option} {asked[option]} was asked for; leave "
+                    f"--{option} out, or add --rebuild"
                 )
         return replace(self, model=new.model, folder=new.folder, weights=new.weights)

@@ -24,12 +24,10 @@ from slap.inference.model import Model
 from slap.inference.shipped import located
 from slap.inference.stream import in_order, results
 from slap.search.compose import compose
-from slap.search.hits import ALIKE, Hit, SearchOptions, groups_of
+from slap.search.hits import Hit, SearchOptions, groups_of
+from slap.search.limits import ALIKE, MOST
 from slap.search.metadata import Metadata
 from slap.search.store import Store, WindowMatch
-
-MOST = 1000
-"""Files that may be asked for at once."""
 
 
 class StaleIndexError(UserError):
