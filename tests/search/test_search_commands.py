@@ -89,7 +89,8 @@ def test_json(folder, capsys):
     assert found["folder"] == str(folder / "sounds")
     text, audio = found["results"]
     assert (text["text"], audio["audio"]) == ("rain", "sounds/0/0.wav")
-    assert set(text["hits"][0]) == {"rank", "score", "id", "path", "start", "end", "duration"}
+    place = {"rank", "score", "id", "path", "start", "end", "duration"}
+    assert set(text["hits"][0]) == {*place, "alike", "probability", "likelihood"}
     assert audio["hits"][0]["path"] == "0/0.wav"
 
 

@@ -99,8 +99,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="order the N best files of each text anew by how probable the model's caption decoder finds the text; only "
-        "for models with the objective `captioning` (default: 0, none)",
+        help="order the N best files of each text anew by how probable the model's caption decoder finds the text; "
+        "only for models with the objective `captioning` (default: 0, none)",
     )
     parser.add_argument(
         "--rerank-by",

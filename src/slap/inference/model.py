@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from slap.audio.level import Level
 from slap.audio.recordings import Audio, recordings
-from slap.core.calibration import Calibration
+from slap.core.calibration import UNCALIBRATED, Calibration
 from slap.core.decoding import GREEDY, Decoding
 from slap.core.errors import UserError
 from slap.core.units import Seconds
@@ -90,8 +90,7 @@ class Model(Embedder):
                 probabilities of each label by itself, see `calibrate`.
             AudioError: one of the recordings cannot be used.
         """
-        directions, rule = self.embed_labels(labels, prompts), self.calibration_of(prompts)
-        ranked(torch.empty(0, len(labels)), labels, rule, threshold)  # wrong options show before any audio is read
+        directions, rule = self.embed_labels(labels, prompts), self._rule(prompts, threshold)
         found = in_order(self.stream(audio, batch=batch, channels=channels))
         if not found:
             return []
@@ -106,12 +105,28 @@ class Model(Embedder):
         threshold: float | None = None,
     ) -> list[list[Score]]:
         """Rank labels as `classify` does, from the recordings' embeddings, (n, E)."""
-        cosines = embeddings @ self.embed_labels(labels, prompts).T
-        return ranked(cosines, labels, self.calibration_of(prompts), threshold)
+        rule = self._rule(prompts, threshold)
+        return ranked(embeddings @ self.embed_labels(labels, prompts).T, labels, rule, threshold)
 
-    def calibration_of(self, prompts: str | Sequence[str]) -> Calibration | None:
-        """Return the calibration for labels in prompts; None if there is none, or it was fitted with other prompts."""
-        return None if self.calibration is None else self.calibration.of_prompts(_templates(prompts))
+    def _rule(self, prompts: str | Sequence[str], threshold: float | None) -> Calibration | None:
+        """Return the calibration for labels in prompts; None if there is none, or it was fitted with other prompts.
+
+        Raises:
+            ValueError: there is a threshold, and the model has no probability of each label by itself.
+        """
+        known, templates = self.calibration, _templates(prompts)
+        rule = None if known is None else known.of_prompts(templates)
+        if threshold is not None:
+            if not 0 <= threshold <= 1:
+                raise UserError(f"a threshold is a probability from 0 to 1, got {threshold:g}")
+            if known is not None and rule is None:
+                raise UserError(
+                    f"the calibration was fitted with the prompts {list(known.prompts)}, not with {templates}, so "
+                    "there are no probabilities; use those, or fit it again with `slap calibrate --prompts`"
+                )
+            if rule is None or not rule.independent:
+                raise UserError(f"a threshold needs a probability of each label by itself: {UNCALIBRATED}")
+        return rule
 
     def embed_labels(self, labels: Sequence[str], prompts: str | Sequence[str] = PROMPTS) -> Tensor:
         """Embed labels within prompts, (K, E); see `classify`."""

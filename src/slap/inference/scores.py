@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from slap.core.calibration import UNCALIBRATED, Calibration
-from slap.core.errors import UserError
+from slap.core.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -59,15 +58,7 @@ def ranked(
         labels: the K labels.
         calibration: makes the probabilities.
         threshold: the least probability of a label, so that there may be none; None keeps all labels.
-
-    Raises:
-        ValueError: a threshold that is out of range, or without probabilities of each label by itself.
     """
-    if threshold is not None:
-        if not 0 <= threshold <= 1:
-            raise UserError(f"a threshold is a probability from 0 to 1, got {threshold:g}")
-        if calibration is None or not calibration.independent:
-            raise UserError(f"a threshold needs a probability of each label by itself: {UNCALIBRATED}")
     none = [[None] * cosines.shape[1]] * cosines.shape[0]
     chances = None if calibration is None else calibration.probabilities(cosines, labels)
     shares = None if calibration is None else calibration.shares(cosines)
