@@ -65,7 +65,9 @@ def test_a_share_of_the_labels_is_called_no_probability(model):
     """A softmax over the labels given was printed as a probability: 100 % of a single label, whatever was heard."""
     (score,) = model.classify(recording(1.0, 1.0, 1.0), ["rain"])[0]
     assert (score.probability, score.share) == (None, 1.0)
-    with pytest.raises(ValueError, match=r"a threshold needs a probability of each label by itself: .* `slap calibrate"):
+    with pytest.raises(
+        ValueError, match=r"a threshold needs a probability of each label by itself: .* `slap calibrate"
+    ):
         model.classify(recording(1.0, 0.0, 0.0), LABELS, threshold=0.5)
     with pytest.raises(ValueError, match="a threshold is a probability from 0 to 1, got 50"):
         model.classify(recording(1.0, 0.0, 0.0), LABELS, threshold=50)

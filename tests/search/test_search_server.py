@@ -92,7 +92,14 @@ def test_what_is_like_a_hit(served):
 
 def test_about_the_index(served):
     about = json.loads(served.get("/api/index").body)
-    assert about == {"folder": "sounds", "files": 3, "windows": 3, "model": "model.ckpt", "window": 10.0}
+    assert about == {
+        "folder": "sounds",
+        "files": 3,
+        "windows": 3,
+        "model": "model.ckpt",
+        "window": 10.0,
+        "probabilities": False,
+    }
     served.tone("new.wav", 1000)
     served.update()  # while it is being served
     assert json.loads(served.get("/api/index").body)["files"] == 4

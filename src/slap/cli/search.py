@@ -8,9 +8,9 @@
     slap search sounds.index "dog barking" --offset 10
 
 Each hit is a file with the cosine of its best window, and the place of this window in the file, on the clock of a
-player. Files of equal content, or whose windows sound alike, are one hit: "and 2 more alike". If the model was trained
-with the sigmoid objective or was calibrated (`slap calibrate`), a text's hits have probabilities too, and --threshold
-leaves out those that are less probable; so there may be none.
+player. Files of equal content, and copies in another lossless format, are one hit: "and 2 more alike". If the model was
+trained with the sigmoid objective or was calibrated (`slap calibrate`), a text's hits have probabilities too, and
+--threshold leaves out those that are less probable; so there may be none.
 
 --text and --without change every query: the unit embeddings of the query and of each --text are added, those of each
 --without subtracted, and the sum is made a unit vector. The model is expected at the path that it had when the index
@@ -88,8 +88,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=ALIKE,
         metavar="COS",
-        help="cosine of two windows from which on their files are one hit; above 1 only files of equal content are "
-        "(default: %(default)s)",
+        help="cosine of two windows from which on their files are one hit, e.g. 0.999; files of equal content always "
+        "are (default: %(default)s)",
     )
     parser.add_argument(
         "--unfolded", action="store_true", help="show every file as a hit of its own, also copies of the same content"
@@ -104,8 +104,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--rerank-by",
-        choices=("both", "likelihood"),
-        default="both",
+        choices=("likelihood", "both"),
+        default="likelihood",
         help="with --rerank: the order, by the likelihood of the text alone, or together with the cosine "
         "(default: %(default)s)",
     )

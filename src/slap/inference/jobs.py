@@ -13,7 +13,7 @@ from torch import Tensor
 from slap.core.decoding import Decoding
 from slap.core.errors import UserError
 from slap.core.windows import window_weights
-from slap.inference.backend import AudioTextModel, Captioner, Labeler
+from slap.inference.backend import AudioTextModel, Captioner, CaptionRater, Labeler
 from slap.inference.scores import Label
 from slap.inference.stream import Span, WindowJob, joined, require_finite
 from slap.metrics.finite import last_unless_finite
@@ -58,6 +58,13 @@ def caption_job(backend: AudioTextModel, decoding: Decoding, batch_seconds: floa
 def no_captions(backend: AudioTextModel) -> str:
     """Return the reason why a model writes no captions; "" if it does."""
     return backend.no_captions if isinstance(backend, Captioner) else f"a {type(backend).__name__} writes no captions"
+
+
+def no_likelihoods(backend: AudioTextModel) -> str:
+    """Return the reason why a model computes no likelihood of a caption; "" if it does."""
+    return (
+        backend.no_captions if isinstance(backend, CaptionRater) else f"a {type(backend).__name__} writes no captions"
+    )
 
 
 def label_job(backend: AudioTextModel, head: str | None, batch_seconds: float) -> WindowJob[Tensor, list[Label]]:

@@ -29,7 +29,7 @@ from slap.inference.calibrate import BARE, fitted
 from slap.inference.collapse import refuse_collapsed
 from slap.inference.embedder import BATCH_SECONDS, Embedder
 from slap.inference.frames import Frames, frames_of
-from slap.inference.jobs import caption_job, label_job, no_captions, samples_of
+from slap.inference.jobs import caption_job, label_job, no_captions, no_likelihoods, samples_of
 from slap.inference.model_card import Card
 from slap.inference.saved_model import Precision, read, save
 from slap.inference.scores import Label, Score, ranked
@@ -203,7 +203,7 @@ class Model(Embedder):
             ValueError: the model did not learn to write captions.
         """
         if not isinstance(self.backend, CaptionRater):
-            raise UserError(self.no_captions or f"a {type(self.backend).__name__} rates no captions")
+            raise UserError(no_likelihoods(self.backend))
         return self.backend.caption_likelihood(clips, captions)
 
     @property

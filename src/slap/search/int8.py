@@ -53,7 +53,7 @@ class Int8Windows:
     def _rows(self, ids: list[int], columns: list[str]) -> dict[int, dict[str, Any]]:
         if not ids:
             return {}
-        found = self.table.take_row_ids(ids).select(columns).with_row_id.to_list()
+        found = self.table.take_row_ids(ids).select(columns).with_row_id().to_list()
         return {row.pop("_rowid"): row for row in found}
 
     def _read(self) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:

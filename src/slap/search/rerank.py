@@ -18,12 +18,13 @@ from slap.audio.player_clock import on_clock
 from slap.audio.reader import AudioError, AudioFile
 from slap.core.errors import UserError
 from slap.inference.embedder import BATCH_SECONDS
+from slap.inference.jobs import no_likelihoods
 from slap.inference.model import Model
 from slap.search.hits import Hit
 from slap.search.indexed_file import open_indexed
 from slap.search.query import Index
 
-RerankBy = Literal["both", "likelihood"]
+RerankBy = Literal["likelihood", "both"]
 """`likelihood` of the text, or `both`: its sum with the cosine, each with mean 0 and deviation 1 over the hits."""
 
 
@@ -33,12 +34,12 @@ def require_decoder(model: Model) -> None:
     Raises:
         ValueError: it writes no captions.
     """
-    if model.no_captions:
-        raise UserError(f"hits are re-ranked by the caption decoder, and {model.no_captions}")
+    if no_likelihoods(model.backend):
+        raise UserError(f"hits are re-ranked by the caption decoder, and {no_likelihoods(model.backend)}")
 
 
 def reranked(
-    index: Index, text: str, hits: Sequence[Hit], by: RerankBy = "both"
+    index: Index, text: str, hits: Sequence[Hit], by: RerankBy = "likelihood"
 ) -> tuple[list[Hit], list[tuple[str, str]]]:
     """Order the hits of a text anew, by the mean log-likelihood of its tokens for each hit's window.
 
