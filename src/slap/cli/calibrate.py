@@ -61,9 +61,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_columns(parser)
     parser.add_argument(
         "--task",
-        default="label",
         metavar="NAME",
-        help="the labels to use, NAME of a column label_NAME or tags_NAME (default: those of the column label or tags)",
+        help="the labels to use, NAME of a column label_NAME or tags_NAME; `label` and `tags` are the columns of these "
+        "names (default: those of the only such column)",
     )
     parser.add_argument(
         "--prompts",
@@ -100,9 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     clips = _clips(arguments, failed)
     labels = sorted({name for clip in clips for name in clip[2]})
     if len(labels) < 2:
-        raise UserError(
-            f"{arguments.manifest} has {len(labels)} labels of the task {arguments.task!r}; 2 or more are needed"
-        )
+        raise UserError(f"{arguments.manifest} has {len(labels)} different labels, and 2 or more are needed")
     prompts = plain(arguments.prompts, "prompts") if arguments.prompts else PROMPTS
     model = load(arguments)
     rows: dict[int, Tensor] = {}
@@ -148,15 +146,28 @@ def _clips(
     bad: list[BadClip] = []
     cuts = read_manifest(arguments.manifest, max_bad=1.0, bad=bad, columns=arguments.columns)
     failed += [(clip.id, f"{clip.where}: {clip.detail}") for clip in bad]
-    clips, task = [], arguments.task
-    for cut in cuts:
-        custom = custom_of(cut)
-        known = {**(custom.get("labels") or {}), **(custom.get("tags") or {})}
-        if known.get(task) is not None:
-            clips.append((cut.id, audio_of(cut, arguments.manifest), labels_of(custom, task), origin_of(custom)))
-    if not clips:
-        raise UserError(f"no clip of {arguments.manifest} has labels of the task {task!r}; --task names another")
-    return clips
+    known = [(cut, custom_of(cut)) for cut in cuts]
+    there = {task for _, custom in known for part in ("labels", "tags") for task in custom.get(part) or ()}
+    task = _task(arguments.manifest, arguments.task, sorted(there))
+    return [
+        (cut.id, audio_of(cut, arguments.manifest), labels_of(custom, task), origin_of(custom))
+        for cut, custom in known
+        if any((custom.get(part) or {}).get(task) is not None for part in ("labels", "tags"))
+    ]
+
+
+def _task(manifest: Path, named: str | None, there: list[str]) -> str:
+    """Return the name of the labels to use, of those that are there.
+
+    Raises:
+        ValueError: there are none of this name, or several and none is named.
+    """
+    if named in there or (named is None and len(there) == 1):
+        return named or there[0]
+    if not there:
+        raise UserError(f"{manifest} has no labels: it needs a column label, or tags")
+    missing = "" if named is None else f"none of the task {named!r}, but "
+    raise UserError(f"{manifest} has {missing}labels of {', '.join(there)}; name one with --task")
 
 
 def _plain(about: dict[str, Any]) -> dict[str, Any]:
