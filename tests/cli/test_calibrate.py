@@ -60,7 +60,9 @@ def test_thresholds_after_calibration(folder, capsys):
 
 def test_manifests_without_labels(folder, capsys):
     assert main(["calibrate", "model.ckpt", "clips.csv", "--task", "animal"]) == 2
-    assert "clips.csv has none of the task 'animal', but labels of tags; name one with --task" in capsys.readouterr().err
+    assert (
+        "clips.csv has none of the task 'animal', but labels of tags; name one with --task" in capsys.readouterr().err
+    )
     assert not (folder / "model.calibration.json").exists()
 
 
