@@ -25,7 +25,7 @@ class Ears:
         found = []
         for clip in clips:
             power = torch.fft.rfft(clip).abs()
-            found.append(normalize(torch.stack([power[420:460].max(), 10 * power[1000:].mean()]), dim=0))
+            found.append(normalize(torch.stack([power[420:460].max(), 10 * power[1000:].mean()]) + 1e-6, dim=0))
         return torch.stack(found)
 
     def encode_text(self, texts):
@@ -34,15 +34,15 @@ class Ears:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Labeled tones and noises, and sounds that are half of each and have no label."""
+    """Labeled tones and noises, and sounds that are half of each and have both labels."""
     monkeypatch.setattr(slap, "load", lambda *arguments: Model(Ears()))
     rng, rows = np.random.default_rng(0), []
     times = np.arange(RATE) / RATE
     for i in range(24):
         noise = rng.uniform(-0.5, 0.5, RATE)
-        kind = ("tone", "noise", "")[i % 3]
+        kind = ("tone", "noise", "tone;noise")[i % 3]
         tone = 0.3 * np.sin(2 * np.pi * 440 * times)
-        sound = {"tone": tone + 0.01 * noise, "noise": noise, "": 0.17 * tone + noise}[kind]
+        sound = {"tone": tone + 0.01 * noise, "noise": noise, "tone;noise": 0.17 * tone + noise}[kind]
         soundfile.write(tmp_path / f"{i}.wav", sound, RATE)
         rows.append([f"{i}.wav", kind])
     soundfile.write(tmp_path / "silent.wav", np.zeros(RATE), RATE)

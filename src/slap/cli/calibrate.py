@@ -56,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="MANIFEST",
         type=Path,
         help="labeled clips: a .csv, .tsv or .jsonl with the columns audio and label (or tags, where a clip may have "
-        "several labels or none), or any other manifest that training takes",
+        "several labels), or any other manifest that training takes",
     )
     add_columns(parser)
     parser.add_argument(
