@@ -255,7 +255,8 @@ def test_classify(model, sounds, capsys):
     for clip in found["clips"]:
         (expected,) = loaded.classify(clip["id"], labels)
         assert [label["label"] for label in clip["labels"]] == [score.label for score in expected[:2]]
-        assert clip["labels"][0]["probability"] == pytest.approx(expected[0].probability, abs=1e-5)
+        assert clip["labels"][0]["share"] == pytest.approx(expected[0].share, abs=1e-5)
+        assert clip["labels"][0]["probability"] is None
     assert [clip["id"] for clip in found["clips"]] == ["sounds/a.wav", "sounds/b.flac", "sounds/deep/c.wav"]
     assert [failed["id"] for failed in found["failed"]] == ["sounds/bad.wav"]
     assert "skipped: sounds/bad.wav cannot be read" in captured.err
@@ -263,6 +264,7 @@ def test_classify(model, sounds, capsys):
     assert main(["classify", str(model), "sounds/a.wav", "--labels", *labels]) == 0
     name, label, probability, cosine = capsys.readouterr().out.strip().split("\t")
     assert (name, label) == ("sounds/a.wav", found["clips"][0]["labels"][0]["label"])
+    assert probability.startswith("share ")
     assert probability.endswith(" %")
     assert float(cosine) == pytest.approx(found["clips"][0]["labels"][0]["cosine"], abs=1e-3)
 

@@ -157,7 +157,7 @@ def test_texts_that_are_none(model, texts, error):
 # -- classification ---------------------------------------------------------------------------------------------------
 
 
-def test_classes_come_best_first_with_probabilities_of_the_learnt_scale(model, clips, trained):
+def test_classes_come_best_first_with_shares_of_the_learnt_scale(model, clips, trained):
     labels = ["dog", "rain", "two_birds"]
     found = model.classify(clips, labels, prompts=["the sound of {label}", "{label}"])
     scale = float(trained.objectives["contrastive"].log_scale.detach().exp())
@@ -168,7 +168,8 @@ def test_classes_come_best_first_with_probabilities_of_the_learnt_scale(model, c
             direction = normalize(model.embed_text([f"the sound of {name}", name]).mean(0), dim=0)
             assert score.cosine == pytest.approx(float(model.embed_audio(clip)[0] @ direction), abs=1e-5)
         expected = (torch.tensor([score.cosine for score in scores]) * scale).softmax(0)
-        assert [score.probability for score in scores] == pytest.approx(expected.tolist(), abs=1e-5)
+        assert [score.share for score in scores] == pytest.approx(expected.tolist(), abs=1e-5)
+        assert {score.probability for score in scores} == {None}  # a share of those given is none
 
 
 def test_probabilities_of_a_sigmoid_model(folder):

@@ -96,6 +96,22 @@ def add_weights(parser: argparse.ArgumentParser, kept: str = "") -> None:
     )
 
 
+def add_calibration(parser: argparse.ArgumentParser) -> None:
+    """Add --calibration and --threshold."""
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="the calibration that `slap calibrate` wrote (default: the one beside the model, if there is one)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="least probability, 0 to 1, of what is shown, so that nothing may be shown; for models trained with the "
+        "sigmoid objective, and for calibrated ones (default: no threshold)",
+    )
+
+
 def add_dtype(parser: argparse.ArgumentParser) -> None:
     """Add --dtype."""
     parser.add_argument(
@@ -188,7 +204,19 @@ def load(arguments: argparse.Namespace) -> Model:
 
     load_plugins(arguments.plugins)
     dtype = getattr(arguments, "dtype", None)
-    return slap.load(arguments.model, arguments.device, arguments.trust, dtype, arguments.weights)
+    return calibrated(
+        slap.load(arguments.model, arguments.device, arguments.trust, dtype, arguments.weights), arguments
+    )
+
+
+def calibrated(model: Model, arguments: argparse.Namespace) -> Model:
+    """Give a model the calibration that --calibration names, if it names one."""
+    path = getattr(arguments, "calibration", None)
+    if path is not None:
+        from slap.inference.calibration_file import read_calibration
+
+        model.calibration = read_calibration(path, model.name)
+    return model
 
 
 def add_overwrite(parser: argparse.ArgumentParser, what: str) -> None:

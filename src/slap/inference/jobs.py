@@ -13,7 +13,7 @@ from torch import Tensor
 from slap.core.decoding import Decoding
 from slap.core.errors import UserError
 from slap.core.windows import window_weights
-from slap.inference.backend import AudioTextModel, Captioner, Labeler
+from slap.inference.backend import AudioTextModel, Captioner, CaptionRater, Labeler
 from slap.inference.scores import Label
 from slap.inference.stream import Span, WindowJob, joined, require_finite
 from slap.metrics.finite import last_unless_finite
@@ -60,6 +60,13 @@ def no_captions(backend: AudioTextModel) -> str:
     return backend.no_captions if isinstance(backend, Captioner) else f"a {type(backend).__name__} writes no captions"
 
 
+def no_likelihoods(backend: AudioTextModel) -> str:
+    """Return the reason why a model computes no likelihood of a caption; "" if it does."""
+    return (
+        backend.no_captions if isinstance(backend, CaptionRater) else f"a {type(backend).__name__} writes no captions"
+    )
+
+
 def label_job(backend: AudioTextModel, head: str | None, batch_seconds: float) -> WindowJob[Tensor, list[Label]]:
     """Classify recordings by a head that the model was fine-tuned with; the most probable class comes first.
 
@@ -74,7 +81,7 @@ def label_job(backend: AudioTextModel, head: str | None, batch_seconds: float) -
     Raises:
         ValueError: the model has no head, or none of this name, or several and none is named.
     """
-    chosen = _chosen(backend.heads if isinstance(backend, Labeler) else {}, head)
+    chosen = chosen_head(backend, head)
     assert isinstance(backend, Labeler)
 
     def whole(parts: list[Tensor], spans: list[Span]) -> list[Label]:
@@ -92,7 +99,13 @@ def label_job(backend: AudioTextModel, head: str | None, batch_seconds: float) -
     return WindowJob(compute, whole, backend.sample_rate, *sizes, silence=list)
 
 
-def _chosen(heads: Mapping[str, Classifier], name: str | None) -> Classifier:
+def chosen_head(backend: AudioTextModel, name: str | None) -> Classifier:
+    """Return the head of a name, or the only one for None.
+
+    Raises:
+        ValueError: the model has no head, or none of this name, or several and none is named.
+    """
+    heads: Mapping[str, Classifier] = backend.heads if isinstance(backend, Labeler) else {}
     if name is None and len(heads) == 1:
         return next(iter(heads.values()))
     if name is not None and name in heads:

@@ -16,6 +16,7 @@ from slap.core.errors import UserError, suggest
 from slap.inference import collapse, saved_model
 from slap.inference.adapters import LORA, merged
 from slap.inference.backend import AudioTextModel
+from slap.inference.calibration_file import beside, read_calibration
 from slap.inference.model import Model
 from slap.inference.network_backend import DEFAULT_MAX_SECONDS, NetworkBackend
 from slap.inference.published import why_not
@@ -76,6 +77,7 @@ def load(
     if found.is_dir() and weights != "raw":
         raise UserError(f"{path} is a folder with one set of weights; `weights` selects those of a checkpoint (.ckpt)")
     model = _from_folder(found, place, trust) if found.is_dir() else _from_file(found, place, trust, weights)
+    _calibrate(model, beside(found))
     if _quick(model):
         collapse.warn(model, path)  # before it changes its precision, which may be slow on this processor
     model = model if wanted is None else _in(wanted, model)
@@ -83,6 +85,15 @@ def load(
     if half and place.type == "cpu" and not computes_bfloat16():
         log.warning("this processor has no bfloat16 instructions, so float32 is faster, maybe a hundred times")
     return model
+
+
+def _calibrate(model: Model, path: Path) -> None:
+    """Take the calibration beside a model, if there is one and it was fitted for this model."""
+    if path.is_file():
+        try:
+            model.calibration = read_calibration(path, model.name)
+        except UserError as error:
+            log.warning("the model has no calibrated probabilities: %s", error)
 
 
 def _absent(path: str | Path) -> str:

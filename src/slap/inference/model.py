@@ -20,15 +20,16 @@ from tqdm import tqdm
 
 from slap.audio.level import Level
 from slap.audio.recordings import Audio, recordings
-from slap.core.calibration import Calibration
+from slap.core.calibration import UNCALIBRATED, Calibration
 from slap.core.decoding import GREEDY, Decoding
 from slap.core.errors import UserError
 from slap.core.units import Seconds
-from slap.inference.backend import AudioTextModel, FrameCalibrated, Localizer
+from slap.inference.backend import AudioTextModel, CaptionRater, FrameCalibrated, Localizer
+from slap.inference.calibrate import BARE, fitted
 from slap.inference.collapse import refuse_collapsed
 from slap.inference.embedder import BATCH_SECONDS, Embedder
 from slap.inference.frames import Frames, frames_of
-from slap.inference.jobs import caption_job, label_job, no_captions, samples_of
+from slap.inference.jobs import caption_job, label_job, no_captions, no_likelihoods, samples_of
 from slap.inference.model_card import Card
 from slap.inference.saved_model import Precision, read, save
 from slap.inference.scores import Label, Score, ranked
@@ -68,6 +69,7 @@ class Model(Embedder):
         audio: Audio | Iterable[Audio],
         labels: Sequence[str],
         prompts: str | Sequence[str] = PROMPTS,
+        threshold: float | None = None,
         *,
         batch: bool = False,
         channels: bool = False,
@@ -78,32 +80,59 @@ class Model(Embedder):
             audio: the recordings.
             labels: K different ones.
             prompts: templates with `{label}`; of several, a label's embedding is the mean direction.
+            threshold: the least probability of a label, 0 to 1, so that a recording may have none of the labels, `[]`;
+                None ranks all labels.
             batch: each row of the one array that is passed is a recording.
             channels: two axes of an array are channels and samples, however many channels there are.
 
         Raises:
-            ValueError: no label, or one twice, or a prompt without `{label}`.
+            ValueError: no label, or one twice, or a prompt without `{label}`; a threshold for a model without
+                probabilities of each label by itself, see `calibrate`.
             AudioError: one of the recordings cannot be used.
         """
-        directions = self.embed_labels(labels, prompts)
+        directions, rule = self.embed_labels(labels, prompts), self._rule(prompts, threshold)
         found = in_order(self.stream(audio, batch=batch, channels=channels))
         if not found:
             return []
-        ranks = ranked(torch.stack(results(found)) @ directions.T, labels, self.calibration)
+        ranks = ranked(torch.stack(results(found)) @ directions.T, labels, rule, threshold)
         return [[] if item.silent else rank for item, rank in zip(found, ranks, strict=True)]
 
     def scores(
-        self, embeddings: Tensor, labels: Sequence[str], prompts: str | Sequence[str] = PROMPTS
+        self,
+        embeddings: Tensor,
+        labels: Sequence[str],
+        prompts: str | Sequence[str] = PROMPTS,
+        threshold: float | None = None,
     ) -> list[list[Score]]:
         """Rank labels as `classify` does, from the recordings' embeddings, (n, E)."""
-        return ranked(embeddings @ self.embed_labels(labels, prompts).T, labels, self.calibration)
+        rule = self._rule(prompts, threshold)
+        return ranked(embeddings @ self.embed_labels(labels, prompts).T, labels, rule, threshold)
+
+    def _rule(self, prompts: str | Sequence[str], threshold: float | None) -> Calibration | None:
+        """Return the calibration for labels in prompts; None if there is none, or it was fitted with other prompts.
+
+        Raises:
+            ValueError: there is a threshold, and the model has no probability of each label by itself.
+        """
+        known, templates = self.calibration, _templates(prompts)
+        rule = None if known is None else known.of_prompts(templates)
+        if threshold is not None:
+            if not 0 <= threshold <= 1:
+                raise UserError(f"a threshold is a probability from 0 to 1, got {threshold:g}")
+            if known is not None and rule is None:
+                raise UserError(
+                    f"the calibration was fitted with the prompts {list(known.prompts)}, not with {templates}, so "
+                    "there are no probabilities; use those, or fit it again with `slap calibrate --prompts`"
+                )
+            if rule is None or not rule.independent:
+                raise UserError(f"a threshold needs a probability of each label by itself: {UNCALIBRATED}")
+        return rule
 
     def embed_labels(self, labels: Sequence[str], prompts: str | Sequence[str] = PROMPTS) -> Tensor:
         """Embed labels within prompts, (K, E); see `classify`."""
         if isinstance(labels, str) or not labels or len(set(labels)) != len(labels):
             raise UserError(f"labels must be a list of one or more different ones, got {labels!r}")
-        templates = [prompts] if isinstance(prompts, str) else list(prompts)
-        return class_embeddings(class_prompts(labels, templates), self.embed_text)
+        return class_embeddings(class_prompts(labels, _templates(prompts)), self.embed_text)
 
     def caption(
         self,
@@ -160,6 +189,22 @@ class Model(Embedder):
     ) -> Iterator[StreamItem[str]]:
         """Describe recordings as `caption` does; yield each when it is done, as `stream` does."""
         return run(recordings(audio, batch, channels), caption_job(self.backend, decoding, batch_seconds))
+
+    def caption_likelihood(self, clips: Sequence[Tensor], captions: Sequence[str]) -> Tensor:
+        """Compute how probable the caption decoder finds a caption for each clip: (n,), nats per token.
+
+        It is the mean log-likelihood of the caption's tokens, so long captions are not worse than short ones.
+
+        Args:
+            clips: (T_i,) samples each at `sample_rate`, at most `max_seconds` long.
+            captions: one per clip.
+
+        Raises:
+            ValueError: the model did not learn to write captions.
+        """
+        if not isinstance(self.backend, CaptionRater):
+            raise UserError(no_likelihoods(self.backend))
+        return self.backend.caption_likelihood(clips, captions)
 
     @property
     def no_captions(self) -> str:
@@ -324,20 +369,26 @@ class Model(Embedder):
     def calibrate(
         self,
         audio: Audio | Iterable[Audio],
-        truth: Sequence[str],
+        truth: Sequence[str | Sequence[str]],
         labels: Sequence[str],
         prompts: str | Sequence[str] = PROMPTS,
+        independent: bool = False,
         *,
         batch: bool = False,
         channels: bool = False,
     ) -> Calibration:
-        """Fit the probabilities of `classify` to labeled recordings, see `slap.core.calibration`; ranks stay.
+        """Fit the probabilities of `classify` to labeled recordings, see `slap.core.calibration`.
+
+        Without `independent`, exactly one label of a recording is right, and probabilities sum to 1. With it, each
+        label has a probability by itself, so that none or several may be right, and texts have one, too, which
+        `slap.search` shows: see `slap.inference.calibrate`.
 
         Args:
             audio: n recordings.
-            truth: the right label of each.
+            truth: the right label of each; with `independent` it may be a list of labels, which may be empty.
             labels: all labels, as `classify` will be asked for.
             prompts: likewise.
+            independent: fit a probability of each label by itself.
             batch: each row of the one array that is passed is a recording.
             channels: two axes of an array are channels and samples, however many channels there are.
 
@@ -345,13 +396,25 @@ class Model(Embedder):
             ValueError: other than one label a recording, or a label that is none of `labels`.
         """
         embeddings = self.embed_audio(audio, batch=batch, channels=channels)
-        unknown = sorted(set(truth) - set(labels))
-        if len(truth) != len(embeddings) or unknown:
+        named = [[one] if isinstance(one, str) else list(one) for one in truth]
+        unknown = sorted({label for several in named for label in several} - set(labels))
+        single = independent or all(len(several) == 1 for several in named)
+        if len(named) != len(embeddings) or unknown or not single:
             raise UserError(
-                f"{len(embeddings)} recordings need as many labels out of {list(labels)}; got {len(truth)}"
+                f"{len(embeddings)} recordings need as many labels out of {list(labels)}; got {len(named)}"
                 + (f", among them {unknown}" if unknown else "")
+                + ("" if single else "; several for a recording, or none, need independent=True")
             )
-        cosines = embeddings @ self.embed_labels(labels, prompts).T
-        right = torch.tensor([list(labels).index(label) for label in truth])
-        self.calibration = (self.calibration or Calibration("softmax", 1.0)).fit(cosines, right)
+        right = torch.tensor([[label in several for label in labels] for several in named])
+        templates = _templates(prompts)
+        cosines = embeddings @ self.embed_labels(labels, templates).T
+        if independent:
+            bare = embeddings @ self.embed_labels(labels, BARE).T
+            self.calibration = fitted(cosines, bare, right, labels, templates)
+        else:
+            self.calibration = replace(Calibration.fit(cosines, right.int().argmax(1)), prompts=tuple(templates))
         return self.calibration
+
+
+def _templates(prompts: str | Sequence[str]) -> list[str]:
+    return [prompts] if isinstance(prompts, str) else list(prompts)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -100,7 +100,7 @@ def save(
         "max_seconds": backend.max_seconds,
         "absent": {**backend.absent, **dict.fromkeys(without, "it was left out when the model was exported")},
         "weights": backend.weights,
-        "calibration": None if calibration is None or own else asdict(calibration),
+        "calibration": None if calibration is None or own else calibration.plain(),
         "checksum": digest(arguments, state),
     }
     for name in (*TOKENIZERS, CONFIG):  # without a config, a folder that is half written is no model
@@ -180,7 +180,7 @@ def read(
     network = build(arguments, state, take=True, trust=trust)
     absent, weights = {**config["absent"], **absent}, config.get("weights", "raw")
     backend = NetworkBackend(network.to(device), arguments, config["max_seconds"], absent, weights=weights)
-    return backend, None if config["calibration"] is None else Calibration(**config["calibration"])
+    return backend, None if config["calibration"] is None else Calibration.from_plain(config["calibration"])
 
 
 def _inside(folder: Path, name: str, root: Path | None) -> Path:

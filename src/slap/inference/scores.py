@@ -20,12 +20,17 @@ class Score:
     Attributes:
         label: the label.
         cosine: between the recording and the label's prompts, -1 to 1.
-        probability: see `slap.core.calibration`; None if the model was trained without an objective that gives any.
+        probability: that the label belongs to the recording, see `slap.core.calibration`; None if the model neither
+            learned one nor was calibrated. It is of this label by itself, so that none may be probable, but after
+            `Model.calibrate` without `independent`.
+        share: the label's part of a softmax over all labels that were given, with the scale that the model learned.
+            Shares sum to 1 even if none of the labels is heard. None if the model learned no such scale.
     """
 
     label: str
     cosine: float
     probability: float | None
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,27 @@ class Label:
     probability: float
 
 
-def ranked(cosines: Tensor, labels: Sequence[str], calibration: Calibration | None) -> list[list[Score]]:
-    """Rank labels for each recording by cosines, (n, K), the best first; labels with equal cosines keep their order."""
-    found = None if calibration is None else calibration.probabilities(cosines)
+def ranked(
+    cosines: Tensor, labels: Sequence[str], calibration: Calibration | None, threshold: float | None = None
+) -> list[list[Score]]:
+    """Rank labels for each recording by cosines, (n, K), the best first; equal ones keep their order.
+
+    Where labels have biases of their own, the best is the most probable one.
+
+    Args:
+        cosines: of recordings and labels.
+        labels: the K labels.
+        calibration: makes the probabilities.
+        threshold: the least probability of a label, so that there may be none; None keeps all labels.
+    """
+    none = [[None] * cosines.shape[1]] * cosines.shape[0]
+    chances = None if calibration is None else calibration.probabilities(cosines, labels)
+    shares = None if calibration is None else calibration.shares(cosines)
+    own = calibration is not None and bool(calibration.labels)
     scores = []
-    for i, row in enumerate(cosines.tolist()):
-        given = [None] * len(row) if found is None else found[i].tolist()
-        scores.append(sorted(map(Score, labels, row, given), key=lambda score: score.cosine, reverse=True))
+    columns = [none if found is None else found.tolist() for found in (chances, shares)]
+    for row, *given in zip(cosines.tolist(), *columns, strict=True):
+        found = list(map(Score, labels, row, *given))
+        found.sort(key=lambda one: ((one.probability or 0.0) if own else 0.0, one.cosine), reverse=True)
+        scores.append([one for one in found if threshold is None or (one.probability or 0.0) >= threshold])
     return scores

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from slap.audio.level import Level
 from slap.audio.scan import Found, PassedOver, file_id, scan
+from slap.core.compact import leading
 from slap.core.errors import UserError
 from slap.inference.embedder import BATCH_SECONDS
 from slap.inference.model import Model
@@ -187,7 +188,7 @@ class Update:
                     mtime_ns=file.mtime_ns,
                     hash=self._contents.hashes[file.name],
                     model=self.metadata.model_name,
-                    vector=vector.numpy(),
+                    vector=leading(vector, self.metadata.embedding_dim).numpy(),
                 )
                 for start, end, vector in item.result
             ]
