@@ -17,8 +17,9 @@ from slap.core.compact import compact, known_type
 from slap.core.errors import UserError
 from slap.core.units import EmbeddingType
 from slap.inference.backend import AudioTextModel, Nested
+from slap.inference.embedding import embed
 from slap.inference.jobs import samples_of
-from slap.inference.stream import StreamItem, embed, in_order, results
+from slap.inference.stream import StreamItem, in_order, results
 from slap.metrics.finite import sound_rows
 
 BATCH_SECONDS = 120.0
