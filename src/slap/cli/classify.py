@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _by_labels(arguments: argparse.Namespace, items: list[Input], failed: list[tuple[str, str]]) -> int:
     """Rank the labels that were given."""
-    from slap.inference.model import PROMPTS
+    from slap.inference.scores import PROMPTS
 
     labels = plain(arguments.labels, "labels")
     prompts = plain(arguments.prompts, "prompts") if arguments.prompts else PROMPTS

@@ -12,13 +12,16 @@ temperature) that suits other labeled clips (temperature scaling, arXiv 1706.045
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
+import numpy as np
 
 from slap.core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Cosines = TypeVar("Cosines", np.ndarray, "Tensor")
 
 SCALES = (0.1, 1000.0)
 """Smallest and largest scale that `fit` tries."""
@@ -35,8 +38,8 @@ class Calibration:
         bias: bias of the scaled cosines; without effect in a softmax.
 
     Example:
-        >>> Calibration("softmax", 10.0).probabilities(torch.tensor([[0.5, 0.3]])).round(decimals=3).tolist()
-        [[0.8809999823570251, 0.11900000274181366]]
+        >>> Calibration("softmax", 10.0).probabilities(np.array([[0.5, 0.3]])).round(3).tolist()
+        [[0.881, 0.119]]
     """
 
     kind: Literal["softmax", "sigmoid"]
@@ -48,10 +51,19 @@ class Calibration:
         """True if a text's probability does not depend on the other texts: one pair has a probability of its own."""
         return self.kind == "sigmoid"
 
-    def probabilities(self, cosines: Tensor) -> Tensor:
-        """Convert cosines, (n, K), to probabilities, (n, K)."""
+    def probabilities(self, cosines: Cosines) -> Cosines:
+        """Convert cosines, (n, K), to probabilities, (n, K): an array to an array, a tensor to a tensor."""
+        if isinstance(cosines, np.ndarray):
+            return self._of_array(cosines)
         logits = self.scale * cosines.float() + self.bias
         return logits.softmax(1) if self.kind == "softmax" else logits.sigmoid()
+
+    def _of_array(self, cosines: np.ndarray) -> np.ndarray:
+        logits = self.scale * cosines + self.bias
+        if self.kind == "sigmoid":
+            return np.exp(-np.logaddexp(0, -logits))
+        powers: np.ndarray = np.exp(logits - logits.max(1, keepdims=True))
+        return powers / powers.sum(1, keepdims=True)
 
     def fit(self, cosines: Tensor, truth: Tensor) -> Calibration:
         """Find the softmax whose scale maximizes the likelihood of labeled clips.
@@ -65,6 +77,8 @@ class Calibration:
         Raises:
             ValueError: there are no clips, fewer than two labels, or cosines that are not finite.
         """
+        import torch
+
         if cosines.dim() != 2 or cosines.shape[0] < 1 or cosines.shape[1] < 2:
             raise UserError(f"a scale is fitted to cosines of clips and 2 or more labels; got {tuple(cosines.shape)}")
         bad = int((~cosines.isfinite()).any(1).sum())
@@ -82,4 +96,6 @@ class Calibration:
 
 
 def _loss(cosines: Tensor, truth: Tensor, log_scale: Tensor) -> float:
+    from torch.nn.functional import cross_entropy
+
     return float(cross_entropy(cosines.double() * log_scale.exp(), truth))

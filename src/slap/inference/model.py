@@ -27,19 +27,16 @@ from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.inference.backend import AudioTextModel, FrameCalibrated, Localizer
 from slap.inference.collapse import refuse_collapsed
-from slap.inference.embedder import BATCH_SECONDS, Embedder
+from slap.inference.embedder import Embedder
 from slap.inference.embedding import require_finite
 from slap.inference.frames import Frames, frames_of
 from slap.inference.jobs import caption_job, label_job, no_captions, samples_of
 from slap.inference.model_card import Card
 from slap.inference.saved_model import Precision, read, save
-from slap.inference.scores import Label, Score, ranked
+from slap.inference.scores import PROMPTS, Label, Score, check_labels, ranked
 from slap.inference.shipped import located
-from slap.inference.stream import StreamItem, blocks_of, in_order, note_of, opened, results, run
+from slap.inference.stream import BATCH_SECONDS, StreamItem, blocks_of, in_order, note_of, opened, results, run
 from slap.metrics.zero_shot import class_embeddings, class_prompts
-
-PROMPTS = ("This is a sound of {label}.",)
-"""The prompts of a label where none are given."""
 
 
 class Model(Embedder):
@@ -102,8 +99,7 @@ class Model(Embedder):
 
     def embed_labels(self, labels: Sequence[str], prompts: str | Sequence[str] = PROMPTS) -> Tensor:
         """Embed labels within prompts, (K, E); see `classify`."""
-        if isinstance(labels, str) or not labels or len(set(labels)) != len(labels):
-            raise UserError(f"labels must be a list of one or more different ones, got {labels!r}")
+        check_labels(labels)
         templates = [prompts] if isinstance(prompts, str) else list(prompts)
         return class_embeddings(class_prompts(labels, templates), self.embed_text)
 

@@ -7,10 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+import numpy as np
 
 from slap.core.calibration import Calibration
+from slap.core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PROMPTS = ("This is a sound of {label}.",)
+"""The prompts of a label where none are given."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class Label:
     probability: float
 
 
-def ranked(cosines: Tensor, labels: Sequence[str], calibration: Calibration | None) -> list[list[Score]]:
+def ranked(cosines: np.ndarray | Tensor, labels: Sequence[str], calibration: Calibration | None) -> list[list[Score]]:
     """Rank labels for each recording by cosines, (n, K), the best first; labels with equal cosines keep their order."""
     found = None if calibration is None else calibration.probabilities(cosines)
     scores = []
@@ -49,3 +57,27 @@ def ranked(cosines: Tensor, labels: Sequence[str], calibration: Calibration | No
         given = [None] * len(row) if found is None else found[i].tolist()
         scores.append(sorted(map(Score, labels, row, given), key=lambda score: score.cosine, reverse=True))
     return scores
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Refuse labels that cannot be ranked.
+
+    Raises:
+        ValueError: there is none, or one twice.
+    """
+    if isinstance(labels, str) or not labels or len(set(labels)) != len(labels):
+        raise UserError(f"labels must be a list of one or more different ones, got {labels!r}")
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Refuse what is no text to embed.
+
+    Raises:
+        ValueError: an empty text.
+        TypeError: something else than text.
+    """
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"text {i} is a {type(text).__name__}, not a str")
+        if not text.strip():
+            raise UserError(f"text {i} is empty")

@@ -35,6 +35,9 @@ from slap.inference.read_ahead import read_ahead
 PORTION = 512
 """Recordings whose headers are read, and which are sorted, at once."""
 
+BATCH_SECONDS = 120.0
+"""Seconds of audio per batch; more is faster on a GPU, less takes less memory."""
+
 READERS = 2
 """Threads that decode."""
 

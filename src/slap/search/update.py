@@ -20,10 +20,9 @@ from torch import Tensor
 from slap.audio.level import Level
 from slap.audio.scan import Found, PassedOver, file_id, scan
 from slap.core.errors import UserError
-from slap.inference.embedder import BATCH_SECONDS
 from slap.inference.embedding import tensors
 from slap.inference.model import Model
-from slap.inference.stream import READERS, Span, StreamItem, WindowJob, run
+from slap.inference.stream import BATCH_SECONDS, READERS, Span, StreamItem, WindowJob, run
 from slap.search.contents import Contents, KnownContentError
 from slap.search.metadata import Metadata
 from slap.search.store import AT_ONCE, BadRow, State, Store, WindowRow
