@@ -8,13 +8,16 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import onnxruntime
-
 from slap.core.errors import MissingDependencyError, UserError
 from slap.core.files import file_inside
 from slap.inference.graph_record import RECORD, TOKENIZERS, GraphRecord, Text, read_record
 from slap.nn.tokenizer import SentencePieceTokenizer, Tokenizer
 from slap.onnx.model import OnnxModel
+
+try:
+    import onnxruntime
+except ImportError as error:
+    raise MissingDependencyError("slap.onnx needs onnxruntime: pip install 'slap-audio[onnx]'") from error
 
 LARGEST_TOKENIZER = 1 << 26
 """Bytes of a tokenizer's file, at most."""
