@@ -8,7 +8,7 @@ from torchaudio.transforms import Resample
 from slap.audio import resample
 from slap.audio.sinc import Sinc, kernel
 
-RATES = [(441, 160), (3, 1), (1, 2), (147, 320), (441, 320), (6, 1), (1, 3), (16_001, 8000)]
+RATES = [(441, 160), (3, 1), (1, 2), (147, 320), (441, 320), (6, 1), (1, 3), (1999, 1000)]
 
 
 @pytest.mark.parametrize(("period", "produced"), RATES)

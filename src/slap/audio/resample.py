@@ -137,7 +137,7 @@ def _filter(period: int, produced: int) -> Filter:
     if known is None:
         if sum(filter_bytes(*rates) for rates in list(_filters)) > KEPT:
             _filters.clear()
-        make = _by_torchaudio if "torch" in sys.modules else Sinc
+        make = Sinc if sys.modules.get("torch") is None else _by_torchaudio
         known = _filters[period, produced] = make(period, produced)
     return known
 
