@@ -21,8 +21,8 @@ from slap.encoders.hf.clap_files import ClapFiles
 from slap.encoders.hf.clap_folder import make_model
 from slap.encoders.hf.clap_network import network_of
 from slap.encoders.hf.pretrained import require_transformers
-from slap.encoders.hf.tokenizer import HFTokenizer
 from slap.inference.network_backend import NetworkBackend
+from slap.nn.json_tokenizer import HFTokenizer
 
 MAX_TOKENS = 77
 """Longest text that the package reads, in tokens."""

@@ -312,7 +312,7 @@ def test_real_recordings(model):
 
 def test_captions_are_what_the_decoder_writes(model, trained, clips):
     short = [clips[i] for i in (0, 1, 2)]
-    audio = [read(path, model.sample_rate) for path in short]
+    audio = [torch.from_numpy(read(path, model.sample_rate)) for path in short]
     with torch.no_grad():
         dense = trained.audio(trained.audio.patchify(Packed.pack(audio)))
         for beam in (1, 3):
@@ -337,14 +337,14 @@ def test_a_drawn_caption_depends_on_seed_and_recording_alone(model, clips, capsy
 
 
 def test_captions_come_with_the_embeddings_of_their_clips(model, clips):
-    audio = [read(path, model.sample_rate) for path in clips[:3]]
+    audio = [torch.from_numpy(read(path, model.sample_rate)) for path in clips[:3]]
     texts, embeddings = model.backend.write(audio, Decoding(8))
     assert len(texts) == 3
     assert torch.equal(embeddings, model.backend.encode_audio(audio))
 
 
 def test_a_long_recording_gets_the_most_fitting_of_its_windows_captions(model, clips):
-    audio = read(clips[3], model.sample_rate)
+    audio = torch.from_numpy(read(clips[3], model.sample_rate))
     window = round(model.max_seconds * model.sample_rate)
     spans = windows(len(audio), window, hop_of(window))
     candidates = model.caption([audio[start:stop] for start, stop in spans], max_length=8)

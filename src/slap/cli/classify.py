@@ -100,7 +100,7 @@ def _by_labels(arguments: argparse.Namespace, items: list[Input], failed: list[t
     """Rank the labels that were given."""
     import torch
 
-    from slap.inference.model import PROMPTS
+    from slap.inference.scores import PROMPTS
 
     labels = plain(arguments.labels, "labels")
     prompts = plain(arguments.prompts, "prompts") if arguments.prompts else PROMPTS

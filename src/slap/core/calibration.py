@@ -17,13 +17,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
+import numpy as np
 
 from slap.core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Cosines = TypeVar("Cosines", np.ndarray, "Tensor")
 
 SCALES = (0.1, 1000.0)
 """Smallest and largest scale that `fit` tries."""
@@ -49,8 +52,8 @@ class Calibration:
         texts: scale and bias for texts without a prompt, such as queries of a search; None if they are those of labels.
 
     Example:
-        >>> Calibration("softmax", 10.0).shares(torch.tensor([[0.5, 0.3]])).round(decimals=3).tolist()
-        [[0.8809999823570251, 0.11900000274181366]]
+        >>> Calibration("softmax", 10.0).shares(np.array([[0.5, 0.3]])).round(3).tolist()
+        [[0.881, 0.119]]
     """
 
     kind: Literal["softmax", "sigmoid"]
@@ -97,29 +100,35 @@ class Calibration:
             return None if self.prompts else self
         return Calibration("sigmoid", *self.texts, fitted=self.fitted)
 
-    def probabilities(self, cosines: Tensor, labels: Sequence[str] = ()) -> Tensor | None:
-        """Convert cosines, (n, K), to probabilities, (n, K); None if they can only be converted to `shares`.
+    def probabilities(self, cosines: Cosines, labels: Sequence[str] = ()) -> Cosines | None:
+        """Convert cosines, (n, K), to probabilities, (n, K), an array to an array, and a tensor to a tensor.
+
+        None if they can only be converted to `shares`.
 
         Args:
             cosines: of clips and texts.
             labels: the K labels, some of which may have a bias of their own.
         """
-        if self.independent:
-            return self._logits(cosines, labels).sigmoid()
-        return self.shares(cosines) if self.fitted else None
+        if not self.independent:
+            return self.shares(cosines) if self.fitted else None
+        return _like(cosines, np.exp(-np.logaddexp(0, -self._logits(cosines, labels))))
 
-    def shares(self, cosines: Tensor) -> Tensor | None:
+    def shares(self, cosines: Cosines) -> Cosines | None:
         """Convert cosines, (n, K), to shares of each text among those given, (n, K), which sum to 1.
 
         None for probabilities that are independent of other texts.
         """
-        return None if self.independent else self._logits(cosines, ()).softmax(1)
+        if self.independent:
+            return None
+        logits = self._logits(cosines, ())
+        powers = np.exp(logits - logits.max(1, keepdims=True))
+        return _like(cosines, powers / powers.sum(1, keepdims=True))
 
-    def _logits(self, cosines: Tensor, labels: Sequence[str]) -> Tensor:
-        logits = self.scale * cosines.float()
-        if not self.labels or not labels:
-            return logits + self.bias
-        return logits + torch.tensor([self.labels.get(label, self.bias) for label in labels])
+    def _logits(self, cosines: np.ndarray | Tensor, labels: Sequence[str]) -> np.ndarray:
+        values = cosines if isinstance(cosines, np.ndarray) else cosines.detach().float().cpu().numpy()
+        biases = [self.labels.get(label, self.bias) for label in labels] if self.labels and labels else self.bias
+        logits: np.ndarray = np.float32(self.scale) * values + np.asarray(biases, np.float32)
+        return logits
 
     @staticmethod
     def fit(cosines: Tensor, truth: Tensor) -> Calibration:
@@ -134,6 +143,8 @@ class Calibration:
         Raises:
             ValueError: there are no clips, fewer than two labels, or cosines that are not finite.
         """
+        import torch
+
         if cosines.dim() != 2 or cosines.shape[0] < 1 or cosines.shape[1] < 2:
             raise UserError(f"a scale is fitted to cosines of clips and 2 or more labels; got {tuple(cosines.shape)}")
         bad = int((~cosines.isfinite()).any(1).sum())
@@ -150,5 +161,16 @@ class Calibration:
         return Calibration("softmax", float(((low + high) / 2).exp()), fitted=True)
 
 
+def _like(cosines: Cosines, values: np.ndarray) -> Cosines:
+    """Return an array in the kind of the cosines from which it was computed."""
+    if isinstance(cosines, np.ndarray):
+        return values.astype(cosines.dtype, copy=False)
+    import torch
+
+    return torch.from_numpy(values).to(cosines.device)
+
+
 def _loss(cosines: Tensor, truth: Tensor, log_scale: Tensor) -> float:
+    from torch.nn.functional import cross_entropy
+
     return float(cross_entropy(cosines.double() * log_scale.exp(), truth))

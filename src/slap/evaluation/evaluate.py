@@ -21,9 +21,9 @@ from slap.evaluation.prompts import PromptBook
 from slap.evaluation.results import EvaluationResults
 from slap.evaluation.runner import EvaluationRun, quiet
 from slap.inference.collapse import refuse_collapsed
-from slap.inference.embedder import BATCH_SECONDS
 from slap.inference.load import load
 from slap.inference.model import Model
+from slap.inference.stream import BATCH_SECONDS
 from slap.model.network import Weights
 
 PARTS = ("rows", "embeddings", "manifests")

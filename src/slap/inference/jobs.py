@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,8 +15,9 @@ from slap.core.decoding import Decoding
 from slap.core.errors import UserError
 from slap.core.windows import window_weights
 from slap.inference.backend import AudioTextModel, Captioner, CaptionRater, Labeler
+from slap.inference.embedding import joined, require_finite, tensors
 from slap.inference.scores import Label
-from slap.inference.stream import Span, WindowJob, joined, require_finite
+from slap.inference.stream import Span, WindowJob
 from slap.metrics.finite import last_unless_finite
 from slap.model.contracts import Classifier
 
@@ -40,8 +42,8 @@ def caption_job(backend: AudioTextModel, decoding: Decoding, batch_seconds: floa
     if not isinstance(backend, Captioner):
         raise UserError(no_captions(backend))
 
-    def describe(clips: Sequence[Tensor]) -> list[Described]:
-        texts, embeddings = backend.write(clips, decoding)
+    def describe(clips: Sequence[np.ndarray]) -> list[Described]:
+        texts, embeddings = backend.write(tensors(clips), decoding)
         return list(zip(texts, embeddings, strict=True))
 
     def nearest(parts: list[Described], spans: list[Span]) -> str:
@@ -92,8 +94,8 @@ def label_job(backend: AudioTextModel, head: str | None, batch_seconds: float) -
         found = [Label(name, chance) for name, chance in zip(chosen.classes, chances.tolist(), strict=True)]
         return sorted(found, key=lambda one: one.probability, reverse=True)
 
-    def compute(clips: Sequence[Tensor]) -> list[Tensor]:
-        return list(backend.encode_labels(clips, chosen))
+    def compute(clips: Sequence[np.ndarray]) -> list[Tensor]:
+        return list(backend.encode_labels(tensors(clips), chosen))
 
     sizes = samples_of(backend, batch_seconds)
     return WindowJob(compute, whole, backend.sample_rate, *sizes, silence=list)

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -27,18 +28,16 @@ from slap.core.units import Seconds
 from slap.inference.backend import AudioTextModel, CaptionRater, FrameCalibrated, Localizer
 from slap.inference.calibrate import BARE, fitted
 from slap.inference.collapse import refuse_collapsed
-from slap.inference.embedder import BATCH_SECONDS, Embedder
+from slap.inference.embedder import Embedder
+from slap.inference.embedding import require_finite
 from slap.inference.frames import Frames, frames_of
 from slap.inference.jobs import caption_job, label_job, no_captions, no_likelihoods, samples_of
 from slap.inference.model_card import Card
 from slap.inference.saved_model import Precision, read, save
-from slap.inference.scores import Label, Score, ranked
+from slap.inference.scores import PROMPTS, Label, Score, check_labels, ranked
 from slap.inference.shipped import located
-from slap.inference.stream import StreamItem, blocks_of, in_order, note_of, opened, require_finite, results, run
+from slap.inference.stream import BATCH_SECONDS, StreamItem, blocks_of, in_order, note_of, opened, results, run
 from slap.metrics.zero_shot import class_embeddings, class_prompts
-
-PROMPTS = ("This is a sound of {label}.",)
-"""The prompts of a label where none are given."""
 
 
 class Model(Embedder):
@@ -130,8 +129,7 @@ class Model(Embedder):
 
     def embed_labels(self, labels: Sequence[str], prompts: str | Sequence[str] = PROMPTS) -> Tensor:
         """Embed labels within prompts, (K, E); see `classify`."""
-        if isinstance(labels, str) or not labels or len(set(labels)) != len(labels):
-            raise UserError(f"labels must be a list of one or more different ones, got {labels!r}")
+        check_labels(labels)
         return class_embeddings(class_prompts(labels, _templates(prompts)), self.embed_text)
 
     def caption(
@@ -289,8 +287,8 @@ class Model(Embedder):
         backend, rate = self.localizer, self.sample_rate
         step = round(hop * rate)
 
-        def similar(clip: Tensor) -> Tensor:
-            return require_finite(backend.encode_frames(clip, step) @ directions.T, "a similarity")
+        def similar(clip: np.ndarray) -> Tensor:
+            return require_finite(backend.encode_frames(torch.from_numpy(clip), step) @ directions.T, "a similarity")
 
         window, width = samples_of(self.backend, 0)[0], backend.frame_samples
         stream, level = opened(next(recordings([audio], channels=channels)), 0, rate), Level()

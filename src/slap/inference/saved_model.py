@@ -13,6 +13,7 @@ half precision, which halves the file; the model that is loaded computes in floa
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -28,13 +29,13 @@ from slap.core.calibration import Calibration
 from slap.core.errors import UserError, suggest
 from slap.core.files import atomic_write, digest, read_json
 from slap.inference.backend import AudioTextModel
+from slap.inference.graph_record import TOKENIZERS, remove_graphs
 from slap.inference.model_card import Card, write_card
 from slap.inference.network_backend import NetworkBackend
 from slap.inference.rebuild import build, for_use
 
 FORMAT = 1
 CONFIG, WEIGHTS, README = "config.json", "model.safetensors", "README.md"
-TOKENIZERS = ("tokenizer.model", "tokenizer.json")
 TOKENIZER_STATE = "text._extra_state"
 """The key under which a text encoder keeps its tokenizer's bytes."""
 
@@ -63,7 +64,7 @@ def save(
     precision: Precision | None = None,
     without: Sequence[str] = (),
 ) -> None:
-    """Write a model into a folder; files of an older model in it are replaced.
+    """Write a model into a folder; files of an older model in it are replaced, and its graphs removed.
 
     Args:
         backend: SLAP's own network.
@@ -103,6 +104,7 @@ def save(
         "calibration": None if calibration is None or own else calibration.plain(),
         "checksum": digest(arguments, state),
     }
+    remove_graphs(folder)
     for name in (*TOKENIZERS, CONFIG):  # without a config, a folder that is half written is no model
         (folder / name).unlink(missing_ok=True)
     tokenizer = state.pop(TOKENIZER_STATE, torch.empty(0))
@@ -112,6 +114,8 @@ def save(
             file.write(proto)
     with atomic_write(folder / WEIGHTS, "wb") as file:
         save_file(state, file.name, {"format": "pt"})
+        # safetensors puts a file in its place that only its owner may read.
+        Path(file.name).chmod(os.fstat(file.fileno()).st_mode)
     with atomic_write(folder / README) as file:
         file.write(write_card(backend, replace(card or Card(), stored_in=precision), arguments))
     for name, content in FOR_SENTENCE_TRANSFORMERS.items():

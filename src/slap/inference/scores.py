@@ -7,10 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+import numpy as np
 
 from slap.core.calibration import Calibration
+from slap.core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PROMPTS = ("This is a sound of {label}.",)
+"""The prompts of a label where none are given."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,10 @@ class Label:
 
 
 def ranked(
-    cosines: Tensor, labels: Sequence[str], calibration: Calibration | None, threshold: float | None = None
+    cosines: np.ndarray | Tensor,
+    labels: Sequence[str],
+    calibration: Calibration | None,
+    threshold: float | None = None,
 ) -> list[list[Score]]:
     """Rank labels for each recording by cosines, (n, K), the best first; equal ones keep their order.
 
@@ -70,3 +81,27 @@ def ranked(
         found.sort(key=lambda one: ((one.probability or 0.0) if own else 0.0, one.cosine), reverse=True)
         scores.append([one for one in found if threshold is None or (one.probability or 0.0) >= threshold])
     return scores
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Refuse labels that cannot be ranked.
+
+    Raises:
+        ValueError: there is none, or one twice.
+    """
+    if isinstance(labels, str) or not labels or len(set(labels)) != len(labels):
+        raise UserError(f"labels must be a list of one or more different ones, got {labels!r}")
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Refuse what is no text to embed.
+
+    Raises:
+        ValueError: an empty text.
+        TypeError: something else than text.
+    """
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"text {i} is a {type(text).__name__}, not a str")
+        if not text.strip():
+            raise UserError(f"text {i} is empty")
