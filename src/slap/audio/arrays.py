@@ -72,7 +72,7 @@ def is_tensor(value: Any) -> bool:
 def _plain(array: Any, name: str) -> np.ndarray:
     if is_tensor(array):
         array = array.detach().cpu()
-        return (array.float() if array.is_floating_point() else array).numpy()  # type: ignore[no-any-return]
+        return (array.float() if array.is_floating_point() else array).numpy()
     found = np.asarray(array)
     if found.dtype.kind not in "fiu":
         raise AudioError(f"{name} is no array of numbers but one of {found.dtype}; {READ}")

@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from slap.inference.calibrate import BARE, cross_validated, fitted
     from slap.inference.calibration_file import beside, write_calibration
-    from slap.inference.model import PROMPTS
+    from slap.inference.scores import PROMPTS
     from slap.metrics.bootstrap import units_of
 
     failed: list[tuple[str, str]] = []

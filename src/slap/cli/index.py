@@ -119,7 +119,7 @@ def _run(arguments: argparse.Namespace) -> int:
     refuse_collapsed(model, "indexed with", arguments.allow_collapsed)
     asked = {name: getattr(arguments, name) for name in ("window", "hop", "dim", "dtype")}
     name = arguments.model if is_shipped(arguments.model) else str(Path(arguments.model).resolve())
-    dtype = arguments.dtype or "float32"
+    dtype: EmbeddingType = arguments.dtype or "float32"
     metadata = Metadata.of(model, name, folder, arguments.window, arguments.hop, weights, arguments.dim, dtype)
     if known is not None:
         metadata = known.updated(metadata, asked, arguments.relocate)

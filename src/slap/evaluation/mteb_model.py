@@ -87,7 +87,7 @@ class MtebModel(AbsEncoder):
         """
         if options.get("precision", "float32") != "float32":
             raise UserError(f"embeddings are float32 here; leave out precision={options['precision']!r}")
-        data: Dataset = inputs.dataset  # type: ignore[assignment]
+        data: Dataset = inputs.dataset
         found = [side for side in SIDES if side in data.column_names]
         if not found:
             raise UserError(

@@ -138,7 +138,7 @@ def _record(content: Mapping[str, Any]) -> GraphRecord:
         **{
             **values,
             "text": None if text is None else Text(**text),
-            "calibration": None if rule is None else Calibration(**rule),
+            "calibration": None if rule is None else Calibration.from_plain(rule),
         }
     )
     whole = {"sample_rate": (100, 768_000), "embedding_dim": (1, 1_000_000)}
@@ -148,8 +148,6 @@ def _record(content: Mapping[str, Any]) -> GraphRecord:
         raise ValueError(f"max_seconds is {record.max_seconds!r}")
     if record.text is not None:
         _check_text(record.text)
-    if record.calibration is not None:
-        _check_rule(record.calibration)
     for names in (record.inputs, record.outputs, record.files):
         if not isinstance(names, Mapping) or not all(isinstance(value, str) for value in names.values()):
             raise ValueError(f"inputs, outputs and files must map names to texts, got {names!r:.80}")
@@ -162,12 +160,6 @@ def _check_text(text: Text) -> None:
     _check_whole("max_tokens", text.max_tokens, 3, 1_000_000)
     for name in ("bos", "eos"):
         _check_whole(name, getattr(text, name), 0, (1 << 31) - 1)
-
-
-def _check_rule(rule: Calibration) -> None:
-    numbers = (rule.scale, rule.bias)
-    if rule.kind not in ("softmax", "sigmoid") or not all(isinstance(one, float | int) for one in numbers):
-        raise ValueError(f"the calibration is {rule!r:.80}")
 
 
 def _check_whole(name: str, value: Any, low: int, high: int) -> None:

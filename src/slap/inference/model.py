@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from slap.audio.level import Level
 from slap.audio.recordings import Audio, recordings
-from slap.core.calibration import UNCALIBRATED, Calibration
+from slap.core.calibration import Calibration
 from slap.core.decoding import GREEDY, Decoding
 from slap.core.errors import UserError
 from slap.core.units import Seconds
@@ -34,7 +34,7 @@ from slap.inference.frames import Frames, frames_of
 from slap.inference.jobs import caption_job, label_job, no_captions, no_likelihoods, samples_of
 from slap.inference.model_card import Card
 from slap.inference.saved_model import Precision, read, save
-from slap.inference.scores import PROMPTS, Label, Score, check_labels, ranked
+from slap.inference.scores import PROMPTS, Label, Score, check_labels, ranked, rule_of, templates_of
 from slap.inference.shipped import located
 from slap.inference.stream import BATCH_SECONDS, StreamItem, blocks_of, in_order, note_of, opened, results, run
 from slap.metrics.zero_shot import class_embeddings, class_prompts
@@ -89,7 +89,7 @@ class Model(Embedder):
                 probabilities of each label by itself, see `calibrate`.
             AudioError: one of the recordings cannot be used.
         """
-        directions, rule = self.embed_labels(labels, prompts), self._rule(prompts, threshold)
+        directions, rule = self.embed_labels(labels, prompts), rule_of(self.calibration, prompts, threshold)
         found = in_order(self.stream(audio, batch=batch, channels=channels))
         if not found:
             return []
@@ -104,33 +104,13 @@ class Model(Embedder):
         threshold: float | None = None,
     ) -> list[list[Score]]:
         """Rank labels as `classify` does, from the recordings' embeddings, (n, E)."""
-        rule = self._rule(prompts, threshold)
+        rule = rule_of(self.calibration, prompts, threshold)
         return ranked(embeddings @ self.embed_labels(labels, prompts).T, labels, rule, threshold)
-
-    def _rule(self, prompts: str | Sequence[str], threshold: float | None) -> Calibration | None:
-        """Return the calibration for labels in prompts; None if there is none, or it was fitted with other prompts.
-
-        Raises:
-            ValueError: there is a threshold, and the model has no probability of each label by itself.
-        """
-        known, templates = self.calibration, _templates(prompts)
-        rule = None if known is None else known.of_prompts(templates)
-        if threshold is not None:
-            if not 0 <= threshold <= 1:
-                raise UserError(f"a threshold is a probability from 0 to 1, got {threshold:g}")
-            if known is not None and rule is None:
-                raise UserError(
-                    f"the calibration was fitted with the prompts {list(known.prompts)}, not with {templates}, so "
-                    "there are no probabilities; use those, or fit it again with `slap calibrate --prompts`"
-                )
-            if rule is None or not rule.independent:
-                raise UserError(f"a threshold needs a probability of each label by itself: {UNCALIBRATED}")
-        return rule
 
     def embed_labels(self, labels: Sequence[str], prompts: str | Sequence[str] = PROMPTS) -> Tensor:
         """Embed labels within prompts, (K, E); see `classify`."""
         check_labels(labels)
-        return class_embeddings(class_prompts(labels, _templates(prompts)), self.embed_text)
+        return class_embeddings(class_prompts(labels, templates_of(prompts)), self.embed_text)
 
     def caption(
         self,
@@ -404,7 +384,7 @@ class Model(Embedder):
                 + ("" if single else "; several for a recording, or none, need independent=True")
             )
         right = torch.tensor([[label in several for label in labels] for several in named])
-        templates = _templates(prompts)
+        templates = templates_of(prompts)
         cosines = embeddings @ self.embed_labels(labels, templates).T
         if independent:
             bare = embeddings @ self.embed_labels(labels, BARE).T
@@ -412,7 +392,3 @@ class Model(Embedder):
         else:
             self.calibration = replace(Calibration.fit(cosines, right.int().argmax(1)), prompts=tuple(templates))
         return self.calibration
-
-
-def _templates(prompts: str | Sequence[str]) -> list[str]:
-    return [prompts] if isinstance(prompts, str) else list(prompts)

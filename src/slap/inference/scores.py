@@ -7,15 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from slap.core.calibration import Calibration
+from slap.core.calibration import UNCALIBRATED, Calibration, Cosines
 from slap.core.errors import UserError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 PROMPTS = ("This is a sound of {label}.",)
 """The prompts of a label where none are given."""
@@ -55,7 +49,7 @@ class Label:
 
 
 def ranked(
-    cosines: np.ndarray | Tensor,
+    cosines: Cosines,
     labels: Sequence[str],
     calibration: Calibration | None,
     threshold: float | None = None,
@@ -81,6 +75,35 @@ def ranked(
         found.sort(key=lambda one: ((one.probability or 0.0) if own else 0.0, one.cosine), reverse=True)
         scores.append([one for one in found if threshold is None or (one.probability or 0.0) >= threshold])
     return scores
+
+
+def templates_of(prompts: str | Sequence[str]) -> list[str]:
+    """Return one template or several as a list."""
+    return [prompts] if isinstance(prompts, str) else list(prompts)
+
+
+def rule_of(
+    calibration: Calibration | None, prompts: str | Sequence[str], threshold: float | None
+) -> Calibration | None:
+    """Return the calibration for labels in prompts; None if there is none, or it was fitted with other prompts.
+
+    Raises:
+        ValueError: there is a threshold, and the model has no probability of each label by itself.
+    """
+    templates = templates_of(prompts)
+    rule = None if calibration is None else calibration.of_prompts(templates)
+    if threshold is None:
+        return rule
+    if not 0 <= threshold <= 1:
+        raise UserError(f"a threshold is a probability from 0 to 1, got {threshold:g}")
+    if calibration is not None and rule is None:
+        raise UserError(
+            f"the calibration was fitted with the prompts {list(calibration.prompts)}, not with {templates}, so "
+            "there are no probabilities; use those, or fit it again with `slap calibrate --prompts`"
+        )
+    if rule is None or not rule.independent:
+        raise UserError(f"a threshold needs a probability of each label by itself: {UNCALIBRATED}")
+    return rule
 
 
 def check_labels(labels: Sequence[str]) -> None:

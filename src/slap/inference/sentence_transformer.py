@@ -29,15 +29,16 @@ from slap.audio.level import Level
 from slap.audio.recordings import Audio
 from slap.audio.scan import is_audio
 from slap.core.errors import MissingDependencyError, UserError
+from slap.core.merging import merge
 from slap.core.packed import Packed
-from slap.core.windows import hop_of, merge, window_weights, windows
-from slap.inference.embedder import BATCH_SECONDS
+from slap.core.windows import hop_of, window_weights, windows
+from slap.inference.embedding import tensors
 from slap.inference.jobs import samples_of
 from slap.inference.load import load
 from slap.inference.model import Model
 from slap.inference.network_backend import NetworkBackend
 from slap.inference.saved_model import save
-from slap.inference.stream import blocks_of, note_of, opened
+from slap.inference.stream import BATCH_SECONDS, blocks_of, note_of, opened
 
 try:
     from sentence_transformers import SentenceTransformer
@@ -140,7 +141,7 @@ class AudioText(InputModule):
             raise UserError(f"{stream.name} holds no samples")
         if note := note_of(stream, level):
             log.warning("%s: %s", stream.name, note)
-        return torch.cat(blocks)
+        return torch.cat(tensors(blocks))
 
     def forward(self, features: dict[str, Tensor | Any], **_: Any) -> dict[str, Tensor | Any]:
         """Embed a batch; its `sentence_embedding` is (B, E) or (C, E)."""
@@ -160,8 +161,8 @@ class AudioText(InputModule):
         owner = [index for index, own in enumerate(spans) for _ in own]
         at_once = max(1, batch // max(map(len, clips)))
         parts = [self.backend.embed(clips[place : place + at_once]) for place in range(0, len(clips), at_once)]
-        place = {"device": waves.device}
-        return merge(torch.cat(parts), torch.tensor(owner, **place), torch.tensor(weights, **place))
+        device = waves.device
+        return merge(torch.cat(parts), torch.tensor(owner, device=device), torch.tensor(weights, device=device))
 
     def save(self, output_path: str, *_: Any, safe_serialization: bool = True, **__: Any) -> None:
         """Write the model into a folder that `slap.load` reads, too.

@@ -16,7 +16,7 @@ from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.core.windows import window_weights
 from slap.inference.graph_record import GraphRecord
-from slap.inference.scores import PROMPTS, Score, check_labels, check_texts, ranked
+from slap.inference.scores import PROMPTS, Score, check_labels, check_texts, ranked, rule_of, templates_of
 from slap.inference.stream import BATCH_SECONDS, NotFiniteError, Span, StreamItem, WindowJob, in_order, results, run
 from slap.metrics.zero_shot import class_prompts
 from slap.nn.tokenizer import Tokenizer
@@ -101,6 +101,7 @@ class OnnxModel:
         audio: Audio | Iterable[Audio],
         labels: Sequence[str],
         prompts: str | Sequence[str] = PROMPTS,
+        threshold: float | None = None,
         *,
         batch: bool = False,
         channels: bool = False,
@@ -111,24 +112,28 @@ class OnnxModel:
             audio: the recordings.
             labels: K different ones.
             prompts: templates with `{label}`; of several, a label's embedding is the mean direction.
+            threshold: the least probability of a label, 0 to 1, so that a recording may have none of the labels, `[]`;
+                None ranks all labels.
             batch: each row of the one array that is passed is a recording.
             channels: two axes of an array are channels and samples, however many channels there are.
 
         Raises:
-            ValueError: no label, or one twice, or a prompt without `{label}`.
+            ValueError: no label, or one twice, or a prompt without `{label}`; a threshold for a model without
+                probabilities of each label by itself.
             AudioError: one of the recordings cannot be used.
         """
-        directions = self.embed_labels(labels, prompts)
+        directions, rule = self.embed_labels(labels, prompts), rule_of(self.calibration, prompts, threshold)
         found = in_order(self._stream(audio, batch, channels))
         if not found:
             return []
-        ranks = ranked(np.stack(results(found)) @ directions.T, labels, self.calibration)
+        embeddings: list[np.ndarray] = results(found)
+        ranks = ranked(np.stack(embeddings) @ directions.T, labels, rule, threshold)
         return [[] if item.silent else rank for item, rank in zip(found, ranks, strict=True)]
 
     def embed_labels(self, labels: Sequence[str], prompts: str | Sequence[str] = PROMPTS) -> np.ndarray:
         """Embed labels within prompts, (K, E); see `classify`."""
         check_labels(labels)
-        groups = class_prompts(labels, [prompts] if isinstance(prompts, str) else list(prompts))
+        groups = class_prompts(labels, templates_of(prompts))
         flat = self.embed_text([prompt for group in groups for prompt in group])
         return np.stack([unit(part.mean(0)) for part in np.split(flat, len(groups))])
 

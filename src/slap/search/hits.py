@@ -103,8 +103,9 @@ def groups_of(matches: Iterable[WindowMatch], alike: float | None) -> list[Group
         group = None
         if alike is not None:
             group = contents.get(match.row.hash)
-            near = np.flatnonzero(vectors.held @ match.row.vector >= alike) if group is None and groups else []
-            group = groups[near[0]] if len(near) else group
+            if group is None and groups:
+                near = np.flatnonzero(vectors.held @ match.row.vector >= alike)
+                group = groups[near[0]] if len(near) else None
         if group is None:
             groups.append(Group(match))
             vectors.add(match.row.vector)

@@ -17,9 +17,10 @@ from torch import Tensor
 from slap.audio.player_clock import on_clock
 from slap.audio.reader import AudioError, AudioFile
 from slap.core.errors import UserError
-from slap.inference.embedder import BATCH_SECONDS
+from slap.inference.embedding import tensors
 from slap.inference.jobs import no_likelihoods
 from slap.inference.model import Model
+from slap.inference.stream import BATCH_SECONDS
 from slap.search.hits import Hit
 from slap.search.indexed_file import open_indexed
 from slap.search.query import Index
@@ -115,4 +116,4 @@ def _window(index: Index, hit: Hit) -> Tensor:
         open_indexed(Path(index.metadata.folder), rows[0]) as file,
         AudioFile(file, hit.path) as sound,
     ):
-        return torch.cat(list(on_clock(sound, index.model.sample_rate, hit.start, hit.end)))
+        return torch.cat(tensors(list(on_clock(sound, index.model.sample_rate, hit.start, hit.end))))
