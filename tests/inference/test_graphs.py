@@ -88,6 +88,7 @@ def network(exported):
         {"fill": "mean"},
         {"level": "rms"},
         {"level": "rms_feature"},
+        {"clip_times": True},
     ],
     ids=lambda options: next(iter(options)),
 )
@@ -96,6 +97,8 @@ def test_one_clip_by_itself_is_the_packed_encoder(options):
     network = SLAP(audio=audio, text={"name": "transformer", "size": "nano", "vocab_size": 300}).eval()
     if network.audio.level_embedding is not None:
         torch.nn.init.ones_(network.audio.level_embedding)
+    if network.audio.clip_times is not None:
+        torch.nn.init.normal_(network.audio.clip_times.project.weight)
     side = Side(network.audio.graph(), network.audio_pool)
     for clip in sounds():
         with torch.no_grad():
@@ -114,6 +117,15 @@ def test_onnx_text(exported, network):
     for tokens in [*texts(320), *network.text.tokenize(["a dog barks", ""]).unpack()]:
         (found,) = session.run(["text_embedding"], {"tokens": tokens.numpy()})
         np.testing.assert_allclose(found, text_embedded(network, tokens), rtol=0, atol=1e-4)
+
+
+def test_one_text_with_absolute_positions_is_the_packed_encoder():
+    text = {"name": "transformer", "size": "nano", "vocab_size": 300, "absolute_positions": True}
+    network = SLAP(audio={"name": "transformer", "size": "nano"}, text=text).eval()
+    side = Side(network.text.graph(), network.text_pool)
+    for tokens in (text[: network.text.max_tokens] for text in texts(300)):
+        with torch.no_grad():
+            torch.testing.assert_close(side(tokens), text_embedded(network, tokens), rtol=0, atol=1e-5)
 
 
 def test_programs_run_without_the_library(exported, network, tmp_path):
