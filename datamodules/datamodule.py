@@ -6,6 +6,7 @@ A batch holds B clips with C captions; see `slap.core.batch.Batch`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.datamodules.audio.decode import LARGEST, MEGABYTE
 from slap.datamodules.augment import augmentations
+from slap.datamodules.augment.base import RandomTransform
 from slap.datamodules.bad_clips import BadClipLog
 from slap.datamodules.batches import evaluation_batches, train_batches
 from slap.datamodules.captions.augment import AugmentSpec
@@ -260,10 +262,12 @@ class AudioTextData(LightningDataModule):
         self._loaders.clear()
 
     def captions(self) -> Iterator[str]:
-        """Yield the captions of the training manifests, each once, lazily; a tokenizer learns from them."""
-        if self._stream is not None:
-            return self._stream.captions()
-        return captions_of(self._splits.clips("train"))
+        """Yield the captions of the training manifests, each once, lazily; a tokenizer learns from them.
+
+        Examples of the captions that transforms write follow.
+        """
+        own = self._stream.captions() if self._stream is not None else captions_of(self._splits.clips("train"))
+        return chain(own, *(one.captions() for one in self.transforms if isinstance(one, RandomTransform)))
 
     def labels(self, task: str) -> Labels:
         """Return the labels of a task that each training clip has; a classification head learns its classes so."""

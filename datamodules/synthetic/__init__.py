@@ -28,7 +28,7 @@ from slap.datamodules.datamodule import AudioTextData
 from slap.datamodules.manifests.clip import Clip, write_manifest
 from slap.datamodules.synthetic.held_out import held_out_clips
 from slap.datamodules.synthetic.singles import SINGLES, write_single
-from slap.datamodules.synthetic.words import PROMPT, TASK, scene_captions, scene_words, training_captions
+from slap.datamodules.synthetic.words import PROMPT, TASK, scene_words, training_captions
 
 VERSION = 2
 """Version of the corpus; raise it when the same arguments give another corpus, so that older ones are replaced."""
@@ -85,15 +85,6 @@ class SyntheticData(AudioTextData):
     def prepare_data(self) -> None:
         """Write the corpus; Lightning calls this once per machine."""
         write_corpus(self.folder, *self.clips, self.seed)
-
-    def captions(self) -> Iterator[str]:
-        """Yield the captions of the training clips, and as many of random scenes; a tokenizer learns from them.
-
-        The manifest has captions of single sounds alone, without the words for order, number and overlap.
-        """
-        singles = list(super().captions())
-        yield from singles
-        yield from scene_captions(len(singles), random.Random(self.seed))
 
 
 def _with_words(augment: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Mapping[str, Any] | None]:
