@@ -9,6 +9,7 @@ from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -289,6 +290,13 @@ def without_uncaptioned(clips: Clips, bad: list[BadClip], detail: str = "the cli
         cut = clips.cut(number)
         bad.append(BadClip(cut.id, "caption", detail, cut.custom["where"], cut.custom["where"]))
     return ClipSubset(clips, np.setdiff1d(np.arange(len(clips)), clips.uncaptioned))
+
+
+def plan_of(path: Path, clips: Clips) -> dict[str, Any]:
+    """Return what identifies a manifest and its clips, whatever the time and the machine, for the plan of parts."""
+    content = blake2b(clips.keys.tobytes() + clips.durations.tobytes(), digest_size=16).hexdigest()
+    size = {"bytes of manifest": path.stat().st_size} if path.is_file() else {}
+    return {"manifest": str(path.resolve()), "clips": len(clips), "ids and durations": content, **size}
 
 
 def concatenated(arrays: Sequence[np.ndarray], kind: type) -> np.ndarray:
