@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slap.core.errors import UserError
-from slap.core.parts import Part, parts_folder
+from slap.core.parts import Part, has_parts, parts_folder
 
 
 def add_parts(parser: Any) -> None:
@@ -38,8 +38,8 @@ def refuse_beside_parts(out: Path) -> None:
     Raises:
         UserError: there is a folder of its parts.
     """
-    folder = parts_folder(out)
-    if folder.is_dir():
+    if has_parts(out):
+        folder = parts_folder(out)
         raise UserError(
             f"{folder} holds parts of {out}: go on with --part, put them together with --merge, or remove that folder"
         )

@@ -171,9 +171,9 @@ class Parts:
             begun = [part for part in missing if part in there]
             more = f" ({', '.join(map(str, begun))} begun, not complete)" if begun else ""
             raise UserError(
-                f"{self.folder} lacks part{'s' * (len(missing) > 1)} {', '.join(map(str, missing))}{more}; run the same "
-                f"command with --part {missing[0]} in place of --merge, or submit the array again with the numbers "
-                f"{','.join(str(part.number) for part in missing)}"
+                f"{self.folder} lacks part{'s' * (len(missing) > 1)} {', '.join(map(str, missing))}{more}; run the "
+                f"same command with --part {missing[0]} in place of --merge, or submit the array again with the "
+                f"numbers {','.join(str(part.number) for part in missing)}"
             )
         return [
             DonePart(part, folder, read_json(folder / DONE)) for part in every if (folder := self.folder / part.folder)
@@ -212,6 +212,12 @@ class Parts:
 def parts_folder(out: Path) -> Path:
     """Return the folder of the parts of an output."""
     return out.with_name(f"{out.name}.parts")
+
+
+def has_parts(out: Path) -> bool:
+    """Return True if parts of an output were begun."""
+    folder = parts_folder(out)
+    return folder.is_dir() and any(FOLDER.fullmatch(path.name) for path in folder.iterdir())
 
 
 @contextmanager
