@@ -117,32 +117,6 @@ class ClipNames:
         return self._origins
 
 
-class InMemoryClips(Clips):
-    """Clips in memory.
-
-    Args:
-        cuts: the clips.
-        names: their lasting names; None are their ids.
-    """
-
-    def __init__(self, cuts: Sequence[Cut], names: Sequence[str] | None = None) -> None:
-        self.cuts = cuts
-        self.durations = np.array([cut.duration for cut in cuts], dtype=np.float64)
-        self.keys = np.array([key_of(cut.id) for cut in cuts], dtype=np.int64)
-        self.lasting = self.keys if names is None else np.array([key_of(name) for name in names], dtype=np.int64)
-        self.tasks = tuple(sorted({task for cut in cuts for task in cut.custom.get("labels", {})}))
-        self.uncaptioned = np.array([i for i, cut in enumerate(cuts) if not cut.supervisions], dtype=np.int64)
-
-    def cut(self, number: int) -> Cut:
-        """Return the clip of a number."""
-        return self.cuts[number]
-
-    def origins(self) -> np.ndarray:
-        """Return the origins of the clips."""
-        found = [(key, number) for number, cut in enumerate(self.cuts) for key in origin_keys(cut)]
-        return np.array(found, dtype=np.int64).reshape(-1, 2)
-
-
 class ClipSubset(Clips):
     """A subset of other clips, in any order.
 

@@ -88,6 +88,7 @@ def read_headers(
         few = list(islice(items, FEW))
         for item, line in _read(chain(few, items), path_of, workers if len(few) == FEW else 0, line_of):
             file.write(json.dumps(line).encode() + b"\n")
+            file.flush()  # a process that is killed loses nothing
             yield item, parsed(line)
 
 

@@ -25,9 +25,9 @@ def add_parts(parser: Any) -> None:
     )
 
 
-def _part(text: str) -> Part:
+def _part(text: str | Part) -> Part:
     try:
-        return Part.of(text)
+        return Part.of(str(text))  # jsonargparse asks again with what it got
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
