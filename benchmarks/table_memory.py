@@ -77,7 +77,7 @@ def main() -> None:
             os.waitpid(child, 0)
     print(
         f"{asked.rows} rows: opened in {opening:.1f} s, {opened - before:.0f} MB; with {asked.workers} workers that "
-        f"read {asked.share:.0%} of them, {total:.0f} MB together (PSS), {asked.rows * asked.share / reading:.0f} clips/s"
+        f"read {asked.share:.0%} of them, {total:.0f} MB in all (PSS), {asked.rows * asked.share / reading:.0f} clips/s"
     )
 
 
