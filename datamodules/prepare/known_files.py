@@ -38,7 +38,7 @@ def _number(content: bytes) -> int:
 
 
 class KnownFiles:
-    """What is known of files that were read before.
+    """Sizes and ends of files that were read before, by fingerprints of their paths.
 
     Args:
         rows: for each file the fingerprint of its path, its size and that of its ends.
