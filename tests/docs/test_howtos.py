@@ -5,7 +5,11 @@ import gzip
 import json
 import os
 import re
+import shutil
 import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -122,6 +126,38 @@ def test_the_shards_stand_for_the_manifest(folder):
     assert main(pack[1:]) == 0
     ids = [cut.id.lstrip("/") for cut in read_manifest("train.csv")]  # no file in a tar begins with a slash
     assert [cut.id for cut in read_manifest("train_shards")] == ids
+
+
+def test_packing_in_parts_by_commands_by_ray_and_by_slurm(folder, monkeypatch):
+    page = pages.Page("docs/howto/parts.md")
+    for command in page.commands("slap pack train.csv")[:3]:
+        assert main(command[1:]) == 0
+    shards = {path.name: path.read_bytes() for path in (folder / "train_shards").iterdir()}
+    shutil.rmtree(folder / "train_shards")
+    monkeypatch.setattr(subprocess, "run", lambda command, check: int(check and main(command[1:])))
+    remote = SimpleNamespace(remote=lambda **_: lambda task: SimpleNamespace(remote=task), get=list)
+    monkeypatch.setitem(sys.modules, "ray", remote)
+    (block,) = page.blocks("python")
+    exec(compile(block.replace("PARTS = 64", "PARTS = 2").replace('"16"', '"1"'), "parts.md", "exec"), {})
+    assert {path.name: path.read_bytes() for path in (folder / "train_shards").iterdir()} == shards
+
+
+def test_the_script_of_the_array_job_runs_its_part(folder):
+    script = Path(__file__).parents[2] / "docs/howto/array.sh"
+    (folder / "srun").write_text('#!/bin/sh\necho "$@"\n')
+    (folder / "srun").chmod(0o755)
+    variables = {"PATH": f"{folder}:{os.environ['PATH']}", "SLURM_CPUS_PER_TASK": "16", "SLURM_ARRAY_TASK_ID": "3"}
+    done = subprocess.run(["bash", str(script)], env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[1:] == [
+        "slap",
+        "pack",
+        "train.jsonl.gz",
+        "train_shards",
+        "--workers",
+        "16",
+        "--part",
+        "3/64",
+    ]
 
 
 def test_the_tokenizer_command(folder):

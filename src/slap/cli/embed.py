@@ -9,6 +9,11 @@ of an input that is not named, nothing is done, unless with --prune. Columns: id
 the path), path, start, duration, seconds, size, mtime_ns, embedding. Several devices and nodes work through Lightning's
 predict: start it as any Lightning program, e.g. by `srun`; all must see the file OUT.
 
+The tasks of an array job embed a part of the inputs each, and one command puts the parts together:
+
+    slap embed exported train.jsonl.gz --out emb.parquet --part 3/64
+    slap embed exported train.jsonl.gz --out emb.parquet --merge
+
 Silent files, and files that were cut short, have rows too; they are listed on stderr when they are embedded.
 
 Exit status: 0 done; 3 done, but for files that are listed on stderr; 2 nothing was done; 130 interrupted, the same
@@ -37,6 +42,7 @@ from slap.cli.options import (
     load,
     tell,
 )
+from slap.cli.parts import add_parts, refuse_beside_parts
 from slap.core.errors import MissingDependencyError, UserError, printable
 from slap.core.units import EmbeddingType
 
@@ -78,6 +84,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="number type of the column `embedding`; int8 takes a quarter of the bytes, see docs/howto/export.md "
         "(default: float32)",
     )
+    add_parts(parser)
     add_batch(parser)
     add_dtype(parser)
     add_weights(parser)
@@ -93,6 +100,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--devices and --num-nodes must be 1 or more: {arguments.devices}, {arguments.num_nodes}")
     if find_spec("pyarrow") is None:
         raise MissingDependencyError("tables of embeddings need pyarrow: pip install 'slap-audio[embed]'")
+    if arguments.part or arguments.merge:
+        return _in_parts(arguments)
+    refuse_beside_parts(out)
     from slap.cli.inputs import inputs
 
     failed: list[tuple[str, str]] = []
@@ -105,15 +115,32 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             table, known = _embed(arguments, items)
     except KeyboardInterrupt:
-        print("slap: interrupted; finished embeddings are kept, the same command goes on", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted()
     return _finish(arguments, table, items, known, failed) if table.process == 0 else 0
+
+
+def _in_parts(arguments: argparse.Namespace) -> int:
+    """Do one part, or put the parts together."""
+    from slap.cli.embed_parts import embed_one_part, merge_embedded_parts
+
+    try:
+        if arguments.part:
+            return embed_one_part(arguments)
+    except KeyboardInterrupt:
+        return _interrupted()
+    return _report(arguments, *merge_embedded_parts(arguments))
+
+
+def _interrupted() -> int:
+    print("slap: interrupted; finished embeddings are kept, the same command goes on", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _embed(arguments: argparse.Namespace, items: list[Input]) -> tuple[EmbeddingTable, int]:
     """Embed the new inputs on one device; return the table, and the number of inputs that it had before."""
     from tqdm import tqdm
 
+    from slap.inference.embedding_parts import groups
     from slap.inference.embedding_table import EmbeddingTable, embed_plan
 
     model = load(arguments)
@@ -124,9 +151,10 @@ def _embed(arguments: argparse.Namespace, items: list[Input]) -> tuple[Embedding
     plan = embed_plan(items, known)
     with tqdm(total=len(plan.todo), unit=" files", disable=None, file=sys.stderr) as bar:
         try:
-            audio = [item.audio for item in plan.todo]
-            found = model.stream(audio, arguments.batch_seconds, dim=table.dim, dtype=table.dtype)
-            table.add_all(plan.todo, found, bar.update)
+            for _, group in groups(plan.todo):
+                audio = [item.audio for item in group]
+                found = model.stream(audio, arguments.batch_seconds, dim=table.dim, dtype=table.dtype)
+                table.add_all(group, found, bar.update)
         finally:
             table.flush()
     return table, plan.done
@@ -164,7 +192,17 @@ def _finish(
     """Put the table together, and report; return the exit status."""
     unread, notes = table.merge(items)
     rows = len(items) - len(unread)
-    failed = [*failed, *unread]
+    return _report(arguments, table, rows, [*failed, *unread], notes, known)
+
+
+def _report(
+    arguments: argparse.Namespace,
+    table: EmbeddingTable,
+    rows: int,
+    failed: list[tuple[str, str]],
+    notes: list[tuple[str, str]],
+    known: int = 0,
+) -> int:
     if arguments.json:
         done = {"out": str(table.out), "rows": rows, "embedded": rows - known}
         told = {"failed": as_records(failed, "error"), "notes": as_records(notes, "note")}

@@ -142,10 +142,21 @@ class EmbeddingTable:
             progress()
 
     def _add(self, item: Input, seconds: float, embedding: Tensor) -> None:
-        row = {"id": item.id, **state_of(item), "seconds": seconds, "embedding": embedding.tolist()}
-        self._rows.append(row)
+        self._rows.append(_row(item, seconds, embedding))
         if len(self._rows) >= ROWS or time.monotonic() - self._written > SECONDS:
             self.flush()
+
+    def add_group(
+        self, items: list[Input], found: Iterable[StreamItem[Tensor]], path: Path
+    ) -> dict[str, list[tuple[str, str]]]:
+        """Write the rows of some inputs, in their order, to an Arrow file; return what there is to tell, by name."""
+        results = sorted(found, key=lambda result: result.index)
+        good = [(items[one.index], one) for one in results if one.result is not None]
+        with atomic_write(path, "wb", sync=False) as file, pa.ipc.new_file(file, self.schema) as writer:
+            rows = [_row(item, one.seconds, one.result) for item, one in good]
+            writer.write_table(pa.Table.from_pylist(rows, self.schema))
+        failed = [(items[one.index].id, str(one.error)) for one in results if one.result is None]
+        return {FAILED: failed, NOTES: [(items[one.index].id, one.note) for one in results if one.note]}
 
     def flush(self) -> None:
         """Write the rows, errors and notes that are held."""
@@ -176,9 +187,7 @@ class EmbeddingTable:
         place = {name: i for i, name in enumerate(whole["id"].to_pylist())}  # the newest row of an id stands last
         bad = dict(failed)
         order = [place[item.id] for item in items if item.id in place and item.id not in bad]
-        with atomic_write(self.out, "wb") as file, pq.ParquetWriter(file, self.schema) as writer:
-            for start in range(0, len(order), ROWS):
-                writer.write_table(whole.take(order[start : start + ROWS]))
+        write_rows(self.out, self.schema, (whole.take(order[at : at + ROWS]) for at in range(0, len(order), ROWS)))
         del whole, tables
         self._remove_parts()
         return failed, notes
@@ -228,6 +237,28 @@ class EmbeddingTable:
             for line in path.read_text(encoding="utf-8").splitlines()
         ]
         return list(dict(map(tuple, lines)).items())  # a name twice counts once
+
+
+def write_rows(out: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
+    """Write a table whose bytes depend on its rows alone, not on the pieces that they come in.
+
+    Returns:
+        The number of rows.
+    """
+    total, held = 0, schema.empty_table()
+    with atomic_write(out, "wb") as file, pq.ParquetWriter(file, schema) as writer:
+        for table in tables:
+            held = pa.concat_tables([held, table])
+            while len(held) >= ROWS:
+                writer.write_table(held.slice(0, ROWS).combine_chunks())
+                total, held = total + ROWS, held.slice(ROWS)
+        if len(held):
+            writer.write_table(held.combine_chunks())
+    return total + len(held)
+
+
+def _row(item: Input, seconds: float, embedding: Tensor) -> dict[str, object]:
+    return {"id": item.id, **state_of(item), "seconds": seconds, "embedding": embedding.tolist()}
 
 
 def _opened(path: Path) -> pq.ParquetFile:
