@@ -70,7 +70,7 @@ layers: build/installed
 wheel: .venv/installed
 	rm -rf build/lib build/wheel dist
 	$(BIN)/python -m build --wheel --outdir dist . > /dev/null
-	$(BIN)/pip install --quiet --no-deps --target build/wheel dist/*.whl
+	$(BIN)/pip install --quiet --no-deps --target build/wheel dist/slap_audio-*.whl
 	$(BIN)/python .ci/check_wheel.py build/wheel
 
 # The documentation, in build/docs; a warning is an error.
@@ -78,13 +78,17 @@ docs: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going --jobs 2 \
 	    -d build/doctrees docs build/docs
 
-# The source archive, and the wheel from it, which therefore holds all that a wheel is built from.
+# The source archive, and the wheel from it, which therefore holds all that a wheel is built from; and the wheel of
+# slap-onnx, a part of the same sources, which must run without torch.
 package: .venv/installed
-	rm -rf build/lib build/wheel dist
+	rm -rf build/lib build/wheel build/onnx packages/slap-onnx/build dist
 	$(BIN)/python -m build --outdir dist . > /dev/null
+	$(BIN)/python -m build --wheel --outdir dist packages/slap-onnx > /dev/null
 	$(BIN)/twine check --strict dist/*
-	$(BIN)/pip install --quiet --no-deps --target build/wheel dist/*.whl
+	$(BIN)/pip install --quiet --no-deps --target build/wheel dist/slap_audio-*.whl
 	$(BIN)/python .ci/check_wheel.py build/wheel
+	$(BIN)/pip install --quiet --no-deps --target build/onnx dist/slap_onnx-*.whl
+	$(BIN)/python .ci/check_onnx_wheel.py build/onnx
 
 # Everything that is published; CONTRIBUTING.md says how.
 release: package docs

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import torch
 from lhotse import AudioSource, MonoCut, Recording
 from torchaudio.functional import resample
 
@@ -32,7 +31,7 @@ Guise = Callable[[np.ndarray, int, np.random.Generator], tuple[np.ndarray, int, 
 
 def at(rate: int) -> Guise:
     """Resample."""
-    return lambda x, was, _: (resample(torch.from_numpy(x), was, rate).numpy(), rate, ".flac", {})
+    return lambda x, was, _: (resample(x, was, rate), rate, ".flac", {})
 
 
 def noise(decibel: float) -> Guise:

@@ -128,8 +128,8 @@ def read(path: Path, start: float = 0.0, duration: float | None = None) -> tuple
     """Read (T, C) at the file's own rate, and return it with the rate."""
     with AudioFile(path) as file:
         own = file.header.rate
-        parts = file.blocks(own, start, duration, mix=lambda block: torch.from_numpy(block.T.copy()))
-        return torch.cat(list(parts), -1).numpy().T, own
+        parts = file.blocks(own, start, duration, mix=lambda block: block.T.copy())
+        return np.concatenate(list(parts), -1).T, own
 
 
 def compare(found: Outcome, samples: np.ndarray, right: np.ndarray) -> None:

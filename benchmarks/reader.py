@@ -138,7 +138,7 @@ def sounds(audio: Path | None, seconds: float, number: int) -> Iterator[np.ndarr
         for _ in range(number):
             parts: list[np.ndarray] = []
             while sum(map(len, parts)) < frames:
-                parts.append(read(files[rng.integers(len(files))], 44_100).numpy())
+                parts.append(read(files[rng.integers(len(files))], 44_100))
             yield np.concatenate(parts)[:frames]
         return
     for _ in range(number):

@@ -1,10 +1,14 @@
 """Searching an index: how long exact and approximate search take, and how much the approximate one finds.
 
     python benchmarks/search.py --windows 100000 1000000 --update
+    python benchmarks/search.py --table embeddings.parquet --dim 128 64 --dtype float32 int8
 
 Embeddings are synthetic, of length 1: `clustered` ones lie around 2,000 centers of 64 effective dimensions, as those of
 a trained model roughly do; `uniform` ones have no structure at all, the worst case of any approximate index. Queries
 are further draws. Recall is the share of the 10 nearest windows, by `exact_topk`, that the approximate index gives.
+
+With --table, embeddings are those of a table that `slap embed` wrote, and recall is that of smaller ones, exactly
+searched, against all dimensions in float32. Every Nth row is a query.
 
 N windows, Q queries, E dimensions.
 """
@@ -20,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import torch
 from exact_topk import topk
 from results import keep
@@ -27,6 +32,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from slap.audio.scan import file_id
+from slap.core.compact import leading
+from slap.core.units import EmbeddingType
 from slap.search.store import APPROXIMATE_FROM, Store, WindowRow
 
 DIM, K, PART = 512, 10, 20_000
@@ -106,6 +113,26 @@ def measure(kind: str, count: int, queries: int) -> dict[str, Any]:
     return result
 
 
+def measure_small(embeddings: Tensor, dim: int, dtype: EmbeddingType, queries: int) -> dict[str, Any]:
+    """Measure an index of the leading dimensions of embeddings, (N, E), in a number type."""
+    asked = torch.arange(0, len(embeddings), max(1, len(embeddings) // queries))
+    rest = torch.ones(len(embeddings), dtype=torch.bool)
+    rest[asked] = False
+    held = embeddings[rest]
+    oracle = topk(embeddings[asked], [held], K).items.tolist()
+    with tempfile.TemporaryDirectory() as folder:
+        store, rows = Store(Path(folder), dim, dtype=dtype), []
+        for number, vector in enumerate(leading(held, dim).numpy()):
+            name = f"{number:032x}"
+            rows.append(
+                WindowRow(file_id(name), name, 1.0, 5.0 * (number % 3), 1.0, 1, 1, f"{number // 3:032x}", "m", vector)
+            )
+        store.replace([], rows, [])
+        found, seconds = queries_of(store, leading(embeddings[asked], dim), True)
+    row = {"dim": dim, "dtype": dtype, "windows": len(held), "bytes": dim * (1 if dtype == "int8" else 4)}
+    return {**row, "exact_ms": 1000 * statistics.median(seconds), "recall": recall(found, oracle)}
+
+
 def recall(found: list[list[int]], oracle: list[list[int]]) -> float:
     """Share of the K nearest that were found."""
     return sum(len({*some} & {*right}) for some, right in zip(found, oracle, strict=True)) / (K * len(oracle))
@@ -117,9 +144,21 @@ def main() -> None:
     parser.add_argument("--windows", type=int, nargs="+", default=[APPROXIMATE_FROM], help="(default: %(default)s)")
     parser.add_argument("--embeddings", nargs="+", default=["clustered", "uniform"], choices=["clustered", "uniform"])
     parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--table", type=Path, metavar="PARQUET", help="embeddings that `slap embed` wrote")
+    parser.add_argument(
+        "--dim", type=int, nargs="+", metavar="D", help="with --table: leading dimensions (default: all)"
+    )
+    parser.add_argument("--dtype", nargs="+", default=["float32", "int8"], choices=["float32", "int8"])
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures here as JSON")
     parser.add_argument("--update", action="store_true", help="replace the section of RESULTS.md")
     arguments = parser.parse_args()
+    if arguments.table is not None:
+        table = pq.read_table(arguments.table, columns=["embedding"])
+        embeddings = normalize(torch.tensor(table["embedding"].to_pylist(), dtype=torch.float32), dim=1)
+        for dim in arguments.dim or [embeddings.shape[1]]:
+            for dtype in arguments.dtype:
+                print(measure_small(embeddings, dim, dtype, arguments.queries))
+        return
     rows = [measure(kind, n, arguments.queries) for n in arguments.windows for kind in arguments.embeddings]
     keep("search", "Searching an index", ABOUT, rows, arguments.out, arguments.update)
 

@@ -6,21 +6,26 @@ A batch holds B clips with C captions; see `slap.core.batch.Batch`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from lhotse import CutSet
 from lightning.pytorch import LightningDataModule
 
 from slap.core.bad_clip import BadClip
+from slap.core.described import described
 from slap.core.errors import UserError
 from slap.core.units import Seconds
 from slap.datamodules.audio.decode import LARGEST, MEGABYTE
 from slap.datamodules.augment import augmentations
+from slap.datamodules.augment.base import RandomTransform
 from slap.datamodules.bad_clips import BadClipLog
 from slap.datamodules.batches import evaluation_batches, train_batches
 from slap.datamodules.captions.augment import AugmentSpec
+from slap.datamodules.connection import found_by_first, keeps_files, model_of, on_gpu, process_of
+from slap.datamodules.content import content_of
 from slap.datamodules.dataset import EvaluationDataset, Tokenize, TrainDataset
 from slap.datamodules.huggingface.stream_loader import StreamLoader
 from slap.datamodules.huggingface.training import StreamedTraining
@@ -140,6 +145,8 @@ class AudioTextData(LightningDataModule):
     Attributes:
         manifests: paths of the manifests by split.
         restart_changed: whether a run that is continued with other data begins its epoch anew, instead of stopping.
+        hash_audio: whether the content of audio files is compared, besides their sizes, when a run is continued.
+        stream_options: the options, as plain data, that decide what training hears and reads of its clips.
         bad_clips: log of the bad clips met so far.
         columns: as given.
         own_captions_only: whether evaluation takes a caption's own clip alone for right, as published retrieval
@@ -156,9 +163,7 @@ class AudioTextData(LightningDataModule):
         val: Manifests = (),
         test: Manifests = (),
         *,
-        unlabelled: Sequence[str | Path]
-        | str
-        | Path = (),  # a list first: the command line takes it for text otherwise
+        unlabelled: Sequence[str | Path] | str | Path = (),  # a list first, or the command line takes it for text
         unlabelled_share: float = 0.5,
         empty_captions: bool = False,
         max_duration: Seconds = 200.0,
@@ -208,7 +213,10 @@ class AudioTextData(LightningDataModule):
             # Lightning's sign that there is no validation; an empty loader would make it validate on nothing.
             self.val_dataloader = None  # type: ignore[method-assign, assignment]
         self.bad_clips = BadClipLog(max_bad)
-        self.restart_changed = False
+        self.restart_changed = self.hash_audio = False
+        heard = {"caption_fields": caption_fields, "text_augment": text_augment, "augment": augment or {}}
+        heard |= {"transforms": transforms, "max_decoded": max_decoded, "columns": columns}
+        self.stream_options = {name: described(value) for name, value in heard.items()}
         self.own_captions_only, self.columns = False, columns
         self._splits = Splits(groups, self.batching, self.mixture, others, self.limits, self._report, columns)
         streamed = self.mixture, others, in_memory, columns, self.batching, self.limits, self.caption_options.sampler()
@@ -229,7 +237,7 @@ class AudioTextData(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read and check the manifests of a stage, and decode their audio if it is to be held in memory."""
-        if self.trainer is not None and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if self.trainer is not None and keeps_files(self.trainer):
             self.bad_clips.out = Path(self.trainer.default_root_dir)
             self.bad_clips.waiting = stage == "fit"
         needed = self._splits.needed(stage, self._stream is not None)
@@ -246,7 +254,7 @@ class AudioTextData(LightningDataModule):
             if self._stream is None:
                 self._splits.check_fields(self.caption_options.caption_fields)
                 check_learnable(self._splits.clips("train"), self.trainer and self.trainer.lightning_module)
-            if self._process()[0] == 0:
+            if process_of(self.trainer)[0] == 0:
                 train, val, test = map(self._splits.by_manifest, ("train", "val", "test"))
                 warn_of_overlap(train, [*val, *test])
 
@@ -259,10 +267,12 @@ class AudioTextData(LightningDataModule):
         self._loaders.clear()
 
     def captions(self) -> Iterator[str]:
-        """Yield the captions of the training manifests, each once, lazily; a tokenizer learns from them."""
-        if self._stream is not None:
-            return self._stream.captions()
-        return captions_of(self._splits.clips("train"))
+        """Yield the captions of the training manifests, each once, lazily; a tokenizer learns from them.
+
+        Examples of the captions that transforms write follow.
+        """
+        own = self._stream.captions() if self._stream is not None else captions_of(self._splits.clips("train"))
+        return chain(own, *(one.captions() for one in self.transforms if isinstance(one, RandomTransform)))
 
     def labels(self, task: str) -> Labels:
         """Return the labels of a task that each training clip has; a classification head learns its classes so."""
@@ -331,12 +341,13 @@ class AudioTextData(LightningDataModule):
             ValueError: a checkpoint is continued with other data, and `restart_changed` is not set.
         """
         if self._stream is not None:
-            own = self.bad_clips, self._on_gpu(), self._progress, self.restart_changed
-            self._loaders.append(self._stream.loader(self._model(), self._process(), *own))
+            own = self.bad_clips, on_gpu(self.trainer), self._progress, self.restart_changed
+            self._loaders.append(self._stream.loader(self._model(), process_of(self.trainer), *own))
             return self._loaders[-1]
-        drawn = self.caption_options, self.transforms, self.seed
-        dataset, sampler = train_batches(self._splits, self._mono_cuts("train"), self._model(), self._process(), *drawn)
-        self._progress.begin(basis(self._splits.clips("train").lasting, sampler), self.restart_changed)
+        drawn = process_of(self.trainer), self.caption_options, self.transforms, self.seed
+        dataset, sampler = train_batches(self._splits, self._mono_cuts("train"), self._model(), *drawn)
+        known = basis(self._splits.clips("train").lasting, sampler) | self._content()
+        self._progress.begin(known, self.restart_changed)
         sampler.begin_at(self._progress.position)
         self._sampler = sampler
         return self._loader(dataset, sampler, "train")
@@ -355,46 +366,33 @@ class AudioTextData(LightningDataModule):
 
     def _evaluation_loader(self, split: str) -> Loader:
         cuts = self._mono_cuts(split)
-        made = evaluation_batches(self._splits, split, cuts, self._model(), self._process())
+        made = evaluation_batches(self._splits, split, cuts, self._model(), process_of(self.trainer))
         return self._loader(*made, split)
 
     def _loader(
-        self,
-        dataset: TrainDataset | EvaluationDataset,
-        sampler: StepSampler | EvaluationSampler,
-        split: str,
+        self, dataset: TrainDataset | EvaluationDataset, sampler: StepSampler | EvaluationSampler, split: str
     ) -> Loader:
         before, clips = self._splits.bad.get(split, ()), self._splits.clips(split)
         requests = requests_of(sampler, self.num_workers)
         if not self.in_memory:
             requests = fetching_ahead(requests, clips, dataset.numbers, split)
-        loader = Loader(dataset, sampler, self.bad_clips, split, before, self.num_workers, self._on_gpu(), requests)
+        loading = self.num_workers, on_gpu(self.trainer), requests
+        loader = Loader(dataset, sampler, self.bad_clips, split, before, *loading)
         self._loaders.append(loader)
         return loader
-
-    def _on_gpu(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     def _mono_cuts(self, split: str) -> MonoCuts:
         return self._splits.mono_cuts(split, self._model()[0], self.in_memory)
 
+    def _content(self) -> dict[str, str]:
+        """Return the fingerprints of the training clips, for checkpoints; the first process looks for all."""
+        paths = [*self.manifests["train"], *self._splits.unlabelled.manifests.paths]
+        parts, roots = self._splits.clips("train").sources, self.limits.remote_roots
+        return found_by_first(self.trainer, partial(content_of, paths, parts, self.hash_audio, roots))
+
     def _report(self, split: str, bad: list[BadClip]) -> None:
-        if self._process()[0] == 0:  # every process finds the same
+        if process_of(self.trainer)[0] == 0:  # every process finds the same
             self.bad_clips.add(split, bad)
 
     def _model(self) -> tuple[int, Tokenize]:
-        """Return the sample rate and the tokenizer."""
-        if self.trainer is not None:
-            model = self.trainer.lightning_module
-            return model.audio.sample_rate, model.text.tokenize  # type: ignore[union-attr, return-value]
-        if self._connection is None:
-            raise RuntimeError("without a trainer, call connect(sample_rate, tokenize) first")
-        return self._connection
-
-    def _process(self) -> tuple[int, int]:
-        """Return rank and world size."""
-        if self.trainer is not None:
-            return self.trainer.global_rank, self.trainer.world_size
-        if dist.is_available() and dist.is_initialized():
-            return dist.get_rank(), dist.get_world_size()
-        return 0, 1
+        return model_of(self.trainer, self._connection)

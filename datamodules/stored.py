@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from itertools import accumulate
@@ -225,6 +225,11 @@ def digest(values: Array) -> str:
     return values.digest if isinstance(values, Stored) else _hash_of([values])
 
 
+def pieces(values: Array) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield all values of an array in order, each time with the number of the first; at once if they are in memory."""
+    return values.pieces() if isinstance(values, Stored) else iter([(0, values)])
+
+
 def joined(arrays: Sequence[Array], kind: type) -> Array:
     """Concatenate any number of arrays of one kind; a single one is not copied, nor is one that is not in memory."""
     if len(arrays) == 1:
@@ -236,11 +241,8 @@ def joined(arrays: Sequence[Array], kind: type) -> Array:
 
 def places_where(values: Array, condition: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return the numbers of the values for which a condition holds, (m,) int64."""
-    if not isinstance(values, Stored):
-        return np.flatnonzero(condition(values))
-    return np.concatenate(
-        [np.empty(0, np.int64), *(np.flatnonzero(condition(v)) + first for first, v in values.pieces())]
-    )
+    found = [np.flatnonzero(condition(some)) + first for first, some in pieces(values)]
+    return np.concatenate([np.empty(0, np.int64), *found])
 
 
 def sample_of(values: Array, count: int) -> np.ndarray:
@@ -256,8 +258,8 @@ def _read(array: Array, start: int, stop: int) -> np.ndarray:
     return array.read(start, stop) if isinstance(array, Stored) else array[start:stop]
 
 
-def _hash_of(pieces: Any) -> str:
+def _hash_of(arrays: Iterable[np.ndarray]) -> str:
     total = blake2b(digest_size=8)
-    for values in pieces:
+    for values in arrays:
         total.update(np.ascontiguousarray(values).data)
     return total.hexdigest()

@@ -27,6 +27,7 @@ from slap.encoders.sizes import Size
 from slap.encoders.specaugment import SpecAugment
 from slap.model.contracts import AudioEncoder
 from slap.nn.layers import Block, RMSNorm, linear, rotary
+from slap.nn.pooling import LOG_FEATURES, log_features
 from slap.nn.stack import compile_blocks, run_blocks
 
 PATCH = (16, 16)
@@ -65,6 +66,10 @@ class AudioTransformer(AudioEncoder):
         level: what the encoder hears of a clip's loudness: `fixed` leaves it in the spectrogram, `rms` brings each clip
             to the same level, and `rms_feature` adds the level to each patch as a feature of its own. A window of a
             longer clip has its own level.
+        clip_times: add to each patch a learned function of the time since the beginning of its clip and until its end.
+            Rotary positions give only the distances of patches, so what is early or late, and how long a clip is, must
+            otherwise be found from patch to patch (our choice, see docs/log.md). Each window of a longer clip has its
+            own beginning and end.
         checkpointing: recompute blocks in the backward pass instead of keeping their activations.
         compile: compile each block with `torch.compile`, see `slap.nn.stack`. The `compile` of `SLAP` does so for all
             parts of a model.
@@ -90,6 +95,7 @@ class AudioTransformer(AudioEncoder):
         row_embedding: bool | None = None,
         fill: str = "silence",
         level: str = "fixed",
+        clip_times: bool = False,
         checkpointing: bool = False,
         compile: bool = False,  # noqa: A002 - the name that torch.nn.Module uses
     ) -> None:
@@ -118,6 +124,7 @@ class AudioTransformer(AudioEncoder):
         with_rows = size != "base" if row_embedding is None else row_embedding
         self.row_embedding = nn.Parameter(torch.randn(self.rows, shape.width)) if with_rows else None
         self.level_embedding = nn.Parameter(torch.zeros(shape.width)) if level == "rms_feature" else None
+        self.clip_times = ClipTimes(shape.width) if clip_times else None
         self.mask_token = nn.Parameter(torch.randn(shape.width) * 0.02)
         self.blocks = nn.ModuleList(
             Block(shape.width, shape.heads, shape.hidden, window if i % (local + 1) < local else None)
@@ -129,6 +136,8 @@ class AudioTransformer(AudioEncoder):
 
     def patchify(self, audio: Packed) -> Packed:
         """Turn waveforms, (N,), into patches, (N', P), with (time, frequency) positions.
+
+        With `clip_times`, the number of time steps of its clip is a third coordinate of each patch.
 
         The frames of a clip are filled up to whole patches, see `fill`. With the level as a feature, it is one more
         column, (N', P + 1).
@@ -145,7 +154,10 @@ class AudioTransformer(AudioEncoder):
         filled[place] = frames.values
         patches = rearrange(filled, "(n t) (rows f) -> (n rows) (t f)", t=width, rows=self.rows)
         row = torch.arange(self.rows, device=device)
-        positions = torch.stack([steps.index.repeat_interleave(self.rows), row.repeat(steps.total)], 1)
+        coordinates = [steps.index.repeat_interleave(self.rows), row.repeat(steps.total)]
+        if self.clip_times is not None:
+            coordinates.append(lengths[steps.item].repeat_interleave(self.rows))
+        positions = torch.stack(coordinates, 1)
         layout = Layout(lengths * self.rows, tuple(n * self.rows for n in columns))
         if self.level_embedding is not None:
             patches = torch.cat([patches, front_end.level(front_end.mean_square(audio))[layout.item, None]], 1)
@@ -165,13 +177,15 @@ class AudioTransformer(AudioEncoder):
         assert patches.positions is not None
         if self.row_embedding is not None:
             x = x + self.row_embedding[patches.positions[:, 1]].to(x.dtype)
-        rotation = rotary(patches.positions, self.head_width)
+        if self.clip_times is not None:
+            x = x + self.clip_times(patches.positions[:, 0], patches.positions[:, 2]).to(x.dtype)
+        rotation = rotary(patches.positions[:, :2], self.head_width)
         x = run_blocks(self.blocks, x, patches.layout, rotation, self.checkpointing and self.training)
         return patches.replace(self.norm(x))
 
     def graph(self) -> AudioTransformerGraph:
         """Return this encoder for one waveform, (T,) to (N, D)."""
-        added = self.row_embedding, self.level_embedding
+        added = self.row_embedding, self.level_embedding, self.clip_times
         return AudioTransformerGraph(
             self.logmel, self.embed, *added, self.blocks, self.norm, self.head_width, self.patch, self._filling()
         )
@@ -188,6 +202,24 @@ class AudioTransformer(AudioEncoder):
 
     def _filling(self) -> float:
         return self.logmel.silence if self.fill == "silence" else 0.0
+
+
+class ClipTimes(nn.Module):
+    """A learned function of the time since the beginning of a clip and until its end, 0 at first.
+
+    Args:
+        width: D of its output.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(2 * LOG_FEATURES, width, bias=False)
+        nn.init.zeros_(self.project.weight)
+
+    def forward(self, place: Tensor, steps: Tensor) -> Tensor:
+        """Return (N, D) for time steps, (N,), of clips of as many steps as `steps`, (N,), says."""
+        features = torch.cat([log_features(place + 1), log_features(steps - place)], 1)
+        return self.project(features.to(self.project.weight.dtype))
 
 
 def _checked_patch(patch: Sequence[int]) -> tuple[int, int]:

@@ -22,6 +22,7 @@ class AudioTransformerGraph(nn.Module):
         embed: the projection of patches to width D.
         row_embedding: (rows, D), added to the patches of each row, or None.
         level_embedding: (D,), added to all patches in proportion to the clip's level, or None.
+        clip_times: what is added to patches by their time from both ends of the clip, or None.
         blocks: the blocks of the transformer.
         norm: the norm after them.
         head_width: width of an attention head.
@@ -35,6 +36,7 @@ class AudioTransformerGraph(nn.Module):
         embed: nn.Module,
         row_embedding: nn.Parameter | None,
         level_embedding: nn.Parameter | None,
+        clip_times: nn.Module | None,
         blocks: nn.ModuleList,
         norm: nn.Module,
         head_width: int,
@@ -43,7 +45,7 @@ class AudioTransformerGraph(nn.Module):
     ) -> None:
         super().__init__()
         self.logmel, self.embed, self.blocks, self.norm = logmel, embed, blocks, norm
-        self.row_embedding, self.level_embedding = row_embedding, level_embedding
+        self.row_embedding, self.level_embedding, self.clip_times = row_embedding, level_embedding, clip_times
         self.head_width, self.patch, self.filling = head_width, patch, filling
 
     def forward(self, audio: Tensor) -> Tensor:
@@ -59,6 +61,8 @@ class AudioTransformerGraph(nn.Module):
         place = torch.arange(x.shape[0], device=x.device)
         if self.row_embedding is not None:
             x = x + self.row_embedding[place % rows]
+        if self.clip_times is not None:
+            x = x + self.clip_times(place // rows, torch.ones_like(place) * steps)
         rotation = rotary(torch.stack([place // rows, place % rows], 1), self.head_width)
         for layer in self.blocks:
             assert isinstance(layer, Block)

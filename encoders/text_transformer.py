@@ -38,6 +38,8 @@ class TextTransformer(TokenizedTextEncoder):
         tokenizer: path of a sentencepiece model, e.g. from `slap tokenizer`. Default: training learns one.
         max_tokens: maximal number of tokens per caption, the two special ones included; longer captions lose their
             end.
+        absolute_positions: add to each token a learned vector of its place, as CLIP and BERT do, besides rotary
+            positions. What comes first is then learned sooner (our choice, see docs/log.md).
         checkpointing: recompute blocks in the backward pass instead of keeping their activations.
         compile: compile each block with `torch.compile`, see `slap.nn.stack`. The `compile` of `SLAP` does so for all
             parts of a model.
@@ -68,6 +70,7 @@ class TextTransformer(TokenizedTextEncoder):
         vocab_size: int = 8000,
         tokenizer: str | None = None,
         max_tokens: int = 128,
+        absolute_positions: bool = False,
         checkpointing: bool = False,
         compile: bool = False,  # noqa: A002 - the name that torch.nn.Module uses
     ) -> None:
@@ -82,6 +85,8 @@ class TextTransformer(TokenizedTextEncoder):
         self.tokenizer = None if tokenizer is None else self._fitting(SentencePieceTokenizer.load(tokenizer))
         self.embed = nn.Embedding(vocab_size, shape.width)
         nn.init.normal_(self.embed.weight, std=0.02)  # our choice; 0.06 and 0.25 learned as fast
+        place = nn.Parameter(torch.randn(max_tokens, shape.width) * 0.02) if absolute_positions else None
+        self.place_embedding = place
         self.blocks = nn.ModuleList(Block(shape.width, shape.heads, shape.hidden) for _ in range(shape.layers))
         self.norm = RMSNorm(shape.width)
         if compile:
@@ -95,6 +100,8 @@ class TextTransformer(TokenizedTextEncoder):
     def forward(self, tokens: Packed) -> Packed:
         """Encode token ids, (N,), as dense features, (N, D)."""
         x = self.embed(tokens.values)
+        if self.place_embedding is not None:
+            x = x + self.place_embedding[tokens.index].to(x.dtype)
         rotation = rotary(tokens.index[:, None], self.head_width)
         x = run_blocks(self.blocks, x, tokens.layout, rotation, self.checkpointing and self.training)
         return tokens.replace(self.norm(x))
@@ -114,12 +121,15 @@ class TextTransformerGraph(nn.Module):
     def __init__(self, encoder: TextTransformer) -> None:
         super().__init__()
         self.embed, self.blocks, self.norm = encoder.embed, encoder.blocks, encoder.norm
+        self.place_embedding = encoder.place_embedding
         self.head_width = encoder.head_width
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Encode token ids, (N,), as dense features, (N, D)."""
-        x = self.embed(tokens)
-        rotation = rotary(torch.arange(tokens.shape[0], device=tokens.device)[:, None], self.head_width)
+        x, place = self.embed(tokens), torch.arange(tokens.shape[0], device=tokens.device)
+        if self.place_embedding is not None:
+            x = x + self.place_embedding[place]
+        rotation = rotary(place[:, None], self.head_width)
         for layer in self.blocks:
             assert isinstance(layer, Block)
             x = single_clip.block(layer, x, rotation)

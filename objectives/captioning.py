@@ -117,6 +117,17 @@ class Captioning(Objective):
             return greedy(self.decoder, audio, *ends, length)
         return beam_search(self.decoder, audio, *ends, length, decoding.beam, decoding.length_penalty)
 
+    def log_likelihood(self, audio: Packed, tokens: Packed) -> Tensor:
+        """Compute the mean log-likelihood of the tokens of each clip's caption, (B,), in nats; without smoothing.
+
+        Args:
+            audio: (N, D') dense features of B clips.
+            tokens: captions, one per clip, from `model.text.tokenize`.
+        """
+        inputs, targets = shift(tokens)
+        losses = cross_entropy(self.decoder(inputs, audio).float(), targets, reduction="none")
+        return -losses.new_zeros(len(tokens)).index_add(0, inputs.layout.item, losses) / inputs.lengths
+
 
 def shortened(tokens: Packed) -> Layout:
     """Return the layout of captions without their last token, m rows."""

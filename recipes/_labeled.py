@@ -68,9 +68,9 @@ def data(
     manifests: str | None = None,
     fold: int = 1,
     val_fold: int | None = None,
-    train: Sequence[str] = (),
-    val: Sequence[str] = (),
-    test: Sequence[str] = (),
+    train: Sequence[str] | str = (),
+    val: Sequence[str] | str = (),
+    test: Sequence[str] | str = (),
     folded: str | None = None,
     **options: Any,
 ) -> AudioTextData:

@@ -48,9 +48,9 @@ def model(
 def data(
     corpus: CaptionedCorpus | None = None,
     manifests: str | None = None,
-    train: Sequence[str] = (),
-    val: Sequence[str] = (),
-    test: Sequence[str] = (),
+    train: Sequence[str] | str = (),
+    val: Sequence[str] | str = (),
+    test: Sequence[str] | str = (),
     max_duration: float = 640.0,
     **options: Any,
 ) -> AudioTextData:

@@ -65,7 +65,7 @@ def in_training(cut: Cut) -> Found:
 
 def in_use(audio: str | Path | Segment) -> Found:
     try:
-        return torch.cat(list(source(audio, 0, RATE).blocks()))
+        return torch.from_numpy(np.concatenate(list(source(audio, 0, RATE).blocks())))
     except AudioError as error:
         return error.reason
 
@@ -235,7 +235,7 @@ def test_lossy_files_whose_manifest_is_half_a_second_off(tmp_path: Path, suffix:
     """Take them as Lhotse takes them, with zeros for what is not there."""
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, noise(5 * RATE), RATE)
-    whole = AudioFile(path).read(RATE)
+    whole = torch.from_numpy(AudioFile(path).read(RATE))
     samples = len(whole) + round(off * RATE)
     cut = Recording("a", [AudioSource("file", [0], str(path))], RATE, samples, samples / RATE).to_cut()
     assert cut.load_audio().shape == (1, samples)

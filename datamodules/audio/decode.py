@@ -16,7 +16,6 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-import torch
 from lhotse import AudioSource, MonoCut, MultiCut, Recording
 from lhotse.augmentation import AudioTransform, Resample, Speed, Volume
 from lhotse.augmentation import torchaudio as lhotse_resampling
@@ -77,7 +76,7 @@ class CheckedSource(AudioSource):
             file.check_size(file.span(rate, start, duration), max(rate, self.highest), self.largest)
             check_resampling(ratio(own, rate), self.largest, name)
             samples = file.read(rate, start, duration, None if self.mixed else _separate)
-        return samples.reshape(-1, samples.shape[-1]).numpy()
+        return samples.reshape(-1, samples.shape[-1])
 
     def _content(self) -> str | BytesIO:
         """Return the path to open, or the content of memory, or of what is stored in a tar file or a table."""
@@ -104,7 +103,7 @@ class MixedDownSource(AudioSource):
     def load_audio(self, offset: Seconds = 0.0, duration: Seconds | None = None, **_: Any) -> np.ndarray:
         """Read (1, T) float32, the channels of a segment of the cut as one, see `slap.audio.mixing`."""
         cut = self.source if not offset and duration is None else self.source.truncate(offset=offset, duration=duration)
-        return mix(checked(cut, self.largest).load_audio().T, cut.sampling_rate).numpy()[None]
+        return mix(checked(cut, self.largest).load_audio().T, cut.sampling_rate)[None]
 
 
 @dataclass
@@ -113,12 +112,12 @@ class CheckedResample(Resample):
 
     def __call__(self, samples: np.ndarray, *_: Any, **__: Any) -> np.ndarray:
         """Resample (C, T)."""
-        wave = torch.from_numpy(np.ascontiguousarray(samples))
         rate, wanted = self.source_sampling_rate, self.target_sampling_rate
         size = max(round(BLOCK * rate), 1)
-        if 2 * wave.shape[-1] <= 3 * size:
-            return resample(wave, rate, wanted).numpy()
-        return torch.cat([*resampled(iter(wave.split(size, -1)), rate, wanted)], -1).numpy()
+        if 2 * samples.shape[-1] <= 3 * size:
+            return resample(samples, rate, wanted)
+        blocks = (samples[:, start : start + size] for start in range(0, samples.shape[-1], size))
+        return np.concatenate([*resampled(blocks, rate, wanted)], -1)
 
 
 def checked(cut: Cut, largest: int = LARGEST) -> Cut:
@@ -199,9 +198,9 @@ def _before_transforms(recording: Recording) -> tuple[int | None, Seconds | None
     return rate, recording.duration
 
 
-def _separate(block: np.ndarray) -> torch.Tensor:
+def _separate(block: np.ndarray) -> np.ndarray:
     """Return the channels of a block, (n, C), each by itself, (C, n)."""
-    return torch.from_numpy(np.ascontiguousarray(block.T))
+    return np.ascontiguousarray(block.T)
 
 
 # -- memory of resampling ---------------------------------------------------------------------------------------------

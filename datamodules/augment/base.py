@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import ClassVar
 
 from lhotse import CutSet
@@ -40,6 +41,10 @@ class RandomTransform:
         """Return the transformed cuts, in order."""
         batch = list(cuts)
         return CutSet([self._drawn(cut, batch) for cut in batch])
+
+    def captions(self) -> Iterator[str]:
+        """Yield examples of the captions that it writes, for a tokenizer to learn from; most write none."""
+        return iter(())
 
     def transform(self, cut: Cut, rng: random.Random) -> Cut:
         """Return what a cut becomes.

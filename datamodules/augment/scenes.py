@@ -6,7 +6,7 @@ T samples of a scene, E events.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -23,11 +23,14 @@ from slap.datamodules.augment.basic import unlabeled
 from slap.datamodules.augment.scene_events import Event, loudest_event, whole_event
 from slap.datamodules.augment.scene_layout import Layout, lay_out, named, render, segments
 from slap.datamodules.augment.scene_plan import Plan, countable, drawn_plan, simple, twin
-from slap.datamodules.captions.grammar import Words, describe
+from slap.datamodules.captions.grammar import Words, describe, random_captions
 from slap.datamodules.segments import with_field
 
 MENTION = 0.6
 """Probability that the caption of a scene without a twin mentions a length, or a difference of levels."""
+
+EXAMPLES = 2000
+"""Captions for a tokenizer, which learns the connecting words and each sound's from them (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,11 @@ class Scenes(RandomTransform):
             waiting = [cut for cut in waiting if not any(cut is other for other in chosen)]
             made += scenes
         return CutSet(made)
+
+    def captions(self) -> Iterator[str]:
+        """Yield captions of random sounds among `words`, with the words for order, number, length and overlap."""
+        if self.words:
+            yield from random_captions(list(self.words.values()), EXAMPLES, random.Random(self.seed))  # type: ignore[arg-type]
 
     def _partners(self, first: Cut, rng: random.Random, waiting: Sequence[Cut]) -> list[Cut]:
         """Draw other clips for a scene, each with a text of its own."""

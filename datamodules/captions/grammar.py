@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -129,6 +129,28 @@ def describe(steps: Sequence[Step], rng: random.Random) -> str:
     nouns = all(named.nouns() for step in steps for named in step)
     template = rng.choice([text for text in SEQUENCES[len(steps)] if nouns or FOLLOWED not in text])
     return template.format(*(_step(step, rng, FOLLOWED in template) for step in steps))
+
+
+def random_captions(words: Sequence[Words], count: int, rng: random.Random) -> Iterator[str]:
+    """Yield captions of random scenes of one to four sounds, with lengths, counts, levels and overlaps.
+
+    Args:
+        words: of the sounds.
+        count: the number of captions.
+        rng: generator of all that is drawn.
+    """
+    for _ in range(count):
+        named = [_random(one, rng) for one in rng.sample(words, rng.randint(1, min(4, len(words))))]
+        steps: list[Step] = [(one,) for one in named]
+        if len(steps) > 1 and rng.random() < 0.3:
+            steps[:2] = [(named[0], named[1])]
+        yield describe(steps, rng)
+
+
+def _random(words: Words, rng: random.Random) -> Named:
+    if words.plural and rng.random() < 0.35:
+        return Named(words, count=rng.choice(list(NUMBERS)))
+    return Named(words, rng.choice(list(ADJECTIVES)), loudness=rng.choice(("", "", "", "loud", "soft")))
 
 
 def together(step: Step, rng: random.Random, nouns: bool = False) -> str:

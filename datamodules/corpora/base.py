@@ -35,6 +35,7 @@ class Corpus(ABC):
         SPLITS: official names of the official splits; a corpus without splits has the single split "all".
         may_be_cut: True if audio may be shorter than the lists say, as of downloads: segments after its end are
             dropped. Otherwise such a clip is reported as one that lies outside of its file.
+        unpacks: True if `clips` unpacks the audio of all clips, which cannot be done in parts.
         root: folder of the unpacked corpus.
         out: folder to which `slap prepare` writes; a corpus that unpacks audio does so below `out / "audio"`.
         left_out: clips that are in the official list but not in `clips`, by reason; see `leave_out`.
@@ -45,6 +46,7 @@ class Corpus(ABC):
 
     SPLITS: ClassVar[tuple[str, ...]] = ()
     may_be_cut: ClassVar[bool] = False
+    unpacks: ClassVar[bool] = False
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
@@ -96,4 +98,9 @@ def words(label: str) -> str:
 
 
 # Reserved names are options of `slap prepare` itself.
-add_kind("corpus", Corpus, plural="corpora", reserved={"corpus", "out", "splits", "workers", "overwrite", "plugins"})
+add_kind(
+    "corpus",
+    Corpus,
+    plural="corpora",
+    reserved={"corpus", "out", "splits", "workers", "overwrite", "plugins", "part", "merge"},
+)

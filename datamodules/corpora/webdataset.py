@@ -42,6 +42,8 @@ class WebDataset(Corpus):
         name: name of the corpus, for ids and reports; None is that of ROOT.
     """
 
+    unpacks = True
+
     def __init__(
         self,
         root: Path,

@@ -37,9 +37,9 @@ A filter may follow the path: `all.csv#fold=1,2`; see `slap.datamodules.manifest
 
 The JSON kinds may be gzipped (`.jsonl.gz`). Relative paths start from the manifest's folder.
 
-The first two kinds are held in memory, a few kB per clip, and the headers of all files are read. Of cuts only an index
-is in memory, 17 bytes per clip, so manifests of any size are read: see `slap.datamodules.manifests.cuts`. Faults of a
-manifest are found when it is opened; a missing audio file of a cut is found when the clip is loaded, and
+The first two kinds are held in memory, some 300 bytes per clip, and the headers of all files are read. Of cuts only an
+index is in memory, 17 bytes per clip, so manifests of any size are read: see `slap.datamodules.manifests.cuts`. Faults
+of a manifest are found when it is opened; a missing audio file of a cut is found when the clip is loaded, and
 `slap.datamodules.bad_clips` handles it.
 """
 
@@ -49,10 +49,9 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from lhotse import AudioSource, Recording
 from lhotse.cut import Cut
 
-from slap.audio.decoders import measure
+from slap.audio.decoders import Header, measure
 from slap.audio.errors import AudioError
 from slap.audio.scan import scan
 from slap.core.bad_clip import BadClip
@@ -60,7 +59,7 @@ from slap.datamodules.bad_clips import RowError, check_manifest
 from slap.datamodules.huggingface.read import open_rows
 from slap.datamodules.huggingface.source import is_huggingface
 from slap.datamodules.manifests.clip import Clip, ManifestError, write_manifest
-from slap.datamodules.manifests.clip_cut import checked_cut
+from slap.datamodules.manifests.clip_cut import unreadable
 from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.cuts import open_cuts, write_cuts
 from slap.datamodules.manifests.data_root import (
@@ -73,7 +72,8 @@ from slap.datamodules.manifests.data_root import (
 from slap.datamodules.manifests.filters import filtered, split_filter
 from slap.datamodules.manifests.lines import Record, json_records
 from slap.datamodules.manifests.safe_cuts import is_cut
-from slap.datamodules.manifests.sequence import ClipNames, Clips, InMemoryClips
+from slap.datamodules.manifests.sequence import ClipNames, Clips
+from slap.datamodules.manifests.table_clips import TableBuilder, TableClips
 from slap.datamodules.manifests.tables import CSV_SUFFIXES, SUFFIXES, clips_of, is_table, records_of
 from slap.datamodules.remote.address import address, is_remote
 from slap.datamodules.remote.manifest import open_remote
@@ -193,43 +193,47 @@ def captions_of(cuts: Iterable[Cut]) -> Iterator[str]:
 
 def open_folder(folder: Path, bad: list[BadClip], roots: Sequence[str] = ()) -> Clips:
     """Open the audio files below a folder, in the order of their names, as clips without captions."""
-    cuts, names = [], []
+    table = TableBuilder(str(folder))
     for found in scan(folder):
         audio = os.path.realpath(folder / found.path)
         refuse_elsewhere(audio, roots, str(folder))
-        try:
-            cuts.append(checked_cut(Clip(audio, audio, ()), _recording(audio), audio))
-            names.append(found.path)
-        except RowError as error:
-            bad.append(error.bad)
-    return InMemoryClips(cuts, names)
+        _add(table, Clip(audio, audio, ()), _header(audio), 0, found.path, bad)
+    return TableClips(table)
 
 
 def _table(
     path: Path, records: Iterable[tuple[int, Record]], bad: list[BadClip], roots: Sequence[str], captioned: bool
 ) -> Clips:
-    recordings: dict[str, Recording | AudioError] = {}  # clips of one long file share its header
-    cuts, names = [], []
+    headers: dict[str, Header | AudioError] = {}  # clips of one long file share its header
+    table = TableBuilder(str(path))
     folder = os.path.realpath(path.parent) + os.sep
-    for line, clip in clips_of(path, records, bad, captioned=captioned):
-        where = f"{path}, line {line}"
+    clips = clips_of(path, records, bad, captioned=captioned)
+    clips.reverse()
+    while clips:  # each is forgotten at once
+        line, clip = clips.pop()
         audio = str(clip.audio)
-        refuse_elsewhere(audio, roots, where)
-        if audio not in recordings:
-            recordings[audio] = _recording(audio)
-        try:
-            cuts.append(checked_cut(clip, recordings[audio], where))
-            names.append(clip.id.removeprefix(folder))
-        except RowError as error:
-            bad.append(error.bad)
-    return InMemoryClips(cuts, names)
+        refuse_elsewhere(audio, roots, f"{path}, line {line}")
+        if audio not in headers:
+            headers[audio] = _header(audio)
+        _add(table, clip, headers[audio], line, clip.id.removeprefix(folder), bad)
+    return TableClips(table)
 
 
-def _recording(audio: str) -> Recording | AudioError:
-    """Return the recording in a file, or the error if it cannot be read."""
+def _add(
+    table: TableBuilder, clip: Clip, header: Header | AudioError, line: int, name: str, bad: list[BadClip]
+) -> None:
+    """Add a clip to a table, or to the list of bad clips."""
     try:
-        found = measure(audio)
+        if isinstance(header, AudioError):
+            raise unreadable(clip, header, f"{table.where}, line {line}" if line else str(clip.audio))
+        table.add(clip, header, line, name)
+    except RowError as error:
+        bad.append(error.bad)
+
+
+def _header(audio: str) -> Header | AudioError:
+    """Return the header of a file, or the error if it cannot be read."""
+    try:
+        return measure(audio)
     except AudioError as error:
         return error
-    source = AudioSource("file", list(range(found.channels)), audio)
-    return Recording(audio, [source], found.rate, found.frames, found.duration)

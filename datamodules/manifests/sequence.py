@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -19,7 +20,7 @@ from lhotse.cut import Cut
 from lhotse.utils import compute_num_samples, fastcopy
 
 from slap.core.bad_clip import BadClip
-from slap.datamodules.stored import Array, MappedArray, Stored, joined
+from slap.datamodules.stored import Array, MappedArray, Stored, joined, pieces
 
 if TYPE_CHECKING:
     from slap.datamodules.remote.store import RemoteFile
@@ -126,32 +127,6 @@ class ClipNames:
     def origins(self) -> np.ndarray:
         """Return (m, 2) int64, as `Clips.origins`."""
         return self._origins
-
-
-class InMemoryClips(Clips):
-    """Clips in memory.
-
-    Args:
-        cuts: the clips.
-        names: their lasting names; None are their ids.
-    """
-
-    def __init__(self, cuts: Sequence[Cut], names: Sequence[str] | None = None) -> None:
-        self.cuts = cuts
-        self.durations = np.array([cut.duration for cut in cuts], dtype=np.float64)
-        self.keys = np.array([key_of(cut.id) for cut in cuts], dtype=np.int64)
-        self.lasting = self.keys if names is None else np.array([key_of(name) for name in names], dtype=np.int64)
-        self.tasks = tuple(sorted({task for cut in cuts for task in cut.custom.get("labels", {})}))
-        self.uncaptioned = np.array([i for i, cut in enumerate(cuts) if not cut.supervisions], dtype=np.int64)
-
-    def cut(self, number: int) -> Cut:
-        """Return the clip of a number."""
-        return self.cuts[number]
-
-    def origins(self) -> np.ndarray:
-        """Return the origins of the clips."""
-        found = [(key, number) for number, cut in enumerate(self.cuts) for key in origin_keys(cut)]
-        return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
 class ClipSubset(Clips):
@@ -300,6 +275,17 @@ def without_uncaptioned(clips: Clips, bad: list[BadClip], detail: str = "the cli
         cut = clips.cut(number)
         bad.append(BadClip(cut.id, "caption", detail, cut.custom["where"], cut.custom["where"]))
     return ClipSubset(clips, np.setdiff1d(np.arange(len(clips)), clips.uncaptioned))
+
+
+def plan_of(path: Path, clips: Clips) -> dict[str, Any]:
+    """Return what identifies a manifest and its clips, whatever the time and the machine, for the plan of parts."""
+    content = blake2b(digest_size=16)
+    for array in (clips.keys, clips.durations):
+        for _, values in pieces(array):
+            content.update(np.ascontiguousarray(values).data)
+    size = {"bytes of manifest": path.stat().st_size} if path.is_file() else {}
+    about = {"manifest": str(path.resolve()), "clips": len(clips), "ids and durations": content.hexdigest()}
+    return {**about, **size}
 
 
 def key_of(name: str) -> int:

@@ -28,6 +28,9 @@ from slap.datamodules.overlap.fingerprint import Fingerprint, fingerprint
 from slap.datamodules.overlap.fingerprint_index import FingerprintIndex, FingerprintMatch
 from slap.datamodules.overlap.ids import by_name, guessed_origins, pairs, stated_origins
 
+AUDIO = {"content", "fingerprint"}
+"""Ways that decode audio."""
+
 BATCH = 16  # clips per task of a process
 FEW = 500  # clips; below this, starting processes takes longer than decoding
 
@@ -92,29 +95,47 @@ def search(
     Raises:
         ManifestError: a manifest cannot be used.
     """
+    found = opened(train, evaluation, columns)
+    every = range(len(found.train))
+    add_names(found, ways, every)
+    if ways & AUDIO:
+        known = evaluated(found, workers, show)
+        found.unread += [one for one in known if isinstance(one, str)]
+        audio = KnownAudio(known, ways)
+        for number, one in fingerprints(found.train, every, workers, show, "training"):
+            audio.compare(found, number, one)
+    return found
+
+
+def opened(train: Path, evaluation: Sequence[Path], columns: Columns | None = None) -> Overlap:
+    """Open the manifests that are compared, see `search`; rows that cannot be used are noted as unread."""
     bad: list[BadClip] = []
     parts = [read_manifest(path, max_bad=1.0, bad=bad, columns=columns) for path in (train, *evaluation)]
     found = Overlap(parts[0], ConcatClips(parts[1:]), [train, *evaluation])
     found.unread += [f"clip {clip.id!r} ({clip.where}): {clip.reason}: {clip.detail}" for clip in bad]
-    if "id" in ways:
-        for pair in pairs(_ids(found.train), _ids(found.evaluation)):
-            found.add(*pair, "id")
-    if "origin" in ways:
-        _by_origin(found)
-    if ways & {"content", "fingerprint"}:
-        _by_audio(found, ways, workers, show)
     return found
 
 
-def _ids(clips: Clips) -> np.ndarray:
-    return by_name(np.stack([clips.keys, np.arange(len(clips))], axis=1))
+def add_names(found: Overlap, ways: set[str], span: range) -> None:
+    """Add the pairs of some training clips that share an id or an origin."""
+    if "id" in ways:
+        for pair in pairs(_ids(found.train, span), _ids(found.evaluation, range(len(found.evaluation)))):
+            found.add(*pair, "id")
+    if "origin" in ways:
+        _by_origin(found, span)
 
 
-def _by_origin(found: Overlap) -> None:
+def _ids(clips: Clips, span: range) -> np.ndarray:
+    numbers = np.arange(span.start, span.stop)
+    return by_name(np.stack([clips.keys[span.start : span.stop], numbers], axis=1))
+
+
+def _by_origin(found: Overlap, span: range) -> None:
     """Add pairs with the same origin, if at least one of the two manifests states it."""
-    (stated, guessed), (other_stated, other_guessed) = _origins(found.train), _origins(found.evaluation)
+    stated, guessed = _origins(found.train, span)
+    other_stated, other_guessed = _origins(found.evaluation, range(len(found.evaluation)))
     for ours, theirs in ((stated, other_stated), (guessed, other_stated), (stated, other_guessed)):
-        for site in ours.keys() & theirs.keys():
+        for site in sorted(ours.keys() & theirs.keys()):
             for pair in pairs(by_name(ours[site]), by_name(theirs[site])):
                 found.add(*pair, site)
 
@@ -122,56 +143,71 @@ def _by_origin(found: Overlap) -> None:
 Rows = dict[str, list[tuple[int, int]]]
 
 
-def _origins(clips: Clips) -> tuple[Rows, Rows]:
+def _origins(clips: Clips, span: range) -> tuple[Rows, Rows]:
     """Return the fingerprints of origins with the numbers of their clips, by site: stated ones, and guessed ones."""
     stated: Rows = {}
     guessed: Rows = {}
-    for number, cut in enumerate(clips):
+    for number in span:
+        cut = clips[number]
         for rows, origins in ((stated, stated_origins(cut)), (guessed, guessed_origins(cut))):
             for site, name in origins.items():
                 rows.setdefault(site, []).append((origin_key(site, name), number))
     return stated, guessed
 
 
-def _by_audio(found: Overlap, ways: set[str], workers: int, show: bool) -> None:
-    known: list[Fingerprint] = []
-    contents: dict[bytes, list[int]] = {}
-    for number, one in _fingerprints(found.evaluation, workers, show, "evaluation"):
+def evaluated(found: Overlap, workers: int, show: bool) -> list[Fingerprint | str]:
+    """Compute the fingerprints of the evaluation clips; for one that cannot be read, write a message."""
+    clips = found.evaluation
+    return [one for _, one in fingerprints(clips, range(len(clips)), workers, show, "evaluation")]
+
+
+class KnownAudio:
+    """The audio of the evaluation clips, in which that of training clips is looked up.
+
+    Args:
+        known: fingerprints of the evaluation clips; a message for one that cannot be read.
+        ways: ways to compare.
+    """
+
+    def __init__(self, known: Sequence[Fingerprint | str], ways: set[str]) -> None:
+        readable = [NOTHING if isinstance(one, str) else one for one in known]
+        self.contents: dict[bytes, list[int]] = {}
+        for number, one in enumerate(readable if "content" in ways else ()):
+            if one.content:
+                self.contents.setdefault(one.content, []).append(number)
+        self.index = FingerprintIndex(readable if "fingerprint" in ways else [])
+
+    def compare(self, found: Overlap, number: int, one: Fingerprint | str) -> None:
+        """Add the pairs of a training clip; one that cannot be read is noted as unread."""
         if isinstance(one, str):
             found.unread.append(one)
-            one = NOTHING
-        known.append(one)
-        if one.content:
-            contents.setdefault(one.content, []).append(number)
-    index = FingerprintIndex(known if "fingerprint" in ways else [])
-    for number, one in _fingerprints(found.train, workers, show, "training"):
-        if isinstance(one, str):
-            found.unread.append(one)
-            continue
-        for other in contents.get(one.content, ()) if "content" in ways else ():
+            return
+        for other in self.contents.get(one.content, ()):
             found.add(number, other, "content")
-        for match in index.matches(one):
+        for match in self.index.matches(one):
             found.add(number, match.clip, "fingerprint", match)
 
 
 NOTHING = Fingerprint(np.zeros(0, np.uint32), np.zeros(0, bool), b"")
 
 
-def _fingerprints(clips: Clips, workers: int, show: bool, what: str) -> Iterator[tuple[int, Fingerprint | str]]:
-    """Yield numbers and fingerprints of clips, in order; for a clip that cannot be read, a message."""
-    numbers = iter(tqdm(range(len(clips)), desc=what, unit=" clips", disable=not show, dynamic_ncols=True))
-    if workers < 2 or len(clips) < FEW:
+def fingerprints(
+    clips: Clips, span: range, workers: int, show: bool, what: str
+) -> Iterator[tuple[int, Fingerprint | str]]:
+    """Yield numbers and fingerprints of some clips, in order; for a clip that cannot be read, a message."""
+    numbers = iter(tqdm(span, desc=what, unit=" clips", disable=not show, dynamic_ncols=True))
+    if workers < 2 or len(span) < FEW:
         for number in numbers:
             yield number, _fingerprint(clips[number])
         return
     # Spawned, since this process has threads; each opens the manifest for itself.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_open, initargs=(clips,))
     waiting: deque[Future[list[Fingerprint | str]]] = deque()
-    batches = iter(range(0, len(clips), BATCH))
+    batches = iter(span[::BATCH])
     try:
         while True:
             for first in islice(batches, 2 * workers + 2 - len(waiting)):
-                waiting.append(pool.submit(_batch, first, min(first + BATCH, len(clips))))
+                waiting.append(pool.submit(_batch, first, min(first + BATCH, span.stop)))
             if not waiting:
                 return
             for one in waiting.popleft().result():

@@ -9,8 +9,7 @@ n files.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from hashlib import blake2b
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,16 +18,12 @@ import numpy as np
 from tqdm import tqdm
 
 from slap.audio.scan import content_hash
-from slap.core.data_root import ElsewhereError, open_audio
 from slap.datamodules.manifests.lines import raw_lines, record_of
 from slap.datamodules.manifests.safe_cuts import recordings
-from slap.datamodules.manifests.sequence import key_of
+from slap.datamodules.prepare.known_files import KnownFiles, ends_of, key_of_path
 from slap.datamodules.prepare.report import NAMED
 
 Record = dict[str, Any]
-
-ENDS = 4096
-"""Bytes at the begin and at the end of a file that are compared first."""
 
 
 class Named(NamedTuple):
@@ -39,18 +34,19 @@ class Named(NamedTuple):
     path: str
 
 
-def identical(manifests: Mapping[str, Path]) -> Record:
+def identical(manifests: Mapping[str, Path], known: Sequence[KnownFiles] = ()) -> Record:
     """Count the files that hold the content of an earlier one.
 
     Args:
         manifests: manifests of cuts, by split.
+        known: files whose sizes and ends are known; the others are looked at.
 
     Returns:
         Their number, `count`; the number of those whose earlier one is in another split, `across_splits`; and words
         about the first few of each, those of other splits before, `first`.
     """
     apart, within, count, across = list[str](), list[str](), 0, 0
-    for earlier, later in _pairs(manifests):
+    for earlier, later in _pairs(manifests, known):
         count += 1
         across += later.split != earlier.split
         line = f"{later.id} ({later.split}) = {earlier.id} ({earlier.split})"
@@ -59,24 +55,35 @@ def identical(manifests: Mapping[str, Path]) -> Record:
     return {"count": count, "across_splits": across, "first": [*apart, *within][:NAMED]}
 
 
-def _pairs(manifests: Mapping[str, Path]) -> Iterator[tuple[Named, Named]]:
+def _pairs(manifests: Mapping[str, Path], known: Sequence[KnownFiles]) -> Iterator[tuple[Named, Named]]:
     """Yield each file whose content an earlier one has, after that one."""
-    keys = np.array([(key_of(file.path), _size(file.path)) for file in _files(manifests)], np.int64).reshape(-1, 2)
+    keys = np.fromiter((key_of_path(file.path) for file in _files(manifests)), np.int64)
+    sizes, ends = np.full(len(keys), -1), np.zeros(len(keys), np.int64)
+    for some in known:
+        found = some.find(keys)
+        there = found[0] >= 0
+        sizes[there], ends[there] = found[0][there], found[1][there]
+    for number, file in _at(manifests, sizes < 0):
+        sizes[number] = _size(file.path)
     maybe = np.zeros(len(keys), dtype=bool)
-    maybe[np.unique(keys[:, 0], return_index=True)[1]] = True  # segments of one file are no copies of it
-    maybe &= keys[:, 1] > 0
-    maybe = _shared(keys[:, 1], maybe)
-    ends = np.zeros(len(keys), np.int64)
-    for number, file in enumerate(tqdm(_files(manifests), "compare", len(keys), unit=" files", disable=None)):
-        if maybe[number]:
-            ends[number] = _ends(file.path)
+    maybe[np.unique(keys, return_index=True)[1]] = True  # segments of one file are no copies of it
+    maybe = _shared(sizes, maybe & (sizes > 0))
+    for number, file in _at(manifests, maybe & (ends == 0)):
+        ends[number] = ends_of(file.path)
     maybe = _shared(ends, maybe & (ends != 0))
-    known: dict[str, Named] = {}
-    for number, file in enumerate(_files(manifests)):
-        if maybe[number]:
-            earlier = known.setdefault(content_hash(Path(file.path)), file)
-            if earlier is not file:
-                yield earlier, file
+    contents: dict[str, Named] = {}
+    for _, file in _at(manifests, maybe):
+        earlier = contents.setdefault(content_hash(Path(file.path)), file)
+        if earlier is not file:
+            yield earlier, file
+
+
+def _at(manifests: Mapping[str, Path], wanted: np.ndarray) -> Iterator[tuple[int, Named]]:
+    """Yield the files that are marked, with their numbers."""
+    if wanted.any():
+        for number, file in enumerate(tqdm(_files(manifests), "compare", len(wanted), unit=" files", disable=None)):
+            if wanted[number]:
+                yield number, file
 
 
 def _files(manifests: Mapping[str, Path]) -> Iterator[Named]:
@@ -99,15 +106,3 @@ def _size(path: str) -> int:
         return Path(path).stat().st_size
     except OSError:  # removed since
         return 0
-
-
-def _ends(path: str) -> int:
-    """Return a fingerprint of size, begin and end of a file; 0 if it cannot be read any more."""
-    try:
-        with open_audio(path) as file:
-            start, size = file.read(ENDS), os.fstat(file.fileno()).st_size
-            file.seek(max(size - ENDS, 0))
-            digest = blake2b(size.to_bytes(8, "little") + start + file.read(ENDS), digest_size=8)
-    except (OSError, ElsewhereError):
-        return 0
-    return int.from_bytes(digest.digest(), "little", signed=True)

@@ -1,7 +1,8 @@
 """Reader of the headers of many audio files, in parallel, in order, that can continue after an interruption.
 
 Headers are kept in a journal, one line per file in the order of the files. A later reading of the same files takes from
-it the headers of all files with the same size and time of modification, without opening them again.
+it the headers of all files with the same size and time of modification, without opening them again. In parts, files are
+read for journals that stay, see `slap.datamodules.prepare.parts`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from slap.audio.decoders import Header, measure
 from slap.audio.errors import AudioError
 
 T = TypeVar("T")
+
+LineOf = Callable[[str], dict[str, Any]]
+"""A function that returns a journal's line for the path of a file."""
 
 BATCH = 64  # files per task of a process
 FEW = 1024  # files; below this, starting processes takes longer than reading
@@ -62,7 +66,7 @@ def read_header(path: str) -> Header | Fault:
 
 
 def read_headers(
-    items: Iterable[T], path_of: Callable[[T], str], journal: Path, workers: int
+    items: Iterable[T], path_of: Callable[[T], str], journal: Path, workers: int, line_of: LineOf | None = None
 ) -> Iterator[tuple[T, Header | Fault]]:
     """Yield the header of each item's file, in order.
 
@@ -71,6 +75,7 @@ def read_headers(
         path_of: returns the path of an item's file.
         journal: path of the journal; one from an interrupted reading is continued. The caller removes it.
         workers: number of processes that read; 0 reads in this one.
+        line_of: makes the journal's line of a path, in any process; None is `header_line`.
 
     Raises:
         RuntimeError: a process died, e.g. for lack of memory.
@@ -78,14 +83,18 @@ def read_headers(
     items = iter(items)
     journal.parent.mkdir(parents=True, exist_ok=True)
     with journal.open("a+b") as file:
-        yield from _replayed(file, items, path_of)
+        line_of = line_of or header_line
+        yield from _replayed(file, items, path_of, line_of)
         few = list(islice(items, FEW))
-        for item, line in _read(chain(few, items), path_of, workers if len(few) == FEW else 0):
+        for item, line in _read(chain(few, items), path_of, workers if len(few) == FEW else 0, line_of):
             file.write(json.dumps(line).encode() + b"\n")
-            yield item, _parsed(line)
+            file.flush()  # a process that is killed loses nothing
+            yield item, parsed(line)
 
 
-def _replayed(file: BinaryIO, items: Iterator[T], path_of: Callable[[T], str]) -> Iterator[tuple[T, Header | Fault]]:
+def _replayed(
+    file: BinaryIO, items: Iterator[T], path_of: Callable[[T], str], line_of: LineOf
+) -> Iterator[tuple[T, Header | Fault]]:
     """Yield the headers of the first items from a journal, and truncate it after the last line that fits."""
     file.seek(0)
     good = 0
@@ -105,20 +114,22 @@ def _replayed(file: BinaryIO, items: Iterator[T], path_of: Callable[[T], str]) -
         good += len(raw)
         # A file that was bad, or has changed, is looked at again.
         unchanged = {"frames", "note"} <= line.keys() and stamp == _stamp(path)
-        yield item, _parsed(line) if unchanged else read_header(path)
+        yield item, parsed(line) if unchanged else read_header(path)
     file.truncate(good)
     file.seek(good)
     for item in held:
-        line = _line(path_of(item))
+        line = line_of(path_of(item))
         file.write(json.dumps(line).encode() + b"\n")
-        yield item, _parsed(line)
+        yield item, parsed(line)
 
 
-def _read(items: Iterator[T], path_of: Callable[[T], str], workers: int) -> Iterator[tuple[T, dict[str, Any]]]:
+def _read(
+    items: Iterator[T], path_of: Callable[[T], str], workers: int, line_of: LineOf
+) -> Iterator[tuple[T, dict[str, Any]]]:
     """Yield items with the journal lines of their files, read by a number of processes."""
     if workers < 1:
         for item in items:
-            yield item, _line(path_of(item))
+            yield item, line_of(path_of(item))
         return
     # Spawned processes, since this one has threads.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_ignore_interrupts)
@@ -126,7 +137,7 @@ def _read(items: Iterator[T], path_of: Callable[[T], str], workers: int) -> Iter
     try:
         while True:
             while len(waiting) < 2 * workers + 2 and (batch := list(islice(items, BATCH))):
-                waiting.append((batch, pool.submit(_lines, [path_of(item) for item in batch])))
+                waiting.append((batch, pool.submit(_lines, line_of, [path_of(item) for item in batch])))
             if not waiting:
                 return
             batch, future = waiting.popleft()
@@ -144,17 +155,18 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends the pool
 
 
-def _lines(paths: list[str]) -> list[dict[str, Any]]:
-    return [_line(path) for path in paths]
+def _lines(line_of: LineOf, paths: list[str]) -> list[dict[str, Any]]:
+    return [line_of(path) for path in paths]
 
 
-def _line(path: str) -> dict[str, Any]:
+def header_line(path: str) -> dict[str, Any]:
     """Return the journal line of a file."""
     stamp = _stamp(path)  # before the file is read: a change in between is then seen as one
     return {"path": path, "stamp": stamp, **vars(read_header(path))}
 
 
-def _parsed(line: dict[str, Any]) -> Header | Fault:
+def parsed(line: dict[str, Any]) -> Header | Fault:
+    """Return the header, or the fault, on a journal's line."""
     if "frames" in line:
         return Header(line["frames"], line["rate"], line["channels"], note=line["note"])
     return Fault(line["kind"], line["detail"])

@@ -14,6 +14,7 @@ from lhotse.cut import Cut
 from tqdm import tqdm
 
 from slap.audio.decoders import Header
+from slap.core.parts import Part
 from slap.core.segments import outside
 from slap.core.units import Seconds
 from slap.datamodules.captions.validate import NO_TEXT, quoted, text_error
@@ -24,6 +25,7 @@ from slap.datamodules.manifests.clip_cut import cut_of_clip
 from slap.datamodules.manifests.read import write_cuts
 from slap.datamodules.manifests.safe_cuts import check_cut
 from slap.datamodules.prepare.headers import Fault, read_header, read_headers
+from slap.datamodules.prepare.parts import PartJournals, read_part
 from slap.datamodules.prepare.report import Findings, Record
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,14 @@ NO_WORDS = "no caption, or one that is no text"
 """The reason for leaving out a clip, see `slap.datamodules.captions.validate`."""
 
 
-def prepare_split(corpus: Corpus, split: str, manifest: Path, workers: int, show: bool = True) -> Record:
+def prepare_split(
+    corpus: Corpus,
+    split: str,
+    manifest: Path,
+    workers: int,
+    show: bool = True,
+    parts: PartJournals | None = None,
+) -> Record:
     """Write the manifest of a split.
 
     Called again after an interruption, it continues: the headers that were read are kept beside the manifest.
@@ -49,6 +58,7 @@ def prepare_split(corpus: Corpus, split: str, manifest: Path, workers: int, show
         manifest: path of the .jsonl.gz to write. No file is written if no clip was found.
         workers: number of processes that read headers; 0 reads in this one.
         show: show a progress bar.
+        parts: the headers, from parts.
 
     Returns:
         Counts of the clips, see `slap.datamodules.prepare.report.Findings`.
@@ -60,7 +70,8 @@ def prepare_split(corpus: Corpus, split: str, manifest: Path, workers: int, show
     with tqdm(total=total, desc=split, unit=" clips", disable=not show, dynamic_ncols=True) as bar:
         places: Places = {}
         clips = _listed(corpus, split, findings, bar, places)
-        cuts = _cuts(clips, findings, journal, workers, places, corpus.may_be_cut)
+        headers = read_headers(clips, path_of, journal, workers) if parts is None else parts.headers(clips, path_of)
+        cuts = _cuts(headers, findings, places, corpus.may_be_cut)
         first = next(cuts, None)
         if first is not None:
             write_cuts(manifest, chain([first], cuts))
@@ -68,6 +79,31 @@ def prepare_split(corpus: Corpus, split: str, manifest: Path, workers: int, show
         bar.refresh()
     journal.unlink(missing_ok=True)
     return findings.record(corpus.left_out)
+
+
+def prepare_part(corpus: Corpus, split: str, journal: Path, workers: int, part: Part, show: bool = True) -> int:
+    """Read the headers of one part of a split, for `prepare_split` with the journals of all parts.
+
+    Args:
+        corpus: corpus to prepare.
+        split: name of one of its splits.
+        journal: path of the journal; one from an interrupted reading is continued.
+        workers: number of processes that read headers; 0 reads in this one.
+        part: the part.
+        show: show a progress bar of the listing, which all parts do as a whole.
+
+    Returns:
+        The number of files of the part.
+    """
+    corpus.left_out.clear()
+    findings = Findings(corpus.official(split))
+    with tqdm(total=findings.official, desc=split, unit=" clips", disable=not show, dynamic_ncols=True) as bar:
+        return read_part(_listed(corpus, split, findings, bar, {}), path_of, journal, workers, part)
+
+
+def path_of(clip: Clip) -> str:
+    """Return the path of a clip's audio."""
+    return str(Path(clip.audio).absolute())
 
 
 def _listed(corpus: Corpus, split: str, findings: Findings, bar: tqdm[Any], places: Places) -> Iterator[Clip]:
@@ -92,7 +128,7 @@ def _listed(corpus: Corpus, split: str, findings: Findings, bar: tqdm[Any], plac
 
 
 def _place(clip: Clip) -> tuple[str, Seconds, Seconds | None]:
-    return str(Path(clip.audio).absolute()), clip.start, clip.duration
+    return path_of(clip), clip.start, clip.duration
 
 
 def _no_text(clip: Clip) -> str | None:
@@ -107,10 +143,10 @@ def _no_text(clip: Clip) -> str | None:
 
 
 def _cuts(
-    clips: Iterator[Clip], findings: Findings, journal: Path, workers: int, places: Places, may_be_cut: bool
+    headers: Iterator[tuple[Clip, Header | Fault]], findings: Findings, places: Places, may_be_cut: bool
 ) -> Iterator[Cut]:
     spellings = Spellings()
-    for clip, header in read_headers(clips, lambda clip: str(Path(clip.audio).absolute()), journal, workers):
+    for clip, header in headers:
         if isinstance(header, Fault) and header.kind == "missing":
             clip, header = _respelled(clip, header, spellings, places)
         if isinstance(header, Fault):

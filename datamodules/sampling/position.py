@@ -33,8 +33,14 @@ NAMES = {
     "stream_batches": "stream_batches",
     "workers": "num_workers (at least 1), by which a stream is divided",
     "unlabelled": "the clips of `unlabelled`, or their share (a digest)",
+    "manifests": "the content of the manifests: captions, labels, times, or the sizes of shards (a digest)",
+    "sizes": "the sizes of the audio files (a digest)",
+    "audio": "the content of the audio files (a digest)",
 }
-"""Properties that the position depends on, in the words of a message."""
+"""Properties that the position, or what comes at it, depends on, in the words of a message."""
+
+ASKED_FOR = ("audio",)
+"""Properties that are known only where they were asked for, so they are compared where both sides know them."""
 
 
 @dataclass(frozen=True)
@@ -163,10 +169,10 @@ def position_in(saved: Mapping[str, Any], known: Mapping[str, Any], restart_chan
     if restart_changed:
         return Position(place.epoch, 0)
     raise UserError(
-        f"the run was interrupted in epoch {place.epoch} after {place.batches} batches, a place that has no meaning "
-        f"any more, for the data are others now: {'; '.join(changed)}. Continue with the data as they were, or with "
-        "`changed_data` of the trainer set to `restart_epoch`: then weights, optimizer, schedules and the count of "
-        f"steps go on, and epoch {place.epoch} begins anew with the data as they are, so that clips which it had "
+        f"the run was interrupted in epoch {place.epoch} after {place.batches} batches, and would not continue with "
+        f"the same clips, for the data have changed: {'; '.join(changed)}. Continue with the data as they were, or "
+        "with `changed_data` of the trainer set to `restart_epoch`: then weights, optimizer, schedules and the count "
+        f"of steps go on, and epoch {place.epoch} begins anew with the data as they are, so that clips which it had "
         "already come again"
     )
 
@@ -181,5 +187,5 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [
         f"{NAMES.get(name, name)} was {before.get(name)} and is {now.get(name)}"
         for name in dict.fromkeys([*before, *now])
-        if before.get(name) != now.get(name)
+        if before.get(name) != now.get(name) and (name not in ASKED_FOR or (name in before and name in now))
     ]

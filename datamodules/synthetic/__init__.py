@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from slap.core.errors import UserError
@@ -28,7 +28,7 @@ from slap.datamodules.datamodule import AudioTextData
 from slap.datamodules.manifests.clip import Clip, write_manifest
 from slap.datamodules.synthetic.held_out import held_out_clips
 from slap.datamodules.synthetic.singles import SINGLES, write_single
-from slap.datamodules.synthetic.words import PROMPT, TASK, scene_captions, scene_words, training_captions
+from slap.datamodules.synthetic.words import PROMPT, TASK, scene_words, training_captions
 
 VERSION = 2
 """Version of the corpus; raise it when the same arguments give another corpus, so that older ones are replaced."""
@@ -86,15 +86,6 @@ class SyntheticData(AudioTextData):
         """Write the corpus; Lightning calls this once per machine."""
         write_corpus(self.folder, *self.clips, self.seed)
 
-    def captions(self) -> Iterator[str]:
-        """Yield the captions of the training clips, and as many of random scenes; a tokenizer learns from them.
-
-        The manifest has captions of single sounds alone, without the words for order, number and overlap.
-        """
-        singles = list(super().captions())
-        yield from singles
-        yield from scene_captions(len(singles), random.Random(self.seed))
-
 
 def _with_words(augment: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Mapping[str, Any] | None]:
     known = {"words": scene_words()}
@@ -128,29 +119,22 @@ def write_corpus(folder: str | Path, train: int = 2000, val: int = 60, test: int
         )
     if train < 1:
         raise UserError(f"train must be at least 1 clip, got train={train}")
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)  # of an interrupted write
-    for split, size in zip(SPLITS, (train, val, test), strict=True):
-        write = _training_clips if split == "train" else held_out_clips
-        clips = write(part / split, size, random.Random(f"{split} {seed}"))
-        write_manifest(part / f"{split}.jsonl", clips)
-    (part / MARKER).write_text(arguments)
-    _replace(folder, part)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as work:
+        part = Path(work) / "new"
+        for split, size in zip(SPLITS, (train, val, test), strict=True):
+            write = _training_clips if split == "train" else held_out_clips
+            clips = write(part / split, size, random.Random(f"{split} {seed}"))
+            write_manifest(part / f"{split}.jsonl", clips)
+        (part / MARKER).write_text(arguments)
+        if folder.exists():
+            folder.rename(Path(work) / "old")
+        part.rename(folder)  # so that it never holds an incomplete corpus
 
 
 def _made_with(folder: Path) -> str | None:
     marker = folder / MARKER
     return marker.read_text() if marker.is_file() else None
-
-
-def _replace(folder: Path, part: Path) -> None:
-    """Replace `folder` by `part`, so that it never holds an incomplete corpus."""
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _training_clips(folder: Path, size: int, rng: random.Random) -> Iterator[Clip]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
-from slap.datamodules.augment.scene_plan import COUNTS
-from slap.datamodules.captions.grammar import ADJECTIVES, Length, Named, Step, Words, describe
+from slap.datamodules.captions.grammar import Length, Named, Words, describe
 
 WORDS: dict[str, Words] = {
     "beep": Words(("a beep", "a steady tone"), ("a machine beeps",), "beeps"),
@@ -49,19 +47,3 @@ def training_captions(kind: str, length: Length, rng: random.Random) -> list[str
     said = [length if rng.random() < MENTION else "plain" for _ in range(2)]
     others = [describe([(Named(words, one),)], rng) for one in said]
     return list(dict.fromkeys([PROMPT.format(label=words.text), *others]))
-
-
-def scene_captions(count: int, rng: random.Random) -> Iterator[str]:
-    """Yield captions of random scenes, for a tokenizer to learn the words for order, number and overlap."""
-    for _ in range(count):
-        named = [_named(WORDS[kind], rng) for kind in rng.sample(list(WORDS), rng.randint(1, 4))]
-        steps: list[Step] = [(one,) for one in named]
-        if len(steps) > 1 and rng.random() < 0.3:
-            steps[:2] = [(named[0], named[1])]
-        yield describe(steps, rng)
-
-
-def _named(words: Words, rng: random.Random) -> Named:
-    if words.plural and rng.random() < 0.35:
-        return Named(words, count=rng.choice(COUNTS))
-    return Named(words, rng.choice(list(ADJECTIVES)), loudness=rng.choice(("", "", "", "loud", "soft")))

@@ -21,9 +21,10 @@ from slap.core.outline import outline
 from slap.encoders.hf.clap_files import CONFIG, ClapFiles
 from slap.encoders.hf.clap_network import clap_of, network_of
 from slap.encoders.hf.pretrained import make_extractor, require_transformers
-from slap.encoders.hf.tokenizer import HFTokenizer
+from slap.inference.graph_record import remove_graphs
 from slap.inference.model_card import Card, write_card
 from slap.inference.network_backend import NetworkBackend
+from slap.nn.json_tokenizer import HFTokenizer
 
 COMPUTED = ("position_ids", "token_type_ids", "relative_position_index", "num_batches_tracked")
 """Ends of the names of tables that the model makes by itself, so that files may lack them."""
@@ -101,6 +102,11 @@ def write(backend: NetworkBackend, folder: Path, card: Card) -> None:
     """
     require_transformers()
     model, processor = clap_of(backend)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_graphs(folder)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    (folder / "README.md").write_text(write_card(backend, card, backend.arguments, USE), encoding="utf-8")
+    readme = folder / "README.md"
+    readme.write_text(write_card(backend, card, backend.arguments, USE), encoding="utf-8")
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod(readme.stat().st_mode)  # safetensors writes files for their owner alone

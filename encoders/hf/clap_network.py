@@ -14,9 +14,9 @@ from slap.core.errors import UserError
 from slap.encoders.hf.clap import HFCLAP
 from slap.encoders.hf.clap_text import HFCLAPText
 from slap.encoders.hf.pretrained import describe_config, describe_extractor, make_extractor
-from slap.encoders.hf.tokenizer import HFTokenizer
 from slap.inference.network_backend import NetworkBackend
 from slap.inference.rebuild import build
+from slap.nn.json_tokenizer import HFTokenizer
 
 NAMES = {
     "audio_model.": "audio.model.",

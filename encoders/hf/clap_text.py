@@ -18,8 +18,8 @@ from slap.encoders.hf.attention import ATTENTION, use_packed_attention
 from slap.encoders.hf.clap_pooling import ClapTextPooling, check_pooling
 from slap.encoders.hf.pretrained import describe_config, make_config, recompute
 from slap.encoders.hf.text_base import HFTextEncoder
-from slap.encoders.hf.tokenizer import HFTokenizer
 from slap.encoders.text_base import check_max_tokens
+from slap.nn.json_tokenizer import HFTokenizer
 from slap.nn.pooling import Pooling
 
 SIZES: dict[str, dict[str, Any]] = {

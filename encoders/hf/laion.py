@@ -21,14 +21,17 @@ from slap.encoders.hf.clap_files import ClapFiles
 from slap.encoders.hf.clap_folder import make_model
 from slap.encoders.hf.clap_network import network_of
 from slap.encoders.hf.pretrained import require_transformers
-from slap.encoders.hf.tokenizer import HFTokenizer
 from slap.inference.network_backend import NetworkBackend
+from slap.nn.json_tokenizer import HFTokenizer
 
 MAX_TOKENS = 77
 """Longest text that the package reads, in tokens."""
 
 EXTRACTOR = {"frequency_min": 50, "padding": "repeatpad"}
 """Arguments of `ClapFeatureExtractor` that are other than its defaults."""
+
+MSCLAP = ("caption_encoder.", "clap.base.")
+"""Beginnings of names of weights in the checkpoints of msclap, and in those of its captioner."""
 
 UNUSED = re.compile(
     r"(audio|text)_transform\.|audio_branch\.(spectrogram_extractor|logmel_extractor|tscam_conv|head)\.|.*\.attn_mask$"
@@ -160,6 +163,14 @@ def _table(stage: int) -> str:
 
 
 def _state(content: Any, path: Path) -> dict[str, Tensor]:
+    other = content.get("model") if isinstance(content, dict) else None
+    if isinstance(other, dict) and any(str(name).startswith(MSCLAP) for name in other):
+        raise UserError(
+            f"{path} is a checkpoint of Microsoft's package msclap, which is not converted: its projections end in a "
+            "layer norm, its texts are read by a GPT-2 at the last token (2023, clapcap) or a BERT (2022), and its "
+            "sounds are spectrograms at 44.1 kHz, of which no encoder here has the layers. Embed with msclap, or "
+            "start from a CLAP model of LAION's"
+        )
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path} is no checkpoint of laion_clap: it holds no `state_dict` of tensors")

@@ -20,8 +20,8 @@ from slap.core.registry import register
 from slap.encoders.hf.attention import ATTENTION, use_packed_attention
 from slap.encoders.hf.pretrained import describe_config, make_config, one_at_most, read_model, recompute, scale_of
 from slap.encoders.hf.text_base import HFTextEncoder
-from slap.encoders.hf.tokenizer import HFTokenizer
 from slap.encoders.text_base import check_max_tokens
+from slap.nn.json_tokenizer import HFTokenizer
 
 SIZES = {
     "tiny": {"num_hidden_layers": 4, "hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 192},

@@ -23,9 +23,9 @@ from slap.encoders.hf.pretrained import (
     scale_of,
 )
 from slap.encoders.hf.text_base import HFTextEncoder
-from slap.encoders.hf.tokenizer import HFTokenizer
 from slap.encoders.hf.windows import padded
 from slap.encoders.text_base import check_max_tokens
+from slap.nn.json_tokenizer import HFTokenizer
 from slap.nn.tokenizer import Tokenizer
 
 

@@ -6,8 +6,8 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from slap.encoders.hf.tokenizer import HFTokenizer
 from slap.encoders.text_base import TokenizedTextEncoder
+from slap.nn.json_tokenizer import HFTokenizer
 
 
 class HFTextEncoder(TokenizedTextEncoder):

@@ -1,12 +1,13 @@
 """SLAP: train, evaluate and use language-audio models on audio of any duration.
 
-Public names load on first use, so that `import slap` and `slap --help` do not wait for torch.
+Public names load on first use, so that `import slap` and `slap --help` do not wait for torch. The distribution
+slap-onnx has a part of this package, see `slap.onnx`.
 """
 
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,12 +50,25 @@ __all__ = sorted(_HOMES)
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return version("slap-audio")
+        return _version()
     if name not in _HOMES:
         raise AttributeError(f"module 'slap' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("slap."):
+            raise
+        message = f"slap.{name} is a part of slap-audio; slap-onnx has slap.onnx alone: pip install slap-audio"
+        raise ImportError(message, name=error.name) from error
     globals()[name] = value  # the next look-up does not come here
     return value
+
+
+def _version() -> str:
+    try:
+        return version("slap-audio")
+    except PackageNotFoundError:  # the small distribution without torch
+        return version("slap-onnx")
 
 
 def __dir__() -> list[str]:

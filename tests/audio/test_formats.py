@@ -6,7 +6,6 @@ import av
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from encode import decibels, decode, encode
 from slap.audio.ffmpeg import FORMATS
@@ -34,8 +33,8 @@ def noise(seconds: float, rate: int = RATE, channels: int = 1) -> np.ndarray:
 
 def whole(path: Path) -> tuple[np.ndarray, str]:
     with AudioFile(path) as file:
-        samples = file.read(file.header.rate, mix=lambda block: torch.from_numpy(block.T.copy()))
-        return samples.numpy().T, file.note
+        samples = file.read(file.header.rate, mix=lambda block: block.T.copy())
+        return samples.T, file.note
 
 
 def test_every_suffix_has_a_decoder() -> None:

@@ -26,11 +26,11 @@ def noise():
 @pytest.mark.parametrize("rate", [8000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000])
 @pytest.mark.parametrize("size", [997, 5000, 100_000])
 def test_resampling_in_blocks_equals_resampling_at_once(rate, size):
-    audio = torch.rand(23_456, generator=torch.Generator().manual_seed(rate)) - 0.5
-    joined = torch.cat(list(resampled(iter(audio.split(size)), rate, RATE)))
-    whole = audio if rate == RATE else Resample(rate, RATE)(audio)
+    audio = np.random.default_rng(rate).uniform(-0.5, 0.5, 23_456).astype(np.float32)
+    joined = np.concatenate(list(resampled(iter(np.split(audio, range(size, len(audio), size))), rate, RATE)))
+    whole = audio if rate == RATE else Resample(rate, RATE)(torch.from_numpy(audio)).numpy()
     assert len(joined) == (2 * 23_456 * RATE + rate) // (2 * rate)
-    torch.testing.assert_close(joined, whole[: len(joined)], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(joined, whole[: len(joined)], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7])
@@ -45,7 +45,7 @@ def test_rates_without_a_common_divisor_keep_pitch_and_length():
     tone = torch.sin(2 * torch.pi * 440 * torch.arange(2 * rate, dtype=torch.float64) / rate).float()
     found = from_array(tone, rate, RATE)
     assert abs(len(found) - 2 * RATE) <= 1
-    peak = torch.fft.rfft(found * torch.hann_window(len(found))).abs().argmax() / 2
+    peak = np.abs(np.fft.rfft(found * np.hanning(len(found)))).argmax() / 2
     assert float(peak) == pytest.approx(440, abs=0.5)
 
 
@@ -54,7 +54,7 @@ def test_rates_without_a_common_divisor_keep_pitch_and_length():
 )
 def test_integers_and_floats_mean_the_same(dtype, full):
     wave = np.array([0.0, 0.5, -0.5, -1.0])
-    torch.testing.assert_close(from_array((wave * full).astype(dtype), RATE, RATE), torch.tensor(wave).float())
+    np.testing.assert_array_equal(from_array((wave * full).astype(dtype), RATE, RATE), wave)
 
 
 def test_bytes_are_centered():
@@ -62,9 +62,9 @@ def test_bytes_are_centered():
 
 
 def test_channels_are_averaged_whichever_axis_they_are(noise):
-    mean = torch.tensor(noise.mean(0))
+    mean = noise.mean(0)
     for array in (noise, noise.T, torch.tensor(noise)):
-        torch.testing.assert_close(from_array(array, RATE, RATE, channels=True), mean)
+        np.testing.assert_allclose(from_array(array, RATE, RATE, channels=True), mean, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,11 @@ def test_files_in_blocks_equal_the_whole(ending, noise, tmp_path):
     path = tmp_path / f"noise.{ending}"
     soundfile.write(path, noise.T[:, :2], 44_100)
     whole, rate = soundfile.read(path, dtype="float32")
-    expected = Resample(rate, RATE)(torch.from_numpy(whole.mean(1)))[: round(len(whole) * RATE / rate)]
-    torch.testing.assert_close(read(path, RATE), expected, rtol=0, atol=1e-6)
+    expected = Resample(rate, RATE)(torch.from_numpy(whole.mean(1)))[: round(len(whole) * RATE / rate)].numpy()
+    np.testing.assert_allclose(read(path, RATE), expected, rtol=0, atol=1e-6)
     pieces = list(blocks(path, RATE, seconds=0.07))
     assert len(pieces) > 3
-    torch.testing.assert_close(torch.cat(pieces), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(np.concatenate(pieces), expected, rtol=0, atol=1e-6)
     assert header(path).channels == 2
     assert header(path).duration == pytest.approx(len(whole) / 44_100, rel=0.1)
 
@@ -113,9 +113,9 @@ def test_m4a_in_blocks_equals_the_whole(tmp_path):
             container.mux(packet)
     whole = read(path, RATE)
     assert len(whole) / RATE == pytest.approx(3.0, abs=0.05)
-    torch.testing.assert_close(torch.cat(list(blocks(path, RATE, seconds=0.31))), whole, rtol=0, atol=1e-3)
-    later = torch.cat(list(blocks(path, RATE, start=1.0, duration=0.5)))
-    torch.testing.assert_close(later[800:-800], whole[RATE + 800 : RATE * 3 // 2 - 800], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(np.concatenate(list(blocks(path, RATE, seconds=0.31))), whole, rtol=0, atol=1e-3)
+    later = np.concatenate(list(blocks(path, RATE, start=1.0, duration=0.5)))
+    np.testing.assert_allclose(later[800:-800], whole[RATE + 800 : RATE * 3 // 2 - 800], rtol=0, atol=1e-3)
     (tmp_path / "cut.m4a").write_bytes(path.read_bytes()[:2000])
     with pytest.raises(AudioError, match=r"cut\.m4a cannot be read as audio"):
         read(tmp_path / "cut.m4a", RATE)
@@ -126,9 +126,9 @@ def test_stretches_of_files(ending, noise, tmp_path):
     path = tmp_path / f"noise.{ending}"
     soundfile.write(path, noise.T[:, :2], 16_000)
     whole = read(path, RATE)
-    found = torch.cat(list(blocks(path, RATE, seconds=0.1, start=0.25, duration=0.5)))
-    torch.testing.assert_close(found, whole[4000:12_000], rtol=0, atol=1e-6)
-    torch.testing.assert_close(torch.cat(list(blocks(path, RATE, start=1.0))), whole[16_000:], rtol=0, atol=1e-6)
+    found = np.concatenate(list(blocks(path, RATE, seconds=0.1, start=0.25, duration=0.5)))
+    np.testing.assert_allclose(found, whole[4000:12_000], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(np.concatenate(list(blocks(path, RATE, start=1.0))), whole[16_000:], rtol=0, atol=1e-6)
 
 
 def test_files_that_cannot_be_used(tmp_path):

@@ -29,7 +29,7 @@ def tone(tmp_path, monkeypatch):
 def samples(audio, **options):
     """The samples of the recordings that were passed."""
     found = recordings(audio, **options)
-    return [torch.cat(list(source(item, i, RATE).blocks())) for i, item in enumerate(found)]
+    return [np.concatenate(list(source(item, i, RATE).blocks())) for i, item in enumerate(found)]
 
 
 class Decoder:
@@ -65,7 +65,7 @@ def test_one_recording_of_each_type(tone):
             {"path": "other.wav", "bytes": tone.read_bytes()}, Decoder(tone), Decoder(tone).get_all_samples(),
         ):  # fmt: skip
             (found,) = samples(audio)
-            torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
         assert not file.closed
 
 
@@ -85,7 +85,7 @@ def test_files_that_cannot_be_sought_are_read(tone):
         def readinto(self, buffer):
             return self.rest.readinto(buffer)
 
-    torch.testing.assert_close(samples(io.BufferedReader(Pipe()))[0], read(tone, RATE))
+    np.testing.assert_array_equal(samples(io.BufferedReader(Pipe()))[0], read(tone, RATE))
 
 
 def test_several_recordings_in_any_iterable(tone):
@@ -107,14 +107,14 @@ def test_a_batch_is_recordings_and_channels_are_one():
         rows = samples(audio, batch=True)
         assert [row.tolist() for row in rows] == array.tolist()
         (mean,) = samples(audio, channels=True)
-        torch.testing.assert_close(mean, tensor.mean(0))
+        np.testing.assert_allclose(mean, array.mean(0), rtol=0, atol=1e-7)
         with pytest.raises(AudioError, match=r"recording 0 has shape \(4, 1600\).*pass batch=True or channels=True"):
             samples(audio)
     with pytest.raises(AudioError, match="batch=True or channels=True"):
         samples(tensor.T)
     assert len(samples([tensor, (array.T, RATE)], channels=True)) == 2
     stereo = samples(tensor.view(2, 2, 1600), batch=True)
-    torch.testing.assert_close(stereo[1], tensor[2:].mean(0))
+    np.testing.assert_allclose(stereo[1], array[2:].mean(0), rtol=0, atol=1e-7)
     assert len(samples(torch.zeros(1, 1600) + 0.1)[0]) == len(samples(torch.zeros(1600, 1) + 0.1)[0]) == 1600
 
 
@@ -140,8 +140,8 @@ def test_what_cannot_be_several_recordings(audio, options, message):
         ((np.array([None, 1.0]), RATE), "no array of numbers but one of object"),
         ((np.zeros(5, complex), RATE), "no array of numbers but one of complex128"),
         ((np.zeros(5, bool), RATE), "no array of numbers but one of bool"),
-        ((torch.zeros(5, dtype=torch.complex64), RATE), r"holds torch\.complex64; samples may be"),
-        ((torch.zeros(5, dtype=torch.bool), RATE), r"holds torch\.bool"),
+        ((torch.zeros(5, dtype=torch.complex64), RATE), r"holds complex64; samples may be"),
+        ((torch.zeros(5, dtype=torch.bool), RATE), r"holds bool"),
         ((np.float32(0.5), RATE), r"has shape \(\)"),
         ((RATE, np.zeros(5)), r"\(rate, array\), as scipy\.io\.wavfile gives; pass \(array, rate\)"),
         (("a.wav", RATE), "a file knows its rate, so pass the path alone"),

@@ -307,6 +307,7 @@ def test_a_run_is_continued(trained, tmp_path):
         "6",
         "--trainer.val_check_interval",
         "4",
+        *("--trainer.changed_options", "accept"),
     ]
     assert main(["fit", *options, "--ckpt_path", str(trained / "last.ckpt")]) == 0
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 6

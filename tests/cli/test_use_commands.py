@@ -255,7 +255,8 @@ def test_classify(model, sounds, capsys):
     for clip in found["clips"]:
         (expected,) = loaded.classify(clip["id"], labels)
         assert [label["label"] for label in clip["labels"]] == [score.label for score in expected[:2]]
-        assert clip["labels"][0]["probability"] == pytest.approx(expected[0].probability, abs=1e-5)
+        assert clip["labels"][0]["share"] == pytest.approx(expected[0].share, abs=1e-5)
+        assert clip["labels"][0]["probability"] is None
     assert [clip["id"] for clip in found["clips"]] == ["sounds/a.wav", "sounds/b.flac", "sounds/deep/c.wav"]
     assert [failed["id"] for failed in found["failed"]] == ["sounds/bad.wav"]
     assert "skipped: sounds/bad.wav cannot be read" in captured.err
@@ -263,6 +264,7 @@ def test_classify(model, sounds, capsys):
     assert main(["classify", str(model), "sounds/a.wav", "--labels", *labels]) == 0
     name, label, probability, cosine = capsys.readouterr().out.strip().split("\t")
     assert (name, label) == ("sounds/a.wav", found["clips"][0]["labels"][0]["label"])
+    assert probability.startswith("share ")
     assert probability.endswith(" %")
     assert float(cosine) == pytest.approx(found["clips"][0]["labels"][0]["cosine"], abs=1e-3)
 
@@ -482,7 +484,8 @@ def test_export(model, tmp_path, capsys, monkeypatch):
     shutil.copy(model, "best.ckpt")
     assert main(["export", "best.ckpt", "out", "--licence", "apache-2.0", "--name", "Barks", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["files"] == ["README.md", "config.json", "model.safetensors", "tokenizer.model"]
+    theirs = ["config_sentence_transformers.json", "modules.json"]
+    assert report["files"] == sorted(["README.md", "config.json", "model.safetensors", "tokenizer.model", *theirs])
     assert report["name"] == slap.load("out").name == slap.load("best.ckpt").name
     card = Path("out/README.md").read_text()
     assert "license: apache-2.0" in card

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from slap.core.checkpoint_file import DamagedCheckpointError, is_good, newest_good, read, verify, write
+from slap.core.files import part_of
 from slap.inference.load import load, read_checkpoint
 from slap.testing.tiny import tiny_checkpoint
 from slap.training.checkpoint.io import AsyncCheckpointFiles, CheckpointFiles
@@ -141,7 +142,7 @@ def test_the_newest_good_one_is_neither_partial_nor_flipped(tmp_path, caplog):
     for name, step in (("best", 2), ("previous", 5), ("last", 7)):
         write(content(step), tmp_path / f"{name}.ckpt")
     whole = (tmp_path / "last.ckpt").read_bytes()
-    (tmp_path / "last.ckpt.77.part").write_bytes(whole)  # of a process that was killed while it wrote
+    part_of(tmp_path / "last.ckpt").write_bytes(whole)  # of a process that was killed while it wrote
     assert find_last(tmp_path) == newest_good(tmp_path) == tmp_path / "last.ckpt"
     (tmp_path / "last.ckpt").write_bytes(whole[: len(whole) // 2])
     assert find_last(tmp_path) == tmp_path / "previous.ckpt"
@@ -196,8 +197,9 @@ def test_an_address_is_refused(tmp_path):
 
 
 def test_what_killed_processes_left_is_removed(tmp_path):
-    for name in ("last.ckpt.77.part", "previous.ckpt.77.part"):
-        (tmp_path / name).write_bytes(b"half")
+    for name in ("last.ckpt", "previous.ckpt"):
+        mine = part_of(tmp_path / name)
+        mine.with_name(mine.name.replace(f".{os.getpid()}.", ".99999999.")).write_bytes(b"half")
     write(content(1), tmp_path / "last.ckpt", tmp_path / "previous.ckpt")
     assert [*tmp_path.iterdir()] == [tmp_path / "last.ckpt"]
 

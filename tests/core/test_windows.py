@@ -2,10 +2,12 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
-from slap.core.windows import cut, hop_of, merge, window_weights, windows
+from slap.core.merging import merge
+from slap.core.windows import cut, hop_of, window_weights, windows
 
 
 @pytest.mark.parametrize("samples", [1, 9, 10, 11, 16, 17, 25, 60, 61])
@@ -23,11 +25,11 @@ def test_windows_cover_every_sample_and_are_full(samples, hop):
 @pytest.mark.parametrize("block", [1, 3, 10, 100])
 @pytest.mark.parametrize("hop", [3, 7, 10])
 def test_blocks_give_the_same_windows(samples, block, hop):
-    audio = torch.arange(float(samples))
-    found = list(cut(iter(audio.split(block)), 10, hop))
+    audio = np.arange(samples, dtype=np.float32)
+    found = list(cut(iter(np.split(audio, range(block, samples, block))), 10, hop))
     assert [(start, start + len(clip)) for start, clip in found] == windows(samples, 10, hop)
     for start, clip in found:
-        torch.testing.assert_close(clip, audio[start : start + len(clip)], rtol=0, atol=0)
+        np.testing.assert_array_equal(clip, audio[start : start + len(clip)])
 
 
 def test_no_blocks_are_no_windows():

@@ -13,7 +13,7 @@ from launch import launch
 from resume_runs import EVERY, FOURTH, assert_same_run, in_process, in_processes, logged, options, stream
 from slap.datamodules.sampling.position import Position, position_in, state
 from slap.inference.load import read_checkpoint
-from slap.training.checkpoint.run_folder import forget_after
+from slap.training.checkpoint.metrics_log import forget_after
 
 pytestmark = pytest.mark.usefixtures("fast_reports")
 
@@ -124,7 +124,7 @@ def test_other_data_are_refused_by_name_or_begin_the_epoch_anew(clips, tmp_path)
     changed = {"data.clips": 50, "data.num_buckets": 1, "data.max_duration": 1.2, "data.seed": 1}
     names = ["clips was 60 and is 50", "num_buckets was 2 and is 1", "seed was 0 and is 1"]
     names.append("max_duration, in samples was 12800 and is 9600")
-    given = options(clips, tmp_path, **{**changed, "trainer.max_steps": 16})
+    given = options(clips, tmp_path, **{**changed, "trainer.max_steps": 16, "trainer.changed_options": "accept"})
     with pytest.raises(ValueError, match="interrupted in epoch 0 after 3 batches") as refused:
         in_process(given, again=True)
     assert all(name in str(refused.value) for name in names)
@@ -217,7 +217,7 @@ def test_one_that_fails_ends_the_other(kill, clips, tmp_path):
         assert failed.stderr.index("[rank 0] ends, because rank 1 failed: RuntimeError: no luck") > first
     else:  # it says so, unless the launcher, which looks every 5 s, was quicker
         assert failed.returncode in (1, -signal.SIGKILL), failed.stderr
-        assert failed.returncode < 0 or "Another process has ended without a word: it was killed" in failed.stderr
+        assert failed.returncode < 0 or "rank 1 has ended without a word: it was killed" in failed.stderr
 
 
 def main(rank, folder, clips):

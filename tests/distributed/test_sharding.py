@@ -17,7 +17,7 @@ import slap.model.views
 from launch import launch
 from pool import make_model, the_first, train
 from slap.core.checkpoint_file import DamagedCheckpointError
-from slap.training.fsdp import FSDP2, _named
+from slap.training.fsdp import FSDP2, _moments_like
 
 pytestmark = pytest.mark.distributed
 
@@ -126,7 +126,7 @@ def test_an_optimizer_of_other_groups_is_refused():
     saved = torch.optim.AdamW(model.parameters()).state_dict()
     apart = torch.optim.AdamW([{"params": [model.weight]}, {"params": [model.bias]}])
     with pytest.raises(ValueError, match="has groups of 2 parameters, and this run's of 1, 1: the model, or what"):
-        _named(saved, apart, model)
+        _moments_like(apart, saved)
 
 
 def test_parts_of_a_batch_are_refused_since_processes_may_have_unequal_numbers_of_them():

@@ -3,7 +3,13 @@
 import csv
 import gzip
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -122,6 +128,38 @@ def test_the_shards_stand_for_the_manifest(folder):
     assert [cut.id for cut in read_manifest("train_shards")] == ids
 
 
+def test_packing_in_parts_by_commands_by_ray_and_by_slurm(folder, monkeypatch):
+    page = pages.Page("docs/howto/parts.md")
+    for command in page.commands("slap pack train.csv")[:3]:
+        assert main(command[1:]) == 0
+    shards = {path.name: path.read_bytes() for path in (folder / "train_shards").iterdir()}
+    shutil.rmtree(folder / "train_shards")
+    monkeypatch.setattr(subprocess, "run", lambda command, check: int(check and main(command[1:])))
+    remote = SimpleNamespace(remote=lambda **_: lambda task: SimpleNamespace(remote=task), get=list)
+    monkeypatch.setitem(sys.modules, "ray", remote)
+    (block,) = page.blocks("python")
+    exec(compile(block.replace("PARTS = 64", "PARTS = 2").replace('"16"', '"1"'), "parts.md", "exec"), {})
+    assert {path.name: path.read_bytes() for path in (folder / "train_shards").iterdir()} == shards
+
+
+def test_the_script_of_the_array_job_runs_its_part(folder):
+    script = Path(__file__).parents[2] / "docs/howto/array.sh"
+    (folder / "srun").write_text('#!/bin/sh\necho "$@"\n')
+    (folder / "srun").chmod(0o755)
+    variables = {"PATH": f"{folder}:{os.environ['PATH']}", "SLURM_CPUS_PER_TASK": "16", "SLURM_ARRAY_TASK_ID": "3"}
+    done = subprocess.run(["bash", str(script)], env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[1:] == [
+        "slap",
+        "pack",
+        "train.jsonl.gz",
+        "train_shards",
+        "--workers",
+        "16",
+        "--part",
+        "3/64",
+    ]
+
+
 def test_the_tokenizer_command(folder):
     (found,) = re.findall(r"`(slap\s+tokenizer [^`]+)`", pages.Page("docs/howto/corpora.md").text)
     assert main([*found.split()[1:], "--vocab-size", "300"]) == 0
@@ -154,3 +192,53 @@ def test_using_a_model(folder, checkpoint, capsys, monkeypatch):
     first, second = capsys.readouterr().out.splitlines()
     assert first in ("dog", "rain", "a spoken digit")
     assert second == "left out: there is no file clips/nowhere.wav"
+
+
+COMMANDS = [
+    (page, words[words.index("slap") :])
+    for page in ("scale", "gpu")
+    for language, block in pages.Page(f"docs/howto/{page}.md").all_blocks()
+    if language in ("bash", "console")
+    for start in ("slap fit", "torchrun")
+    for words in pages.commands_of(block, start)
+]
+
+
+@pytest.mark.parametrize(("page", "words"), COMMANDS)
+def test_large_runs_are_understood_as_they_are_written(folder, capsys, page, words):
+    """Each option has its value in the config of the run; `...` stands for the data."""
+    if "..." in words:
+        words[words.index("...") : words.index("...") + 1] = ["--data.train", "train.csv"]
+    with pytest.raises(SystemExit) as ended:
+        main([*words[1:], "--print_config"])
+    assert ended.value.code == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    for option, value in zip(words[2::2], words[3::2], strict=True):
+        found = config
+        for key in option.removeprefix("--").split("."):
+            found = found[key]
+        assert found == yaml.safe_load(value) or str(found) == value, option
+
+
+@pytest.mark.slow
+def test_the_slurm_script_can_be_submitted_again(folder, capsys):
+    """Also after a kill before the first checkpoint; srun here only writes down how it was called."""
+    (folder / ".venv/bin").mkdir(parents=True)
+    (folder / ".venv/bin/activate").write_text("export ACTIVATED=1\n")
+    (folder / "srun").write_text('#!/bin/bash\nprintf "%s\\n" "$@" > "words$ACTIVATED"\n')
+    (folder / "srun").chmod(0o755)
+    job = {"SLURM_NNODES": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_CPUS_PER_TASK": "3"}
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    script = pages.ROOT / "docs/howto/slurm.sh"
+    subprocess.run(["bash", script], env={**os.environ, **job, "PATH": path}, check=True)
+    given, command = (folder / "words1").read_text().split("\nslap\n")
+    assert given.splitlines() == ["--cpus-per-task=3", "--kill-on-bad-exit=1"]
+    small = [*pages.SMALL, *pages.TINY, "--model.objectives={contrastive: 1.0}", "--model.warmup_steps=0"]
+    small += ["--trainer.precision=32-true", "--trainer.changed_options=accept"]
+    begun = [*command.splitlines(), *small, "--trainer.max_steps=1", "--trainer.enable_checkpointing=false"]
+    assert main(begun) == 0  # a run that is killed before its first checkpoint leaves as much
+    for steps in (1, 2):
+        assert main([*command.splitlines(), *small, f"--trainer.max_steps={steps}"]) == 0
+    assert capsys.readouterr().err.count("holds no checkpoint to continue from, so training begins") == 2
+    lines = re.findall(r"^#SBATCH --(\S+)", script.read_text(), re.MULTILINE)
+    assert {"requeue", "signal=SIGUSR1@90", "open-mode=append", "mem=0"} <= set(lines)

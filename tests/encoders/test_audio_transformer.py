@@ -113,6 +113,34 @@ def test_options_pass_the_contract(row_embedding, level):
     check_audio_encoder(AudioTransformer(size="nano", row_embedding=row_embedding, level=level))
 
 
+@pytest.mark.parametrize("patch", [(16, 16), (4, 64)])
+def test_clip_times_are_counted_from_both_ends(patch):
+    """A patch hears how far it is from the ends of its clip, alone, in a batch, and where others are left out."""
+    encoder = AudioTransformer(size="nano", patch=patch, clip_times=True).eval()
+    torch.nn.init.normal_(encoder.clip_times.project.weight)
+    check_audio_encoder(encoder)
+    clips = [waves(0.5)[0], waves(1.3)[0]]
+    patches = encoder.patchify(Packed.pack(clips))
+    rows, steps = encoder.rows, [length // encoder.rows for length in patches.sizes]
+    assert patches.positions[:, 2].tolist() == [step for step in steps for _ in range(step * rows)]
+    times = encoder.clip_times
+    first = torch.tensor([0, steps[0] - 1]), torch.tensor([steps[0]] * 2)
+    second = torch.tensor([steps[0] - 1]), torch.tensor([steps[1]])
+    begin, end = times(*first)
+    assert not torch.allclose(begin, end)
+    assert not torch.allclose(end, times(*second)[0])  # the same time of a longer clip, whose end is far
+
+
+def test_clip_times_begin_as_a_model_without():
+    torch.manual_seed(0)
+    plain = AudioTransformer(size="nano").eval()
+    torch.manual_seed(0)
+    timed = AudioTransformer(size="nano", clip_times=True).eval()
+    timed.load_state_dict({**timed.state_dict(), **plain.state_dict()})
+    audio = Packed.pack([waves(0.7)[0]])
+    torch.testing.assert_close(timed(timed.patchify(audio)).values, plain(plain.patchify(audio)).values)
+
+
 def test_patches_of_another_shape_are_whole_frames_in_order():
     """Patches of 4 frames and all bands: 40 ms per step, and one row."""
     encoder = AudioTransformer(size="nano", patch=(4, 64)).eval()

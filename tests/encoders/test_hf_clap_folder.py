@@ -116,7 +116,7 @@ def test_classes_with_the_models_own_scale(folder, model):
     expected = (clap.logit_scale_a.exp() * cosines).softmax(1)[0]
     assert [score.label for score in scores] == [labels[i] for i in cosines[0].argsort(descending=True)]
     for score in scores:
-        assert score.probability == pytest.approx(expected[labels.index(score.label)].item(), abs=1e-5)
+        assert score.share == pytest.approx(expected[labels.index(score.label)].item(), abs=1e-5)
 
 
 def test_what_it_says_of_itself(folder, model, tmp_path):

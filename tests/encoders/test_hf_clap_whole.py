@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 import clap_folders
 import slap
+import slap.onnx
 from slap.cli.main import main
 from slap.core.errors import UserError
 from slap.core.packed import Packed
@@ -118,6 +119,23 @@ def test_graphs(folder, model, tmp_path):
         expected = model.embed_text(words)[0] if words else programs["text"](tokens)
         (found,) = text.run(["text_embedding"], {"tokens": tokens.numpy()})
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["slap", "transformers"])
+def test_without_torch(folder, model, tmp_path, kind):
+    pytest.importorskip("onnxruntime")
+    out = tmp_path / "out"
+    assert main(["export", str(folder), str(out), "--onnx", "--format", kind]) == 0
+    light = slap.onnx.load(out)
+    clips = [noise(n, seed=n) for n in LENGTHS]
+    np.testing.assert_allclose(light.embed_audio(clips), model.embed_audio(clips), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(light.embed_text(TEXTS), model.embed_text(TEXTS), rtol=0, atol=1e-4)
+    assert (light.name, light.calibration) == (model.name, model.calibration)
+    assert "int64: 0 begins a text" in (out / "README.md").read_text()
+    assert main(["export", str(folder), str(out), "--format", kind, "--overwrite"]) == 0
+    assert not [*out.glob("*.onnx"), *out.glob("graphs.json")]
+    assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {(out / "README.md").stat().st_mode & 0o777}
 
 
 # -- fine-tuning ------------------------------------------------------------------------------------------------------

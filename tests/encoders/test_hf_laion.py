@@ -104,6 +104,8 @@ class Evil:
     [
         ({"state_dict": {"a": torch.zeros(1)}, "x": Evil()}, "holds more than tensors and plain data"),
         ({"state_dict": {"audio_branch.conv_block1.conv1.weight": torch.zeros(1)}}, "no CLAP model with HTS-AT"),
+        ({"model": {"caption_encoder.base.wte.weight": torch.zeros(1)}}, "Microsoft's package msclap, which is not"),
+        ({"model": {"clap.base.htsat.norm.weight": torch.zeros(1)}}, "Embed with msclap, or start from"),
         ({"state_dict": {"a": 1}}, "no `state_dict` of tensors"),
         ([1], "no `state_dict` of tensors"),
     ],

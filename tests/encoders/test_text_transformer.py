@@ -37,6 +37,16 @@ def gradients(model, batches, weights):
     return torch.cat(outputs).detach(), {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
+def test_absolute_positions_keep_the_promises_and_tell_places_apart():
+    model = encoder(absolute_positions=True)
+    model.prepare(iter(CAPTIONS))
+    check_text_encoder(model)
+    with torch.no_grad():
+        model.place_embedding.normal_()
+        alone, twice = model(Packed.pack([torch.tensor([5, 6])])), model(Packed.pack([torch.tensor([6, 5])]))
+    assert not torch.allclose(alone.values.mean(0), twice.values.mean(0))
+
+
 def test_the_promises_of_text_encoders():
     check_text_encoder(encoder(size="nano"))
 

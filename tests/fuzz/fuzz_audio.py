@@ -100,7 +100,7 @@ def _in_use(path: Path) -> tuple[torch.Tensor | str | None, str]:
         return None, ""
     try:
         with AudioFile(path) as file:
-            samples = file.read(RATE)
+            samples = torch.from_numpy(file.read(RATE))
     except AudioError as error:
         told(error)
         return error.reason, ""

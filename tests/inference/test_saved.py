@@ -1,6 +1,7 @@
 """A saved model is the model, brings everything with it, runs no code, and is refused when it is not what was saved."""
 
 import json
+import os
 import pickle
 import shutil
 from hashlib import sha256
@@ -13,8 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
 import slap
+from slap.cli.main import main
 from slap.core.calibration import Calibration
 from slap.inference.collapse import complaint
+from slap.inference.kept_card import card_of_folder
 from slap.inference.model_card import Card
 from slap.inference.saved_model import recognizes
 from slap.testing.tiny import tiny_checkpoint
@@ -59,7 +62,8 @@ def test_what_is_loaded_is_what_was_saved(model, original, audio):
 
 def test_the_files_are_for_everyone(original, model):
     assert {path.name for path in original.iterdir()} == {
-        "README.md", "config.json", "model.safetensors", "tokenizer.model",
+        "README.md", "config.json", "config_sentence_transformers.json", "model.safetensors", "modules.json",
+        "tokenizer.model",
     }  # fmt: skip
     assert (original / "tokenizer.model").read_bytes() == model.backend.network.text.tokenizer.proto
     config = json.loads((original / "config.json").read_text())
@@ -67,6 +71,17 @@ def test_the_files_are_for_everyone(original, model):
     kept = {"row_embedding": True, "fill": "silence"}  # whatever later versions do by default
     assert config["arguments"]["audio"] == {"name": "transformer", "size": "nano", **kept}
     assert "audio_pool.query" in load_file(original / "model.safetensors")
+
+
+def test_the_weights_have_the_mode_that_the_umask_gives(model, tmp_path):
+    """safetensors makes files that only their owner reads, which a web server or a colleague cannot."""
+    before = os.umask(0o027)
+    try:
+        model.save_pretrained(tmp_path / "saved")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "saved").iterdir()}
+    assert modes == dict.fromkeys(modes, 0o640)
 
 
 def test_a_fitted_calibration_is_saved_too(model, tmp_path):
@@ -84,6 +99,35 @@ def test_saving_again_replaces_the_old_model(saved, tmp_path, audio):
 
 
 # -- the card ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_export_keeps_what_the_card_says(saved, tmp_path):
+    """It stood there as of a model that nobody knows anything about, under no license."""
+    readme = saved / "README.md"
+    readme.write_text(readme.read_text().replace("## Use", "## What it knows\n\nDogs, *only* dogs.\n\n## Use"))
+    assert main(["export", str(saved), str(tmp_path / "again"), "--precision", "float16"]) == 0
+    first, second = readme.read_text(), (tmp_path / "again" / "README.md").read_text()
+    stored = "| precision of the file | float16; loaded, and computed with, in float32 |\n"
+    assert second.replace(stored, "") == first
+    assert "license: cc-by-4.0" in second
+    options = ["--overwrite", "--licence", "mit", "--name", "Howls"]
+    assert main(["export", str(saved), str(tmp_path / "again"), *options]) == 0
+    changed = (tmp_path / "again" / "README.md").read_text()
+    assert changed == first.replace("cc-by-4.0", "mit").replace("# Barks", "# Howls")
+
+
+@pytest.mark.parametrize("damage", ["link", "bytes", "size", "absent"])
+def test_a_card_that_cannot_be_read_is_not_kept(saved, tmp_path, damage):
+    readme = saved / "README.md"
+    text = readme.read_text()
+    readme.unlink()
+    if damage == "link":
+        (tmp_path / "secret.md").write_text(text)
+        readme.symlink_to(tmp_path / "secret.md")
+    elif damage != "absent":
+        readme.write_bytes(b"# \xff" if damage == "bytes" else text.encode() + b" " * (1 << 20))
+    card = card_of_folder(saved)
+    assert (card.name, card.licence, card.kept) == ("saved", "not stated", {})
 
 
 def test_the_card_says_what_is_known(original):

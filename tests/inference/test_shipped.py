@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import pages
 import slap
+import slap.onnx
 from slap.cli.main import main
 from slap.inference import shipped
 from slap.training.warm_start import WarmStart
@@ -123,3 +124,18 @@ def test_an_objective_can_be_left_out(model, tmp_path):
         less.caption(audio)
     with pytest.raises(ValueError, match=r"no objective 'caption' to leave out; did you mean 'captioning'"):
         model.save_pretrained(tmp_path / "other", without=["caption"])
+
+
+@pytest.mark.slow
+def test_the_starter_without_torch(tmp_path):
+    pytest.importorskip("onnxruntime")
+    assert main(["export", "starter", str(tmp_path / "out"), "--onnx"]) == 0
+    model, light = slap.load("starter", device="cpu"), slap.onnx.load(tmp_path / "out")
+    rng = np.random.default_rng(0)
+    clips = [(rng.uniform(-0.5, 0.5, n).astype(np.float32), 16_000) for n in (1600, 16_000, 1_000_000)]
+    np.testing.assert_allclose(light.embed_audio(clips), model.embed_audio(clips), rtol=0, atol=1e-4)
+    labels = ["dog bark", "rain", "seven"]
+    np.testing.assert_allclose(light.embed_labels(labels), model.embed_labels(labels), rtol=0, atol=1e-4)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "license: cc-by-sa-4.0" in card
+    assert "Free Spoken Digit Dataset" in card  # of its own card

@@ -14,10 +14,11 @@ from slap.audio.reader import AudioError, read
 from slap.audio.sources import AudioStream, LazyAudio
 from slap.core.windows import hop_of, windows
 from slap.inference import stream
+from slap.inference.embedding import joined
 from slap.inference.model import Model
 from slap.inference.network_backend import NetworkBackend
 from slap.inference.read_ahead import read_ahead
-from slap.inference.stream import WindowJob, in_order, joined, results, run
+from slap.inference.stream import WindowJob, in_order, results, run
 from slap.testing.tiny import tiny_model
 
 RATE = 8000  # that of the model
@@ -72,7 +73,7 @@ def one_after_the_other(model, paths, batch):
             batches.append([])
         batches[-1].append(piece)
     for some in batches:
-        rows = model.backend.encode_audio([clip for _, _, clip in some])
+        rows = model.backend.encode_audio([torch.from_numpy(clip) for _, _, clip in some])
         for (i, span, _), row in zip(some, rows, strict=True):
             found[i][0].append(row)
             found[i][1].append(span)
@@ -136,11 +137,11 @@ def test_audio_that_is_decoded_elsewhere_is_decoded_by_one_thread_at_a_time(mode
         assert busy.acquire(blocking=False), "two threads decode"
         time.sleep(0.001)
         busy.release()
-        return torch.zeros(rate // 10)
+        return np.zeros(rate // 10, np.float32)
 
     rows = model.embed_audio([LazyAudio(str(i), 0.1, decode) for i in range(20)])
     assert rows.shape == (20, model.embedding_dim)
-    (item,) = model.stream([LazyAudio("none", 0.1, lambda rate: torch.zeros(0))])
+    (item,) = model.stream([LazyAudio("none", 0.1, lambda rate: np.zeros(0, np.float32))])
     assert str(item.error) == "none holds no samples"
 
 
@@ -151,7 +152,7 @@ def test_little_is_decoded_ahead():
     def blocks(i):
         for _ in range(10):
             decoded.append(i)
-            yield torch.ones(100)
+            yield np.ones(100, np.float32)
 
     def compute(clips):
         time.sleep(0.05)

@@ -74,17 +74,19 @@ class Sounds:
         soundfile.write(path, np.concatenate([0.3 * np.sin(2 * np.pi * f * times) for f in hz]), rate)
         return path
 
-    def metadata(self):
-        return Metadata.of(self.model, str(self.weights), self.folder, None, None)
+    def metadata(self, **compact):
+        return Metadata.of(self.model, str(self.weights), self.folder, None, None, **compact)
 
-    def store(self):
-        return Store(self.index, self.model.embedding_dim)
+    def store(self, anew=False, **compact):
+        metadata = self.metadata(**compact)
+        return Store(self.index, metadata.embedding_dim, anew, metadata.dtype)
 
-    def update(self, **options):
+    def update(self, compact=None, anew=False, **options):
         """Bring the index up to date; what was done, and how many windows were embedded for it."""
-        self.metadata().save(self.index)
+        compact = compact or {}
+        self.metadata(**compact).save(self.index)
         before = self.model.backend.embedded
-        report = Update(self.store(), self.metadata(), self.model, **options).run()
+        report = Update(self.store(anew, **compact), self.metadata(**compact), self.model, **options).run()
         report.embedded = self.model.backend.embedded - before
         return report
 

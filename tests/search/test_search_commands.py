@@ -17,6 +17,7 @@ from filelock import FileLock
 
 import slap
 from slap.audio.reader import AudioError
+from slap.audio.sources import Segment
 from slap.cli.main import main
 from slap.search import Index
 from slap.search.metadata import Metadata
@@ -89,7 +90,8 @@ def test_json(folder, capsys):
     assert found["folder"] == str(folder / "sounds")
     text, audio = found["results"]
     assert (text["text"], audio["audio"]) == ("rain", "sounds/0/0.wav")
-    assert set(text["hits"][0]) == {"rank", "score", "id", "path", "start", "end", "duration"}
+    place = {"rank", "score", "id", "path", "start", "end", "duration"}
+    assert set(text["hits"][0]) == {*place, "alike", "probability", "likelihood"}
     assert audio["hits"][0]["path"] == "0/0.wav"
 
 
@@ -193,7 +195,9 @@ def test_rebuilding_with_a_model_of_another_dimension(folder, capsys, checkpoint
     assert "4 added" in run(capsys, "index", "wide.ckpt", "sounds", "sounds.index", "--rebuild")
     assert Metadata.load(folder / "sounds.index").embedding_dim == 24
     assert len(run(capsys, "search", "sounds.index", "rain").splitlines()) == 5
-    with pytest.raises(ValueError, match=r"other embeddings than those of 16 numbers .* `slap index --rebuild`"):
+    with pytest.raises(
+        ValueError, match=r"other embeddings than those of 16 float32 numbers .* `slap index --rebuild`"
+    ):
         Store(folder / "sounds.index", 16)
 
 
@@ -215,7 +219,7 @@ def test_an_index_of_the_older_format_is_read(folder, capsys):
     run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
     file = folder / "sounds.index/slap-index.json"
     values = json.loads(file.read_text())
-    assert (values.pop("weights"), values["format"]) == ("raw", 2)
+    assert (values.pop("weights"), values.pop("dtype"), values["format"]) == ("raw", "float32", 3)
     file.write_text(json.dumps({**values, "format": 1}))
     assert "nothing new; 4 as they were" in run(capsys, "index", "model.ckpt", "sounds", "sounds.index")
     assert Metadata.load(folder / "sounds.index").weights == "raw"
@@ -314,3 +318,41 @@ def test_help_has_an_example_and_exit_statuses(command, capsys):
     assert stop.value.code == 0
     assert f"slap {command} " in printed
     assert "Exit status: 0" in printed
+
+
+def test_pages_duplicates_and_re_ranking_on_the_terminal(folder, capsys):
+    (folder / "sounds/1/copy.wav").write_bytes((folder / "sounds/0/0.wav").read_bytes())
+    run(capsys, "index", "model.ckpt", "sounds", "sounds.index", "--dtype", "int8", "--window", "1")
+    whole = run(capsys, "search", "sounds.index", "rain").splitlines()
+    assert len(whole) == 5
+    assert [line for line in whole if line.endswith("(and 1 more alike)")]
+    assert run(capsys, "search", "sounds.index", "rain", "--top", "2", "--offset", "2").splitlines()[1:] == whole[3:]
+    assert len(run(capsys, "search", "sounds.index", "rain", "--unfolded").splitlines()) == 6
+    assert run(capsys, "search", "sounds.index", "rain", "--offset", "9") == "rain\n  there are no more files\n"
+    found = json.loads(run(capsys, "search", "sounds.index", "rain", "--rerank", "3", "--json"))["results"][0]["hits"]
+    model = slap.load("model.ckpt")
+    for hit in found[:3]:
+        clip = torch.cat(list(Segment(f"sounds/{hit['path']}", hit["start"], hit["end"] - hit["start"]).blocks(16_000)))
+        assert hit["likelihood"] == pytest.approx(float(model.caption_likelihood([clip], ["rain"])), abs=1e-4)
+    assert found[0]["likelihood"] >= found[1]["likelihood"] >= found[2]["likelihood"]
+    assert (found[3]["likelihood"], found[3]["rank"]) == (None, 4)
+    paged = run(capsys, "search", "sounds.index", "rain", "--rerank", "3", "--top", "2", "--offset", "2", "--json")
+    assert json.loads(paged)["results"][0]["hits"] == found[2:]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["rain", "--rerank", "5", "--without", "wind"], "--rerank is for texts alone"),
+        (["--audio", "sounds/0/0.wav", "--threshold", "0"], "--threshold is for texts alone"),
+        (["rain", "--rerank", "5000"], "--rerank takes 0 to 1000 files, got 5000"),
+        (["rain", "--threshold", "0.5"], "fit one to labeled clips with `slap calibrate MODEL MANIFEST`"),
+        (["rain", "--rerank", "5"], "re-ranked by the caption decoder, and the model writes no captions"),
+        (["rain", "--calibration", "none.json"], "there is no calibration none.json; `slap calibrate` writes one"),
+    ],
+)
+def test_searches_that_a_model_cannot_do(folder, capsys, options, message):
+    write_checkpoint("plain.ckpt")
+    run(capsys, "index", "plain.ckpt", "sounds", "sounds.index")
+    assert main(["search", "sounds.index", *options]) == 2
+    assert message in capsys.readouterr().err

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from slap.core.calibration import Calibration
 from slap.search.query import Index
 from slap.search.web.app import search_app
 from slap.search.web.server import Server
@@ -210,3 +211,26 @@ def test_it_fits_a_phone_by_day_and_by_night(page, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     red, green, blue = map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor")))
     assert (red + green + blue > 600) == (scheme == "light")
+
+
+def test_more_hits_duplicates_and_probabilities(page, sounds, url):
+    for i in range(8):
+        sounds.tone(f"more{i}.wav", 1000 + 200 * i)
+    (sounds.folder / "copy.flac").write_bytes((sounds.folder / "hum.flac").read_bytes())
+    sounds.update()
+    sounds.model.calibration = Calibration("sigmoid", 20.0, -10.0)
+    page.goto("about:blank")
+    page.goto(url)
+    cards = search(page, "700")
+    expect(cards).to_have_count(10)
+    expect(cards.first.locator(".alike summary")).to_have_text("and 1 more alike")
+    expect(cards.first.locator(".chance")).to_have_text("> 99 %")
+    page.get_by_role("button", name="Show more").click()
+    expect(cards).to_have_count(14)
+    expect(page.get_by_role("button", name="Show more")).to_be_hidden()
+    page.get_by_label("only probable ones").check()
+    expect(cards).to_have_count(1)
+    page.get_by_role("searchbox").fill("7900")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_contain_text("None of these sounds is probable for “7900”: the nearest has")
+    expect(cards).to_have_count(0)

@@ -20,6 +20,7 @@ import pytest
 import soundfile
 
 from slap.audio.scan import file_id
+from slap.core.calibration import Calibration
 from slap.search.query import Index
 from slap.search.store import Store
 from slap.search.update import Update
@@ -92,7 +93,14 @@ def test_what_is_like_a_hit(served):
 
 def test_about_the_index(served):
     about = json.loads(served.get("/api/index").body)
-    assert about == {"folder": "sounds", "files": 3, "windows": 3, "model": "model.ckpt", "window": 10.0}
+    assert about == {
+        "folder": "sounds",
+        "files": 3,
+        "windows": 3,
+        "model": "model.ckpt",
+        "window": 10.0,
+        "probabilities": False,
+    }
     served.tone("new.wav", 1000)
     served.update()  # while it is being served
     assert json.loads(served.get("/api/index").body)["files"] == 4
@@ -508,3 +516,28 @@ def test_a_model_that_cannot_tell_when_marks_the_window(sounds, serve, monkeypat
         monkeypatch.delattr(type(sounds.model.backend), "encode_frames")
     found = sounds.get(f"/api/span?id={file_id('x.wav')}&q=4000&at=5")
     assert json.loads(found.body) == {"start": 5.0, "end": 15.0, "similarity": []}
+
+
+def test_more_hits_and_thresholds(served):
+    whole = json.loads(served.get("/api/search?q=600&top=3").body)
+    assert (len(whole["hits"]), whole["more"], whole["best"]) == (3, False, None)
+    first, rest = (json.loads(served.get(f"/api/search?q=600&top=2&offset={at}").body) for at in (0, 2))
+    assert (first["more"], rest["more"]) == (True, False)
+    assert first["hits"] + rest["hits"] == whole["hits"]
+    served.model.calibration = Calibration("sigmoid", 20.0, -10.0)
+    probable = json.loads(served.get("/api/search?q=600&top=3&threshold=0.5").body)
+    assert [hit["path"] for hit in probable["hits"]] == ["a.wav"]
+    assert probable["best"] == probable["hits"][0]["probability"] > 0.9
+    none = json.loads(served.get("/api/search?q=7777&threshold=0.5").body)
+    assert (none["hits"], none["more"]) == ([], False)
+    assert 0 < none["best"] < 0.5
+    assert served.get("/api/search?q=600&threshold=2").status == 400
+    assert served.get("/api/search?q=600&offset=5000").status == 400
+
+
+def test_an_index_that_is_rebuilt_with_other_dimensions_and_int8_while_it_is_served(served):
+    served.model.backend.leading_dims = (40, 20)
+    assert json.loads(served.get("/api/search?q=5000").body)["hits"][0]["path"] == HOSTILE
+    served.update({"dim": 20, "dtype": "int8"}, anew=True)
+    hits = json.loads(served.get("/api/search?q=600").body)["hits"]
+    assert (hits[0]["path"], len(hits)) == ("a.wav", 3)

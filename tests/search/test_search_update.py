@@ -48,7 +48,7 @@ def test_rows_hold_the_embeddings_of_the_windows(sounds):
     samples, rate = read(path, sounds.model.sample_rate), sounds.model.sample_rate
     for row in sounds.store().rows_of(file_id("two.wav")):
         window = samples[round(row.start * rate) : round(row.end * rate)]
-        np.testing.assert_allclose(row.vector, sounds.model.embed_audio(window)[0], atol=1e-6)
+        np.testing.assert_allclose(row.vector, sounds.model.embed_audio((window, rate))[0], atol=1e-6)
         assert (row.path, row.model, row.size) == ("two.wav", "spectral-1", path.stat().st_size)
 
 

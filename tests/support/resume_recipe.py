@@ -1,6 +1,7 @@
 """A recipe on short clips of noise that writes down its stream of batches, and kills itself when it is told to.
 
 The variable KILL says how, e.g. `{"batch": 5, "signal": 9, "rank": 1}`; batches are counted from 1, over all epochs.
+With `"launcher": true` the launcher is killed in its place. Processes that torchrun starts anew do nothing of it.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ class Record(Callback):
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.kill: dict[str, Any] = json.loads(os.environ.get("KILL", "{}"))
+        again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+        self.kill: dict[str, Any] = {} if again else json.loads(os.environ.get("KILL", "{}"))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Write, at once on the disk."""
@@ -125,11 +127,14 @@ class Record(Callback):
             "random": torch.get_rng_state().sum().item(),
         }
         self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / f"pid{trainer.global_rank}").write_text(str(os.getpid()))
         with (self.out / f"stream{trainer.global_rank}.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
         if self.kill.get("batch") == number and self.kill.get("rank", 0) == trainer.global_rank:
             if "error" in self.kill:
                 raise RuntimeError(self.kill["error"])
-            os.kill(os.getpid(), self.kill["signal"])
+            os.kill(os.getppid() if self.kill.get("launcher") else os.getpid(), self.kill["signal"])
+            if self.kill.get("launcher"):
+                return
             if self.kill["signal"] == signal.SIGKILL:
                 time.sleep(60)

@@ -184,6 +184,20 @@ def test_esc50_by_folds_in_one_table(tmp_path, tiny_checkpoint, capsys):
     assert crossval([1, 2], tmp_path / "failing", options, lambda arguments: 3) == 3
 
 
+def test_a_fold_that_ended_before_its_first_checkpoint_is_begun_anew(tmp_path):
+    """Otherwise `slap fit` would refuse the folder with the logs of the fold."""
+    calls = []
+
+    def slap(arguments):
+        calls.append(arguments)
+        (tmp_path / "fold1").mkdir(exist_ok=True)
+        return 3
+
+    for _ in range(2):
+        assert crossval([1, 2], tmp_path, ["--recipe", "classification"], slap) == 3
+    assert calls[1] == [*calls[0], "--ckpt_path", "last"]
+
+
 # -- labels and pairs of the user's own -------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """Loggers by name: their arguments, their folders, and the pictures that they get."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
@@ -14,8 +15,8 @@ from slap.cli.main import main
 from slap.core.errors import MissingDependencyError
 from slap.training.callbacks.pictures import Pictures, send_captions, send_figure
 from slap.training.callbacks.test_report import Sample
-from slap.training.checkpoint.run_folder import AppendingCSVLogger
-from slap.training.loggers import loggers
+from slap.training.checkpoint.metrics_log import AppendingCSVLogger
+from slap.training.loggers import KINDS, loggers
 from slap.training.trainer import trainer
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
@@ -124,6 +125,60 @@ def test_weights_and_biases_offline(tmp_path, monkeypatch):
     assert {"train/loss", "val/t2a_R@10", "val/recall", "test/captions"} <= set(summary)
     assert list((out / "wandb").glob("offline-run-*/files/media/images/val/recall_*.png"))
     assert list((out / "wandb").glob("offline-run-*/*.wandb"))
+    assert (out / "metrics.csv").is_file()
+
+
+def test_mlflow_keeps_a_run_in_its_folder_unless_a_place_is_given(tmp_path, monkeypatch):
+    """MLflow 3 refuses a plain folder, which was our default: no run with this logger began."""
+    made = {}
+    kind = replace(
+        KINDS["mlflow"],
+        make=lambda tracking_uri=None, artifact_location=None, **rest: made.update(
+            uri=tracking_uri, artifacts=artifact_location, **rest
+        ),
+    )
+    monkeypatch.setitem(KINDS, "mlflow", kind)
+    monkeypatch.setattr(slap.training.loggers, "find_spec", lambda package: True)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    place = (tmp_path / "run").resolve()
+    loggers(str(place), {"mlflow": {"experiment_name": "x"}})
+    expected = {"uri": f"sqlite:///{place}/mlflow.db", "artifacts": str(place / "mlruns")}
+    assert made == {**expected, "run_name": "run", "experiment_name": "x"}
+    for options in ({"tracking_uri": "http://host"}, {"save_dir": "there"}):
+        made.clear()
+        loggers(str(place), {"mlflow": options})
+        assert (made["uri"], made["artifacts"]) == (options.get("tracking_uri"), None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host")
+    made.clear()
+    loggers(str(place), "mlflow")
+    assert (made["uri"], made["artifacts"]) == (None, None)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setattr(slap.training.loggers, "find_spec", lambda package: package != "sqlalchemy" or None)
+    with pytest.raises(MissingDependencyError, match="mlflow-skinny cannot: pip install mlflow"):
+        loggers(str(place), "mlflow")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:::mlflow")
+@pytest.mark.filterwarnings("ignore:::pydantic")
+@pytest.mark.filterwarnings("ignore:MLFlow only allows:RuntimeWarning")  # no @ in names of metrics
+@pytest.mark.skipif(find_spec("mlflow") is None, reason="mlflow is not installed: pip install mlflow")
+def test_mlflow_in_a_local_database(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    out = tmp_path / "sounds"
+    chosen = {"mlflow": {"experiment_name": "sounds"}}
+    made = recipe.trainer(str(out), max_steps=2, val_check_interval=2, logger=chosen, **QUIET)
+    model = recipe.model()
+    made.fit(model, datamodule=recipe.data())
+    logger = made.loggers[1]
+    send_captions(logger, "test/captions", [Sample("a|b", "rain", "rain falls")], 2)
+    run = logger.experiment.get_run(logger.run_id)
+    assert {"train/loss", "val/t2a_R10"} <= set(run.data.metrics)
+    assert (out / "mlflow.db").is_file()
+    (picture,) = out.glob("mlruns/*/artifacts/val/recall/step_2.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    (captions,) = out.glob("mlruns/*/artifacts/test/captions/step_2.md")
+    assert "rain falls" in captions.read_text()
     assert (out / "metrics.csv").is_file()
 
 

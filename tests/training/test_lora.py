@@ -117,7 +117,8 @@ def test_a_run_with_adapters(tmp_path):
     assert any("lora_A" in name for name in state)
     model = slap.load(last, device="cpu")
     assert not any("lora" in name or "base_layer" in name for name in model.backend.network.state_dict())
-    assert main(["fit", *base, "--trainer.max_steps", "4", "--ckpt_path", "last"]) in (None, 0)
+    longer = ["--trainer.max_steps", "4", "--trainer.changed_options", "accept"]
+    assert main(["fit", *base, *longer, "--ckpt_path", "last"]) in (None, 0)
     assert main(["test", *base, "--ckpt_path", "last"]) in (None, 0)
     assert main(["export", str(last), str(tmp_path / "out"), "--allow-collapsed"]) == 0
     assert slap.load(tmp_path / "out", device="cpu").name == slap.load(last, device="cpu").name

@@ -61,7 +61,7 @@ def test_the_last_step_is_validated_once(options, validated, tmp_path):
 @no_position
 def test_a_run_that_is_prolonged_numbers_its_steps_on(tmp_path):
     fit(tmp_path, max_steps=4, val_check_interval=3)
-    fit(tmp_path, max_steps=7, val_check_interval=3, ckpt_path=tmp_path / "last.ckpt")
+    fit(tmp_path, max_steps=7, val_check_interval=3, ckpt_path=tmp_path / "last.ckpt", changed_options="accept")
     assert steps(tmp_path, "train/loss") == [1, 2, 3, 4, 5, 6, 7]
     assert steps(tmp_path, "val/t2a_R@1") == [3, 4, 6, 7]
 
@@ -69,7 +69,7 @@ def test_a_run_that_is_prolonged_numbers_its_steps_on(tmp_path):
 def test_a_run_of_another_version_is_not_continued():
     """Its callbacks had other names, so that their states would be lost without a word."""
     trainer = SimpleNamespace(state=SimpleNamespace(fn=TrainerFn.FITTING))
-    with pytest.raises(ValueError, match=r"has version 1, and this one reads version 2\. Continue with the version"):
+    with pytest.raises(ValueError, match=r"has version 1, and this one reads version 3\. Continue with the version"):
         ExactResume(Consensus(2)).on_load_checkpoint(trainer, None, {"slap_resume": {"version": 1}})
 
 
@@ -98,7 +98,8 @@ def test_the_bar_counts_the_steps_of_the_run_and_goes_on_where_it_was(tmp_path, 
     assert "epoch=2" in shown
     assert "Validation" in shown
     monkeypatch.setattr(sys, "stdout", Terminal())
-    fit(tmp_path, max_steps=7, enable_progress_bar=True, ckpt_path=tmp_path / "last.ckpt")
+    last = tmp_path / "last.ckpt"
+    fit(tmp_path, max_steps=7, enable_progress_bar=True, ckpt_path=last, changed_options="accept")
     assert [*dict.fromkeys(counts(sys.stdout.getvalue()))] == ["5/7", "6/7", "7/7"]
 
 

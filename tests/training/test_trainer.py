@@ -70,6 +70,7 @@ def test_nothing_is_written_elsewhere(tmp_path, monkeypatch):
         "hparams.yaml",
         "last.ckpt",
         "metrics.csv",
+        "run.json",
         "tensorboard/hparams.yaml",
     }
 
@@ -156,7 +157,8 @@ def test_a_run_in_an_empty_folder_needs_no_permission(tmp_path):
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")  # noise has no position
 def test_continuing_adds_to_the_log_and_numbers_it_on(tmp_path):
     fit(tmp_path, max_steps=4, val_check_interval=4)
-    made = recipe.trainer(str(tmp_path), max_steps=8, val_check_interval=4, log_every_n_steps=2, **QUIET)
+    more = {"max_steps": 8, "changed_options": "accept", "log_every_n_steps": 2}
+    made = recipe.trainer(str(tmp_path), val_check_interval=4, **more, **QUIET)
     made.fit(recipe.model(), datamodule=recipe.data(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
     assert steps(tmp_path, "train/loss") == [0, 1, 2, 3, 5, 7]
     assert steps(tmp_path, "train/clips_per_s") == [0, 1, 2, 3, 5, 7]

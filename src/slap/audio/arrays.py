@@ -5,11 +5,11 @@ T samples at the rate that a recording has, T' at the rate that is wanted, C cha
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import ArrayLike
 
 from slap.audio.decoders import RATES
 from slap.audio.errors import AudioError
@@ -28,7 +28,7 @@ LOUDEST = 100.0
 READ = "samples may be floats in -1 to 1, int8, int16, int32 or uint8"
 
 
-def from_array(array: Any, rate: int, wanted: int, name: str = "the array", channels: bool = False) -> Tensor:
+def from_array(array: Any, rate: int, wanted: int, name: str = "the array", channels: bool = False) -> np.ndarray:
     """Convert an array or tensor of samples to (T',) float32, mono at a rate.
 
     Floats lie in -1 to 1; int16, int32, int8 and uint8 are full-scale integers. Of two axes the shorter one is that of
@@ -46,7 +46,7 @@ def from_array(array: Any, rate: int, wanted: int, name: str = "the array", chan
         AudioError: it has no samples, other than 1 or 2 axes, another type, samples that are not finite or not in -1 to
             1, or an impossible rate.
     """
-    samples = _tensor(array, name)
+    samples = _plain(array, name)
     check_rate(rate, name)
     mono = _mono(_scaled(samples, name), rate, name, channels)
     if not len(mono):
@@ -63,33 +63,40 @@ def check_rate(rate: Any, name: str) -> None:
         )
 
 
-def _tensor(array: Any, name: str) -> Tensor:
-    if isinstance(array, Tensor):
-        return array.detach().cpu()
+def is_tensor(value: Any) -> bool:
+    """Return True for a tensor of torch, which need not be installed."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _plain(array: Any, name: str) -> np.ndarray:
+    if is_tensor(array):
+        array = array.detach().cpu()
+        return (array.float() if array.is_floating_point() else array).numpy()
     found = np.asarray(array)
     if found.dtype.kind not in "fiu":
         raise AudioError(f"{name} is no array of numbers but one of {found.dtype}; {READ}")
-    kind = np.dtype(np.float64) if found.dtype.kind == "f" and found.dtype.itemsize > 8 else found.dtype
-    # torch takes neither negative strides nor the other byte order, and warns of arrays that it could write to.
-    found = found.astype(kind.newbyteorder("="), order="C", copy=not found.flags.writeable)
-    return torch.as_tensor(found)
+    # Windows of it become tensors; torch takes neither negative strides nor the other byte order, and writes to all.
+    return found.astype(found.dtype.newbyteorder("="), order="C", copy=not found.flags.writeable)
 
 
-def _scaled(samples: Tensor, name: str) -> Tensor:
-    if samples.is_floating_point():
-        return samples.float()
-    if samples.dtype in (torch.int8, torch.int16, torch.int32):
-        return (samples.double() / -float(torch.iinfo(samples.dtype).min)).float()
-    if samples.dtype == torch.uint8:
-        return (samples.float() - 128) / 128
+def _scaled(samples: np.ndarray, name: str) -> np.ndarray:
+    kind = samples.dtype
+    if kind.kind == "f":
+        with np.errstate(over="ignore"):  # too large numbers become infinite, which `check_samples` refuses
+            return samples.astype(np.float32, copy=False)
+    if kind in (np.int8, np.int16, np.int32):
+        return (samples.astype(np.float64) / -float(np.iinfo(kind).min)).astype(np.float32)
+    if kind == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
     raise AudioError(f"{name} holds {samples.dtype}; {READ}")
 
 
-def _mono(samples: Tensor, rate: int, name: str, channels: bool) -> Tensor:
-    shape = tuple(samples.shape)
-    if samples.dim() == 1:
+def _mono(samples: np.ndarray, rate: int, name: str, channels: bool) -> np.ndarray:
+    shape = samples.shape
+    if samples.ndim == 1:
         return samples
-    if samples.dim() != 2:
+    if samples.ndim != 2:
         raise AudioError(
             f"{name} has shape {shape}; (samples,), (channels, samples) and (samples, channels) are read, and with "
             "batch=True one more axis before these"
@@ -106,10 +113,10 @@ def _mono(samples: Tensor, rate: int, name: str, channels: bool) -> Tensor:
             f"{name} has shape {shape}, of which the channels cannot be told; average them first, or pass batch=True "
             "if each row is a recording"
         )
-    return mix((samples.T if shape[0] <= shape[1] else samples).numpy(), rate)
+    return mix(samples.T if shape[0] <= shape[1] else samples, rate)
 
 
-def check_samples(samples: Tensor, name: str, start: int = 0) -> None:
+def check_samples(samples: ArrayLike, name: str, start: int = 0) -> None:
     """Refuse samples that are not finite or far beyond -1 to 1.
 
     Args:
@@ -120,16 +127,17 @@ def check_samples(samples: Tensor, name: str, start: int = 0) -> None:
     Raises:
         AudioError: there is one.
     """
-    low, high = (float(extreme) for extreme in samples.aminmax())  # both NaN if any is
+    found = np.asarray(samples)
+    low, high = float(found.min()), float(found.max())  # both NaN if any is
     if low >= -LOUDEST and high <= LOUDEST:
         return
-    finite = samples.isfinite()
-    if not bool(finite.all()):
-        first = tuple((~finite).nonzero()[0].tolist())
-        found = f"has a sample that is {samples[first]:.0f}, number {start + first[-1]}; all must be finite"
+    finite = np.isfinite(found)
+    if not finite.all():
+        first = tuple(np.argwhere(~finite)[0].tolist())
+        fault = f"has a sample that is {found[first]:.0f}, number {start + first[-1]}; all must be finite"
     else:
-        found = (
+        fault = (
             f"has samples of up to {max(-low, high):.6g}; floats must lie in -1 to 1 (divide what were 16-bit integers "
             "by 32768, or pass them as int16)"
         )
-    raise AudioError(f"{name} {found}", "not_finite")
+    raise AudioError(f"{name} {fault}", "not_finite")

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from math import inf, log10
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import ArrayLike
 
 SILENT = -70.0
 """dBFS below which a recording is silent."""
@@ -22,17 +23,17 @@ class Level:
     """The level of samples that come in blocks; it does not depend on the blocks.
 
     Example:
-        >>> import torch
-        >>> Level().add(torch.tensor([0.5, -0.5])).dbfs, Level().add(torch.zeros(8)).silent
+        >>> Level().add([0.5, -0.5]).dbfs, Level().add([0.0] * 8).silent
         (-6.020599913279624, True)
     """
 
     def __init__(self) -> None:
         self._low, self._high = inf, -inf
 
-    def add(self, samples: Tensor) -> Level:
+    def add(self, samples: ArrayLike) -> Level:
         """Take (n,) more samples into account, and return this object."""
-        low, high = samples.aminmax()
+        found = np.asarray(samples)
+        low, high = found.min(), found.max()
         self._low, self._high = min(self._low, float(low)), max(self._high, float(high))
         return self
 

@@ -18,8 +18,6 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from slap.audio.level import SILENT
 from slap.core.units import Seconds
@@ -39,11 +37,11 @@ HEARD = 10 ** (SILENT / 20)
 PIECE = 4096
 """Frames that are looked at together for the first one that is heard."""
 
-Mix = Callable[[np.ndarray], Tensor]
+Mix = Callable[[np.ndarray], np.ndarray]
 """From a block, (n, C) float32, to the samples to use, (n,) or (C, n)."""
 
 
-def mixed(blocks: Iterable[np.ndarray], rate: int) -> Iterator[Tensor]:
+def mixed(blocks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
     """Yield the one channel, (n_i,) float32, of a segment that comes in blocks, (n_i, C) float32.
 
     Blocks are held back until there is enough to decide.
@@ -59,28 +57,24 @@ def mixed(blocks: Iterable[np.ndarray], rate: int) -> Iterator[Tensor]:
             continue
         stop = lead + min(round(DECIDING * rate), MOST_HELD // (4 * block.shape[1]))
         frames, rest = _first(block, rest, stop)
-        samples = _mean(frames)
+        samples = average(frames)
         channel = _loudest(frames[lead:stop], samples[lead:stop])
         if channel is not None:
             samples[lead:] = frames[lead:, channel]
         for start in range(0, len(samples), len(block)):
-            yield torch.from_numpy(samples[start : start + len(block)])
+            yield samples[start : start + len(block)]
         for part in rest:
-            yield average(part) if channel is None else torch.from_numpy(np.ascontiguousarray(part[:, channel]))
+            yield average(part) if channel is None else np.ascontiguousarray(part[:, channel])
         return
 
 
-def mix(frames: np.ndarray, rate: int) -> Tensor:
+def mix(frames: np.ndarray, rate: int) -> np.ndarray:
     """Return the one channel, (n,), of a whole segment, (n, C) float32; see `mixed`."""
-    return torch.cat(list(mixed([frames], rate)))
+    return np.concatenate(list(mixed([frames], rate)))
 
 
-def average(block: np.ndarray) -> Tensor:
+def average(block: np.ndarray) -> np.ndarray:
     """Return the mean of the channels, (n,), of a block, (n, C) float32."""
-    return torch.from_numpy(_mean(block))
-
-
-def _mean(block: np.ndarray) -> np.ndarray:
     channels = block.shape[1]
     if channels == 1:
         return block[:, 0]

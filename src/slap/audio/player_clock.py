@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from slap.audio.mixing import Mix
 from slap.audio.reader import BLOCK, AudioFile
@@ -23,7 +22,7 @@ def on_clock(
     end: Seconds | None = None,
     seconds: Seconds = BLOCK,
     mix: Mix | None = None,
-) -> Iterator[Tensor]:
+) -> Iterator[np.ndarray]:
     """Yield the audio between two times on a player's clock in consecutive blocks, (n_i,) or (C, n_i) float32.
 
     Args:
@@ -41,7 +40,7 @@ def on_clock(
     lead = (first if end is None else min(first, end)) - start
     if lead > 0:
         channels = () if mix is None else (file.header.channels,)
-        yield torch.zeros(*channels, samples_in(lead, rate))
+        yield np.zeros((*channels, samples_in(lead, rate)), np.float32)
     if end is None or end > first:
         duration = None if end is None else end - first
         yield from file.blocks(rate, first - file.begins, duration, seconds, mix)

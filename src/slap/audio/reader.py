@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from slap.audio.arrays import check_samples
 from slap.audio.decoders import (
@@ -199,14 +197,16 @@ class AudioFile:
                 self.name,
             )
 
-    def read(self, rate: int, start: Seconds = 0.0, duration: Seconds | None = None, mix: Mix | None = None) -> Tensor:
+    def read(
+        self, rate: int, start: Seconds = 0.0, duration: Seconds | None = None, mix: Mix | None = None
+    ) -> np.ndarray:
         """Read a segment as a whole; for the arguments see `blocks`.
 
         Returns:
             (T',) or (C, T') float32.
         """
         parts = list(self.blocks(rate, start, duration, mix=mix))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, -1)
 
     def blocks(
         self,
@@ -215,7 +215,7 @@ class AudioFile:
         duration: Seconds | None = None,
         seconds: Seconds = BLOCK,
         mix: Mix | None = None,
-    ) -> Iterator[Tensor]:
+    ) -> Iterator[np.ndarray]:
         """Yield a segment in consecutive blocks, (n_i,) or (C, n_i) float32; joined they are `read`.
 
         Args:
@@ -237,11 +237,11 @@ class AudioFile:
         span = self.span(rate, start, duration)
         if 2 * span.frames <= 3 * size:
             parts = list(self._mixed(self._segment(span, span.frames), span.start, mix))
-            yield resample(parts[0] if len(parts) == 1 else torch.cat(parts, -1), own, rate, span.samples)
+            yield resample(parts[0] if len(parts) == 1 else np.concatenate(parts, -1), own, rate, span.samples)
         else:
             yield from resampled(self._mixed(self._segment(span, size), span.start, mix), own, rate, span.samples)
 
-    def _to_the_end(self, rate: int, start: Seconds, size: int, mix: Mix | None) -> Iterator[Tensor]:
+    def _to_the_end(self, rate: int, start: Seconds, size: int, mix: Mix | None) -> Iterator[np.ndarray]:
         """Yield all that can be decoded from a time on, in the blocks that a segment of that length has."""
         own = self.header.rate
         first = samples_in(start, own)
@@ -258,11 +258,11 @@ class AudioFile:
         frames, stream = sum(map(len, begin)), self._mixed(chain(begin, decoded), first, mix)
         if 2 * frames <= 3 * size:
             parts = list(stream)
-            yield resample(parts[0] if len(parts) == 1 else torch.cat(parts, -1), own, rate, count(frames))
+            yield resample(parts[0] if len(parts) == 1 else np.concatenate(parts, -1), own, rate, count(frames))
         else:
             yield from resampled(stream, own, rate, count)
 
-    def _mixed(self, frames: Iterable[np.ndarray], at: int, mix: Mix | None) -> Iterator[Tensor]:
+    def _mixed(self, frames: Iterable[np.ndarray], at: int, mix: Mix | None) -> Iterator[np.ndarray]:
         """Yield the samples to use of decoded frames, (n, C) each, the first of which has a number."""
         for samples in mixed(frames, self.header.rate) if mix is None else map(mix, frames):
             check_samples(samples, self.name, at)
@@ -350,7 +350,7 @@ class AudioFile:
         return self._tolerance(self._expected) if self._expected is not None and self._file.lossy else 0
 
 
-def read(path: str | Path, rate: int) -> Tensor:
+def read(path: str | Path, rate: int) -> np.ndarray:
     """Read a whole file, (T',) float32, mono at a rate.
 
     Raises:
@@ -362,7 +362,7 @@ def read(path: str | Path, rate: int) -> Tensor:
 
 def blocks(
     path: str | Path, rate: int, seconds: Seconds = BLOCK, start: Seconds = 0.0, duration: Seconds | None = None
-) -> Iterator[Tensor]:
+) -> Iterator[np.ndarray]:
     """Yield a segment of a file in consecutive blocks, (n_i,) float32, mono at a rate; see `AudioFile.blocks`.
 
     Raises:

@@ -20,20 +20,22 @@ from io import BytesIO
 from numbers import Real
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Union
 
 import numpy as np
-from torch import Tensor
 
-from slap.audio.arrays import from_array
+from slap.audio.arrays import from_array, is_tensor
 from slap.audio.reader import AudioError
 from slap.audio.sources import AudioStream, Content, LazyAudio, Samples, Segment
 from slap.core.errors import UserError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Source = Segment | Content | Samples | LazyAudio
 """A recording that can be read."""
 
-Audio = str | PathLike[str] | BinaryIO | tuple[Any, int] | Tensor | Mapping[str, Any] | Source
+Audio = Union[str, PathLike[str], BinaryIO, tuple[Any, int], "Tensor", Mapping[str, Any], Source]
 """One recording, see the head of this file. Objects of torchcodec are known by their methods."""
 
 PASS = (
@@ -98,7 +100,7 @@ def _source(item: Any, name: str, rate: int) -> Source:
         return item
     if isinstance(item, str | PathLike):
         return _file(item, name)
-    if isinstance(item, Tensor):
+    if is_tensor(item):
         return Samples(item)
     if isinstance(item, Mapping):
         return _of_mapping(item, name)
@@ -163,7 +165,7 @@ def _is_rate(value: Any) -> bool:
 
 def _is_one(audio: Any) -> bool:
     """Return True for one recording, or for what is none, and False for an iterable of several."""
-    if isinstance(audio, str | bytes | bytearray | memoryview | PathLike | Tensor | Mapping | Source):
+    if is_tensor(audio) or isinstance(audio, str | bytes | bytearray | memoryview | PathLike | Mapping | Source):
         return True
     if any(hasattr(audio, name) for name in ("read", "get_all_samples", "sample_rate")):
         return True
@@ -182,7 +184,7 @@ def _rows(audio: Any) -> Iterator[Samples]:
     elif isinstance(audio, tuple) and len(audio) == 2 and _is_rate(audio[1]):
         array, rate = audio
     shape = tuple(getattr(array, "shape", ()))
-    if len(shape) not in (2, 3) or (rate is None and not isinstance(array, Tensor)):
+    if len(shape) not in (2, 3) or (rate is None and not is_tensor(array)):
         what = f"an array of shape {shape}" if shape else _kind(audio)
         raise UserError(
             "batch=True takes a tensor at the model's rate, or (array, rate), of the shape (recordings, samples) or "
@@ -193,7 +195,7 @@ def _rows(audio: Any) -> Iterator[Samples]:
 
 def _with_channels(item: Any) -> Any:
     """Return an array with the word that its axes are channels and samples; anything else as it is."""
-    if isinstance(item, Tensor):
+    if is_tensor(item):
         return Samples(item, None, channels=True)
     if isinstance(item, Mapping) and item.get("array") is not None:
         return Samples(item["array"], item.get("sampling_rate"), True, name_of(item, 0) if item.get("path") else "")
@@ -207,7 +209,7 @@ def _seconds(decoder: Any) -> float:
     return float(getattr(getattr(decoder, "metadata", None), "duration_seconds", None) or 0.0)
 
 
-def _decoded(decoder: Any, wanted: int, name: str) -> Tensor:
+def _decoded(decoder: Any, wanted: int, name: str) -> np.ndarray:
     """Return the samples of a torchcodec decoder at a rate, (T,)."""
     samples = decoder.get_all_samples()
     return from_array(samples.data, int(samples.sample_rate), wanted, name, channels=True)

@@ -6,23 +6,26 @@ The filter of two rates has a row for each sample of the new rate in their commo
 but 16,000 for 44,101 Hz, whose 700 million numbers take gigabytes. The rates in files and manifests are arbitrary, so
 the ratio of two rates is approximated where the exact filter would be too large: to about a millionth, but for rates
 that are nearly equal, e.g. 16,001 Hz, which is taken for 16 kHz.
+
+A process with torch runs the filter by torchaudio, whose threads are those that torch was given, also in the processes
+of a data loader. One without, as with `slap.onnx`, runs it by numpy (`slap.audio.sinc`); samples differ by 1e-7.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cache
 from math import ceil, floor, isqrt
 
-import torch
-from torch import Tensor
-from torchaudio.transforms import Resample
+import numpy as np
 
+from slap.audio.sinc import Sinc, reach
 from slap.core.units import Seconds
 
-WIDTH, ROLLOFF = 6, 0.99
-"""Zero crossings of the filter, and the share of the band that it keeps; torchaudio's defaults."""
+Filter = Callable[[np.ndarray], np.ndarray]
+"""From (..., T) to (..., T')."""
 
 FINEST = 2000
 """Largest denominator of a ratio of rates up to twice the wanted one; that of 44.1 and 16 kHz is 160."""
@@ -36,7 +39,7 @@ MAKING = 9
 KEPT = 1 << 28
 """Bytes of filters that a process keeps."""
 
-_filters: dict[tuple[int, int], Resample] = {}
+_filters: dict[tuple[int, int], Filter] = {}
 
 
 def samples_after(samples: int, rate: int, wanted: int) -> int:
@@ -60,10 +63,10 @@ def filter_bytes(period: int, produced: int) -> int:
     """Return the size as float32 of the filter that makes `produced` samples of `period`, which share no divisor."""
     if period == produced:
         return 0
-    return 4 * produced * (2 * _reach(period, produced) + period)
+    return 4 * produced * (2 * reach(period, produced) + period)
 
 
-def resample(samples: Tensor, rate: int, wanted: int, count: int | None = None) -> Tensor:
+def resample(samples: np.ndarray, rate: int, wanted: int, count: int | None = None) -> np.ndarray:
     """Resample a whole recording.
 
     Args:
@@ -80,8 +83,8 @@ def resample(samples: Tensor, rate: int, wanted: int, count: int | None = None) 
 
 
 def resampled(
-    stream: Iterator[Tensor], rate: int, wanted: int, count: int | Callable[[int], int] | None = None
-) -> Iterator[Tensor]:
+    stream: Iterator[np.ndarray], rate: int, wanted: int, count: int | Callable[[int], int] | None = None
+) -> Iterator[np.ndarray]:
     """Yield blocks, (..., n_i) each, at the wanted rate, which joined equal the whole resampled at once.
 
     Every block is resampled with as much of its neighbors as the filter sees, in whole periods of the two rates.
@@ -94,11 +97,11 @@ def resampled(
     """
     scale = ratio(rate, wanted)
     period, produced = scale.denominator, scale.numerator  # so many samples become so many
-    margin = 0 if scale == 1 else ceil((_reach(period, produced) + 1) / period) * period
-    held, lead = torch.empty(0), 0  # `lead` samples of `held` were resampled before and are context now
+    margin = 0 if scale == 1 else ceil((reach(period, produced) + 1) / period) * period
+    held, lead = np.empty(0, np.float32), 0  # `lead` samples of `held` were resampled before and are context now
     read = made = 0
     for block in stream:
-        held = torch.cat([held, block], -1) if held.numel() else block
+        held = np.concatenate([held, block], -1) if held.size else block
         read += block.shape[-1]
         ready = (held.shape[-1] - lead - margin) // period * period
         if ready <= 0:
@@ -109,34 +112,44 @@ def resampled(
         made += out.shape[-1]
         yield out
         keep = max(lead + ready - margin, 0)
-        held, lead = held[..., keep:].clone(), lead + ready - keep
+        held, lead = held[..., keep:].copy(), lead + ready - keep
     total = count if isinstance(count, int) else count(read) if count else samples_after(read, rate, wanted)
     if read and total > made:
         yield with_length(_resampled(held, scale)[..., lead // period * produced :], total - made)
 
 
-def with_length(samples: Tensor, count: int) -> Tensor:
+def with_length(samples: np.ndarray, count: int) -> np.ndarray:
     """Return samples, (..., T), cut to `count` or filled up with zeros."""
     missing = count - samples.shape[-1]
-    return torch.nn.functional.pad(samples, (0, missing)) if missing > 0 else samples[..., :count]
+    if missing <= 0:
+        return samples[..., :count]
+    return np.concatenate([samples, np.zeros((*samples.shape[:-1], missing), samples.dtype)], -1)
 
 
-def _resampled(samples: Tensor, scale: Fraction) -> Tensor:
+def _resampled(samples: np.ndarray, scale: Fraction) -> np.ndarray:
     """Resample by a ratio; gives ceil(T x ratio) samples."""
-    out: Tensor = samples if scale == 1 else _filter(scale.denominator, scale.numerator)(samples)
-    return out
+    return samples if scale == 1 else _filter(scale.denominator, scale.numerator)(samples)
 
 
-def _filter(period: int, produced: int) -> Resample:
+def _filter(period: int, produced: int) -> Filter:
     """Return a filter, kept for the next time; all are forgotten where they take more than `KEPT`."""
     known = _filters.get((period, produced))
     if known is None:
         if sum(filter_bytes(*rates) for rates in list(_filters)) > KEPT:
             _filters.clear()
-        known = _filters[period, produced] = Resample(period, produced)
+        make = Sinc if sys.modules.get("torch") is None else _by_torchaudio
+        known = _filters[period, produced] = make(period, produced)
     return known
 
 
-def _reach(period: int, produced: int) -> int:
-    """Return how many samples the filter sees on either side."""
-    return ceil(WIDTH * period / (min(period, produced) * ROLLOFF))
+def _by_torchaudio(period: int, produced: int) -> Filter:
+    import torch
+    from torchaudio.transforms import Resample
+
+    resampler = Resample(period, produced)
+
+    def run(samples: np.ndarray) -> np.ndarray:
+        found: np.ndarray = resampler(torch.from_numpy(np.ascontiguousarray(samples))).numpy()
+        return found
+
+    return run

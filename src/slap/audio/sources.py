@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO
 
-from torch import Tensor
+import numpy as np
 
 from slap.audio.arrays import check_rate, from_array
 from slap.audio.reader import AudioError, AudioFile
@@ -47,7 +47,7 @@ class AudioStream:
 
     name: str
     samples: int
-    blocks: Callable[[], Iterator[Tensor]]
+    blocks: Callable[[], Iterator[np.ndarray]]
     close: Callable[[], None] = lambda: None
     about: About = field(default_factory=About)
 
@@ -76,7 +76,7 @@ class Segment:
         end = "" if self.duration is None else f"{self.start + self.duration:g}"
         return f"{self.path}#{self.start:g}-{end}"
 
-    def blocks(self, rate: int, about: About | None = None) -> Iterator[Tensor]:
+    def blocks(self, rate: int, about: About | None = None) -> Iterator[np.ndarray]:
         """Yield blocks of samples, (n_i,) float32, mono at a rate in Hz; see `slap.audio.reader.AudioFile.blocks`.
 
         Raises:
@@ -108,7 +108,7 @@ class Segment:
         file.close()
         return AudioStream(name, samples, partial(self.blocks, rate, about), about=about)
 
-    def _blocks(self, file: AudioFile, rate: int, about: About) -> Iterator[Tensor]:
+    def _blocks(self, file: AudioFile, rate: int, about: About) -> Iterator[np.ndarray]:
         with file:
             if self.whole is not None:
                 file.check_length(self.whole)
@@ -122,7 +122,7 @@ class Segment:
 
 def _told(
     file: AudioFile, rate: int, about: About, start: Seconds = 0.0, seconds: Seconds | None = None
-) -> Iterator[Tensor]:
+) -> Iterator[np.ndarray]:
     """Yield a segment of a file in blocks, and note what is found about the file."""
     about.begins = file.begins
     yield from file.blocks(rate, start, seconds)
@@ -200,7 +200,7 @@ class Samples:
         except TypeError as error:
             raise AudioError(f"{name} is no array of samples but a {type(array).__name__}") from error
 
-        def blocks() -> Iterator[Tensor]:
+        def blocks() -> Iterator[np.ndarray]:
             yield from_array(array, own, rate, name, self.channels)
 
         return AudioStream(name, samples_after(count, own, rate), blocks)
@@ -218,7 +218,7 @@ class LazyAudio:
 
     name: str
     seconds: Seconds
-    decode: Callable[[int], Tensor]
+    decode: Callable[[int], np.ndarray]
 
     def __str__(self) -> str:
         """Return the name."""
@@ -233,7 +233,7 @@ class LazyAudio:
 _ELSEWHERE = threading.Lock()
 
 
-def _decoded_elsewhere(item: LazyAudio, rate: int) -> Iterator[Tensor]:
+def _decoded_elsewhere(item: LazyAudio, rate: int) -> Iterator[np.ndarray]:
     """Yield the samples; only one thread decodes, since the owners of several recordings may share an open archive."""
     with _ELSEWHERE:
         samples = item.decode(rate)

@@ -4,8 +4,11 @@
     slap classify runs/labels/best.ckpt sounds
     slap classify exported clip.wav --labels labels.txt --prompts "the sound of {label}" "{label} can be heard" --top 3
 
-A label's probability is relative to the labels given (a softmax with the scale that the model learned), or, for models
-trained with the sigmoid objective, independent of them. The last column is the cosine.
+The columns are the file, the label, its probability and its cosine. Models trained with the sigmoid objective, and
+those that `slap calibrate` fitted to labeled clips, have the probability of each label by itself: with --threshold,
+files for which no label is so probable are printed with `none of these`. Other models have no such probability: the
+column is `share`, the label's part among the labels given (a softmax with the scale that the model learned), which says
+nothing of sounds that are none of them.
 
 Without --labels, the classification head of a fine-tuned model ranks its own classes.
 
@@ -25,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from slap.cli.options import (
     PATHS,
     add_batch,
+    add_calibration,
     add_columns,
     add_common,
     add_dtype,
@@ -66,6 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "(default: This is a sound of {label}.)",
     )
     parser.add_argument("--top", type=int, default=1, metavar="N", help="labels to show per file (default: 1)")
+    add_calibration(parser)
     add_batch(parser)
     add_dtype(parser)
     add_weights(parser)
@@ -80,6 +85,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--top must be at least 1, got {arguments.top}")
     if arguments.labels and arguments.head:
         raise UserError("--head classifies by what the model was fine-tuned on, --labels by texts; give one of them")
+    if arguments.threshold is not None and not 0 <= arguments.threshold <= 1:
+        raise UserError(f"--threshold is a probability from 0 to 1, got {arguments.threshold:g}")
+    if arguments.calibration and not arguments.labels:
+        raise UserError("--calibration makes probabilities of --labels, which are missing")
     if arguments.prompts and not arguments.labels:
         raise UserError("--prompts stand around --labels, which are missing")
     failed: list[tuple[str, str]] = []
@@ -89,30 +98,48 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _by_labels(arguments: argparse.Namespace, items: list[Input], failed: list[tuple[str, str]]) -> int:
     """Rank the labels that were given."""
-    from slap.inference.model import PROMPTS
+    import torch
+
+    from slap.inference.scores import PROMPTS
 
     labels = plain(arguments.labels, "labels")
     prompts = plain(arguments.prompts, "prompts") if arguments.prompts else PROMPTS
     model = load(arguments)
-    model.embed_labels(labels, prompts)  # what is wrong with them shows before any audio is read
+    threshold = arguments.threshold
+    empty = torch.empty(0, model.embedding_dim)
+    model.scores(empty, labels, prompts, threshold)  # what is wrong with them shows before any audio is read
 
     def line(score: Any) -> str:
-        chance = "-" if score.probability is None else f"{100 * score.probability:.1f} %"
+        chance = "-" if score.share is None else f"share {100 * score.share:.1f} %"
+        chance = chance if score.probability is None else f"{100 * score.probability:.1f} %"
         return f"{printable(score.label)}\t{chance}\t{score.cosine:.3f}"
 
     found = model.stream([item.audio for item in items], arguments.batch_seconds)
-    return _show(arguments, items, failed, found, lambda row: model.scores(row[None], labels, prompts)[0], line)
+    return _show(
+        arguments, items, failed, found, lambda row: model.scores(row[None], labels, prompts, threshold)[0], line
+    )
 
 
 def _by_head(arguments: argparse.Namespace, items: list[Input], failed: list[tuple[str, str]]) -> int:
     """Rank the classes of a head."""
+    from slap.inference.jobs import chosen_head
+
     model = load(arguments)
+    if arguments.threshold is not None and not chosen_head(model.backend, arguments.head).multi_label:
+        raise UserError(
+            "--threshold: this head learned that exactly one of its classes is right, so its probabilities sum to 1 "
+            "even if none of them is heard; give --labels, or fine-tune with several labels per clip (tags)"
+        )
+
+    def rank(labels: list[Any]) -> list[Any]:
+        return [label for label in labels if label.probability >= (arguments.threshold or 0.0)]
+
     found = model.stream_labels([item.audio for item in items], arguments.head, arguments.batch_seconds)
 
     def line(label: Any) -> str:
         return f"{printable(label.label)}\t{100 * label.probability:.1f} %"
 
-    return _show(arguments, items, failed, found, lambda labels: labels, line)
+    return _show(arguments, items, failed, found, rank, line)
 
 
 def _show(
@@ -134,21 +161,26 @@ def _show(
         line: a label as text.
     """
     rows: dict[int, list[Any]] = {}
+    silent: set[int] = set()
     failed, notes = [*failed], []
     for done in results:
         if done.result is None:
             failed.append((items[done.index].id, str(done.error)))
         else:
             rows[done.index] = [] if done.silent else rank(done.result)[: arguments.top]
+            silent |= {done.index} if done.silent else set()
         if done.note:
             notes.append((items[done.index].id, done.note))
-    found = [(items[i].id, rows[i]) for i in sorted(rows)]
+    found = [(items[i].id, rows[i], i in silent) for i in sorted(rows)]
     if arguments.json:
-        clips = [{"id": name, "labels": [asdict(label) for label in labels]} for name, labels in found]
+        clips = [
+            {"id": name, "labels": [asdict(label) for label in labels], "silent": still}
+            for name, labels, still in found
+        ]
         told = {"failed": as_records(failed, "error"), "notes": as_records(notes, "note")}
         print(json.dumps({"clips": clips, **told}, indent=2, ensure_ascii=False))
     else:
-        for name, labels in found:
-            for text in map(line, labels) if labels else ["-"]:
+        for name, labels, still in found:
+            for text in map(line, labels) if labels else ["-" if still else "none of these"]:
                 print(f"{printable(name)}\t{text}")
     return tell(failed, notes)

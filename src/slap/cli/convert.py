@@ -6,7 +6,8 @@
 Converted are checkpoints of LAION's package laion_clap (.pt) with an HTS-AT and a RoBERTa: both encoders, both
 projections and the temperature. Such a file holds no tokenizer: --tokenizer names a folder with that of roberta-base,
 tokenizer.json, or vocab.json and merges.txt. Nothing of the file is run: tensors, plain data and numpy's numbers are
-read, and files with anything else are refused. `slap export OUT FOLDER --format transformers` writes the model for
+read, and files with anything else are refused. Checkpoints of Microsoft's package msclap are not converted, since no
+encoder here has their layers. `slap export OUT FOLDER --format transformers` writes the model for
 transformers.
 
 Exit status: 0 done; 2 nothing was saved.

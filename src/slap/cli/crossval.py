@@ -87,7 +87,7 @@ def crossval(folds: Sequence[int], out: Path, options: Sequence[str], slap: Slap
         if (folder / RESULTS).is_file():
             print(f"fold {fold} is done, see {folder}")
             continue
-        more = ["--ckpt_path", "last"] if (folder / "last.ckpt").is_file() else []
+        more = ["--ckpt_path", "last"] if folder.is_dir() else []
         print(f"fold {fold}: {folder}", flush=True)
         status = slap(["fit", *options, FOLD, str(fold), "--trainer.out", str(folder), *more])
         if not status:
@@ -168,6 +168,9 @@ def _claim(out: Path, options: Sequence[str]) -> None:
         if known != list(options):
             raise UserError(f"{out} holds folds that were made with `{' '.join(known)}`; name another folder")
         return
+    there = [name for name in ("crossval.json", "crossval.md") if (out / name).exists()]
+    if there:
+        raise UserError(f"{out} holds {there[0]}, which no folds recorded there have made; name another folder")
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(list(options)) + "\n", encoding="utf-8")
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
 from slap.audio.sources import Input
+from slap.cli.embed import check_dropped
 from slap.core.registry import load_plugins
 from slap.inference.embedding_table import EmbeddingTable, embed_plan
 from slap.inference.load import load
@@ -88,6 +89,7 @@ def embed_on_devices(arguments: argparse.Namespace, items: list[Input]) -> tuple
         table.prepare(arguments.overwrite)
     mine = items[rank::world]  # before looking what is done: all processes must split alike
     before = {} if arguments.overwrite else table.done()
+    check_dropped(arguments, items, before)
     plan, known = embed_plan(mine, before), embed_plan(items, before).done
     with tqdm(total=len(plan.todo), unit=" files", disable=None if rank == 0 else True, file=sys.stderr) as bar:
         loader: Any = DataLoader(Portions(len(plan.todo)), batch_size=None)

@@ -8,15 +8,16 @@ began from a CLAP model: the weights, the feature extractor and the tokenizer.
 
 The folder loads with `slap.load`, and wherever a command takes MODEL, without running code that it brings; its
 checksum is verified. The EMA teacher and objectives that only training needs are left out. The model card takes
-training data and metrics from the run's folder, where the checkpoint is in one. A collapsed model, to which all inputs
-are nearly the same, is refused.
+training data and metrics from the run's folder, where the checkpoint is in one, and those of a folder that is exported
+again from its own card. A collapsed model, to which all inputs are nearly the same, is refused.
 
 --precision float16 stores the weights in half the bytes; the model is loaded in float32 all the same, and embeddings
 differ in about the third digit. --without captioning leaves the decoder out.
 
 --onnx adds audio.onnx (one waveform of any length at the model's rate to its embedding, the log-mel spectrogram inside)
-and text.onnx (the token ids of one text to its embedding); --torch adds the same as audio.pt2 and text.pt2, for
-torch.export.load.
+and text.onnx (the token ids of one text to its embedding), which slap.onnx.load runs without torch; --torch adds the
+same as audio.pt2 and text.pt2, for torch.export.load. graphs.json has their inputs, limits and checksums. Graphs of a
+model that --overwrite replaces are removed.
 
 Exit status: 0 done; 2 nothing was saved.
 """
@@ -33,6 +34,7 @@ from slap.core.errors import UserError
 
 if TYPE_CHECKING:
     from slap.inference.model import Model
+    from slap.inference.model_card import Card
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,12 +43,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", type=Path, help="the folder to write")
     parser.add_argument(
         "--licence",
-        default="not stated",
         metavar="ID",
-        help="license of the weights for the model card, e.g. apache-2.0 (default: not stated)",
+        help="license of the weights for the model card, e.g. apache-2.0 (default: that of CKPT's own card if it is a "
+        "folder with one, else not stated)",
     )
     parser.add_argument(
-        "--name", metavar="TEXT", help="name of the model for the model card (default: the run's folder)"
+        "--name",
+        metavar="TEXT",
+        help="name of the model for the model card (default: that of CKPT's own card, else its folder)",
     )
     parser.add_argument(
         "--format",
@@ -91,19 +95,24 @@ def run(arguments: argparse.Namespace) -> int:
         if any(changed):
             model = slap.load(out, "cpu", arguments.trust)
     if arguments.onnx or arguments.torch:
-        from slap.inference.export import graphs, write_onnx, write_programs
-
-        programs = graphs(model)
-        if arguments.torch:
-            write_programs(programs, out)
-        if arguments.onnx:
-            write_onnx(programs, out)
+        _write_graphs(model, arguments)
     files = sorted(path.name for path in out.iterdir())
     if arguments.json:
         print(json.dumps({"out": str(out), "name": model.name, "files": files}, indent=2))
     else:
         print(f"{out}: {', '.join(files)}; the model is {model.name}")
     return 0
+
+
+def _write_graphs(model: Model, arguments: argparse.Namespace) -> None:
+    from slap.inference.export import graphs, write_onnx, write_programs, write_record
+
+    programs = graphs(model)
+    if arguments.torch:
+        write_programs(programs, arguments.out)
+    if arguments.onnx:
+        write_onnx(programs, arguments.out)
+    write_record(model, arguments.out)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -137,15 +146,15 @@ def _save_for_transformers(model: Model, arguments: argparse.Namespace) -> None:
     clap_folder.write(model.backend, arguments.out, _card(arguments))
 
 
-def _card(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]  # of a module that imports torch
+def _card(arguments: argparse.Namespace) -> Card:
     from dataclasses import replace
 
+    from slap.inference.kept_card import card_of_folder
     from slap.inference.load import read_checkpoint
     from slap.inference.model_card import Card
     from slap.inference.shipped import located
 
     path = located(arguments.model)
-    if path.is_dir():
-        return Card(arguments.name or path.resolve().name, arguments.licence)
-    card = Card.of_run(path, read_checkpoint(path).get("global_step"), arguments.licence)
-    return replace(card, name=arguments.name) if arguments.name else card
+    card = card_of_folder(path) if path.is_dir() else Card.of_run(path, read_checkpoint(path).get("global_step"))
+    given = {"name": arguments.name, "licence": arguments.licence}
+    return replace(card, **{name: value for name, value in given.items() if value})

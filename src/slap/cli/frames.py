@@ -18,7 +18,17 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from slap.cli.options import add_common, add_dtype, add_model, add_weights, load, plain, tell
+from slap.cli.options import (
+    add_common,
+    add_dtype,
+    add_model,
+    add_overwrite,
+    add_weights,
+    check_free,
+    load,
+    plain,
+    tell,
+)
 from slap.core.errors import UserError
 from slap.core.segments import Segment, phrases_of
 
@@ -65,6 +75,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{name}", type=float, default=default, metavar="X", help=f"{help_} (default: %(default)g)"
         )
+    add_overwrite(parser, "the file of --plot")
     add_dtype(parser)
     add_weights(parser)
     add_common(parser)
@@ -74,6 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Listen, print and draw."""
     known = [] if arguments.known is None else _known(arguments.known, Path(arguments.file))
     texts = plain(arguments.texts, "texts") if arguments.texts or not known else phrases_of([known])
+    if arguments.plot is not None:
+        check_free(arguments.plot, arguments.overwrite)
     model = load(arguments)
     frames = model.frames(arguments.file, texts, arguments.hop)
     events = frames.events(

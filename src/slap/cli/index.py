@@ -18,10 +18,11 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from slap.cli.options import DONE, SOME_FAILED, add_allow_collapsed, add_model, add_weights
 from slap.core.errors import UserError, printable
+from slap.core.units import EmbeddingType
 
 if TYPE_CHECKING:
     from slap.model.network import Weights
@@ -44,6 +45,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--window", type=float, metavar="S", help="length of a window in seconds (default: 10, or the model's maximum)"
     )
     parser.add_argument("--hop", type=float, metavar="S", help="seconds from window to window (default: half a window)")
+    parser.add_argument(
+        "--dim",
+        type=int,
+        metavar="D",
+        help="number of leading dimensions that embeddings keep, of a model that was trained with `matryoshka` "
+        "(default: all)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=get_args(EmbeddingType),
+        help="number type of the embeddings in the index; int8 takes a quarter of the bytes, and every query is "
+        "compared with every window (default: float32)",
+    )
     add_weights(parser, kept="those that INDEX was made with, or ")
     parser.add_argument(
         "--device", help="device that the model computes on, e.g. cpu or cuda (default: a GPU if there is one)"
@@ -103,12 +117,13 @@ def _run(arguments: argparse.Namespace) -> int:
     weights = arguments.weights or _weights(arguments.model, known)
     model = load(arguments.model, device=arguments.device, weights=weights)
     refuse_collapsed(model, "indexed with", arguments.allow_collapsed)
-    options = (arguments.window, arguments.hop)
+    asked = {name: getattr(arguments, name) for name in ("window", "hop", "dim", "dtype")}
     name = arguments.model if is_shipped(arguments.model) else str(Path(arguments.model).resolve())
-    metadata = Metadata.of(model, name, folder, *options, weights)
+    dtype: EmbeddingType = arguments.dtype or "float32"
+    metadata = Metadata.of(model, name, folder, arguments.window, arguments.hop, weights, arguments.dim, dtype)
     if known is not None:
-        metadata = known.updated(metadata, *options, arguments.relocate)
-    store = Store(index, metadata.embedding_dim, anew=fresh)
+        metadata = known.updated(metadata, asked, arguments.relocate)
+    store = Store(index, metadata.embedding_dim, anew=fresh, dtype=metadata.dtype)
     metadata.save(index)
     with tqdm(unit=" files", disable=None, file=sys.stderr) as bar:
         update = Update(store, metadata, model, arguments.workers, arguments.retry, bar.update)

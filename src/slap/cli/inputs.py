@@ -5,8 +5,10 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from slap.audio.scan import PassedOver, scan
 from slap.audio.sources import Input, Segment
@@ -37,37 +39,39 @@ def inputs(
     found: dict[str, Input] = {}
     unusable: list[tuple[str, str]] = [] if failed is None else failed
     for path in paths:
-        for item in _named(path, unusable, columns):
+        for item in chain.from_iterable(named(path, unusable, columns)):
             if found.setdefault(item.id, item) != item:
                 raise UserError(f"two different clips have the id {item.id!r}, {found[item.id].audio} and {item.audio}")
     if not found:
-        reasons = "".join(f"\n{reason}" for _, reason in unusable)
-        raise UserError(f"there is no audio in {', '.join(paths)}{reasons}")
+        raise UserError(nothing_in(paths, unusable))
     return list(found.values())
 
 
-def _named(path: str, failed: list[tuple[str, str]], columns: Columns | None) -> Iterator[Input]:
+def nothing_in(paths: Iterable[str], unusable: Iterable[tuple[str, str]]) -> str:
+    """Write the message about paths that name no recording; `unusable` lists rows of manifests, with reasons."""
+    return f"there is no audio in {', '.join(paths)}" + "".join(f"\n{reason}" for _, reason in unusable)
+
+
+def named(path: str, failed: list[tuple[str, str]], columns: Columns | None) -> Iterator[Sequence[Input]]:
+    """Yield the recordings that a path names, in pieces; those of a manifest are made when they are accessed."""
     path = os.path.expanduser(path)  # noqa: PTH111  # Path raises for a user that does not exist
     if not _can_be_looked_at(path):
-        yield _file(path)
+        yield [_file(path)]
     elif Path(path).is_dir():
         passed = PassedOver()
-        for file in scan(Path(path), passed.add):
-            yield _file(str(Path(path) / file.path))
+        yield [_file(str(Path(path) / file.path)) for file in scan(Path(path), passed.add)]
         if passed:
             print(printable(f"slap: passed over in {path}: {passed}"), file=sys.stderr)
     elif is_table(path):
-        yield from _manifest(path, failed, columns)
+        yield ManifestInputs(path, failed, columns)
     elif Path(path).exists():
-        yield _file(path)
+        yield [_file(path)]
     else:
         # The pattern may be absolute, which Path.glob does not take.
         matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207
         if not matches:
             raise FileNotFoundError(f"there is no file, and no match of a pattern, {path}")
-        for match in matches:
-            if not Path(match).is_dir():
-                yield _file(match)
+        yield [_file(match) for match in matches if not Path(match).is_dir()]
 
 
 def _can_be_looked_at(path: str) -> bool:
@@ -85,12 +89,33 @@ def _file(path: str) -> Input:
     return Input(path, Segment(path))
 
 
-def _manifest(path: str, failed: list[tuple[str, str]], columns: Columns | None) -> Iterator[Input]:
-    from slap.datamodules.audio.load import segment
-    from slap.datamodules.manifests.read import read_manifest  # the data modules wait for Lhotse
+class ManifestInputs(Sequence[Input]):
+    """The recordings of a manifest.
 
-    # The good rows of a manifest are used.
-    bad: list[BadClip] = []
-    for cut in read_manifest(path, max_bad=1.0, bad=bad, columns=columns):
-        yield Input(cut.id, segment(cut, path))
-    failed += [(clip.id, f"{clip.where}: {clip.detail}") for clip in bad]
+    Args:
+        path: of the manifest.
+        failed: a list to which its rows that cannot be used are appended.
+        columns: columns of tables whose names are not the known ones.
+
+    Attributes:
+        clips: the clips, see `slap.datamodules.manifests.sequence`.
+    """
+
+    def __init__(self, path: str, failed: list[tuple[str, str]], columns: Columns | None) -> None:
+        from slap.datamodules.manifests.read import read_manifest  # the data modules wait for Lhotse
+
+        bad: list[BadClip] = []
+        self.path, self.clips = path, read_manifest(path, max_bad=1.0, bad=bad, columns=columns)
+        failed += [(clip.id, f"{clip.where}: {clip.detail}") for clip in bad]
+
+    def __len__(self) -> int:
+        """Return their number."""
+        return len(self.clips)
+
+    def __getitem__(self, index: Any) -> Any:
+        from slap.datamodules.audio.load import segment
+
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        cut = self.clips[index]
+        return Input(cut.id, segment(cut, self.path))

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points, version
 
 from slap.core.errors import PrintableFormatter, UserError, printable_lines, suggest
+from slap.core.launched import refuse_torchrun
 
 FIRST = ("fit", "validate", "test", "predict")
 """Commands that the help lists first."""
@@ -74,6 +75,8 @@ def _run(command: str, arguments: list[str]) -> int:
         wrong = next((word.split("=")[0] for word in rest if word.startswith("--")), None)
         names = [name for name in parser._option_string_actions if name.startswith("--")]
         parser.error(f"unrecognized arguments: {' '.join(rest)}" + (f"; {suggest(wrong, names)}" if wrong else ""))
+    if getattr(parsed, "devices", 1) == 1:  # with several, Lightning spreads the work over processes
+        refuse_torchrun(command)
     return int(module.run(parsed))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slap.core.errors import UserError, printable
@@ -92,6 +93,22 @@ def add_weights(parser: argparse.ArgumentParser, kept: str = "") -> None:
         default=None if kept else "raw",
         help="weights of a checkpoint: raw as they were trained, or ema, their exponential moving averages "
         f"(default: {kept}raw)",
+    )
+
+
+def add_calibration(parser: argparse.ArgumentParser) -> None:
+    """Add --calibration and --threshold."""
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="the calibration that `slap calibrate` wrote (default: the one beside the model, if there is one)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="least probability, 0 to 1, of what is shown, so that nothing may be shown; for models trained with the "
+        "sigmoid objective, and for calibrated ones (default: no threshold)",
     )
 
 
@@ -187,7 +204,34 @@ def load(arguments: argparse.Namespace) -> Model:
 
     load_plugins(arguments.plugins)
     dtype = getattr(arguments, "dtype", None)
-    return slap.load(arguments.model, arguments.device, arguments.trust, dtype, arguments.weights)
+    return calibrated(
+        slap.load(arguments.model, arguments.device, arguments.trust, dtype, arguments.weights), arguments
+    )
+
+
+def calibrated(model: Model, arguments: argparse.Namespace) -> Model:
+    """Give a model the calibration that --calibration names, if it names one."""
+    path = getattr(arguments, "calibration", None)
+    if path is not None:
+        from slap.inference.calibration_file import read_calibration
+
+        model.calibration = read_calibration(path, model.name)
+    return model
+
+
+def add_overwrite(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the option that allows replacing a file."""
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {what}, if it exists")
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Refuse to replace a file.
+
+    Raises:
+        ValueError: it exists, and replacing it was not asked for.
+    """
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists; name another file, or replace it by --overwrite")
 
 
 def plain(options: Sequence[str] | None, what: str) -> list[str]:

@@ -11,6 +11,11 @@ official list that were found, those of them that were cut short, and that are m
 duplicated, and for all splits the files that hold the same bytes under different names; OUT/durations.png shows the
 durations. The same command, given again after an interruption, continues; a split that is complete is not made again,
 unless with --overwrite.
+
+The tasks of an array job read the headers of a part of the files each, and one command writes the manifests:
+
+    slap prepare csv data/tables manifests/mine --part 3/64
+    slap prepare csv data/tables manifests/mine --merge
 """
 
 from __future__ import annotations
@@ -22,11 +27,17 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from slap.cli.parts import add_parts, refuse_beside_parts
+from slap.cli.prepare_parts import journals_of, plan_of, prepare_one_part
 from slap.core.errors import UserError, printable_text, suggest
 from slap.core.files import atomic_write
+from slap.core.parts import Part, Parts
 from slap.datamodules.prepare import REPORT
+
+if TYPE_CHECKING:
+    from slap.datamodules.prepare.known_files import KnownFiles
 
 PLOT = "durations.png"
 VERSION = 2
@@ -107,12 +118,13 @@ def _parse(name: str, corpus: type, given: Sequence[str]) -> dict[str, Any]:
     help_ = "number of processes that read headers of audio; 0 reads in the main process"
     parser.add_argument("--workers", type=int, default=workers, metavar="N", help=help_)
     parser.add_argument("--overwrite", action="store_true", help="replace the manifests in OUT")
+    add_parts(parser)
     parser.add_class_arguments(corpus, skip={"root"})
     try:
         parsed = parser.parse_args(list(given)).as_dict()
     except argparse.ArgumentError as error:
         own = [name for name in arguments(corpus) if name != "root"]
-        valid = [f"--{option}" for option in ("splits", "workers", "overwrite", "plugins", *own)]
+        valid = [f"--{option}" for option in ("splits", "workers", "overwrite", "part", "merge", "plugins", *own)]
         unknown = UNKNOWN.search(str(error))
         more = f"; {suggest(unknown[1], valid)}" if unknown else ""
         raise UserError(f"slap prepare {name}: {error}{more}") from error
@@ -128,6 +140,8 @@ def _prepare(
     splits: list[str] | None,
     workers: int,
     overwrite: bool,
+    part: Part | None,
+    merge: bool,
     options: dict[str, Any],
 ) -> int:
     from slap.datamodules.prepare.report import as_text
@@ -142,40 +156,49 @@ def _prepare(
             raise UserError(f"{name} has no split {split!r} in {root}; {suggest(split, valid)}")
     settings = {name_: value for name_, value in sorted(options.items()) if value is not None}
     made = {"version": VERSION, "corpus": name, "root": str(root.resolve()), "options": _plain(settings)}
+    wanted = list(dict.fromkeys(splits or valid))
+    if part is not None:
+        return prepare_one_part(source, wanted, out, made, workers, part)
+    parts = Parts(out, plan_of(made, wanted))
+    journals = journals_of(parts, wanted) if merge else {}
+    if not merge:
+        refuse_beside_parts(out)
     report = _open(out, made, overwrite)
     report["classes"] = {task: list(names) for task, names in source.classes().items()}
     _save(out, report)  # at once: OUT belongs to this command from now on
     source.out = out
     try:
-        for split in dict.fromkeys(splits or valid):
+        for split in wanted:
             manifest = out / f"{split}.jsonl.gz"
             again = split in report["splits"] and (manifest.is_file() or not report["splits"][split]["found"])
             if not again:
                 from slap.datamodules.prepare.split import prepare_split  # imports Lhotse
 
-                report["splits"][split] = prepare_split(source, split, manifest, workers)
+                report["splits"][split] = prepare_split(source, split, manifest, workers, parts=journals.get(split))
                 _save(out, report)
             done = " (prepared before; --overwrite prepares it again)" if again else ""
             print(printable_text(as_text(f"{name}, {split}: {manifest}{done}", report["splits"][split])) + "\n")
             if not again:
                 report.pop("identical", None)
         found = {split: out / f"{split}.jsonl.gz" for split in report["splits"] if report["splits"][split]["found"]}
-        _compare(out, report, found)
+        _compare(out, report, found, [one.known() for one in journals.values()])
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues from here")
         return 130
     _draw(out, report)
+    if merge:
+        parts.remove()
     print(_summary(out, found, name))
     return 0 if found else 1
 
 
-def _compare(out: Path, report: dict[str, Any], found: dict[str, Path]) -> None:
+def _compare(out: Path, report: dict[str, Any], found: dict[str, Path], known: Sequence[KnownFiles]) -> None:
     """Add the files of equal content to the report, and print them."""
     from slap.datamodules.prepare.contents import identical
     from slap.datamodules.prepare.report import identical_text
 
     if "identical" not in report:
-        report["identical"] = identical(found)
+        report["identical"] = identical(found, known)
         _save(out, report)
     if text := identical_text(report["identical"]):
         print(f"{printable_text(text)}\n")
@@ -198,10 +221,13 @@ def _open(out: Path, made: dict[str, Any], overwrite: bool) -> dict[str, Any]:
         with suppress(ValueError):  # a damaged report counts as none
             report = json.loads(path.read_text(encoding="utf-8"))
     there = sorted(file.name for file in out.glob("*.jsonl.gz"))
+    foreign = [] if "splits" in report else [file.name for file in (path, out / PLOT) if file.exists()]
+    if foreign:
+        raise UserError(f"{out} holds {foreign[0]}, which slap prepare has not written; name another folder")
     if overwrite:
         for split in report.get("splits", {}):
-            for file in out.glob(f"{split}.jsonl.gz*"):
-                file.unlink()
+            for kind in ("", ".index", ".blocks", ".headers"):
+                (out / f"{split}.jsonl.gz{kind}").unlink(missing_ok=True)
         (out / PLOT).unlink(missing_ok=True)
     elif report and {key: report.get(key) for key in made} != made:
         other = {key: report.get(key) for key in made if report.get(key) != made[key]}

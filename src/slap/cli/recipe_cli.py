@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ from slap.cli.recipe_checkpoint import HELP, named, to_evaluate
 from slap.cli.recipe_source import CONFIG, built_in, module_of
 from slap.core.checkpoint_file import provenance
 from slap.core.errors import UserError, suggest
+from slap.core.files import atomic_write
+from slap.core.launched import Launched
 from slap.core.own_files import mark_own
 from slap.core.registry import found_module
 from slap.model.network import Weights
@@ -35,6 +38,7 @@ from slap.training.callbacks.test_report import ReportWriter
 from slap.training.checkpoint.io import BEST
 from slap.training.checkpoint.last import find_last
 from slap.training.checkpoint.run_folder import RunFolder
+from slap.training.checkpoint.run_record import RunRecord
 from slap.training.module import SLAP
 from slap.training.outcome import outcome
 from slap.training.predict import whole_clips, windows_elsewhere
@@ -202,6 +206,9 @@ class RecipeCLI(LightningCLI):
 
     def run(self) -> None:
         """Run the command."""
+        launched = Launched.found()
+        if launched is not None:
+            launched.check(self.trainer.num_devices, self.trainer.num_nodes)
         path = self._checkpoint(self.config["ckpt_path"], Path(self.trainer.default_root_dir))
         step = getattr(self.trainer, self.command)
         self.model.weights_in_use = self.config.get("weights", "raw")
@@ -245,11 +252,21 @@ class RecipeCLI(LightningCLI):
             print(f"slap: {line}", file=sys.stderr)
 
     def _begin_anew(self, out: Path) -> None:
-        """Let `--ckpt_path last` begin a run too: a folder with logs and no checkpoint is overwritten."""
+        """Let `--ckpt_path last` begin a run too: in a folder of a run with logs and no checkpoint, these are replaced.
+
+        Raises:
+            UserError: the run of the folder begins with the checkpoint of another one.
+        """
+        record = RunRecord.of(out)
+        if record is not None and record.checkpoint:
+            raise UserError(
+                f"{out} holds no checkpoint yet, and its run begins with {record.checkpoint}: give --ckpt_path "
+                f"{shlex.quote(record.checkpoint)}"
+            )
         self._say(f"{out} holds no checkpoint to continue from, so training begins")
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunFolder):
-                callback.overwrite = True
+                callback.begin_anew = True
 
 
 def _with_options(message: str, options: list[str]) -> str:
@@ -268,9 +285,20 @@ def _save_predictions(batches: list[dict[str, Any]], trainer: Trainer, checkpoin
     process = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
     path = Path(trainer.default_root_dir) / f"predictions{process}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not _are_predictions(path):
+        raise UserError(f"{path} exists and holds no predictions of slap; name another folder by --trainer.out")
     ids, embeddings = whole_clips(batches, windows_elsewhere(batches))
-    torch.save({"ids": ids, "embeddings": embeddings, "checkpoint": checkpoint}, path)
+    with atomic_write(path, "wb") as file:
+        torch.save({"ids": ids, "embeddings": embeddings, "checkpoint": checkpoint}, file)
     print(f"wrote {path}")
+
+
+def _are_predictions(path: Path) -> bool:
+    try:
+        found = torch.load(path, weights_only=True, mmap=True)
+    except (RuntimeError, ValueError, EOFError, KeyError, UnpicklingError):  # of a file of another kind
+        return False
+    return isinstance(found, dict) and {"ids", "embeddings", "checkpoint"} <= set(found)
 
 
 class SaveConfig(SaveConfigCallback):
@@ -285,10 +313,12 @@ class SaveConfig(SaveConfigCallback):
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             config = self.config.clone()
             config["ckpt_path"] = None  # to repeat a run is to start anew, ...
-            config["trainer.overwrite"] = False  # ... but not to destroy it
+            config["trainer.overwrite"] = False  # ... but not to destroy it, nor to accept what changes later
+            config["trainer.changed_options"] = config["trainer.changed_data"] = "refuse"
             path = Path(trainer.default_root_dir) / CONFIG
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.parser.save(config, str(path), skip_none=False, overwrite=True)
+            with atomic_write(path) as file:
+                file.write(self.parser.dump(config, skip_none=False))
             _remember(path)
 
 

@@ -6,8 +6,9 @@
 
 The manifest has a row per clip, with its audio and its captions. Each caption of a clip is scored by itself, in the
 order of the manifest. A line is the clip's id, the cosine and the caption; for models trained with the sigmoid
-objective --out and --json add the probability that the caption belongs to the sound. A softmax over one pair says
-nothing, so other models have none. Cosines of two models cannot be compared.
+objective, and for those with a calibration (`slap calibrate`), --out and --json add the probability that the caption
+belongs to the sound. A softmax over one pair says nothing, so other models have none. Cosines of two models cannot be
+compared.
 
 A silent file (below -70 dBFS) has no score: `-` is printed in its place (empty in --out, null with --json), and stderr
 says so. The mean is over the other pairs.
@@ -32,8 +33,10 @@ from slap.cli.options import (
     add_common,
     add_dtype,
     add_model,
+    add_overwrite,
     add_weights,
     as_records,
+    check_free,
     load,
     tell,
 )
@@ -83,6 +86,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="file to write the scores to instead of printing them, a .csv or a .jsonl (JSON lines)",
     )
+    add_overwrite(parser, "the file of --out")
     add_batch(parser)
     add_dtype(parser)
     add_weights(parser)
@@ -96,6 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
     out: Path | None = arguments.out
     if out is not None and out.suffix not in SUFFIXES:
         raise UserError(f"--out names a file that ends in {' or '.join(SUFFIXES)}, got {out}")
+    if out is not None:
+        check_free(out, arguments.overwrite)
     failed: list[tuple[str, str]] = []
     notes: list[tuple[str, str]] = []
     clips = _clips(arguments, failed)
@@ -103,6 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
     texts = {text: row for row, text in enumerate(dict.fromkeys(text for _, _, own in clips for text in own))}
     embedded = model.encode_texts(list(texts))
     scores: dict[int, list[PairScore]] = {}
+    rule = None if model.calibration is None else model.calibration.of_texts
     found = model.stream([audio for _, audio, _ in clips], arguments.batch_seconds)
     for done in tqdm(found, total=len(clips), unit=" clips", disable=None, file=sys.stderr):
         name, _, captions = clips[done.index]
@@ -113,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
             notes.append((name, done.note))
         rows = embedded[[texts[text] for text in captions]]
         cosines = None if done.silent else rows @ done.result
-        scores[done.index] = _scored(name, captions, cosines, model.calibration, failed)
+        scores[done.index] = _scored(name, captions, cosines, rule, failed)
     return _report(arguments, [one for index in sorted(scores) for one in scores[index]], failed, notes)
 
 
@@ -142,8 +149,8 @@ def _scored(
     """
     if cosines is None:
         return [PairScore(name, caption, None, None) for caption in captions]
-    alone = calibration is not None and calibration.independent
-    chances = calibration.probabilities(cosines[None])[0].tolist() if alone and calibration else [None] * len(captions)
+    found = None if calibration is None else calibration.probabilities(cosines[None])
+    chances = [None] * len(captions) if found is None else found[0].tolist()
     finite = cosines.isfinite().tolist()
     for caption, good in zip(captions, finite, strict=True):
         if not good:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from slap.cli.options import calibrated
 from slap.core.errors import MissingDependencyError, UserError
 
 
@@ -35,6 +36,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", help="device that the model computes on, e.g. cpu or cuda (default: a GPU if there is one)"
     )
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="the calibration that `slap calibrate` wrote (default: the one beside the model, if there is one)",
+    )
     parser.add_argument("--json", action="store_true", help="print the address of the page as JSON")
 
 
@@ -50,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     from slap.search.web.server import Server
 
     index = Index.open(arguments.index, arguments.model, arguments.device)
+    calibrated(index.model, arguments)
     with Server(search_app(index), arguments.host, arguments.port) as server:
         index.model.embed_text(["a sound"])  # the first query shall be as fast as the others
         print(json.dumps({"url": server.url}) if arguments.json else f"{server.url}  (Ctrl-C stops)", flush=True)

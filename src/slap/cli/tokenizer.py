@@ -15,14 +15,14 @@ import argparse
 from itertools import islice
 from pathlib import Path
 
-from slap.cli.options import add_columns
+from slap.cli.options import add_columns, add_overwrite, check_free
 from slap.core.errors import UserError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("manifest", metavar="MANIFEST", help="manifest: .csv, .tsv, .jsonl, .jsonl.gz or Shar")
-    parser.add_argument("out", metavar="OUT", type=Path, help="file to write; an existing one is replaced")
+    parser.add_argument("out", metavar="OUT", type=Path, help="file to write")
     parser.add_argument(
         "--vocab-size",
         type=int,
@@ -30,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="largest number of pieces (default: %(default)s)",
     )
+    add_overwrite(parser, "the file OUT")
     add_columns(parser)
 
 
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         ManifestError: the manifest does not exist or has a fault.
-        ValueError: OUT is a folder, or the vocabulary is too small; names the smallest one that is possible.
+        ValueError: OUT is a folder or exists, or the vocabulary is too small; names the smallest one that is possible.
     """
     from slap.datamodules.manifests.read import captions_of, read_manifest
     from slap.nn.tokenizer import MOST_CAPTIONS, train_tokenizer
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     if out.is_dir():
         raise UserError(f"{out} is a folder; name the file to write, e.g. {out / 'words.model'}")
+    check_free(out, arguments.overwrite)
     captions = list(islice(captions_of(read_manifest(arguments.manifest, columns=arguments.columns)), MOST_CAPTIONS))
     tokenizer = train_tokenizer(captions, arguments.vocab_size)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ A checkpoint is the zip archive that `torch.save` writes. The archive keeps a CR
 from __future__ import annotations
 
 import errno
-import glob
 import os
 import struct
 import zipfile
@@ -18,7 +17,7 @@ from typing import IO, Any
 import torch
 
 from slap.core.errors import UserError
-from slap.core.files import atomic_write, sha256_of
+from slap.core.files import atomic_write, part_of, remove_stale_parts, sha256_of
 
 DIRECTORY = 0x10
 """The attribute that marks a member of a zip archive as a folder, of which torch reads no bytes."""
@@ -40,9 +39,7 @@ def write(content: dict[str, Any], path: Path, previous: Path | None = None) -> 
         OSError: the file cannot be written, e.g. because the disk is full; `path` keeps its old content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for written in (path, previous or path):
-        for stale in path.parent.glob(f"{glob.escape(written.name)}.*.part"):  # of processes that were killed
-            stale.unlink(missing_ok=True)
+    remove_stale_parts(previous or path)
     try:
         with atomic_write(path, "wb") as file:
             _save(content, file)
@@ -166,7 +163,7 @@ def _save(content: dict[str, Any], file: IO[bytes]) -> None:
 
 def _link(path: Path, name: Path) -> None:
     """Give a file a second name in one step; where files have but one name, move it."""
-    link = name.with_name(f"{name.name}.{os.getpid()}.part")
+    link = part_of(name)
     link.unlink(missing_ok=True)
     try:
         os.link(path, link)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
+import re
+import socket
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 from slap.core.errors import UserError, printable
+from slap.core.process_state import runs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +28,8 @@ def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w", sync: bool = 
     """Open a file beside `path`, and move it to `path` when the block ends; after an error, remove it.
 
     Until then `path` keeps its old content. The folder must exist. A library that opens files itself can write to the
-    `name` of the file that is yielded.
+    `name` of the file that is yielded. With `sync`, such files are removed first that killed processes of this machine
+    have left.
 
     Args:
         path: where the content goes.
@@ -44,7 +49,9 @@ def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w", sync: bool = 
         'done'
     """
     path = Path(path)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = part_of(path)
+    if sync:
+        remove_stale_parts(path)
     text = mode == "w"
     try:
         with part.open(mode, encoding="utf-8" if text else None, newline="" if text else None) as file:
@@ -57,6 +64,48 @@ def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w", sync: bool = 
             _sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def create_whole(path: Path, text: str) -> None:
+    """Create a file with its content in one step, or in two where the file system knows no hard links.
+
+    Raises:
+        FileExistsError: there is a file already, or a link of that name.
+        OSError: it cannot be written.
+    """
+    part = part_of(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def part_of(path: Path) -> Path:
+    """Return the name, beside a file, under which this process writes it; the machine and the process are in it."""
+    return path.with_name(f"{path.name}.{_host()}.{os.getpid()}.part")
+
+
+def remove_stale_parts(path: Path, everywhere: bool = False) -> None:
+    """Remove the parts of a file that processes of this machine left which have ended.
+
+    Args:
+        path: of the file.
+        everywhere: remove also those of other machines, since no process there writes to the file any more.
+    """
+    for part in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
+        host, _, number = part.name[len(path.name) + 1 : -len(".part")].rpartition(".")
+        if host and number.isdecimal() and (everywhere if host != _host() else not runs(int(number))):
+            part.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    return re.sub(r"\W", "_", socket.gethostname())
 
 
 def _sync_folder(folder: Path) -> None:
@@ -73,14 +122,32 @@ def append_line(path: str | Path, line: str) -> None:
     Args:
         path: of the file; it and its folder are made when they are missing.
         line: without its end.
+
+    Raises:
+        UserError: the file is a link, which may lead anywhere.
+        OSError: it cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    refuse_link(path)
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     try:
         os.write(file, f"{line}\n".encode())
     finally:
         os.close(file)
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse to write to a file through a link, which may lead out of the folder that it lies in.
+
+    Raises:
+        UserError: there is a link of that name.
+    """
+    if path.is_symlink():
+        raise UserError(
+            f"{path} is a link, to {path.readlink()}, and nothing is written through links; remove it, or name another "
+            "folder"
+        )
 
 
 def open_plain(path: str | Path) -> BufferedReader:

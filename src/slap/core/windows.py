@@ -1,6 +1,6 @@
 """Windows: audio that is longer than a model was trained on is cut into them, and their embeddings are merged.
 
-T samples of a recording, W windows of all recordings, B recordings, E shared dimension.
+T samples of a recording. This module needs numpy alone; `slap.core.merging` merges the embeddings.
 
 The rule: a recording of at most `window` samples is one window, itself. A longer one is cut into windows of exactly
 `window` samples, one every `hop` samples, and the last one ends where the recording ends. So no window is shorter than
@@ -12,11 +12,8 @@ for each of them in equal parts. The rule depends on the recording alone, so emb
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-from torch.nn.functional import normalize
+import numpy as np
 
 from slap.core.errors import UserError
 
@@ -57,7 +54,7 @@ def windows(samples: int, window: int, hop: int) -> list[tuple[int, int]]:
     return [(start, start + window) for start in starts]
 
 
-def cut(blocks: Iterable[Tensor], window: int, hop: int) -> Iterator[tuple[int, Tensor]]:
+def cut(blocks: Iterable[np.ndarray], window: int, hop: int) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the windows of a recording that comes in blocks, each with its start, without holding the whole recording.
 
     Args:
@@ -66,21 +63,21 @@ def cut(blocks: Iterable[Tensor], window: int, hop: int) -> Iterator[tuple[int, 
         hop: samples from the start of a window to the start of the next.
     """
     _check(window, hop)
-    held, start, after = torch.empty(0), 0, 0  # `held` begins at sample `start`; the next window at `after`
+    held, start, after = np.empty(0, np.float32), 0, 0  # `held` begins at sample `start`; the next window at `after`
     found = False
     for block in blocks:
-        held = torch.cat([held, block])
+        held = np.concatenate([held, block])
         while after + window <= start + len(held):
-            yield after, held[after - start : after - start + window].clone()
+            yield after, held[after - start : after - start + window].copy()
             found, after = True, after + hop
         keep = min(after, start + len(held) - window) - start  # the last window may begin before `after`
         if keep > 0:
-            held, start = held[keep:].clone(), start + keep
+            held, start = held[keep:].copy(), start + keep
     total = start + len(held)
     if not found and total:
         yield 0, held
     elif total > after - hop + window:
-        yield total - window, held[len(held) - window :].clone()
+        yield total - window, held[len(held) - window :].copy()
 
 
 def window_weights(spans: Sequence[tuple[int, int]]) -> list[float]:
@@ -98,64 +95,6 @@ def window_weights(spans: Sequence[tuple[int, int]]) -> list[float]:
             counts[i] += 1
     share = [(edges[i + 1] - edges[i]) / max(counts[i], 1) for i in range(len(edges) - 1)]
     return [sum(share[place[start] : place[stop]]) for start, stop in spans]
-
-
-def merge(embeddings: Tensor, owner: Tensor, lengths: Tensor) -> Tensor:
-    """Merge the embeddings of windows into one per recording.
-
-    Args:
-        embeddings: (W, E), each row of length 1.
-        owner: (W,) int64, the index of each window's recording, from 0 without gaps.
-        lengths: (W,) the number of samples that each window stands for, from `window_weights`.
-
-    Returns:
-        (B, E), each row of length 1; the row of a recording with one window is that window's, to the bit.
-    """
-    count = int(owner.max()) + 1
-    weights = lengths.to(embeddings)[:, None]
-    sums = embeddings.new_zeros(count, embeddings.shape[1]).index_add_(0, owner, embeddings * weights)
-    merged = normalize(sums, dim=1)
-    single = owner.bincount(minlength=count)[owner] == 1
-    merged[owner[single]] = embeddings[single]
-    return merged
-
-
-@dataclass(frozen=True)
-class Merged:
-    """Merged embeddings of clips whose windows came in any order and batch, and perhaps more than once.
-
-    Args:
-        first: the row of each clip's first window; clips are in the order of their first row.
-        last: the row of each clip's last window.
-        embeddings: (B, E), each row of length 1.
-    """
-
-    first: list[int]
-    last: list[int]
-    embeddings: Tensor
-
-
-def merge_by_name(names: Sequence[str], spans: Sequence[tuple[int, int]], embeddings: Tensor) -> Merged:
-    """Merge the embeddings of all windows of each clip.
-
-    Args:
-        names: the name of each window's clip, W in all.
-        spans: the start and the end of each window within its clip.
-        embeddings: (W, E), each row of length 1.
-    """
-    rows: dict[str, dict[tuple[int, int], int]] = {}
-    for row, (name, span) in enumerate(zip(names, spans, strict=True)):
-        rows.setdefault(name, {}).setdefault(span, row)
-    first, last, chosen, owner, weights = [], [], [], [], []
-    for clip, found in enumerate(rows.values()):
-        places = sorted(found)
-        own = [found[span] for span in places]
-        first.append(own[0])
-        last.append(own[-1])
-        chosen += own
-        owner += [clip] * len(own)
-        weights += window_weights(places)
-    return Merged(first, last, merge(embeddings[chosen], torch.tensor(owner), torch.tensor(weights)))
 
 
 def _check(window: int, hop: int) -> None:

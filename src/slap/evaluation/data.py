@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import numpy as np
 
 from slap.audio.reader import AudioError
 from slap.audio.recordings import Audio
@@ -267,12 +267,12 @@ def audio_of(cut: Any, manifest: Path) -> Audio:
         return LazyAudio(f"{manifest}: {cut.id}", cut.duration, partial(_decoded, cut))
 
 
-def _decoded(cut: Any, rate: int) -> Tensor:
+def _decoded(cut: Any, rate: int) -> np.ndarray:
     from slap.datamodules.audio.load import load, mono
     from slap.datamodules.bad_clips import ClipError
 
     try:
-        return load(mono(cut, rate))
+        return load(mono(cut, rate)).numpy()
     except ClipError as error:
         raise AudioError(str(error)) from error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from slap.core.errors import UserError
+from slap.core.errors import UserError, printable
 from slap.core.progress import Progress, silent
 from slap.core.registry import plugins
 from slap.evaluation import record as records
@@ -21,10 +21,13 @@ from slap.evaluation.prompts import PromptBook
 from slap.evaluation.results import EvaluationResults
 from slap.evaluation.runner import EvaluationRun, quiet
 from slap.inference.collapse import refuse_collapsed
-from slap.inference.embedder import BATCH_SECONDS
 from slap.inference.load import load
 from slap.inference.model import Model
+from slap.inference.stream import BATCH_SECONDS
 from slap.model.network import Weights
+
+PARTS = ("rows", "embeddings", "manifests")
+"""Names of the folders in that of the parts, which is beside the record."""
 
 
 def evaluate(
@@ -122,11 +125,12 @@ def run(
     rows = rows_of(tasks, known_tasks, list(sources.manifests))
     options = checked_options(options or {}, known_tasks)
     book = PromptBook.built_in(prompt_set, [Path(path) for path in prompts])
+    _check_free(out)
     known = {} if overwrite or out is None else records.read(out)
     if absent := [path for path in train if not Path(path).exists()]:
         raise FileNotFoundError(f"--train: there is no {absent[0]}")
     with TemporaryDirectory(prefix="slap-") as temporary:
-        work = Path(temporary) if out is None else out.with_name(f"{out.stem}.parts")
+        work = Path(temporary) if out is None else _work(out)
         path = "in memory" if isinstance(model, Model) else str(model)
         manifests = [Path(name) for name in train] or training_manifests(Path(path))
         columns = training_columns(Path(path)) if columns is None else columns
@@ -150,3 +154,28 @@ def run(
             parts=locator.rows,
         )
         return EvaluationResults(evaluation.run(rows, known))
+
+
+def _check_free(out: Path | None) -> None:
+    """Refuse to replace tables that stand where those of a new record would be written, or to write among other files.
+
+    Raises:
+        ValueError: tables exist without their record, or the folder of the parts holds other things.
+    """
+    if out is None:
+        return
+    taken = [] if out.exists() else [out.with_suffix(kind) for kind in (".md", ".tex")]
+    for path in taken:
+        if path.exists():
+            raise UserError(f"{path} exists, and the tables of {out} would replace it; name another file as --out")
+    work = _work(out)
+    others = sorted(path.name for path in work.iterdir() if path.name not in PARTS) if work.is_dir() else []
+    if others:
+        raise UserError(
+            f"{work}, where parts of an evaluation are kept, holds {printable(others[0])}; name another file as --out, "
+            "or move that folder"
+        )
+
+
+def _work(out: Path) -> Path:
+    return out.with_name(f"{out.stem}.parts")

@@ -21,9 +21,8 @@ from slap.evaluation.embedding_cache import EmbeddingCache, Key, Known, stamp
 from slap.evaluation.eval_set import EvalClip, EvalSet
 from slap.evaluation.perturbations import Perturbation
 from slap.evaluation.prompts import PromptBook
-from slap.inference.embedder import BATCH_SECONDS
 from slap.inference.model import Model
-from slap.inference.stream import NotFiniteError, opened
+from slap.inference.stream import BATCH_SECONDS, NotFiniteError, opened
 
 
 @dataclass(frozen=True, eq=False)

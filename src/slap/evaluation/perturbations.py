@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -75,8 +76,8 @@ def narrow(sound: Sound, hertz: int) -> Tensor:
     """Resample to a lower rate and back; where the model's rate is no higher, nothing changes."""
     if hertz >= sound.rate:
         return sound.samples
-    low = resample(sound.samples, sound.rate, hertz)
-    return fitted(resample(low, hertz, sound.rate), len(sound.samples))
+    low = at_rate(sound.samples, sound.rate, hertz)
+    return fitted(at_rate(low, hertz, sound.rate), len(sound.samples))
 
 
 def first_part(sound: Sound, share: float) -> Tensor:
@@ -105,7 +106,7 @@ def coded(sound: Sound, codec: str, bit_rate: int) -> Tensor:
 
     encoder, container = CODECS[codec]
     rate = sound.rate if sound.rate in (av.Codec(encoder, "w").audio_rates or ()) else CODEC_RATE
-    samples = resample(sound.samples, sound.rate, rate).clamp(-1, 1)
+    samples = at_rate(sound.samples, sound.rate, rate).clamp(-1, 1)
     frame = av.AudioFrame.from_ndarray(samples[None].numpy(), format="fltp", layout="mono")
     frame.sample_rate = rate
     file = io.BytesIO()
@@ -115,7 +116,12 @@ def coded(sound: Sound, codec: str, bit_rate: int) -> Tensor:
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             out.mux(packet)
     decoded = Content(file, f"{sound.name} as {codec}").stream(sound.rate, f"{sound.name} as {codec}")
-    return fitted(torch.cat(list(decoded.blocks())), len(sound.samples))
+    return fitted(torch.from_numpy(np.concatenate(list(decoded.blocks()))), len(sound.samples))
+
+
+def at_rate(samples: Tensor, rate: int, wanted: int) -> Tensor:
+    """Resample (T,) from a rate to another, in Hz, as files are when they are read."""
+    return torch.from_numpy(resample(samples.numpy(), rate, wanted))
 
 
 def fitted(samples: Tensor, count: int) -> Tensor:
@@ -165,9 +171,9 @@ class Perturbation:
             name: of the clip.
         """
 
-        def blocks() -> Iterator[Tensor]:
+        def blocks() -> Iterator[np.ndarray]:
             if found := [block for block in stream.blocks() if len(block)]:
-                yield self(Sound(torch.cat(found), rate, name))
+                yield self(Sound(torch.from_numpy(np.concatenate(found)), rate, name)).numpy()
 
         return AudioStream(stream.name, stream.samples, blocks, stream.close, stream.about)
 

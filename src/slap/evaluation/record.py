@@ -10,6 +10,7 @@ from typing import Any
 
 from slap.core.checkpoint_file import provenance
 from slap.core.errors import UserError
+from slap.core.files import atomic_write
 from slap.evaluation.published import published
 from slap.evaluation.tasks.base import TaskResult
 from slap.inference.model import Model
@@ -42,9 +43,8 @@ def as_record(result: TaskResult) -> dict[str, Any]:
 
 def write(path: Path, record: Mapping[str, Any]) -> None:
     """Write a record as JSON."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    with atomic_write(path) as file:
+        file.write(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -70,6 +70,16 @@ class Captioner(Protocol):
 
 
 @runtime_checkable
+class CaptionRater(Protocol):
+    """A backend whose decoder computes how probable a caption is; `no_captions` is as of `Captioner`."""
+
+    no_captions: str
+
+    def caption_likelihood(self, clips: Sequence[Tensor], captions: Sequence[str]) -> Tensor:
+        """Compute the mean log-likelihood of the tokens of each clip's caption, (n,), in nats."""
+
+
+@runtime_checkable
 class Localizer(Protocol):
     """A backend that tells when in a clip something sounds."""
 

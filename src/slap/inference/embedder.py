@@ -17,12 +17,11 @@ from slap.core.compact import compact, known_type
 from slap.core.errors import UserError
 from slap.core.units import EmbeddingType
 from slap.inference.backend import AudioTextModel, Nested
+from slap.inference.embedding import embed
 from slap.inference.jobs import samples_of
-from slap.inference.stream import StreamItem, embed, in_order, results
+from slap.inference.scores import check_texts
+from slap.inference.stream import BATCH_SECONDS, StreamItem, in_order, results
 from slap.metrics.finite import sound_rows
-
-BATCH_SECONDS = 120.0
-"""Seconds of audio per batch; more is faster on a GPU, less takes less memory."""
 
 
 class Embedder:
@@ -158,11 +157,7 @@ class Embedder:
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Embed texts as `embed_text` does, but leave numbers that are not finite to the caller, as evaluation does."""
-        for i, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise TypeError(f"text {i} is a {type(text).__name__}, not a str")
-            if not text.strip():
-                raise UserError(f"text {i} is empty")
+        check_texts(texts)
         return self.backend.encode_text(texts) if texts else torch.empty(0, self.embedding_dim)
 
     def similarity(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -50,6 +50,10 @@ FAILED, NOTES = "failed", "notes"
 """Names of the files, beside the parts, that list what could not be used, and what there is to say of the rest."""
 
 
+OWN = re.compile(rf"[01]-\d{{20}}-\d+-\d+\.arrow(\..+\.part)?|({FAILED}|{NOTES})-\d+\.jsonl")
+"""Names of the files in the folder of parts."""
+
+
 def state_of(item: Input) -> dict[str, object]:
     """Return the values of `STATE` for an input now; a file that is not there has the size -1."""
     audio = item.audio
@@ -82,11 +86,23 @@ class EmbeddingTable:
         self._written = time.monotonic()
 
     def prepare(self, overwrite: bool) -> None:
-        """Make the table's folder, and forget an older table if that is asked for; what failed is tried again."""
+        """Make the table's folder, and forget an older table if that is asked for; what failed is tried again.
+
+        Raises:
+            ValueError: the folder of the parts holds other things, or the table to forget is none.
+        """
         self.out.parent.mkdir(parents=True, exist_ok=True)
+        others = sorted(path.name for path in self._there() if not OWN.fullmatch(path.name))
+        if others:
+            raise UserError(
+                f"{self.folder}, where parts of the table are kept while it is made, holds {others[0]}; name another "
+                "file as --out, or move that folder"
+            )
         if overwrite:
+            if self.out.exists():
+                _model_of(self.out, _opened(self.out).schema_arrow)
             self.out.unlink(missing_ok=True)
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._remove_parts()
         for failed in self.folder.glob(f"{FAILED}-*.jsonl"):
             failed.unlink(missing_ok=True)
 
@@ -126,10 +142,21 @@ class EmbeddingTable:
             progress()
 
     def _add(self, item: Input, seconds: float, embedding: Tensor) -> None:
-        row = {"id": item.id, **state_of(item), "seconds": seconds, "embedding": embedding.tolist()}
-        self._rows.append(row)
+        self._rows.append(_row(item, seconds, embedding))
         if len(self._rows) >= ROWS or time.monotonic() - self._written > SECONDS:
             self.flush()
+
+    def add_group(
+        self, items: list[Input], found: Iterable[StreamItem[Tensor]], path: Path
+    ) -> dict[str, list[tuple[str, str]]]:
+        """Write the rows of some inputs, in their order, to an Arrow file; return what there is to tell, by name."""
+        results = sorted(found, key=lambda result: result.index)
+        good = [(items[one.index], one) for one in results if one.result is not None]
+        with atomic_write(path, "wb", sync=False) as file, pa.ipc.new_file(file, self.schema) as writer:
+            rows = [_row(item, one.seconds, one.result) for item, one in good]
+            writer.write_table(pa.Table.from_pylist(rows, self.schema))
+        failed = [(items[one.index].id, str(one.error)) for one in results if one.result is None]
+        return {FAILED: failed, NOTES: [(items[one.index].id, one.note) for one in results if one.note]}
 
     def flush(self) -> None:
         """Write the rows, errors and notes that are held."""
@@ -160,17 +187,24 @@ class EmbeddingTable:
         place = {name: i for i, name in enumerate(whole["id"].to_pylist())}  # the newest row of an id stands last
         bad = dict(failed)
         order = [place[item.id] for item in items if item.id in place and item.id not in bad]
-        with atomic_write(self.out, "wb") as file, pq.ParquetWriter(file, self.schema) as writer:
-            for start in range(0, len(order), ROWS):
-                writer.write_table(whole.take(order[start : start + ROWS]))
+        write_rows(self.out, self.schema, (whole.take(order[at : at + ROWS]) for at in range(0, len(order), ROWS)))
         del whole, tables
-        shutil.rmtree(self.folder)
+        self._remove_parts()
         return failed, notes
 
+    def _there(self) -> list[Path]:
+        return [*self.folder.iterdir()] if self.folder.exists() else []
+
+    def _remove_parts(self) -> None:
+        """Remove the parts, and their folder unless it holds other things."""
+        for path in self._there():
+            if OWN.fullmatch(path.name):
+                path.unlink()
+        if self.folder.exists() and not self._there():
+            self.folder.rmdir()
+
     def _check(self, schema: pa.Schema) -> None:
-        found = (schema.metadata or {}).get(MODEL)
-        if found is None or "embedding" not in schema.names:
-            raise UserError(f"{self.out} is no table of `slap embed`; name another file, or --overwrite it")
+        found = _model_of(self.out, schema)
         if found != self.schema.metadata[MODEL]:
             raise UserError(
                 f"{self.out} holds embeddings of another model ({found.decode()}, this one is "
@@ -205,11 +239,45 @@ class EmbeddingTable:
         return list(dict(map(tuple, lines)).items())  # a name twice counts once
 
 
+def write_rows(out: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
+    """Write a table whose bytes depend on its rows alone, not on the pieces that they come in.
+
+    Returns:
+        The number of rows.
+    """
+    total, held = 0, schema.empty_table()
+    with atomic_write(out, "wb") as file, pq.ParquetWriter(file, schema) as writer:
+        for table in tables:
+            held = pa.concat_tables([held, table])
+            while len(held) >= ROWS:
+                writer.write_table(held.slice(0, ROWS).combine_chunks())
+                total, held = total + ROWS, held.slice(ROWS)
+        if len(held):
+            writer.write_table(held.combine_chunks())
+    return total + len(held)
+
+
+def _row(item: Input, seconds: float, embedding: Tensor) -> dict[str, object]:
+    return {"id": item.id, **state_of(item), "seconds": seconds, "embedding": embedding.tolist()}
+
+
 def _opened(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is no parquet file ({error}); name another file, or --overwrite it") from error
+        raise UserError(f"{path} is no parquet file ({error}); name another file, or remove it") from error
+
+
+def _model_of(path: Path, schema: pa.Schema) -> bytes:
+    """Return the name of the model whose embeddings a table has.
+
+    Raises:
+        ValueError: it is no table of embeddings.
+    """
+    found = (schema.metadata or {}).get(MODEL)
+    if found is None or "embedding" not in schema.names:
+        raise UserError(f"{path} is no table of `slap embed`; name another file, or remove it")
+    return bytes(found)
 
 
 def _states(batch: pa.RecordBatch) -> dict[str, dict[str, object]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -18,19 +19,22 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config
 
 from slap.core.errors import MissingDependencyError
+from slap.core.files import atomic_write
+from slap.inference.graph_card import described
+from slap.inference.graph_record import SIDES, TOKENIZERS, GraphRecord, Text, checksums
 from slap.inference.model import Model
 from slap.inference.network_backend import NetworkBackend
+from slap.inference.saved_model import README
 from slap.model.contracts import AudioEncoder
+from slap.nn.json_tokenizer import HFTokenizer
 from slap.nn.pooling import Pooling
+from slap.nn.tokenizer import SentencePieceTokenizer
 
 OPSET = 20
 """Of ONNX; the first whose DFT takes any axis."""
 
 ONE = re.compile(r"expression Ne\(.*, 1\) on node")
 """The message of an assertion that something is not 1."""
-
-SIDES = {"audio": "samples", "text": "tokens"}
-"""The graphs, with the name of the input; that of the output is `audio_embedding` and `text_embedding`."""
 
 
 class Side(nn.Module):
@@ -126,3 +130,46 @@ def write_onnx(programs: Mapping[str, ExportedProgram], folder: Path) -> None:
                 dynamo=True,
                 verbose=False,
             )
+
+
+def write_record(model: Model, folder: Path) -> GraphRecord:
+    """Write `graphs.json` beside the graphs of a folder, and a section about them into its model card.
+
+    A folder without the tokenizer gets it.
+
+    Args:
+        model: the model that the graphs were made of.
+        folder: the folder, see `slap.inference.graph_record`.
+    """
+    backend = model.backend
+    assert isinstance(backend, NetworkBackend)
+    text = _text(backend, folder)
+    record = GraphRecord(
+        name=model.name,
+        sample_rate=model.sample_rate,
+        max_seconds=model.max_seconds,
+        embedding_dim=model.embedding_dim,
+        text=text,
+        calibration=model.calibration,
+        files=checksums(folder, *([] if text is None else [text.tokenizer])),
+        version=version("slap-audio"),
+    )
+    record.write(folder)
+    if (folder / README).is_file():
+        card = (folder / README).read_text(encoding="utf-8")
+        with atomic_write(folder / README) as file:
+            file.write(card.replace("\n## Use\n", f"\n## Graphs\n\n{described(record)}\n\n## Use\n", 1))
+    return record
+
+
+def _text(backend: NetworkBackend, folder: Path) -> Text | None:
+    """Return the way from a text to tokens; None if the text encoder has no tokenizer that works without torch."""
+    encoder = backend.network.text
+    tokenizer, most = getattr(encoder, "tokenizer", None), getattr(encoder, "max_tokens", None)
+    if not isinstance(tokenizer, SentencePieceTokenizer | HFTokenizer) or not isinstance(most, int):
+        return None
+    name = TOKENIZERS[isinstance(tokenizer, HFTokenizer)]
+    if not (folder / name).exists():
+        with atomic_write(folder / name, "wb") as file:
+            file.write(tokenizer.proto)
+    return Text(name, tokenizer.bos, tokenizer.eos, most)

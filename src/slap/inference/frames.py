@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -161,7 +162,7 @@ def above(curve: Tensor, high: float, low: float) -> list[tuple[int, int]]:
 
 
 def over_time(
-    blocks: Iterable[Tensor], similar: Callable[[Tensor], Tensor], window: int, hop: int, width: int
+    blocks: Iterable[np.ndarray], similar: Callable[[np.ndarray], Tensor], window: int, hop: int, width: int
 ) -> tuple[Tensor, int]:
     """Compute the similarity of texts to a whole recording, window by window where it is long.
 
@@ -197,8 +198,8 @@ def frame_count(samples: int, hop: int, width: int) -> int:
 
 
 def frames_of(
-    blocks: Iterable[Tensor],
-    similar: Callable[[Tensor], Tensor],
+    blocks: Iterable[np.ndarray],
+    similar: Callable[[np.ndarray], Tensor],
     texts: tuple[str, ...],
     window: int,
     hop: int,

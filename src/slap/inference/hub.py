@@ -12,7 +12,8 @@ try:
 except ImportError as error:
     raise MissingDependencyError("the hub needs huggingface_hub: pip install 'slap-audio[hub]'") from error
 
-from slap.inference.saved_model import CONFIG, README, TOKENIZERS, WEIGHTS
+from slap.inference.graph_record import TOKENIZERS
+from slap.inference.saved_model import CONFIG, README, WEIGHTS
 
 
 def upload(

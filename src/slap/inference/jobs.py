@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from slap.core.decoding import Decoding
 from slap.core.errors import UserError
 from slap.core.windows import window_weights
-from slap.inference.backend import AudioTextModel, Captioner, Labeler
+from slap.inference.backend import AudioTextModel, Captioner, CaptionRater, Labeler
+from slap.inference.embedding import joined, require_finite, tensors
 from slap.inference.scores import Label
-from slap.inference.stream import Span, WindowJob, joined, require_finite
+from slap.inference.stream import Span, WindowJob
 from slap.metrics.finite import last_unless_finite
 from slap.model.contracts import Classifier
 
@@ -40,8 +42,8 @@ def caption_job(backend: AudioTextModel, decoding: Decoding, batch_seconds: floa
     if not isinstance(backend, Captioner):
         raise UserError(no_captions(backend))
 
-    def describe(clips: Sequence[Tensor]) -> list[Described]:
-        texts, embeddings = backend.write(clips, decoding)
+    def describe(clips: Sequence[np.ndarray]) -> list[Described]:
+        texts, embeddings = backend.write(tensors(clips), decoding)
         return list(zip(texts, embeddings, strict=True))
 
     def nearest(parts: list[Described], spans: list[Span]) -> str:
@@ -60,6 +62,13 @@ def no_captions(backend: AudioTextModel) -> str:
     return backend.no_captions if isinstance(backend, Captioner) else f"a {type(backend).__name__} writes no captions"
 
 
+def no_likelihoods(backend: AudioTextModel) -> str:
+    """Return the reason why a model computes no likelihood of a caption; "" if it does."""
+    return (
+        backend.no_captions if isinstance(backend, CaptionRater) else f"a {type(backend).__name__} writes no captions"
+    )
+
+
 def label_job(backend: AudioTextModel, head: str | None, batch_seconds: float) -> WindowJob[Tensor, list[Label]]:
     """Classify recordings by a head that the model was fine-tuned with; the most probable class comes first.
 
@@ -74,7 +83,7 @@ def label_job(backend: AudioTextModel, head: str | None, batch_seconds: float) -
     Raises:
         ValueError: the model has no head, or none of this name, or several and none is named.
     """
-    chosen = _chosen(backend.heads if isinstance(backend, Labeler) else {}, head)
+    chosen = chosen_head(backend, head)
     assert isinstance(backend, Labeler)
 
     def whole(parts: list[Tensor], spans: list[Span]) -> list[Label]:
@@ -85,14 +94,20 @@ def label_job(backend: AudioTextModel, head: str | None, batch_seconds: float) -
         found = [Label(name, chance) for name, chance in zip(chosen.classes, chances.tolist(), strict=True)]
         return sorted(found, key=lambda one: one.probability, reverse=True)
 
-    def compute(clips: Sequence[Tensor]) -> list[Tensor]:
-        return list(backend.encode_labels(clips, chosen))
+    def compute(clips: Sequence[np.ndarray]) -> list[Tensor]:
+        return list(backend.encode_labels(tensors(clips), chosen))
 
     sizes = samples_of(backend, batch_seconds)
     return WindowJob(compute, whole, backend.sample_rate, *sizes, silence=list)
 
 
-def _chosen(heads: Mapping[str, Classifier], name: str | None) -> Classifier:
+def chosen_head(backend: AudioTextModel, name: str | None) -> Classifier:
+    """Return the head of a name, or the only one for None.
+
+    Raises:
+        ValueError: the model has no head, or none of this name, or several and none is named.
+    """
+    heads: Mapping[str, Classifier] = backend.heads if isinstance(backend, Labeler) else {}
     if name is None and len(heads) == 1:
         return next(iter(heads.values()))
     if name is not None and name in heads:

@@ -16,8 +16,10 @@ from slap.core.errors import UserError, suggest
 from slap.inference import collapse, saved_model
 from slap.inference.adapters import LORA, merged
 from slap.inference.backend import AudioTextModel
+from slap.inference.calibration_file import beside, read_calibration
 from slap.inference.model import Model
 from slap.inference.network_backend import DEFAULT_MAX_SECONDS, NetworkBackend
+from slap.inference.published import why_not
 from slap.inference.rebuild import build, cast, for_use
 from slap.inference.shipped import STARTER, located
 from slap.model.finite_weights import require_finite
@@ -75,6 +77,7 @@ def load(
     if found.is_dir() and weights != "raw":
         raise UserError(f"{path} is a folder with one set of weights; `weights` selects those of a checkpoint (.ckpt)")
     model = _from_folder(found, place, trust) if found.is_dir() else _from_file(found, place, trust, weights)
+    _calibrate(model, beside(found))
     if _quick(model):
         collapse.warn(model, path)  # before it changes its precision, which may be slow on this processor
     model = model if wanted is None else _in(wanted, model)
@@ -82,6 +85,15 @@ def load(
     if half and place.type == "cpu" and not computes_bfloat16():
         log.warning("this processor has no bfloat16 instructions, so float32 is faster, maybe a hundred times")
     return model
+
+
+def _calibrate(model: Model, path: Path) -> None:
+    """Take the calibration beside a model, if there is one and it was fitted for this model."""
+    if path.is_file():
+        try:
+            model.calibration = read_calibration(path, model.name)
+        except UserError as error:
+            log.warning("the model has no calibrated probabilities: %s", error)
 
 
 def _absent(path: str | Path) -> str:
@@ -123,7 +135,10 @@ def _in(dtype: torch.dtype, model: Model) -> Model:
 
 def _from_file(path: Path, device: torch.device, trust: bool, weights: Weights) -> Model:
     if path.suffix != ".ckpt" and not trust:
-        raise UserError(f"{path} is no checkpoint (.ckpt) and no folder that `slap export` wrote; these are loaded")
+        raise UserError(
+            f"{path} is no checkpoint (.ckpt) and no folder that `slap export` wrote; these are loaded. `slap convert` "
+            "makes a folder of a checkpoint (.pt) of LAION's package laion_clap"
+        )
     return Model(checkpoint(path, device, weights, trust))
 
 
@@ -174,4 +189,8 @@ def _from_folder(folder: Path, device: torch.device, trust: bool) -> Model:
                 if isinstance(part, nn.Module) and not trust:
                     require_finite(part, part.state_dict(), f"get {folder} again (trust=True loads it anyway)")
             return Model(backend)
-    raise UserError(f"{folder} holds no model that is known here: no folder of `slap export`, nor of another library")
+    reason = why_not(folder)
+    raise UserError(
+        f"{folder} holds no model that is known here: no folder of `slap export`, nor of another library"
+        + (f"; {reason}" if reason else "")
+    )

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -24,20 +25,19 @@ from slap.core.calibration import Calibration
 from slap.core.decoding import GREEDY, Decoding
 from slap.core.errors import UserError
 from slap.core.units import Seconds
-from slap.inference.backend import AudioTextModel, FrameCalibrated, Localizer
+from slap.inference.backend import AudioTextModel, CaptionRater, FrameCalibrated, Localizer
+from slap.inference.calibrate import BARE, fitted
 from slap.inference.collapse import refuse_collapsed
-from slap.inference.embedder import BATCH_SECONDS, Embedder
+from slap.inference.embedder import Embedder
+from slap.inference.embedding import require_finite
 from slap.inference.frames import Frames, frames_of
-from slap.inference.jobs import caption_job, label_job, no_captions, samples_of
+from slap.inference.jobs import caption_job, label_job, no_captions, no_likelihoods, samples_of
 from slap.inference.model_card import Card
 from slap.inference.saved_model import Precision, read, save
-from slap.inference.scores import Label, Score, ranked
+from slap.inference.scores import PROMPTS, Label, Score, check_labels, ranked, rule_of, templates_of
 from slap.inference.shipped import located
-from slap.inference.stream import StreamItem, blocks_of, in_order, note_of, opened, require_finite, results, run
+from slap.inference.stream import BATCH_SECONDS, StreamItem, blocks_of, in_order, note_of, opened, results, run
 from slap.metrics.zero_shot import class_embeddings, class_prompts
-
-PROMPTS = ("This is a sound of {label}.",)
-"""The prompts of a label where none are given."""
 
 
 class Model(Embedder):
@@ -68,6 +68,7 @@ class Model(Embedder):
         audio: Audio | Iterable[Audio],
         labels: Sequence[str],
         prompts: str | Sequence[str] = PROMPTS,
+        threshold: float | None = None,
         *,
         batch: bool = False,
         channels: bool = False,
@@ -78,32 +79,38 @@ class Model(Embedder):
             audio: the recordings.
             labels: K different ones.
             prompts: templates with `{label}`; of several, a label's embedding is the mean direction.
+            threshold: the least probability of a label, 0 to 1, so that a recording may have none of the labels, `[]`;
+                None ranks all labels.
             batch: each row of the one array that is passed is a recording.
             channels: two axes of an array are channels and samples, however many channels there are.
 
         Raises:
-            ValueError: no label, or one twice, or a prompt without `{label}`.
+            ValueError: no label, or one twice, or a prompt without `{label}`; a threshold for a model without
+                probabilities of each label by itself, see `calibrate`.
             AudioError: one of the recordings cannot be used.
         """
-        directions = self.embed_labels(labels, prompts)
+        directions, rule = self.embed_labels(labels, prompts), rule_of(self.calibration, prompts, threshold)
         found = in_order(self.stream(audio, batch=batch, channels=channels))
         if not found:
             return []
-        ranks = ranked(torch.stack(results(found)) @ directions.T, labels, self.calibration)
+        ranks = ranked(torch.stack(results(found)) @ directions.T, labels, rule, threshold)
         return [[] if item.silent else rank for item, rank in zip(found, ranks, strict=True)]
 
     def scores(
-        self, embeddings: Tensor, labels: Sequence[str], prompts: str | Sequence[str] = PROMPTS
+        self,
+        embeddings: Tensor,
+        labels: Sequence[str],
+        prompts: str | Sequence[str] = PROMPTS,
+        threshold: float | None = None,
     ) -> list[list[Score]]:
         """Rank labels as `classify` does, from the recordings' embeddings, (n, E)."""
-        return ranked(embeddings @ self.embed_labels(labels, prompts).T, labels, self.calibration)
+        rule = rule_of(self.calibration, prompts, threshold)
+        return ranked(embeddings @ self.embed_labels(labels, prompts).T, labels, rule, threshold)
 
     def embed_labels(self, labels: Sequence[str], prompts: str | Sequence[str] = PROMPTS) -> Tensor:
         """Embed labels within prompts, (K, E); see `classify`."""
-        if isinstance(labels, str) or not labels or len(set(labels)) != len(labels):
-            raise UserError(f"labels must be a list of one or more different ones, got {labels!r}")
-        templates = [prompts] if isinstance(prompts, str) else list(prompts)
-        return class_embeddings(class_prompts(labels, templates), self.embed_text)
+        check_labels(labels)
+        return class_embeddings(class_prompts(labels, templates_of(prompts)), self.embed_text)
 
     def caption(
         self,
@@ -160,6 +167,22 @@ class Model(Embedder):
     ) -> Iterator[StreamItem[str]]:
         """Describe recordings as `caption` does; yield each when it is done, as `stream` does."""
         return run(recordings(audio, batch, channels), caption_job(self.backend, decoding, batch_seconds))
+
+    def caption_likelihood(self, clips: Sequence[Tensor], captions: Sequence[str]) -> Tensor:
+        """Compute how probable the caption decoder finds a caption for each clip: (n,), nats per token.
+
+        It is the mean log-likelihood of the caption's tokens, so long captions are not worse than short ones.
+
+        Args:
+            clips: (T_i,) samples each at `sample_rate`, at most `max_seconds` long.
+            captions: one per clip.
+
+        Raises:
+            ValueError: the model did not learn to write captions.
+        """
+        if not isinstance(self.backend, CaptionRater):
+            raise UserError(no_likelihoods(self.backend))
+        return self.backend.caption_likelihood(clips, captions)
 
     @property
     def no_captions(self) -> str:
@@ -244,8 +267,8 @@ class Model(Embedder):
         backend, rate = self.localizer, self.sample_rate
         step = round(hop * rate)
 
-        def similar(clip: Tensor) -> Tensor:
-            return require_finite(backend.encode_frames(clip, step) @ directions.T, "a similarity")
+        def similar(clip: np.ndarray) -> Tensor:
+            return require_finite(backend.encode_frames(torch.from_numpy(clip), step) @ directions.T, "a similarity")
 
         window, width = samples_of(self.backend, 0)[0], backend.frame_samples
         stream, level = opened(next(recordings([audio], channels=channels)), 0, rate), Level()
@@ -324,20 +347,26 @@ class Model(Embedder):
     def calibrate(
         self,
         audio: Audio | Iterable[Audio],
-        truth: Sequence[str],
+        truth: Sequence[str | Sequence[str]],
         labels: Sequence[str],
         prompts: str | Sequence[str] = PROMPTS,
+        independent: bool = False,
         *,
         batch: bool = False,
         channels: bool = False,
     ) -> Calibration:
-        """Fit the probabilities of `classify` to labeled recordings, see `slap.core.calibration`; ranks stay.
+        """Fit the probabilities of `classify` to labeled recordings, see `slap.core.calibration`.
+
+        Without `independent`, exactly one label of a recording is right, and probabilities sum to 1. With it, each
+        label has a probability by itself, so that none or several may be right, and texts have one, too, which
+        `slap.search` shows: see `slap.inference.calibrate`.
 
         Args:
             audio: n recordings.
-            truth: the right label of each.
+            truth: the right label of each; with `independent` it may be a list of labels, which may be empty.
             labels: all labels, as `classify` will be asked for.
             prompts: likewise.
+            independent: fit a probability of each label by itself.
             batch: each row of the one array that is passed is a recording.
             channels: two axes of an array are channels and samples, however many channels there are.
 
@@ -345,13 +374,21 @@ class Model(Embedder):
             ValueError: other than one label a recording, or a label that is none of `labels`.
         """
         embeddings = self.embed_audio(audio, batch=batch, channels=channels)
-        unknown = sorted(set(truth) - set(labels))
-        if len(truth) != len(embeddings) or unknown:
+        named = [[one] if isinstance(one, str) else list(one) for one in truth]
+        unknown = sorted({label for several in named for label in several} - set(labels))
+        single = independent or all(len(several) == 1 for several in named)
+        if len(named) != len(embeddings) or unknown or not single:
             raise UserError(
-                f"{len(embeddings)} recordings need as many labels out of {list(labels)}; got {len(truth)}"
+                f"{len(embeddings)} recordings need as many labels out of {list(labels)}; got {len(named)}"
                 + (f", among them {unknown}" if unknown else "")
+                + ("" if single else "; several for a recording, or none, need independent=True")
             )
-        cosines = embeddings @ self.embed_labels(labels, prompts).T
-        right = torch.tensor([list(labels).index(label) for label in truth])
-        self.calibration = (self.calibration or Calibration("softmax", 1.0)).fit(cosines, right)
+        right = torch.tensor([[label in several for label in labels] for several in named])
+        templates = templates_of(prompts)
+        cosines = embeddings @ self.embed_labels(labels, templates).T
+        if independent:
+            bare = embeddings @ self.embed_labels(labels, BARE).T
+            self.calibration = fitted(cosines, bare, right, labels, templates)
+        else:
+            self.calibration = replace(Calibration.fit(cosines, right.int().argmax(1)), prompts=tuple(templates))
         return self.calibration

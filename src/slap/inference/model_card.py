@@ -31,6 +31,8 @@ class Card:
         data: the training data, a line each.
         steps: optimizer steps that it was trained for.
         stored_in: half precision of the weights in the file; None for the one that they were trained in.
+        kept: sections of an earlier card of the model, Markdown by title, which take the place of those from `data` and
+            `results`.
         results: by metric `value`, `low`, `high`, `chance` and `count`, in percent, as `slap test` writes them; with
             several test sets, the names begin with the set's.
     """
@@ -41,6 +43,7 @@ class Card:
     steps: int | None = None
     results: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     stored_in: str | None = None
+    kept: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_run(cls, checkpoint: Path, steps: int | None, licence: str = NOT_STATED) -> Card:
@@ -102,13 +105,13 @@ def write_card(backend: NetworkBackend, card: Card, arguments: Mapping[str, Any]
         rows["weights"] = "exponential moving averages of those that were trained"
     table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
     data = "\n".join(f"- {line}" for line in card.data) or "Not stated."
+    sections = {"Training data": data, "Metrics": _metrics(card), **card.kept}
     return "\n\n".join(
         [
             head + f"\n# {plain(card.name)}",
             "A language-audio model (SLAP, arXiv 2601.12594): sounds and texts in one space, of any duration.",
             table,
-            f"## Training data\n\n{data}",
-            f"## Metrics\n\n{_metrics(card)}",
+            *(f"## {title}\n\n{body}" for title, body in sections.items()),
             f"## Use\n\n{use or _USE}",
             f"## Limits\n\n{_LIMITS}\n",
         ]

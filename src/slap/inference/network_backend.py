@@ -18,7 +18,7 @@ from slap.core.errors import UserError
 from slap.core.files import digest
 from slap.core.packed import Packed
 from slap.inference.frames import frame_count
-from slap.model.contracts import AlignsFrames, Calibrated, Classifier, Nests, Writes
+from slap.model.contracts import AlignsFrames, Calibrated, Classifier, Nests, RatesCaptions, Writes
 from slap.model.network import Network, Weights
 from slap.model.views import View
 from slap.nn.linear import prepack
@@ -106,7 +106,11 @@ class NetworkBackend:
     @torch.no_grad()
     def encode_audio(self, clips: Sequence[Tensor]) -> Tensor:
         """Embed clips, (T_i,) each, as (n, E)."""
-        return self.network.audio_pool(self._dense(clips)).float().cpu()
+        return self.embed(clips).cpu()
+
+    def embed(self, clips: Sequence[Tensor]) -> Tensor:
+        """Embed clips, (T_i,) each, as (n, E) float32 on its device, with gradients where parameters want them."""
+        return self.network.audio_pool(self._dense(clips)).float()
 
     @torch.no_grad()
     def encode_frames(self, clip: Tensor, hop: int) -> Tensor:
@@ -181,6 +185,21 @@ class NetworkBackend:
         dense = self._dense(clips)
         tokens = writer.generate(dense, decoding, draws(clips, decoding))
         return self.network.text.detokenize(tokens.to("cpu")), self.network.audio_pool(dense).float().cpu()
+
+    @torch.no_grad()
+    def caption_likelihood(self, clips: Sequence[Tensor], captions: Sequence[str]) -> Tensor:
+        """Compute the mean log-likelihood of the tokens of each clip's caption, (n,), in nats.
+
+        Raises:
+            ValueError: the model did not learn to write, or its decoder computes no likelihoods.
+        """
+        rater = self._writer
+        if rater is None:
+            raise UserError(self.no_captions)
+        if not isinstance(rater, RatesCaptions):
+            raise UserError(f"a {type(rater).__name__} writes captions, but has no `log_likelihood` of a given one")
+        tokens = self.network.text.tokenize(captions).to(self.device)
+        return rater.log_likelihood(self._dense(clips), tokens).float().cpu()
 
     @property
     def heads(self) -> dict[str, Classifier]:

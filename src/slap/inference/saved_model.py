@@ -4,6 +4,7 @@
     model.safetensors   weights
     tokenizer.model     the text encoder's tokenizer as its bytes (`tokenizer.json` for one of the `tokenizers` library)
     README.md           the model card
+    modules.json, config_sentence_transformers.json    what the sentence-transformers library looks for
 
 The checksum covers arguments, weights and tokenizer; it is verified when the folder is read. Weights may be stored in
 half precision, which halves the file; the model that is loaded computes in float32 all the same.
@@ -12,8 +13,9 @@ half precision, which halves the file; the model that is loaded computes in floa
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -27,13 +29,13 @@ from slap.core.calibration import Calibration
 from slap.core.errors import UserError, suggest
 from slap.core.files import atomic_write, digest, read_json
 from slap.inference.backend import AudioTextModel
+from slap.inference.graph_record import TOKENIZERS, remove_graphs
 from slap.inference.model_card import Card, write_card
 from slap.inference.network_backend import NetworkBackend
 from slap.inference.rebuild import build, for_use
 
 FORMAT = 1
 CONFIG, WEIGHTS, README = "config.json", "model.safetensors", "README.md"
-TOKENIZERS = ("tokenizer.model", "tokenizer.json")
 TOKENIZER_STATE = "text._extra_state"
 """The key under which a text encoder keeps its tokenizer's bytes."""
 
@@ -42,6 +44,13 @@ Precision = Literal["bfloat16", "float16"]
 large."""
 
 HALVES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+FOR_SENTENCE_TRANSFORMERS: dict[str, Any] = {
+    "modules.json": [{"idx": 0, "name": "0", "path": "", "type": "slap.inference.sentence_transformer.AudioText"}],
+    "config_sentence_transformers.json": {"model_type": "SentenceTransformer", "similarity_fn_name": "cosine"},
+}
+"""Files by which sentence-transformers knows the class that reads a folder, see `slap.inference.sentence_transformer`;
+`slap.load` reads none of them."""
 
 KIND = "slap"
 """`model_type` in config.json, by which folders of different libraries are told apart."""
@@ -55,7 +64,7 @@ def save(
     precision: Precision | None = None,
     without: Sequence[str] = (),
 ) -> None:
-    """Write a model into a folder; files of an older model in it are replaced.
+    """Write a model into a folder; files of an older model in it are replaced, and its graphs removed.
 
     Args:
         backend: SLAP's own network.
@@ -92,9 +101,10 @@ def save(
         "max_seconds": backend.max_seconds,
         "absent": {**backend.absent, **dict.fromkeys(without, "it was left out when the model was exported")},
         "weights": backend.weights,
-        "calibration": None if calibration is None or own else asdict(calibration),
+        "calibration": None if calibration is None or own else calibration.plain(),
         "checksum": digest(arguments, state),
     }
+    remove_graphs(folder)
     for name in (*TOKENIZERS, CONFIG):  # without a config, a folder that is half written is no model
         (folder / name).unlink(missing_ok=True)
     tokenizer = state.pop(TOKENIZER_STATE, torch.empty(0))
@@ -104,8 +114,13 @@ def save(
             file.write(proto)
     with atomic_write(folder / WEIGHTS, "wb") as file:
         save_file(state, file.name, {"format": "pt"})
+        # safetensors puts a file in its place that only its owner may read.
+        Path(file.name).chmod(os.fstat(file.fileno()).st_mode)
     with atomic_write(folder / README) as file:
         file.write(write_card(backend, replace(card or Card(), stored_in=precision), arguments))
+    for name, content in FOR_SENTENCE_TRANSFORMERS.items():
+        with atomic_write(folder / name) as file:
+            file.write(json.dumps(content, indent=2) + "\n")
     with atomic_write(folder / CONFIG) as file:
         file.write(json.dumps(config, indent=2) + "\n")
 
@@ -169,7 +184,7 @@ def read(
     network = build(arguments, state, take=True, trust=trust)
     absent, weights = {**config["absent"], **absent}, config.get("weights", "raw")
     backend = NetworkBackend(network.to(device), arguments, config["max_seconds"], absent, weights=weights)
-    return backend, None if config["calibration"] is None else Calibration(**config["calibration"])
+    return backend, None if config["calibration"] is None else Calibration.from_plain(config["calibration"])
 
 
 def _inside(folder: Path, name: str, root: Path | None) -> Path:

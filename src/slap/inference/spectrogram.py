@@ -11,7 +11,6 @@ from itertools import chain
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from slap.audio.player_clock import on_clock
 from slap.audio.reader import AudioFile
@@ -45,7 +44,7 @@ def segment_png(file: AudioFile, start: Seconds, end: Seconds) -> bytes:
     return png(levels(on_clock(file, rate, start, end), rate, max(samples_in(end - start, rate), 1)))
 
 
-def levels(blocks: Iterable[Tensor], rate: int, samples: int) -> np.ndarray:
+def levels(blocks: Iterable[np.ndarray], rate: int, samples: int) -> np.ndarray:
     """Compute levels from 0 to 1, (R, W), the lowest frequency first; hours of audio take little memory.
 
     A column shows the loudest of its moments, a row the loudest of its frequencies.
@@ -61,8 +60,8 @@ def levels(blocks: Iterable[Tensor], rate: int, samples: int) -> np.ndarray:
     power = np.zeros((ROWS, min(COLUMNS, frames)), dtype=np.float32)
     window, bins = torch.hann_window(size), _first_bins(size // 2 + 1, rate)
     held, first = torch.zeros(size // 2), 0  # frames are centered; `held` begins with frame `first`
-    for block in chain(blocks, [torch.zeros(size // 2 + hop)]):
-        held = torch.cat([held, block])
+    for block in chain(blocks, [np.zeros(size // 2 + hop, np.float32)]):
+        held = torch.cat([held, torch.from_numpy(block)])
         if len(held) < size:
             continue
         spectrum = torch.fft.rfft(held.unfold(0, size, hop) * window).abs().square().T

@@ -1,6 +1,6 @@
 """Recordings of any number and length through a model, in bounded memory.
 
-W windows, E shared dimension.
+This module needs numpy alone; `slap.inference.embedding` and `slap.inference.jobs` are what it does with networks.
 
 Recordings are taken `PORTION` at a time, sorted by length, cut into windows where they are longer than the model was
 trained for (see `slap.core.windows`), and computed in batches up to a number of samples. Threads decode ahead of the
@@ -22,19 +22,21 @@ from functools import partial
 from itertools import islice
 from typing import Generic, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from slap.audio.errors import AudioError, Guard
 from slap.audio.level import SILENT, Level
 from slap.audio.recordings import Audio, name_of, open_file, source
 from slap.audio.sources import AudioStream
 from slap.core.units import Seconds
-from slap.core.windows import cut, hop_of, merge, window_weights
+from slap.core.windows import cut, hop_of
 from slap.inference.read_ahead import read_ahead
 
 PORTION = 512
 """Recordings whose headers are read, and which are sorted, at once."""
+
+BATCH_SECONDS = 120.0
+"""Seconds of audio per batch; more is faster on a GPU, less takes less memory."""
 
 READERS = 2
 """Threads that decode."""
@@ -44,7 +46,7 @@ Span = tuple[int, int]
 
 log = logging.getLogger(__name__)
 
-Window = tuple[int, Tensor]
+Window = tuple[int, np.ndarray]
 """The sample at which a window begins, and its samples."""
 
 Part = TypeVar("Part")
@@ -98,7 +100,7 @@ class WindowJob(Generic[Part, Whole]):
         silence: gives the result for a silent recording; None joins its parts as for any other.
     """
 
-    compute: Callable[[Sequence[Tensor]], Sequence[Part]]
+    compute: Callable[[Sequence[np.ndarray]], Sequence[Part]]
     join: Callable[[list[Part], list[Span]], Whole]
     rate: int
     window: int
@@ -143,7 +145,7 @@ def opened(item: Audio | AudioStream, index: int, rate: int, hold: bool = True) 
         return source(item, index, rate, hold)
 
 
-def blocks_of(stream: AudioStream, level: Level) -> Iterator[Tensor]:
+def blocks_of(stream: AudioStream, level: Level) -> Iterator[np.ndarray]:
     """Yield the blocks of a recording, (n_i,) each, and measure its level.
 
     Raises:
@@ -191,7 +193,7 @@ def _check_open_file(item: Audio | AudioStream, name: str, shared: set[int]) -> 
 
 
 def _results(found: Sequence[_Recording[Part]], job: WindowJob[Part, Whole]) -> Iterator[StreamItem[Whole]]:
-    waiting: list[tuple[_Recording[Part], Tensor]] = []
+    waiting: list[tuple[_Recording[Part], np.ndarray]] = []
     read: list[_Recording[Part]] = []
     sources = [partial(_windows, recording, job) for recording in found]
     with closing(read_ahead(sources, job.readers, job.batch, _size)) as ahead:
@@ -219,7 +221,7 @@ def _size(window: Window) -> int:
 
 
 def _flush(
-    waiting: list[tuple[_Recording[Part], Tensor]], read: list[_Recording[Part]], job: WindowJob[Part, Whole]
+    waiting: list[tuple[_Recording[Part], np.ndarray]], read: list[_Recording[Part]], job: WindowJob[Part, Whole]
 ) -> Iterator[StreamItem[Whole]]:
     """Compute the windows that wait, and yield the recordings that were read to their end."""
     usable = [(recording, clip) for recording, clip in waiting if recording.error is None]
@@ -268,45 +270,3 @@ def in_order(items: Iterable[StreamItem[Whole]]) -> list[StreamItem[Whole]]:
 def results(items: Iterable[StreamItem[Whole]]) -> list[Whole]:
     """Return the results of items that have no error."""
     return [item.result for item in items if item.result is not None]
-
-
-# -- embeddings -------------------------------------------------------------------------------------------------------
-
-
-def embed(
-    audio: Iterable[Audio], encode: Callable[[Sequence[Tensor]], Tensor], rate: int, window: int, batch: int
-) -> Iterator[StreamItem[Tensor]]:
-    """Embed recordings: results are (E,) float32 on the CPU, of length 1.
-
-    Args:
-        audio: the recordings.
-        encode: takes windows, (n_i,) each, and gives a row, (E,), for each.
-        rate: see `WindowJob`.
-        window: likewise.
-        batch: likewise.
-    """
-    return run(audio, WindowJob(lambda clips: list(encode(clips)), joined, rate, window, batch))
-
-
-def joined(parts: list[Tensor], spans: list[Span]) -> Tensor:
-    """Merge the embeddings of a recording's windows into the recording's, (E,).
-
-    Raises:
-        NotFiniteError: it is not finite.
-    """
-    owner = torch.zeros(len(spans), dtype=torch.int64)
-    whole = merge(torch.stack(parts), owner, torch.tensor(window_weights(spans)))[0]
-    if not bool(whole.any()):  # NaN is true
-        raise NotFiniteError("has an embedding of zeros, which is no direction; are the model's weights whole?")
-    return require_finite(whole, "an embedding")
-
-
-def require_finite(values: Tensor, what: str) -> Tensor:
-    """Return what a model gives for a recording.
-
-    Raises:
-        NotFiniteError: it is not finite; `_finished` adds the recording's name.
-    """
-    if not bool(values.isfinite().all()):
-        raise NotFiniteError(f"has {what} that is not finite; are the model's weights whole?")
-    return values

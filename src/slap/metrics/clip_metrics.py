@@ -18,7 +18,7 @@ from torch import Tensor
 
 from slap.core.bad_clip import BadClip
 from slap.core.errors import UserError
-from slap.core.windows import Merged, merge_by_name
+from slap.core.merging import Merged, merge_by_name
 from slap.metrics.bootstrap import MetricValue, order_of
 from slap.metrics.classification import classification_metrics
 from slap.metrics.clip_states import ClipMetric, NoClipsError, Span

@@ -6,12 +6,12 @@ K classes, E shared dimension.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-
-import torch
-from torch import Tensor
-from torch.nn.functional import normalize
+from typing import TYPE_CHECKING
 
 from slap.core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def class_prompts(classes: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
@@ -36,5 +36,8 @@ def class_embeddings(prompts: Sequence[Sequence[str]], embed: Callable[[list[str
     Returns:
         (K, E), each row of length 1.
     """
+    import torch
+    from torch.nn.functional import normalize
+
     flat = embed([prompt for group in prompts for prompt in group])
     return torch.stack([normalize(part.mean(0), dim=0) for part in flat.split([len(group) for group in prompts])])

@@ -335,6 +335,19 @@ class Writes(Protocol):
         """Write the tokens of a caption for each clip, from dense features; for `draws` see `slap.core.decoding`."""
 
 
+@runtime_checkable
+class RatesCaptions(Protocol):
+    """An objective that computes how probable it is that a caption is the one of a clip."""
+
+    def log_likelihood(self, audio: Packed, tokens: Packed) -> Tensor:
+        """Compute the mean log-likelihood of the tokens of each clip's caption, (B,), in nats.
+
+        Args:
+            audio: dense features of B clips.
+            tokens: captions, one per clip.
+        """
+
+
 class AlignsFrames:
     """Mix-in beside `Objective` for objectives that learn when in a clip a text is heard.
 

@@ -19,6 +19,9 @@ from slap.nn.layers import CrossAttention, RMSNorm, SwiGLU, linear
 PERIODS = (16.0, 8.0, 4.0, 2.0)
 """Octaves per wave of `log_features` (our choice): 16 octaves go from one patch to 44 minutes."""
 
+LOG_FEATURES = 1 + 2 * len(PERIODS)
+"""Numbers of `log_features`."""
+
 
 class Pooling(nn.Module, ABC):
     """Base of heads that pool the dense features of an item to one embedding of length 1."""
@@ -68,7 +71,7 @@ class AttentionPooling(Pooling):
         self.norm = RMSNorm(width)
         self.feed_forward = SwiGLU(width, 2 * width)
         self.project = linear(width, out)
-        self.duration = nn.Linear(1 + 2 * len(PERIODS), width, bias=False) if duration else None
+        self.duration = nn.Linear(LOG_FEATURES, width, bias=False) if duration else None
         if self.duration is not None:
             nn.init.zeros_(self.duration.weight)  # a model that gets one begins as it was
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from torch import Tensor
+import numpy as np
 
 from slap.audio.reader import AudioError
 from slap.audio.scan import Found, content_hash
@@ -47,7 +47,7 @@ class Contents:
         about = About()
         return AudioStream(file.name, 0, lambda: self._blocks(file, anew, about), about=about)
 
-    def _blocks(self, file: Found, anew: bool, about: About) -> Iterator[Tensor]:
+    def _blocks(self, file: Found, anew: bool, about: About) -> Iterator[np.ndarray]:
         if file.name != file.path:
             raise AudioError("its name is not UTF-8; rename it", "unreadable")
         path, claim = self.folder / file.path, object()

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from slap.core.compact import known_type
 from slap.core.errors import UserError
 from slap.core.files import atomic_write
+from slap.core.units import EmbeddingType
 from slap.inference.model import Model
 from slap.model.network import Weights
 
 FILE = "slap-index.json"
-FORMAT = 2
+FORMAT = 3
 """Raised when older programs could no longer read an index."""
 
-READ = (1, FORMAT)
-"""Formats that are read; in format 1 there are no `weights`, which were raw."""
+READ = (1, 2, FORMAT)
+"""Formats that are read. In format 1 there are no `weights`, which were raw; before 3 no `dtype`, which was float32."""
 
 WINDOW = 10.0
 """Seconds (our choice): the length of a clip in AudioCaps and AudioSet, on which such models are trained."""
@@ -30,11 +33,12 @@ class Metadata:
     Attributes:
         model: path of the model, absolute, or its name.
         model_name: the model's content hash; only its embeddings can be compared with those in the index.
-        embedding_dim: E.
+        embedding_dim: E, dimensions of the embeddings in the index, which may be the leading ones of the model's.
         folder: the folder whose sounds are indexed, absolute.
         window: seconds of a window; shorter files are one window, themselves.
         hop: seconds from window to window.
         weights: the weights of the model's checkpoint, raw or ema, see `slap.load`.
+        dtype: number type of the embeddings in the index, see `slap.core.compact`.
         trained: number of rows on which the approximate index was made, or 0.
         format: version of the format of the index.
     """
@@ -46,6 +50,7 @@ class Metadata:
     window: float
     hop: float
     weights: Weights = "raw"
+    dtype: EmbeddingType = "float32"
     trained: int = 0
     format: int = FORMAT
 
@@ -58,11 +63,14 @@ class Metadata:
         window: float | None,
         hop: float | None,
         weights: Weights = "raw",
+        dim: int | None = None,
+        dtype: EmbeddingType = "float32",
     ) -> Metadata:
         """Make the metadata of a new index; for the arguments see the attributes, None is the default.
 
         Raises:
-            ValueError: a window or a hop that the model or the windows do not allow.
+            ValueError: a window or a hop that the model or the windows do not allow; `dim` dimensions for which the
+                model was not trained; an unknown number type.
         """
         window = min(WINDOW, model.max_seconds) if window is None else window
         hop = window / 2 if hop is None else hop
@@ -72,7 +80,8 @@ class Metadata:
             raise UserError(
                 f"--hop is {hop:g} s; at least 0.1 s and at most the window's {window:g} s leave nothing out"
             )
-        return cls(path, model.name, model.embedding_dim, str(folder), window, hop, weights)
+        kept = model.short_dim(dim)
+        return cls(path, model.name, kept, str(folder), window, hop, weights, known_type(dtype))
 
     @classmethod
     def load(cls, index: Path) -> Metadata:
@@ -101,11 +110,16 @@ class Metadata:
         with atomic_write(index / FILE) as file:
             file.write(json.dumps(asdict(self), indent=2) + "\n")
 
-    def updated(self, new: Metadata, window: float | None, hop: float | None, relocate: bool) -> Metadata:
+    def updated(self, new: Metadata, asked: Mapping[str, float | str | None], relocate: bool) -> Metadata:
         """Return the metadata for an update of this index with the model and folder of `new`, if the two go together.
 
+        Args:
+            new: metadata of an index with this model and folder.
+            asked: window, hop, dim and dtype as far as they were asked for, else None.
+            relocate: allow another folder.
+
         Raises:
-            ValueError: another model, folder or windows than those the index was made with.
+            ValueError: another model, folder, windows or embeddings than those the index was made with.
         """
         if new.model_name != self.model_name:
             raise UserError(
@@ -117,9 +131,16 @@ class Metadata:
                 f"the index is of the folder {self.folder}, not of {new.folder}, and updating it would remove all of "
                 "that. Name another index; or, if the folder was moved to there, add --relocate"
             )
-        for option, asked, now in (("window", window, self.window), ("hop", hop, self.hop)):
-            if asked is not None and asked != now:
+        has = {
+            "window": (self.window, "a window of {:g} s"),
+            "hop": (self.hop, "a hop of {:g} s"),
+            "dim": (self.embedding_dim, "embeddings of {} dimensions"),
+            "dtype": (self.dtype, "embeddings of {} numbers"),
+        }
+        for option, (now, words) in has.items():
+            if asked.get(option) not in (None, now):
                 raise UserError(
-                    f"the index has a {option} of {now:g} s, not {asked:g} s; leave --{option} out, or add --rebuild"
+                    f"the index has {words.format(now)}, and --{option} {asked[option]} was asked for; leave "
+                    f"--{option} out, or add --rebuild"
                 )
         return replace(self, model=new.model, folder=new.folder, weights=new.weights)

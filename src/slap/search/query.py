@@ -5,53 +5,33 @@ E shared dimension.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from slap.audio.reader import AudioError
+from slap.core.calibration import UNCALIBRATED, Calibration
+from slap.core.compact import leading
 from slap.core.errors import UserError
+from slap.core.units import Seconds
 from slap.inference.load import load
 from slap.inference.model import Model
 from slap.inference.shipped import located
 from slap.inference.stream import in_order, results
 from slap.search.compose import compose
+from slap.search.hits import Hit, SearchOptions, groups_of
+from slap.search.limits import ALIKE, MOST
 from slap.search.metadata import Metadata
-from slap.search.store import Store, WindowMatch, WindowRow
-
-MOST = 1000
-"""Files that may be asked for at once."""
+from slap.search.store import Store, WindowMatch
 
 
 class StaleIndexError(UserError):
-    """An index that was rebuilt by another model since it was opened."""
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A file that was found, by its best window.
-
-    Attributes:
-        rank: from 1.
-        score: cosine of the window and the query.
-        id: names the file without its path.
-        path: below the indexed folder.
-        start: of the window, seconds on the clock of a player.
-        end: likewise.
-        duration: the end of the file, likewise.
-    """
-
-    rank: int
-    score: float
-    id: str
-    path: str
-    start: float
-    end: float
-    duration: float
+    """An index that was rebuilt with other embeddings since it was opened."""
 
 
 class Index:
@@ -68,7 +48,7 @@ class Index:
 
     def __init__(self, folder: Path, metadata: Metadata, load: Callable[[Metadata], Model]) -> None:
         self.folder, self.metadata, self._load = folder, metadata, load
-        self.store = Store(folder, metadata.embedding_dim)
+        self.store = Store(folder, metadata.embedding_dim, dtype=metadata.dtype)
         self._model: Model | None = None
 
     @classmethod
@@ -106,31 +86,80 @@ class Index:
             self._model = self._load(self.metadata)
         return self._model
 
-    def text(self, queries: Sequence[str], top: int = 10, exact: bool = False) -> list[list[Hit]]:
+    @property
+    def calibration(self) -> Calibration | None:
+        """The rule that turns the score of a text into a probability; None if there is none.
+
+        A probability that is relative to other texts is none, as a query has no others. Nor have the leading dimensions
+        of embeddings, whose cosines are others than those that were calibrated.
+        """
+        whole = self.metadata.embedding_dim == self.model.embedding_dim
+        found = self.model.calibration if whole else None
+        return None if found is None else found.of_texts
+
+    def text(
+        self, queries: Sequence[str], threshold: float | None = None, **options: Unpack[SearchOptions]
+    ) -> list[list[Hit]]:
         """Find for each text the files whose sound is nearest, best first.
 
         Args:
             queries: texts.
-            top: number of files per query.
-            exact: compare with every window, also where there is an approximate index.
-        """
-        return self._search(self.model.embed_text(list(queries)), top, exact)
+            threshold: the least probability of a hit, 0 to 1, so that there may be fewer hits, or none; None is any.
+            options: see `slap.search.hits.SearchOptions`.
 
-    def audio(self, queries: Sequence[str | Path], top: int = 10, exact: bool = False) -> list[list[Hit]]:
+        Raises:
+            ValueError: there is a threshold, and the model has no probabilities, see `calibration`.
+        """
+        found = []
+        for vector in self.embed_text(queries):
+            hits = self.with_probabilities(self.nearest(vector.numpy(), **options))
+            found.append(hits if threshold is None else self.likely(hits, threshold))
+        return found
+
+    def with_probabilities(self, hits: list[Hit]) -> list[Hit]:
+        """Return the hits of a text with their probabilities, as far as the model has such."""
+        rule = self.calibration
+        if rule is None or not hits:
+            return hits
+        chances = rule.probabilities(torch.tensor([[hit.score for hit in hits]]))
+        assert chances is not None
+        return [replace(hit, probability=chance) for hit, chance in zip(hits, chances[0].tolist(), strict=True)]
+
+    def likely(self, hits: list[Hit], threshold: float) -> list[Hit]:
+        """Return the hits of a text that have at least a probability.
+
+        Raises:
+            ValueError: the threshold is out of range, or the model has no probabilities.
+        """
+        if not 0 <= threshold <= 1:
+            raise UserError(f"a threshold is a probability from 0 to 1, got {threshold:g}")
+        if self.calibration is None:
+            raise UserError(f"a threshold needs a probability of each text by itself: {self._uncalibrated}")
+        return [hit for hit in hits if hit.probability is not None and hit.probability >= threshold]
+
+    @property
+    def _uncalibrated(self) -> str:
+        if self.metadata.embedding_dim != self.model.embedding_dim:
+            return (
+                f"the index keeps {self.metadata.embedding_dim} of the model's {self.model.embedding_dim} dimensions, "
+                "whose cosines are not calibrated; index without --dim"
+            )
+        return UNCALIBRATED
+
+    def audio(self, queries: Sequence[str | Path], **options: Unpack[SearchOptions]) -> list[list[Hit]]:
         """Find for each audio file the files whose sound is nearest, as `text` does.
 
         Raises:
             AudioError: a file cannot be used, or is silent.
         """
-        return self._search(self._embedded(queries), top, exact)
+        return [self.nearest(vector.numpy(), **options) for vector in self._embedded(queries)]
 
     def composed(
         self,
         audio: Sequence[str | Path] = (),
         text: Sequence[str] = (),
         without: Sequence[str] = (),
-        top: int = 10,
-        exact: bool = False,
+        **options: Unpack[SearchOptions],
     ) -> list[Hit]:
         """Find the files nearest to sounds and texts together, and away from others; see `slap.search.compose`.
 
@@ -138,8 +167,7 @@ class Index:
             audio: audio files to be near to.
             text: texts to be near to.
             without: texts to be away from.
-            top: number of files.
-            exact: as of `text`.
+            options: see `slap.search.hits.SearchOptions`.
 
         Raises:
             ValueError: there is nothing to be near to, or the parts cancel each other.
@@ -147,20 +175,25 @@ class Index:
         """
         if not audio and not text:
             raise UserError("a query needs a sound or a text to be near to; `without` alone finds anything else")
-        plus = torch.cat([self._embedded(audio), self.model.embed_text(list(text))])
-        return self.nearest(compose(plus, self.model.embed_text(list(without))).numpy(), top, exact)
+        plus = torch.cat([self._embedded(audio), self.embed_text(text)])
+        return self.nearest(compose(plus, self.embed_text(without)).numpy(), **options)
 
     def like(
-        self, file: str, start: float, top: int = 10, text: Sequence[str] = (), without: Sequence[str] = ()
+        self,
+        file: str,
+        start: Seconds,
+        text: Sequence[str] = (),
+        without: Sequence[str] = (),
+        **options: Unpack[SearchOptions],
     ) -> list[Hit]:
         """Find the files that sound like a window of a file of the index, without this file.
 
         Args:
             file: id of the file.
-            start: of the window, seconds; the nearest one is taken.
-            top: number of files.
+            start: of the window; the nearest one is taken.
             text: texts to be near to as well, see `composed`.
             without: texts to be away from.
+            options: see `slap.search.hits.SearchOptions`.
 
         Raises:
             KeyError: there is no such file.
@@ -171,26 +204,43 @@ class Index:
             raise KeyError(file)
         vector = min(rows, key=lambda row: abs(row.start - start)).vector
         if text or without:
-            plus = torch.cat([torch.from_numpy(vector)[None], self.model.embed_text(list(text))])
-            vector = compose(plus, self.model.embed_text(list(without))).numpy()
-        hits = [hit for hit in self.nearest(vector, top + 1) if hit.id != file]
-        return [Hit(rank, *_values(hit)) for rank, hit in enumerate(hits[:top], 1)]
+            plus = torch.cat([torch.from_numpy(vector)[None], self.embed_text(text)])
+            vector = compose(plus, self.embed_text(without)).numpy()
+        return self._nearest(vector, file, **options)
 
-    def nearest(self, vector: np.ndarray, top: int = 10, exact: bool = False) -> list[Hit]:
-        """Find the files with the windows nearest to an embedding, (E,), one hit per file.
+    def nearest(self, vector: np.ndarray, **options: Unpack[SearchOptions]) -> list[Hit]:
+        """Find the files with the windows nearest to an embedding, (E,), one hit per file and its duplicates.
 
         Raises:
-            ValueError: `top` is out of range.
-            StaleIndexError: the index was rebuilt by another model since it was opened.
+            ValueError: an option is out of range.
+            StaleIndexError: the index was rebuilt with other embeddings since it was opened.
         """
-        if not 1 <= top <= MOST:
-            raise UserError(f"from 1 to {MOST} results can be asked for, not {top}")
-        total, k = len(self.store), top
+        return self._nearest(vector, **options)
+
+    def _nearest(
+        self,
+        vector: np.ndarray,
+        left_out: str | None = None,
+        top: int = 10,
+        offset: int = 0,
+        exact: bool = False,
+        alike: float | None = ALIKE,
+    ) -> list[Hit]:
+        if not 1 <= top <= MOST or offset < 0 or top + offset > MOST:
+            after = f" after {offset}" if offset else ""
+            raise UserError(f"from 1 to {MOST} results can be asked for, not {top}{after}")
+        last, total = offset + top, len(self.store)
+        k = last + 1
         while True:
             k = min(k * 4, total)  # of the nearest windows several may be of one file
-            best = _best_of_files(self._windows(vector, max(k, 1), exact))
-            if len(best) >= top or k >= total:
-                return [_hit(rank, match) for rank, match in enumerate(best[:top], 1)]
+            matches = self._windows(vector, max(k, 1), exact)
+            groups = groups_of((match for match in matches if match.row.file != left_out), alike)
+            if len(groups) > last or k >= total:  # with one more, all copies of the last were seen
+                return [group.hit(rank) for rank, group in enumerate(groups[offset:last], offset + 1)]
+
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        """Embed texts to search for, (n, E), with the dimensions that the index keeps."""
+        return leading(self.model.embed_text(list(texts)), self.metadata.embedding_dim)
 
     def _embedded(self, queries: Sequence[str | Path]) -> Tensor:
         """Embed audio files to search for, (n, E).
@@ -202,7 +252,8 @@ class Index:
         silent = [item for item in found if item.silent]
         if silent:
             raise AudioError(f"{silent[0].name}: {silent[0].note}, so there is nothing to search for", "silent")
-        return torch.stack(results(found)) if found else torch.empty(0, self.metadata.embedding_dim)
+        rows = torch.stack(results(found)) if found else torch.empty(0, self.model.embedding_dim)
+        return leading(rows, self.metadata.embedding_dim)
 
     def _windows(self, vector: np.ndarray, k: int, exact: bool) -> list[WindowMatch]:
         """Find the nearest windows, if all are of the model that the index was opened with."""
@@ -218,28 +269,9 @@ class Index:
 
     def _stale(self) -> StaleIndexError:
         return StaleIndexError(
-            f"{self.folder} was rebuilt since it was opened, by another model than {self.metadata.model_name}, and "
-            "embeddings of two models cannot be compared; open it again (Index.reopened)"
+            f"{self.folder} was rebuilt since it was opened, by another model than {self.metadata.model_name} or with "
+            "other embeddings, which cannot be compared with a query of this one; open it again (Index.reopened)"
         )
-
-    def _search(self, vectors: Tensor, top: int, exact: bool) -> list[list[Hit]]:
-        return [self.nearest(vector, top, exact) for vector in vectors.numpy()]
-
-
-def _best_of_files(matches: Iterable[WindowMatch]) -> list[WindowMatch]:
-    best: dict[str, WindowMatch] = {}
-    for match in matches:
-        best.setdefault(match.row.file, match)
-    return list(best.values())
-
-
-def _hit(rank: int, match: WindowMatch) -> Hit:
-    row: WindowRow = match.row
-    return Hit(rank, match.score, row.file, row.path, row.start, row.end, row.duration)
-
-
-def _values(hit: Hit) -> tuple[float, str, str, float, float, float]:
-    return hit.score, hit.id, hit.path, hit.start, hit.end, hit.duration
 
 
 def _load(metadata: Metadata, path: str | None, device: str | None) -> Model:

@@ -1,5 +1,7 @@
 """The vectors of windows and where they come from, in LanceDB: exact search for few, an approximate index for many.
 
+Vectors of int8 are always searched exactly, see `slap.search.int8`.
+
 E shared dimension.
 """
 
@@ -12,8 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
+from slap.core.compact import from_int8, to_int8
 from slap.core.errors import MissingDependencyError, UserError
+from slap.core.units import EmbeddingType
+from slap.search.int8 import Int8Windows
 from slap.search.metadata import FILE
 
 try:
@@ -48,7 +54,7 @@ class State(NamedTuple):
 
 
 class WindowRow(NamedTuple):
-    """A window of a file. `file` is its id, and `vector`, (E,), its embedding.
+    """A window of a file. `file` is its id, and `vector`, (E,), its embedding, float32 of length 1.
 
     `start` and `end` of the window, and `duration`, the end of the file, are seconds on the clock of a player: in a
     video whose audio starts late they count from the begin of the video.
@@ -90,22 +96,24 @@ class Store:
         index: its folder.
         dim: E.
         anew: forget what is there, whatever its E.
+        dtype: number type of the vectors that are stored.
 
     Raises:
-        ValueError: the tables that are there are of another E.
+        ValueError: the tables that are there are of another E or number type.
     """
 
-    def __init__(self, index: Path, dim: int, anew: bool = False) -> None:
-        self.dim = dim
+    def __init__(self, index: Path, dim: int, anew: bool = False, dtype: EmbeddingType = "float32") -> None:
+        self.schema = _windows_schema(dim, dtype)
         database = lancedb.connect(index, read_consistency_interval=timedelta(0))
         how: dict[str, Any] = {"mode": "overwrite"} if anew else {"exist_ok": True}
         try:
-            self.windows = database.create_table("windows", schema=_windows_schema(dim), **how)
+            self.windows = database.create_table("windows", schema=self.schema, **how)
         except ValueError as error:
             raise UserError(
-                f"{index} holds other embeddings than those of {dim} numbers that {FILE} states, as after a rebuild "
-                f"that was interrupted; make it anew with `slap index --rebuild` ({error})"
+                f"{index} holds other embeddings than those of {dim} {dtype} numbers that {FILE} states, as after a "
+                f"rebuild that was interrupted; make it anew with `slap index --rebuild` ({error})"
             ) from error
+        self._int8 = Int8Windows(self.windows) if dtype == "int8" else None
         self.bad = database.create_table("bad", schema=_BAD_SCHEMA, **how)
 
     def __len__(self) -> int:
@@ -159,15 +167,20 @@ class Store:
             self.windows.delete(condition)
             self.bad.delete(condition)
         if rows:
-            self.windows.add(_table(rows, _windows_schema(self.dim)))
+            self.windows.add(_table(rows, self.schema))
         if bad:
             self.bad.add(pa.Table.from_pylist([row._asdict() for row in bad], schema=_BAD_SCHEMA))
 
     def _where(self, column: str, values: Sequence[str]) -> Iterator[WindowRow]:
         for condition in _conditions(column, values):
             for batch in self.windows.search().where(condition).to_batches():
-                for row in batch.select(list(WindowRow._fields)).to_pylist():
-                    yield WindowRow(**{**row, "vector": np.asarray(row["vector"], dtype=np.float32)})
+                yield from map(self._row, batch.select(list(WindowRow._fields)).to_pylist())
+
+    def _row(self, row: dict[str, Any]) -> WindowRow:
+        vector = np.asarray(row["vector"], dtype=np.float32)
+        if self._int8 is not None:
+            vector = from_int8(torch.from_numpy(vector)).numpy()
+        return WindowRow(**{**row, "vector": vector})
 
     # -- search -------------------------------------------------------------------------------------------------------
 
@@ -179,19 +192,16 @@ class Store:
             k: the number of windows, at most.
             exact: compare with every window, also where there is an approximate index.
         """
+        if self._int8 is not None:
+            found = self._int8.nearest(vector, k, list(WindowRow._fields))
+            return [WindowMatch(score, self._row(row)) for score, row in found]
         query = self.windows.search(np.asarray(vector, dtype=np.float32), vector_column_name="vector")
         query = query.distance_type("dot").select([*WindowRow._fields, "_distance"]).limit(k)
         if exact:
             query = query.bypass_vector_index()
         else:
             query = query.nprobes(PARTITIONS).refine_factor(max(10, CANDIDATES // k))
-        matches = []
-        for row in query.to_list():
-            score = 1 - row.pop("_distance")
-            matches.append(
-                WindowMatch(score, WindowRow(**{**row, "vector": np.asarray(row["vector"], dtype=np.float32)}))
-            )
-        return matches
+        return [WindowMatch(1 - row.pop("_distance"), self._row(row)) for row in query.to_list()]
 
     @property
     def approximate(self) -> bool:
@@ -208,7 +218,9 @@ class Store:
             the number of rows on which it was made now.
         """
         rows = len(self)
-        if rows >= max(APPROXIMATE_FROM, trained * REGROWN) or (rows >= APPROXIMATE_FROM and not self.approximate):
+        if self._int8 is None and (
+            rows >= max(APPROXIMATE_FROM, trained * REGROWN) or (rows >= APPROXIMATE_FROM and not self.approximate)
+        ):
             from lancedb.index import BTree, IvfRq
 
             self.windows.create_index("vector", config=IvfRq(distance_type="dot"), replace=True)
@@ -220,12 +232,13 @@ class Store:
         return trained
 
 
-def _windows_schema(dim: int) -> pa.Schema:
+def _windows_schema(dim: int, dtype: EmbeddingType) -> pa.Schema:
     text = [pa.field(name, pa.string(), nullable=False) for name in ("file", "path")]
     times = [pa.field(name, pa.float64(), nullable=False) for name in ("duration", "start", "end")]
     state = [pa.field(name, pa.int64(), nullable=False) for name in ("size", "mtime_ns")]
     hashes = [pa.field(name, pa.string(), nullable=False) for name in ("hash", "model")]
-    return pa.schema([*text, *times, *state, *hashes, pa.field("vector", pa.list_(pa.float32(), dim), nullable=False)])
+    vector = pa.list_(pa.int8() if dtype == "int8" else pa.float32(), dim)
+    return pa.schema([*text, *times, *state, *hashes, pa.field("vector", vector, nullable=False)])
 
 
 _BAD_SCHEMA = pa.schema(
@@ -241,11 +254,12 @@ _BAD_SCHEMA = pa.schema(
 
 def _table(rows: Sequence[WindowRow], schema: pa.Schema) -> pa.Table:
     columns = {name: [getattr(row, name) for row in rows] for name in WindowRow._fields if name != "vector"}
-    vectors = pa.array(np.stack([row.vector for row in rows]).astype(np.float32).ravel())
-    return pa.Table.from_pydict(
-        {**columns, "vector": pa.FixedSizeListArray.from_arrays(vectors, schema.field("vector").type.list_size)},
-        schema=schema,
-    )
+    vectors = np.stack([row.vector for row in rows]).astype(np.float32)
+    stored = schema.field("vector").type
+    if stored.value_type == pa.int8():
+        vectors = to_int8(torch.from_numpy(vectors)).numpy()
+    vector = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), stored.list_size)
+    return pa.Table.from_pydict({**columns, "vector": vector}, schema=schema)
 
 
 def _conditions(column: str, values: Iterable[str]) -> Iterator[str]:

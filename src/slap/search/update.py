@@ -13,15 +13,17 @@ from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from slap.audio.level import Level
 from slap.audio.scan import Found, PassedOver, file_id, scan
+from slap.core.compact import leading
 from slap.core.errors import UserError
-from slap.inference.embedder import BATCH_SECONDS
+from slap.inference.embedding import tensors
 from slap.inference.model import Model
-from slap.inference.stream import READERS, Span, StreamItem, WindowJob, run
+from slap.inference.stream import BATCH_SECONDS, READERS, Span, StreamItem, WindowJob, run
 from slap.search.contents import Contents, KnownContentError
 from slap.search.metadata import Metadata
 from slap.search.store import AT_ONCE, BadRow, State, Store, WindowRow
@@ -187,7 +189,7 @@ class Update:
                     mtime_ns=file.mtime_ns,
                     hash=self._contents.hashes[file.name],
                     model=self.metadata.model_name,
-                    vector=vector.numpy(),
+                    vector=leading(vector, self.metadata.embedding_dim).numpy(),
                 )
                 for start, end, vector in item.result
             ]
@@ -241,9 +243,9 @@ def _job(model: Model, metadata: Metadata, workers: int) -> WindowJob[Tensor | N
     """Make the job that embeds the windows of files; windows that are silent, see `slap.audio.level`, are left out."""
     rate = model.sample_rate
 
-    def embed(clips: Sequence[Tensor]) -> list[Tensor | None]:
+    def embed(clips: Sequence[np.ndarray]) -> list[Tensor | None]:
         loud = [not Level().add(clip).silent for clip in clips]
-        heard = list(compress(clips, loud))
+        heard = tensors(list(compress(clips, loud)))
         found = model.backend.encode_audio(heard) if heard else torch.empty(0, model.embedding_dim)
         if not bool(found.isfinite().all()):
             raise UserError(f"{metadata.model} gives embeddings that are not finite; are the model's weights whole?")

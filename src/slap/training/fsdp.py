@@ -8,15 +8,19 @@ parameters that belong to an objective directly, stay whole on every process.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.strategies.model_parallel import _load_raw_module_state
+import torch
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
-from torch import nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
+from torch import Tensor, nn
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load as load_parts
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 from torch.utils._pytree import SUPPORTED_NODES, register_pytree_node
 
@@ -49,24 +53,26 @@ class Sharded(ModelParallelStrategy):
         """Verify and load a checkpoint, whichever strategy saved it.
 
         Lightning's own method would take the numbers of an optimizer's parameters for positions in the model. Without
-        FSDP2 they are positions in the optimizer's groups, and moments would go to other parameters.
+        FSDP2 they are positions in the optimizer's groups, and moments would go to other parameters. It would also
+        leave out all state that is no parameter and no buffer: the tokenizer and the names of classes.
 
         Raises:
             DamagedCheckpointError: the file is not what was saved.
+            RuntimeError: the checkpoint has other state than the model, as `torch.nn.Module.load_state_dict` raises it.
             ValueError: its optimizer has other groups of parameters.
         """
         path = Path(self.broadcast(checkpoint_path))
-        if not path.is_file():  # but a folder, with one file a process
-            return super().load_checkpoint(path, weights_only)
-        content: dict[str, Any] = read(path, weights_only=weights_only, mmap=True)
         assert self.model is not None
         assert self.lightning_module is not None
+        if not path.is_file():  # but a folder, with one file per process
+            _load_extra_states(path, self.model)
+            return super().load_checkpoint(path, weights_only)
+        content: dict[str, Any] = read(path, weights_only=weights_only, mmap=True)
         strict = self.lightning_module.strict_loading
-        _load_raw_module_state(content.pop("state_dict"), self.model, strict=strict)
-        options = StateDictOptions(broadcast_from_rank0=True, full_state_dict=True, strict=strict)
+        self.model.load_state_dict(_spread_like(self.model, content.pop("state_dict")), strict=strict)
         # No optimizer, no state: in evaluation, or of weights alone, which Lightning refuses to continue from.
         for optimizer, saved in zip(self.optimizers, content.get("optimizer_states", ()), strict=False):
-            set_optimizer_state_dict(self.model, optimizer, _named(saved, optimizer, self.model), options=options)
+            optimizer.load_state_dict(_moments_like(optimizer, saved))
         return content
 
 
@@ -74,10 +80,52 @@ if FSDP2 not in StrategyRegistry.available_strategies():
     StrategyRegistry.register(FSDP2, Sharded, description="parameters spread over all processes (slap.training.fsdp)")
 
 
-def _named(saved: Mapping[str, Any], optimizer: Optimizer, model: nn.Module) -> dict[str, Any]:
-    """Return an optimizer's saved state with names of parameters in place of their positions in the groups."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    groups = [[names[parameter] for parameter in group["params"]] for group in optimizer.param_groups]
+def _spread_like(model: nn.Module, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a whole state with this process's part of each tensor of which the model has a part, nothing else changed.
+
+    So the model's own `load_state_dict` sees all of it: extra state, names that are absent or too many, other shapes.
+    """
+    parts = {name: value for name, value in model.state_dict().items() if isinstance(value, DTensor)}
+    return {name: _part_of(value, parts[name]) if name in parts else value for name, value in state.items()}
+
+
+def _part_of(whole: Tensor, like: DTensor) -> Tensor:
+    if whole.shape != like.shape:
+        return whole  # a scalar, or refused with both shapes
+    # Every process reads the file itself, so nothing is sent.
+    return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def _load_extra_states(folder: Path, model: nn.Module) -> None:
+    """Give a model the extra states of a checkpoint in parts first, since they decide the sizes of other tensors.
+
+    Raises:
+        RuntimeError: the checkpoint lacks a state, or has one that the model lacks.
+    """
+    start, end = "state_dict.", "_extra_state"
+    saved = FileSystemReader(folder).read_metadata().state_dict_metadata
+    found = {
+        name.removeprefix(start): torch.empty(kind.size, dtype=kind.properties.dtype)
+        for name, kind in saved.items()
+        if name.startswith(start) and name.endswith(end) and isinstance(kind, TensorStorageMetadata)
+    }
+    wanted = {name for name in model.state_dict() if name.endswith(end)}
+    if wanted != found.keys():
+        raise RuntimeError(
+            f"Error(s) in loading state_dict: {folder} has the extra states {sorted(found)}, the model {sorted(wanted)}"
+        )
+    load_parts({"state_dict": found}, checkpoint_id=folder)
+    for name, state in found.items():
+        owner = model.get_submodule(name.rpartition(".")[0])
+        owner.set_extra_state(state)
+
+
+def _moments_like(optimizer: Optimizer, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an optimizer's saved state with this process's part of each moment of a parameter that is spread.
+
+    A parameter that never had a gradient has no moments, before and after.
+    """
+    groups = [group["params"] for group in optimizer.param_groups]
     found = [group["params"] for group in saved["param_groups"]]
     if list(map(len, groups)) != list(map(len, found)):
         raise UserError(
@@ -85,12 +133,19 @@ def _named(saved: Mapping[str, Any], optimizer: Optimizer, model: nn.Module) -> 
             f"and this run's of {', '.join(str(len(group)) for group in groups)}: the model, or what decays or learns "
             "at which rate, is another"
         )
-    pairs = (zip(group, own, strict=True) for group, own in zip(found, groups, strict=True))
-    name_of = dict(pair for group in pairs for pair in group)
-    return {
-        "state": {name_of[number]: moments for number, moments in saved["state"].items()},
-        "param_groups": [{**group, "params": own} for group, own in zip(saved["param_groups"], groups, strict=True)],
+    parameters = dict(zip(chain(*found), chain(*groups), strict=True))
+    state = {
+        number: {name: _moment_like(parameters[number], value) for name, value in moments.items()}
+        for number, moments in saved["state"].items()
     }
+    return {"state": state, "param_groups": saved["param_groups"]}
+
+
+def _moment_like(parameter: Tensor, value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    # A copy, or training would write into the mapped file's pages.
+    return (_part_of(value, parameter) if isinstance(parameter, DTensor) else value).clone()
 
 
 def shard_once(model: Network, mesh: DeviceMesh, micro_clips: int | None) -> None:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ from typing import Any
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from slap.core.errors import MissingDependencyError, UserError, suggest
-from slap.training.checkpoint.run_folder import AppendingCSVLogger
+from slap.training.checkpoint.metrics_log import AppendingCSVLogger
 
 LoggerSpec = bool | str | dict[str, Any] | list[Any] | Logger | None
 """The loggers of a run, see `loggers`. The command line reads `false` as the first type that takes it."""
@@ -30,23 +31,38 @@ class Kind:
     Attributes:
         make: its class.
         package: the package that it needs.
-        defaults: its arguments for a run's folder, unless others are given.
+        defaults: gives its arguments for a run's folder, from those that are given, which win.
     """
 
     make: Callable[..., Logger]
     package: str
-    defaults: Callable[[Path], dict[str, Any]]
+    defaults: Callable[[Path, Mapping[str, Any]], dict[str, Any]]
+
+
+def _mlflow(out: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of MLflow's logger: a database in the run's folder, since MLflow 3 refuses plain folders."""
+    named = {"run_name": out.name}
+    if options.get("tracking_uri") or options.get("save_dir") or os.environ.get("MLFLOW_TRACKING_URI"):
+        return named
+    if find_spec("sqlalchemy") is None:
+        raise MissingDependencyError(
+            "the logger mlflow keeps a run in a database, which mlflow-skinny cannot: pip install mlflow, or name a "
+            "server: {mlflow: {tracking_uri: http://...}}"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    place = out.resolve()
+    return {**named, "tracking_uri": f"sqlite:///{place / 'mlflow.db'}", "artifact_location": str(place / "mlruns")}
 
 
 KINDS = {
-    "csv": Kind(CSVLogger, "lightning", lambda out: {"save_dir": str(out), "name": "csv"}),
-    "mlflow": Kind(MLFlowLogger, "mlflow", lambda out: {"save_dir": str(out / "mlruns"), "run_name": out.name}),
+    "csv": Kind(CSVLogger, "lightning", lambda out, _: {"save_dir": str(out), "name": "csv"}),
+    "mlflow": Kind(MLFlowLogger, "mlflow", _mlflow),
     "tensorboard": Kind(
         TensorBoardLogger,
         "tensorboard",
-        lambda out: {"save_dir": str(out / "tensorboard"), "name": "", "version": ""},
+        lambda out, _: {"save_dir": str(out / "tensorboard"), "name": "", "version": ""},
     ),
-    "wandb": Kind(WandbLogger, "wandb", lambda out: {"save_dir": str(out), "name": out.name}),
+    "wandb": Kind(WandbLogger, "wandb", lambda out, _: {"save_dir": str(out), "name": out.name}),
 }
 
 
@@ -95,4 +111,4 @@ def _made(name: str, options: Mapping[str, Any], out: Path) -> Logger:
     for option in options:
         if option not in known and not any(value.kind is value.VAR_KEYWORD for value in known.values()):
             raise UserError(f"the logger {name} has no argument {option!r}; {suggest(option, known)}")
-    return kind.make(**{**kind.defaults(out), **options})
+    return kind.make(**{**kind.defaults(out, options), **options})

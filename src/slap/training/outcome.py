@@ -10,9 +10,9 @@ from lightning.pytorch import Trainer
 
 from slap.training.callbacks.first_validation import BEFORE
 from slap.training.callbacks.learning_curves import Series, read_metrics
-from slap.training.checkpoint.run_folder import METRICS, RUN_FILES, BestCheckpoint
-
-VALIDATION = "val/"
+from slap.training.checkpoint.metrics_log import METRICS, VALIDATION
+from slap.training.checkpoint.run_folder import BestCheckpoint
+from slap.training.checkpoint.run_record import RUN_FILES
 
 
 def outcome(trainer: Trainer) -> str:

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from slap.core.distributed import world_size
-from slap.core.windows import merge_by_name
+from slap.core.merging import merge_by_name
 
 Predicted = dict[str, Any]
 """The prediction for a batch: W `ids`; `spans`, the samples of its clip that each row is; `embeddings`, (W, E)."""

@@ -39,6 +39,7 @@ from lightning.pytorch.callbacks import ModelSummary
 
 import slap.training.fsdp  # noqa: F401 - registers the strategy `fsdp2`
 from slap.core.errors import UserError, suggest
+from slap.core.launched import Launched
 from slap.training.callbacks.collapse_monitor import CollapseMonitor
 from slap.training.callbacks.first_validation import FirstValidation
 from slap.training.callbacks.learning_curves import LearningCurves
@@ -48,16 +49,19 @@ from slap.training.callbacks.pictures import Pictures
 from slap.training.callbacks.progress_bar import ProgressBar
 from slap.training.callbacks.test_report import ReportWriter
 from slap.training.callbacks.throughput import Throughput
+from slap.training.checkpoint.connector import CheckpointConnector
 from slap.training.checkpoint.io import AsyncCheckpointFiles, CheckpointFiles
 from slap.training.checkpoint.last import LastCheckpoint
-from slap.training.checkpoint.resume import ChangedData, ExactResume
+from slap.training.checkpoint.options import ChangedOptions
+from slap.training.checkpoint.resume import ChangedData, CompareAudio, ExactResume
 from slap.training.checkpoint.run_folder import BestCheckpoint, RunFolder
 from slap.training.epoch_loop import EpochLoop
-from slap.training.half_precision import HALF, HalfWeights
+from slap.training.half_precision import precision_plugin
 from slap.training.loggers import LoggerSpec, loggers
 from slap.training.processes.consensus import Consensus
 from slap.training.processes.fail_fast import FailFast
 from slap.training.processes.graceful_stop import GracefulStop
+from slap.training.processes.restart import meet_anew
 
 
 def trainer(
@@ -81,6 +85,8 @@ def trainer(
     save_minutes: float | None = 30.0,
     async_save: bool = False,
     changed_data: ChangedData = "refuse",
+    changed_options: ChangedOptions = "refuse",
+    compare_audio: CompareAudio = "size",
     logger: LoggerSpec = None,
     callbacks: list[Callback] | None = None,
     **options: Any,
@@ -90,6 +96,8 @@ def trainer(
     The folder gets `metrics.csv`, `tensorboard/`, `best.ckpt`, `last.ckpt` and the one before, `previous.ckpt`, at the
     end `curves.png`, from the command line `config.yaml`, and `skipped_steps.jsonl` and `loss_spikes.jsonl` if there
     are such steps.
+
+    Started by torchrun or srun, it has as many devices and nodes as processes were started, unless these are given.
 
     SIGTERM and Ctrl-C end training at the end of a step, with `last.ckpt`. An interrupted run, also one that was
     killed, continues exactly from a checkpoint (docs/howto/resume.md).
@@ -121,6 +129,10 @@ def trainer(
         async_save: write checkpoints in a thread while training goes on, from a copy in the host's memory.
         changed_data: `refuse` to continue a run with other data or another number of processes, or `restart_epoch`,
             which begins the interrupted epoch anew with the data as they are.
+        changed_options: `refuse` to continue a run with other options of model, data or training (learning rate,
+            augmentation, accumulation, ...), or `accept` them: they take effect from the next step on.
+        compare_audio: what is compared of the training clips' audio files when a run is continued: their `size`, or
+            also a `hash` of their content, for which all of them are read at each start.
         logger: loggers beside `metrics.csv`, which is always written: `tensorboard`, `wandb`, `mlflow` or `csv`, with
             arguments as in `{wandb: {project: sounds, offline: true}}`, or a list of these; `false` for none. Loggers
             that are named get recall curves, confusion matrices and example captions too, if they take pictures.
@@ -130,14 +142,17 @@ def trainer(
             `fsdp2` spreads parameters over processes, see `slap.training.fsdp`.
 
     Raises:
-        ValueError: an unknown option.
+        ValueError: an unknown option, or `devices` and `num_nodes` of another number of processes than were started.
     """
     _check(options)
+    launched = Launched.found()
+    if launched is not None:
+        launched.adopt(options)
     agreement = Consensus(2)
-    resume = ExactResume(agreement, changed_data)
+    resume = ExactResume(agreement, changed_data, changed_options, compare_audio)
     stop = GracefulStop(agreement, resume, save_minutes)
-    report = ReportWriter()
-    own: list[Callback] = [FailFast(), RunFolder(out, overwrite), Throughput(), LearningCurves(out), report]
+    report, fail_fast = ReportWriter(), FailFast()
+    own: list[Callback] = [fail_fast, RunFolder(out, overwrite), Throughput(), LearningCurves(out), report]
     own += [resume, stop]
     if logger:
         own.append(Pictures(report))
@@ -168,10 +183,13 @@ def trainer(
             enable_model_summary=False,  # for Lightning's own
             fast_dev_run=fast_dev_run,
             use_distributed_sampler=False,  # the data module's sampler splits the work itself
-            plugins=_with_files(options.pop("plugins", None), async_save) + _half(options),
+            plugins=_with_files(options.pop("plugins", None), async_save) + _of_weights(options),
             **options,
         )
     EpochLoop.put_into(made)
+    CheckpointConnector.put_into(made)
+    meet_anew(made)
+    fail_fast.watch_launcher(made)
     return made
 
 
@@ -198,9 +216,13 @@ def _with_files(plugins: Any, async_save: bool) -> list[Any]:
     return [*given, AsyncCheckpointFiles() if async_save else CheckpointFiles()]
 
 
-def _half(options: dict[str, Any]) -> list[Any]:
-    """Return the plug-in of a half precision, which then is no option of Lightning's any more."""
-    return [HalfWeights(options.pop("precision"))] if options.get("precision") in HALF else []
+def _of_weights(options: dict[str, Any]) -> list[Any]:
+    """Return the plug-in of a precision of the weights, which then is no option of Lightning's any more."""
+    plugin = precision_plugin(options.get("precision"))
+    if plugin is None:
+        return []
+    del options["precision"]
+    return [plugin]
 
 
 def _check(options: dict[str, Any]) -> None:

@@ -104,7 +104,7 @@ def test_filters_of_many_rates_are_forgotten(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("slap.audio.resample._filters", kept)
     monkeypatch.setattr("slap.audio.resample.KEPT", filter_bytes(441, 160))
     for rate, count in ((44100, 1), (22050, 2), (8000, 1), (44100, 2)):
-        resample(torch.ones(100), rate, RATE)
+        resample(np.ones(100, np.float32), rate, RATE)
         assert len(kept) == count
 
 
@@ -159,7 +159,7 @@ def test_in_use_a_bomb_is_read_in_small_blocks(tmp_path: Path, monkeypatch: pyte
     soundfile.write(tmp_path / "a.flac", np.random.default_rng(0).uniform(-0.5, 0.5, (96000, 8)), 96000)
     whole = read(tmp_path / "a.flac", RATE)
     monkeypatch.setattr("slap.audio.reader.LARGEST_BLOCK", 1 << 20)
-    torch.testing.assert_close(read(tmp_path / "a.flac", RATE), whole)
+    np.testing.assert_allclose(read(tmp_path / "a.flac", RATE), whole, rtol=0, atol=1e-6)
     tracemalloc.start()
     assert len(read(tmp_path / "bomb.flac", RATE)) == 20 * RATE
     peak = tracemalloc.get_traced_memory()[1]

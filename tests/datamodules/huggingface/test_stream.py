@@ -147,7 +147,8 @@ def test_a_run(folder: Path, tmp_path: Path) -> None:
             f"hf:{folder}?split=train&streaming=true", f"hf:{folder}?split=test", max_duration=1.0, max_clip=None,
             stream_batches=3, max_bad=0.5,
         )  # fmt: skip
-        run = trainer(out=str(tmp_path), max_steps=steps, accelerator="cpu", log_every_n_steps=1, val_check_interval=2)
+        quick = {"accelerator": "cpu", "log_every_n_steps": 1, "val_check_interval": 2}
+        run = trainer(out=str(tmp_path), max_steps=steps, changed_options="accept", **quick)
         last = tmp_path / "last.ckpt"
         run.fit(tiny_model({"contrastive": 1.0}), datamodule=data, ckpt_path=last if last.is_file() else None)
         assert run.global_step == steps

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import tree_tools as tools
-from slap.datamodules.prepare.contents import ENDS
+from slap.datamodules.prepare.known_files import ENDS
 
 CASES = Path(__file__).parents[4] / "shared" / "data" / "cases"
 

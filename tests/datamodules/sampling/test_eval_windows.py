@@ -12,11 +12,12 @@ from torch.nn.functional import normalize
 from epochs import tokenize
 from slap.core.bad_clip import BadClip
 from slap.core.batch import Batch
+from slap.core.merging import merge, merge_by_name
 from slap.core.packed import Packed
-from slap.core.windows import hop_of, merge, merge_by_name, window_weights, windows
+from slap.core.windows import hop_of, window_weights, windows
 from slap.datamodules import AudioTextData, Clip, write_manifest
 from slap.datamodules.sampling.eval_windows import segments_of
-from slap.inference.stream import embed
+from slap.inference.embedding import embed
 from slap.testing.tiny import tiny_model
 from slap.training.held_out import HeldOutMetrics
 from slap.training.predict import whole_clips

@@ -31,6 +31,7 @@ from slap.datamodules.audio.load import DecodeError, load, mono
 from slap.datamodules.manifests import cut_index
 from slap.datamodules.manifests import cuts as cuts_module
 from slap.datamodules.shar import read as shar_module
+from slap.datamodules.shar import shard as shard_module
 from slap.datamodules.shar import write as packing
 
 RATE = 16000
@@ -269,7 +270,7 @@ def test_several_processes_write_the_same(corpus: Path, packed: Path, tmp_path: 
 
 @LHOTSE
 def test_interrupted_it_goes_on_where_it_was(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out, real, begun = tmp_path / "out", packing._loaded, []
+    out, real, begun = tmp_path / "out", shard_module._loaded, []
 
     def interrupted(cut: MonoCut) -> MonoCut:
         begun.append(cut.id)
@@ -277,7 +278,7 @@ def test_interrupted_it_goes_on_where_it_was(corpus: Path, tmp_path: Path, monke
             raise KeyboardInterrupt
         return real(cut)
 
-    monkeypatch.setattr(packing, "_loaded", interrupted)
+    monkeypatch.setattr(shard_module, "_loaded", interrupted)
     with pytest.raises(KeyboardInterrupt):
         packing.pack(corpus / "m.jsonl", out, shard_size=5, workers=0)
     assert not out.exists()
@@ -286,7 +287,7 @@ def test_interrupted_it_goes_on_where_it_was(corpus: Path, tmp_path: Path, monke
     with pytest.raises(ValueError, match=r"out\.part holds shards of another manifest, or with other settings"):
         packing.pack(corpus / "m.jsonl", out, shard_size=6, workers=0)
     begun.clear()
-    monkeypatch.setattr(packing, "_loaded", lambda cut: begun.append(cut.id) or real(cut))
+    monkeypatch.setattr(shard_module, "_loaded", lambda cut: begun.append(cut.id) or real(cut))
     done = packing.pack(corpus / "m.jsonl", out, shard_size=5, workers=0)
     assert len(begun) == N - 10
     assert (done.clips, done.shards) == (N, 5)

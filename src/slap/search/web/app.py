@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 import sys
 import threading
@@ -25,12 +24,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from slap.audio.reader import AudioFile
-from slap.core.data_root import ElsewhereError, open_audio
+from slap.audio.reader import AudioError, AudioFile
 from slap.core.errors import UserError, printable
 from slap.inference.spectrogram import segment_png
 from slap.search.compose import CancelledError
-from slap.search.query import Hit, Index, StaleIndexError
+from slap.search.hits import Hit, SearchOptions
+from slap.search.indexed_file import ChangedFileError, open_indexed
+from slap.search.query import Index, StaleIndexError
 from slap.search.store import WindowRow
 from slap.search.web.locate import locate
 from slap.search.web.media import media, media_response
@@ -38,8 +38,8 @@ from slap.search.web.media import media, media_response
 LONGEST_QUERY = 500
 """Characters of a query, at most."""
 
-MOST = 100
-"""Files that one search may ask for."""
+MOST, LAST = 100, 800
+"""Files that one search may ask for, and the most files that may have been shown before."""
 
 BROKEN = "this did not work; the terminal of `slap serve` says why"
 
@@ -129,22 +129,27 @@ class _Pages:
                 "windows": len(store),
                 "model": Path(metadata.model).name,
                 "window": metadata.window,
+                "probabilities": index.calibration is not None,
             }
         )
 
     def search(self, request: Request) -> Response:
         """Find sounds by a text, without others."""
-        text, without = _text(request), _texts(request, "without")
-        index = self.index
+        text, without, threshold = _text(request), _texts(request, "without"), request.query_params.get("threshold")
+        index, page = self.index, _page(request)
         with self._model:
-            return _hits(_composed(lambda: index.composed((), [text], without, _top(request))))
+            if without:
+                return _hits(_composed(lambda: index.composed((), [text], without, **page)), page)
+            (hits,) = index.text([text], **page)
+            return _hits(hits, page, None if threshold is None else _number(request, "threshold", 0, 0, 1))
 
     def like(self, request: Request) -> Response:
         """Find sounds like a window, with a text and without others."""
         index = self.index
         row, text, without = _window(index, request), _texts(request, "q"), _texts(request, "without")
+        page = _page(request)
         with self._model:
-            return _hits(_composed(lambda: index.like(row.file, row.start, _top(request), text, without)))
+            return _hits(_composed(lambda: index.like(row.file, row.start, text, without, **page)), page)
 
     def span(self, request: Request) -> Response:
         """Find the part of a window where a text is heard."""
@@ -196,19 +201,10 @@ def _window(index: Index, request: Request) -> WindowRow:
 
 def _open(index: Index, row: WindowRow) -> BinaryIO:
     """Open the file of a row, if it still is what was indexed."""
-    folder = Path(index.metadata.folder)
-    inside = not Path(row.path).is_absolute() and ".." not in Path(row.path).parts
     try:
-        file = open_audio(folder / row.path) if inside else None
-    except (OSError, ElsewhereError):
-        file = None
-    if file is None:
-        raise HTTPException(404, "this file is no longer there; run `slap index` again")
-    status = os.fstat(file.fileno())
-    if (status.st_size, status.st_mtime_ns) != (row.size, row.mtime_ns):
-        file.close()
-        raise HTTPException(410, "this file has changed since it was indexed; run `slap index` again")
-    return file
+        return open_indexed(Path(index.metadata.folder), row)
+    except AudioError as error:
+        raise HTTPException(410 if isinstance(error, ChangedFileError) else 404, str(error)) from error
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -230,8 +226,16 @@ async def _broken(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": BROKEN}, 500)
 
 
-def _hits(hits: list[Hit]) -> Response:
-    return JSONResponse({"hits": [{**asdict(hit), "path": printable(hit.path)} for hit in hits]})
+def _hits(hits: list[Hit], page: SearchOptions, threshold: float | None = None) -> Response:
+    """Answer with the hits of a page, which has one hit more than is shown if there are further ones.
+
+    Those below the threshold are left out; `best` is the probability of the best hit, for a page without any.
+    """
+    most = page["top"] - 1
+    shown = [hit for hit in hits[:most] if threshold is None or (hit.probability or 0.0) >= threshold]
+    found = [{**asdict(hit), "path": printable(hit.path), "alike": [*map(printable, hit.alike)]} for hit in shown]
+    best = hits[0].probability if hits else None
+    return JSONResponse({"hits": found, "more": len(hits) > most == len(shown), "best": best})
 
 
 def _composed(search: Callable[[], list[Hit]]) -> list[Hit]:
@@ -257,8 +261,10 @@ def _texts(request: Request, name: str) -> list[str]:
     return texts
 
 
-def _top(request: Request) -> int:
-    return int(_number(request, "top", 10, 1, MOST))
+def _page(request: Request) -> SearchOptions:
+    """Return the options that find the hits of a page, and one more."""
+    top, offset = int(_number(request, "top", 10, 1, MOST)), int(_number(request, "offset", 0, 0, LAST))
+    return {"top": top + 1, "offset": offset}
 
 
 def _number(request: Request, name: str, default: float, least: float, most: float) -> float:

@@ -10,6 +10,7 @@ from slap.audio.player_clock import on_clock
 from slap.audio.reader import AudioFile
 from slap.core.units import Seconds
 from slap.inference.backend import Localizer
+from slap.inference.embedding import tensors
 from slap.inference.model import Model
 
 
@@ -45,7 +46,7 @@ def locate(model: Model, file: AudioFile, text: str, start: Seconds, end: Second
     """
     if not _localizes(model):
         return Located(start, end, [])
-    window = torch.cat(list(on_clock(file, model.sample_rate, start, end)))
+    window = torch.cat(tensors(list(on_clock(file, model.sample_rate, start, end))))
     frames = model.frames(window, text)
     curve = [round(value, 4) for value in frames.similarity[:, 0].tolist()]
     best = max(frames.events(), key=lambda event: event.score, default=None)

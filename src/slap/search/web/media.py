@@ -18,11 +18,9 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 import numpy as np
-import torch
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
-from torch import Tensor
 
 from slap.audio.player_clock import on_clock
 from slap.audio.reader import AudioError, AudioFile
@@ -128,7 +126,7 @@ class Transcoded:
         mix = _stereo if self.channels == 2 else None
         with suppress(AudioError):
             for block in on_clock(self.sound, self.rate, frame / self.rate, None, BLOCK, mix):
-                samples = block.reshape(self.channels, -1)[:, :left].T.numpy()
+                samples = block.reshape(self.channels, -1)[:, :left].T
                 left -= len(samples)
                 yield np.rint(samples.clip(-1, 1) * 32767).astype("<i2").tobytes()
 
@@ -139,9 +137,9 @@ class Transcoded:
         return struct.pack("<4sI4s", b"RIFF", self.size - 8, b"WAVE") + form + data
 
 
-def _stereo(block: np.ndarray) -> Tensor:
+def _stereo(block: np.ndarray) -> np.ndarray:
     """Return both channels of a block, (n, 2), each by itself, (2, n)."""
-    return torch.from_numpy(np.ascontiguousarray(block.T))
+    return np.ascontiguousarray(block.T)
 
 
 def media(file: BinaryIO, name: str, duration: Seconds) -> Original | Transcoded:

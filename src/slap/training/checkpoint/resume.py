@@ -5,7 +5,8 @@ A checkpoint holds for that, besides what Lightning saves (weights, teacher, opt
 - the position in the data, as the data module gives it: (epoch, batches), committed when an optimizer step is complete.
   Batches that workers have loaded ahead do not count;
 - the random numbers of every process, and the sums of each since the last row of the logs;
-- Lightning's counters as they are between two batches (`slap.training.checkpoint.loop_state`).
+- Lightning's counters as they are between two batches (`slap.training.checkpoint.loop_state`);
+- the options of the run, which its continuation is compared with (`slap.training.checkpoint.options`).
 
 docs/howto/resume.md says what is promised.
 """
@@ -14,13 +15,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from slap.core.errors import UserError
 from slap.training.checkpoint.loop_state import Boundary
+from slap.training.checkpoint.options import KEY as OPTIONS
+from slap.training.checkpoint.options import ChangedOptions, compare, options_of, renew
 from slap.training.checkpoint.rank_state import RandomNumbers, RankState, gather
 from slap.training.epoch_loop import is_scheduled
 from slap.training.processes.consensus import Consensus
@@ -28,10 +31,11 @@ from slap.training.processes.consensus import Consensus
 KEY = "slap_resume"
 """The key in a checkpoint of what is saved here."""
 
-VERSION = 2
-"""Of the state. Version 2: callbacks, whose names are the keys of their states, have other names."""
+VERSION = 3
+"""Of the state. Version 3: with the id of the run and its options."""
 
 ChangedData = Literal["refuse", "restart_epoch"]
+CompareAudio = Literal["size", "hash"]
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +45,7 @@ class Positioned(Protocol):
     """A data module that can continue in the middle of an epoch; its `state_dict` says where."""
 
     restart_changed: bool
+    hash_audio: bool
 
     @property
     def place(self) -> tuple[int, int]:
@@ -57,15 +62,30 @@ class ExactResume(Callback):
         agreement: the consensus of the processes, whose group is used.
         changed_data: `refuse` to continue a run with other data, or `restart_epoch`, which begins the interrupted epoch
             anew.
+        changed_options: `refuse` to continue a run with other options, or `accept` them.
+        compare_audio: what is compared of audio files: the `size` of them, or also a `hash` of their content.
 
     Attributes:
         boundary: the end of the last optimizer step; None before the first.
     """
 
-    def __init__(self, agreement: Consensus, changed_data: ChangedData = "refuse") -> None:
-        if changed_data not in ("refuse", "restart_epoch"):
-            raise UserError(f"changed_data is 'refuse' or 'restart_epoch', got {changed_data!r}")
-        self.agreement, self.changed_data = agreement, changed_data
+    def __init__(
+        self,
+        agreement: Consensus,
+        changed_data: ChangedData = "refuse",
+        changed_options: ChangedOptions = "refuse",
+        compare_audio: CompareAudio = "size",
+    ) -> None:
+        for name, given, valid in (
+            ("changed_data", changed_data, get_args(ChangedData)),
+            ("changed_options", changed_options, get_args(ChangedOptions)),
+            ("compare_audio", compare_audio, get_args(CompareAudio)),
+        ):
+            if given not in valid:
+                raise UserError(f"{name} is {' or '.join(map(repr, valid))}, got {given!r}")
+        self.agreement, self.changed_data, self.changed_options = agreement, changed_data, changed_options
+        self.compare_audio = compare_audio
+        self._renew = False  # whether changed options go into the state of the optimizer
         self.boundary: Boundary | None = None
         self._loaded: dict[str, Any] | None = None
         self._at_boundary: dict[str, Any] | None = None  # the states of this process
@@ -78,6 +98,7 @@ class ExactResume(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and isinstance(data, Positioned):
             data.restart_changed = self.changed_data == "restart_epoch"
+            data.hash_audio = self.compare_audio == "hash"
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the states until training starts, since random numbers may be drawn before."""
@@ -92,10 +113,14 @@ class ExactResume(Callback):
                 f"version {self._loaded['version']}, and this one reads version {VERSION}. Continue with the version "
                 "that wrote it, or begin a new run from its weights with a recipe that has the option --model.start"
             )
+        self._renew = compare(checkpoint.get(OPTIONS, {}), options_of(trainer, pl_module), self.changed_options)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the states."""
         self._step, self._batches = trainer.global_step, 0
+        if self._renew:
+            renew(trainer, pl_module)
+            self._renew = False
         if self._loaded is not None:
             self.boundary = Boundary(**self._loaded["boundary"])
             self._owed = self.boundary.validation_pending and self.boundary.batches == 0
@@ -144,6 +169,7 @@ class ExactResume(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Save everything as it was at the last boundary, since which the weights have not changed."""
+        checkpoint[OPTIONS] = options_of(trainer, pl_module)
         if self.boundary is None:
             return
         mine = self._at_boundary or _states(trainer, pl_module)

@@ -3,7 +3,11 @@
 A process that fails writes so into the store that the processes share, prints its traceback, and ends. The others
 learn of it from a thread that looks into the store each second, so a collective that never returns cannot hold them. A
 process that ends waits for the others a few seconds at most, so that they read the reason before the store is gone with
-its host, rank 0.
+its host.
+
+Each process also counts up a number in the store each second. Where a connection breaks, the process whose number
+stands still is the one that was lost. And each process ends when the launcher that started it is gone: nobody would
+end it otherwise, and the other launchers would wait for it.
 
 R processes.
 """
@@ -19,11 +23,19 @@ from typing import Any
 
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch._C._distributed_c10d import PrefixStore
 
+from slap.core.launched import ATTEMPT
+from slap.training.processes.launcher import Launcher, announce_starter
 from slap.training.processes.signals import TrainingStopped, release_children
 
-FIRST, COUNT, HEARD = "slap/failed/first", "slap/failed/count", "slap/failed/heard"
+FIRST, COUNT, HEARD = "failed/first", "failed/count", "failed/heard"
 """Keys in the store: the rank that failed first and its error; the number that failed; the number that know."""
+
+ALIVE = "alive/{}"
+"""Key of a rank in the store: the number that it counts up."""
+
+KILLED = "has ended without a word: it was killed, perhaps for want of memory"
 
 LOOK = 1.0
 """Seconds between looks into the store."""
@@ -41,11 +53,16 @@ class FailFast(Callback):
     def __init__(self) -> None:
         self._watch: _WatchThread | None = None
 
+    def watch_launcher(self, trainer: Trainer) -> None:
+        """Start to watch the launcher before the processes meet: without it they would wait for each other."""
+        announce_starter(trainer)
+        if trainer.world_size > 1 and Launcher(trainer).known:
+            self._start(trainer)
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start to watch the other processes."""
         if trainer.world_size > 1 and self._watch is None:
-            self._watch = _WatchThread(trainer)
-            self._watch.start()
+            self._start(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Stop watching the other processes."""
@@ -58,6 +75,10 @@ class FailFast(Callback):
             return
         watch = self._watch or _WatchThread(trainer)
         watch.fail(exception)
+
+    def _start(self, trainer: Trainer) -> None:
+        self._watch = _WatchThread(trainer)
+        self._watch.start()
 
     def _end_watch(self) -> None:
         if self._watch is not None:
@@ -72,40 +93,75 @@ class _WatchThread(Thread):
         self.rank, self.size = trainer.global_rank, trainer.world_size
         self.done = Event()
         self._ending = Lock()  # held by the thread that says why this process ends, and ends it
-        self._store = _own_store()
+        self._store: Any = None
+        self._launcher = Launcher(trainer)
+        self._children: list[Any] = []  # processes that this one started
+        self._host = "the launcher of the first machine" if self._launcher.elastic else "rank 0"
 
     def run(self) -> None:
         lost: float | None = None
         while not self.done.wait(LOOK):
             try:
-                failed = self._store is not None and self._store.check([FIRST])
+                failed = self._met() and self._look()
                 lost = None
             except RuntimeError:  # the connection is gone
-                lost = lost or monotonic()
-                if monotonic() - lost > LOST:
-                    self._end("rank 0, which the processes meet at, has ended; its output says why")
-                continue
+                failed, lost = False, lost or monotonic()
             if failed:
-                self._end(f"rank {self._first()}")
+                self._end(self._first())
+            elif self._launcher.gone:
+                self._fail_with(self._launcher.name, KILLED)
+            elif lost is not None and monotonic() - lost > LOST:
+                self._end(f"{self._host}, which the processes meet at, has ended; its output says why")
 
     def fail(self, exception: BaseException) -> None:
         """End for a reason of this process's own, unless another process failed first."""
-        text = f"{self.rank} failed: {type(exception).__name__}: {exception}"
+        self._children = release_children(self.trainer)  # or Lightning ends this process before it has said why
+        trace = "".join(traceback.format_exception(exception))
+        self._met()
+        broken = "peer" in str(exception)  # what gloo says of a connection that is gone
+        self._fail_with(f"rank {self.rank}", f"failed: {type(exception).__name__}: {exception}", trace, broken)
+
+    def _met(self) -> bool:
+        """Return whether the processes have met, in the store that this thread connects to as soon as there is one."""
+        if self._store is None:
+            self._store = _own_store()
+        return self._store is not None
+
+    def _look(self) -> bool:
+        """Count up, and return whether a process has failed."""
+        self._store.add(ALIVE.format(self.rank), 1)
+        return bool(self._store.check([FIRST]))
+
+    def _fail_with(self, who: str, what: str, trace: str = "", broken: bool = False) -> None:
+        """End with a reason, unless another process has given one first."""
         try:
             first = self._store is None or self._store.add(COUNT, 1) == 1
+            if broken and first:
+                who, what = self._silent(), KILLED
             if first and self._store is not None:
-                self._store.set(FIRST, text)
-        except RuntimeError:
+                self._store.set(FIRST, f"{who} {what}")
+        except RuntimeError:  # the store is gone with its host
             first = not self._ending.locked()
+            who, what = (self._host, KILLED) if broken else (who, what)
         if not first:
-            sleep(2 * LOOK)  # the first one may not have said yet why
-            self._end(f"rank {self._first()}")
+            self._end(self._first(LINGER))  # the first one may not have said yet why
         self._ending.acquire()
-        trace = "".join(traceback.format_exception(exception))
-        if "peer" in str(exception):  # what gloo says of a connection that is gone
-            trace += "Another process has ended without a word: it was killed, perhaps for want of memory.\n"
-        print(f"[rank {self.rank}] failed, so all {self.size} processes end:\n{trace}", file=sys.stderr, flush=True)
+        why = f"failed, so all {self.size} processes end:\n{trace}" if trace else "ends, because "
+        why += f"{who} {what}" if broken or not trace else ""
+        print(f"[rank {self.rank}] {why}", file=sys.stderr, flush=True)
         self._leave(heard=False)
+
+    def _silent(self) -> str:
+        """Return the ranks that have stopped to count, in words."""
+        if self._store is None:
+            return "another process"
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        before = [self._store.add(ALIVE.format(rank), 0) for rank in others]
+        sleep(3 * LOOK)
+        lost = [
+            rank for rank, count in zip(others, before, strict=True) if self._store.add(ALIVE.format(rank), 0) == count
+        ]
+        return f"rank {', '.join(map(str, lost))}" if lost else "another process"
 
     def _end(self, why: str) -> None:
         self._ending.acquire()
@@ -113,7 +169,7 @@ class _WatchThread(Thread):
         self._leave(heard=True)
 
     def _leave(self, heard: bool) -> None:
-        children = release_children(self.trainer)
+        children = self._children or release_children(self.trainer)
         if self._store is None:  # they would wait for this process, which they have not met yet
             for child in children:
                 child.kill()
@@ -134,11 +190,17 @@ class _WatchThread(Thread):
             sys.stdout.flush()
             os._exit(1)
 
-    def _first(self) -> str:
+    def _first(self, patience: float = 0.0) -> str:
+        """Return what the process that failed first has said, after some seconds at most."""
+        until = monotonic() + patience
         try:
-            return self._store.get(FIRST).decode(errors="replace") if self._store is not None else "?"
+            while self._store is not None and not self._store.check([FIRST]):
+                if monotonic() > until:
+                    return "another process failed, which has not said why"
+                sleep(LOOK / 5)
+            return self._store.get(FIRST).decode(errors="replace") if self._store is not None else "another failed"
         except RuntimeError:
-            return "0, which the processes meet at, has ended"
+            return f"{self._host}, which the processes meet at, has ended"
 
 
 def _own_store() -> Any:
@@ -146,4 +208,5 @@ def _own_store() -> Any:
     if not (dist.is_available() and dist.is_initialized()):
         return None
     store: Any = dist.distributed_c10d._get_default_store()
-    return store.clone()
+    # torchrun starts processes anew around the same store, which still has the keys of those before.
+    return PrefixStore(f"slap/{os.environ.get(ATTEMPT, 0)}", store.clone())

@@ -15,8 +15,8 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 class Signals(_SignalConnector):
     """A replacement of Lightning's handling, which exchanges tensors within the handler and so can wait for ever.
 
-    SIGTERM and SIGINT, and on SLURM with automatic requeueing also its requeue signal (USR1), are noted. A second
-    SIGINT interrupts at once. Other handlers of the requeue signal are left in their place.
+    SIGTERM and SIGINT, and on SLURM with automatic requeueing also its requeue signal (USR1), are noted. A SIGINT after
+    any of them interrupts at once. Other handlers of the requeue signal are left in their place.
 
     Attributes:
         received: the number of the first signal, 0 if there was none.
@@ -50,7 +50,7 @@ class Signals(_SignalConnector):
         return self.received in self._requeue()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received == signal.SIGINT:
+        if number == signal.SIGINT and self.received:
             signal.default_int_handler(number, frame)
         self.received = self.received or number
 

@@ -3,12 +3,15 @@
 
 const LONGEST = 60; // seconds that a picture shows at once
 const TOP = 10;
+const PROBABLE = 0.5; // the least probability of "only probable ones"
 
 const byId = (id) => document.getElementById(id);
 const player = new Audio();
 player.preload = "auto";
 let playing = null; // the card that the player plays, also when it is paused
 let request = new AbortController();
+let probabilities = false; // the model has such
+let next = null; // asks for the hits after those that are shown
 
 function clock(seconds, digits = 0) {
   const rounded = Number(seconds.toFixed(digits));
@@ -29,6 +32,11 @@ async function ask(path, parameters, signal) {
   const value = await answer.json();
   if (!answer.ok) throw new Error(value.error);
   return value;
+}
+
+function percent(probability) {
+  const value = 100 * probability;
+  return value > 0 && value < 1 ? "< 1 %" : value < 100 && value > 99 ? "> 99 %" : `${Math.round(value)} %`;
 }
 
 function say(text, trouble = false) {
@@ -54,18 +62,29 @@ class Card {
   part(selector) { return this.element.querySelector(selector); }
 
   label() {
-    const { path, score, rank, duration } = this.hit;
+    const { path, score, rank, duration, probability, alike } = this.hit;
     const cut = path.lastIndexOf("/");
     this.name = path.slice(cut + 1);
     this.part("h2").textContent = this.name;
     this.part(".where").textContent = [path.slice(0, Math.max(cut, 0)), clock(duration, duration < 60 ? 1 : 0)].filter(Boolean).join(" · ");
     this.part(".score strong").textContent = score.toFixed(3);
     this.part(".bar div").style.width = `${100 * Math.max(0, Math.min(1, score))}%`;
+    if (probability !== null) {
+      this.part(".chance").hidden = false;
+      this.part(".chance").textContent = percent(probability);
+      this.part(".chance").title = "probability that the words describe this sound";
+    }
+    if (alike.length) {
+      this.part(".alike").hidden = false;
+      this.part(".alike summary").textContent = `and ${alike.length} more alike`;
+      this.part(".alike ul").append(...alike.map((other) => Object.assign(document.createElement("li"), { textContent: other })));
+    }
     this.part(".play").setAttribute("aria-label", `Play ${this.name}`);
     this.strip.setAttribute("aria-label", `Position in ${this.name}`);
     this.strip.setAttribute("aria-valuemin", this.from.toFixed(2));
     this.strip.setAttribute("aria-valuemax", this.to.toFixed(2));
     this.element.dataset.rank = rank;
+    this.element.dataset.id = this.hit.id;
     const image = this.part("img");
     image.alt = `Spectrogram of ${this.name}`;
     image.addEventListener("load", () => image.classList.add("ready"));
@@ -183,20 +202,52 @@ async function show(path, parameters, heading) {
   const { signal } = request;
   say("Searching …");
   byId("hits").classList.add("stale");
+  byId("more").hidden = true;
   try {
-    const { hits } = await ask(path, { ...parameters, top: TOP }, signal);
+    const found = await ask(path, { ...parameters, top: TOP }, signal);
     player.pause();
     playing = null;
-    const cards = hits.map((hit) => new Card(hit, parameters.q));
-    byId("hits").replaceChildren(...cards.map((card) => card.element));
+    byId("hits").replaceChildren();
     byId("hits").classList.remove("stale");
-    say(hits.length ? heading : "Nothing found: the index is empty.");
-    if (parameters.q) for (const card of cards) await card.refine(signal).catch((error) => { if (error.name === "AbortError") throw error; card.fail(error.message); });
+    say(found.hits.length ? heading : nothing(parameters, found.best));
+    next = (offset) => ask(path, { ...parameters, top: TOP, offset }, signal);
+    await add(found, 0, parameters.q, signal);
   } catch (error) {
     if (error.name === "AbortError") return;
     byId("hits").classList.remove("stale");
     byId("hits").replaceChildren();
     say(error.message, true);
+  }
+}
+
+function nothing(parameters, best) {
+  if (best === null) return "Nothing found: the index is empty.";
+  return `None of these sounds is probable for “${parameters.q}”: the nearest has ${percent(best)}.`;
+}
+
+async function add(found, offset, query, signal) {
+  // An approximate index may give a file again when it is asked for more.
+  const shown = new Set([...byId("hits").children].map((element) => element.dataset.id));
+  const cards = found.hits.filter((hit) => !shown.has(hit.id)).map((hit) => new Card(hit, query));
+  byId("hits").append(...cards.map((card) => card.element));
+  byId("more").hidden = !found.more;
+  byId("more").dataset.offset = offset + found.hits.length;
+  if (query) for (const card of cards) await card.refine(signal).catch((error) => { if (error.name === "AbortError") throw error; card.fail(error.message); });
+  return cards;
+}
+
+async function more() {
+  const button = byId("more"), { signal } = request, offset = Number(button.dataset.offset);
+  button.disabled = true;
+  try {
+    const found = await next(offset);
+    button.disabled = false;
+    const count = byId("hits").children.length, done = add(found, offset, wanted().get("q"), signal);
+    byId("hits").children[count]?.querySelector(".play").focus({ preventScroll: true });
+    await done;
+  } catch (error) {
+    button.disabled = false;
+    if (error.name !== "AbortError") say(error.message, true);
   }
 }
 
@@ -210,7 +261,10 @@ function route() {
   byId("like").hidden = !like;
   byId("like").querySelector("b").textContent = name;
   const change = without ? ` without “${without}”` : "";
-  const parameters = { ...(text && { q: text }), ...(without && { without }) };
+  const certain = hash.get("certain") !== null && !like && !without;
+  offer();
+  byId("certain").firstElementChild.checked = hash.get("certain") !== null;
+  const parameters = { ...(text && { q: text }), ...(without && { without }), ...(certain && { threshold: PROBABLE }) };
   if (like) {
     scrollTo(0, 0);
     show("/api/like", { ...parameters, id: like, at: hash.get("at") ?? 0 }, `Sounds like ${name}${text ? ` with “${text}”` : ""}${change}`);
@@ -218,6 +272,11 @@ function route() {
     document.title = `${text} · search sounds`;
     show("/api/search", parameters, `Nearest to “${text}”${change}`);
   } else say("Say in words what you want to hear.");
+}
+
+function offer() {
+  const hash = wanted();
+  byId("certain").hidden = !probabilities || hash.has("like") || hash.has("without");
 }
 
 function go(parameters) {
@@ -230,8 +289,11 @@ document.querySelector("form").addEventListener("submit", (event) => {
   const text = byId("query").value.trim(), without = byId("without").value.trim(), hash = wanted();
   const like = hash.get("like") ? { like: hash.get("like"), at: hash.get("at") ?? 0, name: hash.get("name") ?? "this" } : {};
   if (!text && !hash.get("like")) return;
-  go({ ...like, ...(text && { q: text }), ...(without && { without }) });
+  const certain = byId("certain").firstElementChild.checked;
+  go({ ...like, ...(text && { q: text }), ...(without && { without }), ...(certain && { certain: 1 }) });
 });
+byId("certain").addEventListener("change", () => document.querySelector("form").requestSubmit());
+byId("more").addEventListener("click", more);
 byId("unlike").addEventListener("click", () => {
   const hash = wanted();
   for (const name of ["like", "at", "name"]) hash.delete(name);
@@ -244,6 +306,8 @@ addEventListener("hashchange", route);
 
 ask("/api/index", {}).then((index) => {
   byId("folder").textContent = index.folder;
+  probabilities = index.probabilities;
+  offer();
   byId("about").textContent = `${index.files.toLocaleString("en")} files · ${index.model}`;
 }).catch((error) => say(error.message, true));
 route();
