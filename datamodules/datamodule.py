@@ -214,8 +214,8 @@ class AudioTextData(LightningDataModule):
             self.val_dataloader = None  # type: ignore[method-assign, assignment]
         self.bad_clips = BadClipLog(max_bad)
         self.restart_changed = self.hash_audio = False
-        heard = {"caption_fields": caption_fields, "text_augment": text_augment, "augment": augment or {}}
-        heard |= {"transforms": transforms, "max_decoded": max_decoded, "columns": columns}
+        heard: dict[str, Any] = {"caption_fields": caption_fields, "text_augment": text_augment, "columns": columns}
+        heard |= {"augment": augment or {}, "transforms": transforms, "max_decoded": max_decoded}
         self.stream_options = {name: described(value) for name, value in heard.items()}
         self.own_captions_only, self.columns = False, columns
         self._splits = Splits(groups, self.batching, self.mixture, others, self.limits, self._report, columns)
