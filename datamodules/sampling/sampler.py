@@ -69,6 +69,8 @@ class StepSampler(ABC):
 
     def position(self, epoch: int, batches: int) -> Position:
         """Return the position after some batches of an epoch, which have been given; those before are forgotten."""
+        if not batches:  # the same, whether or not workers have begun the epoch
+            return Position(epoch)
         before = [mark for mark in self._marks if (mark.epoch, mark.batches) <= (epoch, batches)]
         last = max(before, key=lambda mark: (mark.epoch, mark.batches), default=None)
         if last is None or last.epoch != epoch:
