@@ -13,6 +13,7 @@ from slap.datamodules import AudioTextData, Clip, write_manifest
 from slap.datamodules.manifests import cut_index, cuts, index_file
 from slap.datamodules.manifests.clip import ManifestError
 from slap.datamodules.manifests.read import read_manifest
+from slap.datamodules.manifests.sequence import ConcatClips, plan_of
 from slap.datamodules.sampling.replacement import Replacements
 from slap.datamodules.shar.write import pack
 from slap.datamodules.stored import (
@@ -113,9 +114,11 @@ def batches(folder: Path, **options) -> list[tuple[str, ...]]:
 
 def test_training_on_an_index_that_stays_in_its_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, sections = batches(folder, num_buckets=2), batches(folder, shuffle_clips=10)
+    plan = plan_of(folder, read_manifest(folder))
     monkeypatch.setattr(index_file, "LARGE", 0)
     clips = read_manifest(folder)
     assert isinstance(clips.durations, StoredArray)
+    assert plan_of(folder, clips) == plan_of(folder, ConcatClips([clips])) == plan
     assert isinstance(clips.keys, StoredArray)
     assert isinstance(clips.samples(8000), MappedArray)
     assert batches(folder, num_buckets=2) == expected

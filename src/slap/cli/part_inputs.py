@@ -18,6 +18,7 @@ from slap.cli.inputs import ManifestInputs, named, nothing_in
 from slap.core.errors import UserError
 from slap.datamodules.manifests.columns import Columns
 from slap.datamodules.manifests.sequence import key_of
+from slap.datamodules.stored import Array, joined
 
 
 class PartInputs(Sequence[Input]):
@@ -42,7 +43,7 @@ class PartInputs(Sequence[Input]):
         if not self._sources:
             raise UserError(nothing_in(paths, self.failed))
         self._firsts = [0, *accumulate(map(len, self._sources))]
-        keys = np.concatenate([_keys(source) for source in self._sources])
+        keys = np.asarray(joined([_keys(source) for source in self._sources], np.int64))
         self._places = np.delete(np.arange(len(keys)), self._repeated(keys))
         ids = blake2b(keys[self._places].tobytes(), digest_size=16).hexdigest()
         self.plan = {"paths": list(paths), "recordings": len(self), "ids": ids}
@@ -76,8 +77,8 @@ class PartInputs(Sequence[Input]):
         return again
 
 
-def _keys(source: Sequence[Input]) -> np.ndarray:
+def _keys(source: Sequence[Input]) -> Array:
     """Return (n,) int64, fingerprints of ids."""
     if isinstance(source, ManifestInputs):
-        return np.asarray(source.clips.keys)
+        return source.clips.keys
     return np.array([key_of(item.id) for item in source], np.int64)

@@ -134,6 +134,8 @@ def test_clips_without_captions_go_on_too(shuffle_clips: int) -> None:
     assert Counter({clip: times for clip, times in seen.items() if clip % N < 600}) == Counter(range(600))
     assert all(any(clip % N >= 600 for clip in batch.tolist()) for step in three for batch in step)
     assert made(3).others.sources == made(4).others.sources
+    next(first.requests(1))  # as workers ask for it that are ahead
+    assert first.position(1, 0) == Position(1)
 
 
 def test_another_number_of_processes_is_no_other_data() -> None:
