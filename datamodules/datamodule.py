@@ -254,7 +254,7 @@ class AudioTextData(LightningDataModule):
             if self._stream is None:
                 self._splits.check_fields(self.caption_options.caption_fields)
                 check_learnable(self._splits.clips("train"), self.trainer and self.trainer.lightning_module)
-            if process_of(self.trainer)[0] == 0:
+            if self._process()[0] == 0:
                 train, val, test = map(self._splits.by_manifest, ("train", "val", "test"))
                 warn_of_overlap(train, [*val, *test])
 
@@ -342,9 +342,9 @@ class AudioTextData(LightningDataModule):
         """
         if self._stream is not None:
             own = self.bad_clips, on_gpu(self.trainer), self._progress, self.restart_changed
-            self._loaders.append(self._stream.loader(self._model(), process_of(self.trainer), *own))
+            self._loaders.append(self._stream.loader(self._model(), self._process(), *own))
             return self._loaders[-1]
-        drawn = process_of(self.trainer), self.caption_options, self.transforms, self.seed
+        drawn = self._process(), self.caption_options, self.transforms, self.seed
         dataset, sampler = train_batches(self._splits, self._mono_cuts("train"), self._model(), *drawn)
         known = basis(self._splits.clips("train").lasting, sampler) | self._content()
         self._progress.begin(known, self.restart_changed)
@@ -365,8 +365,7 @@ class AudioTextData(LightningDataModule):
         return self._evaluation_loader("test")
 
     def _evaluation_loader(self, split: str) -> Loader:
-        cuts = self._mono_cuts(split)
-        made = evaluation_batches(self._splits, split, cuts, self._model(), process_of(self.trainer))
+        made = evaluation_batches(self._splits, split, self._mono_cuts(split), self._model(), self._process())
         return self._loader(*made, split)
 
     def _loader(
@@ -391,8 +390,11 @@ class AudioTextData(LightningDataModule):
         return found_by_first(self.trainer, partial(content_of, paths, parts, self.hash_audio, roots))
 
     def _report(self, split: str, bad: list[BadClip]) -> None:
-        if process_of(self.trainer)[0] == 0:  # every process finds the same
+        if self._process()[0] == 0:  # every process finds the same
             self.bad_clips.add(split, bad)
 
     def _model(self) -> tuple[int, Tokenize]:
         return model_of(self.trainer, self._connection)
+
+    def _process(self) -> tuple[int, int]:
+        return process_of(self.trainer)
