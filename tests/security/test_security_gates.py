@@ -34,7 +34,7 @@ GATES = {
     "src/slap/audio/scan.py": {"open_audio"},
     "src/slap/core/data_root.py": {"open_plain"},
     "datamodules/audio/tar_member.py": {"open_audio", "open_plain", "open_tar", "tarfile.open"},
-    "datamodules/prepare/contents.py": {"open_audio"},
+    "datamodules/prepare/known_files.py": {"open_audio"},
     "datamodules/shar/tar.py": {"open_audio", "tarfile.open"},
     "datamodules/webdataset/index.py": {"open_tar"},
     "src/slap/search/indexed_file.py": {"open_audio"},
@@ -43,7 +43,7 @@ GATES = {
 
 OTHERS = {
     *("datamodules/corpora/csv_lists.py", "datamodules/manifests/cut_index.py", "datamodules/manifests/lines.py"),
-    "datamodules/manifests/index_file.py",
+    *("datamodules/manifests/index_file.py", "datamodules/overlap/parts.py", "datamodules/prepare/parts.py"),
     *("datamodules/huggingface/read.py", "datamodules/huggingface/stream.py", "datamodules/prepare/headers.py"),
     *("datamodules/remote/room.py", "datamodules/remote/tars.py", "datamodules/remote/uses.py"),
     "src/slap/inference/embedding_table.py",
