@@ -307,7 +307,7 @@ def test_the_recipe_trains_on_what_is_there_and_learns_the_words_of_scenes(root:
     """The words for order stand in no manifest, but in the scenes; a tokenizer that had not seen them spelled them."""
     options = {"root": str(root), "manifests": str(tmp_path / "manifests"), "part": "develop"}
     options |= {"questions": 0, "held_out_speaker": "eve"}
-    data = open_sounds.data(**options, num_workers=0, max_duration=20.0)
+    data = open_sounds.data(**options, num_workers=0, max_duration=40.0)
     captions = list(data.captions())
     assert any(" followed by " in caption for caption in captions)
     assert any(caption.startswith("first ") and ", then " in caption for caption in captions)
