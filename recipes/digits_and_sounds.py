@@ -35,6 +35,7 @@ def model(
     embedding_dim: int = 256,
     mask_ratio: float = 0.3,
     lr: float = 5e-4,
+    lr_scales: Mapping[str, float] | None = None,
     warmup_steps: int = 100,
     **options: Any,
 ) -> SLAP:
@@ -47,6 +48,7 @@ def model(
         embedding_dim: the dimension that audio and text share.
         mask_ratio: share of patches that the masked view hides.
         lr: learning rate after warm-up.
+        lr_scales: factors on the learning rate of parts, {text: 0.1}; default: none.
         warmup_steps: optimizer steps of linear warm-up.
         **options: any other option of `demo.model`.
     """
@@ -57,6 +59,7 @@ def model(
         embedding_dim=embedding_dim,
         mask_ratio=mask_ratio,
         lr=lr,
+        lr_scales=lr_scales or {},
         warmup_steps=warmup_steps,
         **options,
     )

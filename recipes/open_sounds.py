@@ -22,6 +22,7 @@ from slap.datamodules.corpora.open_sounds_data import data_module
 from slap.datamodules.corpora.open_sounds_words import scene_words
 from slap.model.specs import EncoderSpec, ObjectiveSpec
 from slap.recipes import base
+from slap.recipes.demo import TEXT_LR
 from slap.training.module import SLAP
 
 AUDIO: EncoderSpec = {
@@ -43,9 +44,6 @@ OBJECTIVES: Mapping[str, ObjectiveSpec] = {
     "frame_alignment": 0.2,
     "captioning": {"weight": 0.2, "layers": 2, "heads": 4, "width": 128, "hidden": 256},
 }
-TEXT_LR = 0.1
-"""Factor on the learning rate of the text encoder. With 1 it moves faster than sounds are learned, see docs/log.md."""
-
 CAPTION_FIELDS = {"prompt": 0.5, "phrase": 0.3, "sentence": 0.2}
 """Shares of captions: half are those by which the zero-shot tasks ask."""
 

@@ -69,7 +69,7 @@ class PartJournals:
             for number, item in enumerate(items):
                 turn = number // TURN % len(files)
                 raw, path = files[turn].readline(), path_of(item)
-                line = json.loads(raw) if raw else {"path": None}
+                line: dict[str, Any] = json.loads(raw) if raw else {"path": None}
                 if line["path"] != path:
                     self._refuse(turn, line["path"], path)
                 if line["ends"]:

@@ -212,7 +212,7 @@ def test_classify_and_caption_say_silence_and_what_was_cut_short(model, silent, 
         ]
         assert found["clips"][0] == {
             "id": "silent.wav",
-            **({"labels": []} if "--labels" in options else {"caption": ""}),
+            **({"labels": [], "silent": True} if "--labels" in options else {"caption": ""}),
         }
         assert found["failed"] == []
 

@@ -166,9 +166,16 @@ def test_ranks_are_disjoint_and_in_step(folder: Path) -> None:
         ranks = []
         for rank in range(3):
             data = module(folder, max_duration=2.0)
-            strategy = SimpleNamespace(root_device=torch.device("cpu"))
+            strategy = SimpleNamespace(root_device=torch.device("cpu"), broadcast=lambda found: found)
             model = SimpleNamespace(audio=SimpleNamespace(sample_rate=RATE), text=SimpleNamespace(tokenize=tokenize))
-            data.trainer = SimpleNamespace(global_rank=rank, world_size=3, strategy=strategy, lightning_module=model)
+            data.trainer = SimpleNamespace(
+                global_rank=rank,
+                world_size=3,
+                strategy=strategy,
+                lightning_module=model,
+                fast_dev_run=False,
+                is_global_zero=True,
+            )
             ranks.append(list(getattr(data, loader)()))
         names = [name for batches in ranks for batch in batches for name in batch.ids]
         assert len(set(names)) == len(names) == (24 if loader == "train_dataloader" else 7)

@@ -316,7 +316,7 @@ def test_links_and_missing_files_are_refused(copy, tmp_path):
         ),
         ({"text": {"tokenizer": "tokenizer.model", "bos": 2, "eos": 1, "max_tokens": 9}}, "begins and ends texts with"),
         ({"text": {"tokenizer": "tokenizer.model", "bos": 1, "eos": 2, "max_tokens": 1}}, "max_tokens must be"),
-        ({"calibration": {"kind": "exec", "scale": 1.0, "bias": 0.0}}, "the calibration is"),
+        ({"calibration": {"kind": "exec", "scale": 1.0, "bias": 0.0}}, "it is no calibration"),
         ({"inputs": {"audio": "tokens", "text": "tokens"}}, "has inputs and outputs"),
         ({"files": ["audio.onnx"]}, "is damaged"),
         ({"padding": "x" * (1 << 20)}, "a record has 1048576 at most"),
@@ -367,7 +367,9 @@ def test_graphs_of_a_model_that_is_replaced_are_removed(copy, tiny_checkpoint):
     assert {path.name for path in copy.iterdir()} == {
         "README.md",
         "config.json",
+        "config_sentence_transformers.json",
         "model.safetensors",
+        "modules.json",
         "tokenizer.model",
     }
     with pytest.raises(UserError, match=r"has no graphs\.json, so it holds no graphs"):

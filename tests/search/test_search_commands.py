@@ -332,7 +332,11 @@ def test_pages_duplicates_and_re_ranking_on_the_terminal(folder, capsys):
     found = json.loads(run(capsys, "search", "sounds.index", "rain", "--rerank", "3", "--json"))["results"][0]["hits"]
     model = slap.load("model.ckpt")
     for hit in found[:3]:
-        clip = torch.cat(list(Segment(f"sounds/{hit['path']}", hit["start"], hit["end"] - hit["start"]).blocks(16_000)))
+        clip = torch.from_numpy(
+            np.concatenate(
+                list(Segment(f"sounds/{hit['path']}", hit["start"], hit["end"] - hit["start"]).blocks(16_000))
+            )
+        )
         assert hit["likelihood"] == pytest.approx(float(model.caption_likelihood([clip], ["rain"])), abs=1e-4)
     assert found[0]["likelihood"] >= found[1]["likelihood"] >= found[2]["likelihood"]
     assert (found[3]["likelihood"], found[3]["rank"]) == (None, 4)

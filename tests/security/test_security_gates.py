@@ -18,7 +18,7 @@ from slap.core.files import open_plain
 from slap.datamodules import Clip, ManifestError, read_manifest, write_manifest
 from slap.datamodules.audio.tar_member import TarMember
 from slap.datamodules.manifests.lines import raw_lines
-from slap.datamodules.prepare.contents import _ends
+from slap.datamodules.prepare.known_files import ends_of
 from slap.datamodules.shar.write import pack
 
 ROOT = Path(__file__).parents[2]
@@ -34,16 +34,16 @@ GATES = {
     "src/slap/audio/scan.py": {"open_audio"},
     "src/slap/core/data_root.py": {"open_plain"},
     "datamodules/audio/tar_member.py": {"open_audio", "open_plain", "open_tar", "tarfile.open"},
-    "datamodules/prepare/contents.py": {"open_audio"},
+    "datamodules/prepare/known_files.py": {"open_audio"},
     "datamodules/shar/tar.py": {"open_audio", "tarfile.open"},
     "datamodules/webdataset/index.py": {"open_tar"},
-    "src/slap/search/web/app.py": {"open_audio"},
+    "src/slap/search/indexed_file.py": {"open_audio"},
 }
 """The places that open a file which may hold audio: each looks at the data root first."""
 
 OTHERS = {
     *("datamodules/corpora/csv_lists.py", "datamodules/manifests/cut_index.py", "datamodules/manifests/lines.py"),
-    "datamodules/manifests/index_file.py",
+    *("datamodules/manifests/index_file.py", "datamodules/overlap/parts.py", "datamodules/prepare/parts.py"),
     *("datamodules/huggingface/read.py", "datamodules/huggingface/stream.py", "datamodules/prepare/headers.py"),
     *("datamodules/remote/room.py", "datamodules/remote/tars.py", "datamodules/remote/uses.py"),
     "src/slap/inference/embedding_table.py",
@@ -82,7 +82,7 @@ def test_each_gate_looks_at_the_data_root(outside: Path, name: str) -> None:
     good = outside.parent / "data" / "a.wav"
     assert len(AudioFile(good).read(8000)) == 8000
     assert content_hash(good)
-    assert _ends(str(good)) != 0
+    assert ends_of(str(good)) != 0
     with pytest.raises(AudioError, match="audio must lie below"):
         AudioFile(path)
     with pytest.raises(AudioError, match="audio must lie below"):
@@ -91,7 +91,7 @@ def test_each_gate_looks_at_the_data_root(outside: Path, name: str) -> None:
         content_hash(path)
     with pytest.raises(AudioError, match="audio must lie below"):
         TarMember("memory", [0], str(path), offset=512, size=10).read()
-    assert _ends(str(path)) == 0
+    assert ends_of(str(path)) == 0
 
 
 @pytest.mark.parametrize("kind", ["shar", "tars"])

@@ -91,5 +91,5 @@ def test_the_page_gets_no_name_as_it_is() -> None:
     app = pytest.importorskip("slap.search.web.app", reason="needs the extra `search`")
     from slap.search.query import Hit
 
-    answer = bytes(app._hits([Hit(1, 0.5, "a" * 16, f"sounds/{EVIL}", 0.0, 1.0, 2.0)]).body).decode()
+    answer = bytes(app._hits([Hit(1, 0.5, "a" * 16, f"sounds/{EVIL}", 0.0, 1.0, 2.0)], {"top": 2}).body).decode()
     assert json.loads(answer)["hits"][0]["path"] == f"sounds/{SHOWN}"

@@ -25,11 +25,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
+from slap.cli.dropped import check_dropped
 from slap.cli.options import (
     PATHS,
     add_batch,
@@ -43,7 +43,7 @@ from slap.cli.options import (
     tell,
 )
 from slap.cli.parts import add_parts, refuse_beside_parts
-from slap.core.errors import MissingDependencyError, UserError, printable
+from slap.core.errors import MissingDependencyError, UserError
 from slap.core.units import EmbeddingType
 
 if TYPE_CHECKING:
@@ -158,32 +158,6 @@ def _embed(arguments: argparse.Namespace, items: list[Input]) -> tuple[Embedding
         finally:
             table.flush()
     return table, plan.done
-
-
-def check_dropped(arguments: argparse.Namespace, items: list[Input], known: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse to drop rows of the table, unless their files are gone from a folder that is named.
-
-    Args:
-        arguments: those of the command.
-        items: the inputs that are named.
-        known: by id, the rows of the table and its parts.
-
-    Raises:
-        ValueError: rows would be lost.
-    """
-    named = {item.id for item in items}
-    folders = [folder for folder in map(Path, arguments.paths) if folder.is_dir()]
-    lost = [
-        name
-        for name, row in known.items()
-        if name not in named
-        and (Path(row["path"]).exists() or not any(Path(row["path"]).is_relative_to(folder) for folder in folders))
-    ]
-    if lost and not arguments.prune:
-        raise UserError(
-            f"{arguments.out} has rows of {len(lost)} inputs that are not named here, {printable(lost[0])} among them, "
-            "and they would be lost: name all inputs, name another file as --out, or drop those rows by --prune"
-        )
 
 
 def _finish(

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
 from slap.audio.sources import Input
-from slap.cli.embed import check_dropped
+from slap.cli.dropped import check_dropped
 from slap.core.registry import load_plugins
 from slap.inference.embedding_table import EmbeddingTable, embed_plan
 from slap.inference.load import load

@@ -151,9 +151,8 @@ class EmbeddingTable:
     ) -> dict[str, list[tuple[str, str]]]:
         """Write the rows of some inputs, in their order, to an Arrow file; return what there is to tell, by name."""
         results = sorted(found, key=lambda result: result.index)
-        good = [(items[one.index], one) for one in results if one.result is not None]
         with atomic_write(path, "wb", sync=False) as file, pa.ipc.new_file(file, self.schema) as writer:
-            rows = [_row(item, one.seconds, one.result) for item, one in good]
+            rows = [_row(items[one.index], one.seconds, one.result) for one in results if one.result is not None]
             writer.write_table(pa.Table.from_pylist(rows, self.schema))
         failed = [(items[one.index].id, str(one.error)) for one in results if one.result is None]
         return {FAILED: failed, NOTES: [(items[one.index].id, one.note) for one in results if one.note]}

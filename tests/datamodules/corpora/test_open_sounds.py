@@ -27,6 +27,7 @@ from slap.datamodules.corpora.urbansound8k import CLASSES
 from slap.datamodules.overlap.search import search
 from slap.datamodules.scenes.questions import QUESTIONS
 from slap.datamodules.scenes.write import HeldOut, write_scenes
+from slap.recipes import open_sounds
 
 SHARED = Path("../shared/data")
 RATE = 16000
@@ -300,6 +301,22 @@ def test_the_data_module_validates_only_to_develop(root: Path, tmp_path: Path) -
         write_manifests(root, tmp_path / "m", "test")
     with pytest.raises(ValueError, match="there is no speaker 'theo'"):
         write_manifests(root, tmp_path / "m")
+
+
+def test_the_recipe_trains_on_what_is_there_and_learns_the_words_of_scenes(root: Path, tmp_path: Path) -> None:
+    """The words for order stand in no manifest, but in the scenes; a tokenizer that had not seen them spelled them."""
+    options = {"root": str(root), "manifests": str(tmp_path / "manifests"), "part": "develop"}
+    options |= {"questions": 0, "held_out_speaker": "eve"}
+    data = open_sounds.data(**options, num_workers=0, max_duration=40.0)
+    captions = list(data.captions())
+    assert any(" followed by " in caption for caption in captions)
+    assert any(caption.startswith("first ") and ", then " in caption for caption in captions)
+    model = open_sounds.model(warmup_steps=1)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "limit_val_batches": 0, "logger": False}
+    training = open_sounds.trainer(out=str(tmp_path / "run"), max_steps=2, val_check_interval=2, **quiet)
+    training.fit(model, data)
+    assert training.global_step == 2
+    assert len(model.text.tokenize(["a dog, then rain"]).values) < 12
 
 
 @pytest.mark.skipif(not (SHARED / "corpora").is_dir(), reason="needs ../shared/data/corpora")

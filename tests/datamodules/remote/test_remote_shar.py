@@ -57,8 +57,15 @@ def data_of(manifest, root=None, rank=0, world=1, **options):
         manifest, max_duration=2.0, max_clip=None, num_buckets=2, remote_roots=root or manifest, **options
     )
     model = SimpleNamespace(audio=SimpleNamespace(sample_rate=RATE), text=SimpleNamespace(tokenize=tokenize))
-    strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    data.trainer = SimpleNamespace(global_rank=rank, world_size=world, strategy=strategy, lightning_module=model)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"), broadcast=lambda found: found)
+    data.trainer = SimpleNamespace(
+        global_rank=rank,
+        world_size=world,
+        strategy=strategy,
+        lightning_module=model,
+        fast_dev_run=False,
+        is_global_zero=True,
+    )
     return data
 
 
@@ -155,7 +162,7 @@ def test_other_shards_are_no_continuation(served, web):
     data.commit(0, 2)
     later = data_of(f"{served}/{{000000..000006}}", served)
     later.load_state_dict(data.state_dict())
-    with pytest.raises(UserError, match="the data are others now"):
+    with pytest.raises(UserError, match="the data have changed"):
         later.train_dataloader()
 
 

@@ -74,8 +74,15 @@ def stored(s3, tars):
 def data_of(manifest, root=None, rank=0, world=1, **options):
     data = AudioTextData(manifest, max_duration=2.0, max_clip=None, num_buckets=2, remote_roots=root, **options)
     model = SimpleNamespace(audio=SimpleNamespace(sample_rate=RATE), text=SimpleNamespace(tokenize=tokenize))
-    strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    data.trainer = SimpleNamespace(global_rank=rank, world_size=world, strategy=strategy, lightning_module=model)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"), broadcast=lambda found: found)
+    data.trainer = SimpleNamespace(
+        global_rank=rank,
+        world_size=world,
+        strategy=strategy,
+        lightning_module=model,
+        fast_dev_run=False,
+        is_global_zero=True,
+    )
     return data
 
 

@@ -122,10 +122,15 @@ def test_each_clip_is_read_once_over_ranks_and_workers(packed: Path, world: int,
         ranks = []
         for rank in range(world):
             data = data_of(packed, num_workers=workers if rank == 0 else 0)
-            strategy = SimpleNamespace(root_device=torch.device("cpu"))
+            strategy = SimpleNamespace(root_device=torch.device("cpu"), broadcast=lambda found: found)
             model = SimpleNamespace(audio=SimpleNamespace(sample_rate=RATE), text=SimpleNamespace(tokenize=tokenize))
             data.trainer = SimpleNamespace(
-                global_rank=rank, world_size=world, strategy=strategy, lightning_module=model
+                global_rank=rank,
+                world_size=world,
+                strategy=strategy,
+                lightning_module=model,
+                fast_dev_run=False,
+                is_global_zero=True,
             )
             ranks.append(epoch(data, number))
         assert len({len(batches) for batches in ranks}) == 1
