@@ -239,7 +239,11 @@ def test_an_hour_is_embedded_window_by_window(exported, monkeypatch):
 
     hour = np.sin(np.arange(3600 * RATE, dtype=np.float32) / 3e6) * np.float32(0.5) + np.float32(0.1)
     monkeypatch.setattr(model, "_encode", lambda clips: list(encode(clips)))
-    monkeypatch.setattr(network.backend, "encode_audio", lambda clips: torch.from_numpy(encode(clips)))
+
+    def encode_tensors(clips):
+        return torch.from_numpy(encode([clip.numpy() for clip in clips]))
+
+    monkeypatch.setattr(network.backend, "encode_audio", encode_tensors)
     found, expected = model.embed_audio((hour, RATE)), network.embed_audio((hour, RATE))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 

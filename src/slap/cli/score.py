@@ -7,7 +7,7 @@
 The manifest has a row per clip, with its audio and its captions. Each caption of a clip is scored by itself, in the
 order of the manifest. A line is the clip's id, the cosine and the caption; for models trained with the sigmoid
 objective, and for those with a calibration (`slap calibrate`), --out and --json add the probability that the caption
-belongs to the sound. A softmax over one pair says nothing, so other models have none. Cosines of two models cannot be
+belongs to the sound. A softmax over one pair says nothing, so other models have none. C of two models cannot be
 compared.
 
 A silent file (below -70 dBFS) has no score: `-` is printed in its place (empty in --out, null with --json), and stderr

@@ -26,7 +26,8 @@ from slap.core.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-Cosines = TypeVar("Cosines", np.ndarray, "Tensor")
+C = TypeVar("C", np.ndarray, "Tensor")
+"""The kind of cosines, and of the probabilities that are made of them."""
 
 SCALES = (0.1, 1000.0)
 """Smallest and largest scale that `fit` tries."""
@@ -100,7 +101,7 @@ class Calibration:
             return None if self.prompts else self
         return Calibration("sigmoid", *self.texts, fitted=self.fitted)
 
-    def probabilities(self, cosines: Cosines, labels: Sequence[str] = ()) -> Cosines | None:
+    def probabilities(self, cosines: C, labels: Sequence[str] = ()) -> C | None:
         """Convert cosines, (n, K), to probabilities, (n, K), an array to an array, and a tensor to a tensor.
 
         None if they can only be converted to `shares`.
@@ -113,7 +114,7 @@ class Calibration:
             return self.shares(cosines) if self.fitted else None
         return _like(cosines, np.exp(-np.logaddexp(0, -self._logits(cosines, labels))))
 
-    def shares(self, cosines: Cosines) -> Cosines | None:
+    def shares(self, cosines: C) -> C | None:
         """Convert cosines, (n, K), to shares of each text among those given, (n, K), which sum to 1.
 
         None for probabilities that are independent of other texts.
@@ -161,7 +162,7 @@ class Calibration:
         return Calibration("softmax", float(((low + high) / 2).exp()), fitted=True)
 
 
-def _like(cosines: Cosines, values: np.ndarray) -> Cosines:
+def _like(cosines: C, values: np.ndarray) -> C:
     """Return an array in the kind of the cosines from which it was computed."""
     if isinstance(cosines, np.ndarray):
         return values.astype(cosines.dtype, copy=False)

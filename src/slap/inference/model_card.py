@@ -179,6 +179,6 @@ model.embed_audio(["sound.wav"]) @ model.embed_text(["a dog barks"]).T
 `FOLDER` is the folder of this file. Nothing in it is unpickled, and its checksum is verified."""
 
 _LIMITS = """\
-Cosines tell which of some texts fits best; how high they are differs from text to text. Probabilities are those of the
+C tell which of some texts fits best; how high they are differs from text to text. Probabilities are those of the
 training data: fit them to your own with `model.calibrate`. A model knows the kinds of sounds and the wording that it
 was trained on, and repeats what is one-sided about them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slap.core.calibration import UNCALIBRATED, Calibration, Cosines
+from slap.core.calibration import UNCALIBRATED, C, Calibration
 from slap.core.errors import UserError
 
 PROMPTS = ("This is a sound of {label}.",)
@@ -49,7 +49,7 @@ class Label:
 
 
 def ranked(
-    cosines: Cosines,
+    cosines: C,
     labels: Sequence[str],
     calibration: Calibration | None,
     threshold: float | None = None,

@@ -21,7 +21,7 @@ SCORES = 1 << 22
 """... fewer where they would have more scores than this together: 16 MB, and a few times that for comparing them."""
 
 TIE = 1e-5
-"""Cosines that differ by less are equal. The same clip or text in two batches differs by some 1e-7 of rounding, so no
+"""C that differ by less are equal. The same clip or text in two batches differs by some 1e-7 of rounding, so no
 rank depends on the batches; in a retrieval set, hardly two different ones are so near."""
 
 

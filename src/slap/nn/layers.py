@@ -17,7 +17,7 @@ from slap.nn.chunking import chunking_pays, in_row_chunks
 from slap.nn.linear import Linear
 
 Rotation = tuple[Tensor, Tensor]
-"""Cosines and sines, (N, E / 2) each, from `rotary`."""
+"""C and sines, (N, E / 2) each, from `rotary`."""
 
 
 def rotary(positions: Tensor, head_width: int, base: float = 10_000.0) -> Rotation:
@@ -29,7 +29,7 @@ def rotary(positions: Tensor, head_width: int, base: float = 10_000.0) -> Rotati
         base: the longest wavelength is about 2 pi times this.
 
     Returns:
-        Cosines and sines, (N, E / 2) each, float32.
+        C and sines, (N, E / 2) each, float32.
 
     Raises:
         ValueError: the axes do not divide the width of the head.

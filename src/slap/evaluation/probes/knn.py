@@ -17,7 +17,7 @@ TEMPERATURE = 0.07
 """Temperature of neighbors' weights exp(cosine / temperature), as in DINO (arXiv 2104.14294) and before it InstDisc."""
 
 AT_ONCE = 50_000_000
-"""Cosines that are held in memory at a time."""
+"""C that are held in memory at a time."""
 
 
 def neighbor_scores(
