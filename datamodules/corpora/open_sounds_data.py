@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -44,6 +44,7 @@ def data_module(
     corpora: Sequence[str] = (),
     questions: int = 200,
     transforms: Sequence[Transform] | None = None,
+    prompts: Mapping[str, str] | None = None,
     **options: Any,
 ) -> AudioTextData:
     """Write the manifests of the corpora that are there, compose scenes to evaluate on, and read all of it.
@@ -59,6 +60,7 @@ def data_module(
         questions: least number of questions of each kind about scenes of the clips to evaluate on, see
             `slap.datamodules.scenes.questions`; 0 has no scenes.
         transforms: transforms of training batches; default: scenes of half of the clips.
+        prompts: templates by zero-shot task; default: those of the corpora.
         **options: any other option of `AudioTextData`.
     """
     written = write_manifests(root, manifests, part, held_out_speaker, corpora)
@@ -71,7 +73,8 @@ def data_module(
         val=evaluated if part == "develop" else (),
         test=evaluated,
         transforms=(Scenes(words=scene_words()),) if transforms is None else transforms,
-        **{"prompts": {task: PROMPTS[task] for task in written.tasks}, **options},
+        prompts={task: PROMPTS[task] for task in written.tasks} if prompts is None else prompts,
+        **options,
     )
 
 

@@ -12,6 +12,7 @@ from slap.cli.recipe_cli import load
 from slap.cli.recipe_source import PARTS, built_in
 from slap.datamodules import AudioTextData
 from slap.datamodules.corpora import digits_and_sounds as corpus
+from slap.datamodules.corpora import open_sounds_data
 from slap.datamodules.synthetic import SyntheticData
 from slap.recipes import (
     _labeled,
@@ -21,6 +22,7 @@ from slap.recipes import (
     demo,
     digits_and_sounds,
     finetune,
+    open_sounds,
     own_data,
     retrieval,
     wavcaps,
@@ -42,6 +44,10 @@ PARENTS = {
     corpus.data_module: (AudioTextData, "train val test repeats prompts transforms in_memory"),
     digits_and_sounds.data: (corpus.data_module, ""),
     digits_and_sounds.trainer: (base.trainer, ""),
+    open_sounds.model: (base.model, ""),
+    open_sounds_data.data_module: (AudioTextData, "train val test"),
+    open_sounds.data: (open_sounds_data.data_module, "transforms"),
+    open_sounds.trainer: (base.trainer, ""),
     finetune.model: (base.model, ""),
     finetune.data: (base.data, "disjoint"),
     finetune.trainer: (base.trainer, ""),

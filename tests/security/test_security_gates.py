@@ -46,7 +46,7 @@ OTHERS = {
     *("datamodules/manifests/index_file.py", "datamodules/overlap/parts.py", "datamodules/prepare/parts.py"),
     *("datamodules/huggingface/read.py", "datamodules/huggingface/stream.py", "datamodules/prepare/headers.py"),
     *("datamodules/remote/room.py", "datamodules/remote/tars.py", "datamodules/remote/uses.py"),
-    "src/slap/inference/embedding_table.py",
+    *("src/slap/inference/embedding_table.py", "datamodules/stored.py"),
 }
 """Files with opens of what holds no audio of others: lists, manifests, indexes, copies, what SLAP itself wrote."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from slap.audio.sources import Input
 from slap.core.errors import UserError, printable
+
+if TYPE_CHECKING:  # it imports numpy, and the help of all commands imports this
+    from slap.audio.sources import Input
 
 
 def check_dropped(arguments: argparse.Namespace, items: list[Input], known: Mapping[str, Mapping[str, Any]]) -> None:
