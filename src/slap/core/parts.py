@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +23,8 @@ from typing import Any, TypeVar
 
 from slap.core.errors import UserError
 from slap.core.files import atomic_write, read_json
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -228,8 +231,8 @@ def _locked(folder: Path, part: Part) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"another process works on part {part} now, in {folder}") from error
-        except OSError:  # a file system without locks
-            pass
+        except OSError as error:
+            log.warning("%s has no locks (%s): see to it that no other process works on part %s", folder, error, part)
         yield
 
 
